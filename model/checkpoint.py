@@ -1,0 +1,43 @@
+"""Checkpoints: a folder with config.json, model.safetensors and a model card, in Hugging Face's layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from model.fusion import FusionGCN
+
+SHIPPED = Path(__file__).parent / "checkpoints"
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used; the message is one line for the user."""
+
+
+def resolve(name: str) -> Path:
+    """The folder of a checkpoint: a path, or the name of one that is shipped ("meld"). Raises CheckpointError."""
+    for folder in (Path(name), SHIPPED / name):
+        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            return folder
+    shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())) if SHIPPED.exists() else ""
+    raise CheckpointError(
+        f"no checkpoint {name!r}: neither a folder with config.json and model.safetensors nor shipped ({shipped})"
+    )
+
+
+def load_checkpoint(name: str) -> FusionGCN:
+    """Load a checkpoint for labelling. Only safetensors are read. Raises CheckpointError."""
+    folder = resolve(name)
+    try:
+        model: FusionGCN = FusionGCN.from_pretrained(str(folder), strict=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{folder}: not a checkpoint of this version ({reason})") from None
+    return model.eval()
+
+
+def save_checkpoint(model: FusionGCN, folder: Path, card: str, metrics: dict[str, object]) -> None:
+    """Write weights, configuration, metrics.json and the model card."""
+    model.save_pretrained(folder)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,0 +1,65 @@
+"""Scores of conversational emotion recognition, with intervals over dialogues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+def accuracy(truth: Ints, guess: Ints) -> float:
+    """Share of utterances labelled right (called "weighted accuracy" in this literature)."""
+    return float((truth == guess).mean())
+
+
+def f1_per_class(truth: Ints, guess: Ints, classes: int) -> NDArray[np.float64]:
+    """[classes] F1; 0 for a class that neither stands in the truth nor is guessed."""
+    hits = np.bincount(truth[truth == guess], minlength=classes)
+    total = np.bincount(truth, minlength=classes) + np.bincount(guess, minlength=classes)
+    return np.asarray(2 * hits / np.maximum(total, 1), dtype=np.float64)
+
+
+def weighted_f1(truth: Ints, guess: Ints, classes: int) -> float:
+    """F1 averaged over the classes, weighted by how often each is true."""
+    weights = np.bincount(truth, minlength=classes) / len(truth)
+    return float((f1_per_class(truth, guess, classes) * weights).sum())
+
+
+def macro_f1(truth: Ints, guess: Ints, classes: int) -> float:
+    """F1 averaged over the classes that occur in the truth."""
+    return float(f1_per_class(truth, guess, classes)[np.unique(truth)].mean())
+
+
+def uar(truth: Ints, guess: Ints) -> float:
+    """Unweighted average recall over the classes that occur in the truth."""
+    return float(np.mean([(guess[truth == label] == label).mean() for label in np.unique(truth)]))
+
+
+def ece(truth: Ints, probabilities: NDArray[np.float64], bins: int = 15) -> float:
+    """Expected calibration error of the winning class, equal-width bins (Guo et al. 2017)."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs(confidence[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in np.unique(place)
+    ]
+    return float(sum(gaps))
+
+
+def bootstrap(
+    score: Callable[[Ints], float], dialogue: Ints, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of `score(rows)` when whole dialogues are drawn with replacement.
+
+    dialogue: [n] the number of each row's dialogue.
+    """
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(dialogue == d) for d in np.unique(dialogue)]
+    scores = []
+    for _ in range(resamples):
+        drawn = rng.integers(len(members), size=len(members))
+        scores.append(score(np.concatenate([members[d] for d in drawn])))
+    low, high = np.percentile(scores, [2.5, 97.5])
+    return float(low), float(high)

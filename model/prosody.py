@@ -1,0 +1,156 @@
+"""Prosody in Praat's definitions: the seven columns of the conversation tables, and what the network reads of them.
+
+Needs `praat-parselmouth` (GPL-3, the extra `prosody`); without it every utterance's prosody is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLUMNS = (
+    "intensity_mean_db",
+    "intensity_std_db",
+    "pitch_mean_hz",
+    "pitch_std_hz",
+    "pitch_range_hz",
+    "articulation_rate_syll_per_s",
+    "hnr_mean_db",
+)
+WIDTH = 3 * len(COLUMNS)  # of `Voice.describe`
+SHORTEST = 0.1  # seconds; below, Praat's windows (3 periods of 75 Hz pitch, 6.4 of 100 Hz intensity) do not fit
+
+Array = NDArray[np.float32]
+
+
+def available() -> bool:
+    """Whether praat-parselmouth is installed."""
+    return importlib.util.find_spec("parselmouth") is not None
+
+
+def measure(audio: Array, rate: int = 16_000) -> Array | None:
+    """The seven `COLUMNS` of one utterance, NaN where Praat defines none (pitch of unvoiced speech).
+
+    audio: mono float32, full scale ±1. Returns None when the clip is shorter than `SHORTEST` seconds.
+    Parameters as for MELD in the tables: intensity from 100 Hz, pitch 75 … 600 Hz, step 10 ms; harmonics-to-noise ratio
+    by cross-correlation (silence 0.1, one period).
+    """
+    import parselmouth
+    from parselmouth.praat import call
+
+    if len(audio) < SHORTEST * rate:
+        return None
+    sound = parselmouth.Sound(audio.astype(np.float64), rate)
+    intensity = sound.to_intensity(minimum_pitch=100, time_step=0.01)
+    decibels = intensity.values[0]
+    pitch = sound.to_pitch(time_step=0.01, pitch_floor=75, pitch_ceiling=600)
+    voiced = pitch.selected_array["frequency"]
+    voiced = voiced[voiced > 0]
+    harmonicity = call(sound, "To Harmonicity (cc)", 0.01, 75, 0.1, 1.0)
+    values = np.full(len(COLUMNS), np.nan, dtype=np.float32)
+    values[0] = call(intensity, "Get mean", 0, 0, "energy")
+    values[1] = decibels.std()
+    if len(voiced):
+        values[2:5] = voiced.mean(), voiced.std(), np.ptp(voiced)
+    values[5] = _articulation_rate(sound)
+    values[6] = call(harmonicity, "Get mean", 0, 0)
+    # Digital silence: Praat's undefined (NaN) or -300 dB and the like say nothing of a voice.
+    values[~np.isfinite(values) | (np.abs(values) > 1e4)] = np.nan
+    if values[0] < 0:
+        values[:2] = np.nan
+    return values
+
+
+def _articulation_rate(sound: object) -> float:
+    """Syllable nuclei per second of phonation (de Jong & Wempe 2009, doi:10.3758/BRM.41.2.385).
+
+    A nucleus is a voiced peak of intensity within 25 dB of the (0.99-quantile) loudest, followed by a dip of over 2 dB.
+    """
+    from parselmouth.praat import call
+
+    intensity = sound.to_intensity(minimum_pitch=50)  # type: ignore[attr-defined]
+    level, times = intensity.values[0], intensity.xs()
+    loudest = np.quantile(level, 0.99)
+    silences = call(
+        intensity, "To TextGrid (silences)", -25 - (level.max() - loudest), 0.3, 0.1, "silent", "sounding"
+    )
+    spans = []
+    for interval in range(1, call(silences, "Get number of intervals", 1) + 1):
+        if call(silences, "Get label of interval", 1, interval) == "sounding":
+            bounds = (call(silences, f"Get {edge} time of interval", 1, interval) for edge in ("start", "end"))
+            spans.append(tuple(bounds))
+    phonation = sum(end - start for start, end in spans)
+    if phonation <= 0:
+        return float("nan")
+
+    inner = np.arange(1, len(level) - 1)
+    peaks = inner[(level[inner] > level[inner - 1]) & (level[inner] >= level[inner + 1])]
+    peaks = peaks[level[peaks] > max(loudest - 25, level.min())]
+    pitch = sound.to_pitch_ac(0.02, 30, 4, False, 0.03, 0.25, 0.01, 0.35, 0.25, 450)  # type: ignore[attr-defined]
+    nuclei = 0
+    for peak, following in zip(peaks, peaks[1:], strict=False):
+        dip = level[peak] - level[peak : following + 1].min()
+        sounding = any(start <= times[peak] < end for start, end in spans)
+        nuclei += bool(dip > 2 and sounding and np.isfinite(pitch.get_value_at_time(times[peak])))
+    return nuclei / phonation
+
+
+@dataclass(frozen=True)
+class ProsodyPrior:
+    """What training data say of each column before a speaker has been heard. Each field holds 7 numbers."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    weight: tuple[float, ...]
+    """How many utterances the prior counts for: variance within speakers / variance between them."""
+
+    @classmethod
+    def fit(cls, speakers: Iterable[Array]) -> ProsodyPrior:
+        """Fit on one array [n, 7] per speaker (NaN = not known)."""
+        voices = [voice for voice in speakers if len(voice) > 1]
+        pooled = np.concatenate(voices)
+        mean, std = np.nanmean(pooled, 0), np.nanstd(pooled, 0)
+        enough = [v for v in voices if (np.isfinite(v).sum(0) > 1).all()]
+        within = np.mean([np.nanvar(v, 0) for v in enough], 0)
+        between = np.var([np.nanmean(v, 0) for v in enough], 0)
+        weight = within / np.maximum(between, 1e-6 * within)
+        return cls(tuple(mean.tolist()), tuple(std.tolist()), tuple(weight.tolist()))
+
+
+@dataclass
+class Voice:
+    """Running statistics of one speaker's prosody, shrunk towards the prior: normalisation that needs no future."""
+
+    count: Array
+    """[7] utterances in which the column was known."""
+    total: Array
+    square: Array
+    """Sums of the columns' and the squared columns' prior z-scores."""
+
+    @classmethod
+    def unheard(cls) -> Voice:
+        zeros = np.zeros((3, len(COLUMNS)), dtype=np.float32)
+        return cls(*zeros)
+
+    def describe(self, values: Array, prior: ProsodyPrior) -> Array:
+        """[21] features of the values [7]: z-score to the prior, z-score to this speaker so far, whether known.
+
+        Unknown values stand at their mean, 0. The values are added to the speaker's statistics afterwards.
+        """
+        mean, std = np.asarray(prior.mean, np.float32), np.asarray(prior.std, np.float32)
+        weight = np.asarray(prior.weight, np.float32)
+        known = np.isfinite(values)
+        score = np.where(known, (values - mean) / std, 0).clip(-5, 5).astype(np.float32)
+        centre = self.total / (weight + self.count)
+        spread = (weight + 1 + self.square - self.count * (self.total / np.maximum(self.count, 1)) ** 2) / (
+            weight + 1 + self.count
+        )
+        own = np.where(known, (score - centre) / np.sqrt(np.maximum(spread, 0.05)), 0).clip(-5, 5)
+        self.count = self.count + known
+        self.total = self.total + score
+        self.square = self.square + score**2
+        return np.concatenate([score, own, known]).astype(np.float32)

@@ -1,0 +1,178 @@
+"""Publishing to Redis: a Stream (the durable log) and a Pub/Sub channel, in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from dataclasses import dataclass
+
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.retry import Retry
+
+from stream.events import Base
+
+PREFIX = "undertone"
+CAP = 100_000  # events kept a session, roughly
+RETENTION = 24 * 3600  # seconds a session's keys outlive its last event
+OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted
+SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class BusError(Exception):
+    """Redis cannot be used; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Names in Redis. The braces are Redis Cluster's hash tag: all keys of a session live on one node."""
+
+    session: str
+    prefix: str = PREFIX
+
+    def __post_init__(self) -> None:
+        if not SESSION_ID.fullmatch(self.session):
+            raise ValueError(f"session {self.session!r}: letters, digits, '.', '_' and '-', at most 64")
+
+    @property
+    def events(self) -> str:
+        """The Stream."""
+        return f"{self.prefix}:{{{self.session}}}:events"
+
+    @property
+    def channel(self) -> str:
+        """The Pub/Sub channel."""
+        return f"{self.prefix}:{{{self.session}}}"
+
+    @property
+    def snapshot(self) -> str:
+        """What a restarted session continues from."""
+        return f"{self.prefix}:{{{self.session}}}:snapshot"
+
+    @property
+    def directory(self) -> str:
+        """Hash of all sessions: id -> ISO time of start."""
+        return f"{self.prefix}:sessions"
+
+
+def connect(url: str, timeout: float | None = 5.0) -> redis.asyncio.Redis:
+    """A client that fails within `timeout` seconds (None: blocks, for subscribers) and leaves retrying to its owner.
+
+    Raises BusError for an address that is none.
+    """
+    try:
+        return redis.asyncio.Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0)
+        )
+    except ValueError as error:
+        raise BusError(f"Redis address {public(url)!r}: {error}") from None
+
+
+async def check(url: str) -> None:
+    """Raises BusError with one clear line when the server does not answer or refuses us."""
+    client = connect(url)
+    try:
+        await client.ping()
+    except AuthenticationError:
+        raise BusError(f"Redis at {public(url)} refuses the user name or password") from None
+    except ResponseError as error:
+        raise BusError(f"Redis at {public(url)}: {error}") from None
+    except (RedisError, OSError) as error:
+        raise BusError(f"no Redis answers at {public(url)} ({error})") from None
+    finally:
+        await client.aclose()
+
+
+def public(url: str) -> str:
+    """The address without its password, for messages."""
+    return re.sub(r"//[^@/]*@", "//…@", url)
+
+
+@dataclass
+class _Batch:
+    events: list[Base]
+    snapshot: bytes | None
+
+
+class Bus:
+    """Publishes one session's events in order, without ever making the session wait for Redis.
+
+    Events queue in a bounded outbox; a writer task sends them, and tries again (1 … 60 s) while Redis is away.
+    """
+
+    def __init__(self, url: str, keys: Keys) -> None:
+        self.keys = keys
+        self.given_up = 0
+        """Events dropped because the outbox was full."""
+        self.delay = 0.0
+        """Seconds the last event spent between `publish` and Redis's answer."""
+        self._client = connect(url)
+        self._outbox: asyncio.Queue[tuple[float, _Batch]] = asyncio.Queue(OUTBOX)
+        self._writer: asyncio.Task[None] | None = None
+
+    def publish(self, events: list[Base], snapshot: bytes | None = None) -> None:
+        """Queue events, which become visible together, with the snapshot that stands for the state after them."""
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+        if self._outbox.full():
+            self.given_up += len(self._outbox.get_nowait()[1].events)
+            self._outbox.task_done()
+        self._outbox.put_nowait((time.monotonic(), _Batch(events, snapshot)))
+
+    async def _write(self) -> None:
+        while True:
+            queued, batch = await self._outbox.get()
+            pause = 1.0
+            while True:
+                try:
+                    await self._send(batch)
+                    break
+                except (RedisError, OSError):
+                    await asyncio.sleep(pause)
+                    pause = min(60.0, 2 * pause)
+            self.delay = time.monotonic() - queued
+            self._outbox.task_done()
+
+    async def _send(self, batch: _Batch) -> None:
+        keys = self.keys
+        async with self._client.pipeline(transaction=True) as pipe:
+            for event in batch.events:
+                payload = event.wire()
+                fields = {"id": event.id, "type": getattr(event, "type", ""), "event": payload}
+                pipe.xadd(keys.events, fields, maxlen=CAP, approximate=True)  # type: ignore[arg-type]
+                pipe.publish(keys.channel, payload)
+            pipe.expire(keys.events, RETENTION)
+            if batch.snapshot is not None:
+                pipe.set(keys.snapshot, batch.snapshot, ex=RETENTION)
+            await pipe.execute()
+
+    async def register(self, started: str) -> None:
+        """Enter the session into the directory, and take out those whose events have expired."""
+        # Not one transaction with the events: the directory lives on another node of a Redis Cluster.
+        await self._client.hset(self.keys.directory, self.keys.session, started)  # type: ignore[misc]
+        for name in await self._client.hkeys(self.keys.directory):  # type: ignore[misc]
+            session = name.decode()
+            if session != self.keys.session and not await self._client.exists(Keys(session, self.keys.prefix).events):
+                await self._client.hdel(self.keys.directory, session)  # type: ignore[misc]
+
+    async def load_snapshot(self) -> bytes | None:
+        """What the last `publish` with a snapshot left."""
+        stored: bytes | None = await self._client.get(self.keys.snapshot)
+        return stored
+
+    async def aclose(self, timeout: float = 30.0) -> bool:
+        """Wait until everything is sent; False when Redis stayed away for `timeout` seconds and events are lost."""
+        sent = True
+        try:
+            await asyncio.wait_for(self._outbox.join(), timeout)
+        except TimeoutError:
+            sent = False
+        if self._writer is not None:
+            self._writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._writer
+        await self._client.aclose()
+        return sent

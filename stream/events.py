@@ -1,0 +1,180 @@
+"""What is published: one pydantic model an event type, JSON on the wire, `schema: 1`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Base(BaseModel):
+    """Fields of every event. `id` is stable over retries: drop what you have seen."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    id: str
+    session: str
+
+    def wire(self) -> str:
+        """The JSON that is published."""
+        return self.model_dump_json(by_alias=True)
+
+
+class SessionStarted(Base):
+    """What is listened to, and with what."""
+
+    type: Literal["session.started"] = "session.started"
+    time: str
+    """Wall-clock start, ISO 8601 UTC; everything else is on the media clock."""
+    sources: list[str]
+    channels: Literal["mixed", "per speaker"]
+    speakers: Literal["channel", "turns", "cluster"]
+    encoders: dict[str, str | None]
+    """asr, text, audio, visual, vad: what is really used; null = missing."""
+    checkpoint: str
+    emotions: list[str]
+    consent: str | None
+    """Who agreed to what, as the operator stated it; null = nothing was stated."""
+    redacted: bool
+    """Words are left out of all events."""
+
+
+class UtterancePartial(Base):
+    """Words so far of an utterance that goes on."""
+
+    type: Literal["utterance.partial"] = "utterance.partial"
+    utterance: int
+    speaker: str
+    audio_start: Seconds
+    text: str
+
+
+class UtteranceHeard(Base):
+    """Words and speaker of a finished utterance."""
+
+    type: Literal["utterance"] = "utterance"
+    utterance: int
+    speaker: str
+    audio_start: Seconds
+    audio_end: Seconds
+    text: str | None
+    """None when redacted; "" when nothing was understood."""
+
+
+class Modalities(BaseModel):
+    """Which modalities of the checkpoint an utterance had."""
+
+    used: list[str]
+    missing: list[str]
+
+
+class Latency(BaseModel):
+    """Seconds by stage. `vad`: end of speech to endpoint on the media clock; the others on the machine's clock."""
+
+    vad: float
+    queue: float
+    asr: float
+    encode: float
+    graph: float
+    publish: float
+    """What the previous event took to reach Redis; this one's own time is known only after it left."""
+
+
+class Emotion(Base):
+    """The label of an utterance; revision 0 when its speaker stops, revision 1 when later turns are known."""
+
+    type: Literal["emotion"] = "emotion"
+    utterance: int
+    revision: int
+    final: bool
+    trigger: Literal["interval", "speech_ended", "context"]
+    speaker: str
+    audio_start: Seconds
+    audio_end: Seconds
+    text: str | None
+    emotion: str
+    probabilities: dict[str, Probability]
+    sentiment: str
+    uncertain: bool
+    """The prediction set (conformal, on validation data) does not hold exactly one emotion."""
+    modalities: Modalities
+    contribution: dict[str, Probability]
+    influences: dict[int, Probability]
+    """Attention on earlier utterances, by number."""
+    latency: Latency | None
+    """None for a revision, which waits for others by design."""
+
+
+class SpeakerMerged(Base):
+    """Two speakers turned out to be one."""
+
+    type: Literal["speaker.merged"] = "speaker.merged"
+    speaker: str
+    into: str
+
+
+class Lag(Base):
+    """The session runs behind its source."""
+
+    type: Literal["lag"] = "lag"
+    audio_time: Seconds
+    seconds: Seconds
+
+
+class Degraded(Base):
+    """Something was given up to keep going."""
+
+    type: Literal["degraded"] = "degraded"
+    audio_time: Seconds
+    reason: str
+
+
+class UtteranceFailed(Base):
+    """An utterance that has no label, and why."""
+
+    type: Literal["utterance.failed"] = "utterance.failed"
+    utterance: int
+    speaker: str | None
+    audio_start: Seconds
+    audio_end: Seconds
+    reason: str
+
+
+class SessionEnded(Base):
+    """The last event of a session."""
+
+    type: Literal["session.ended"] = "session.ended"
+    reason: str
+    """"end of source", "interrupted", or "error: …"."""
+    duration: Seconds
+    """Media time heard."""
+    utterances: int
+    failed: int
+    counts: dict[str, int]
+    """Everything split, joined, dropped or repaired on the way."""
+
+
+Event = Annotated[
+    SessionStarted
+    | UtterancePartial
+    | UtteranceHeard
+    | Emotion
+    | SpeakerMerged
+    | Lag
+    | Degraded
+    | UtteranceFailed
+    | SessionEnded,
+    Field(discriminator="type"),
+]
+
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(Event)
+
+
+def parse(payload: str | bytes) -> Event:
+    """An event from its JSON. Raises pydantic.ValidationError."""
+    event: Event = _ADAPTER.validate_json(payload)
+    return event

@@ -1,0 +1,106 @@
+"""A live microphone, through sounddevice."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from stream import RATE
+from stream.block import Block
+from stream.media import MediaError
+
+BLOCK = RATE // 10  # 100 ms
+HELD = 100  # blocks (10 s) kept for a reader that falls behind; then the oldest go, and are counted
+
+
+class MicrophoneSource:
+    """Blocks from an input device until `stop()` or until `seconds` have been recorded."""
+
+    repaired = 0
+
+    def __init__(self, device: str | int | None = None, channels: int = 1, seconds: float | None = None) -> None:
+        """device: name or number as `undertone doctor` lists them, None for the system's default.
+
+        Raises MediaError when PortAudio or the device is missing, or the device cannot record so.
+        """
+        sounddevice = _portaudio()
+        self._queue: queue.Queue[Any] = queue.Queue(HELD)
+        self._lost = 0
+        self._stopping = threading.Event()
+        self._seconds = seconds
+        self.channels = channels
+        self.split = channels > 1
+        self.ended_early: str | None = None
+        try:
+            info = sounddevice.query_devices(device, "input")
+            self._stream = sounddevice.InputStream(
+                samplerate=RATE,
+                blocksize=BLOCK,
+                device=device,
+                channels=channels,
+                dtype="float32",
+                callback=self._receive,
+                finished_callback=self._finished,
+            )
+        except (sounddevice.PortAudioError, ValueError) as error:
+            wanted = "the default microphone" if device is None else f"microphone {device!r}"
+            reason = str(error).splitlines()[0]
+            raise MediaError(f"cannot record from {wanted}: {reason}; `undertone doctor` lists devices") from None
+        self.name = str(info["name"])
+
+    def _receive(self, samples: Any, count: int, time: Any, status: Any) -> None:
+        block = np.ascontiguousarray(samples.T)
+        while True:
+            try:
+                self._queue.put_nowait(block)
+                return
+            except queue.Full:
+                try:
+                    self._lost += self._queue.get_nowait().shape[1]
+                except (queue.Empty, AttributeError):
+                    continue
+
+    def _finished(self) -> None:
+        if not self._stopping.is_set():
+            self.ended_early = "the microphone went away"
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """End the recording; what was heard is still delivered."""
+        self._stopping.set()
+
+    def __iter__(self) -> Iterator[Block]:
+        number = done = 0
+        self._stream.start()
+        try:
+            while not (self._stopping.is_set() and self._queue.empty()):
+                if self._seconds is not None and done >= self._seconds * RATE:
+                    return
+                try:
+                    samples = self._queue.get(timeout=0.2)
+                except queue.Empty:
+                    continue
+                lost, self._lost = self._lost, 0
+                yield Block(number, (done + lost) / RATE, samples, dropped=lost / RATE)
+                number, done = number + 1, done + lost + samples.shape[1]
+        finally:
+            self._stopping.set()
+            self._stream.close()
+
+
+def input_devices() -> list[str]:
+    """The devices that can record, as PortAudio numbers and names them. Raises MediaError without PortAudio."""
+    devices = _portaudio().query_devices()
+    return [f"{number}: {entry['name']}" for number, entry in enumerate(devices) if entry["max_input_channels"] > 0]
+
+
+def _portaudio() -> Any:
+    try:
+        import sounddevice
+    except OSError as error:
+        raise MediaError(f"{error}: install the system package libportaudio2") from None
+    return sounddevice

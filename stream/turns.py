@@ -1,0 +1,65 @@
+"""Who speaks when, as given from outside: RTTM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One speaker's stretch of speech, in seconds on the media clock."""
+
+    start: float
+    end: float
+    speaker: str
+
+
+class AnnotationError(Exception):
+    """A transcript or RTTM file that cannot be used; the message names file and line."""
+
+
+def read_rttm(path: Path, recording: str) -> list[Turn]:
+    """The turns of `recording` (the media file's name without its ending) in an RTTM file.
+
+    A file that speaks of a single recording is taken whatever it calls it. Raises AnnotationError.
+    """
+    turns: dict[str, list[Turn]] = {}
+    for number, fields in read_fields(path):
+        if fields[0] != "SPEAKER":
+            continue
+        try:
+            start, length = float(fields[3]), float(fields[4])
+            if start < 0 or length <= 0:
+                raise ValueError("a turn needs a start of at least 0 and a positive length")
+            turns.setdefault(fields[1], []).append(Turn(start, start + length, fields[7]))
+        except (IndexError, ValueError) as error:
+            raise AnnotationError(f"{path}:{number}: not an RTTM line ({error})") from None
+    return pick(path, turns, recording)
+
+
+def read_fields(path: Path) -> list[tuple[int, list[str]]]:
+    """Numbered lines of a text file, split at blanks, without empty lines and ;; comments."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise AnnotationError(f"{path}: not a UTF-8 text file ({error})") from None
+    lines = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1))
+    return [(number, fields) for number, fields in lines if fields and not fields[0].startswith(";;")]
+
+
+def pick(path: Path, by_recording: dict[str, list[T]], recording: str) -> list[T]:
+    """The entries of one recording. Raises AnnotationError when the file is empty or speaks of others only."""
+    if not by_recording:
+        raise AnnotationError(f"{path}: says nothing of any recording")
+    if recording in by_recording:
+        return by_recording[recording]
+    if len(by_recording) == 1:
+        return next(iter(by_recording.values()))
+    names = ", ".join(sorted(by_recording)[:5])
+    raise AnnotationError(f"{path}: nothing about {recording!r}; it speaks of {names}")

