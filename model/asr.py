@@ -69,7 +69,7 @@ def find_whisper(model: str | None) -> str | None:
             return str(folder)
         try:
             return str(download_model(size, local_files_only=True))
-        except Exception:  # noqa: S112  not in the cache: the hub's client has a dozen ways to say so
+        except Exception:  # not in the cache: the hub's client has a dozen ways to say so
             continue
     if model is None:
         return None
@@ -79,7 +79,9 @@ def find_whisper(model: str | None) -> str | None:
         return str(download_model(model))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AsrError(f"no faster-whisper model {model!r}: not a folder, not cached, not downloaded ({reason})") from None
+        raise AsrError(
+            f"no faster-whisper model {model!r}: not a folder, not cached, not downloaded ({reason})"
+        ) from None
 
 
 def choose(asr: str, model: str | None) -> tuple[str | None, str | None]:

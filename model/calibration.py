@@ -15,7 +15,7 @@ def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> float:
     def loss() -> float:
         optimizer.zero_grad()
         value = torch.nn.functional.cross_entropy(logits / log_temperature.exp(), truth)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return float(value)
 
     optimizer.step(loss)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 
@@ -29,7 +31,9 @@ def load_checkpoint(name: str) -> FusionGCN:
     """Load a checkpoint for labelling. Only safetensors are read. Raises CheckpointError."""
     folder = resolve(name)
     try:
-        model: FusionGCN = FusionGCN.from_pretrained(str(folder), strict=True)
+        # huggingface_hub prints that the weights are local, to a stdout that carries our events.
+        with contextlib.redirect_stdout(io.StringIO()):
+            model: FusionGCN = FusionGCN.from_pretrained(str(folder), strict=True)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder}: not a checkpoint of this version ({reason})") from None

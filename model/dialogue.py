@@ -58,7 +58,7 @@ class SpeakerMemory:
 
     def load(self, saved: dict[str, Any]) -> None:
         """Continue from what `save` gave."""
-        self._slots = {name: slot for name, slot in saved["slots"]}
+        self._slots = dict(saved["slots"])
         self._voices = {
             name: Voice(*(np.array(part, dtype=np.float32) for part in parts))
             for name, parts in saved["voices"].items()

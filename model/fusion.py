@@ -56,8 +56,9 @@ class FusionConfig:
 
         restore("emotions", tuple(self.emotions))
         restore("sentiments", tuple(self.sentiments))
-        if isinstance(self.prosody, dict):
-            restore("prosody", ProsodyPrior(**{key: tuple(values) for key, values in self.prosody.items()}))
+        prior: Any = self.prosody
+        if isinstance(prior, dict):
+            restore("prosody", ProsodyPrior(**{key: tuple(values) for key, values in prior.items()}))
         if not 0 <= self.revision < self.window:
             raise ValueError(f"revision must lie in 0 … window - 1, not {self.revision} of {self.window}")
 
@@ -225,6 +226,10 @@ class FusionGCN(
 ):
     """projection -> alignment -> context -> graph -> (revision) -> heads; see the module's docstring."""
 
+    temperature: Tensor
+    conformal_threshold: Tensor
+    sentiment_given_emotion: Tensor
+
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         self.config = config
@@ -265,7 +270,7 @@ class FusionGCN(
         With lookahead k, label t sees utterances up to t + k of the same call (k = 0: prefix-invariant).
         """
         config = self.config
-        batch, length, modalities = utterances.present.shape
+        _, length, modalities = utterances.present.shape
         here = utterances.index != EMPTY
         index, slot, present = utterances.index, utterances.slot, utterances.present
         if past is not None:
@@ -284,7 +289,7 @@ class FusionGCN(
             rows.append(flat)
             if past is not None:
                 flat = torch.cat([past.rows[..., start : start + flat.shape[-1]], flat], 1)
-            return flat.unflatten(2, (modalities, -1))
+            return flat.reshape(*flat.shape[:2], modalities, -1)
 
         states = self._project(utterances)
         states = self.alignment(states, with_past(self.alignment.keys(states)), allowed, present)
@@ -305,6 +310,7 @@ class FusionGCN(
         nodes, weights = self.context(nodes, nodes, keys, cross.expand_as(relation), node_distance, open_edges)
         first = nodes
         for layer in self.graph:
+            assert isinstance(layer, NodeUpdate)
             keys = with_past(layer.keys(nodes).unflatten(1, (length, -1))).flatten(1, 2)
             nodes, weights = layer(nodes, first, keys, relation, node_distance, open_edges)
 
@@ -341,7 +347,8 @@ class FusionGCN(
         projected = torch.stack([layer(utterances.features[name]) for name, layer in self.projection.items()], dim=2)
         states = torch.where(utterances.present[..., None], projected, self.absent)
         speaker = self.slot(utterances.slot.clamp(max=self.config.slots - 1))
-        return self.dropout(states + self.modality + speaker[:, :, None])
+        dropped: Tensor = self.dropout(states + self.modality + speaker[:, :, None])
+        return dropped
 
     def _heads(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         pooled = self.dropout(pooled)

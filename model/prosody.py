@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,9 +76,7 @@ def _articulation_rate(sound: object) -> float:
     intensity = sound.to_intensity(minimum_pitch=50)  # type: ignore[attr-defined]
     level, times = intensity.values[0], intensity.xs()
     loudest = np.quantile(level, 0.99)
-    silences = call(
-        intensity, "To TextGrid (silences)", -25 - (level.max() - loudest), 0.3, 0.1, "silent", "sounding"
-    )
+    silences = call(intensity, "To TextGrid (silences)", -25 - (level.max() - loudest), 0.3, 0.1, "silent", "sounding")
     spans = []
     for interval in range(1, call(silences, "Get number of intervals", 1) + 1):
         if call(silences, "Get label of interval", 1, interval) == "sounding":
@@ -92,11 +91,11 @@ def _articulation_rate(sound: object) -> float:
     peaks = peaks[level[peaks] > max(loudest - 25, level.min())]
     pitch = sound.to_pitch_ac(0.02, 30, 4, False, 0.03, 0.25, 0.01, 0.35, 0.25, 450)  # type: ignore[attr-defined]
     nuclei = 0
-    for peak, following in zip(peaks, peaks[1:], strict=False):
+    for peak, following in pairwise(peaks):
         dip = level[peak] - level[peak : following + 1].min()
         sounding = any(start <= times[peak] < end for start, end in spans)
         nuclei += bool(dip > 2 and sounding and np.isfinite(pitch.get_value_at_time(times[peak])))
-    return nuclei / phonation
+    return float(nuclei / phonation)
 
 
 @dataclass(frozen=True)

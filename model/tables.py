@@ -58,9 +58,7 @@ def read_table(path: Path) -> tuple[LabelSet, list[Dialogue]]:
         labels = label_set_of({row.emotion for _, row in rows})
     except ValueError as error:
         raise TableError(f"{path}: {error}") from None
-    dialogues = [
-        Dialogue(key, [row for _, row in group]) for key, group in groupby(rows, key=lambda pair: pair[0])
-    ]
+    dialogues = [Dialogue(key, [row for _, row in group]) for key, group in groupby(rows, key=lambda pair: pair[0])]
     return labels, dialogues
 
 

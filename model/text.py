@@ -42,9 +42,7 @@ class TextEncoder:
         """[len(texts), WIDTH] embeddings."""
         import torch
 
-        tokens = self._tokenizer(
-            list(texts), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
-        )
+        tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
         with torch.inference_mode():
             hidden = self._model(**tokens, output_hidden_states=True).hidden_states
         mask = tokens["attention_mask"][..., None].float()

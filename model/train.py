@@ -1,4 +1,4 @@
-"""Training of the fusion-GCN on a conversation table: select on validation data, several seeds, calibrated at the end."""
+"""Training of the fusion-GCN on a conversation table: select on validation data, calibrate at the end."""
 
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ def prepare(
     return prepared
 
 
-def batches(data: Prepared, config: FusionConfig, size: int, order: NDArray[np.int64]) -> Iterator[
-    tuple[Utterances, torch.Tensor, torch.Tensor]
-]:
+def batches(
+    data: Prepared, config: FusionConfig, size: int, order: NDArray[np.int64]
+) -> Iterator[tuple[Utterances, torch.Tensor, torch.Tensor]]:
     """Padded batches of (utterances, emotion [B, T], sentiment [B, T]) in the given order of dialogues."""
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
@@ -267,5 +267,3 @@ def configure(labels: LabelSet, prior: ProsodyPrior | None, **shape: int) -> Fus
     """The network's configuration for a label set and the modalities at hand."""
     inputs = {"text": text.WIDTH} | ({"audio": WIDTH} if prior is not None else {})
     return FusionConfig(labels.name, labels.emotions, SENTIMENTS, inputs, prosody=prior, **shape)
-
-

@@ -7,6 +7,7 @@ import contextlib
 import re
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import redis.asyncio
 from redis.backoff import NoBackoff
@@ -48,11 +49,6 @@ class Keys:
         return f"{self.prefix}:{{{self.session}}}"
 
     @property
-    def snapshot(self) -> str:
-        """What a restarted session continues from."""
-        return f"{self.prefix}:{{{self.session}}}:snapshot"
-
-    @property
     def directory(self) -> str:
         """Hash of all sessions: id -> ISO time of start."""
         return f"{self.prefix}:sessions"
@@ -65,7 +61,7 @@ def connect(url: str, timeout: float | None = 5.0) -> redis.asyncio.Redis:
     """
     try:
         return redis.asyncio.Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0)
+            url, socket_timeout=timeout, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0), decode_responses=True
         )
     except ValueError as error:
         raise BusError(f"Redis address {public(url)!r}: {error}") from None
@@ -91,12 +87,6 @@ def public(url: str) -> str:
     return re.sub(r"//[^@/]*@", "//…@", url)
 
 
-@dataclass
-class _Batch:
-    events: list[Base]
-    snapshot: bytes | None
-
-
 class Bus:
     """Publishes one session's events in order, without ever making the session wait for Redis.
 
@@ -110,25 +100,26 @@ class Bus:
         self.delay = 0.0
         """Seconds the last event spent between `publish` and Redis's answer."""
         self._client = connect(url)
-        self._outbox: asyncio.Queue[tuple[float, _Batch]] = asyncio.Queue(OUTBOX)
+        self._outbox: asyncio.Queue[tuple[float, Base]] = asyncio.Queue(OUTBOX)
         self._writer: asyncio.Task[None] | None = None
 
-    def publish(self, events: list[Base], snapshot: bytes | None = None) -> None:
-        """Queue events, which become visible together, with the snapshot that stands for the state after them."""
+    def publish(self, event: Base) -> None:
+        """Queue an event."""
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
         if self._outbox.full():
-            self.given_up += len(self._outbox.get_nowait()[1].events)
+            self._outbox.get_nowait()
             self._outbox.task_done()
-        self._outbox.put_nowait((time.monotonic(), _Batch(events, snapshot)))
+            self.given_up += 1
+        self._outbox.put_nowait((time.monotonic(), event))
 
     async def _write(self) -> None:
         while True:
-            queued, batch = await self._outbox.get()
+            queued, event = await self._outbox.get()
             pause = 1.0
             while True:
                 try:
-                    await self._send(batch)
+                    await self._send(event)
                     break
                 except (RedisError, OSError):
                     await asyncio.sleep(pause)
@@ -136,32 +127,22 @@ class Bus:
             self.delay = time.monotonic() - queued
             self._outbox.task_done()
 
-    async def _send(self, batch: _Batch) -> None:
-        keys = self.keys
+    async def _send(self, event: Base) -> None:
+        keys, payload = self.keys, event.wire()
         async with self._client.pipeline(transaction=True) as pipe:
-            for event in batch.events:
-                payload = event.wire()
-                fields = {"id": event.id, "type": getattr(event, "type", ""), "event": payload}
-                pipe.xadd(keys.events, fields, maxlen=CAP, approximate=True)  # type: ignore[arg-type]
-                pipe.publish(keys.channel, payload)
+            fields: Any = {"id": event.id, "type": getattr(event, "type", ""), "event": payload}
+            pipe.xadd(keys.events, fields, maxlen=CAP, approximate=True)
+            pipe.publish(keys.channel, payload)
             pipe.expire(keys.events, RETENTION)
-            if batch.snapshot is not None:
-                pipe.set(keys.snapshot, batch.snapshot, ex=RETENTION)
             await pipe.execute()
 
     async def register(self, started: str) -> None:
         """Enter the session into the directory, and take out those whose events have expired."""
         # Not one transaction with the events: the directory lives on another node of a Redis Cluster.
-        await self._client.hset(self.keys.directory, self.keys.session, started)  # type: ignore[misc]
-        for name in await self._client.hkeys(self.keys.directory):  # type: ignore[misc]
-            session = name.decode()
+        await self._client.hset(self.keys.directory, self.keys.session, started)
+        for session in map(str, await self._client.hkeys(self.keys.directory)):
             if session != self.keys.session and not await self._client.exists(Keys(session, self.keys.prefix).events):
-                await self._client.hdel(self.keys.directory, session)  # type: ignore[misc]
-
-    async def load_snapshot(self) -> bytes | None:
-        """What the last `publish` with a snapshot left."""
-        stored: bytes | None = await self._client.get(self.keys.snapshot)
-        return stored
+                await self._client.hdel(self.keys.directory, session)
 
     async def aclose(self, timeout: float = 30.0) -> bool:
         """Wait until everything is sent; False when Redis stayed away for `timeout` seconds and events are lost."""

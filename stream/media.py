@@ -149,7 +149,8 @@ class FileSource:
         if not finite.all():
             self.repaired += int(samples.size - finite.sum())
             samples = np.where(finite, samples, 0).astype(np.float32)
-        return samples.clip(-1, 1)
+        clipped: Samples = samples.clip(-1, 1)
+        return clipped
 
     def _video(self) -> Iterator[VideoFrame]:
         with self._open() as container:
@@ -166,8 +167,6 @@ class FileSource:
                     yield VideoFrame(frame.time, small.to_ndarray())
             except (av.error.FFmpegError, ValueError, OSError):
                 return  # the audio track says how the file ends
-
-
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -70,15 +71,18 @@ def voice_statistics(samples: Samples) -> NDArray[np.float64]:
 
 def _mel_filters() -> NDArray[np.float64]:
     """[MELS, 257] triangles, 100 … 3800 Hz: what telephone and microphone have in common."""
-    edges = np.linspace(*(2595 * np.log10(1 + np.array([100.0, 3800.0]) / 700)), MELS + 2)
+    low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (100.0, 3800.0))
+    edges = np.linspace(low, high, MELS + 2)
     hertz = 700 * (10 ** (edges / 2595) - 1)
     bins = np.fft.rfftfreq(512, 1 / RATE)
     rising = (bins - hertz[:-2, None]) / (hertz[1:-1] - hertz[:-2])[:, None]
     falling = (hertz[2:, None] - bins) / (hertz[2:] - hertz[1:-1])[:, None]
-    return np.maximum(0, np.minimum(rising, falling))
+    filters: NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
+    return filters
 
 
 def _cosines() -> NDArray[np.float64]:
     """[CEPSTRA, MELS] rows 1 … of the orthonormal DCT-II."""
     angle = np.pi / MELS * (np.arange(MELS) + 0.5) * np.arange(1, CEPSTRA + 1)[:, None]
-    return np.sqrt(2 / MELS) * np.cos(angle)
+    cosines: NDArray[np.float64] = np.sqrt(2 / MELS) * np.cos(angle)
+    return cosines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from typing import Any
 
 from redis.exceptions import AuthenticationError, RedisError
 
@@ -33,10 +34,10 @@ async def subscribe(url: str, session: str, prefix: str = PREFIX) -> AsyncIterat
             history = True
             while True:
                 if history:
-                    entries = await client.xrange(keys.events, min=last, count=PAGE)
-                    payloads = [fields[b"event"] for _, fields in entries]
+                    entries: Any = await client.xrange(keys.events, min=last, count=PAGE)
+                    payloads = [fields["event"] for _, fields in entries]
                     if entries:
-                        last = "(" + entries[-1][0].decode()
+                        last = "(" + entries[-1][0]
                     history = len(entries) == PAGE
                 else:
                     message = await pubsub.get_message(timeout=None)
@@ -58,5 +59,5 @@ async def subscribe(url: str, session: str, prefix: str = PREFIX) -> AsyncIterat
             await asyncio.sleep(pause)
             pause = min(60.0, 2 * pause)
         finally:
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            await pubsub.aclose()
             await client.aclose()

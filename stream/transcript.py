@@ -71,7 +71,8 @@ class Transcript:
         agree. `exact`: the times are the transcript's own, so words just outside belong to somebody else.
         """
         before, after = (0.0, 0.0) if exact else (BEFORE, AFTER)
-        taken, left = [], []
+        taken: list[_Word] = []
+        left: list[_Word] = []
         for word in self._left:
             cue = word.cue
             if channel is not None and cue.channel is not None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.exceptions import RayError
@@ -195,9 +195,9 @@ def start_pools(plan: SessionPlan, asr: tuple[str, str | None] | None) -> Pools:
     if asr is not None:
         for n in range(min(4, few)):
             name = f"transcriber:{asr[0]}:{asr[1] or 'default'}:{n}"
-            transcribers.append(TranscriberActor.options(name=name, num_cpus=0.5, **POOL).remote(*asr))
-    encoder = EncoderActor.options(name=f"encoder:text={text}", num_cpus=0.5, **POOL).remote(text)
-    recognizer = RecognizerActor.options(name=f"recognizer:{plan.checkpoint}", num_cpus=0.2, **POOL)
+            transcribers.append(cast(Any, TranscriberActor).options(name=name, num_cpus=0.5, **POOL).remote(*asr))
+    encoder = cast(Any, EncoderActor).options(name=f"encoder:text={text}", num_cpus=0.5, **POOL).remote(text)
+    recognizer = cast(Any, RecognizerActor).options(name=f"recognizer:{plan.checkpoint}", num_cpus=0.2, **POOL)
     return Pools(transcribers, encoder, recognizer.remote(plan.checkpoint))
 
 
@@ -205,7 +205,11 @@ def start_session(plan: SessionPlan, redis: str, prefix: str, pools: Pools) -> A
     """The named actor of a new conversation. Raises ClusterError when the id is taken."""
     options = {"name": f"session:{plan.session}", "namespace": NAMESPACE, "lifetime": "detached"}
     try:
-        return SessionActor.options(max_pending_calls=100, num_cpus=0.2, **options).remote(plan, redis, prefix, pools)
+        return (
+            cast(Any, SessionActor)
+            .options(max_pending_calls=100, num_cpus=0.2, **options)
+            .remote(plan, redis, prefix, pools)
+        )
     except ValueError as error:
         raise ClusterError(f"session {plan.session} runs already ({str(error).splitlines()[0]})") from None
 

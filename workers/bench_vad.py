@@ -27,8 +27,8 @@ def recordings(data: Path) -> list[tuple[Path, list[Turn]]]:
     folder = data / "conversations"
     found = [(folder / "telephone" / "sample.wav", read_rttm(folder / "telephone" / "sample.rttm", "sample"))]
     for rttm, names in (("debug.development.rttm", "dev0*.flac"), ("debug.train.rttm", "trn0*.flac")):
-        for path in sorted((folder / "ami").glob(names)):
-            found.append((path, read_rttm(folder / "ami" / rttm, path.stem)))
+        paths = sorted((folder / "ami").glob(names))
+        found += [(path, read_rttm(folder / "ami" / rttm, path.stem)) for path in paths]
     return found
 
 

@@ -76,7 +76,9 @@ def _exit(error: Exception | str, code: int) -> typer.Exit:
 @app.command()
 def replay(
     file: Annotated[Path, typer.Argument(help="Any audio or video file.")],
-    transcript: Annotated[Path | None, typer.Option(help="STM, VTT, SRT or CSV with times; used instead of ASR.")] = None,
+    transcript: Annotated[
+        Path | None, typer.Option(help="STM, VTT, SRT or CSV with times; used instead of ASR.")
+    ] = None,
     rttm: Annotated[Path | None, typer.Option(help="Turns of the speakers, used instead of VAD.")] = None,
     speed: Annotated[str, typer.Option(help="1 = real time, N times as fast, or max.")] = "1",
     channels: Annotated[str, typer.Option(help="mix, split (a speaker each) or auto.")] = "auto",
@@ -112,7 +114,9 @@ def replay(
 
 @app.command()
 def live(
-    device: Annotated[str | None, typer.Option(help="Microphone by name or number; `undertone doctor` lists them.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Microphone by name or number; `undertone doctor` lists them.")
+    ] = None,
     channels: Annotated[int, typer.Option(min=1, max=16, help="Input channels; more than one: a speaker each.")] = 1,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long. [default: at Ctrl-C]")] = None,
     names: Names = None,
@@ -134,9 +138,7 @@ def live(
         from stream.microphone import MicrophoneSource
         from workers.planning import Wishes
 
-        wishes = Wishes(
-            checkpoint, asr, asr_model, vad, _list(modalities), _list(names), session, consent, redact
-        )
+        wishes = Wishes(checkpoint, asr, asr_model, vad, _list(modalities), _list(names), session, consent, redact)
         number = int(device) if device is not None and device.isdigit() else device
         source = MicrophoneSource(number, channels, seconds)
         _run(wishes, source, None, redis, prefix, ray_address, as_json)
@@ -199,7 +201,9 @@ def _run(
 
 @app.command()
 def watch(
-    session: Annotated[str, typer.Argument(help="Id of a session, from its start as the command that runs it printed it.")],
+    session: Annotated[
+        str, typer.Argument(help="Id of a session, from its start as the command that runs it printed it.")
+    ],
     redis: Redis = None,
     prefix: Prefix = "undertone",
     as_json: Json = False,
@@ -240,7 +244,7 @@ async def _require_session(url: str, session: str, prefix: str) -> None:
     client = connect(url)
     try:
         if not await client.exists(Keys(session, prefix).events):
-            names = [name.decode() for name in await client.hkeys(Keys(session, prefix).directory)]  # type: ignore[misc]
+            names = list(map(str, await client.hkeys(Keys(session, prefix).directory)))
             known = f"; there are {', '.join(sorted(names))}" if names else ""
             raise _exit(f"no session {session!r} in this Redis{known}", USAGE)
     finally:
@@ -270,7 +274,9 @@ def doctor(redis: Redis = None, checkpoint: Checkpoint = "meld", as_json: Json =
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
-    data: Annotated[Path | None, typer.Option(help="Folder with train.csv and dev.csv. [default: $UNDERTONE_DATA/meld]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with train.csv and dev.csv. [default: $UNDERTONE_DATA/meld]")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs; the best on dev is kept, all are reported.")] = 5,
     epochs: Annotated[int, typer.Option(min=1)] = 15,
     baselines: Annotated[bool, typer.Option(help="Train the baselines on the same data too.")] = True,

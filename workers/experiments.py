@@ -49,7 +49,9 @@ def over_seeds(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return summary
 
 
-def train_command(data: Path, out: Path, seeds: int, recipe: Recipe, with_baselines: bool, tell: Tell) -> dict[str, Any]:
+def train_command(
+    data: Path, out: Path, seeds: int, recipe: Recipe, with_baselines: bool, tell: Tell
+) -> dict[str, Any]:
     """Train over seeds on data/train.csv, select on data/dev.csv, keep the best seed in `out`."""
     started = time.monotonic()
     labels, training = read_table(data / "train.csv")

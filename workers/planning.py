@@ -95,7 +95,7 @@ def plan_session(wishes: Wishes, source: FileSource | MicrophoneSource) -> Plann
         channels=source.channels,
         speakers=speakers,
         modalities=wishes.modalities,
-        encoders={"vad": "given turns" if speakers == "turns" else wishes.vad} | used,
+        encoders=used | {"vad": "given turns" if speakers == "turns" else wishes.vad},
         checkpoint=str(resolve(wishes.checkpoint).resolve()),
         names=names,
         turns=tuple(turns),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -21,7 +21,6 @@ from workers.actors import Pools, start_session
 from workers.session import SessionPlan
 
 PUSHES = 4  # blocks on their way to the session at once
-
 
 
 class Source(Protocol):
@@ -90,9 +89,7 @@ async def run(
             loop.remove_signal_handler(number)
 
 
-async def _feed(
-    actor: Any, source: Source, pacer: Pacer, interrupted: asyncio.Event, display: Display
-) -> None:
+async def _feed(actor: Any, source: Source, pacer: Pacer, interrupted: asyncio.Event, display: Display) -> None:
     """Hand blocks over at their time, a few at once; a session that is full holds back a file."""
     on_their_way: set[asyncio.Future[Any]] = set()
     async with aclosing(_blocks(source, interrupted)) as blocks:
@@ -109,7 +106,7 @@ async def _feed(
     await asyncio.gather(*on_their_way)
 
 
-async def _blocks(source: Source, interrupted: asyncio.Event) -> AsyncIterator[Block]:
+async def _blocks(source: Source, interrupted: asyncio.Event) -> AsyncGenerator[Block]:
     """The source's blocks, read in a thread."""
     iterator = iter(source)
     while not interrupted.is_set():
@@ -131,7 +128,7 @@ async def _end_for(session: str, redis: str, prefix: str, reason: str) -> None:
     ended = SessionEnded(
         id=f"{session}:ended", session=session, reason=reason, duration=0, utterances=0, failed=0, counts={}
     )
-    bus.publish([ended])
+    bus.publish(ended)
     await bus.aclose()
 
 

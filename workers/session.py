@@ -47,7 +47,7 @@ class SessionPlan:
     turns: tuple[Turn, ...] = ()
     transcript: Transcript | None = None
     vad: str = "webrtc"
-    endpointing: Endpointing = Endpointing()
+    endpointing: Endpointing = field(default_factory=Endpointing)
     redact: bool = False
     consent: str | None = None
 
@@ -339,4 +339,4 @@ class Session:
         self._publish(kind.model_validate(values))
 
     def _publish(self, event: events.Base) -> None:
-        self._bus.publish([event])
+        self._bus.publish(event)

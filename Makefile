@@ -1,0 +1,50 @@
+# Everything from a bare Debian/Ubuntu with Python 3.11: `make demo`, `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+export UNDERTONE_DATA ?= $(abspath ../shared/data)
+export UNDERTONE_MODELS ?= $(abspath ../shared/models)
+
+.PHONY: demo demo-live test lint bench train install install-dev clean
+
+demo: install  ## Replay a conversation of a minute through the whole live path
+	$(BIN)/undertone replay deploy/demo/conversation.opus --transcript deploy/demo/conversation.stm --speed 4
+
+demo-live: install  ## The same through a (virtual) microphone; words by ASR
+	deploy/install-system-packages.sh --all
+	PATH="$(abspath $(BIN)):$$PATH" deploy/virtual-microphone.sh deploy/demo/live.sh
+
+test: install-dev  ## Every test
+	$(BIN)/pytest
+
+lint: install-dev  ## ruff, mypy, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install-dev  ## Measure this machine
+	$(BIN)/undertone bench vad
+
+train: install-dev  ## Train the shipped checkpoint again
+	$(BIN)/undertone train --out model/checkpoints/meld
+
+install: $(VENV)/installed
+install-dev: $(VENV)/installed-dev
+
+# torch first and alone: asked for together with others, pip takes a build with several GB of CUDA packages.
+$(VENV)/installed: pyproject.toml constraints.txt
+	deploy/install-system-packages.sh
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q torch==2.13.0
+	$(PIP) install -q -c constraints.txt -e '.[prosody]'
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	deploy/install-system-packages.sh --all
+	$(PIP) install -q -c constraints.txt -e '.[prosody,train,bench,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Installs what pip cannot: a Redis server, PortAudio, and (with --all) what only the tests and `make demo-live` need.
+set -euo pipefail
+
+packages=(libportaudio2 redis-server)
+if [[ "${1:-}" == "--all" ]]; then
+    packages+=(pulseaudio pulseaudio-utils libasound2-plugins)
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "install ok installed" || missing+=("$package")
+done
+[[ ${#missing[@]} -eq 0 ]] && exit 0
+
+if [[ $EUID -eq 0 ]]; then
+    as_root=()
+elif command -v sudo >/dev/null; then
+    as_root=(sudo)
+else
+    echo "undertone needs the system packages: ${missing[*]}" >&2
+    echo "Neither root nor sudo is here to install them; ask an administrator for: apt-get install ${missing[*]}" >&2
+    exit 1
+fi
+echo "Installing system packages: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -qq
+# Without this, Debian would start a Redis of its own on port 6379 as a side effect.
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
