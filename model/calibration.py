@@ -16,7 +16,7 @@ def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> float:
         optimizer.zero_grad()
         value = torch.nn.functional.cross_entropy(logits / log_temperature.exp(), truth)
         value.backward()
-        return float(value)
+        return float(value.detach())
 
     optimizer.step(loss)
     return float(log_temperature.detach().exp())

@@ -34,8 +34,10 @@ class FusionConfig:
     label_set: str
     emotions: tuple[str, ...]
     sentiments: tuple[str, ...]
-    inputs: dict[str, int]
-    """Width of each modality's embedding, in the order of the modality axis: {"text": 384, "audio": 21}."""
+    modalities: tuple[str, ...]
+    """In the order of the modality axis. (Not a mapping: config.json sorts its keys.)"""
+    widths: tuple[int, ...]
+    """Of each modality's embedding."""
     hidden: int = 128
     heads: int = 4
     layers: int = 2
@@ -56,6 +58,8 @@ class FusionConfig:
 
         restore("emotions", tuple(self.emotions))
         restore("sentiments", tuple(self.sentiments))
+        restore("modalities", tuple(self.modalities))
+        restore("widths", tuple(self.widths))
         prior: Any = self.prosody
         if isinstance(prior, dict):
             restore("prosody", ProsodyPrior(**{key: tuple(values) for key, values in prior.items()}))
@@ -63,8 +67,9 @@ class FusionConfig:
             raise ValueError(f"revision must lie in 0 … window - 1, not {self.revision} of {self.window}")
 
     @property
-    def modalities(self) -> tuple[str, ...]:
-        return tuple(self.inputs)
+    def inputs(self) -> dict[str, int]:
+        """Width by modality, in the order of the modality axis."""
+        return dict(zip(self.modalities, self.widths, strict=True))
 
 
 @dataclass
@@ -327,7 +332,7 @@ class FusionGCN(
         return Labels(emotion, sentiment, contribution, influence, torch.cat(rows, -1), states)
 
     def revise(self, rows: Tensor, slot: Tensor, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Final labels, from the causal states of t-W+R … t+R.
+        """Final labels, from the causal states of t-W+R+1 … t+R, the last W.
 
         rows [B, K, row_width], slot and index [B, K]; targets [B, T] places on the K axis to label.
         Returns logits [B, T, C] and [B, T, S].
@@ -337,7 +342,7 @@ class FusionGCN(
         queries, query_index, query_slot = states.gather(1, places), index.gather(1, targets), slot.gather(1, targets)
         distance = query_index[:, :, None] - index[:, None, :]
         allowed = (index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
-        allowed = allowed & (distance <= self.config.window - self.config.revision)
+        allowed = allowed & (distance < self.config.window - self.config.revision)  # all that W rows hold at t+R
         relation = _relation(query_slot, slot, distance)
         revised, _ = self.revision(queries, queries, self.revision.keys(states), relation, distance, allowed)
         return self._heads(revised)

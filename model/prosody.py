@@ -23,7 +23,7 @@ COLUMNS = (
     "hnr_mean_db",
 )
 WIDTH = 3 * len(COLUMNS)  # of `Voice.describe`
-SHORTEST = 0.1  # seconds; below, Praat's windows (3 periods of 75 Hz pitch, 6.4 of 100 Hz intensity) do not fit
+SHORTEST = 0.13  # seconds; below, Praat's longest window (6.4 periods of 50 Hz, for syllables) does not fit
 
 Array = NDArray[np.float32]
 
@@ -36,14 +36,14 @@ def available() -> bool:
 def measure(audio: Array, rate: int = 16_000) -> Array | None:
     """The seven `COLUMNS` of one utterance, NaN where Praat defines none (pitch of unvoiced speech).
 
-    audio: mono float32, full scale ±1. Returns None when the clip is shorter than `SHORTEST` seconds.
+    audio: mono float32, full scale ±1. Returns None for a clip below `SHORTEST` seconds or without any sound.
     Parameters as for MELD in the tables: intensity from 100 Hz, pitch 75 … 600 Hz, step 10 ms; harmonics-to-noise ratio
     by cross-correlation (silence 0.1, one period).
     """
     import parselmouth
     from parselmouth.praat import call
 
-    if len(audio) < SHORTEST * rate:
+    if len(audio) < SHORTEST * rate or not audio.any():
         return None
     sound = parselmouth.Sound(audio.astype(np.float64), rate)
     intensity = sound.to_intensity(minimum_pitch=100, time_step=0.01)
@@ -59,10 +59,6 @@ def measure(audio: Array, rate: int = 16_000) -> Array | None:
         values[2:5] = voiced.mean(), voiced.std(), np.ptp(voiced)
     values[5] = _articulation_rate(sound)
     values[6] = call(harmonicity, "Get mean", 0, 0)
-    # Digital silence: Praat's undefined (NaN) or -300 dB and the like say nothing of a voice.
-    values[~np.isfinite(values) | (np.abs(values) > 1e4)] = np.nan
-    if values[0] < 0:
-        values[:2] = np.nan
     return values
 
 
@@ -75,6 +71,8 @@ def _articulation_rate(sound: object) -> float:
 
     intensity = sound.to_intensity(minimum_pitch=50)  # type: ignore[attr-defined]
     level, times = intensity.values[0], intensity.xs()
+    if np.ptp(level) <= 2:
+        return 0.0  # a hum: no dip, no syllable (and Praat would ask whether this is speech at all)
     loudest = np.quantile(level, 0.99)
     silences = call(intensity, "To TextGrid (silences)", -25 - (level.max() - loudest), 0.3, 0.1, "silent", "sounding")
     spans = []

@@ -266,4 +266,6 @@ def _calibrate(model: FusionGCN, validation: Prepared) -> None:
 def configure(labels: LabelSet, prior: ProsodyPrior | None, **shape: int) -> FusionConfig:
     """The network's configuration for a label set and the modalities at hand."""
     inputs = {"text": text.WIDTH} | ({"audio": WIDTH} if prior is not None else {})
-    return FusionConfig(labels.name, labels.emotions, SENTIMENTS, inputs, prosody=prior, **shape)
+    return FusionConfig(
+        labels.name, labels.emotions, SENTIMENTS, tuple(inputs), tuple(inputs.values()), prosody=prior, **shape
+    )

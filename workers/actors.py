@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import os
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import ray
 from ray.exceptions import RayError
 
@@ -45,6 +47,7 @@ class TranscriberActor:
         from model.asr import load
 
         self._asr = load(asr, folder)
+        self._asr(np.zeros(8000, np.float32))  # the first call is slow; it shall not be a speaker's
 
     def transcribe(self, samples: Samples) -> str:
         return self._asr(samples)
@@ -59,10 +62,15 @@ class EncoderActor:
     """Embeddings of words, prosody of samples; each in a thread of its own."""
 
     def __init__(self, text: bool) -> None:
+        from model import prosody
+
+        if prosody.available():
+            prosody.measure(np.zeros(8000, np.float32))
         if text:
             from model.text import TextEncoder
 
             self._text = TextEncoder()
+            self._text(["warm up"])
 
     @ray.method(concurrency_group="text")
     def embed(self, text: str) -> Array:
@@ -140,6 +148,10 @@ class Pools:
 
     def __post_init__(self) -> None:
         self._turn = itertools.count()
+
+    async def ready(self) -> None:
+        """Wait until all have loaded what they need. Raises RayError with the cause of the first that cannot."""
+        await asyncio.gather(*(actor.health.remote() for actor in (*self.transcribers, self.encoder, self.recognizer)))
 
     async def transcribe(self, samples: Samples) -> str:
         actor = self.transcribers[next(self._turn) % len(self.transcribers)]

@@ -68,6 +68,7 @@ async def run(
     actor = start_session(plan, redis, prefix, pools)
     shown = asyncio.create_task(_show(redis, plan.session, prefix, display))
     try:
+        await pools.ready()
         await actor.start.remote()
         await _feed(actor, source, Pacer(MonotonicClock(), speed), interrupted, display)
         reason, counts = _reason(source, interrupted), {}

@@ -117,6 +117,8 @@ class Session:
         self._queue: asyncio.Queue[tuple[_Pending, asyncio.Task[None]] | None] = asyncio.Queue()
         self._publisher: asyncio.Task[None] | None = None
         self._next_block = self._next_utterance = self._in_graph = self._failed = self._notices = 0
+        self._early: dict[int, Block] = {}
+        self._in_order = asyncio.Lock()
         self._lag_announced = 0.0
         self._dropped = 0.0
 
@@ -148,10 +150,19 @@ class Session:
         self._publisher = asyncio.create_task(self._publish_in_order())
 
     async def push(self, block: Block) -> None:
-        """Take a block; waits while too much is in flight. A block that was taken before is ignored."""
-        if block.number < self._next_block:
-            return
-        self._next_block = block.number + 1
+        """Take a block; waits while too much is in flight.
+
+        Calls of an async actor may overtake each other: a block that comes early waits for those before it, one that
+        was taken already is ignored.
+        """
+        if block.number >= self._next_block:
+            self._early[block.number] = block
+        async with self._in_order:
+            while (block_due := self._early.pop(self._next_block, None)) is not None:
+                self._next_block += 1
+                await self._take(block_due)
+
+    async def _take(self, block: Block) -> None:
         if block.dropped:
             self._dropped += block.dropped
             self._notice(events.Degraded, reason=f"{block.dropped:.1f} s of audio lost before it could be read")

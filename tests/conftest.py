@@ -1,0 +1,64 @@
+"""Real servers, shared: one Redis, one Ray, and the development data where CI has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "deploy" / "demo" / "conversation.opus"
+DEMO_TRANSCRIPT = DEMO.with_suffix(".stm")
+
+
+def _folder(variable: str, default: str) -> Path:
+    folder = Path(os.environ.get(variable, ROOT.parent / "shared" / default))
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"{variable}: {folder} is not there, and CI has it")
+        pytest.skip(f"set {variable} to run the tests marked data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """$UNDERTONE_DATA."""
+    return _folder("UNDERTONE_DATA", "data")
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """$UNDERTONE_MODELS."""
+    return _folder("UNDERTONE_MODELS", "models")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A private Redis server."""
+    from stream.redis_server import private_server
+
+    with private_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """One Ray instance for all tests; subprocesses join it."""
+    import ray
+
+    from workers.actors import ray_cluster
+
+    with ray_cluster(None):
+        yield ray.get_runtime_context().gcs_address
+
+
+@pytest.fixture(scope="session")
+def demo_audio() -> NDArray[np.float32]:
+    """The demo conversation, [2, n] at 16 kHz."""
+    from stream.media import FileSource
+
+    return np.concatenate([block.samples for block in FileSource(DEMO, "split")], 1)
