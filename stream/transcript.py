@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stream.turns import AnnotationError, Turn, pick, read_fields
 
@@ -126,22 +127,27 @@ def _captions(path: Path, recording: str) -> list[Cue]:
     try:
         captions = webvtt.from_srt(str(path)) if path.suffix.lower() == ".srt" else webvtt.read(str(path))
         return [
-            _checked(path, i, Cue(c.start_in_seconds, c.end_in_seconds, c.text.replace("\n", " "), c.voice or None))
+            _checked(path, i, Cue(_seconds(c.start_time), _seconds(c.end_time), c.text.replace("\n", " "), c.voice))
             for i, c in enumerate(captions, 1)
         ]
     except (webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError, UnicodeDecodeError) as error:
         raise AnnotationError(f"{path}: not a caption file ({str(error) or type(error).__name__})") from None
 
 
+def _seconds(stamp: Any) -> float:
+    # webvtt's own in_seconds() drops the milliseconds.
+    return float(stamp.hours * 3600 + stamp.minutes * 60 + stamp.seconds + stamp.milliseconds / 1000)
+
+
 def _csv(path: Path, recording: str) -> list[Cue]:
     """Columns start, end (seconds), text, and optionally speaker and channel (from 1)."""
-    cues = []
+    cues: list[Cue] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        missing = {"start", "end", "text"} - set(reader.fieldnames or ())
-        if missing:
-            raise AnnotationError(f"{path}: no column {', '.join(sorted(missing))}")
         try:
+            missing = {"start", "end", "text"} - set(reader.fieldnames or ())
+            if missing:
+                raise AnnotationError(f"{path}: no column {', '.join(sorted(missing))}")
             for record in reader:
                 channel = record.get("channel")
                 cue = Cue(

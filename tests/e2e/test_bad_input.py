@@ -1,0 +1,118 @@
+"""What cannot work gives one clear line, the right exit code, no traceback, and no stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from stream.redis_server import private_server
+from tests.conftest import DEMO
+from tests.e2e.test_replay import undertone
+from tests.recordings import voice, write_mp4
+
+
+def refused(code: int, message: str, *arguments: object, **environment: str) -> None:
+    done = undertone(*arguments, **environment)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]
+    assert message in last, done.stderr
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("This is no sound.\n" * 40)
+    whole = write_mp4(tmp_path / "whole.mp4", voice(2)[None]).read_bytes()
+    (tmp_path / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
+    write_mp4(tmp_path / "mute.mp4", None)
+    (tmp_path / "bad.stm").write_text("call 1 Ann zero 1 Hello\n")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.wav", "no such file"),
+        ("empty.wav", "the file is empty"),
+        ("text.wav", "not a media file"),
+        ("truncated.mp4", "not a media file"),
+        ("mute.mp4", "has no audio track"),
+        ("array.npy", "not a media file"),
+        (".", "is a folder"),
+    ],
+)
+def test_files(files: Path, redis_url: str, name: str, message: str) -> None:
+    before = redis.Redis.from_url(redis_url).dbsize()
+    refused(2, message, "replay", files / name, "--redis", redis_url)
+    assert redis.Redis.from_url(redis_url).dbsize() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--speed", "fast"], "--speed: a positive number or max"),
+        (["--speed", "0"], "--speed: a positive number or max"),
+        (["--channels", "left"], "--channels: one of auto, mix, split"),
+        (["--asr", "psychic"], "--asr: one of"),
+        (["--vad", "ear"], "--vad: one of"),
+        (["--speakers", "turns"], "--speakers turns needs --rttm"),
+        (["--speakers", "cluster"], "add --channels mix"),
+        (["--modalities", "smell"], "--modalities: the checkpoint knows text, audio"),
+        (["--modalities", ""], "--modalities: the checkpoint knows text, audio"),
+        (["--checkpoint", "nowhere"], "no checkpoint 'nowhere'"),
+        (["--transcript", "missing.stm"], "no such file"),
+        (["--transcript", "bad.stm"], "bad.stm:1: not an STM line"),
+        (["--rttm", "missing.rttm"], "no such file"),
+        (["--session", "a b"], "--session"),
+        (["--asr", "whisper", "--asr-model", "."], "holds no faster-whisper model"),
+    ],
+)
+def test_options(files: Path, redis_url: str, options: list[str], message: str) -> None:
+    paths = [str(files / o) if o.endswith((".stm", ".rttm")) or o == "." else o for o in options]
+    before = redis.Redis.from_url(redis_url).dbsize()
+    refused(2, message, "replay", DEMO, "--redis", redis_url, *paths)
+    assert redis.Redis.from_url(redis_url).dbsize() == before
+
+
+def test_unknown_options_and_commands_show_usage() -> None:
+    for arguments in (["replay"], ["replay", "x", "--nonsense"], ["dance"]):
+        done = undertone(*arguments)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_redis_refused_or_locked() -> None:
+    refused(1, "no Redis answers at redis://127.0.0.1:1/0", "replay", DEMO, "--redis", "redis://127.0.0.1:1/0")
+    refused(1, "no Redis answers", "replay", DEMO, UNDERTONE_REDIS="redis://127.0.0.1:1/0")
+    with private_server("--requirepass", "right") as url:
+        refused(1, "refuses the user name or password", "replay", DEMO, "--redis", url.replace("//", "//:wrong@"))
+        refused(1, "refuses the user name or password", "watch", "x", "--redis", url)
+
+
+def test_an_unknown_microphone(redis_url: str) -> None:
+    refused(2, "cannot record from microphone 'nobody'", "live", "--device", "nobody", "--redis", redis_url)
+
+
+def test_an_unknown_session(redis_url: str) -> None:
+    refused(2, "no session 'nobody'", "watch", "nobody", "--redis", redis_url)
+    refused(2, "session 'a b'", "watch", "a b", "--redis", redis_url)
+
+
+def test_a_checkpoint_of_another_label_set(tmp_path: Path) -> None:
+    table = tmp_path / "emory.csv"
+    table.write_text("dialogue_id,speaker,text,emotion,sentiment\n0,Ann,Hi,joyful,positive\n0,Bob,No,mad,negative\n")
+    refused(2, "checkpoint meld labels neutral, joy", "evaluate", "--data", table)
+    refused(2, "no such table", "evaluate", "--data", tmp_path / "none.csv")
+
+
+def test_ray_refused(redis_url: str) -> None:
+    refused(1, "Ray does not start", "replay", DEMO, "--redis", redis_url, "--ray-address", "127.0.0.1:1")
+
+
+def test_training_without_data(tmp_path: Path) -> None:
+    refused(2, "set UNDERTONE_DATA", "train", "--out", tmp_path / "out", UNDERTONE_DATA="")
+    refused(2, "no such table", "train", "--out", tmp_path / "out", "--data", tmp_path)

@@ -1,0 +1,240 @@
+"""The command line as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.recordings import RATE, voice, write_mp4, write_wav
+
+UNDERTONE = str(Path(sys.executable).parent / "undertone")
+
+
+def undertone(*arguments: object, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [UNDERTONE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def events(done: subprocess.CompletedProcess[str]) -> list[dict]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def labels(lines: list[dict], revision: int = 0) -> list[dict]:
+    return [event for event in lines if event["type"] == "emotion" and event["revision"] == revision]
+
+
+def read_back(url: str, session: str) -> list[dict]:
+    """By a client that shares no code with us: redis-cli."""
+    keys = subprocess.run(
+        ["redis-cli", "-u", url, "--json", "XRANGE", f"undertone:{{{session}}}:events", "-", "+"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [json.loads(dict(zip(fields[::2], fields[1::2], strict=True))["event"]) for _, fields in json.loads(keys.stdout)]
+
+
+def test_the_demo_with_nothing_running(tmp_path: Path) -> None:
+    """What `make demo` does: private Redis, private Ray, exit 0, a summary, every line with its speaker and words."""
+    done = undertone("replay", DEMO, "--transcript", DEMO_TRANSCRIPT, "--speed", "max", "--json", UNDERTONE_REDIS="")
+    assert done.returncode == 0, done.stderr
+    said = labels(events(done))
+    lines = [line.split(maxsplit=5) for line in DEMO_TRANSCRIPT.read_text().splitlines()]
+    assert [(event["speaker"], event["text"]) for event in said] == [(line[2], line[5]) for line in lines]
+    assert events(done)[-1]["type"] == "session.ended"
+    assert "14 utterances (0 without label)" in done.stderr
+    assert "redis://127.0.0.1:" in done.stderr
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("words", ["transcript", "pocketsphinx"])
+def test_the_telephone_call(words: str, data: Path, redis_url: str, ray_address: str) -> None:
+    folder = data / "conversations" / "telephone"
+    options = ["--transcript", folder / "sample.stm"] if words == "transcript" else ["--asr", "pocketsphinx"]
+    if words == "pocketsphinx":
+        options += ["--rttm", folder / "sample.rttm"]
+    done = undertone(
+        "replay", folder / "sample.wav", *options, "--speed", "max", "--json",
+        "--redis", redis_url, "--ray-address", ray_address,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    received = events(done)
+    session = received[0]["session"]
+    assert read_back(redis_url, session) == received
+    said = labels(received)
+    assert [event["utterance"] for event in said] == list(range(len(said)))
+    assert [event["audio_end"] for event in said] == sorted(event["audio_end"] for event in said)
+    assert len(labels(received, 1)) == len(said) and received[-1]["failed"] == 0
+    if words == "transcript":
+        lines = [line.split(maxsplit=5) for line in (folder / "sample.stm").read_text().splitlines()]
+        assert [(event["speaker"], event["text"]) for event in said] == [(line[2], line[5]) for line in lines]
+        assert all(abs(event["audio_start"] - float(line[3])) < 0.01 for event, line in zip(said, lines, strict=True))
+    else:
+        assert len(said) == 10
+        assert "hello" in " ".join(event["text"] for event in said)
+
+
+@pytest.mark.data
+def test_whisper_digits_are_heard(data: Path, models: Path, tmp_path: Path, redis_url: str, ray_address: str) -> None:
+    """A real faster-whisper model through the whole path."""
+    from stream.media import FileSource
+
+    digits = [np.concatenate([b.samples for b in FileSource(data / "digits" / name)], 1)[0] for name in
+              sorted(path.name for path in (data / "digits").glob("7_*.wav"))[:3]]  # fmt: skip
+    pause = np.zeros(RATE, np.float32)
+    recording = np.concatenate([part for digit in digits for part in (pause, 0.5 * digit / np.abs(digit).max())] + [pause])
+    done = undertone(
+        "replay", write_wav(tmp_path / "digits.wav", recording[None]), "--asr-model", models / "whisper_digits",
+        "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address, "--vad", "silero",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    received = events(done)
+    assert received[0]["encoders"]["asr"] == "faster-whisper whisper_digits"
+    assert "seven" in " ".join(event["text"].lower() for event in labels(received))
+
+
+def test_ctrl_c_publishes_what_was_heard(redis_url: str, ray_address: str) -> None:
+    process = subprocess.Popen(
+        [UNDERTONE, "replay", str(DEMO), "--transcript", str(DEMO_TRANSCRIPT), "--speed", "2", "--json",
+         "--redis", redis_url, "--session", "interrupted"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    received = []
+    for line in process.stdout:
+        received.append(json.loads(line))
+        if len(labels(received)) == 3:
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+            break
+    rest, errors = process.communicate(timeout=60)
+    received += [json.loads(line) for line in rest.splitlines()]
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert received[-1]["type"] == "session.ended" and received[-1]["reason"] == "interrupted"
+    assert received[-1]["utterances"] == len(labels(received)) == len(labels(received, 1)) >= 3
+    assert read_back(redis_url, "interrupted") == received
+
+
+def test_watch_follows_a_session_of_another_process(redis_url: str, ray_address: str) -> None:
+    replaying = subprocess.Popen(
+        [UNDERTONE, "replay", str(DEMO), "--transcript", str(DEMO_TRANSCRIPT), "--speed", "8", "--json",
+         "--redis", redis_url, "--ray-address", ray_address, "--session", "watched"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    client = redis.Redis.from_url(redis_url)
+    deadline = time.monotonic() + 60
+    while not client.exists("undertone:{watched}:events") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    watched = undertone("watch", "watched", "--json", "--redis", redis_url)
+    shown, _ = replaying.communicate(timeout=60)
+    assert watched.returncode == 0
+    assert watched.stdout == shown
+
+
+def test_text_alone_and_prosody_alone(redis_url: str, ray_address: str) -> None:
+    for modality, missing in (("text", "audio"), ("audio", "text")):
+        done = undertone(
+            "replay", DEMO, "--transcript", DEMO_TRANSCRIPT, "--modalities", modality, "--speed", "max", "--json",
+            "--redis", redis_url, "--ray-address", ray_address,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        for event in labels(events(done)):
+            assert event["modalities"] == {"used": [modality], "missing": [missing]}
+
+
+def test_an_hour_is_replayed(tmp_path: Path, demo_audio: np.ndarray, redis_url: str, ray_address: str) -> None:
+    hour = np.zeros((1, 3600 * RATE), np.float32)
+    mixed = demo_audio.sum(0)
+    for minute in (0, 29, 58):
+        hour[0, minute * 60 * RATE : minute * 60 * RATE + len(mixed)] = mixed
+    path = write_wav(tmp_path / "hour.wav", hour)
+    done = undertone(
+        "replay", path, "--asr", "none", "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address
+    )
+    assert done.returncode == 0, done.stderr
+    starts = [event["audio_start"] for event in labels(events(done))]
+    assert len(starts) >= 30 and starts[-1] > 3500
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "width"), [("8bit", 8000, 1, 1), ("96khz", 96_000, 1, 2), ("5.1", 48_000, 6, 4)]
+)
+def test_odd_audio_is_understood(
+    name: str, rate: int, channels: int, width: int, tmp_path: Path, redis_url: str, ray_address: str
+) -> None:
+    audio = np.concatenate([np.zeros(RATE // 2, np.float32), voice(2), np.zeros(RATE, np.float32)])
+    resampled = np.interp(np.arange(0, len(audio) - 1, RATE / rate), np.arange(len(audio)), audio).astype(np.float32)
+    path = write_wav(tmp_path / f"{name}.wav", np.tile(resampled, (channels, 1)), rate, width)
+    done = undertone(
+        "replay", path, "--asr", "none", "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(labels(events(done))) >= 1
+
+
+def test_video_with_speech(tmp_path: Path, redis_url: str, ray_address: str) -> None:
+    path = write_mp4(tmp_path / "film.mp4", np.concatenate([voice(2), np.zeros(RATE, np.float32)])[None], 3)
+    done = undertone(
+        "replay", path, "--asr", "none", "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(labels(events(done))) == 1
+
+
+def test_samples_that_are_no_numbers_are_repaired_with_a_warning(tmp_path: Path, redis_url: str, ray_address: str) -> None:
+    audio = np.concatenate([voice(2), np.zeros(RATE, np.float32)])[None].copy()
+    audio[0, 20_000:20_100] = np.nan
+    done = undertone(
+        "replay", write_wav(tmp_path / "nan.wav", audio, width=4), "--asr", "none", "--speed", "max", "--json",
+        "--redis", redis_url, "--ray-address", ray_address,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "warning: 100 samples were not finite" in done.stderr
+    assert events(done)[-1]["counts"]["repaired_samples"] == 100
+
+
+@pytest.mark.parametrize("kind", ["silence", "noise", "one frame"])
+def test_nothing_to_hear_is_one_line_and_an_ended_session(
+    kind: str, tmp_path: Path, redis_url: str, ray_address: str
+) -> None:
+    audio = {
+        "silence": np.zeros((1, 5 * RATE), np.float32),
+        "noise": np.random.default_rng(0).normal(0, 0.1, (1, 20 * RATE)).astype(np.float32),
+        "one frame": np.zeros((1, 1), np.float32),
+    }[kind]
+    done = undertone(
+        "replay", write_wav(tmp_path / "a.wav", audio), "--speed", "max", "--json",
+        "--redis", redis_url, "--ray-address", ray_address,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no speech was found" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert [event["type"] for event in events(done)] == ["session.started", "session.ended"]
+    assert events(done)[-1]["reason"].startswith("error: no speech")
+
+
+def test_a_transcript_of_something_else(tmp_path: Path, redis_url: str, ray_address: str) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("start,end,text\n900,901,Hello there\n")
+    done = undertone(
+        "replay", DEMO, "--transcript", other, "--modalities", "text,audio", "--speed", "max", "--json",
+        "--redis", redis_url, "--ray-address", ray_address,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "the transcript does not match" in done.stderr.splitlines()[-1]
+    assert events(done)[-1]["reason"].startswith("error: the transcript does not match")

@@ -1,0 +1,66 @@
+"""Small media files of every kind, made on the spot."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+RATE = 16_000
+
+
+def write_wav(path: Path, samples: NDArray[np.float32], rate: int = RATE, width: int = 2) -> Path:
+    """samples [channels, n]; width 1 (unsigned 8 bit), 2 or 4 (32-bit float, NaN allowed)."""
+    if width == 4:
+        with av.open(str(path), "w") as container:
+            layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
+            stream = container.add_stream("pcm_f32le", rate=rate, layout=layout)
+            data = np.ascontiguousarray(samples.T.reshape(1, -1), np.float32)
+            frame = av.AudioFrame.from_ndarray(data, "flt", layout)
+            frame.sample_rate = rate
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return path
+    with wave.open(str(path), "wb") as file:
+        file.setparams((len(samples), width, rate, 0, "NONE", ""))
+        if width == 1:
+            file.writeframes(((samples.T * 127) + 128).astype(np.uint8).tobytes())
+        else:
+            file.writeframes((samples.T * 32767).astype(np.int16).tobytes())
+    return path
+
+
+def write_mp4(path: Path, samples: NDArray[np.float32] | None, seconds: float = 2.0, video: bool = True) -> Path:
+    """AAC audio (mono) and a picture that gets brighter, 10 frames a second."""
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("mpeg4", rate=10) if video else None
+        if pictures is not None:
+            pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("aac", rate=RATE, layout="mono") if samples is not None else None
+        if pictures is not None:
+            for n in range(int(seconds * 10)):
+                image = np.full((48, 64, 3), min(255, 10 * n), np.uint8)
+                container.mux(pictures.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+            container.mux(pictures.encode(None))
+        if sound is not None and samples is not None:
+            for first in range(0, samples.shape[1] - 1023, 1024):
+                part = np.ascontiguousarray(samples[:1, first : first + 1024], np.float32)
+                frame = av.AudioFrame.from_ndarray(part, "fltp", "mono")
+                frame.sample_rate, frame.pts = RATE, first
+                container.mux(sound.encode(frame))
+            container.mux(sound.encode(None))
+    return path
+
+
+def voice(seconds: float, level: float = 0.2, seed: int = 0) -> NDArray[np.float32]:
+    """[n] something a VAD takes for speech: syllables of harmonics with changing pitch, and a little noise."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * RATE)) / RATE
+    pitch = 140 + 30 * np.sin(2 * np.pi * 0.7 * time)
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    tone = sum(np.sin(k * phase) / k for k in range(1, 20))
+    envelope = 0.15 + 0.85 * np.abs(np.sin(np.pi * 3.5 * time)) ** 0.7
+    return (level * envelope * tone / 2 + rng.normal(0, 0.001, len(time))).astype(np.float32)

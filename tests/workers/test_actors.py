@@ -1,0 +1,107 @@
+"""Ray: the whole path over real actors, and what happens when some are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+from pathlib import Path
+
+import pytest
+import ray
+
+from stream.events import Emotion, Event, UtteranceFailed
+from stream.media import FileSource
+from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from workers import run as run_module
+from workers.actors import ClusterError, start_pools, start_session, stop_all
+from workers.planning import Wishes, plan_session
+from workers.run import run
+
+
+class Collected:
+    """A display that keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def position(self, seconds: float) -> None:
+        pass
+
+
+def planned(path: Path = DEMO, transcript: Path | None = DEMO_TRANSCRIPT):
+    session = f"actors-{secrets.token_hex(4)}"
+    source = FileSource(path)
+    return plan_session(Wishes(transcript=transcript, asr="pocketsphinx", session=session), source), source
+
+
+async def replay(redis_url: str, speed: float | None = None, during=None) -> list[Event]:
+    plan, source = planned()
+    pools, display = start_pools(plan.plan, plan.asr), Collected()
+    work = asyncio.create_task(run(plan.plan, source, speed, redis_url, "undertone", pools, display))
+    if during is not None:
+        await during(plan.plan, pools, display)
+    outcome = await work
+    assert outcome.ended.reason == "end of source"
+    return display.events
+
+
+def labels(events: list[Event]) -> list[tuple[str, float]]:
+    return [(event.emotion, event.probabilities[event.emotion]) for event in events if isinstance(event, Emotion)]
+
+
+async def test_a_conversation_goes_through_real_actors(redis_url: str, ray_address: str) -> None:
+    events = await replay(redis_url)
+    assert [e.utterance for e in events if isinstance(e, Emotion) and not e.final] == list(range(14))
+    assert all(e.modalities.missing == [] for e in events if isinstance(e, Emotion))
+    again = await replay(redis_url)
+    for one, other in zip(labels(events), labels(again), strict=True):
+        assert one[0] == other[0] and one[1] == pytest.approx(other[1], abs=1e-4)
+
+
+async def test_killed_helpers_come_back_and_nothing_is_lost(redis_url: str, ray_address: str) -> None:
+    calm = await replay(redis_url)
+
+    async def kill(plan, pools, display: Collected) -> None:
+        while sum(isinstance(event, Emotion) for event in display.events) < 6:
+            await asyncio.sleep(0.05)
+        for actor in (pools.recognizer, pools.encoder):
+            pid = await actor.__ray_call__.remote(lambda self: os.getpid())
+            os.kill(pid, signal.SIGKILL)
+
+    shaken = await replay(redis_url, speed=8, during=kill)
+    assert not [event for event in shaken if isinstance(event, UtteranceFailed)]
+    for one, other in zip(labels(calm), labels(shaken), strict=True):
+        assert one[0] == other[0] and one[1] == pytest.approx(other[1], abs=1e-4)
+
+
+async def test_a_dead_session_ends_with_its_reason(redis_url: str, ray_address: str) -> None:
+    plan, source = planned()
+    pools, display = start_pools(plan.plan, plan.asr), Collected()
+    work = asyncio.create_task(run(plan.plan, source, 4, redis_url, "undertone", pools, display))
+    while not any(isinstance(event, Emotion) for event in display.events):
+        await asyncio.sleep(0.05)
+    actor = ray.get_actor(f"session:{plan.plan.session}", namespace="undertone")
+    ray.kill(actor)
+    with pytest.raises(run_module.SessionError, match="process died"):
+        await work
+    from stream.subscribe import subscribe
+
+    events = [event async for event in subscribe(redis_url, plan.plan.session)]
+    assert events[-1].type == "session.ended" and events[-1].reason.startswith("error: ")
+
+
+async def test_an_id_is_used_once_and_down_removes_everything(redis_url: str, ray_address: str) -> None:
+    plan, _ = planned()
+    pools = start_pools(plan.plan, plan.asr)
+    actor = start_session(plan.plan, redis_url, "undertone", pools)
+    assert await actor.health.remote() == 0
+    with pytest.raises(ClusterError, match="runs already"):
+        start_session(plan.plan, redis_url, "undertone", pools)
+    stopped = stop_all()
+    assert f"session:{plan.plan.session}" in stopped and any(name.startswith("recognizer") for name in stopped)
+    assert not [e for e in ray.util.list_named_actors(all_namespaces=True) if e["namespace"] == "undertone"]
