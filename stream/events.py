@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: round(share, 6))]
+Seconds = Annotated[float, Field(ge=0), AfterValidator(lambda seconds: round(seconds, 3))]
 
 
 class Base(BaseModel):
@@ -75,12 +75,12 @@ class Modalities(BaseModel):
 class Latency(BaseModel):
     """Seconds by stage. `vad`: end of speech to endpoint on the media clock; the others on the machine's clock."""
 
-    vad: float
-    queue: float
-    asr: float
-    encode: float
-    graph: float
-    publish: float
+    vad: Seconds
+    queue: Seconds
+    asr: Seconds
+    encode: Seconds
+    graph: Seconds
+    publish: Seconds
     """What the previous event took to reach Redis; this one's own time is known only after it left."""
 
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ from workers.session import Session, SessionPlan
 NAMESPACE = "undertone"
 
 # Ray's defaults are wrong for us (DESIGN §8): actors come back, calls are tried again (all are idempotent or pure),
-# queues are bounded, and the start of a process is charged no whole core of a laptop.
+# queues are bounded.
+SHARE = 0.05  # of a core charged for an actor: a pool that waits costs nothing, and a laptop has room for all kinds
 POOL: dict[str, Any] = {
+    "num_cpus": SHARE,
     "max_restarts": -1,
     "max_task_retries": 3,
     "max_pending_calls": 1000,
@@ -61,16 +64,14 @@ class TranscriberActor:
 class EncoderActor:
     """Embeddings of words, prosody of samples; each in a thread of its own."""
 
-    def __init__(self, text: bool) -> None:
+    def __init__(self) -> None:
         from model import prosody
+        from model.text import TextEncoder
 
         if prosody.available():
             prosody.measure(np.zeros(8000, np.float32))
-        if text:
-            from model.text import TextEncoder
-
-            self._text = TextEncoder()
-            self._text(["warm up"])
+        self._text = TextEncoder()
+        self._text(["warm up"])
 
     @ray.method(concurrency_group="text")
     def embed(self, text: str) -> Array:
@@ -187,6 +188,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address not in (None, "auto") and "://" not in str(address):
+        _reachable(str(address))
     if address is None:
         options |= {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
     try:
@@ -199,17 +202,25 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
+def _reachable(address: str) -> None:
+    """Ray itself would wait for minutes for a cluster that is not there."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"Ray does not start: no cluster at {address} ({error})") from None
+
+
 def start_pools(plan: SessionPlan, asr: tuple[str, str | None] | None) -> Pools:
     """The actors that `plan` needs, new ones or those that sessions of the same kind share already."""
     few = max(1, (os.cpu_count() or 2) // 2)
-    text = "text" in plan.modalities
     transcribers = []
     if asr is not None:
         for n in range(min(4, few)):
             name = f"transcriber:{asr[0]}:{asr[1] or 'default'}:{n}"
-            transcribers.append(cast(Any, TranscriberActor).options(name=name, num_cpus=0.5, **POOL).remote(*asr))
-    encoder = cast(Any, EncoderActor).options(name=f"encoder:text={text}", num_cpus=0.5, **POOL).remote(text)
-    recognizer = cast(Any, RecognizerActor).options(name=f"recognizer:{plan.checkpoint}", num_cpus=0.2, **POOL)
+            transcribers.append(cast(Any, TranscriberActor).options(name=name, **POOL).remote(*asr))
+    encoder = cast(Any, EncoderActor).options(name="encoder", **POOL).remote()
+    recognizer = cast(Any, RecognizerActor).options(name=f"recognizer:{plan.checkpoint}", **POOL)
     return Pools(transcribers, encoder, recognizer.remote(plan.checkpoint))
 
 
@@ -219,7 +230,7 @@ def start_session(plan: SessionPlan, redis: str, prefix: str, pools: Pools) -> A
     try:
         return (
             cast(Any, SessionActor)
-            .options(max_pending_calls=100, num_cpus=0.2, **options)
+            .options(max_pending_calls=100, num_cpus=SHARE, **options)
             .remote(plan, redis, prefix, pools)
         )
     except ValueError as error:

@@ -20,6 +20,7 @@ from stream.subscribe import subscribe
 from workers.actors import Pools, start_session
 from workers.session import SessionPlan
 
+START = 180  # seconds for models to load; a cluster without room for an actor would let us wait for ever
 PUSHES = 4  # blocks on their way to the session at once
 
 
@@ -68,7 +69,7 @@ async def run(
     actor = start_session(plan, redis, prefix, pools)
     shown = asyncio.create_task(_show(redis, plan.session, prefix, display))
     try:
-        await pools.ready()
+        await asyncio.wait_for(pools.ready(), START)
         await actor.start.remote()
         await _feed(actor, source, Pacer(MonotonicClock(), speed), interrupted, display)
         reason, counts = _reason(source, interrupted), {}
@@ -81,7 +82,9 @@ async def run(
         reason = "the session's process died; what it had published stays in Redis"
         await _end_for(plan.session, redis, prefix, f"error: {reason}")
         raise SessionError(reason) from None
-    except (RayError, ConnectionError, TimeoutError) as error:
+    except TimeoutError:
+        raise SessionError("the actors do not start or do not answer: has the Ray cluster room for them?") from None
+    except (RayError, ConnectionError) as error:
         raise SessionError(str(getattr(error, "cause", None) or error).splitlines()[0]) from None
     finally:
         shown.cancel()
