@@ -37,20 +37,13 @@ class MicrophoneSource:
         self.ended_early: str | None = None
         try:
             info = sounddevice.query_devices(device, "input")
-            self._stream = sounddevice.InputStream(
-                samplerate=RATE,
-                blocksize=BLOCK,
-                device=device,
-                channels=channels,
-                dtype="float32",
-                callback=self._receive,
-                finished_callback=self._finished,
-            )
+            sounddevice.check_input_settings(device, channels, "float32", samplerate=RATE)
         except (sounddevice.PortAudioError, ValueError) as error:
             wanted = "the default microphone" if device is None else f"microphone {device!r}"
             reason = str(error).splitlines()[0]
             raise MediaError(f"cannot record from {wanted}: {reason}; `undertone doctor` lists devices") from None
         self.name = str(info["name"])
+        self._device = device
 
     def _receive(self, samples: Any, count: int, time: Any, status: Any) -> None:
         block = np.ascontiguousarray(samples.T)
@@ -75,7 +68,17 @@ class MicrophoneSource:
 
     def __iter__(self) -> Iterator[Block]:
         number = done = 0
-        self._stream.start()
+        # Opened here and not before: nobody is recorded while models load.
+        stream = _portaudio().InputStream(
+            samplerate=RATE,
+            blocksize=BLOCK,
+            device=self._device,
+            channels=self.channels,
+            dtype="float32",
+            callback=self._receive,
+            finished_callback=self._finished,
+        )
+        stream.start()
         try:
             while not (self._stopping.is_set() and self._queue.empty()):
                 if self._seconds is not None and done >= self._seconds * RATE:
@@ -89,7 +92,7 @@ class MicrophoneSource:
                 number, done = number + 1, done + lost + samples.shape[1]
         finally:
             self._stopping.set()
-            self._stream.close()
+            stream.close()
 
 
 def input_devices() -> list[str]:

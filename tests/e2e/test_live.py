@@ -45,10 +45,11 @@ def test_a_conversation_is_recognized_live(recording: Path, redis_url: str, ray_
     script = f"""
     set -m
     "$UNDERTONE" live --channels 2 --names Mara,Jonas --asr pocketsphinx --json --ray-address "$RAY" &
+    recognizer=$!
     {PLAY}
     sleep 3
-    kill -INT %1
-    wait %1
+    kill -INT $recognizer
+    wait $recognizer
     """
     code, events, errors = live(script, recording, redis_url, ray_address)
     assert code == 0, errors
@@ -64,8 +65,9 @@ def test_a_conversation_is_recognized_live(recording: Path, redis_url: str, ray_
 def test_live_stops_after_its_seconds(recording: Path, redis_url: str, ray_address: str) -> None:
     script = f"""
     "$UNDERTONE" live --seconds 6 --modalities audio --json --ray-address "$RAY" &
+    recognizer=$!
     {PLAY}
-    wait %1
+    wait $recognizer
     """
     code, events, errors = live(script, recording, redis_url, ray_address)
     assert code == 0, errors
