@@ -176,7 +176,8 @@ class VadSegmenter:
             self.counts["dropped_noise"] += 1
             return []
         samples = self._tape.cut(start, end + tail)
-        return [Utterance(self._channel, start, end, samples, self._now, self._speaker)]
+        confirmed = max(self._now, end)  # the sum of many frames may run ahead of the tape by a rounding error
+        return [Utterance(self._channel, start, end, samples, confirmed, self._speaker)]
 
     def _steady(self, samples: Samples) -> bool:
         step = self._vad.size

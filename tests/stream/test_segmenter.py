@@ -56,9 +56,11 @@ def test_a_pause_shorter_than_the_end_silence_does_not_cut() -> None:
     assert [(round(u.start, 1), round(u.end, 1)) for u in found] == [(0.0, 2.4), (2.7, 4.0)]
 
 
-def test_speech_at_the_end_of_the_source_is_closed_by_flush() -> None:
-    (utterance,), _ = segment(np.concatenate([silence(1), voice(1)]))
-    assert utterance.end == pytest.approx(2.0, abs=0.05)
+@pytest.mark.parametrize("seconds", [1.0, 3.3, 49.8])
+def test_speech_at_the_end_of_the_source_is_closed_by_flush(seconds: float) -> None:
+    (utterance,), _ = segment(np.concatenate([silence(seconds), voice(1)]))
+    assert utterance.end == pytest.approx(seconds + 1, abs=0.05)
+    assert utterance.confirmed >= utterance.end
 
 
 def test_a_click_opens_nothing() -> None:
@@ -121,6 +123,7 @@ def test_the_size_of_blocks_does_not_matter(parts, block) -> None:
     assert [(u.start, u.end) for u in one] == [(u.start, u.end) for u in other]
     assert all(np.array_equal(a.samples, b.samples) for a, b in zip(one, other, strict=True))
     assert first.counts == second.counts
+    assert all(u.start < u.end <= u.confirmed for u in one)
 
 
 @settings(max_examples=30, deadline=None)
