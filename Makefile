@@ -35,7 +35,7 @@ install-dev: $(VENV)/installed-dev
 
 # torch first and alone: asked for together with others, pip takes a build with several GB of CUDA packages.
 $(VENV)/installed: pyproject.toml constraints.txt
-	deploy/install-system-packages.sh
+	PYTHON=$(PYTHON) deploy/install-system-packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q torch==2.13.0
 	$(PIP) install -q -c constraints.txt -e '.[prosody]'

@@ -7,6 +7,14 @@ if [[ "${1:-}" == "--all" ]]; then
     packages+=(pulseaudio pulseaudio-utils libasound2-plugins)
 fi
 
+# Debian and Ubuntu split the part of Python that makes virtual environments into a package of its own.
+python=${PYTHON:-python3.11}
+if ! command -v "$python" >/dev/null; then
+    packages+=("$python" "$python-venv")
+elif ! "$python" -c "import ensurepip" 2>/dev/null; then
+    packages+=("$(basename "$python")-venv")
+fi
+
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "install ok installed" || missing+=("$package")

@@ -81,6 +81,7 @@ async def run(
     except ActorDiedError:
         reason = "the session's process died; what it had published stays in Redis"
         await _end_for(plan.session, redis, prefix, f"error: {reason}")
+        await pools.finish(plan.session, [])  # so that the recognizer forgets it too
         raise SessionError(reason) from None
     except TimeoutError:
         raise SessionError("the actors do not start or do not answer: has the Ray cluster room for them?") from None

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream.media import FileSource
+from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.recordings import voice, write_wav
+from workers.planning import UsageError, Wishes, plan_session
+
+
+@pytest.fixture
+def mono(tmp_path: Path) -> FileSource:
+    return FileSource(write_wav(tmp_path / "My Call (1).wav", voice(1)[None]))
+
+
+def test_a_stereo_call_with_its_transcript() -> None:
+    planned = plan_session(Wishes(transcript=DEMO_TRANSCRIPT), FileSource(DEMO))
+    plan = planned.plan
+    assert (plan.speakers, plan.channels, plan.names) == ("channel", 2, {0: "Mara", 1: "Jonas"})
+    assert planned.asr is None and plan.encoders["asr"] == f"transcript {DEMO_TRANSCRIPT}"
+    assert plan.encoders["visual"] is None
+    assert plan.session.startswith("conversation-")
+    named = plan_session(Wishes(transcript=DEMO_TRANSCRIPT, names=("Anna",)), FileSource(DEMO)).plan
+    assert named.names == {0: "Anna", 1: "Jonas"}
+
+
+def test_a_mono_call_is_clustered_unless_turns_are_given(mono: FileSource, tmp_path: Path) -> None:
+    plan = plan_session(Wishes(asr="pocketsphinx"), mono).plan
+    assert plan.speakers == "cluster" and plan.session.startswith("my-call-1-")
+    turns = plan_session(Wishes(transcript=DEMO_TRANSCRIPT), FileSource(mono.path)).plan
+    assert turns.speakers == "turns" and len(turns.turns) == 14 and turns.encoders["vad"] == "given turns"
+    captions = tmp_path / "a.srt"
+    captions.write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n")
+    assert plan_session(Wishes(transcript=captions), mono).plan.speakers == "cluster"
+
+
+def test_without_praat_prosody_is_missing_and_said_so(mono: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.prosody.available", lambda: False)
+    plan = plan_session(Wishes(asr="pocketsphinx"), mono).plan
+    assert plan.encoders["audio"] is None and plan.encoders["text"] is not None
+    with pytest.raises(UsageError, match="praat-parselmouth"):
+        plan_session(Wishes(asr="none"), mono)
+
+
+def test_a_text_only_session_measures_no_voice(mono: FileSource) -> None:
+    plan = plan_session(Wishes(asr="pocketsphinx", modalities=("text",)), mono).plan
+    assert plan.modalities == ("text",) and plan.encoders["audio"] is None
+
+
+def test_speakers_that_contradict_the_channels(mono: FileSource) -> None:
+    for wish, source in (("channel", mono), ("turns", mono), ("cluster", FileSource(DEMO))):
+        with pytest.raises(UsageError, match="--speakers"):
+            plan_session(Wishes(speakers=wish, asr="none"), source)
+    assert np.isfinite(mono.info.duration or 0)
