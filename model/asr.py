@@ -32,6 +32,7 @@ class PocketSphinx:
 
     def __call__(self, samples: NDArray[np.float32]) -> str:
         decoder = self._decoder
+        decoder.reinit_feat()  # else what it adapted to colours the next utterance, of whichever session
         decoder.start_utt()
         decoder.process_raw((samples * 32767).astype(np.int16).tobytes(), full_utt=True)
         decoder.end_utt()

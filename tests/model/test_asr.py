@@ -46,3 +46,13 @@ def test_the_order_of_recognizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert find_whisper(str(folder)) == str(folder)
     with pytest.raises(AsrError, match=r"no model\.bin"):
         find_whisper(str(tmp_path))
+
+
+@pytest.mark.data
+def test_no_utterance_colours_the_next(data: Path) -> None:
+    """The same words whatever was recognized before: sessions share a recognizer."""
+    paths = sorted((data / "librispeech").glob("*-0000.flac"))[:3]
+    clips = [np.concatenate([block.samples for block in FileSource(path)], 1)[0, : 4 * 16_000] for path in paths]
+    asr = load("pocketsphinx", None)
+    forwards = [asr(clip) for clip in clips]
+    assert [asr(clip) for clip in reversed(clips)] == forwards[::-1]
