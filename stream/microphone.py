@@ -69,16 +69,20 @@ class MicrophoneSource:
     def __iter__(self) -> Iterator[Block]:
         number = done = 0
         # Opened here and not before: nobody is recorded while models load.
-        stream = _portaudio().InputStream(
-            samplerate=RATE,
-            blocksize=BLOCK,
-            device=self._device,
-            channels=self.channels,
-            dtype="float32",
-            callback=self._receive,
-            finished_callback=self._finished,
-        )
-        stream.start()
+        sounddevice = _portaudio()
+        try:
+            stream = sounddevice.InputStream(
+                samplerate=RATE,
+                blocksize=BLOCK,
+                device=self._device,
+                channels=self.channels,
+                dtype="float32",
+                callback=self._receive,
+                finished_callback=self._finished,
+            )
+            stream.start()
+        except sounddevice.PortAudioError as error:
+            raise MediaError(f"cannot record from {self.name}: {str(error).splitlines()[0]}") from None
         try:
             while not (self._stopping.is_set() and self._queue.empty()):
                 if self._seconds is not None and done >= self._seconds * RATE:

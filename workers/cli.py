@@ -187,6 +187,8 @@ def _run(
         raise _exit(error, USAGE) from None
     except (ClusterError, SessionError) as error:
         raise _exit(error, RUNTIME) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(INTERRUPTED) from None
     ended = outcome.ended
     if source.repaired:
         tell(f"warning: {source.repaired} samples were not finite numbers; they were taken as silence")

@@ -16,6 +16,7 @@ from stream.block import Block
 from stream.bus import Bus, Keys
 from stream.clock import MonotonicClock, Pacer
 from stream.events import Event, SessionEnded
+from stream.media import MediaError
 from stream.subscribe import subscribe
 from workers.actors import Pools, start_session
 from workers.session import SessionPlan
@@ -60,33 +61,46 @@ async def run(
 ) -> Outcome:
     """Carry a source through a session, showing every event as a subscriber receives it.
 
-    Ctrl-C (SIGINT) and SIGTERM stop listening; what was heard is still published. Raises SessionError.
+    Ctrl-C (SIGINT) and SIGTERM stop listening, and what was heard is still published; a second one gives up. Whatever
+    fails, the session's stream gets its `session.ended`. Raises SessionError.
     """
     interrupted = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    loop, work = asyncio.get_running_loop(), asyncio.current_task()
+
+    def stop() -> None:
+        if interrupted.is_set() and work is not None:
+            work.cancel()
+        interrupted.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupted.set)
+        loop.add_signal_handler(number, stop)
     actor = start_session(plan, redis, prefix, pools)
     shown = asyncio.create_task(_show(redis, plan.session, prefix, display))
     try:
         await asyncio.wait_for(pools.ready(), START)
+        # Listening for nobody (a closed pipe, say) has no use.
+        shown.add_done_callback(lambda _: interrupted.set())
         await actor.start.remote()
-        await _feed(actor, source, Pacer(MonotonicClock(), speed), interrupted, display)
-        reason, counts = _reason(source, interrupted), {}
-        if source.repaired:
-            counts["repaired_samples"] = source.repaired
-        await actor.finish.remote(reason, counts)
-        ended = await asyncio.wait_for(shown, 30)
-        return Outcome(ended, interrupted.is_set())
-    except ActorDiedError:
-        reason = "the session's process died; what it had published stays in Redis"
+        try:
+            await _feed(actor, source, Pacer(MonotonicClock(), speed), interrupted, display)
+            reason = _reason(source, interrupted)
+        except MediaError as error:
+            reason = f"error: {error}"
+        stopped = interrupted.is_set()
+        await actor.finish.remote(reason, {"repaired_samples": source.repaired} if source.repaired else {})
+        return Outcome(await asyncio.wait_for(shown, 30), stopped)
+    except TimeoutError:
+        raise SessionError("the actors do not start or do not answer: has the Ray cluster room for them?") from None
+    except BrokenPipeError:
+        raise
+    except (RayError, ConnectionError) as error:
+        if isinstance(error, ActorDiedError):
+            reason = "the session's process died; what it had published stays in Redis"
+        else:
+            reason = str(getattr(error, "cause", None) or error).splitlines()[0]
         await _end_for(plan.session, redis, prefix, f"error: {reason}")
         await pools.finish(plan.session, [])  # so that the recognizer forgets it too
         raise SessionError(reason) from None
-    except TimeoutError:
-        raise SessionError("the actors do not start or do not answer: has the Ray cluster room for them?") from None
-    except (RayError, ConnectionError) as error:
-        raise SessionError(str(getattr(error, "cause", None) or error).splitlines()[0]) from None
     finally:
         shown.cancel()
         ray.kill(actor)
@@ -134,7 +148,7 @@ async def _end_for(session: str, redis: str, prefix: str, reason: str) -> None:
         id=f"{session}:ended", session=session, reason=reason, duration=0, utterances=0, failed=0, counts={}
     )
     bus.publish(ended)
-    await bus.aclose()
+    await bus.aclose(timeout=5)
 
 
 async def _show(redis: str, session: str, prefix: str, display: Display) -> SessionEnded:

@@ -151,6 +151,18 @@ def test_watch_follows_a_session_of_another_process(redis_url: str, ray_address:
     assert watched.stdout == shown
 
 
+def test_a_closed_pipe_ends_the_session(redis_url: str, ray_address: str) -> None:
+    command = (
+        f"{UNDERTONE} replay {DEMO} --transcript {DEMO_TRANSCRIPT} --speed 1 --session piped --json "
+        f"--redis {redis_url} --ray-address {ray_address} | head -3"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert len(done.stdout.splitlines()) == 3
+    assert "Traceback" not in done.stderr
+    stored = read_back(redis_url, "piped")
+    assert stored[-1]["type"] == "session.ended" and stored[-1]["duration"] < 50
+
+
 def test_text_alone_and_prosody_alone(redis_url: str, ray_address: str) -> None:
     for modality, missing in (("text", "audio"), ("audio", "text")):
         done = undertone(
