@@ -8,9 +8,11 @@ home=$(mktemp -d)
 export XDG_RUNTIME_DIR="$home" PULSE_RUNTIME_PATH="$home/pulse" PULSE_STATE_PATH="$home/state"
 export ALSA_CONFIG_PATH="$home/asound.conf"
 mkdir -p "$PULSE_RUNTIME_PATH" "$PULSE_STATE_PATH"
-printf '%s\n' '</usr/share/alsa/alsa.conf>' 'pcm.!default { type pulse }' 'ctl.!default { type pulse }' \
-    | sed '1d' > "$home/pulse.conf"
-{ echo '<confdir:alsa.conf>' ; cat "$home/pulse.conf"; } > "$ALSA_CONFIG_PATH"
+cat > "$ALSA_CONFIG_PATH" <<'CONF'
+</usr/share/alsa/alsa.conf>
+pcm.!default { type pulse }
+ctl.!default { type pulse }
+CONF
 export PULSE_SERVER="unix:$home/native"
 pulseaudio --daemonize=no --exit-idle-time=-1 -n \
     -L "module-native-protocol-unix socket=$home/native auth-anonymous=1" \

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import torch
 
 from model.fusion import EMPTY, FusionConfig, Labels, Past, Utterances
@@ -47,22 +45,6 @@ class SpeakerMemory:
             voice = self._voices.setdefault(speaker, Voice.unheard())
             features["audio"] = voice.describe(prosody, self._prior)
         return Heard(features, self._slots[speaker])
-
-    def save(self) -> dict[str, Any]:
-        """A JSON-ready copy."""
-        voices = {
-            name: [voice.count.tolist(), voice.total.tolist(), voice.square.tolist()]
-            for name, voice in self._voices.items()
-        }
-        return {"slots": list(self._slots.items()), "voices": voices}
-
-    def load(self, saved: dict[str, Any]) -> None:
-        """Continue from what `save` gave."""
-        self._slots = dict(saved["slots"])
-        self._voices = {
-            name: Voice(*(np.array(part, dtype=np.float32) for part in parts))
-            for name, parts in saved["voices"].items()
-        }
 
 
 @dataclass(frozen=True)

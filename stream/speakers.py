@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,15 +43,6 @@ class SpeakerClusters:
             self._voices[nearest] = (self._voices[nearest] * self._heard[nearest] + voice * seconds) / total
             self._heard[nearest] = min(total, 60.0)  # so that a voice may drift
         return f"speaker {nearest + 1}"
-
-    def save(self) -> dict[str, Any]:
-        """A JSON-ready copy."""
-        return {"voices": [voice.tolist() for voice in self._voices], "heard": self._heard}
-
-    def load(self, saved: dict[str, Any]) -> None:
-        """Continue from what `save` gave."""
-        self._voices = [np.array(voice) for voice in saved["voices"]]
-        self._heard = list(saved["heard"])
 
 
 def voice_statistics(samples: Samples) -> NDArray[np.float64]:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from model.dialogue import SpeakerMemory
@@ -39,16 +37,3 @@ def test_unknown_columns_are_flagged_and_leave_no_trace() -> None:
     features = voice.describe(values, PRIOR)
     assert features[14 + 2] == 0 and features[2] == 0
     assert voice.count[2] == 0 and voice.count[0] == 1
-
-
-def test_memory_survives_json() -> None:
-    memory, rng = SpeakerMemory(PRIOR, window=4), np.random.default_rng(0)
-    for name in "abca":
-        memory.hear(name, {}, rng.normal(60, 5, 7).astype(np.float32))
-    copy = SpeakerMemory(PRIOR, window=4)
-    copy.load(json.loads(json.dumps(memory.save())))
-    values = rng.normal(60, 5, 7).astype(np.float32)
-    for name in "bd":
-        one, other = memory.hear(name, {}, values), copy.hear(name, {}, values)
-        assert one.slot == other.slot
-        assert np.allclose(one.features["audio"], other.features["audio"], atol=1e-6)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +27,13 @@ def test_clusters_separate_a_woman_and_a_man(data: Path) -> None:
     assert not set(names["1688"]) & set(names["1998"])
 
 
-def test_clusters_survive_json_and_stay_bounded() -> None:
+def test_clusters_stay_bounded() -> None:
     clusters, rng = SpeakerClusters(), np.random.default_rng(0)
     for n in range(30):
         kernel = rng.normal(size=64) * rng.uniform(0.1, 2)
         noise = np.convolve(rng.normal(size=2 * RATE), kernel, "same")
         name = clusters.assign((0.1 * noise / noise.std()).astype(np.float32))
         assert int(name.split()[1]) <= min(n + 1, SpeakerClusters.MOST)
-    copy = SpeakerClusters()
-    copy.load(json.loads(json.dumps(clusters.save())))
-    sample = rng.normal(0, 0.1, RATE).astype(np.float32)
-    assert copy.assign(sample) == clusters.assign(sample)
 
 
 def test_a_short_stranger_makes_no_new_speaker() -> None:
