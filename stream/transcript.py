@@ -35,14 +35,14 @@ class Transcript:
 
     def __init__(self, cues: list[Cue]) -> None:
         self.cues = sorted(cues, key=lambda cue: (cue.start, cue.end))
-        self.words = 0
-        """How many there are in all."""
+        self.speakers = {cue.speaker for cue in self.cues if cue.speaker is not None}
         self._left: list[_Word] = []
         for cue in self.cues:
             words = cue.text.split()
             step = (cue.end - cue.start) / max(1, len(words))
             self._left += [_Word(cue, cue.start + (i + 0.5) * step, word) for i, word in enumerate(words)]
         self.words = len(self._left)
+        """How many there are in all."""
 
     @property
     def unspoken(self) -> int:

@@ -218,9 +218,10 @@ class Session:
             if self._plan.transcript is not None:
                 # Here and not in the task, so that words are given out in the order of the utterances.
                 channel = utterance.channel if self._plan.speakers == "channel" else None
-                named = speaker if self._plan.speakers != "cluster" else None
-                exact = self._plan.speakers == "turns"
-                pending.text = self._plan.transcript.take(utterance.start, utterance.end, channel, named, exact)
+                # Names that RTTM or --names made up say nothing of the transcript's speakers.
+                known = speaker if speaker in self._plan.transcript.speakers else None
+                exact = known is not None and self._plan.speakers == "turns"
+                pending.text = self._plan.transcript.take(utterance.start, utterance.end, channel, known, exact)
             self._queue.put_nowait((pending, asyncio.create_task(self._understand(pending))))
 
     async def _understand(self, pending: _Pending) -> None:

@@ -15,7 +15,8 @@ from stream.block import Block
 from stream.bus import Bus, Keys
 from stream.events import Emotion, Event, SessionEnded, UtteranceFailed, UtteranceHeard
 from stream.subscribe import subscribe
-from stream.transcript import read_transcript
+from stream.transcript import Transcript, read_transcript
+from stream.turns import Turn
 from tests.conftest import DEMO_TRANSCRIPT
 from workers.recognizer import Recognizer
 from workers.session import IN_FLIGHT, Session, SessionPlan
@@ -167,6 +168,19 @@ async def test_the_transcript_is_given_out_whole_and_by_speaker(redis_url: str, 
     events = await run(redis_url, plan(transcript=_transcript(), names=names), LocalHelpers(), blocks(demo_audio))
     said = [(e.speaker, e.text) for e in events if isinstance(e, UtteranceHeard)]
     assert said == [(cue.speaker, cue.text) for cue in _transcript().cues]
+
+
+async def test_names_the_transcript_does_not_know_are_matched_by_time(redis_url: str, demo_audio: np.ndarray) -> None:
+    """As with RTTM's speaker labels, or captions that name speakers but no channels."""
+    cues = [replace(cue, channel=None) for cue in _transcript().cues]
+    for changes in ({}, {"names": {0: "Anna", 1: "Ben"}}):
+        events = await run(redis_url, plan(transcript=Transcript(cues), **changes), LocalHelpers(), blocks(demo_audio))
+        assert [e.text for e in events if isinstance(e, UtteranceHeard)] == [cue.text for cue in cues]
+    turns = tuple(Turn(cue.start - 0.1, cue.end + 0.1, f"voice {cue.speaker}") for cue in cues)
+    mono = blocks(demo_audio.sum(0, keepdims=True))
+    given = plan(transcript=Transcript(cues), channels=1, speakers="turns", turns=turns)
+    events = await run(redis_url, given, LocalHelpers(), mono)
+    assert [e.text for e in events if isinstance(e, UtteranceHeard)] == [cue.text for cue in cues]
 
 
 async def test_silence_and_a_foreign_transcript_end_in_an_error(redis_url: str, demo_audio: np.ndarray) -> None:
