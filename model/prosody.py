@@ -106,15 +106,24 @@ class ProsodyPrior:
     """How many utterances the prior counts for: variance within speakers / variance between them."""
 
     @classmethod
-    def fit(cls, speakers: Iterable[Array]) -> ProsodyPrior:
-        """Fit on one array [n, 7] per speaker (NaN = not known)."""
+    def fit(cls, speakers: Iterable[Array]) -> ProsodyPrior | None:
+        """Fit on one array [n, 7] per speaker (NaN = not known); None when no speaker was heard twice.
+
+        A column that is never known stays as it would come: mean 0, deviation 1, weight 1.
+        """
         voices = [voice for voice in speakers if len(voice) > 1]
+        if not voices:
+            return None
         pooled = np.concatenate(voices)
-        mean, std = np.nanmean(pooled, 0), np.nanstd(pooled, 0)
-        enough = [v for v in voices if (np.isfinite(v).sum(0) > 1).all()]
-        within = np.mean([np.nanvar(v, 0) for v in enough], 0)
-        between = np.var([np.nanmean(v, 0) for v in enough], 0)
-        weight = within / np.maximum(between, 1e-6 * within)
+        mean, std, weight = np.zeros(len(COLUMNS)), np.ones(len(COLUMNS)), np.ones(len(COLUMNS))
+        known = np.flatnonzero(np.isfinite(pooled).sum(0) > 1)
+        mean[known] = np.nanmean(pooled[:, known], 0)
+        std[known] = np.maximum(np.nanstd(pooled[:, known], 0), 1e-6)
+        enough = [v[:, known] for v in voices if (np.isfinite(v[:, known]).sum(0) > 1).all()]
+        if enough:
+            within = np.mean([np.nanvar(v, 0) for v in enough], 0)
+            between = np.var([np.nanmean(v, 0) for v in enough], 0)
+            weight[known] = np.maximum(within, 1e-9) / np.maximum(between, 1e-6 * np.maximum(within, 1e-9))
         return cls(tuple(mean.tolist()), tuple(std.tolist()), tuple(weight.tolist()))
 
 

@@ -52,6 +52,8 @@ def read_table(path: Path) -> tuple[LabelSet, list[Dialogue]]:
         raise TableError(f"{path}: no such table") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path}: not a UTF-8 CSV table ({error})") from None
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read ({error.strerror})") from None
     if not rows:
         raise TableError(f"{path}: holds no utterance")
     try:

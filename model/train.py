@@ -30,7 +30,7 @@ COVERAGE = 0.7  # of the conformal set; at MELD's difficulty more would call nea
 class Recipe:
     """How to train. The defaults are what the shipped checkpoint was trained with."""
 
-    epochs: int = 30
+    epochs: int = 15
     patience: int = 6
     batch: int = 32
     """Dialogues a step."""
@@ -94,7 +94,7 @@ def fit_prior(dialogues: list[Dialogue]) -> ProsodyPrior | None:
         for row in dialogue.rows:
             if row.prosody is not None:
                 voices.setdefault((dialogue.id, row.speaker), []).append(row.prosody)
-    return ProsodyPrior.fit(np.stack(rows) for rows in voices.values()) if voices else None
+    return ProsodyPrior.fit(np.stack(rows) for rows in voices.values())
 
 
 def prepare(

@@ -82,9 +82,18 @@ async def check(url: str) -> None:
         await client.aclose()
 
 
+async def exists(url: str, keys: Keys) -> bool:
+    """Whether the session has published anything that Redis still keeps."""
+    client = connect(url)
+    try:
+        return bool(await client.exists(keys.events))
+    finally:
+        await client.aclose()
+
+
 def public(url: str) -> str:
     """The address without its password, for messages."""
-    return re.sub(r"//[^@/]*@", "//…@", url)
+    return re.sub(r"//.*@", "//…@", url)
 
 
 class Bus:

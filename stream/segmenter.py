@@ -148,7 +148,9 @@ class VadSegmenter:
     def _open(self) -> None:
         self._speaking = True
         self._end = self._now
-        if self._start is None:
+        if self._start is not None:
+            self.counts["joined"] += 1
+        else:
             first = list(self._recent).index(True)
             self._onset = self._now - (len(self._recent) - first) * self._step
             self._start = max(self._last_end, self._onset - self._options.pre_roll, 0.0)
@@ -207,7 +209,12 @@ class TurnSegmenter:
         return done
 
     def flush(self, lost: float = 0.0) -> list[Utterance]:
-        return self._take(float("inf"))
+        now = self._tape.end
+        beyond = sum(turn.start >= now for turn in self._turns)
+        if beyond:
+            self.counts["turns_beyond_end"] += beyond
+        self._turns = [Turn(t.start, min(t.end, now), t.speaker) for t in self._turns if t.start < now]
+        return self._take(now)
 
     def _take(self, now: float) -> list[Utterance]:
         done, waiting = [], []

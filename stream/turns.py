@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -33,7 +34,7 @@ def read_rttm(path: Path, recording: str) -> list[Turn]:
             continue
         try:
             start, length = float(fields[3]), float(fields[4])
-            if start < 0 or length <= 0:
+            if not (0 <= start < math.inf and 0 < length < math.inf):
                 raise ValueError("a turn needs a start of at least 0 and a positive length")
             turns.setdefault(fields[1], []).append(Turn(start, start + length, fields[7]))
         except (IndexError, ValueError) as error:

@@ -193,7 +193,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     if address is None:
         options |= {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
     try:
-        ray.init(address=address, **options)
+        # "local", because None would join whatever cluster $RAY_ADDRESS or the last `ray start` points to.
+        ray.init(address=address or "local", **options)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(f"Ray does not start: {str(error).splitlines()[0]}") from None
     try:

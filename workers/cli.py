@@ -58,6 +58,8 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (MediaError, AnnotationError, CheckpointError, TableError, AsrError) as error:
         raise _exit(error, USAGE) from None
+    except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise _exit(f"{error.filename}: {error.strerror}", USAGE) from None
     except BusError as error:
         raise _exit(error, RUNTIME) from None
     except KeyboardInterrupt:
@@ -161,7 +163,7 @@ def _run(
 
     from rich.console import Console
 
-    from stream.bus import public
+    from stream.bus import Keys, exists, public
     from stream.redis_server import redis_url
     from workers.actors import ClusterError, ray_cluster, start_pools
     from workers.console import JsonDisplay, LineDisplay, TableDisplay, summary, tell
@@ -172,6 +174,8 @@ def _run(
         with redis_url(redis) as url:
             planned = plan_session(wishes, source)
             plan = planned.plan
+            if asyncio.run(exists(url, Keys(plan.session, prefix))):
+                raise UsageError(f"--session: {plan.session} has events in this Redis already; choose another id")
             tell(f"events of session {plan.session}: {public(url)}")
             with ray_cluster(ray_address):
                 pools = start_pools(plan, planned.asr)

@@ -101,8 +101,8 @@ class TableDisplay:
             name = emotion.emotion + ("?" if emotion.uncertain else "")
             table.add_row(
                 clock(emotion.audio_start),
-                emotion.speaker,
-                emotion.text if emotion.text is not None else "…",
+                Text(emotion.speaker),  # not str: rich would read "[laughter]" as markup
+                Text(emotion.text if emotion.text is not None else "…"),
                 Text(name, style=colour if emotion.final else f"{colour} italic"),
                 Text.assemble((bar.ljust(BAR, "·"), colour), f" {probability:.2f}"),
                 emotion.sentiment,

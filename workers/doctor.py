@@ -9,6 +9,7 @@ import platform
 from dataclasses import dataclass
 
 from rich.table import Table
+from rich.text import Text
 
 from model import prosody
 from model.asr import AsrError, find_whisper
@@ -115,5 +116,5 @@ def findings_table(findings: list[Finding]) -> Table:
     table = Table(box=None, padding=(0, 1), show_header=False)
     colours = {"ok": "green", "missing": "yellow", "broken": "red"}
     for finding in findings:
-        table.add_row(finding.part, f"[{colours[finding.state]}]{finding.state}[/]", finding.detail)
+        table.add_row(finding.part, f"[{colours[finding.state]}]{finding.state}[/]", Text(finding.detail))
     return table

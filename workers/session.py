@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
+
+import numpy as np
 
 from model.dialogue import GraphRow, Heard, SpeakerMemory
 from model.fusion import FusionConfig
@@ -294,6 +296,8 @@ class Session:
             publish=self._bus.delay,
         )
         self._publish(self._emotion(pending, step.judgement, latency))
+        # Its times are needed until its final label; its sound and pictures no more.
+        pending.utterance = replace(utterance, samples=np.zeros(0, np.float32), frames=())
         if step.final is not None:
             self._publish(self._emotion(self._labelled[step.final.number], step.final, None))
 

@@ -97,6 +97,11 @@ def test_an_unknown_microphone(redis_url: str) -> None:
     refused(2, "cannot record from microphone 'nobody'", "live", "--device", "nobody", "--redis", redis_url)
 
 
+def test_a_session_id_that_has_events_already(redis_url: str) -> None:
+    redis.Redis.from_url(redis_url).xadd("undertone:{taken}:events", {"id": "x"})
+    refused(2, "taken has events in this Redis already", "replay", DEMO, "--session", "taken", "--redis", redis_url)
+
+
 def test_an_unknown_session(redis_url: str) -> None:
     refused(2, "no session 'nobody'", "watch", "nobody", "--redis", redis_url)
     refused(2, "session 'a b'", "watch", "a b", "--redis", redis_url)
@@ -107,6 +112,7 @@ def test_a_checkpoint_of_another_label_set(tmp_path: Path) -> None:
     table.write_text("dialogue_id,speaker,text,emotion,sentiment\n0,Ann,Hi,joyful,positive\n0,Bob,No,mad,negative\n")
     refused(2, "checkpoint meld labels neutral, joy", "evaluate", "--data", table)
     refused(2, "no such table", "evaluate", "--data", tmp_path / "none.csv")
+    refused(2, "cannot be read", "evaluate", "--data", tmp_path)
 
 
 def test_ray_refused(redis_url: str) -> None:

@@ -66,6 +66,15 @@ def test_columns_of_speech_lie_where_the_tables_have_them(data: Path) -> None:
             assert low <= value <= high, name
 
 
+def test_prior_of_little_data() -> None:
+    assert ProsodyPrior.fit([np.full((1, 7), 60, np.float32)]) is None
+    values = np.random.default_rng(0).normal(60, 4, (6, 7)).astype(np.float32)
+    values[:, 5] = np.nan
+    prior = ProsodyPrior.fit([values[:3], values[3:]])
+    assert prior is not None and (prior.mean[5], prior.std[5], prior.weight[5]) == (0, 1, 1)
+    assert np.isfinite([*prior.mean, *prior.std, *prior.weight]).all()
+
+
 def test_prior_is_fitted_around_unknown_values() -> None:
     rng = np.random.default_rng(0)
     voices = [rng.normal(centre, 2.0, (20, 7)).astype(np.float32) for centre in rng.normal(60, 4.0, 50)]

@@ -103,6 +103,9 @@ def test_rttm(tmp_path: Path) -> None:
     assert (turn.start, turn.end, turn.speaker) == (1.0, 1.5, "Ann")
     with pytest.raises(AnnotationError, match=r"b.rttm:1: not an RTTM line"):
         read_rttm(write(tmp_path, "b.rttm", "SPEAKER call 1 1.0 -2 <NA> <NA> Ann\n"), "call")
+    for length in ("inf", "nan"):
+        with pytest.raises(AnnotationError, match="positive length"):
+            read_rttm(write(tmp_path, "b.rttm", f"SPEAKER call 1 1.0 {length} <NA> <NA> Ann\n"), "call")
     with pytest.raises(AnnotationError, match="says nothing"):
         read_rttm(write(tmp_path, "c.rttm", ""), "call")
 

@@ -165,6 +165,7 @@ async def test_refusals_are_one_clear_line() -> None:
 
 def test_passwords_stay_out_of_messages() -> None:
     assert public("redis://me:secret@host:6379/0") == "redis://…@host:6379/0"
+    assert public("redis://:p@ss@host/0") == "redis://…@host/0"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x}{", "a:b", "-x", "y" * 65, "a*", "ü"])

@@ -79,7 +79,7 @@ def test_too_short_speech_joins_what_follows_soon() -> None:
     audio = np.concatenate([silence(1), voice(0.16), silence(0.8), voice(1), silence(1)])
     (utterance,), segmenter = segment(audio)
     assert utterance.start == pytest.approx(0.7, abs=0.05)
-    assert not segmenter.counts
+    assert segmenter.counts == {"joined": 1}
 
 
 def test_long_speech_is_split_at_its_quietest_point() -> None:
@@ -143,7 +143,8 @@ def test_no_future_in_segmentation(seed, cut) -> None:
 def test_given_turns_are_cut_as_given_overlap_included() -> None:
     audio = np.random.default_rng(0).normal(0, 0.1, 10 * RATE).astype(np.float32)
     turns = [Turn(1.0, 3.0, "Ann"), Turn(2.5, 4.0, "Bob"), Turn(8.0, 12.0, "Ann"), Turn(20.0, 21.0, "Bob")]
-    found, _ = segment(audio, TurnSegmenter(turns, Endpointing()))
+    found, segmenter = segment(audio, TurnSegmenter(turns, Endpointing()))
+    assert segmenter.counts == {"turns_beyond_end": 1}
     assert [(u.speaker, u.start, u.end) for u in found] == [("Ann", 1.0, 3.0), ("Bob", 2.5, 4.0), ("Ann", 8.0, 10.0)]
     assert np.array_equal(found[1].samples, audio[round(2.5 * RATE) : 4 * RATE])
 
