@@ -53,6 +53,7 @@ class FileSource:
         """Samples that were not finite numbers and became silence."""
         self.ended_early: str | None = None
         """Why reading stopped before the end of the recording, if it did."""
+        self._stopped = False
         with self._open() as container:
             audio = container.streams.audio[0]
             duration = audio.duration * audio.time_base if audio.duration and audio.time_base else None
@@ -94,6 +95,10 @@ class FileSource:
         power = float(np.sqrt((left**2).mean() * (right**2).mean()))
         return power > 0 and abs(float((left * right).mean())) / power < 0.5
 
+    def stop(self) -> None:
+        """Deliver no further block."""
+        self._stopped = True
+
     def __iter__(self) -> Iterator[Block]:
         """Blocks in order; a file that breaks off ends the iteration and says why in `ended_early`."""
         frames = self._video() if self.info.video else iter(())
@@ -118,6 +123,8 @@ class FileSource:
                 joined = np.concatenate(held, 1)
                 whole = size - size % BLOCK
                 for start in range(0, whole, BLOCK):
+                    if self._stopped:
+                        return
                     yield block(joined[:, start : start + BLOCK])
                 held, size = [joined[:, whole:]], size - whole
         if size:

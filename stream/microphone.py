@@ -15,6 +15,7 @@ from stream.media import MediaError
 
 BLOCK = RATE // 10  # 100 ms
 HELD = 100  # blocks (10 s) kept for a reader that falls behind; then the oldest go, and are counted
+STALLED = 5  # seconds without a block after which a device counts as gone; even silence comes in blocks
 
 
 class MicrophoneSource:
@@ -67,7 +68,7 @@ class MicrophoneSource:
         self._stopping.set()
 
     def __iter__(self) -> Iterator[Block]:
-        number = done = 0
+        number = done = silent = 0
         # Opened here and not before: nobody is recorded while models load.
         sounddevice = _portaudio()
         try:
@@ -90,7 +91,12 @@ class MicrophoneSource:
                 try:
                     samples = self._queue.get(timeout=0.2)
                 except queue.Empty:
+                    silent += 1
+                    if silent * 0.2 >= STALLED:
+                        self.ended_early = f"the microphone has given no sound for {STALLED} s"
+                        return
                     continue
+                silent = 0
                 lost, self._lost = self._lost, 0
                 yield Block(number, (done + lost) / RATE, samples, dropped=lost / RATE)
                 number, done = number + 1, done + lost + samples.shape[1]

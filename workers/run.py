@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -30,6 +30,10 @@ class Source(Protocol):
 
     repaired: int
     ended_early: str | None
+
+    def stop(self) -> None:
+        """Listen no further; what was heard before is still delivered."""
+        ...
 
     def __iter__(self) -> Iterator[Block]: ...
 
@@ -71,35 +75,35 @@ async def run(
         if interrupted.is_set() and work is not None:
             work.cancel()
         interrupted.set()
+        source.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     actor = start_session(plan, redis, prefix, pools)
     shown = asyncio.create_task(_show(redis, plan.session, prefix, display))
     try:
-        await asyncio.wait_for(pools.ready(), START)
-        # Listening for nobody (a closed pipe, say) has no use.
-        shown.add_done_callback(lambda _: interrupted.set())
+        await _warm_up(pools)
+        shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
         await actor.start.remote()
         try:
-            await _feed(actor, source, Pacer(MonotonicClock(), speed), interrupted, display)
+            await _feed(actor, source, Pacer(MonotonicClock(), speed), display)
             reason = _reason(source, interrupted)
         except MediaError as error:
             reason = f"error: {error}"
         stopped = interrupted.is_set()
         await actor.finish.remote(reason, {"repaired_samples": source.repaired} if source.repaired else {})
         return Outcome(await asyncio.wait_for(shown, 30), stopped)
-    except TimeoutError:
-        raise SessionError("the actors do not start or do not answer: has the Ray cluster room for them?") from None
     except BrokenPipeError:
         raise
-    except (RayError, ConnectionError) as error:
+    except asyncio.CancelledError:
+        await _end_for(plan.session, redis, prefix, "interrupted", pools)
+        raise
+    except (RayError, ConnectionError, TimeoutError) as error:
         if isinstance(error, ActorDiedError):
             reason = "the session's process died; what it had published stays in Redis"
         else:
-            reason = str(getattr(error, "cause", None) or error).splitlines()[0]
-        await _end_for(plan.session, redis, prefix, f"error: {reason}")
-        await pools.finish(plan.session, [])  # so that the recognizer forgets it too
+            reason = _line(error)
+        await _end_for(plan.session, redis, prefix, f"error: {reason}", pools)
         raise SessionError(reason) from None
     finally:
         shown.cancel()
@@ -108,14 +112,28 @@ async def run(
             loop.remove_signal_handler(number)
 
 
-async def _feed(actor: Any, source: Source, pacer: Pacer, interrupted: asyncio.Event, display: Display) -> None:
+async def _warm_up(pools: Pools) -> None:
+    """Wait for the models. Raises SessionError with what kept one from loading."""
+    try:
+        await asyncio.wait_for(pools.ready(), START)
+    except TimeoutError:
+        raise SessionError("the actors do not start: has the Ray cluster room for them?") from None
+    except RayError as error:
+        raise SessionError(f"a model does not load: {_line(error, last=True)}") from None
+
+
+def _line(error: Exception, last: bool = False) -> str:
+    """The line of an error's text that says most: of a Ray traceback the last, else the first."""
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    return lines[-1 if last else 0] if lines else type(error).__name__
+
+
+async def _feed(actor: Any, source: Source, pacer: Pacer, display: Display) -> None:
     """Hand blocks over at their time, a few at once; a session that is full holds back a file."""
     on_their_way: set[asyncio.Future[Any]] = set()
-    async with aclosing(_blocks(source, interrupted)) as blocks:
+    async with aclosing(_blocks(source)) as blocks:
         async for block in blocks:
             late = await pacer.wait_until(block.start)
-            if interrupted.is_set():
-                break
             display.position(block.start)
             on_their_way.add(asyncio.ensure_future(actor.push.remote(replace(block, lag=late))))
             if len(on_their_way) >= PUSHES:
@@ -125,13 +143,10 @@ async def _feed(actor: Any, source: Source, pacer: Pacer, interrupted: asyncio.E
     await asyncio.gather(*on_their_way)
 
 
-async def _blocks(source: Source, interrupted: asyncio.Event) -> AsyncGenerator[Block]:
+async def _blocks(source: Source) -> AsyncGenerator[Block]:
     """The source's blocks, read in a thread."""
     iterator = iter(source)
-    while not interrupted.is_set():
-        block = await asyncio.to_thread(next, iterator, None)
-        if block is None:
-            return
+    while (block := await asyncio.to_thread(next, iterator, None)) is not None:
         yield block
 
 
@@ -141,14 +156,16 @@ def _reason(source: Source, interrupted: asyncio.Event) -> str:
     return f"error: {source.ended_early}" if source.ended_early else "end of source"
 
 
-async def _end_for(session: str, redis: str, prefix: str, reason: str) -> None:
-    """Publish `session.ended` for a session that can no longer do it itself."""
+async def _end_for(session: str, redis: str, prefix: str, reason: str, pools: Pools) -> None:
+    """Publish `session.ended` for a session that can no longer do it itself, and let the recognizer forget it."""
     bus = Bus(redis, Keys(session, prefix))
     ended = SessionEnded(
         id=f"{session}:ended", session=session, reason=reason, duration=0, utterances=0, failed=0, counts={}
     )
     bus.publish(ended)
     await bus.aclose(timeout=5)
+    with suppress(RayError, TimeoutError):
+        await asyncio.wait_for(pools.finish(session, []), 5)
 
 
 async def _show(redis: str, session: str, prefix: str, display: Display) -> SessionEnded:
