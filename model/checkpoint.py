@@ -1,4 +1,8 @@
-"""Checkpoints: a folder with config.json, model.safetensors and a model card, in Hugging Face's layout."""
+"""Checkpoints: a folder with config.json, model.safetensors and a model card, in Hugging Face's layout.
+
+The tuned encoders of the words, where there are any, are PEFT folders within: `adapter` and `reader` (`model.text`).
+`seeds` has the weights of the run's other seeds, for intervals; they are never served.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import json
 from pathlib import Path
 
 from model.fusion import FusionGCN
+from model.text import Tuned
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 
@@ -38,6 +43,12 @@ def load_checkpoint(name: str) -> FusionGCN:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder}: not a checkpoint of this version ({reason})") from None
     return model.eval()
+
+
+def tuned_of(name: str) -> Tuned:
+    """The tuned encoders that come with a checkpoint."""
+    folders = (resolve(name) / part for part in Tuned._fields)
+    return Tuned(*(folder if (folder / "adapter_model.safetensors").is_file() else None for folder in folders))
 
 
 def save_checkpoint(model: FusionGCN, folder: Path, card: str, metrics: dict[str, object]) -> None:

@@ -12,10 +12,13 @@ from model.prosody import Array, ProsodyPrior, Voice
 
 @dataclass(frozen=True)
 class Heard:
-    """One utterance as the network reads it: embeddings of the modalities that are present, and the speaker's slot."""
+    """One utterance as the network reads it."""
 
     features: dict[str, Array]
+    """Embeddings of the modalities that are present."""
     slot: int
+    opinions: dict[str, Array] = field(default_factory=dict)
+    """Posteriors [C] of the experts that have one."""
 
 
 class SpeakerMemory:
@@ -30,7 +33,13 @@ class SpeakerMemory:
         self._slots: dict[str, int] = {}  # least recently heard first
         self._voices: dict[str, Voice] = {}
 
-    def hear(self, speaker: str, embeddings: dict[str, Array], prosody: Array | None) -> Heard:
+    def hear(
+        self,
+        speaker: str,
+        embeddings: dict[str, Array],
+        prosody: Array | None,
+        opinions: dict[str, Array] | None = None,
+    ) -> Heard:
         """Take in one utterance, in conversation order. `prosody`: [7] raw columns, or None."""
         if speaker in self._slots:
             self._slots[speaker] = self._slots.pop(speaker)
@@ -44,7 +53,7 @@ class SpeakerMemory:
         if prosody is not None and self._prior is not None:
             voice = self._voices.setdefault(speaker, Voice.unheard())
             features["audio"] = voice.describe(prosody, self._prior)
-        return Heard(features, self._slots[speaker])
+        return Heard(features, self._slots[speaker], opinions or {})
 
 
 @dataclass(frozen=True)
@@ -95,14 +104,18 @@ def collate(conversations: list[list[Heard]], config: FusionConfig, start: list[
     present = torch.zeros(batch, length, len(config.inputs), dtype=torch.bool)
     slot = torch.zeros(batch, length, dtype=torch.long)
     index = torch.full((batch, length), EMPTY, dtype=torch.long)
+    opinions = torch.zeros(batch, length, len(config.experts), len(config.emotions))
     for b, utterances in enumerate(conversations):
         for t, heard in enumerate(utterances):
+            for e, name in enumerate(config.experts):
+                if name in heard.opinions:
+                    opinions[b, t, e] = torch.from_numpy(heard.opinions[name])
             slot[b, t], index[b, t] = heard.slot, start[b] + t
             for m, name in enumerate(config.inputs):
                 if name in heard.features:
                     features[name][b, t] = torch.from_numpy(heard.features[name])
                     present[b, t, m] = True
-    return Utterances(features, present, slot, index)
+    return Utterances(features, present, slot, index, opinions)
 
 
 def stack(states: list[GraphState]) -> Past:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,3 +63,13 @@ def bootstrap(
         scores.append(score(np.concatenate([members[d] for d in drawn])))
     low, high = np.percentile(scores, [2.5, 97.5])
     return float(low), float(high)
+
+
+def t_interval(values: Sequence[float]) -> dict[str, float]:
+    """Mean and half-width of the 95 % t-interval of independent runs; 0 for a single one."""
+    from scipy import stats  # of the extra `train`; serving does without
+
+    half = 0.0
+    if len(values) > 1:
+        half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return {"mean": round(float(np.mean(values)), 2), "half_width_95": round(half, 2)}

@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 from model.dialogue import GraphRow, Heard
 from model.incremental import Judgement, Step
 from model.prosody import Array
+from model.text import Line
 from stream.block import Block, Samples
 from workers.session import Session, SessionPlan
 
@@ -64,19 +65,21 @@ class TranscriberActor:
 class EncoderActor:
     """Embeddings of words, prosody of samples; each in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoint: str) -> None:
         from model import prosody
-        from model.text import TextEncoder
+        from model.checkpoint import load_checkpoint, tuned_of
+        from model.text import ContextReader, TextEncoder
 
         if prosody.available():
             prosody.measure(np.zeros(8000, np.float32))
-        self._text = TextEncoder()
-        self._text(["warm up"])
+        config, tuned = load_checkpoint(checkpoint).config, tuned_of(checkpoint)
+        self._text = TextEncoder(config.text, tuned.adapter)
+        self._reader = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None
+        self.embed([Line("a", "warm"), Line("b", "up")])
 
     @ray.method(concurrency_group="text")
-    def embed(self, text: str) -> Array:
-        embedding: Array = self._text([text])[0]
-        return embedding
+    def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
+        return self._text([lines])[0], None if self._reader is None else self._reader([lines])[0]
 
     @ray.method(concurrency_group="audio")
     def prosody(self, samples: Samples) -> Array | None:
@@ -159,9 +162,9 @@ class Pools:
         words: str = await actor.transcribe.remote(samples)
         return words
 
-    async def embed(self, text: str) -> Array:
-        embedding: Array = await self.encoder.embed.remote(text)
-        return embedding
+    async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
+        read: tuple[Array, Array | None] = await self.encoder.embed.remote(lines)
+        return read
 
     async def prosody(self, samples: Samples) -> Array | None:
         values: Array | None = await self.encoder.prosody.remote(samples)
@@ -220,7 +223,7 @@ def start_pools(plan: SessionPlan, asr: tuple[str, str | None] | None) -> Pools:
         for n in range(min(4, few)):
             name = f"transcriber:{asr[0]}:{asr[1] or 'default'}:{n}"
             transcribers.append(cast(Any, TranscriberActor).options(name=name, **POOL).remote(*asr))
-    encoder = cast(Any, EncoderActor).options(name="encoder", **POOL).remote()
+    encoder = cast(Any, EncoderActor).options(name=f"encoder:{plan.checkpoint}", **POOL).remote(plan.checkpoint)
     recognizer = cast(Any, RecognizerActor).options(name=f"recognizer:{plan.checkpoint}", **POOL)
     return Pools(transcribers, encoder, recognizer.remote(plan.checkpoint))
 

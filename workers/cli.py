@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from workers import cli_research as research
+from workers.cli_errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
 
 if TYPE_CHECKING:
     from stream.media import FileSource
@@ -24,10 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench = typer.Typer(help="Measure this installation.", no_args_is_help=True)
-app.add_typer(bench, name="bench")
-
-RUNTIME, USAGE, INTERRUPTED = 1, 2, 130
+research.register(app)
 
 Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]")]
 Prefix = Annotated[str, typer.Option(help="Prefix of all keys in Redis.")]
@@ -42,37 +40,6 @@ Names = Annotated[str | None, typer.Option(help="Speakers of the channels in ord
 SessionId = Annotated[str | None, typer.Option(help="Id of the session. [default: made from the source's name]")]
 Consent = Annotated[str | None, typer.Option(help="Who agreed to the analysis, as published with the session.")]
 Redact = Annotated[bool, typer.Option("--redact", help="Leave words out of all events.")]
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Errors we foresee become one line and an exit code: 2 for what the user asked, 1 for what happened."""
-    from model.asr import AsrError
-    from model.checkpoint import CheckpointError
-    from model.tables import TableError
-    from stream.bus import BusError
-    from stream.media import MediaError
-    from stream.turns import AnnotationError
-
-    try:
-        yield
-    except (MediaError, AnnotationError, CheckpointError, TableError, AsrError) as error:
-        raise _exit(error, USAGE) from None
-    except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
-        raise _exit(f"{error.filename}: {error.strerror}", USAGE) from None
-    except BusError as error:
-        raise _exit(error, RUNTIME) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        # Whoever read our output is gone; Python shall not complain about it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(RUNTIME) from None
-
-
-def _exit(error: Exception | str, code: int) -> typer.Exit:
-    print(f"undertone: {error}", file=sys.stderr)
-    return typer.Exit(code)
 
 
 @app.command()
@@ -188,16 +155,16 @@ def _run(
                 else:
                     outcome = asyncio.run(run(plan, source, speed, url, prefix, pools, LineDisplay()))
     except UsageError as error:
-        raise _exit(error, USAGE) from None
+        raise fail(error, USAGE) from None
     except (ClusterError, SessionError) as error:
-        raise _exit(error, RUNTIME) from None
+        raise fail(error, RUNTIME) from None
     except asyncio.CancelledError:
         raise typer.Exit(INTERRUPTED) from None
     ended = outcome.ended
     if source.repaired:
         tell(f"warning: {source.repaired} samples were not finite numbers; they were taken as silence")
     if ended.reason.startswith("error: "):
-        raise _exit(summary(ended, 0).removeprefix("error: "), RUNTIME)
+        raise fail(summary(ended, 0).removeprefix("error: "), RUNTIME)
     tell(summary(ended, time.monotonic() - started))
     if outcome.interrupted and speed is None and not hasattr(source, "path"):
         return  # Ctrl-C is how a live session ends
@@ -229,7 +196,7 @@ def watch(
         try:
             Keys(session, prefix)
         except ValueError as error:
-            raise _exit(error, USAGE) from None
+            raise fail(error, USAGE) from None
         asyncio.run(_require_session(url, session, prefix))
 
         async def follow(display: Any) -> None:
@@ -252,7 +219,7 @@ async def _require_session(url: str, session: str, prefix: str) -> None:
         if not await client.exists(Keys(session, prefix).events):
             names = list(map(str, await client.hkeys(Keys(session, prefix).directory)))
             known = f"; there are {', '.join(sorted(names))}" if names else ""
-            raise _exit(f"no session {session!r} in this Redis{known}", USAGE)
+            raise fail(f"no session {session!r} in this Redis{known}", USAGE)
     finally:
         await client.aclose()
 
@@ -278,57 +245,6 @@ def doctor(redis: Redis = None, checkpoint: Checkpoint = "meld", as_json: Json =
 
 
 @app.command()
-def train(
-    out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Folder with train.csv and dev.csv. [default: $UNDERTONE_DATA/meld]")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs; the best on dev is kept, all are reported.")] = 5,
-    epochs: Annotated[int, typer.Option(min=1)] = 15,
-    baselines: Annotated[bool, typer.Option(help="Train the baselines on the same data too.")] = True,
-    as_json: Json = False,
-) -> None:
-    """Train the fusion-GCN on a conversation table, selecting on dev."""
-    with one_line_errors():
-        import json
-
-        from rich.console import Console
-
-        from model.train import Recipe
-        from workers.console import tell
-        from workers.experiments import train_command, train_table
-
-        report = train_command(data or _data() / "meld", out, seeds, Recipe(epochs=epochs), baselines, tell)
-        if as_json:
-            print(json.dumps(report, indent=2))
-        else:
-            Console().print(train_table(report))
-            tell(f"checkpoint of seed {report['shipped_seed']} in {out} ({report['minutes']} minutes)")
-
-
-@app.command()
-def evaluate(
-    data: Annotated[Path, typer.Option(help="A conversation table (CSV).")],
-    checkpoint: Checkpoint = "meld",
-    as_json: Json = False,
-) -> None:
-    """Score a checkpoint on a conversation table."""
-    with one_line_errors():
-        import json
-
-        from rich.console import Console
-
-        from workers.console import tell
-        from workers.experiments import evaluate_command, evaluation_table
-
-        report = evaluate_command(checkpoint, data, tell)
-        if as_json:
-            print(json.dumps(report, indent=2))
-        else:
-            Console().print(evaluation_table(report))
-
-
-@app.command()
 def down(ray_address: RayAddress = "auto") -> None:
     """Stop every actor of ours in a Ray cluster."""
     with one_line_errors():
@@ -339,35 +255,8 @@ def down(ray_address: RayAddress = "auto") -> None:
             with ray_cluster(ray_address):
                 stopped = stop_all()
         except ClusterError as error:
-            raise _exit(error, RUNTIME) from None
+            raise fail(error, RUNTIME) from None
         tell(f"stopped {len(stopped)} actors" + (f": {', '.join(stopped)}" if stopped else ""))
-
-
-@bench.command("vad")
-def vad_command(
-    data: Annotated[Path | None, typer.Option(help="Folder of development data. [default: $UNDERTONE_DATA]")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score each VAD on the AMI and telephone recordings against their RTTM."""
-    with one_line_errors():
-        import json
-
-        from rich.console import Console
-
-        from workers.bench_vad import bench_vad, vad_table
-
-        rows = bench_vad(data or _data())
-        if as_json:
-            print(json.dumps(rows, indent=2))
-        else:
-            Console().print(vad_table(rows))
-
-
-def _data() -> Path:
-    folder = os.environ.get("UNDERTONE_DATA")
-    if not folder:
-        raise _exit("set UNDERTONE_DATA to the folder of development data, or give --data", USAGE)
-    return Path(folder)
 
 
 def _speed(text: str) -> float | None:
@@ -378,13 +267,13 @@ def _speed(text: str) -> float | None:
     except ValueError:
         speed = 0.0
     if not 0 < speed < float("inf"):
-        raise _exit(f"--speed: a positive number or max, not {text!r}", USAGE)
+        raise fail(f"--speed: a positive number or max, not {text!r}", USAGE)
     return speed
 
 
 def _one_of(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise _exit(f"{option}: one of {', '.join(choices)}, not {value!r}", USAGE)
+        raise fail(f"{option}: one of {', '.join(choices)}, not {value!r}", USAGE)
 
 
 def _list(text: str | None) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def _text() -> Finding:
     from model import text
 
     try:
-        return Finding("text", "ok", f"{text.NAME} in {text.folder()}")
+        return Finding("text", "ok", f"{text.TextConfig()} in {text.folder()}")
     except ModuleNotFoundError as error:
         return Finding("text", "broken", str(error))
 

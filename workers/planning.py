@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model import prosody
-from model import text as text_encoder
 from model.asr import choose
-from model.checkpoint import load_checkpoint, resolve
+from model.checkpoint import load_checkpoint, resolve, tuned_of
 from stream.bus import Keys
 from stream.media import FileSource
 from stream.microphone import MicrophoneSource
@@ -67,7 +66,9 @@ def plan_session(wishes: Wishes, source: FileSource | MicrophoneSource) -> Plann
     asr = None
     used: dict[str, str | None] = dict.fromkeys(("asr", "text", "audio", "visual"))
     if "text" in wishes.modalities:
-        used["text"] = text_encoder.NAME
+        tuned = tuned_of(wishes.checkpoint)
+        expert = f"; expert: {model.config.reader}, tuned" if tuned.reader else ""
+        used["text"] = f"{model.config.text}{', tuned' if tuned.adapter else ''}{expert}"
         if transcript is not None:
             used["asr"] = f"transcript {wishes.transcript}"
         else:

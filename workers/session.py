@@ -17,6 +17,7 @@ from model.fusion import FusionConfig
 from model.incremental import Judgement, Step
 from model.prosody import Array
 from model.silero import SileroVad
+from model.text import Line
 from stream import events
 from stream.block import Block, Samples, Utterance
 from stream.bus import Bus
@@ -59,7 +60,9 @@ class Helpers(Protocol):
 
     async def transcribe(self, samples: Samples) -> str: ...
 
-    async def embed(self, text: str) -> Array: ...
+    async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
+        """The last line's embedding, and the opinion of the expert that reads it in context."""
+        ...
 
     async def prosody(self, samples: Samples) -> Array | None: ...
 
@@ -78,13 +81,20 @@ class _Pending:
     utterance: Utterance
     speaker: str
     heard_at: float
+    before: tuple[_Pending, ...] = ()
+    """The utterances whose words the text encoder reads along, until it has."""
     text: str = ""
+    understood: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when `text` is final."""
     embedding: Array | None = None
+    opinion: Array | None = None
     prosody: Array | None = None
     queue: float = 0.0
     asr: float = 0.0
     encode: float = 0.0
     used: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    """Why a modality that was there could not be understood."""
 
 
 def segmenters(plan: SessionPlan) -> list[Segmenter]:
@@ -102,6 +112,11 @@ def segmenters(plan: SessionPlan) -> list[Segmenter]:
     ]
 
 
+def context(config: FusionConfig) -> int:
+    """How many earlier utterances the text encoders read along."""
+    return max(config.text.context, config.reader.context if config.reader else 0)
+
+
 class Session:
     """Takes blocks in order, keeps up to `IN_FLIGHT` utterances in work at once, publishes in order.
 
@@ -114,6 +129,7 @@ class Session:
         self._clusters = SpeakerClusters()
         self._memory = SpeakerMemory(config.prosody, config.window)
         self._rows: deque[GraphRow] = deque(maxlen=config.window)
+        self._spoken: deque[_Pending] = deque(maxlen=context(config))
         self._labelled: dict[int, _Pending] = {}  # by number in the graph, the last W + R
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._queue: asyncio.Queue[tuple[_Pending, asyncio.Task[None]] | None] = asyncio.Queue()
@@ -215,7 +231,8 @@ class Session:
         for utterance in utterances:
             await self._room.acquire()
             speaker = utterance.speaker or self._clusters.assign(utterance.samples)
-            pending = _Pending(self._next_utterance, utterance, speaker, time.monotonic())
+            pending = _Pending(self._next_utterance, utterance, speaker, time.monotonic(), tuple(self._spoken))
+            self._spoken.append(pending)
             self._next_utterance += 1
             if self._plan.transcript is not None:
                 # Here and not in the task, so that words are given out in the order of the utterances.
@@ -227,24 +244,34 @@ class Session:
             self._queue.put_nowait((pending, asyncio.create_task(self._understand(pending))))
 
     async def _understand(self, pending: _Pending) -> None:
-        """Words and embeddings of one utterance; several run at once."""
-        samples = pending.utterance.samples
+        """Words and prosody of one utterance; several run at once. What breaks costs its modality alone."""
         started = time.monotonic()
         pending.queue = started - pending.heard_at
-        audio = None
-        if "audio" in self._plan.modalities and self._plan.encoders["audio"]:
-            audio = asyncio.create_task(self._helpers.prosody(samples))
-        try:
-            if "text" in self._plan.modalities:
-                if self._plan.transcript is None and self._plan.encoders["asr"]:
-                    pending.text = await self._helpers.transcribe(samples)
-                pending.asr = time.monotonic() - started
-                if pending.text:
-                    pending.embedding = await self._helpers.embed(pending.text)
-        finally:
-            if audio is not None:
-                pending.prosody = await audio
+        outcomes = await asyncio.gather(self._read(pending), self._measure(pending), return_exceptions=True)
+        pending.broken = [f"{type(e).__name__}: {e}".splitlines()[0] for e in outcomes if isinstance(e, Exception)]
         pending.encode = time.monotonic() - started - pending.asr
+
+    async def _read(self, pending: _Pending) -> None:
+        if "text" not in self._plan.modalities:
+            return
+        started = time.monotonic()
+        try:
+            if self._plan.transcript is None and self._plan.encoders["asr"]:
+                pending.text = await self._helpers.transcribe(pending.utterance.samples)
+            pending.asr = time.monotonic() - started
+            pending.understood.set()
+            if pending.text:
+                for earlier in pending.before:
+                    await earlier.understood.wait()
+                lines = [Line(each.speaker, each.text) for each in (*pending.before, pending)]
+                pending.embedding, pending.opinion = await self._helpers.embed(lines)
+        finally:
+            pending.understood.set()
+            pending.before = ()  # else each utterance would hold on to all before it
+
+    async def _measure(self, pending: _Pending) -> None:
+        if "audio" in self._plan.modalities and self._plan.encoders["audio"]:
+            pending.prosody = await self._helpers.prosody(pending.utterance.samples)
 
     async def _publish_in_order(self) -> None:
         while (entry := await self._queue.get()) is not None:
@@ -271,11 +298,15 @@ class Session:
             )
         )
         embeddings = {} if pending.embedding is None else {"text": pending.embedding}
-        heard = self._memory.hear(pending.speaker, embeddings, pending.prosody)
+        opinions = {} if pending.opinion is None else {"reader": pending.opinion}
+        heard = self._memory.hear(pending.speaker, embeddings, pending.prosody, opinions)
         pending.used = [name for name in self._config.modalities if name in heard.features]
         if not pending.used:
-            self._fail(pending, "nothing to go by: no words were understood and no prosody was measured")
+            reason = "nothing to go by: no words were understood and no prosody was measured"
+            self._fail(pending, "; ".join([*pending.broken, reason]))
             return
+        if pending.broken:
+            self._notice(events.Degraded, reason=f"utterance {pending.number}: {'; '.join(pending.broken)}")
         started = time.monotonic()
         number = self._in_graph
         try:

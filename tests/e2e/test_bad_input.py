@@ -122,3 +122,12 @@ def test_ray_refused(redis_url: str) -> None:
 def test_training_without_data(tmp_path: Path) -> None:
     refused(2, "set UNDERTONE_DATA", "train", "--out", tmp_path / "out", UNDERTONE_DATA="")
     refused(2, "no such table", "train", "--out", tmp_path / "out", "--data", tmp_path)
+
+
+def test_research_commands(tmp_path: Path) -> None:
+    (tmp_path / "wrong.toml").write_text('data = "meld"\n[network]\nhiden = 64\n')
+    refused(2, "network.hiden", "train", "--out", tmp_path / "out", "--config", tmp_path / "wrong.toml")
+    refused(2, "neither a file nor one of emorynlp", "train", "--out", tmp_path / "out", "--config", "friends")
+    refused(2, "cannot leave out luck; there are", "train", "--out", tmp_path / "out", "--without", "luck")
+    refused(2, "no study 'luck'; there are alignment", "study", "luck")
+    refused(2, "is this the folder of the release?", "prepare", "meld", tmp_path, "--out", tmp_path / "out")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.dialogue import GraphState, Heard, collate
-from model.fusion import FusionConfig, FusionGCN, Utterances
+from model.fusion import MODULES, FusionConfig, FusionGCN
 from model.incremental import Labeller
 
 CONFIG = FusionConfig(
@@ -25,6 +25,7 @@ CONFIG = FusionConfig(
     heads=2,
     window=6,
     revision=2,
+    experts=("voice", "face"),
 )
 
 
@@ -34,6 +35,10 @@ def model() -> FusionGCN:
     network = FusionGCN(CONFIG).eval()
     for parameter in network.parameters():  # so that zero-initialised biases and relations count
         torch.nn.init.normal_(parameter, std=0.3)
+    network.expert_weight.copy_(torch.tensor([0.4, 0.2]))
+    network.expert_prior.copy_(torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]))
+    network.temperature.fill_(1.3)
+    network.revision_temperature.fill_(0.8)
     return network
 
 
@@ -43,7 +48,9 @@ def conversation(seed: int, length: int) -> list[Heard]:
     for _ in range(length):
         kept = [name for name in CONFIG.inputs if rng.random() > 0.25]
         features = {name: rng.normal(size=CONFIG.inputs[name]).astype(np.float32) for name in kept}
-        heard.append(Heard(features, int(rng.integers(3))))
+        said = [name for name in CONFIG.experts if rng.random() > 0.5]
+        opinions = {name: rng.dirichlet(np.ones(3)).astype(np.float32) for name in said}
+        heard.append(Heard(features, int(rng.integers(3)), opinions))
     return heard
 
 
@@ -158,7 +165,7 @@ def test_values_of_an_absent_modality_do_not_matter(model: FusionGCN) -> None:
     }
     with torch.inference_mode():
         clean = model(utterances)
-        other = model(Utterances(noisy, utterances.present, utterances.slot, utterances.index))
+        other = model(replace(utterances, features=noisy))
     assert torch.allclose(clean.emotion, other.emotion, atol=1e-6)
 
 
@@ -197,3 +204,39 @@ def test_speaker_slots_matter_only_as_identities_beyond_the_embedding(model: Fus
 def test_a_revision_longer_than_the_window_is_refused() -> None:
     with pytest.raises(ValueError, match="revision"):
         replace(CONFIG, revision=6)
+
+
+def test_experts_join_by_log_linear_pooling(model: FusionGCN) -> None:
+    """p^T ∝ p_gcn · Π (p_expert / prior)^w, and one without an opinion changes nothing."""
+    heard = conversation(11, 8)
+    silent = [replace(one, opinions={}) for one in heard]
+    expected = batch_logits(model, silent).clone()
+    for t, one in enumerate(heard):
+        for e, name in enumerate(CONFIG.experts):
+            if name in one.opinions:
+                ratio = torch.from_numpy(one.opinions[name]) / model.expert_prior[e]
+                expected[t] += model.expert_weight[e] * ratio.log() / model.temperature
+    assert torch.allclose(batch_logits(model, heard), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("left_out", [*((module,) for module in MODULES), MODULES])
+def test_every_ablation_keeps_the_promises(left_out: tuple[str, ...]) -> None:
+    """No future, streaming = batch, also for the final label, whichever module is left out."""
+    torch.manual_seed(2)
+    config = replace(CONFIG, without=left_out)
+    network = FusionGCN(config).eval()
+    assert sum(p.numel() for p in network.parameters()) <= sum(p.numel() for p in FusionGCN(CONFIG).parameters())
+    heard = conversation(5, 15)
+    labeller = Labeller(network)
+    state = labeller.new_state()
+    steps = stream_steps(labeller, heard, state)
+    with torch.inference_mode():
+        utterances = collate([heard], config, [0])
+        labels = network(utterances)
+        final, _ = network.revise(labels.rows, utterances.slot, utterances.index, torch.arange(15)[None])
+    assert torch.allclose(probabilities(steps), labels.emotion[0].softmax(-1), atol=1e-5)
+    finals = [step.final for step in steps if step.final] + labeller.finish(state)
+    got = torch.tensor([list(one.emotion.values()) for one in finals])
+    assert torch.allclose(got, final[0].softmax(-1), atol=1e-5)
+    other = batch_logits(network, heard[:9] + conversation(6, 6))
+    assert torch.allclose(batch_logits(network, heard)[:9], other[:9], atol=1e-5)

@@ -1,0 +1,78 @@
+"""The feature pickles that DialogueGCN and MMGCN were published with, read without running anything in them."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.corpora import SENTIMENT, Corpus
+from model.tables import Dialogue, Row, TableError
+
+ALLOWED = {
+    ("_codecs", "encode"),
+    ("builtins", "set"),
+    ("builtins", "frozenset"),
+    ("__builtin__", "set"),
+    ("__builtin__", "frozenset"),
+    *(
+        (module, name)
+        for package in ("numpy.core", "numpy._core")
+        for module, name in ((f"{package}.multiarray", "_reconstruct"), (f"{package}.multiarray", "scalar"))
+    ),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+}
+IEMOCAP = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
+MELD = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+MELD_SENTIMENT = {"joy": "positive", "neutral": "neutral"}
+"""The pickle has none; surprise, which MELD annotates either way, counts as negative here."""
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Arrays and built-in containers; every other name in the file is refused before it is looked up."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"it wants {module}.{name}, and arrays are all that is read")
+        return super().find_class(module, name)
+
+
+def read_features(file: Path) -> Corpus:
+    """IEMOCAP_features.pkl (9 parts) or MELD_features_raw1.pkl (10 parts); dicts by dialogue. Raises TableError.
+
+    Dev is the last tenth of the training dialogues, in the pickle's order.
+    """
+    try:
+        parts = _ArraysOnly(io.BytesIO(file.read_bytes()), encoding="latin1").load()
+    except OSError as error:
+        raise TableError(f"{file}: {error.strerror}") from None
+    except Exception as error:  # a broken pickle may raise anything
+        raise TableError(f"{file}: not a pickle that we read: {error}") from None
+    try:
+        _, speakers, labels, text, audio, visual, sentences, train, test, *_ = parts
+        corpus, emotions = ("meld", MELD) if np.ndim(next(iter(speakers.values()))[0]) else ("iemocap", IEMOCAP)
+        sentiment = MELD_SENTIMENT if corpus == "meld" else SENTIMENT["iemocap"]
+
+        def dialogue(key: Any) -> Dialogue:
+            rows = []
+            for turn, words in enumerate(sentences[key]):
+                emotion = emotions[int(labels[key][turn])]
+                speaker = speakers[key][turn]
+                name = str(speaker) if np.ndim(speaker) == 0 else f"speaker {int(np.argmax(speaker)) + 1}"
+                features = {
+                    modality: np.asarray(values[key][turn], dtype=np.float32)
+                    for modality, values in (("text", text), ("audio", audio), ("visual", visual))
+                }
+                row = Row(name, str(words), emotion, sentiment.get(emotion, "negative"), None, features=features)
+                rows.append(row)
+            return Dialogue(str(key), rows)
+
+        training, testing = ([dialogue(key) for key in sorted(keys)] for keys in (train, test))
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, StopIteration) as error:
+        raise TableError(f"{file}: not laid out like DialogueGCN's or MMGCN's features ({error!r})") from None
+    held = max(1, len(training) // 10)
+    return Corpus({"train": training[:-held], "dev": training[-held:], "test": testing})

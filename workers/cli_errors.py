@@ -1,0 +1,46 @@
+"""How commands end when something is wrong: one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+RUNTIME, USAGE, INTERRUPTED = 1, 2, 130
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Errors we foresee become one line and an exit code: 2 for what the user asked, 1 for what happened."""
+    from model.asr import AsrError
+    from model.checkpoint import CheckpointError
+    from model.config import ConfigError
+    from model.tables import TableError
+    from stream.bus import BusError
+    from stream.media import MediaError
+    from stream.turns import AnnotationError
+
+    try:
+        yield
+    except (MediaError, AnnotationError, CheckpointError, ConfigError, TableError, AsrError) as error:
+        raise fail(error, USAGE) from None
+    except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise fail(f"{error.filename}: {error.strerror}", USAGE) from None
+    except ModuleNotFoundError as error:
+        raise fail(f"{error.name} is not installed: pip install 'undertone[train]' has all of it", USAGE) from None
+    except BusError as error:
+        raise fail(error, RUNTIME) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read our output is gone; Python shall not complain about it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(RUNTIME) from None
+
+
+def fail(error: Exception | str, code: int) -> typer.Exit:
+    print(f"undertone: {error}", file=sys.stderr)
+    return typer.Exit(code)

@@ -1,0 +1,63 @@
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere, curves for TensorBoard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+QUIET = 30.0  # seconds between two lines about the same work where there is no terminal
+
+
+class ConsoleProgress:
+    """Implements `model.progress.Progress` on stderr; use it as a context."""
+
+    def __init__(self, bar: Progress, console: Console, writer: Any = None) -> None:
+        self._bar, self._console, self._writer = bar, console, writer
+        self._task: TaskID | None = None
+        self._what = ""
+        self._last = 0.0
+
+    def tell(self, message: str) -> None:
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, what: str, done: int, total: int) -> None:
+        if not self._console.is_terminal:
+            if done < total and time.monotonic() - self._last >= QUIET:
+                self._last = time.monotonic()
+                self.tell(f"{what}: {done} of {total}")
+            return
+        if self._task is None:
+            self._task = self._bar.add_task("", total=total)
+        elif what != self._what:
+            self._bar.reset(self._task, total=total)
+        self._what = what
+        self._bar.update(self._task, description=what, completed=done, total=total)
+
+    def curve(self, name: str, values: dict[str, float], step: int) -> None:
+        if self._writer is not None:
+            for label, value in values.items():
+                self._writer.add_scalar(f"{label}/{name}", value, step)
+
+
+@contextmanager
+def console_progress(logs: Path | None = None) -> Iterator[ConsoleProgress]:
+    """Progress on stderr for as long as the context lasts; with `logs`, curves for `tensorboard --logdir`."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    writer = None
+    if logs is not None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(str(logs))
+    try:
+        with Progress(*columns, console=console, transient=True) as bar:
+            yield ConsoleProgress(bar, console, writer)
+    finally:
+        if writer is not None:
+            writer.close()
