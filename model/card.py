@@ -40,9 +40,17 @@ def model_card(model: FusionGCN, report: dict[str, Any]) -> str:
     shipped = " | ".join(str(report["shipped"][name]) for name in NAMES)
     modalities = ", ".join(config.modalities)
     tuned = (
-        "a LoRA adapter (in `adapter/`), tuned on GoEmotions (Demszky et al. 2020, Apache-2.0) and on this data"
+        "a LoRA adapter (in `adapter/`), tuned on the single sentences of GoEmotions (Demszky et al. 2020, Apache-2.0)"
         if report["config"]["adapter"]
         else "no adapter"
+    )
+    expert = (
+        f"""
+Beside it the expert "reader" (the same encoder; in `reader/`, its adapter and head) reads the words with the
+{config.reader.context} utterances before them and is tuned on this data. Its opinion joins after the heads with weight
+{float(model.expert_weight[0]):.2f}, fitted on dev."""
+        if config.reader
+        else ""
     )
     settings = {**asdict(replace(config, prosody=None)), "prosody": "in config.json" if config.prosody else None}
     return f"""---
@@ -56,7 +64,9 @@ tags: [emotion-recognition-in-conversation]
 
 Labels each utterance of a conversation as {", ".join(config.emotions)}, and its sentiment, causally: it reads up to
 {config.window} past utterances and no later one ({config.revision} later ones for the final label). Modalities:
-{modalities}. {report["parameters"]:,} parameters of its own, besides the text encoder ({config.text}) with {tuned}.
+{modalities}. {report["parameters"]:,} parameters of its own.
+
+The text encoder is {config.text}, with {tuned}.{expert}
 
     undertone replay call.wav --checkpoint {config.label_set}
 

@@ -94,6 +94,7 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
         "per_class": _per_class(truth, probabilities, labels.emotions),
         "confusion": _confusion(truth, probabilities.argmax(1), len(labels.emotions)).tolist(),
         "shift": shifts(dialogues, truth, probabilities.argmax(1), len(labels.emotions)),
+        "ece_if_calibrated": round(100 * metrics.ece_if_calibrated(probabilities), 2),
         "calibration": _calibration(truth, probabilities, labels.emotions),
         "uncertain": _uncertain(truth, probabilities, float(model.conformal_threshold)),
     }

@@ -159,7 +159,7 @@ def train_command(
         "data": f"{labels.name}: {len(train_views[0].truth)} training and {len(truth)} validation utterances",
         "selected_on": "validation (dev); its scores are therefore optimistic",
         "seeds": config.seeds,
-        "interval": "95 % t-interval over the seeds of the graph network; the text adapter is one and the same",
+        "interval": "95 % t-interval over the seeds of the graph network; the text encoders are one and the same",
         "provisional": over_seeds(provisional),
         "final": over_seeds(final),
         "runs": provisional,
@@ -177,6 +177,7 @@ def train_command(
     report["minutes"] = {
         "tuning": round(tuning_minutes, 1),
         "in all": round((time.monotonic() - started) / 60, 1),
+        "not counted": "what an interrupted run had finished, and GoEmotions when its adapter was there already",
     }
     save_checkpoint(model, out, model_card(model, report), report)
     (out / "seeds").mkdir(exist_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,21 +48,11 @@ def ece(truth: Ints, probabilities: NDArray[np.float64], bins: int = 15) -> floa
     return float(sum(gaps))
 
 
-def bootstrap(
-    score: Callable[[Ints], float], dialogue: Ints, resamples: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """95 % percentile interval of `score(rows)` when whole dialogues are drawn with replacement.
-
-    dialogue: [n] the number of each row's dialogue.
-    """
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(dialogue == d) for d in np.unique(dialogue)]
-    scores = []
-    for _ in range(resamples):
-        drawn = rng.integers(len(members), size=len(members))
-        scores.append(score(np.concatenate([members[d] for d in drawn])))
-    low, high = np.percentile(scores, [2.5, 97.5])
-    return float(low), float(high)
+def ece_if_calibrated(probabilities: NDArray[np.float64], draws: int = 100, seed: int = 0) -> float:
+    """The ECE that so many utterances show of a perfectly calibrated model: labels drawn from its own probabilities."""
+    rng, cumulated = np.random.default_rng(seed), probabilities.cumsum(1)
+    drawn = [(cumulated > rng.random((len(cumulated), 1))).argmax(1) for _ in range(draws)]
+    return float(np.mean([ece(truth, probabilities) for truth in drawn]))
 
 
 def t_interval(values: Sequence[float]) -> dict[str, float]:

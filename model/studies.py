@@ -51,7 +51,8 @@ class Lab:
     def prepared(self, config: TrainingConfig) -> tuple[FusionConfig, list[Prepared], Prepared]:
         """(network configuration, training views, dev) of a run."""
         labels, training, validation = self.pair
-        tuned = Tuned(tune_for_graph(config, self.progress))
+        shipped = replace(config, reader=load_config(self.corpus).reader)  # whose format the adapter is tuned in
+        tuned = Tuned(tune_for_graph(shipped, self.progress))
         key = repr((config.text, config.modalities, config.recipe.noise_share > 0, tuned))
         network = configure(config, labels, training)
         if key not in self._prepared:

@@ -32,7 +32,7 @@ class Recipe:
     patience: int = 6
     batch: int = 32
     """Dialogues a step."""
-    rate: float = 5e-4
+    rate: float = 1e-3
     weight_decay: float = 0.05
     average: float = 0.98
     """What is selected and kept is the exponential moving average of the weights, with this decay a step."""

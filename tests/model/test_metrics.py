@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score, recall_score
 
 from model import metrics
 from model.calibration import conformal_threshold, fit_temperature
+from model.evaluation import with_intervals
 
 labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
 
@@ -37,9 +38,15 @@ def test_calibration_error_of_known_cases() -> None:
 
 
 def test_bootstrap_draws_dialogues_not_rows() -> None:
-    right = np.repeat([1.0, 0.0], 50)  # one dialogue all right, one all wrong
-    low, high = metrics.bootstrap(lambda rows: float(right[rows].mean()), np.repeat([0, 1], 50))
-    assert (low, high) == (0.0, 1.0)
+    guess = np.eye(2)[np.repeat([0, 1], 50)]  # one dialogue all right, one all wrong
+    scored = with_intervals(np.zeros(100, np.int64), guess, np.repeat([0, 1], 50))
+    assert scored["accuracy"] == 50 and scored["accuracy_95"] == [0, 100]
+
+
+def test_even_a_calibrated_model_shows_some_error() -> None:
+    rng = np.random.default_rng(0)
+    few, many = (rng.dirichlet(np.ones(4), n) for n in (200, 20_000))
+    assert metrics.ece_if_calibrated(few) > 0.03 > 0.01 > metrics.ece_if_calibrated(many)
 
 
 def test_temperature_undoes_overconfidence() -> None:

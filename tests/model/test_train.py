@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from model import baselines, metrics
+from model.checkpoint import CheckpointError
 from model.config import Network, TrainingConfig, leave_out
 from model.evaluation import evaluate
 from model.experiment import configure, train_command, views
@@ -87,5 +88,5 @@ def test_a_run_is_resumed_and_its_checkpoint_evaluates(
     assert json.loads((out / "metrics.json").read_text())["shipped"] == report["shipped"]
     scored = evaluate(str(out), tmp_path / "dev.csv", Silent(), full=False)
     assert json.dumps(scored)
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(CheckpointError, match="other settings"):
         train_command(leave_out(run, ["gate"]), tmp_path, out, None, False, Silent())
