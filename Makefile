@@ -27,8 +27,8 @@ lint: install-dev  ## ruff, mypy, import-linter
 bench: install-dev  ## Measure this machine
 	$(BIN)/undertone bench vad
 
-train: install-dev  ## Train the shipped checkpoint again
-	$(BIN)/undertone train --out model/checkpoints/meld
+train: install-dev  ## Train the shipped checkpoint `meld` anew, in runs/meld
+	$(BIN)/undertone train --config meld --out runs/meld
 
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev

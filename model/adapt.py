@@ -51,6 +51,8 @@ class AdapterRecipe:
     sentence_rate: float = 1e-3
     sentence_epochs: int = 3
     """On GoEmotions; 0 leaves that stage out."""
+    graph: bool = True
+    """Whether the graph too reads with the adapter tuned on GoEmotions, or with the encoder as it is."""
     sentence_batch: int = 64
 
 

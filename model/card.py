@@ -41,7 +41,7 @@ def model_card(model: FusionGCN, report: dict[str, Any]) -> str:
     modalities = ", ".join(config.modalities)
     tuned = (
         "a LoRA adapter (in `adapter/`), tuned on the single sentences of GoEmotions (Demszky et al. 2020, Apache-2.0)"
-        if report["config"]["adapter"]
+        if (report["config"]["adapter"] or {}).get("graph")
         else "no adapter"
     )
     expert = (

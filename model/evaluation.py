@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from model import metrics
 from model.checkpoint import CheckpointError, load_checkpoint, resolve, tuned_of
+from model.dialogue import Heard
 from model.fusion import FusionGCN
 from model.noise import vocabulary, with_word_errors, with_wrong_speakers
 from model.prepared import Prepared, prepare
@@ -31,6 +32,7 @@ WORD_ERRORS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 WRONG_SPEAKERS = (0.0, 0.05, 0.1, 0.2, 0.3)
 WINDOWS = (1, 2, 3, 5, 10)
 DRAWS = 5  # of what is missing, averaged
+WORD_DRAWS = 2  # of wrong words: all is read anew for each
 BINS = 10
 
 
@@ -98,12 +100,13 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
         "calibration": _calibration(truth, probabilities, labels.emotions),
         "uncertain": _uncertain(truth, probabilities, float(model.conformal_threshold)),
     }
-    seeds = sorted((resolve(checkpoint) / "seeds").glob("*.safetensors"))
-    if seeds:
-        runs = [scores(truth, predict(network, data)) for network in (model, *(_with_weights(model, f) for f in seeds))]
+    others = sorted((resolve(checkpoint) / "seeds").glob("*.safetensors"))
+    networks = [model, *(_with_weights(model, file) for file in others)]
+    if others:
+        runs = [scores(truth, predict(network, data)) for network in networks]
         report["over_seeds"] = {n: metrics.t_interval([run[n] for run in runs]) for n in runs[0]} | {"runs": len(runs)}
     if full:
-        report |= _robustness(model, data, dialogues, heard, progress)
+        report |= _robustness(networks, data, dialogues, heard, progress)
     return report
 
 
@@ -114,83 +117,91 @@ def _with_weights(model: FusionGCN, file: Path) -> FusionGCN:
 
 
 def _robustness(
-    model: FusionGCN,
+    networks: Sequence[FusionGCN],
     data: Prepared,
     dialogues: Sequence[Dialogue],
     heard: Callable[[Sequence[Dialogue]], Prepared],
     progress: Progress,
 ) -> dict[str, Any]:
-    """What the same network says when it sees more, less, or worse."""
-    truth = data.truth
+    """What the same networks (one a seed; means over them) say when they see more, less, or worse."""
+    truth, config = data.truth, networks[0].config
 
-    def run(prepared: Prepared, lookahead: int = 0) -> dict[str, float]:
-        return scores(truth, predict(model, prepared, lookahead=lookahead))
+    def run(prepared: Prepared, lookahead: int = 0, window: int = config.window) -> dict[str, float]:
+        seen = [with_window(network, window) for network in networks]
+        return _mean([scores(truth, predict(network, prepared, lookahead=lookahead)) for network in seen])
 
     longest = int(data.length.max())
     curve = [{"k": str(k), **run(data, k)} for k in LOOKAHEADS]
-    with window(model, longest + 1):
-        curve.append({"k": "∞", **run(data, longest)})
+    curve.append({"k": "∞", **run(data, longest, longest + 1)})
     progress.tell("lookahead done")
-    windows = []
-    for size in (*(w for w in WINDOWS if w < model.config.window), model.config.window):
-        with window(model, size):
-            windows.append({"window": size, **run(data)})
-    names = model.config.modalities
+    sizes = (*(w for w in WINDOWS if w < config.window), config.window)
+    windows = [{"window": size, **run(data, window=size)} for size in sizes]
+    names = config.modalities
     subsets = [
         {"modalities": list(kept), **run(without_modalities(data, set(names) - set(kept)))}
         for size in range(1, len(names) + 1)
         for kept in combinations(names, size)
     ]
-    missing = []
-    for rate in MISSING:
-        draws = [run(with_missing(data, names, rate, seed)) for seed in range(DRAWS if rate else 1)]
-        missing.append({"rate": rate, **{n: round(float(np.mean([d[n] for d in draws])), 2) for n in draws[0]}})
+
+    def missing(rate: float) -> dict[str, float]:
+        return _mean([run(with_missing(data, names, rate, seed)) for seed in range(DRAWS)])
+
+    def misheard(wer: float) -> dict[str, float]:
+        return _mean([run(heard(with_word_errors(dialogues, wer, words, seed))) for seed in range(WORD_DRAWS)])
+
+    without = [{"rate": rate, **missing(rate)} for rate in MISSING]
     progress.tell("windows and modalities done")
     words = vocabulary(dialogues)
-    misheard = [{"wer": wer, **run(heard(with_word_errors(dialogues, wer, words, 0)))} for wer in WORD_ERRORS]
+    garbled = [{"wer": wer, **misheard(wer)} for wer in WORD_ERRORS]
     progress.tell("word errors done")
     mistaken = [{"rate": rate, **run(heard(with_wrong_speakers(dialogues, rate, 0)))} for rate in WRONG_SPEAKERS]
     return {
         "lookahead": curve,
         "window": windows,
         "subsets": subsets,
-        "missing": missing,
-        "word_errors": misheard,
+        "missing": without,
+        "word_errors": garbled,
         "wrong_speakers": mistaken,
     }
 
 
-@contextmanager
-def window(model: FusionGCN, size: int) -> Iterator[None]:
-    """The network with another window W (the one it was trained with comes back)."""
-    trained = model.config
-    model.config = replace(trained, window=size, revision=min(trained.revision, size - 1))
-    try:
-        yield
-    finally:
-        model.config = trained
+def _mean(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: round(float(np.mean([run[name] for run in runs])), 2) for name in runs[0]}
+
+
+def with_window(model: FusionGCN, size: int) -> FusionGCN:
+    """The same network, its weights shared, with another window W."""
+    other = copy.copy(model)
+    other.config = replace(model.config, window=size, revision=min(model.config.revision, size - 1))
+    return other
 
 
 def without_modalities(data: Prepared, names: set[str]) -> Prepared:
     """The same utterances with some modalities withheld."""
     heard = [
-        [replace(one, features={k: v for k, v in one.features.items() if k not in names}) for one in conversation]
+        [_with_only(one, [name for name in one.features if name not in names]) for one in conversation]
         for conversation in data.heard
     ]
     return Prepared(heard, data.emotion, data.sentiment)
+
+
+def _with_only(one: Heard, kept: Sequence[str]) -> Heard:
+    """The utterance with the modalities `kept`; without words the reader has no opinion."""
+    features = {name: one.features[name] for name in kept}
+    return replace(one, features=features, opinions=one.opinions if "text" in kept else {})
 
 
 def with_missing(data: Prepared, names: Sequence[str], rate: float, seed: int) -> Prepared:
     """Each modality of each utterance is absent with chance `rate`, but never the last one (as in GCNet, Lian 2023)."""
     rng = np.random.default_rng(seed)
 
-    def thinned(features: dict[str, Any]) -> dict[str, Any]:
-        kept = [name for name in names if name in features and rng.random() >= rate]
-        if not kept and features:
-            kept = [sorted(features)[rng.integers(len(features))]]
-        return {name: features[name] for name in kept}
+    def thinned(one: Heard) -> Heard:
+        kept = [name for name in names if name in one.features and rng.random() >= rate]
+        if not kept and one.features:
+            kept = [sorted(one.features)[rng.integers(len(one.features))]]
+        return _with_only(one, kept)
 
-    heard = [[replace(one, features=thinned(one.features)) for one in conversation] for conversation in data.heard]
+    heard = [[thinned(one) for one in conversation] for conversation in data.heard]
     return Prepared(heard, data.emotion, data.sentiment)
 
 

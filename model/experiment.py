@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from model import baselines, metrics
-from model.adapt import tune_conversations, tune_sentences
+from model.adapt import AdapterRecipe, tune_conversations, tune_sentences
 from model.card import model_card
 from model.checkpoint import CheckpointError, save_checkpoint
 from model.config import TrainingConfig
@@ -102,16 +102,17 @@ def tune(
     recipe = config.adapter
     if recipe is None:
         return Tuned()
-    start = tune_for_graph(config, progress)
+    start = tuned_on_sentences(config, recipe, progress)
+    for_graph = start if recipe.graph else None
     if config.reader is None:
-        return Tuned(start)
+        return Tuned(for_graph)
     reader = tune_conversations(config.reader, recipe, training, validation, labels, start, work, 0, progress)
-    return Tuned(start, reader)
+    return Tuned(for_graph, reader)
 
 
-def tune_for_graph(config: TrainingConfig, progress: Progress) -> Path | None:
+def tuned_on_sentences(config: TrainingConfig, recipe: AdapterRecipe, progress: Progress) -> Path | None:
     """The adapter tuned on GoEmotions, which all corpora share; None where the run has none. Raises TableError."""
-    if config.adapter is None or config.adapter.sentence_epochs == 0:
+    if recipe.sentence_epochs == 0:
         return None
     goemotions = Path(os.environ.get("UNDERTONE_DATA", "")) / "goemotions"
     if not (goemotions / "train.tsv").is_file():
@@ -120,7 +121,7 @@ def tune_for_graph(config: TrainingConfig, progress: Progress) -> Path | None:
         )
     # In the reader's format, which it will go on from; the graph's encoder loses nothing by that.
     format_ = config.reader or config.text
-    return tune_sentences(format_, config.adapter, goemotions, cache_folder(), 0, progress)
+    return tune_sentences(format_, recipe, goemotions, cache_folder(), 0, progress)
 
 
 def train_command(
@@ -180,7 +181,8 @@ def train_command(
         "not counted": "what an interrupted run had finished, and GoEmotions when its adapter was there already",
     }
     save_checkpoint(model, out, model_card(model, report), report)
-    (out / "seeds").mkdir(exist_ok=True)
+    shutil.rmtree(out / "seeds", ignore_errors=True)  # of an earlier run
+    (out / "seeds").mkdir()
     for seed, other in enumerate(models):
         if seed != best:  # in half precision: for the interval over seeds that `evaluate` gives
             halves = {name: value.half() for name, value in other.state_dict().items()}

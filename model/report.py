@@ -50,6 +50,8 @@ expression. So few utterances show an ECE of {{ r.ece_if_calibrated }} even of a
 <p>{{ r.uncertain.share }} % are called uncertain; accuracy {{ r.uncertain.accuracy_certain }} without them,
 {{ r.uncertain.accuracy_uncertain }} on them.</p>
 {% if r.subsets %}<h2>Modalities</h2>
+<p>This table and the curves at the end are means over {{ r.over_seeds.runs if r.over_seeds else 1 }} networks that
+differ by their seed.</p>
 <table><tr><th></th><th>accuracy</th><th>weighted F1</th></tr>
 {% for s in r.subsets %}<tr><td>{{ s.modalities|join(", ") }}</td><td>{{ s.accuracy }}</td><td>{{ s.weighted_f1 }}</td>
 </tr>{% endfor %}</table>{% endif %}
@@ -58,8 +60,8 @@ expression. So few utterances show an ECE of {{ r.ece_if_calibrated }} even of a
 """
 
 CURVES = (
-    ("lookahead", "k", "later utterances in sight", "Lookahead: one network, trained without, shown wider masks."),
-    ("window", "window", "earlier utterances in sight", "Window W: the same network with less of the past."),
+    ("lookahead", "k", "later utterances in sight", "Lookahead: networks trained without, shown wider masks."),
+    ("window", "window", "earlier utterances in sight", "Window W: the same networks with less of the past."),
     (
         "missing",
         "rate",

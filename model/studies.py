@@ -15,7 +15,7 @@ from typing import Any
 
 from model.config import TrainingConfig, leave_out, load_config
 from model.evaluation import scores
-from model.experiment import configure, over_seeds, read_pair, tune_for_graph, views
+from model.experiment import configure, over_seeds, read_pair, tuned_on_sentences, views
 from model.fusion import MODULES, FusionConfig, FusionGCN
 from model.prepared import Prepared, prepare
 from model.progress import Progress, Silent
@@ -51,8 +51,10 @@ class Lab:
     def prepared(self, config: TrainingConfig) -> tuple[FusionConfig, list[Prepared], Prepared]:
         """(network configuration, training views, dev) of a run."""
         labels, training, validation = self.pair
-        shipped = replace(config, reader=load_config(self.corpus).reader)  # whose format the adapter is tuned in
-        tuned = Tuned(tune_for_graph(shipped, self.progress))
+        tuned = Tuned()
+        if config.adapter is not None:
+            shipped = load_config(self.corpus)  # in the format of whose reader the adapter is tuned
+            tuned = Tuned(tuned_on_sentences(shipped, config.adapter, self.progress))
         key = repr((config.text, config.modalities, config.recipe.noise_share > 0, tuned))
         network = configure(config, labels, training)
         if key not in self._prepared:

@@ -61,7 +61,7 @@ def train(
         run = leave_out(load_config(config), without or ())
         run = replace(run, seeds=seeds or run.seeds, recipe=replace(run.recipe, epochs=epochs or run.recipe.epochs))
         tuned = tuned_of(adapter) if adapter else None
-        if tuned is not None and (tuned.adapter is None or (run.reader and tuned.reader is None)):
+        if tuned is not None and (tuned == (None, None) or (run.reader and tuned.reader is None)):
             raise CheckpointError(f"checkpoint {adapter} has not all the tuned encoders that {config} wants")
         with console_progress(out / "work" / "logs") as progress:
             report = train_command(run, data or _configured(run.data), out, tuned, baselines, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,9 @@ def test_what_is_withheld_is_as_if_it_had_never_been(table: Path, checkpoint: st
     data = prepare(dialogues, labels, CONFIG, Tuned(), Silent())
     text = without_modalities(data, {"audio"})
     assert all(set(one.features) == {"text"} for heard in text.heard for one in heard)
+    data.heard[0][0] = replace(data.heard[0][0], opinions={"reader": np.ones(len(EMOTIONS), np.float32)})
+    assert without_modalities(data, {"audio"}).heard[0][0].opinions
+    assert not without_modalities(data, {"text"}).heard[0][0].opinions, "a reader without words has no opinion"
     thin = with_missing(data, CONFIG.modalities, 0.7, 0)
     left = [len(one.features) for heard in thin.heard for one in heard]
     assert min(left) == 1 and np.mean(left) < 1.5
