@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -29,19 +29,23 @@ def cost(lab: Lab) -> str:
         for n in range(max(LENGTHS))
     ]
     transformer, blocks = _transformer_like(model)
-    rows: dict[str, list[dict[str, float]]] = {}
+    works: dict[tuple[str, int], Callable[[], object]] = {}
     for n in LENGTHS:
-        works: dict[str, Callable[[], object]] = {
-            "ours, incremental": _incremental(model, heard[:n]),
-            "the same network, re-run over its window": _rerun(model, heard[max(0, n - model.config.window) : n]),
-            "the same network, re-run over the dialogue": _rerun(model, heard[:n], everything=True),
-            "transformer of the same size, over our window": _attend(transformer, min(n, model.config.window)),
-            "transformer of the same size, over the dialogue": _attend(transformer, n),
-        }
-        for name, work in works.items():
-            with FlopCounterMode(display=False) as counter, torch.inference_mode():
-                work()
-            rows.setdefault(name, []).append({"n": n, "mflop": counter.get_total_flops() / 1e6, "ms": _median(work)})
+        works["ours, incremental", n] = _incremental(model, heard[:n])
+        within = heard[max(0, n - model.config.window) : n]
+        works["the same network, re-run over its window", n] = _rerun(model, within)
+        works["the same network, re-run over the dialogue", n] = _rerun(model, heard[:n], everything=True)
+        window = min(n, model.config.window)
+        works["transformer of the same size, over our window", n] = _attend(transformer, window)
+        works["transformer of the same size, over the dialogue", n] = _attend(transformer, n)
+    milliseconds = _medians(works)
+    rows: dict[str, list[dict[str, float]]] = {}
+    for (name, n), work in works.items():
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            work()
+        rows.setdefault(name, []).append(
+            {"n": n, "mflop": counter.get_total_flops() / 1e6, "ms": milliseconds[name, n]}
+        )
     unit = rows["ours, incremental"][0]["ms"]
     sizes = {"ours": model, "transformer": transformer}
     parameters = {name: sum(p.numel() for p in network.parameters()) for name, network in sizes.items()}
@@ -103,13 +107,13 @@ def _attend(transformer: _Transformer, n: int) -> Callable[[], object]:
     return lambda: transformer(embeddings)
 
 
-def _median(work: Callable[[], object], times: int = 20) -> float:
-    """Milliseconds."""
+def _medians(works: Mapping[tuple[str, int], Callable[[], object]], rounds: int = 30) -> dict[tuple[str, int], float]:
+    """Median milliseconds of each; in turns, so that a busy moment of the machine meets all of them."""
+    spent: dict[tuple[str, int], list[float]] = {key: [] for key in works}
     with torch.inference_mode():
-        work()
-        spent = []
-        for _ in range(times):
-            started = time.perf_counter()
-            work()
-            spent.append(1000 * (time.perf_counter() - started))
-    return float(np.median(spent))
+        for _ in range(rounds):
+            for key, work in works.items():
+                started = time.perf_counter()
+                work()
+                spent[key].append(1000 * (time.perf_counter() - started))
+    return {key: float(np.median(times)) for key, times in spent.items()}

@@ -7,14 +7,15 @@ import pytest
 
 from model.checkpoint import load_checkpoint
 from model.dialogue import Heard
-from model.text import WIDTH
 from workers.recognizer import Recognizer, StateLost
 
 MODEL = load_checkpoint("meld")
 
 
 def utterance(seed: int) -> Heard:
-    return Heard({"text": np.random.default_rng(seed).normal(size=WIDTH).astype(np.float32)}, seed % 2)
+    return Heard(
+        {"text": np.random.default_rng(seed).normal(size=MODEL.config.inputs["text"]).astype(np.float32)}, seed % 2
+    )
 
 
 async def test_sessions_that_wait_together_share_a_batch_and_stay_apart() -> None:
