@@ -109,7 +109,7 @@ def collate(conversations: list[list[Heard]], config: FusionConfig, start: list[
         for t, heard in enumerate(utterances):
             for e, name in enumerate(config.experts):
                 if name in heard.opinions:
-                    opinions[b, t, e] = torch.from_numpy(heard.opinions[name])
+                    opinions[b, t, e] = torch.tensor(heard.opinions[name])
             slot[b, t], index[b, t] = heard.slot, start[b] + t
             for m, name in enumerate(config.inputs):
                 if name in heard.features:
