@@ -1,0 +1,81 @@
+"""Models that are downloaded once: which there are, and where a copy lies. The list is manifest.toml."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+MANIFEST = Path(__file__).parent / "manifest.toml"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a model."""
+
+    name: str
+    sha256: str
+    size: int
+    """Bytes."""
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the manifest."""
+
+    name: str
+    use: str
+    licence: str
+    origin: str
+    files: tuple[ModelFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+def manifest(path: Path = MANIFEST) -> dict[str, Model]:
+    """All models by name."""
+    entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {
+        name: Model(name, e["use"], e["licence"], e["origin"], tuple(ModelFile(**file) for file in e["files"]))
+        for name, e in entries.items()
+    }
+
+
+def folders() -> list[Path]:
+    """Where models are looked for, in this order: $UNDERTONE_MODELS, then the user's own."""
+    given = os.environ.get("UNDERTONE_MODELS")
+    return [*([Path(given)] if given else []), user_data_path("undertone") / "models"]
+
+
+def find(model: Model) -> Path | None:
+    """The first folder that has all files of a model, at their sizes; `verify` reads them whole."""
+    for folder in folders():
+        here = folder / model.name
+        if all((here / f.name).is_file() and (here / f.name).stat().st_size == f.size for f in model.files):
+            return here
+    return None
+
+
+def local(name: str, file: str) -> Path | None:
+    """The path of one file of a model, if it is here."""
+    folder = find(manifest()[name])
+    return None if folder is None else folder / file
+
+
+def wrong(file: ModelFile, path: Path) -> str | None:
+    """What is wrong with a file that should be this one; None when nothing is."""
+    if not path.is_file():
+        return "missing"
+    if path.stat().st_size != file.size:
+        return f"{path.stat().st_size} bytes instead of {file.size}"
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return None if digest == file.sha256 else f"another file (SHA-256 {digest[:12]}… instead of {file.sha256[:12]}…)"
