@@ -14,12 +14,17 @@ pcm.!default { type pulse }
 ctl.!default { type pulse }
 CONF
 export PULSE_SERVER="unix:$home/native"
-pulseaudio --daemonize=no --exit-idle-time=-1 -n \
+cat > "$home/start" <<START
+#!/bin/sh
+exec pulseaudio --daemonize=no --exit-idle-time=-1 -n \
     -L "module-native-protocol-unix socket=$home/native auth-anonymous=1" \
-    -L "module-null-sink sink_name=virtual channels=2 rate=48000" \
-    >"$home/log" 2>&1 &
+    -L "module-null-sink sink_name=virtual channels=2 rate=48000"
+START
+chmod +x "$home/start"
+export RESTART="$home/start"  # for tests that kill the daemon
+"$RESTART" >"$home/log" 2>&1 &
 daemon=$!
-trap 'kill "$daemon" 2>/dev/null; wait "$daemon" 2>/dev/null; rm -rf "$home"' EXIT
+trap 'kill "$daemon" 2>/dev/null || true; wait "$daemon" 2>/dev/null || true; rm -rf "$home"' EXIT
 for _ in $(seq 100); do pactl info >/dev/null 2>&1 && break; sleep 0.1; done
 pactl info >/dev/null || { cat "$home/log" >&2; exit 1; }
 pactl set-default-source virtual.monitor

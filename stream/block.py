@@ -18,6 +18,8 @@ class VideoFrame:
     """Seconds on the media clock."""
     image: NDArray[np.uint8]
     """[height, width, 3] RGB."""
+    channel: int | None = None
+    """Of the audio channel whose speaker it shows; None when it may show any of them."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Block:
     """Seconds of audio lost just before this block (a microphone nobody emptied in time), replaced by nothing."""
     lag: float = 0.0
     """Seconds by which the block came later than the media clock wanted."""
+    notice: str | None = None
+    """What happened to the source just before this block (lost, back again), for whoever listens. Such a block may be
+    empty."""
 
 
 @dataclass(frozen=True)

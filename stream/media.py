@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,8 +16,8 @@ from stream import RATE
 from stream.block import Block, Samples, VideoFrame
 
 BLOCK = RATE // 5  # 200 ms
-VIDEO_RATE = 5  # frames kept a second; facial expression changes slower
-VIDEO_WIDTH = 640  # pixels, larger pictures are scaled down
+VIDEO_RATE = 10  # frames kept a second: enough to see whose mouth moves with the voice
+VIDEO_WIDTH = 480  # pixels, larger pictures are scaled down
 
 
 class MediaError(Exception):
@@ -69,12 +70,13 @@ class FileSource:
             channels = "split" if self.info.channels == 2 and self._channels_differ() else "mix"
         self.split = channels == "split" and self.info.channels > 1
         self.channels = self.info.channels if self.split else 1
+        self.name, self.video = str(path), self.info.video
 
     def _open(self) -> av.container.InputContainer:
         try:
             container = av.open(str(self.path), metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self.path}: not a media file that can be read ({_reason(error)})") from None
+            raise MediaError(f"{self.path}: not a media file that can be read ({reason(error)})") from None
         if not container.streams.audio:
             container.close()
             raise MediaError(f"{self.path}: has no audio track")
@@ -131,24 +133,72 @@ class FileSource:
             yield block(np.concatenate(held, 1))
 
     def _audio(self, split: bool) -> Iterator[Samples]:
-        """[channels or 1, n] at 16 kHz, on the media clock: holes in the time stamps are filled with silence."""
-        resampler = AudioResampler("fltp", None if split else "mono", RATE)
-        expected: Fraction | None = None
+        """[channels or 1, n] at 16 kHz, on the media clock."""
+        sound = Sound(split)
         with self._open() as container:
-            stream = container.streams.audio[0]
+            try:
+                for frame in container.decode(container.streams.audio[0]):
+                    yield from sound.take(frame)
+                yield from sound.flush()
+            except (av.error.FFmpegError, ValueError, OSError) as error:
+                self.ended_early = f"the recording breaks off ({reason(error)})"
+        self.repaired += sound.repaired
+
+    def _video(self) -> Iterator[VideoFrame]:
+        with self._open() as container:
+            stream, audio = container.streams.video[0], container.streams.audio[0]
+            stream.thread_type = "AUTO"
+            start = float(audio.start_time * audio.time_base) if audio.start_time and audio.time_base else 0.0
+            pictures = Pictures(start)
             try:
                 for frame in container.decode(stream):
-                    if frame.pts is not None and frame.time_base is not None:
-                        time = frame.pts * frame.time_base
-                        hole = float(time - expected) if expected is not None else 0.0
-                        if 0.05 < hole < 3600:
-                            yield np.zeros((len(frame.layout.channels) if split else 1, round(hole * RATE)), np.float32)
-                        expected = time + Fraction(frame.samples, frame.sample_rate)
-                        frame.pts = None  # the clock is ours; the resampler shall only convert
-                    yield from map(self._clean, resampler.resample(frame))
-                yield from map(self._clean, resampler.resample(None))
-            except (av.error.FFmpegError, ValueError, OSError) as error:
-                self.ended_early = f"the recording breaks off ({_reason(error)})"
+                    yield from pictures.take(frame)
+            except (av.error.FFmpegError, ValueError, OSError):
+                return  # the audio track says how the file ends
+
+
+def read_audio(path: Path, channels: str = "mix") -> Samples:
+    """All of a file, [channels, n] at 16 kHz. Raises MediaError."""
+    return np.concatenate([block.samples for block in FileSource(path, channels)], 1)
+
+
+class Sound:
+    """Decoded audio frames to samples at 16 kHz on the media clock, which starts with the first frame."""
+
+    HOLE = 0.05  # seconds missing between time stamps, in all, from which on silence is put in
+
+    def __init__(self, split: bool) -> None:
+        self._split = split
+        self._resampler = AudioResampler("fltp", None if split else "mono", RATE)
+        self._start: Fraction | None = None
+        self._taken = Fraction(0)  # seconds of media given out, silence included
+        self.repaired = 0
+        """Samples that were not finite numbers and became silence."""
+
+    @property
+    def start(self) -> float | None:
+        """The time stamp of the media clock's zero, in seconds."""
+        return None if self._start is None else float(self._start)
+
+    def take(self, frame: av.AudioFrame) -> Iterator[Samples]:
+        """[channels or 1, n] of one frame, with silence before it where time stamps leave a hole."""
+        if frame.pts is not None and frame.time_base is not None:
+            time = frame.pts * frame.time_base
+            if self._start is None:
+                self._start = time
+            hole = float(time - self._start - self._taken)
+            if self.HOLE < hole < 3600:
+                yield np.zeros((len(frame.layout.channels) if self._split else 1, round(hole * RATE)), np.float32)
+            if hole > self.HOLE or hole < -1:  # a jump back, or of hours, is the sender's clock set anew
+                self._taken = time - self._start if self.HOLE < hole < 3600 else self._taken
+                self._start = time - self._taken
+            frame.pts = None  # the clock is ours; the resampler shall only convert
+        self._taken += Fraction(frame.samples, frame.sample_rate)
+        yield from map(self._clean, self._resampler.resample(frame))
+
+    def flush(self) -> Iterator[Samples]:
+        """What the resampler still holds."""
+        yield from map(self._clean, self._resampler.resample(None))
 
     def _clean(self, frame: av.AudioFrame) -> Samples:
         samples = frame.to_ndarray().astype(np.float32, copy=False)
@@ -159,22 +209,24 @@ class FileSource:
         clipped: Samples = samples.clip(-1, 1)
         return clipped
 
-    def _video(self) -> Iterator[VideoFrame]:
-        with self._open() as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            due = 0.0
-            try:
-                for frame in container.decode(stream):
-                    if frame.time is None or frame.time < due:
-                        continue
-                    due = frame.time + 0.99 / VIDEO_RATE
-                    scale = min(1.0, VIDEO_WIDTH / frame.width)
-                    small = frame.reformat(round(frame.width * scale), round(frame.height * scale), "rgb24")
-                    yield VideoFrame(frame.time, small.to_ndarray())
-            except (av.error.FFmpegError, ValueError, OSError):
-                return  # the audio track says how the file ends
+
+class Pictures:
+    """Decoded video frames to the few and small ones that are looked at."""
+
+    def __init__(self, start: float) -> None:
+        """start: time stamp of the media clock's zero, in seconds."""
+        self.start = start
+        self._due = -math.inf
+
+    def take(self, frame: av.VideoFrame) -> Iterator[VideoFrame]:
+        """The frame, if it is due, on the media clock."""
+        if frame.time is None or frame.time < self._due < frame.time + 60:  # later, it is a clock that was set anew
+            return
+        self._due = frame.time + 0.99 / VIDEO_RATE
+        scale = min(1.0, VIDEO_WIDTH / frame.width)
+        small = frame.reformat(round(frame.width * scale), round(frame.height * scale), "rgb24")
+        yield VideoFrame(frame.time - self.start, small.to_ndarray())
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -15,24 +16,36 @@ from stream.media import MediaError
 
 BLOCK = RATE // 10  # 100 ms
 HELD = 100  # blocks (10 s) kept for a reader that falls behind; then the oldest go, and are counted
+OVERFLOW = "the sound card lost samples: this machine is too busy to empty its buffer in time"
 STALLED = 5  # seconds without a block after which a device counts as gone; even silence comes in blocks
 
 
 class MicrophoneSource:
-    """Blocks from an input device until `stop()` or until `seconds` have been recorded."""
+    """Blocks from an input device until `stop()`."""
 
     repaired = 0
+    video = False
 
-    def __init__(self, device: str | int | None = None, channels: int = 1, seconds: float | None = None) -> None:
-        """device: name or number as `undertone doctor` lists them, None for the system's default.
+    def __init__(
+        self,
+        device: str | int | None = None,
+        channels: int = 1,
+        pulse: str | None = None,
+    ) -> None:
+        """device: name or number as `undertone doctor` lists them, None for the system's default. pulse: a source of
+        PulseAudio or PipeWire by its own name, such as the monitor of a loudspeaker (what a meeting plays).
 
         Raises MediaError when PortAudio or the device is missing, or the device cannot record so.
         """
         sounddevice = _portaudio()
+        if pulse is not None:
+            device = "pulse"  # ALSA's plug-in, which asks the environment when a stream is opened
+            os.environ["PULSE_SOURCE"] = pulse
+        self._pulse = pulse
         self._queue: queue.Queue[Any] = queue.Queue(HELD)
         self._lost = 0
+        self._overflowed = False
         self._stopping = threading.Event()
-        self._seconds = seconds
         self.channels = channels
         self.split = channels > 1
         self.ended_early: str | None = None
@@ -43,10 +56,12 @@ class MicrophoneSource:
             wanted = "the default microphone" if device is None else f"microphone {device!r}"
             reason = str(error).splitlines()[0]
             raise MediaError(f"cannot record from {wanted}: {reason}; `undertone doctor` lists devices") from None
-        self.name = str(info["name"])
+        self.name = f"microphone: {info['name']}" if pulse is None else f"monitor: {pulse}"
         self._device = device
 
     def _receive(self, samples: Any, count: int, time: Any, status: Any) -> None:
+        if status.input_overflow:
+            self._overflowed = True
         block = np.ascontiguousarray(samples.T)
         while True:
             try:
@@ -71,6 +86,8 @@ class MicrophoneSource:
         number = done = silent = 0
         # Opened here and not before: nobody is recorded while models load.
         sounddevice = _portaudio()
+        if self._pulse is not None:
+            os.environ["PULSE_SOURCE"] = self._pulse  # another source may have set its own since
         try:
             stream = sounddevice.InputStream(
                 samplerate=RATE,
@@ -83,11 +100,9 @@ class MicrophoneSource:
             )
             stream.start()
         except sounddevice.PortAudioError as error:
-            raise MediaError(f"cannot record from {self.name}: {str(error).splitlines()[0]}") from None
+            raise MediaError(f"cannot record from the {self.name}: {str(error).splitlines()[0]}") from None
         try:
             while not (self._stopping.is_set() and self._queue.empty()):
-                if self._seconds is not None and done >= self._seconds * RATE:
-                    return
                 try:
                     samples = self._queue.get(timeout=0.2)
                 except queue.Empty:
@@ -98,7 +113,9 @@ class MicrophoneSource:
                     continue
                 silent = 0
                 lost, self._lost = self._lost, 0
-                yield Block(number, (done + lost) / RATE, samples, dropped=lost / RATE)
+                notice, self._overflowed = OVERFLOW if self._overflowed else None, False
+                lag = self._queue.qsize() * BLOCK / RATE
+                yield Block(number, (done + lost) / RATE, samples, dropped=lost / RATE, lag=lag, notice=notice)
                 number, done = number + 1, done + lost + samples.shape[1]
         finally:
             self._stopping.set()

@@ -42,9 +42,14 @@ class Segmentation:
         """Close what is open: the source has ended, or goes on after a hole of `lost` seconds."""
         return self._complete([u for segmenter in self._segmenters for u in segmenter.flush(lost)])
 
+    def open(self) -> list[Utterance]:
+        """The utterances that are going on, each up to now."""
+        return [utterance for segmenter in self._segmenters for utterance in segmenter.open()]
+
     def _complete(self, utterances: list[Utterance]) -> list[Utterance]:
         ordered = sorted(utterances, key=lambda utterance: (utterance.confirmed, utterance.end))
-        return [
-            replace(u, frames=tuple(f for f in self._frames if u.start <= f.time < u.end)) if self._frames else u
-            for u in ordered
-        ]
+        return [replace(u, frames=self.shown(u.channel, u.start, u.end)) for u in ordered]
+
+    def shown(self, channel: int, start: float, end: float) -> tuple[VideoFrame, ...]:
+        """The pictures of a channel's speaker taken between two moments."""
+        return tuple(f for f in self._frames if start <= f.time < end and f.channel in (None, channel))

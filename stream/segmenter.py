@@ -12,7 +12,7 @@ import numpy as np
 from stream import RATE
 from stream.block import Samples, Utterance
 from stream.turns import Turn
-from stream.vad import FrameVad, decibels
+from stream.vad import FrameVad
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class Segmenter(Protocol):
 
     def flush(self, lost: float = 0.0) -> list[Utterance]:
         """Close what is open; the next samples come `lost` seconds later."""
+        ...
+
+    def open(self) -> list[Utterance]:
+        """What is being said, up to now."""
         ...
 
 
@@ -125,6 +129,12 @@ class VadSegmenter:
             self._now = self._last_end = self._tape.end
         return done
 
+    def open(self) -> list[Utterance]:
+        if not self._speaking or self._start is None or self._steady(self._tape.cut(self._onset, self._end)):
+            return []
+        samples = self._tape.cut(self._start, self._now)
+        return [Utterance(self._channel, self._start, self._end, samples, self._now, self._speaker)]
+
     def _judge(self, probability: float) -> list[Utterance]:
         options = self._options
         speech = probability >= (options.stop_threshold if self._speaking else options.start_threshold)
@@ -182,9 +192,10 @@ class VadSegmenter:
         return [Utterance(self._channel, start, end, samples, confirmed, self._speaker)]
 
     def _steady(self, samples: Samples) -> bool:
-        step = self._vad.size
-        levels = [decibels(samples[at : at + step]) for at in range(0, len(samples) - step + 1, step)]
-        low, high = np.percentile(levels, [10, 95]) if levels else (0.0, 0.0)
+        frames = samples[: len(samples) // self._vad.size * self._vad.size].reshape(-1, self._vad.size)
+        if not len(frames):
+            return True
+        low, high = np.percentile(10 * np.log10((frames**2).mean(1) + 1e-12), [10, 95])
         return bool(high - low < self._options.modulation)
 
     def _drop_held(self) -> None:
@@ -215,6 +226,10 @@ class TurnSegmenter:
             self.counts["turns_beyond_end"] += beyond
         self._turns = [Turn(t.start, min(t.end, now), t.speaker) for t in self._turns if t.start < now]
         return self._take(now)
+
+    def open(self) -> list[Utterance]:
+        now = self._tape.end
+        return [self._utterance(turn, now) for turn in self._turns if turn.start < now]
 
     def _take(self, now: float) -> list[Utterance]:
         done, waiting = [], []

@@ -17,6 +17,10 @@ PY
 undertone live --channels 2 --names Mara,Jonas --seconds "${SECONDS_TO_HEAR:-70}" "$@" &
 recognizer=$!
 # Play once something is recording: the demo loses no word to the start-up of the recognizer.
-for _ in $(seq 600); do [[ -n $(pactl list short source-outputs) ]] && break; sleep 0.1; done
+for _ in $(seq 600); do
+    [[ -n $(pactl list short source-outputs) ]] && break
+    kill -0 "$recognizer" 2>/dev/null || { wait "$recognizer"; exit 1; }
+    sleep 0.1
+done
 paplay --device=virtual "$wav"
 wait "$recognizer"

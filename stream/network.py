@@ -1,0 +1,81 @@
+"""Live sources that PyAV opens: RTSP, RTMP, HTTP, HLS, SRT, UDP and TCP streams, and cameras."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import av
+import numpy as np
+
+from stream import RATE
+from stream.block import Block, Samples, VideoFrame
+from stream.media import MediaError, Pictures, Sound, reason
+
+BLOCK = RATE // 10  # 100 ms
+OPEN, STALLED = 10.0, 5.0  # seconds to wait for an answer, and for the next packet
+
+
+class NetworkSource:
+    """One connection to a URL (or a camera), from the moment it is opened until it ends, breaks or is stopped."""
+
+    repaired = 0
+    split = False
+    video = True
+
+    def __init__(self, url: str, container: str | None = None, options: dict[str, str] | None = None) -> None:
+        """url: whatever FFmpeg opens; container: its format where the URL does not say ("v4l2" for a camera)."""
+        self.name = url.partition("?")[0]  # what follows may be a secret
+        self.channels = 0 if container == "v4l2" else 1
+        self.ended_early: str | None = None
+        self._url, self._container, self._options = url, container, options or {}
+        if url.startswith("rtsp://"):
+            self._options = {"rtsp_transport": "tcp", **self._options}  # over UDP, firewalls eat every other stream
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Deliver no further block."""
+        self._stopping.set()
+
+    def __iter__(self) -> Iterator[Block]:
+        """Blocks of 100 ms with their pictures, of a camera pictures alone. Raises MediaError when nothing opens."""
+        try:
+            container = av.open(
+                self._url, format=self._container, options=self._options, timeout=(OPEN, STALLED),
+                metadata_errors="replace",
+            )  # fmt: skip
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise MediaError(f"{self.name}: cannot be opened ({reason(error)})") from None
+        with container:
+            if self.channels and not container.streams.audio:
+                raise MediaError(f"{self.name}: has no audio track")
+            yield from self._blocks(container)
+
+    def _blocks(self, container: av.container.InputContainer) -> Iterator[Block]:
+        streams = [*container.streams.audio[: self.channels], *container.streams.video[:1]]
+        sound, pictures = Sound(split=False), Pictures(0.0)
+        shown: list[VideoFrame] = []
+        held: Samples = np.zeros((self.channels, 0), np.float32)
+        number = done = 0
+        try:
+            for packet in container.demux(streams):
+                if self._stopping.is_set():
+                    return
+                for frame in packet.decode():
+                    if isinstance(frame, av.VideoFrame):
+                        pictures.start = sound.start if sound.start is not None else pictures.start
+                        shown += pictures.take(frame)
+                    elif isinstance(frame, av.AudioFrame):
+                        held = np.concatenate([held, *sound.take(frame)], 1)
+                if not self.channels and shown:
+                    yield Block(number, shown[0].time, held, tuple(shown))
+                    number, shown = number + 1, []
+                while held.shape[1] >= BLOCK:
+                    yield Block(number, done / RATE, held[:, :BLOCK], tuple(shown))
+                    number, done, held, shown = number + 1, done + BLOCK, held[:, BLOCK:], []
+            if held.shape[1]:
+                yield Block(number, done / RATE, held, tuple(shown))
+            if not container.duration:  # of a recording on a web server it is known; a live stream does not just end
+                self.ended_early = "the sender ended the stream"
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            self.ended_early = f"no packet for {STALLED:.0f} s" if isinstance(error, TimeoutError) else reason(error)
