@@ -15,6 +15,7 @@ from model.fusion import FusionGCN
 from model.text import Tuned
 
 SHIPPED = Path(__file__).parent / "checkpoints"
+EXPERTS = "experts.json"
 
 
 class CheckpointError(Exception):
@@ -43,6 +44,21 @@ def load_checkpoint(name: str) -> FusionGCN:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder}: not a checkpoint of this version ({reason})") from None
     return model.eval()
+
+
+def load_with_media(name: str) -> FusionGCN:
+    """A checkpoint with the experts for voice and face that its experts.json names, as live sessions use it.
+
+    The file has, by expert, the fitted "weight" and the "prior" by emotion. Raises CheckpointError.
+    """
+    model, path = load_checkpoint(name), resolve(name) / EXPERTS
+    if path.is_file():
+        try:
+            for expert, fitted in json.loads(path.read_text(encoding="utf-8")).items():
+                model.join(expert, fitted["weight"], fitted["prior"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path}: not a file of experts ({type(error).__name__}: {error})") from None
+    return model
 
 
 def tuned_of(name: str) -> Tuned:

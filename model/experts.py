@@ -11,12 +11,21 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 FOLDS = 5
+MODALITY_OF = {"reader": "text", "voice": "audio", "face": "visual"}
+"""What each expert looks at."""
 
 
 def fit_experts(
-    probabilities: Floats, posteriors: Floats, truth: NDArray[np.int64], dialogue: NDArray[np.int64]
+    probabilities: Floats,
+    posteriors: Floats,
+    truth: NDArray[np.int64],
+    dialogue: NDArray[np.int64],
+    joining: bool = False,
 ) -> tuple[Floats, Floats]:
     """Weights [E] >= 0 and priors [E, C] of the experts; a weight is 0 where the expert does not help.
+
+    `joining`: the experts join a network that is calibrated already. Its temperature stays, and no weight exceeds 1:
+    evidence counts at most once.
 
     probabilities: [n, C] the network's calibrated ones; posteriors: [n, E, C], all 0 where an expert has none;
     truth, dialogue: [n]. An expert helps when, with weights fitted on four fifths of the dialogues, it lowers the
@@ -26,10 +35,10 @@ def fit_experts(
     prior = np.stack([posteriors[spoken[:, e], e].mean(0) for e in range(posteriors.shape[1])])
     ratio = np.log(np.maximum(posteriors, 1e-6) / prior) * spoken[..., None]
     logits = np.log(np.maximum(probabilities, 1e-12))
-    helpful = [e for e in range(len(prior)) if _gain(logits, ratio[:, [e]], truth, dialogue) > 0]
+    helpful = [e for e in range(len(prior)) if _gain(logits, ratio[:, [e]], truth, dialogue, joining) > 0]
     weights = np.zeros(len(prior))
     if helpful:
-        weights[helpful] = _fit(logits, ratio[:, helpful], truth)[1:]
+        weights[helpful] = _fit(logits, ratio[:, helpful], truth, joining)[1:]
     return weights, prior
 
 
@@ -41,21 +50,22 @@ def _cross_entropy(fitted: Floats, logits: Floats, ratio: Floats, truth: NDArray
     return float(-pooled[np.arange(len(truth)), truth].mean())
 
 
-def _fit(logits: Floats, ratio: Floats, truth: NDArray[np.int64]) -> Floats:
+def _fit(logits: Floats, ratio: Floats, truth: NDArray[np.int64], joining: bool) -> Floats:
     from scipy.optimize import minimize
 
     experts = ratio.shape[1]
-    start, bounds = np.array([0.0, *[0.1] * experts]), [(-2.0, 2.0), *[(0.0, 2.0)] * experts]
+    temperature, most = ((0.0, 0.0), 1.0) if joining else ((-2.0, 2.0), 2.0)
+    start, bounds = np.array([0.0, *[0.1] * experts]), [temperature, *[(0.0, most)] * experts]
     fitted: Floats = minimize(_cross_entropy, start, (logits, ratio, truth), bounds=bounds, method="L-BFGS-B").x
     return fitted
 
 
-def _gain(logits: Floats, ratio: Floats, truth: NDArray[np.int64], dialogue: NDArray[np.int64]) -> float:
+def _gain(logits: Floats, ratio: Floats, truth: NDArray[np.int64], dialogue: NDArray[np.int64], joining: bool) -> float:
     """How far pooling lowers the cross-entropy of dialogues that the weight was not fitted on."""
     gains = []
     for fold in range(FOLDS):
         rest = dialogue % FOLDS != fold
-        alone, pooled = (_fit(logits[rest], those[rest], truth[rest]) for those in (ratio[:, :0], ratio))
+        alone, pooled = (_fit(logits[rest], those[rest], truth[rest], joining) for those in (ratio[:, :0], ratio))
         held, right = logits[~rest], truth[~rest]
         without = _cross_entropy(alone, held, ratio[~rest][:, :0], right)
         gains.append(without - _cross_entropy(pooled, held, ratio[~rest], right))

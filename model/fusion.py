@@ -13,7 +13,7 @@ what a label may look at.
 Shapes: B conversations, T utterances, M modalities, d hidden width, K = keys in sight (T, or W + T with a past).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -137,6 +137,8 @@ class Labels:
     """[B, T, row_width]: what later utterances need of these."""
     aligned: Tensor
     """[B, T, M, d] modality states before the graph, for the alignment loss."""
+    said: Tensor
+    """[B, T, E, C] what each expert adds to the logits, calibrated like them."""
 
 
 class FusionGCN(
@@ -191,6 +193,13 @@ class FusionGCN(
             "sentiment_given_emotion",
             torch.full((len(config.emotions), len(config.sentiments)), 1 / len(config.sentiments)),
         )
+
+    def join(self, expert: str, weight: float, prior: dict[str, float]) -> None:
+        """Let one more expert in, whose weight and prior (by emotion) were fitted elsewhere (`model.experts`)."""
+        self.config = replace(self.config, experts=(*self.config.experts, expert))
+        self.expert_weight = torch.cat([self.expert_weight, torch.tensor([weight])])
+        row = torch.tensor([[prior[emotion] for emotion in self.config.emotions]])
+        self.expert_prior = torch.cat([self.expert_prior, row])
 
     def has(self, module: str) -> bool:
         """Whether one of `MODULES` is part of this network."""
@@ -262,14 +271,16 @@ class FusionGCN(
         heard = utterances.present | ~utterances.present.any(-1, keepdim=True)
         contribution = self.pool(by_modality).squeeze(-1).masked_fill(~heard, -1e9).softmax(-1)
         pooled = self.norm((contribution[..., None] * by_modality).sum(2))  # [B, T, d]
-        said = self._expert_say(utterances.opinions)
+        each_said = self._expert_say(utterances.opinions)
+        said = each_said.sum(-2)
         rows += [pooled, said]
 
         # Mean over heads and the utterance's own present nodes, summed over each earlier utterance's nodes.
         edge = weights.mean(1).unflatten(1, (length, -1)).unflatten(3, (-1, modalities)).sum(-1)  # [B, T, M, K]
         influence = (edge * contribution[..., None]).sum(2)
         emotion, sentiment = self._heads(pooled, said, self.temperature)
-        return Labels(emotion, sentiment, contribution, influence, torch.cat(rows, -1), states)
+        kept = torch.cat(rows, -1)
+        return Labels(emotion, sentiment, contribution, influence, kept, states, each_said / self.temperature)
 
     def revise(self, rows: Tensor, slot: Tensor, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Final labels, from the causal states of t-W+R+1 … t+R, the last W.
@@ -303,10 +314,10 @@ class FusionGCN(
         return dropped
 
     def _expert_say(self, opinions: Tensor) -> Tensor:
-        """[B, T, E, C] posteriors -> [B, T, C], what log-linear pooling adds: sum of w · log(posterior / prior)."""
+        """[B, T, E, C] posteriors -> what log-linear pooling adds to the logits: w · log(posterior / prior) of each."""
         spoken = opinions.sum(-1, keepdim=True) > 0
         ratio = (opinions.clamp(min=1e-6) / self.expert_prior).log() * spoken
-        return (self.expert_weight[:, None] * ratio).sum(-2)
+        return self.expert_weight[:, None] * ratio
 
     def _heads(self, pooled: Tensor, said: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         pooled = self.dropout(pooled)

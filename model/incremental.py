@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from model.dialogue import GraphRow, GraphState, Heard, collate, graph_row, stack
+from model.experts import MODALITY_OF
 from model.fusion import EMPTY, FusionGCN
 
 
@@ -25,7 +26,8 @@ class Judgement:
     uncertain: bool
     """The conformal prediction set does not hold exactly one label."""
     contribution: dict[str, float]
-    """Share of each modality; empty for a revision."""
+    """Share of each modality, summing to 1; empty for a revision. What an expert moves of the probabilities (total
+    variation) is its modality's; the rest is shared out as the graph pools its nodes."""
     influences: dict[int, float]
     """Attention paid to earlier utterances (by number, the strongest five); empty for a revision."""
 
@@ -50,8 +52,11 @@ class Labeller:
         return GraphState(self.config, self.model.row_width)
 
     @torch.inference_mode()
-    def step(self, states: list[GraphState], utterances: list[Heard]) -> list[Step]:
-        """Label the next utterance of each conversation, together; O(W) work each. The states move on by one."""
+    def step(self, states: list[GraphState], utterances: list[Heard], keep: bool = True) -> list[Step]:
+        """Label the next utterance of each conversation, together; O(W) work each.
+
+        The states move on by one, unless the utterances are not to be kept: they are still going on.
+        """
         starts = [state.count for state in states]
         batch = collate([[heard] for heard in utterances], self.config, starts)
         past = stack(states)
@@ -62,13 +67,16 @@ class Labeller:
         for b, state in enumerate(states):
             number = starts[b]
             row = graph_row(labels, batch, b)
-            state.add(row)
             judgement = self._judgement(number, 0, emotion[b], sentiment[b])
             shares = zip(self.config.modalities, labels.contribution[b, 0].tolist(), row.present, strict=True)
-            judgement.contribution.update({name: share for name, share, present in shares if present})
+            graph = {name: share for name, share, present in shares if present}
+            judgement.contribution.update(self._contribution(graph, labels.emotion[b, 0], labels.said[b, 0]))
             judgement.influences.update(_strongest(index[b], labels.influence[b, 0], number))
-            due = number - self.config.revision
-            final = self.revise(state, due) if due >= 0 else None
+            final = None
+            if keep:
+                state.add(row)
+                due = number - self.config.revision
+                final = self.revise(state, due) if due >= 0 else None
             steps.append(Step(judgement, final, row))
         return steps
 
@@ -82,6 +90,18 @@ class Labeller:
     def finish(self, state: GraphState) -> list[Judgement]:
         """The final labels still owed when the conversation ends."""
         return [self.revise(state, n) for n in range(max(0, state.count - self.config.revision), state.count)]
+
+    def _contribution(self, graph: dict[str, float], logits: torch.Tensor, said: torch.Tensor) -> dict[str, float]:
+        """Shares by modality. logits [C]; said [E, C], of which an expert without an opinion has zeros."""
+        moved = 0.5 * (logits.softmax(-1) - (logits - said).softmax(-1)).abs().sum(-1)
+        moved = moved / max(1.0, float(moved.sum()))
+        shares = {name: share * (1 - float(moved.sum())) for name, share in graph.items()}
+        for name, words, share in zip(self.config.experts, said, moved.tolist(), strict=True):
+            if words.any():
+                modality = MODALITY_OF.get(name, name)
+                shares[modality] = shares.get(modality, 0.0) + share
+        total = sum(shares.values())
+        return {name: share / total for name, share in shares.items()} if total else shares
 
     def _judgement(self, number: int, revision: int, emotion: torch.Tensor, sentiment: torch.Tensor) -> Judgement:
         candidates = int((emotion >= self.model.conformal_threshold).sum())

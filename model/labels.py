@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
 
 SENTIMENTS = ("negative", "neutral", "positive")
 
@@ -23,6 +29,27 @@ LABEL_SETS = {
         LabelSet("emorynlp", ("neutral", "joyful", "scared", "mad", "peaceful", "powerful", "sad")),
     )
 }
+
+
+SYNONYMS = {
+    "happy": "joy",
+    "sad": "sadness",
+    "angry": "anger",
+    "fearful": "fear",
+    "disgusted": "disgust",
+    "surprised": "surprise",
+    "calm": "neutral",
+}
+"""What the classes of RAVDESS and FER-2013 are called in Ekman's label set, which is MELD's."""
+
+
+def translate(names: Sequence[str], posterior: Array, emotions: Sequence[str]) -> Array | None:
+    """A posterior over `names` as one over `emotions`; None when either has a class the other does not know."""
+    meant = [SYNONYMS.get(name, name) for name in names]
+    if set(meant) != set(emotions):
+        return None
+    sums = [sum(p for name, p in zip(meant, posterior, strict=True) if name == emotion) for emotion in emotions]
+    return np.array(sums, np.float32)
 
 
 def label_set_of(emotions: set[str]) -> LabelSet:

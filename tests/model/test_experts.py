@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from model.checkpoint import load_checkpoint
+from model.dialogue import Heard
 from model.experts import fit_experts
+from model.incremental import Labeller
 
 
 def test_an_expert_that_knows_something_is_believed_and_a_guesser_is_not() -> None:
@@ -22,3 +26,50 @@ def test_an_expert_that_knows_something_is_believed_and_a_guesser_is_not() -> No
     weights, prior = fit_experts(network, experts, truth, dialogue)
     assert weights[0] > 0.5 and weights[1] < 0.05
     assert np.allclose(prior.sum(1), 1)
+
+
+def test_experts_that_join_later_count_at_most_once_and_leave_the_temperature() -> None:
+    """A posterior that is sharper than it should be would like a weight over 1."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 600)
+    said = np.full((600, 1, 3), 0.3)
+    right = rng.random(600) < 0.95
+    said[np.arange(600), 0, np.where(right, truth, (truth + 1) % 3)] = 0.4
+    probabilities, dialogue = np.full((600, 3), 1 / 3), np.arange(600) // 10
+    free, _ = fit_experts(probabilities, said, truth, dialogue)
+    joined, _ = fit_experts(probabilities, said, truth, dialogue, joining=True)
+    assert free[0] > 1 and joined[0] == pytest.approx(1.0)
+
+
+def test_an_expert_joins_a_trained_network() -> None:
+    """It moves labels towards its opinion, has its share in the contribution, and is silent without an opinion."""
+    alone, joined = load_checkpoint("meld"), load_checkpoint("meld")
+    joined.join("face", 0.8, dict.fromkeys(joined.config.emotions, 1 / 7))
+    rng = np.random.default_rng(0)
+    features = {name: rng.normal(size=width).astype(np.float32) for name, width in alone.config.inputs.items()}
+    happy = np.array([0.05, 0.7, 0.05, 0.05, 0.05, 0.05, 0.05], np.float32)
+    plain = Labeller(alone).step([Labeller(alone).new_state()], [Heard(features, 0)])[0].judgement
+    labeller = Labeller(joined)
+    silent = labeller.step([labeller.new_state()], [Heard(features, 0)])[0].judgement
+    assert list(silent.emotion.values()) == pytest.approx(list(plain.emotion.values()), abs=1e-6)
+    assert "visual" not in silent.contribution
+    seen = labeller.step([labeller.new_state()], [Heard(features, 0, {"face": happy})])[0].judgement
+    assert seen.emotion["joy"] > plain.emotion["joy"]
+    moved = 0.5 * sum(abs(seen.emotion[name] - plain.emotion[name]) for name in plain.emotion)
+    assert seen.contribution["visual"] == pytest.approx(moved, abs=1e-5)
+    assert sum(seen.contribution.values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_look_at_an_unfinished_utterance_changes_nothing() -> None:
+    labeller = Labeller(load_checkpoint("meld"))
+    rng, config = np.random.default_rng(0), labeller.config
+    heard = [
+        Heard({name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}, n % 2)
+        for n in range(6)
+    ]
+    calm, watched = labeller.new_state(), labeller.new_state()
+    for each in heard:
+        one = labeller.step([calm], [each])[0]
+        peeked = labeller.step([watched], [each], keep=False)[0]
+        assert peeked.final is None and watched.count == calm.count - 1
+        assert labeller.step([watched], [each])[0].judgement == one.judgement == peeked.judgement
