@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 FOLDS = 5
+MOST_JOINING = 0.5
+"""Of an expert that was never heard in conversations: full evidence would be 1, and acted speech and posed pictures, on
+which it is fitted, flatter it."""
 MODALITY_OF = {"reader": "text", "voice": "audio", "face": "visual"}
 """What each expert looks at."""
 
@@ -24,8 +27,8 @@ def fit_experts(
 ) -> tuple[Floats, Floats]:
     """Weights [E] >= 0 and priors [E, C] of the experts; a weight is 0 where the expert does not help.
 
-    `joining`: the experts join a network that is calibrated already. Its temperature stays, and no weight exceeds 1:
-    evidence counts at most once.
+    `joining`: the experts join a network that is calibrated already. Its temperature stays, and no weight exceeds
+    `MOST_JOINING`.
 
     probabilities: [n, C] the network's calibrated ones; posteriors: [n, E, C], all 0 where an expert has none;
     truth, dialogue: [n]. An expert helps when, with weights fitted on four fifths of the dialogues, it lowers the
@@ -54,7 +57,7 @@ def _fit(logits: Floats, ratio: Floats, truth: NDArray[np.int64], joining: bool)
     from scipy.optimize import minimize
 
     experts = ratio.shape[1]
-    temperature, most = ((0.0, 0.0), 1.0) if joining else ((-2.0, 2.0), 2.0)
+    temperature, most = ((0.0, 0.0), MOST_JOINING) if joining else ((-2.0, 2.0), 2.0)
     start, bounds = np.array([0.0, *[0.1] * experts]), [temperature, *[(0.0, most)] * experts]
     fitted: Floats = minimize(_cross_entropy, start, (logits, ratio, truth), bounds=bounds, method="L-BFGS-B").x
     return fitted

@@ -34,13 +34,22 @@ class SessionStarted(Base):
     channels: Literal["mixed", "per speaker"]
     speakers: Literal["channel", "turns", "cluster"]
     encoders: dict[str, str | None]
-    """asr, text, audio, visual, vad: what is really used; null = missing."""
+    """asr, text, audio, visual, speaker, vad: what is really used; null = missing."""
     checkpoint: str
     emotions: list[str]
     consent: str | None
     """Who agreed to what, as the operator stated it; null = nothing was stated."""
     redacted: bool
     """Words are left out of all events."""
+
+
+class Word(BaseModel):
+    """One word as the recognizer of speech timed it, in seconds on the media clock."""
+
+    word: str
+    start: Seconds
+    end: Seconds
+    probability: Probability
 
 
 class UtterancePartial(Base):
@@ -50,7 +59,9 @@ class UtterancePartial(Base):
     utterance: int
     speaker: str
     audio_start: Seconds
-    text: str
+    audio_end: Seconds
+    """Up to where it had been heard."""
+    text: str | None
 
 
 class UtteranceHeard(Base):
@@ -63,6 +74,8 @@ class UtteranceHeard(Base):
     audio_end: Seconds
     text: str | None
     """None when redacted; "" when nothing was understood."""
+    words: list[Word] = []
+    """With their times, where the recognizer gives any; none when redacted."""
 
 
 class Modalities(BaseModel):
@@ -70,6 +83,24 @@ class Modalities(BaseModel):
 
     used: list[str]
     missing: list[str]
+
+
+class Visual(BaseModel):
+    """What the pictures of an utterance showed."""
+
+    frames: int
+    """Pictures looked at."""
+    faces: int
+    """Different faces in them."""
+    visible: Probability
+    """Share of the pictures that show the speaking face."""
+    quality: Probability
+    """Of its crops: size, sharpness, how frontal."""
+    speaking: Probability | None
+    """Where there were several faces: how much of all mouth motion was this one's."""
+    expression: dict[str, Probability] | None
+    """What the face wore; null with a `reason`."""
+    reason: str | None
 
 
 class Latency(BaseModel):
@@ -85,7 +116,10 @@ class Latency(BaseModel):
 
 
 class Emotion(Base):
-    """The label of an utterance; revision 0 when its speaker stops, revision 1 when later turns are known."""
+    """The label of an utterance; revision 0 when its speaker stops, revision 1 when later turns are known.
+
+    While a long utterance goes on, interim labels (`trigger` "interval", revision 0) come before these.
+    """
 
     type: Literal["emotion"] = "emotion"
     utterance: int
@@ -103,10 +137,13 @@ class Emotion(Base):
     """The prediction set (conformal, on validation data) does not hold exactly one emotion."""
     modalities: Modalities
     contribution: dict[str, Probability]
+    """Share of each modality in the label; sums to 1. A final label's is that of its provisional one."""
     influences: dict[int, Probability]
     """Attention on earlier utterances, by number."""
+    visual: Visual | None = None
+    """Null when nobody looked."""
     latency: Latency | None
-    """None for a revision, which waits for others by design."""
+    """None for a revision, which waits for others by design, and for an interim label."""
 
 
 class SpeakerMerged(Base):

@@ -64,12 +64,19 @@ class Transcript:
         return {channel: next(iter(found)) for channel, found in names.items() if len(found) == 1}
 
     def take(
-        self, start: float, end: float, channel: int | None = None, speaker: str | None = None, exact: bool = False
+        self,
+        start: float,
+        end: float,
+        channel: int | None = None,
+        speaker: str | None = None,
+        exact: bool = False,
+        keep: bool = False,
     ) -> str:
         """The words between `start` and `end` that nobody has taken, "" if there are none.
 
         Words times are spread evenly over a cue. Where both sides know the channel, or else the speaker, they must
-        agree. `exact`: the times are the transcript's own, so words just outside belong to somebody else.
+        agree. `exact`: the times are the transcript's own, so words just outside belong to somebody else. `keep`: only
+        look; the words can be taken again.
         """
         before, after = (0.0, 0.0) if exact else (BEFORE, AFTER)
         taken: list[_Word] = []
@@ -82,7 +89,8 @@ class Transcript:
                 mine = speaker is None or cue.speaker is None or speaker == cue.speaker
             inside = mine and start - before <= word.middle < end + after
             (taken if inside else left).append(word)
-        self._left = left
+        if not keep:
+            self._left = left
         return " ".join(word.text for word in taken)
 
 

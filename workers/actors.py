@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import os
@@ -10,18 +11,24 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import ray
 from ray.exceptions import RayError
 
+from model.asr import Recognized
 from model.dialogue import GraphRow, Heard
 from model.incremental import Judgement, Step
 from model.prosody import Array
+from model.sight import Sight
 from model.text import Line
 from stream.block import Block, Samples
-from workers.session import Session, SessionPlan
+from workers.batching import Batcher
+from workers.diarization import Part, voices
+from workers.plan import Needs, SessionPlan
+from workers.session import Session
 
 NAMESPACE = "undertone"
 
@@ -45,47 +52,73 @@ class ClusterError(Exception):
 
 @ray.remote(concurrency_groups={"health": 1})
 class TranscriberActor:
-    """Words of utterances."""
+    """Words of utterances; those of several sessions that wait at the same time go through the model together."""
 
     def __init__(self, asr: str, folder: str | None) -> None:
-        from model.asr import load
+        from model.asr import load, transcribe_together
 
-        self._asr = load(asr, folder)
-        self._asr(np.zeros(8000, np.float32))  # the first call is slow; it shall not be a speaker's
+        recognizer = load(asr, folder)
+        recognizer.warm_up()
+        self._batches: Batcher[tuple[Samples, str | None], Recognized] = Batcher(
+            functools.partial(transcribe_together, recognizer), most=8
+        )
 
-    def transcribe(self, samples: Samples) -> str:
-        return self._asr(samples)
+    async def transcribe(self, samples: Samples, language: str | None) -> Recognized:
+        return await self._batches((samples, language))
 
     @ray.method(concurrency_group="health")
-    def health(self) -> bool:
+    async def health(self) -> bool:
         return True
 
 
-@ray.remote(concurrency_groups={"text": 1, "audio": 1, "health": 1})
+@ray.remote(concurrency_groups={"text": 1, "audio": 1, "speaker": 1, "health": 1})
 class EncoderActor:
-    """Embeddings of words, prosody of samples; each in a thread of its own."""
+    """Embeddings of words; prosody, emotion and speaker of a voice; each kind in a thread of its own."""
 
-    def __init__(self, checkpoint: str) -> None:
+    def __init__(self, checkpoint: str, voice: str | None = None) -> None:
         from model import prosody
         from model.checkpoint import load_checkpoint, tuned_of
+        from model.speaker import SpeakerEncoder
         from model.text import ContextReader, TextEncoder
+        from model.voice import VoiceEncoder
 
-        if prosody.available():
-            prosody.measure(np.zeros(8000, np.float32))
         config, tuned = load_checkpoint(checkpoint).config, tuned_of(checkpoint)
+        self._measure = prosody.measure if prosody.available() else None
         self._text = TextEncoder(config.text, tuned.adapter)
         self._reader = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None
+        self._voice, self._speaker = VoiceEncoder(Path(voice)) if voice else VoiceEncoder(), SpeakerEncoder()
         self.embed([Line("a", "warm"), Line("b", "up")])
+        self.hear(warm := np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32))
+        self.voices(warm)
 
     @ray.method(concurrency_group="text")
     def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
         return self._text([lines])[0], None if self._reader is None else self._reader([lines])[0]
 
     @ray.method(concurrency_group="audio")
-    def prosody(self, samples: Samples) -> Array | None:
-        from model import prosody
+    def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
+        return self._measure(samples) if self._measure is not None else None, self._voice(samples)
 
-        return prosody.measure(samples)
+    @ray.method(concurrency_group="speaker")
+    def voices(self, samples: Samples) -> list[Part]:
+        return voices(self._speaker, samples)
+
+    @ray.method(concurrency_group="health")
+    def health(self) -> bool:
+        return True
+
+
+@ray.remote(concurrency_groups={"health": 1})
+class FaceActor:
+    """Faces and their expressions."""
+
+    def __init__(self, detector: str, expression: list[str]) -> None:
+        from model.faces import FaceReader
+
+        self._reader = FaceReader(Path(detector), [Path(path) for path in expression])
+
+    def look(self, images: list[Any], times: list[float], samples: Samples, start: float) -> Sight:
+        return self._reader(images, times, samples, start)
 
     @ray.method(concurrency_group="health")
     def health(self) -> bool:
@@ -97,13 +130,16 @@ class RecognizerActor:
     """The graph states of the sessions assigned to it."""
 
     def __init__(self, checkpoint: str) -> None:
-        from model.checkpoint import load_checkpoint
+        from model.checkpoint import load_with_media
         from workers.recognizer import Recognizer
 
-        self._recognizer = Recognizer(load_checkpoint(checkpoint))
+        self._recognizer = Recognizer(load_with_media(checkpoint))
 
     async def label(self, session: str, number: int, heard: Heard) -> Step:
         return await self._recognizer.label(session, number, heard)
+
+    async def peek(self, session: str, number: int, heard: Heard) -> Judgement | None:
+        return self._recognizer.peek(session, number, heard)
 
     async def restore(self, session: str, rows: list[GraphRow]) -> None:
         self._recognizer.restore(session, rows)
@@ -121,10 +157,10 @@ class SessionActor:
     """One conversation. Not restarted: its source would have to be heard again (see README, limits)."""
 
     def __init__(self, plan: SessionPlan, redis: str, prefix: str, pools: Pools) -> None:
-        from model.checkpoint import load_checkpoint
+        from model.checkpoint import load_with_media
         from stream.bus import Bus, Keys
 
-        config = load_checkpoint(plan.checkpoint).config
+        config = load_with_media(plan.checkpoint).config
         self._session = Session(plan, config, pools, Bus(redis, Keys(plan.session, prefix)))
 
     async def start(self) -> None:
@@ -149,30 +185,44 @@ class Pools:
     transcribers: list[Any]
     encoder: Any
     recognizer: Any
+    faces: Any = None
 
     def __post_init__(self) -> None:
         self._turn = itertools.count()
 
     async def ready(self) -> None:
         """Wait until all have loaded what they need. Raises RayError with the cause of the first that cannot."""
-        await asyncio.gather(*(actor.health.remote() for actor in (*self.transcribers, self.encoder, self.recognizer)))
+        actors = [*self.transcribers, self.encoder, self.recognizer, *([self.faces] if self.faces else [])]
+        await asyncio.gather(*(actor.health.remote() for actor in actors))
 
-    async def transcribe(self, samples: Samples) -> str:
+    async def transcribe(self, samples: Samples, language: str | None) -> Recognized:
         actor = self.transcribers[next(self._turn) % len(self.transcribers)]
-        words: str = await actor.transcribe.remote(samples)
+        words: Recognized = await actor.transcribe.remote(samples, language)
         return words
 
     async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
         read: tuple[Array, Array | None] = await self.encoder.embed.remote(lines)
         return read
 
-    async def prosody(self, samples: Samples) -> Array | None:
-        values: Array | None = await self.encoder.prosody.remote(samples)
-        return values
+    async def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
+        heard: tuple[Array | None, Array | None] = await self.encoder.hear.remote(samples)
+        return heard
+
+    async def look(self, images: list[Any], times: list[float], samples: Samples, start: float) -> Sight:
+        seen: Sight = await self.faces.look.remote(images, times, samples, start)
+        return seen
+
+    async def voices(self, samples: Samples) -> list[Part]:
+        parts: list[Part] = await self.encoder.voices.remote(samples)
+        return parts
 
     async def label(self, session: str, number: int, heard: Heard) -> Step:
         step: Step = await self.recognizer.label.remote(session, number, heard)
         return step
+
+    async def peek(self, session: str, number: int, heard: Heard) -> Judgement | None:
+        judgement: Judgement | None = await self.recognizer.peek.remote(session, number, heard)
+        return judgement
 
     async def restore(self, session: str, rows: list[GraphRow]) -> None:
         await self.recognizer.restore.remote(session, rows)
@@ -215,17 +265,23 @@ def _reachable(address: str) -> None:
         raise ClusterError(f"Ray does not start: no cluster at {address} ({error})") from None
 
 
-def start_pools(plan: SessionPlan, asr: tuple[str, str | None] | None) -> Pools:
+def start_pools(plan: SessionPlan, needs: Needs) -> Pools:
     """The actors that `plan` needs, new ones or those that sessions of the same kind share already."""
     few = max(1, (os.cpu_count() or 2) // 2)
     transcribers = []
-    if asr is not None:
+    if needs.asr is not None:
+        kind, folder = needs.asr
         for n in range(min(4, few)):
-            name = f"transcriber:{asr[0]}:{asr[1] or 'default'}:{n}"
-            transcribers.append(cast(Any, TranscriberActor).options(name=name, **POOL).remote(*asr))
-    encoder = cast(Any, EncoderActor).options(name=f"encoder:{plan.checkpoint}", **POOL).remote(plan.checkpoint)
+            name = f"transcriber:{kind}:{folder or 'default'}:{n}"
+            transcribers.append(cast(Any, TranscriberActor).options(name=name, **POOL).remote(kind, folder))
+    name = f"encoder:{plan.checkpoint}:{needs.voice or 'default'}"
+    encoder = cast(Any, EncoderActor).options(name=name, **POOL).remote(plan.checkpoint, needs.voice)
     recognizer = cast(Any, RecognizerActor).options(name=f"recognizer:{plan.checkpoint}", **POOL)
-    return Pools(transcribers, encoder, recognizer.remote(plan.checkpoint))
+    faces = None
+    if needs.detector is not None:
+        name = ":".join(("faces", needs.detector, *needs.expression))
+        faces = cast(Any, FaceActor).options(name=name, **POOL).remote(needs.detector, list(needs.expression))
+    return Pools(transcribers, encoder, recognizer.remote(plan.checkpoint), faces)
 
 
 def start_session(plan: SessionPlan, redis: str, prefix: str, pools: Pools) -> Any:

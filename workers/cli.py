@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers import cli_research as research
+from workers import cli_bench, cli_media, cli_research
 from workers.cli_errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
 
 if TYPE_CHECKING:
-    from stream.media import FileSource
-    from stream.microphone import MicrophoneSource
+    from stream.live import Source
     from workers.planning import Wishes
 
 app = typer.Typer(
@@ -25,7 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-research.register(app)
+cli_research.register(app)
+cli_media.register(app)
+cli_bench.register(app)
 
 Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]")]
 Prefix = Annotated[str, typer.Option(help="Prefix of all keys in Redis.")]
@@ -38,6 +39,9 @@ Vad = Annotated[str, typer.Option(help="webrtc or silero.")]
 ModalityList = Annotated[str, typer.Option("--modalities", help="What may be used, comma-separated.")]
 Names = Annotated[str | None, typer.Option(help="Speakers of the channels in order, comma-separated.")]
 SessionId = Annotated[str | None, typer.Option(help="Id of the session. [default: made from the source's name]")]
+Language = Annotated[str | None, typer.Option(help="Spoken language for faster-whisper, as en. [default: detected]")]
+Interim = Annotated[float, typer.Option(min=0, help="Label long utterances every so many seconds; 0 = at their end.")]
+Enrolled = Annotated[bool, typer.Option(help="Call the voices of `undertone enroll` by name.")]
 Consent = Annotated[str | None, typer.Option(help="Who agreed to the analysis, as published with the session.")]
 Redact = Annotated[bool, typer.Option("--redact", help="Leave words out of all events.")]
 
@@ -55,9 +59,12 @@ def replay(
     names: Names = None,
     asr: AsrKind = "auto",
     asr_model: AsrModel = None,
+    language: Language = None,
+    interim: Interim = 3.0,
+    enrolled: Enrolled = True,
     vad: Vad = "webrtc",
     checkpoint: Checkpoint = "meld",
-    modalities: ModalityList = "text,audio",
+    modalities: ModalityList = "text,audio,visual",
     session: SessionId = None,
     consent: Consent = None,
     redact: Redact = False,
@@ -74,8 +81,8 @@ def replay(
         pace = _speed(speed)
         _one_of("--channels", channels, ("auto", "mix", "split"))
         wishes = Wishes(
-            checkpoint, asr, asr_model, vad, _list(modalities), _list(names), session, consent, redact,
-            transcript, rttm, speakers,
+            checkpoint, asr, asr_model, vad, _list(modalities), dict(enumerate(_list(names))), session, consent, redact,
+            transcript, rttm, speakers, language, interim, enrolled,
         )  # fmt: skip
         source = FileSource(file, channels)
         _run(wishes, source, pace, redis, prefix, ray_address, as_json)
@@ -83,17 +90,27 @@ def replay(
 
 @app.command()
 def live(
-    device: Annotated[
-        str | None, typer.Option(help="Microphone by name or number; `undertone doctor` lists them.")
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="[NAME=]SOUND[+CAMERA], one per participant. SOUND: mic, mic:DEVICE, monitor (what this machine "
+            "plays), monitor:NAME, or a URL (rtsp, rtmp, http, hls, srt, udp, tcp). CAMERA: +camera or "
+            "+camera:/dev/video2. "
+            "[default: mic]"
+        ),
     ] = None,
-    channels: Annotated[int, typer.Option(min=1, max=16, help="Input channels; more than one: a speaker each.")] = 1,
+    channels: Annotated[int, typer.Option(min=1, max=16, help="Of a microphone; more than one: a speaker each.")] = 1,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long. [default: at Ctrl-C]")] = None,
+    reconnect: Annotated[float, typer.Option(min=0, help="Give a lost source up after so many seconds.")] = 300.0,
     names: Names = None,
     asr: AsrKind = "auto",
     asr_model: AsrModel = None,
+    language: Language = None,
+    interim: Interim = 3.0,
+    enrolled: Enrolled = True,
     vad: Vad = "webrtc",
     checkpoint: Checkpoint = "meld",
-    modalities: ModalityList = "text,audio",
+    modalities: ModalityList = "text,audio,visual",
     session: SessionId = None,
     consent: Consent = None,
     redact: Redact = False,
@@ -102,20 +119,26 @@ def live(
     ray_address: RayAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Listen to a microphone until Ctrl-C."""
+    """Listen to microphones, meetings, cameras and streams until Ctrl-C.
+
+    Anna=mic Ben=monitor: you and the meeting. mic+camera: voice and face. rtsp://camera.local/door: a stream.
+    """
     with one_line_errors():
-        from stream.microphone import MicrophoneSource
+        from stream.sources import listen
         from workers.planning import Wishes
 
-        wishes = Wishes(checkpoint, asr, asr_model, vad, _list(modalities), _list(names), session, consent, redact)
-        number = int(device) if device is not None and device.isdigit() else device
-        source = MicrophoneSource(number, channels, seconds)
+        source, given = listen(sources or [], channels, seconds, reconnect)
+        named = given | dict(enumerate(_list(names)))
+        wishes = Wishes(
+            checkpoint, asr, asr_model, vad, _list(modalities), named, session, consent, redact,
+            language=language, interim=interim, enrolled=enrolled,
+        )  # fmt: skip
         _run(wishes, source, None, redis, prefix, ray_address, as_json)
 
 
 def _run(
     wishes: Wishes,
-    source: FileSource | MicrophoneSource,
+    source: Source,
     speed: float | None,
     redis: str | None,
     prefix: str,
@@ -143,9 +166,11 @@ def _run(
             plan = planned.plan
             if asyncio.run(exists(url, Keys(plan.session, prefix))):
                 raise UsageError(f"--session: {plan.session} has events in this Redis already; choose another id")
+            for hint in planned.hints:
+                tell(f"hint: {hint}")
             tell(f"events of session {plan.session}: {public(url)}")
             with ray_cluster(ray_address):
-                pools = start_pools(plan, planned.asr)
+                pools = start_pools(plan, planned.needs)
                 started = time.monotonic()
                 if as_json:
                     outcome = asyncio.run(run(plan, source, speed, url, prefix, pools, JsonDisplay()))

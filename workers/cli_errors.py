@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
@@ -22,11 +23,15 @@ def one_line_errors() -> Iterator[None]:
     from stream.bus import BusError
     from stream.media import MediaError
     from stream.turns import AnnotationError
+    from workers.enrolment import EnrolmentError
+    from workers.models import DownloadError
 
     try:
         yield
-    except (MediaError, AnnotationError, CheckpointError, ConfigError, TableError, AsrError) as error:
+    except (MediaError, AnnotationError, CheckpointError, ConfigError, TableError, AsrError, EnrolmentError) as error:
         raise fail(error, USAGE) from None
+    except DownloadError as error:
+        raise fail(error, RUNTIME) from None
     except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise fail(f"{error.filename}: {error.strerror}", USAGE) from None
     except ModuleNotFoundError as error:
@@ -39,6 +44,14 @@ def one_line_errors() -> Iterator[None]:
         # Whoever read our output is gone; Python shall not complain about it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(RUNTIME) from None
+
+
+def development_data() -> Path:
+    """$UNDERTONE_DATA. Raises typer.Exit when it is not set."""
+    folder = os.environ.get("UNDERTONE_DATA")
+    if not folder:
+        raise fail("set UNDERTONE_DATA to the folder of development data, or give --data", USAGE)
+    return Path(folder)
 
 
 def fail(error: Exception | str, code: int) -> typer.Exit:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from workers.cli_errors import RUNTIME, USAGE, fail, one_line_errors
-
-bench = typer.Typer(help="Measure this installation.", no_args_is_help=True)
+from workers.cli_errors import RUNTIME, USAGE, development_data, fail, one_line_errors
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
 Checkpoint = Annotated[str, typer.Option(help="A shipped checkpoint's name or a folder.")]
@@ -20,7 +17,6 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     for command in (train, evaluate, study, prepare):
         app.command()(command)
-    app.add_typer(bench, name="bench")
 
 
 def train(
@@ -119,7 +115,7 @@ def study(
         if name not in STUDIES:
             raise fail(f"no study {name!r}; there are {', '.join(STUDIES)}", USAGE)
         with console_progress() as progress:
-            text = run_study(name, _data(), out, seeds, progress)
+            text = run_study(name, development_data(), out, seeds, progress)
         Console().print(Markdown(text))
 
 
@@ -142,32 +138,5 @@ def prepare(
             raise fail(error, RUNTIME) from None
 
 
-@bench.command("vad")
-def vad_command(
-    data: Annotated[Path | None, typer.Option(help="Folder of development data. [default: $UNDERTONE_DATA]")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score each VAD on the AMI and telephone recordings against their RTTM."""
-    with one_line_errors():
-        import json
-
-        from rich.console import Console
-
-        from workers.bench_vad import bench_vad, vad_table
-
-        rows = bench_vad(data or _data())
-        if as_json:
-            print(json.dumps(rows, indent=2))
-        else:
-            Console().print(vad_table(rows))
-
-
-def _data() -> Path:
-    folder = os.environ.get("UNDERTONE_DATA")
-    if not folder:
-        raise fail("set UNDERTONE_DATA to the folder of development data, or give --data", USAGE)
-    return Path(folder)
-
-
 def _configured(folder: str) -> Path:
-    return Path(folder) if Path(folder).is_absolute() else _data() / folder
+    return Path(folder) if Path(folder).is_absolute() else development_data() / folder

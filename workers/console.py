@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stream.events import Degraded, Emotion, Event, Lag, SessionEnded, SessionStarted, UtteranceFailed
+from stream.events import Degraded, Emotion, Event, Lag, SessionEnded, SessionStarted, SpeakerMerged, UtteranceFailed
 
 # Okabe & Ito's palette, which colour-blind people can tell apart; the words always stand beside it.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -68,10 +68,10 @@ class TableDisplay:
             self._note = started_line(event)
         elif isinstance(event, Emotion):
             self._rows[event.utterance] = event
-            self._rows.move_to_end(event.utterance) if event.revision == 0 else None
+            self._rows.move_to_end(event.utterance) if event.trigger == "speech_ended" else None
             if len(self._rows) > 200:
                 self._rows.popitem(last=False)
-        elif isinstance(event, Lag | Degraded | UtteranceFailed):
+        elif isinstance(event, Lag | Degraded | SpeakerMerged | UtteranceFailed):
             self._live.console.print(Text(describe(event), style="yellow"))
         self._refresh()
 
@@ -135,7 +135,7 @@ def describe(event: Event) -> str:
             return started_line(event) + (f" (missing: {', '.join(missing)})" if missing else "")
         case Emotion():
             sure = "?" if event.uncertain else ""
-            kind = "final" if event.final else "now"
+            kind = "final" if event.final else "…" if event.trigger == "interval" else "now"
             return (
                 f"{clock(event.audio_start):>7} {event.speaker:<12} {kind:<5} "
                 f"{event.emotion + sure:<11} {event.probabilities[event.emotion]:.2f} {event.sentiment:<8} "
@@ -143,6 +143,8 @@ def describe(event: Event) -> str:
             )
         case UtteranceFailed():
             return f"{clock(event.audio_start):>7} {event.speaker or '':<12} no label: {event.reason}"
+        case SpeakerMerged():
+            return f"{'':>7} {event.speaker} is {event.into}"
         case Lag():
             return f"{clock(event.audio_time):>7} {event.seconds:.1f} s behind the source"
         case Degraded():

@@ -7,17 +7,21 @@ import importlib.metadata
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
 from model import prosody
 from model.asr import AsrError, find_whisper
-from model.checkpoint import CheckpointError, load_checkpoint
+from model.checkpoint import CheckpointError, load_checkpoint, load_with_media
+from model.manifest import local
 from stream.bus import BusError, check, public
 from stream.media import MediaError
 from stream.microphone import input_devices
 from stream.redis_server import DEFAULT, server_binary
+from workers.enrolment import EnrolmentError, voices
+from workers.planning import EXPRESSION_NETS
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,11 @@ def examine(redis: str | None, checkpoint: str) -> list[Finding]:
         _asr(),
         _text(),
         _prosody(),
-        Finding("visual", "missing", "no visual encoder yet; video frames are carried along only"),
+        _voice(checkpoint),
+        _visual(),
+        _enrolled(),
         _microphone(),
+        _cameras(),
     ]
 
 
@@ -84,7 +91,7 @@ def _asr() -> Finding:
     return Finding(
         "ASR",
         "missing",
-        "no faster-whisper model cached (name one with --asr-model); pocketsphinx will be used, which errs a lot",
+        "no faster-whisper model here (undertone models pull faster-whisper-tiny.en); pocketsphinx errs a lot",
     )
 
 
@@ -101,6 +108,36 @@ def _prosody() -> Finding:
     if prosody.available():
         return Finding("prosody", "ok", f"praat-parselmouth {importlib.metadata.version('praat-parselmouth')} (GPL-3)")
     return Finding("prosody", "missing", "pip install praat-parselmouth (GPL-3); until then audio counts as missing")
+
+
+def _voice(checkpoint: str) -> Finding:
+    try:
+        joined = "voice" in load_with_media(checkpoint).config.experts
+    except CheckpointError as error:
+        return Finding("voice", "broken", str(error))
+    if joined:
+        return Finding("voice", "ok", "log-mel CNN, joins as an expert")
+    return Finding("voice", "missing", f"checkpoint {checkpoint} has no weight for it (undertone fit-experts)")
+
+
+def _visual() -> Finding:
+    if local("yunet", "yunet_n_320_320.onnx") is None:
+        best = next(iter(EXPRESSION_NETS))
+        return Finding("visual", "missing", f"no face detector: undertone models pull yunet {best}")
+    net = next((name for name, file in EXPRESSION_NETS.items() if local(name, file) is not None), None)
+    return Finding("visual", "ok" if net else "missing", f"faces (YuNet); expression: {net or 'none'}")
+
+
+def _enrolled() -> Finding:
+    try:
+        return Finding("speakers", "ok", f"GE2E embeddings; enrolled: {', '.join(voices()) or 'nobody'}")
+    except EnrolmentError as error:
+        return Finding("speakers", "broken", str(error))
+
+
+def _cameras() -> Finding:
+    devices = sorted(str(path) for path in Path("/dev").glob("video*"))
+    return Finding("camera", "ok" if devices else "missing", ", ".join(devices) or "no /dev/video*")
 
 
 def _microphone() -> Finding:

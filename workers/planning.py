@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from model import prosody
 from model.asr import choose
-from model.checkpoint import load_checkpoint, resolve, tuned_of
+from model.checkpoint import load_with_media, resolve, tuned_of
+from model.manifest import local
 from stream.bus import Keys
+from stream.live import Source
 from stream.media import FileSource
-from stream.microphone import MicrophoneSource
 from stream.transcript import Transcript, read_transcript
 from stream.turns import Turn, read_rttm
-from workers.session import SessionPlan
+from workers.enrolment import voices
+from workers.plan import Needs, SessionPlan
+
+# In order of preference: one is used. (`bench faces`: both at once are no better.)
+EXPRESSION_NETS = {
+    "fer_mini_xception": "mini_xception_fer2013.onnx",
+    "fer_faceapi": "faceapi_expression.onnx",
+}
 
 
 class UsageError(Exception):
@@ -30,41 +38,45 @@ class Wishes:
     asr: str = "auto"
     asr_model: str | None = None
     vad: str = "webrtc"
-    modalities: tuple[str, ...] = ("text", "audio")
-    names: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ("text", "audio", "visual")
+    names: dict[int, str] = field(default_factory=dict)
+    """By channel."""
     session: str | None = None
     consent: str | None = None
     redact: bool = False
     transcript: Path | None = None
     rttm: Path | None = None
     speakers: str = "auto"
+    language: str | None = None
+    interim: float = 3.0
+    enrolled: bool = True
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, and the recognizer of speech that it needs (kind, model folder), if any."""
+    """A plan, the models that it needs, and what could be had that is not."""
 
     plan: SessionPlan
-    asr: tuple[str, str | None] | None
+    needs: Needs
+    hints: tuple[str, ...] = ()
 
 
-def plan_session(wishes: Wishes, source: FileSource | MicrophoneSource) -> Planned:
+def plan_session(wishes: Wishes, source: Source) -> Planned:
     """Decide everything before anything starts.
 
     Raises UsageError, AnnotationError, CheckpointError or AsrError.
     """
     recording = source.path.stem if isinstance(source, FileSource) else "live"
-    where = str(source.path) if isinstance(source, FileSource) else f"microphone: {source.name}"
     transcript = read_transcript(wishes.transcript, recording) if wishes.transcript else None
     speakers, turns = _speakers(wishes, source, transcript, recording)
-    model = load_checkpoint(wishes.checkpoint)
-    unknown = set(wishes.modalities) - set(model.config.modalities)
+    model = load_with_media(wishes.checkpoint)
+    unknown = set(wishes.modalities) - {*model.config.modalities, "visual"}
     if unknown or not wishes.modalities:
-        known = ", ".join(model.config.modalities)
+        known = ", ".join((*model.config.modalities, "visual"))
         raise UsageError(f"--modalities: the checkpoint knows {known}, not {', '.join(unknown) or 'nothing'}")
 
     asr = None
-    used: dict[str, str | None] = dict.fromkeys(("asr", "text", "audio", "visual"))
+    used: dict[str, str | None] = dict.fromkeys(("asr", "text", "audio", "visual", "speaker"))
     if "text" in wishes.modalities:
         tuned = tuned_of(wishes.checkpoint)
         expert = f"; expert: {model.config.reader}, tuned" if tuned.reader else ""
@@ -75,14 +87,24 @@ def plan_session(wishes: Wishes, source: FileSource | MicrophoneSource) -> Plann
             kind, folder = choose(wishes.asr, wishes.asr_model)
             if kind is not None:
                 asr = (kind, folder)
-                used["asr"] = f"faster-whisper {Path(folder).name}" if folder else kind
-    if "audio" in wishes.modalities and prosody.available():
-        used["audio"] = "prosody (Praat)"
-    if used["asr"] is None and used["audio"] is None:
-        raise UsageError(
-            "nothing to label by: neither words (--asr) nor prosody (pip install praat-parselmouth) are to be had"
-        )
-    names = dict(enumerate(wishes.names))
+                spoken = wishes.language or "language detected"
+                used["asr"] = f"faster-whisper {Path(folder).name}, {spoken}" if folder else kind
+    if "audio" in wishes.modalities:
+        heard = ["prosody (Praat)"] if prosody.available() and "audio" in model.config.modalities else []
+        heard += ["expert: voice CNN"] if "voice" in model.config.experts else []
+        used["audio"] = "; ".join(heard) or None
+    detector: str | None = None
+    expression: tuple[str, ...] = ()
+    hints: list[str] = []
+    if "visual" in wishes.modalities and source.video:
+        detector, expression, used["visual"], hints = _visual("face" in model.config.experts)
+    if used["asr"] is None and used["audio"] is None and used["visual"] is None:
+        raise UsageError("nothing to label by: neither words (--asr) nor voice nor faces (--modalities) are to be had")
+    enrolled = {}
+    if speakers == "cluster":
+        enrolled = voices() if wishes.enrolled else {}
+        used["speaker"] = "voice embeddings (GE2E), clustered" + (f"; enrolled: {len(enrolled)}" if enrolled else "")
+    names = dict(wishes.names)
     if transcript is not None:
         names = transcript.channel_names() | names
     session = wishes.session or f"{_slug(recording)}-{secrets.token_hex(3)}"
@@ -92,7 +114,7 @@ def plan_session(wishes: Wishes, source: FileSource | MicrophoneSource) -> Plann
         raise UsageError(f"--session: {error}") from None
     plan = SessionPlan(
         session=session,
-        sources=(where,),
+        sources=(source.name,),
         channels=source.channels,
         speakers=speakers,
         modalities=wishes.modalities,
@@ -102,15 +124,28 @@ def plan_session(wishes: Wishes, source: FileSource | MicrophoneSource) -> Plann
         turns=tuple(turns),
         transcript=transcript,
         vad=wishes.vad,
+        language=wishes.language,
+        enrolled=enrolled,
+        interim=wishes.interim,
         redact=wishes.redact,
         consent=wishes.consent,
     )
-    return Planned(plan, asr)
+    return Planned(plan, Needs(asr, detector, expression), tuple(hints))
 
 
-def _speakers(
-    wishes: Wishes, source: FileSource | MicrophoneSource, transcript: Transcript | None, recording: str
-) -> tuple[str, list[Turn]]:
+def _visual(opines: bool) -> tuple[str | None, tuple[str, ...], str | None, list[str]]:
+    """The face detector's file, those of the expression nets, what stands in `session.started`, and hints."""
+    detector = local("yunet", "yunet_n_320_320.onnx")
+    if detector is None:
+        return None, (), None, ["there are pictures, but no face detector: undertone models pull yunet"]
+    for name, file in EXPRESSION_NETS.items():
+        if (path := local(name, file)) is not None:
+            return str(detector), (str(path),), f"faces (YuNet); {'expert' if opines else 'shown only'}: {name}", []
+    hint = f"no facial expression: undertone models pull {next(iter(EXPRESSION_NETS))}"
+    return str(detector), (), "faces (YuNet) only", [hint]
+
+
+def _speakers(wishes: Wishes, source: Source, transcript: Transcript | None, recording: str) -> tuple[str, list[Turn]]:
     """How speakers are told apart, and their turns if these are given."""
     if wishes.rttm is not None:
         turns = read_rttm(wishes.rttm, recording)
@@ -118,12 +153,14 @@ def _speakers(
         turns = transcript.turns() if transcript is not None else []
     wish = wishes.speakers
     if wish == "auto":
-        wish = "turns" if wishes.rttm else "channel" if source.split else "turns" if turns else "cluster"
+        named = len(wishes.names) == source.channels == 1
+        by_channel = source.split or named
+        wish = "turns" if wishes.rttm else "channel" if by_channel else "turns" if turns else "cluster"
     if wish == "turns" and not turns:
         raise UsageError("--speakers turns needs --rttm, or a --transcript that names its speakers")
     if wish == "turns" and source.split:
         raise UsageError("--speakers turns wants one channel: add --channels mix")
-    if wish == "channel" and not source.split:
+    if wish == "channel" and not source.split and len(wishes.names) != 1:
         raise UsageError("--speakers channel wants several channels: add --channels split")
     if wish == "cluster" and source.split:
         raise UsageError("--speakers cluster wants one channel: add --channels mix")

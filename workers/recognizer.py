@@ -48,6 +48,15 @@ class Recognizer:
         self._run_batch()
         return await done
 
+    def peek(self, session: str, number: int, heard: Heard) -> Judgement | None:
+        """What `heard` so far of the session's next utterance, `number`, would be labelled; nothing is kept.
+
+        None when the state is not there: an interim label is not worth restoring it.
+        """
+        conversation = self._conversations.get(session)
+        state = conversation.state if conversation else self._labeller.new_state()
+        return self._labeller.step([state], [heard], keep=False)[0].judgement if state.count == number else None
+
     def _run_batch(self) -> None:
         waiting, self._waiting = self._waiting, []
         if not waiting:

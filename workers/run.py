@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -16,26 +16,14 @@ from stream.block import Block
 from stream.bus import Bus, Keys
 from stream.clock import MonotonicClock, Pacer
 from stream.events import Event, SessionEnded
+from stream.live import Reconnecting, Source, Together
 from stream.media import MediaError
 from stream.subscribe import subscribe
 from workers.actors import Pools, start_session
-from workers.session import SessionPlan
+from workers.plan import SessionPlan
 
 START = 180  # seconds for models to load; a cluster without room for an actor would let us wait for ever
 PUSHES = 4  # blocks on their way to the session at once
-
-
-class Source(Protocol):
-    """Where blocks come from: a file or a microphone."""
-
-    repaired: int
-    ended_early: str | None
-
-    def stop(self) -> None:
-        """Listen no further; what was heard before is still delivered."""
-        ...
-
-    def __iter__(self) -> Iterator[Block]: ...
 
 
 class Display(Protocol):
@@ -91,7 +79,7 @@ async def run(
         except MediaError as error:
             reason = f"error: {error}"
         stopped = interrupted.is_set()
-        await actor.finish.remote(reason, {"repaired_samples": source.repaired} if source.repaired else {})
+        await actor.finish.remote(reason, _counts(source))
         return Outcome(await asyncio.wait_for(shown, 30), stopped)
     except BrokenPipeError:
         raise
@@ -135,7 +123,7 @@ async def _feed(actor: Any, source: Source, pacer: Pacer, display: Display) -> N
         async for block in blocks:
             late = await pacer.wait_until(block.start)
             display.position(block.start)
-            on_their_way.add(asyncio.ensure_future(actor.push.remote(replace(block, lag=late))))
+            on_their_way.add(asyncio.ensure_future(actor.push.remote(replace(block, lag=max(late, block.lag)))))
             if len(on_their_way) >= PUSHES:
                 done, on_their_way = await asyncio.wait(on_their_way, return_when=asyncio.FIRST_COMPLETED)
                 for push in done:
@@ -148,6 +136,16 @@ async def _blocks(source: Source) -> AsyncGenerator[Block]:
     iterator = iter(source)
     while (block := await asyncio.to_thread(next, iterator, None)) is not None:
         yield block
+
+
+def _counts(source: Source) -> dict[str, int]:
+    """What happened to the source, for the last event."""
+    counts = {"repaired_samples": source.repaired}
+    if isinstance(source, Reconnecting):
+        counts["reconnects"] = source.reconnects
+    if isinstance(source, Together):
+        counts |= {"reconnects": source.reconnects, "worst_skew_ms": round(1000 * source.worst_skew)}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _reason(source: Source, interrupted: asyncio.Event) -> str:

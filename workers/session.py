@@ -3,113 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 import numpy as np
 
+from model.asr import Recognized
 from model.dialogue import GraphRow, Heard, SpeakerMemory
+from model.experts import MODALITY_OF
 from model.fusion import FusionConfig
-from model.incremental import Judgement, Step
+from model.incremental import Judgement
+from model.labels import translate
 from model.prosody import Array
-from model.silero import SileroVad
+from model.sight import EXPRESSIONS
 from model.text import Line
+from model.voice import EMOTIONS as VOICE_EMOTIONS
 from stream import events
-from stream.block import Block, Samples, Utterance
+from stream.block import Block, Utterance
 from stream.bus import Bus
 from stream.segmentation import Segmentation
-from stream.segmenter import Endpointing, Segmenter, TurnSegmenter, VadSegmenter
-from stream.speakers import SpeakerClusters
-from stream.transcript import Transcript
-from stream.turns import Turn
-from stream.vad import WebRtcVad
+from workers.diarization import Diarization
+from workers.interims import Interims
+from workers.pending import Pending
+from workers.plan import Helpers, SessionPlan, segmenters
 from workers.recognizer import StateLost
 
 IN_FLIGHT = 8  # utterances whose words or embeddings are being made; then the source has to wait
-
-
-@dataclass(frozen=True)
-class SessionPlan:
-    """What a session listens to and with what, decided before it starts."""
-
-    session: str
-    sources: tuple[str, ...]
-    channels: int
-    speakers: str
-    """"channel", "turns" or "cluster"."""
-    modalities: tuple[str, ...]
-    """Those switched on."""
-    encoders: dict[str, str | None]
-    checkpoint: str
-    names: dict[int, str] = field(default_factory=dict)
-    """Speaker of each channel."""
-    turns: tuple[Turn, ...] = ()
-    transcript: Transcript | None = None
-    vad: str = "webrtc"
-    endpointing: Endpointing = field(default_factory=Endpointing)
-    redact: bool = False
-    consent: str | None = None
-
-
-class Helpers(Protocol):
-    """What a session asks of others: the Ray pools, or plain functions in tests."""
-
-    async def transcribe(self, samples: Samples) -> str: ...
-
-    async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
-        """The last line's embedding, and the opinion of the expert that reads it in context."""
-        ...
-
-    async def prosody(self, samples: Samples) -> Array | None: ...
-
-    async def label(self, session: str, number: int, heard: Heard) -> Step: ...
-
-    async def restore(self, session: str, rows: list[GraphRow]) -> None: ...
-
-    async def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]: ...
-
-
-@dataclass
-class _Pending:
-    """An utterance on its way; later, what is known of it for its final label."""
-
-    number: int
-    utterance: Utterance
-    speaker: str
-    heard_at: float
-    before: tuple[_Pending, ...] = ()
-    """The utterances whose words the text encoder reads along, until it has."""
-    text: str = ""
-    understood: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when `text` is final."""
-    embedding: Array | None = None
-    opinion: Array | None = None
-    prosody: Array | None = None
-    queue: float = 0.0
-    asr: float = 0.0
-    encode: float = 0.0
-    used: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-    """Why a modality that was there could not be understood."""
-
-
-def segmenters(plan: SessionPlan) -> list[Segmenter]:
-    """One segmenter a channel, as the plan says."""
-    if plan.speakers == "turns":
-        return [TurnSegmenter(plan.turns, plan.endpointing)]
-    return [
-        VadSegmenter(
-            SileroVad() if plan.vad == "silero" else WebRtcVad(),
-            plan.endpointing,
-            channel,
-            plan.names.get(channel, f"speaker {channel + 1}") if plan.speakers == "channel" else None,
-        )
-        for channel in range(plan.channels)
-    ]
 
 
 def context(config: FusionConfig) -> int:
@@ -126,14 +48,16 @@ class Session:
     def __init__(self, plan: SessionPlan, config: FusionConfig, helpers: Helpers, bus: Bus) -> None:
         self._plan, self._config, self._helpers, self._bus = plan, config, helpers, bus
         self._segmentation = Segmentation(segmenters(plan))
-        self._clusters = SpeakerClusters()
+        self._voices = Diarization(plan.enrolled, helpers.voices)
         self._memory = SpeakerMemory(config.prosody, config.window)
         self._rows: deque[GraphRow] = deque(maxlen=config.window)
-        self._spoken: deque[_Pending] = deque(maxlen=context(config))
-        self._labelled: dict[int, _Pending] = {}  # by number in the graph, the last W + R
+        self._spoken: deque[Pending] = deque(maxlen=context(config))
+        self._labelled: dict[int, Pending] = {}  # by number in the graph, the last W + R
         self._room = asyncio.Semaphore(IN_FLIGHT)
-        self._queue: asyncio.Queue[tuple[_Pending, asyncio.Task[None]] | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[Pending, asyncio.Task[None]] | None] = asyncio.Queue()
         self._publisher: asyncio.Task[None] | None = None
+        self._interims = Interims(plan.interim)
+        self._interim: asyncio.Task[None] | None = None
         self._next_block = self._next_utterance = self._in_graph = self._failed = self._notices = 0
         self._early: dict[int, Block] = {}
         self._in_order = asyncio.Lock()
@@ -150,7 +74,7 @@ class Session:
         plan = self._plan
         started = datetime.now(UTC).isoformat(timespec="milliseconds")
         await self._bus.register(started)
-        self._publish(
+        self._bus.publish(
             events.SessionStarted(
                 id=f"{plan.session}:started",
                 session=plan.session,
@@ -181,6 +105,8 @@ class Session:
                 await self._take(block_due)
 
     async def _take(self, block: Block) -> None:
+        if block.notice:
+            self._notice(events.Degraded, reason=block.notice)
         if block.dropped:
             self._dropped += block.dropped
             self._notice(events.Degraded, reason=f"{block.dropped:.1f} s of audio lost before it could be read")
@@ -190,12 +116,14 @@ class Session:
     async def finish(self, reason: str, counts: dict[str, int] | None = None) -> events.SessionEnded:
         """Publish what was heard and what is owed, then `session.ended`."""
         await self._admit(self._segmentation.flush())
+        if self._interim is not None:
+            await self._interim
         self._queue.put_nowait(None)
         if self._publisher is not None:
             await self._publisher
         if self._in_graph:
             for final in await self._helpers.finish(self._plan.session, list(self._rows)):
-                self._publish(self._emotion(self._labelled[final.number], final, None))
+                self._bus.publish(self._labelled[final.number].emotion(final, self._influences(final)))
         every = Counter(self._segmentation.counts) + Counter(counts or {})
         if self._plan.transcript is not None:
             every["transcript_words"] = self._plan.transcript.words
@@ -213,7 +141,7 @@ class Session:
             failed=self._failed,
             counts=dict(every),
         )
-        self._publish(ended)
+        self._bus.publish(ended)
         if not await self._bus.aclose():
             raise ConnectionError("Redis stayed away; the last events were not published")
         return ended
@@ -227,51 +155,102 @@ class Session:
             return f"error: the transcript does not match: none of its {transcript.words} words falls on speech"
         return reason if self._next_utterance else "error: no speech was found"
 
-    async def _admit(self, utterances: Iterable[Utterance]) -> None:
-        for utterance in utterances:
-            await self._room.acquire()
-            speaker = utterance.speaker or self._clusters.assign(utterance.samples)
-            pending = _Pending(self._next_utterance, utterance, speaker, time.monotonic(), tuple(self._spoken))
-            self._spoken.append(pending)
+    async def _admit(self, utterances: list[Utterance]) -> None:
+        """Take utterances that have ended into work; then see to those that go on."""
+        for whole in utterances:
+            reserved = self._interims.close(whole)
+            try:
+                spoken, merged = await self._voices.tell_apart(whole)
+            except Exception as error:
+                self._notice(events.Degraded, reason=f"the speaker is not known: {one_line(error)}")
+                spoken, merged = [(whole, self._spoken[-1].speaker if self._spoken else "speaker 1")], []
+            for who, into in merged:
+                self._notices += 1
+                notice = f"{self._plan.session}:notice:{self._notices}"
+                self._bus.publish(events.SpeakerMerged(id=notice, session=self._plan.session, speaker=who, into=into))
+            for utterance, speaker in spoken:
+                await self._room.acquire()
+                pending = self._pending(utterance, speaker, reserved)
+                reserved = None
+                self._spoken.append(pending)
+                pending.said = self._from_transcript(pending)  # here, so that words are given out in order
+                self._queue.put_nowait((pending, asyncio.create_task(self._understand(pending))))
+        going_on = self._segmentation.open()
+        for number, heard in self._interims.vanished(going_on):
+            self._fail(self._pending(heard, heard.speaker or "unknown", number), "it turned out to be no speech")
+        for utterance in self._interims.grown(going_on):
+            self._interims.reserve(utterance, self._next_utterance)
             self._next_utterance += 1
-            if self._plan.transcript is not None:
-                # Here and not in the task, so that words are given out in the order of the utterances.
-                channel = utterance.channel if self._plan.speakers == "channel" else None
-                # Names that RTTM or --names made up say nothing of the transcript's speakers.
-                known = speaker if speaker in self._plan.transcript.speakers else None
-                exact = known is not None and self._plan.speakers == "turns"
-                pending.text = self._plan.transcript.take(utterance.start, utterance.end, channel, known, exact)
-            self._queue.put_nowait((pending, asyncio.create_task(self._understand(pending))))
+        due = None if self._room.locked() or self._telling() else self._interims.due(going_on)
+        if due is not None:
+            number, count = self._interims.tell(due)
+            self._interim = asyncio.create_task(self._tell_interim(due, number, count))
 
-    async def _understand(self, pending: _Pending) -> None:
-        """Words and prosody of one utterance; several run at once. What breaks costs its modality alone."""
+    def _pending(self, utterance: Utterance, speaker: str, number: int | None = None) -> Pending:
+        if number is None:
+            number, self._next_utterance = self._next_utterance, self._next_utterance + 1
+        before = tuple(self._spoken)
+        return Pending(self._plan.session, number, utterance, speaker, time.monotonic(), self._plan.redact, before)
+
+    def _from_transcript(self, pending: Pending, keep: bool = False) -> Recognized:
+        transcript, utterance, speaker = self._plan.transcript, pending.utterance, pending.speaker
+        if transcript is None:
+            return Recognized()
+        channel = utterance.channel if self._plan.speakers == "channel" else None
+        # Names that RTTM or --names made up say nothing of the transcript's speakers.
+        known = speaker if speaker in transcript.speakers else None
+        exact = known is not None and self._plan.speakers == "turns"
+        return Recognized(transcript.take(utterance.start, utterance.end, channel, known, exact, keep))
+
+    async def _understand(self, pending: Pending) -> None:
+        """Words, sound and sight of one utterance; several run at once. What breaks costs its modality alone."""
         started = time.monotonic()
         pending.queue = started - pending.heard_at
-        outcomes = await asyncio.gather(self._read(pending), self._measure(pending), return_exceptions=True)
-        pending.broken = [f"{type(e).__name__}: {e}".splitlines()[0] for e in outcomes if isinstance(e, Exception)]
+        work = (self._read(pending), self._listen(pending), self._look(pending))
+        outcomes = await asyncio.gather(*work, return_exceptions=True)
+        pending.broken = [one_line(error) for error in outcomes if isinstance(error, Exception)]
         pending.encode = time.monotonic() - started - pending.asr
 
-    async def _read(self, pending: _Pending) -> None:
+    async def _read(self, pending: Pending) -> None:
         if "text" not in self._plan.modalities:
             return
         started = time.monotonic()
         try:
             if self._plan.transcript is None and self._plan.encoders["asr"]:
-                pending.text = await self._helpers.transcribe(pending.utterance.samples)
+                pending.said = await self._helpers.transcribe(pending.utterance.samples, self._plan.language)
             pending.asr = time.monotonic() - started
             pending.understood.set()
-            if pending.text:
+            if pending.said.text:
                 for earlier in pending.before:
                     await earlier.understood.wait()
-                lines = [Line(each.speaker, each.text) for each in (*pending.before, pending)]
-                pending.embedding, pending.opinion = await self._helpers.embed(lines)
+                await self._embed(pending)
         finally:
             pending.understood.set()
             pending.before = ()  # else each utterance would hold on to all before it
 
-    async def _measure(self, pending: _Pending) -> None:
+    async def _embed(self, pending: Pending) -> None:
+        lines = [Line(each.speaker, each.said.text) for each in (*pending.before, pending)]
+        pending.embedding, opinion = await self._helpers.embed(lines)
+        if opinion is not None:
+            pending.opinions["reader"] = opinion
+
+    async def _listen(self, pending: Pending) -> None:
         if "audio" in self._plan.modalities and self._plan.encoders["audio"]:
-            pending.prosody = await self._helpers.prosody(pending.utterance.samples)
+            pending.prosody, posterior = await self._helpers.hear(pending.utterance.samples)
+            self._opine(pending, "voice", VOICE_EMOTIONS, posterior)
+
+    async def _look(self, pending: Pending) -> None:
+        if self._plan.encoders.get("visual"):
+            utterance = pending.utterance
+            images, times = [f.image for f in utterance.frames], [f.time for f in utterance.frames]
+            pending.sight = await self._helpers.look(images, times, utterance.samples, utterance.start)
+            self._opine(pending, "face", EXPRESSIONS, pending.sight.expression)
+
+    def _opine(self, pending: Pending, expert: str, names: tuple[str, ...], posterior: Array | None) -> None:
+        if posterior is not None and expert in self._config.experts:
+            opinion = translate(names, posterior, self._config.emotions)
+            if opinion is not None:
+                pending.opinions[expert] = opinion
 
     async def _publish_in_order(self) -> None:
         while (entry := await self._queue.get()) is not None:
@@ -280,29 +259,26 @@ class Session:
                 await task
                 await self._label(pending)
             except Exception as error:
-                self._fail(pending, f"{type(error).__name__}: {error}".splitlines()[0])
+                self._fail(pending, one_line(error))
             finally:
                 self._room.release()
 
-    async def _label(self, pending: _Pending) -> None:
-        plan, utterance = self._plan, pending.utterance
-        self._publish(
-            events.UtteranceHeard(
-                id=f"{plan.session}:{pending.number}:heard",
-                session=plan.session,
-                utterance=pending.number,
-                speaker=pending.speaker,
-                audio_start=utterance.start,
-                audio_end=utterance.end,
-                text=None if plan.redact else pending.text,
-            )
-        )
+    def _gather(self, pending: Pending, memory: SpeakerMemory) -> Heard:
+        """The utterance as the network reads it; notes which modalities that is, and which are missing."""
         embeddings = {} if pending.embedding is None else {"text": pending.embedding}
-        opinions = {} if pending.opinion is None else {"reader": pending.opinion}
-        heard = self._memory.hear(pending.speaker, embeddings, pending.prosody, opinions)
-        pending.used = [name for name in self._config.modalities if name in heard.features]
+        heard = memory.hear(pending.speaker, embeddings, pending.prosody, pending.opinions)
+        opining = {MODALITY_OF[expert] for expert in pending.opinions}
+        wanted = (*self._config.modalities, *(["visual"] if self._plan.encoders.get("visual") else []))
+        pending.used = [name for name in wanted if name in heard.features or name in opining]
+        pending.missing = [name for name in wanted if name not in pending.used]
+        return heard
+
+    async def _label(self, pending: Pending) -> None:
+        session, utterance = self._plan.session, pending.utterance
+        self._bus.publish(pending.heard())
+        heard = self._gather(pending, self._memory)
         if not pending.used:
-            reason = "nothing to go by: no words were understood and no prosody was measured"
+            reason = "nothing to go by: no words were understood, and neither voice nor face could be judged"
             self._fail(pending, "; ".join([*pending.broken, reason]))
             return
         if pending.broken:
@@ -310,11 +286,12 @@ class Session:
         started = time.monotonic()
         number = self._in_graph
         try:
-            step = await self._helpers.label(plan.session, number, heard)
+            step = await self._helpers.label(session, number, heard)
         except StateLost:
-            await self._helpers.restore(plan.session, list(self._rows))
-            step = await self._helpers.label(plan.session, number, heard)
+            await self._helpers.restore(session, list(self._rows))
+            step = await self._helpers.label(session, number, heard)
         self._in_graph += 1
+        pending.contribution = step.judgement.contribution
         self._rows.append(step.row)
         self._labelled[number] = pending
         self._labelled.pop(number - self._config.window - self._config.revision, None)
@@ -326,50 +303,42 @@ class Session:
             graph=time.monotonic() - started,
             publish=self._bus.delay,
         )
-        self._publish(self._emotion(pending, step.judgement, latency))
+        self._bus.publish(pending.emotion(step.judgement, self._influences(step.judgement), latency))
         # Its times are needed until its final label; its sound and pictures no more.
         pending.utterance = replace(utterance, samples=np.zeros(0, np.float32), frames=())
         if step.final is not None:
-            self._publish(self._emotion(self._labelled[step.final.number], step.final, None))
+            self._bus.publish(self._labelled[step.final.number].emotion(step.final, self._influences(step.final)))
 
-    def _emotion(self, pending: _Pending, judgement: Judgement, latency: events.Latency | None) -> events.Emotion:
-        plan = self._plan
-        return events.Emotion(
-            id=f"{plan.session}:{pending.number}:{judgement.revision}",
-            session=plan.session,
-            utterance=pending.number,
-            revision=judgement.revision,
-            final=judgement.revision == 1,
-            trigger="context" if judgement.revision else "speech_ended",
-            speaker=pending.speaker,
-            audio_start=pending.utterance.start,
-            audio_end=pending.utterance.end,
-            text=None if plan.redact else pending.text,
-            emotion=max(judgement.emotion, key=judgement.emotion.__getitem__),
-            probabilities=judgement.emotion,
-            sentiment=max(judgement.sentiment, key=judgement.sentiment.__getitem__),
-            uncertain=judgement.uncertain,
-            modalities=events.Modalities(
-                used=pending.used, missing=[name for name in self._config.modalities if name not in pending.used]
-            ),
-            contribution=judgement.contribution,
-            influences={self._labelled[n].number: share for n, share in judgement.influences.items()},
-            latency=latency,
-        )
+    def _influences(self, judgement: Judgement) -> dict[int, float]:
+        """By the number that events give an utterance; in the graph, those that failed do not count."""
+        return {self._labelled[n].number: share for n, share in judgement.influences.items() if n in self._labelled}
 
-    def _fail(self, pending: _Pending, reason: str) -> None:
+    def _telling(self) -> bool:
+        return self._interim is not None and not self._interim.done()
+
+    async def _tell_interim(self, utterance: Utterance, number: int, count: int) -> None:
+        """Words and label so far of an utterance that goes on. Whatever fails here, its end will tell."""
+        try:
+            speaker = await self._voices.guess(utterance)
+            pending = self._pending(utterance, speaker, number)
+            pending.said = self._from_transcript(pending, keep=True)
+            pending.before = tuple(each for each in pending.before if each.understood.is_set())
+            await asyncio.gather(self._read(pending), self._listen(pending))
+            heard = self._gather(pending, copy.deepcopy(self._memory))
+            judgement = await self._helpers.peek(self._plan.session, self._in_graph, heard) if pending.used else None
+        except Exception as error:
+            self._notice(events.Degraded, reason=f"no interim label: {one_line(error)}")
+            return
+        if not self._interims.goes_on(utterance):
+            return  # its own label is on the way
+        if pending.said.text:
+            self._bus.publish(pending.partial(count))
+        if judgement is not None:
+            self._bus.publish(pending.emotion(judgement, self._influences(judgement), interim=count))
+
+    def _fail(self, pending: Pending, reason: str) -> None:
         self._failed += 1
-        self._publish(
-            events.UtteranceFailed(
-                id=f"{self._plan.session}:{pending.number}:failed",
-                session=self._plan.session,
-                utterance=pending.number,
-                speaker=pending.speaker,
-                audio_start=pending.utterance.start,
-                audio_end=pending.utterance.end,
-                reason=reason,
-            )
-        )
+        self._bus.publish(pending.failed(reason))
 
     def _watch_lag(self, lag: float) -> None:
         """Announce a lag of a second, and then each doubling, until it is made up."""
@@ -383,7 +352,10 @@ class Session:
         self._notices += 1
         notice_id = f"{self._plan.session}:notice:{self._notices}"
         values = {"id": notice_id, "session": self._plan.session, "audio_time": self.position, **fields}
-        self._publish(kind.model_validate(values))
+        self._bus.publish(kind.model_validate(values))
 
-    def _publish(self, event: events.Base) -> None:
-        self._bus.publish(event)
+
+def one_line(error: BaseException) -> str:
+    """An error as it stands in an event."""
+    cause = getattr(error, "cause", None) or error  # of an error in another process, Ray tells the traceback too
+    return f"{type(cause).__name__}: {cause}".splitlines()[0]

@@ -9,6 +9,20 @@ from rich.text import Text
 
 from model.card import NAMES
 
+Rows = list[dict[str, Any]]
+
+
+def rows_table(title: str, rows: Rows) -> Table:
+    """Rows that share their keys (missing ones stay empty), for a person: numbers to the right."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 1))
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for column in columns:
+        words = any(isinstance(row.get(column), str) for row in rows)
+        table.add_column(column.replace("_", " "), justify="left" if words else "right")
+    for row in rows:
+        table.add_row(*(Text(str(row.get(column, ""))) for column in columns))
+    return table
+
 
 def train_table(report: dict[str, Any]) -> Table:
     """The report of `model.experiment.train_command`."""

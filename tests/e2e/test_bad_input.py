@@ -94,7 +94,7 @@ def test_redis_refused_or_locked() -> None:
 
 
 def test_an_unknown_microphone(redis_url: str) -> None:
-    refused(2, "cannot record from microphone 'nobody'", "live", "--device", "nobody", "--redis", redis_url)
+    refused(2, "cannot record from microphone 'nobody'", "live", "mic:nobody", "--redis", redis_url)
 
 
 def test_a_session_id_that_has_events_already(redis_url: str) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.e2e.test_replay import UNDERTONE, labels
+from tests.e2e.test_replay import UNDERTONE, labels, undertone
 from tests.recordings import RATE, write_wav
+from tests.senders import tcp_sender, transport_stream
 
 VIRTUAL = ROOT / "deploy" / "virtual-microphone.sh"
 PLAY = """
@@ -59,6 +60,73 @@ def test_a_conversation_is_recognized_live(recording: Path, redis_url: str, ray_
     assert all(event["modalities"]["missing"] == [] for event in labels(events))
     assert events[-1]["type"] == "session.ended" and events[-1]["reason"] == "interrupted"
     assert [event["latency"]["vad"] for event in labels(events)] == pytest.approx([0.5] * 3, abs=0.05)
+
+
+@pytest.mark.microphone
+def test_two_participants_from_what_this_machine_plays(recording: Path, redis_url: str, ray_address: str) -> None:
+    """A meeting's sound from a monitor, and a microphone beside it: one session, a speaker each, in step."""
+    script = f"""
+    "$UNDERTONE" live Anna=mic Meeting=monitor:virtual.monitor --seconds 9 --modalities audio --json \
+        --ray-address "$RAY" &
+    recognizer=$!
+    {PLAY}
+    wait $recognizer
+    """
+    code, events, errors = live(script, recording, redis_url, ray_address)
+    assert code == 0, errors
+    assert events[0]["channels"] == "per speaker" and "monitor: virtual.monitor" in events[0]["sources"][0]
+    assert {event["speaker"] for event in labels(events)} == {"Anna", "Meeting"}
+    starts = {who: [e["audio_start"] for e in labels(events) if e["speaker"] == who] for who in ("Anna", "Meeting")}
+    assert starts["Anna"][0] == pytest.approx(starts["Meeting"][0], abs=0.3)  # the same sound through both
+    assert events[-1]["counts"].get("worst_skew_ms", 0) < 1000
+
+
+@pytest.mark.microphone
+def test_a_microphone_that_goes_away_comes_back(recording: Path, redis_url: str, ray_address: str) -> None:
+    """PulseAudio dies in the middle and is started again: the gap is said, and what comes after is heard."""
+    script = f"""
+    "$UNDERTONE" live --seconds 25 --modalities audio --json --ray-address "$RAY" &
+    recognizer=$!
+    {PLAY}
+    pkill -9 -x pulseaudio
+    sleep 1
+    "$RESTART" &
+    pulse=$!
+    for _ in $(seq 200); do [[ -n $(pactl list short source-outputs 2>/dev/null) ]] && break; sleep 0.1; done
+    paplay --device=virtual "$RECORDING"
+    wait $recognizer
+    code=$?
+    kill $pulse
+    exit $code
+    """
+    code, events, errors = live(script, recording, redis_url, ray_address)
+    assert code == 0, errors
+    reasons = [event["reason"] for event in events if event["type"] == "degraded"]
+    assert any("is lost" in reason for reason in reasons) and any("is back" in reason for reason in reasons), reasons
+    back = next(e["audio_time"] for e in events if e["type"] == "degraded" and "is back" in e["reason"])
+    assert any(event["audio_start"] > back for event in labels(events))
+    assert events[-1]["counts"]["reconnects"] >= 1
+
+
+def test_a_network_stream_is_cut_and_restored(demo_audio: np.ndarray, redis_url: str, ray_address: str) -> None:
+    """An encoder sends MPEG-TS over TCP; its connection is cut and accepted again."""
+    mono = demo_audio.sum(0)
+    parts = [(transport_stream(mono[a * RATE : b * RATE]), float(b - a)) for a, b in ((0, 9), (14, 23))]
+    with tcp_sender(parts, pause=1.0) as url:
+        done = undertone(
+            "live", f"Door={url}", "--modalities", "audio", "--reconnect", 4, "--json",
+            "--redis", redis_url, "--ray-address", ray_address,
+        )  # fmt: skip
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert "Traceback" not in done.stderr
+    assert events[0]["sources"] == [url] and events[0]["speakers"] == "channel"
+    reasons = [event["reason"] for event in events if event["type"] == "degraded"]
+    assert "is lost" in reasons[0] and "is back after" in reasons[1] and "audio lost" in reasons[2]
+    back = next(e["audio_time"] for e in events if e["type"] == "degraded" and "is back" in e["reason"])
+    heard = [event["audio_start"] for event in labels(events)]
+    assert min(heard) < 5 and max(heard) > back
+    assert events[-1]["reason"].startswith("error: ") and "not back within 4 s" in events[-1]["reason"]
+    assert done.returncode == 1 and events[-1]["counts"]["reconnects"] == 1
 
 
 @pytest.mark.microphone

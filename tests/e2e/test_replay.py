@@ -36,7 +36,9 @@ def events(done: subprocess.CompletedProcess[str]) -> list[dict]:
 
 
 def labels(lines: list[dict], revision: int = 0) -> list[dict]:
-    return [event for event in lines if event["type"] == "emotion" and event["revision"] == revision]
+    """Provisional or final labels; without those of utterances that still go on."""
+    emotions = [event for event in lines if event["type"] == "emotion" and event["trigger"] != "interval"]
+    return [event for event in emotions if event["revision"] == revision]
 
 
 def read_back(url: str, session: str) -> list[dict]:
@@ -80,7 +82,8 @@ def test_the_telephone_call(words: str, data: Path, redis_url: str, ray_address:
     session = received[0]["session"]
     assert read_back(redis_url, session) == received
     said = labels(received)
-    assert [event["utterance"] for event in said] == list(range(len(said)))
+    # Two talk at once: a long utterance has its number before a short one that ends earlier.
+    assert sorted(event["utterance"] for event in said) == list(range(len(said)))
     assert [event["audio_end"] for event in said] == sorted(event["audio_end"] for event in said)
     assert len(labels(received, 1)) == len(said) and received[-1]["failed"] == 0
     if words == "transcript":
@@ -109,7 +112,7 @@ def test_whisper_digits_are_heard(data: Path, models: Path, tmp_path: Path, redi
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     received = events(done)
-    assert received[0]["encoders"]["asr"] == "faster-whisper whisper_digits"
+    assert received[0]["encoders"]["asr"] == "faster-whisper whisper_digits, language detected"
     assert "seven" in " ".join(event["text"].lower() for event in labels(received))
 
 

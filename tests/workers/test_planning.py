@@ -7,7 +7,7 @@ import pytest
 
 from stream.media import FileSource
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.recordings import voice, write_wav
+from tests.recordings import voice, write_mp4, write_wav
 from workers.planning import UsageError, Wishes, plan_session
 
 
@@ -20,10 +20,10 @@ def test_a_stereo_call_with_its_transcript() -> None:
     planned = plan_session(Wishes(transcript=DEMO_TRANSCRIPT), FileSource(DEMO))
     plan = planned.plan
     assert (plan.speakers, plan.channels, plan.names) == ("channel", 2, {0: "Mara", 1: "Jonas"})
-    assert planned.asr is None and plan.encoders["asr"] == f"transcript {DEMO_TRANSCRIPT}"
+    assert planned.needs.asr is None and plan.encoders["asr"] == f"transcript {DEMO_TRANSCRIPT}"
     assert plan.encoders["visual"] is None
     assert plan.session.startswith("conversation-")
-    named = plan_session(Wishes(transcript=DEMO_TRANSCRIPT, names=("Anna",)), FileSource(DEMO)).plan
+    named = plan_session(Wishes(transcript=DEMO_TRANSCRIPT, names={0: "Anna"}), FileSource(DEMO)).plan
     assert named.names == {0: "Anna", 1: "Jonas"}
 
 
@@ -40,14 +40,35 @@ def test_a_mono_call_is_clustered_unless_turns_are_given(mono: FileSource, tmp_p
 def test_without_praat_prosody_is_missing_and_said_so(mono: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.prosody.available", lambda: False)
     plan = plan_session(Wishes(asr="pocketsphinx"), mono).plan
-    assert plan.encoders["audio"] is None and plan.encoders["text"] is not None
-    with pytest.raises(UsageError, match="praat-parselmouth"):
-        plan_session(Wishes(asr="none"), mono)
+    assert plan.encoders["audio"] == "expert: voice CNN" and plan.encoders["text"] is not None
+    with pytest.raises(UsageError, match="nothing to label by"):
+        plan_session(Wishes(asr="none", modalities=("text",)), mono)
 
 
 def test_a_text_only_session_measures_no_voice(mono: FileSource) -> None:
     plan = plan_session(Wishes(asr="pocketsphinx", modalities=("text",)), mono).plan
     assert plan.modalities == ("text",) and plan.encoders["audio"] is None
+
+
+def test_a_named_microphone_is_one_speaker(mono: FileSource) -> None:
+    plan = plan_session(Wishes(asr="pocketsphinx", names={0: "Anna"}), mono).plan
+    assert plan.speakers == "channel" and plan.names == {0: "Anna"}
+
+
+@pytest.mark.data
+def test_a_film_is_looked_at_if_the_models_are_there(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = FileSource(write_mp4(tmp_path / "film.mp4", voice(1)[None]))
+    monkeypatch.setenv("UNDERTONE_MODELS", str(models))
+    planned = plan_session(Wishes(asr="pocketsphinx"), film)
+    assert "YuNet" in str(planned.plan.encoders["visual"]) and len(planned.needs.expression) == 1 and not planned.hints
+    covered = plan_session(Wishes(asr="pocketsphinx", modalities=("text", "audio")), film)
+    assert covered.plan.encoders["visual"] is None and covered.needs.detector is None
+    monkeypatch.setenv("UNDERTONE_MODELS", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    blind = plan_session(Wishes(asr="pocketsphinx"), film)
+    assert blind.plan.encoders["visual"] is None and "undertone models pull yunet" in blind.hints[0]
 
 
 def test_speakers_that_contradict_the_channels(mono: FileSource) -> None:

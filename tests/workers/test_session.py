@@ -9,19 +9,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.checkpoint import load_checkpoint
+from model.asr import Recognized
+from model.checkpoint import load_checkpoint, load_with_media
+from model.sight import Sight
 from model.text import Line
-from stream.block import Block
+from stream.block import Block, VideoFrame
 from stream.bus import Bus, Keys
-from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed, UtteranceHeard
+from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed, UtteranceHeard, UtterancePartial
 from stream.subscribe import subscribe
 from stream.transcript import Transcript, read_transcript
 from stream.turns import Turn
 from tests.conftest import DEMO_TRANSCRIPT
+from workers.diarization import Part
+from workers.plan import SessionPlan
 from workers.recognizer import Recognizer
-from workers.session import IN_FLIGHT, Session, SessionPlan, context
+from workers.session import IN_FLIGHT, Session, context
 
 MODEL = load_checkpoint("meld")
+WITH_MEDIA = load_with_media("meld")
 
 
 class LocalHelpers:
@@ -35,7 +40,7 @@ class LocalHelpers:
         self.silent: set[int] = set()
         self.read: list[list[Line]] = []
 
-    async def transcribe(self, samples: np.ndarray) -> str:
+    async def transcribe(self, samples: np.ndarray, language: str | None) -> Recognized:
         call, self.calls = self.calls, self.calls + 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -43,7 +48,7 @@ class LocalHelpers:
         self.at_once -= 1
         if call in self.fail:
             raise RuntimeError("the recognizer of speech broke")
-        return "" if call in self.silent else f"words {call}"
+        return Recognized() if call in self.silent else Recognized(f"words {call}")
 
     async def embed(self, lines: list[Line]) -> tuple[np.ndarray, np.ndarray]:
         self.read.append(lines)
@@ -52,8 +57,17 @@ class LocalHelpers:
         rng = np.random.default_rng(len(lines[-1].words))
         return rng.normal(size=width).astype(np.float32), rng.dirichlet(np.ones(7)).astype(np.float32)
 
-    async def prosody(self, samples: np.ndarray) -> np.ndarray | None:
-        return None
+    async def hear(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        return None, None
+
+    async def look(self, images, times, samples, start) -> Sight:
+        return Sight(len(images), 0, reason="no face")
+
+    async def voices(self, samples: np.ndarray) -> list[Part]:
+        raise RuntimeError("nobody tells voices apart here")
+
+    async def peek(self, session, number, heard):
+        return self.recognizer.peek(session, number, heard)
 
     async def label(self, session, number, heard):
         return await self.recognizer.label(session, number, heard)
@@ -74,6 +88,7 @@ def plan(**changes) -> SessionPlan:
         modalities=("text", "audio"),
         encoders={"asr": "test", "text": "test", "audio": "test", "visual": None, "vad": "webrtc"},
         checkpoint="meld",
+        interim=0,
     )
     return replace(made, **changes)
 
@@ -113,8 +128,8 @@ async def test_what_breaks_costs_its_modality_alone(redis_url: str, demo_audio: 
     """Promise 6, for failures: prosody goes on without words, and the session says what it lost."""
 
     class WithProsody(LocalHelpers):
-        async def prosody(self, samples: np.ndarray) -> np.ndarray | None:
-            return np.array([60, 5, 200, 30, 100, 4, 8], np.float32)
+        async def hear(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+            return np.array([60, 5, 200, 30, 100, 4, 8], np.float32), None
 
     helpers = WithProsody()
     helpers.fail = {2}
@@ -195,7 +210,8 @@ async def test_blocks_that_overtake_each_other_are_put_in_order(redis_url: str, 
 
 async def test_words_stay_out_of_a_redacted_session(redis_url: str, demo_audio: np.ndarray) -> None:
     events = await run(redis_url, plan(redact=True), LocalHelpers(), blocks(demo_audio))
-    assert all("words" not in event.wire() for event in events[:-1])
+    assert all("words " not in event.wire() for event in events[:-1])
+    assert all(event.words == [] for event in events if isinstance(event, UtteranceHeard))
     assert all(event.text is None for event in events if isinstance(event, Emotion))
 
 
@@ -237,3 +253,137 @@ async def test_lost_audio_and_lag_are_announced(redis_url: str, demo_audio: np.n
     kinds = [event.type for event in events]
     assert kinds.count("degraded") == 1 and kinds.count("lag") == 3  # at 1, 2 and 4 s
     assert events[-1].counts["lost_audio_ms"] == 1500  # type: ignore[union-attr]
+
+
+async def test_long_utterances_are_labelled_while_they_go_on(redis_url: str, demo_audio: np.ndarray) -> None:
+    """Interim words and labels come before the utterance's own, under its number, and change nothing about it."""
+
+    class Slow(LocalHelpers):
+        async def transcribe(self, samples, language):
+            return Recognized(f"{len(samples) // 1600} tenths")
+
+    calm = await run(redis_url, plan(), Slow(), blocks(demo_audio))
+    helpers = Slow()
+    session_plan = plan(interim=1.5)
+    session = Session(session_plan, MODEL.config, helpers, Bus(redis_url, Keys(session_plan.session)))
+    await session.start()
+    for block in blocks(demo_audio):
+        await session.push(block)
+        await asyncio.sleep(0.01)
+    await session.finish("end of source")
+    events = [event async for event in subscribe(redis_url, session_plan.session)]
+    interim = [e for e in events if isinstance(e, Emotion) and e.trigger == "interval"]
+    partial = [e for e in events if isinstance(e, UtterancePartial)]
+    assert len(interim) >= 14 and len(partial) == len(interim)
+    assert all(not e.final and e.latency is None for e in interim)
+    ends = {e.utterance: n for n, e in enumerate(events) if isinstance(e, UtteranceHeard)}
+    assert all(events.index(e) < ends[e.utterance] for e in (*interim, *partial))
+    assert len({event.id for event in events}) == len(events)
+    kept = [e for e in events if isinstance(e, Emotion) and e.trigger != "interval"]
+    assert [(e.utterance, e.revision) for e in kept] == [
+        (e.utterance, e.revision) for e in calm if isinstance(e, Emotion)
+    ]
+    assert [e.probabilities for e in kept] == _labels(calm)
+
+
+async def test_what_was_told_of_and_turns_out_to_be_no_speech_is_said_so(redis_url: str) -> None:
+    """Promise 4 for interim labels: a number that was given out ends in a label or a failure."""
+    rng = np.random.default_rng(0)
+    levels = np.repeat([0.02, 0.2, 1e-4], [3_200, 5 * 16_000, 2 * 16_000])  # rises like a voice, and goes on as noise
+    hiss = (levels * rng.normal(size=len(levels))).astype(np.float32)[None]
+    helpers = LocalHelpers()
+    session_plan = plan(channels=1, interim=1.0, modalities=("text",))
+    session = Session(session_plan, MODEL.config, helpers, Bus(redis_url, Keys(session_plan.session)))
+    for segmenter in session._segmentation._segmenters:
+        segmenter._vad = Everything()  # type: ignore[attr-defined]
+    await session.start()
+    for block in blocks(hiss):
+        await session.push(block)
+        await asyncio.sleep(0.01)
+    ended = await session.finish("end of source")
+    events = [event async for event in subscribe(redis_url, session_plan.session)]
+    assert [e.reason for e in events if isinstance(e, UtteranceFailed)] == ["it turned out to be no speech"]
+    assert (ended.utterances, ended.failed) == (1, 1)
+
+
+class Everything:
+    """A VAD that takes whatever is loud for speech."""
+
+    size = 320
+
+    def __call__(self, frame: np.ndarray) -> float:
+        return float(frame.std() > 0.01)
+
+
+async def test_speakers_on_one_microphone_are_clustered_split_and_merged(
+    redis_url: str, demo_audio: np.ndarray
+) -> None:
+    one, other = np.eye(256, dtype=np.float32)[:2]
+    strange = (0.6 * one + 0.8 * other) / np.float32(1.0)
+    voices = iter([[one], [one, other], [strange], [other]])
+
+    class Voices(LocalHelpers):
+        async def voices(self, samples):
+            heard = next(voices, [one])
+            cut = len(samples) / 16_000 / len(heard)
+            return [Part(n * cut, (n + 1) * cut, voice) for n, voice in enumerate(heard)]
+
+    mono = blocks(demo_audio.sum(0, keepdims=True)[:, : 25 * 16_000])
+    events = await run(redis_url, plan(channels=1, speakers="cluster"), Voices(), mono)
+    heard = [e for e in events if isinstance(e, UtteranceHeard)]
+    assert [e.speaker for e in heard[:3]] == ["speaker 1", "speaker 1", "speaker 2"]
+    assert heard[1].audio_end == heard[2].audio_start  # one stretch of speech, cut where the voice changes
+    assert numbers(events, 0) == list(range(len(heard)))
+
+
+async def test_an_unknown_voice_costs_the_name_alone(redis_url: str, demo_audio: np.ndarray) -> None:
+    mono = blocks(demo_audio.sum(0, keepdims=True)[:, : 12 * 16_000])
+    events = await run(redis_url, plan(channels=1, speakers="cluster", interim=2.0), LocalHelpers(), mono)
+    reasons = [e.reason for e in events if isinstance(e, Degraded)]
+    assert any("the speaker is not known" in reason for reason in reasons)
+    assert sum("no interim label" in reason for reason in reasons) <= 6  # once an interval, not once a block
+    assert numbers(events, 0) and not any(isinstance(e, UtteranceFailed) for e in events)
+
+
+async def test_faces_and_voices_join_as_experts(redis_url: str, demo_audio: np.ndarray) -> None:
+    happy = np.array([0.02, 0.88, 0.02, 0.02, 0.02, 0.02, 0.02], np.float32)
+
+    class Seeing(LocalHelpers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recognizer = Recognizer(WITH_MEDIA)
+
+        async def look(self, images, times, samples, start):
+            assert all(start <= time for time in times)
+            return Sight(len(images), 1, 1.0, 0.9, None, happy)
+
+        async def hear(self, samples):
+            return None, np.full(8, 0.125, np.float32)
+
+    seen = [
+        replace(block, frames=(VideoFrame(block.start, np.zeros((2, 2, 3), np.uint8)),)) for block in blocks(demo_audio)
+    ]
+    encoders = plan().encoders | {"visual": "test"}
+    looking = plan(encoders=encoders, modalities=("text", "audio", "visual"))
+    session = Session(looking, WITH_MEDIA.config, Seeing(), Bus(redis_url, Keys(looking.session)))
+    await session.start()
+    for block in seen:
+        await session.push(block)
+    await session.finish("end of source")
+    labels = [e async for e in subscribe(redis_url, looking.session) if isinstance(e, Emotion) and not e.revision]
+    assert labels
+    for event in labels:
+        assert event.visual is not None and event.visual.expression is not None and event.visual.frames > 0
+        assert event.visual.expression["happy"] == pytest.approx(0.88)
+        assert {"text", "audio", "visual"} == set(event.modalities.used)
+        assert sum(event.contribution.values()) == pytest.approx(1, abs=1e-4) and event.contribution["visual"] > 0
+
+
+async def test_a_lost_source_is_announced(redis_url: str, demo_audio: np.ndarray) -> None:
+    pieces = blocks(demo_audio)[:60]
+    nothing = np.zeros((2, 0), np.float32)
+    pieces[30:30] = [Block(30, 6.0, nothing, notice="camera lost: reset")]
+    pieces = [replace(block, number=n) for n, block in enumerate(pieces)]
+    events = await run(redis_url, plan(), LocalHelpers(), pieces)
+    (notice,) = [e for e in events if isinstance(e, Degraded)]
+    assert notice.reason == "camera lost: reset" and notice.audio_time == pytest.approx(6.0)

@@ -1,0 +1,110 @@
+"""The commands around a session: voices that are known, models, constructed conversations, benchmarks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stream.media import read_audio
+from stream.turns import read_rttm
+from tests.e2e.test_replay import events, labels, undertone
+from tests.recordings import RATE, voice, write_wav
+
+pytestmark = pytest.mark.data
+
+
+def test_an_enrolled_voice_is_called_by_its_name(data: Path, tmp_path: Path, redis_url: str, ray_address: str) -> None:
+    anna, *rest = sorted((data / "librispeech").glob("1688-*.flac"))
+    home = {"XDG_DATA_HOME": str(tmp_path)}
+    done = undertone("enroll", "Anna", anna, **home)
+    assert done.returncode == 0, done.stderr
+    assert undertone("enroll", "--list", **home).stdout == "Anna\n"
+    mode = (tmp_path / "undertone" / "voices" / "Anna.json").stat().st_mode
+    assert mode & 0o077 == 0
+    spoken = write_wav(tmp_path / "spoken.wav", read_audio(rest[0])[:, : 8 * RATE])
+    replay = ("replay", spoken, "--modalities", "audio", "--speed", "max", "--json", "--redis", redis_url)
+    heard = events(undertone(*replay, "--ray-address", ray_address, **home))
+    assert "enrolled: 1" in heard[0]["encoders"]["speaker"]
+    assert {event["speaker"] for event in labels(heard)} == {"Anna"}
+    nobody = events(undertone(*replay, "--ray-address", ray_address, "--no-enrolled", **home))
+    assert {event["speaker"] for event in labels(nobody)} == {"speaker 1"}
+    assert undertone("enroll", "Anna", "--forget", **home).returncode == 0
+    assert undertone("enroll", "--list", **home).stdout == ""
+
+
+def test_what_cannot_be_enrolled_is_one_clear_line(tmp_path: Path) -> None:
+    home = {"XDG_DATA_HOME": str(tmp_path)}
+    short = write_wav(tmp_path / "short.wav", voice(1)[None])
+    cases = (("Anna", short), ("Anna", tmp_path / "no.wav"), ("Anna",), ("../x", short), ("Ben", "--forget"))
+    for arguments in cases:
+        done = undertone("enroll", *arguments, **home)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_models_are_listed_and_verified(models: Path, tmp_path: Path) -> None:
+    here = {"UNDERTONE_MODELS": str(models)}
+    rows = json.loads(undertone("models", "list", "--json", **here).stdout)
+    assert {row["name"] for row in rows} >= {"yunet", "fer_mini_xception"} and all(row["folder"] for row in rows)
+    assert undertone("models", "verify", **here).returncode == 0
+    (tmp_path / "yunet").mkdir()
+    shutil.copy(models / "yunet" / "yunet_n_320_320.onnx", tmp_path / "yunet")
+    path = tmp_path / "yunet" / "yunet_n_320_320.onnx"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    broken = undertone("models", "verify", "yunet", UNDERTONE_MODELS=str(tmp_path))
+    assert broken.returncode == 1 and "another file" in broken.stderr
+    unknown = undertone("models", "pull", "nothing")
+    assert unknown.returncode == 2 and "no model nothing" in unknown.stderr
+    offline = undertone(
+        "models", "pull", "yunet", UNDERTONE_MODELS=str(tmp_path), UNDERTONE_MODELS_URL="http://127.0.0.1:9"
+    )
+    assert offline.returncode == 1 and len(offline.stderr.strip().splitlines()) == 1
+
+
+def test_a_constructed_conversation_and_its_annotation(data: Path, tmp_path: Path) -> None:
+    done = undertone(
+        "compose", "--data", data / "ravdess" / "Actor_01", "--out", tmp_path, "--turns", 4, "--speakers", 1
+    )
+    assert done.returncode == 0, done.stderr
+    turns = read_rttm(tmp_path / "constructed0.rttm", "constructed0")
+    audio = read_audio(tmp_path / "constructed0.wav")[0]
+    assert len(turns) == 4
+    for turn in turns:
+        inside = audio[round(turn.start * RATE) : round(turn.end * RATE)]
+        before = audio[round((turn.start - 0.3) * RATE) : round((turn.start - 0.05) * RATE)]
+        assert inside.std() > 10 * before.std()
+    assert len((tmp_path / "constructed0.csv").read_text().splitlines()) == 5
+    again = undertone(
+        "compose", "--data", data / "ravdess" / "Actor_01", "--out", tmp_path / "2", "--turns", 4, "--speakers", 1
+    )
+    assert again.returncode == 0
+    assert (tmp_path / "2" / "constructed0.wav").read_bytes() == (tmp_path / "constructed0.wav").read_bytes()
+
+
+def test_benchmarks_take_other_recordings(data: Path, tmp_path: Path) -> None:
+    for name in ("sample.wav", "sample.rttm"):
+        shutil.copy(data / "conversations" / "telephone" / name, tmp_path)
+    for bench, column in (("vad", "detection_error_rate"), ("speakers", "DER")):
+        done = undertone("bench", bench, "--data", tmp_path, "--json")
+        rows = json.loads(done.stdout)
+        assert done.returncode == 0 and all(0 <= row[column] <= 100 for row in rows), done.stderr
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    for path in sorted((data / "ravdess" / "Actor_05").glob("*.flac"))[:12]:  # under another actor's number: unseen
+        shutil.copy(path, folder / path.name.replace("-05.flac", "-24.flac"))
+    (row, *_) = json.loads(undertone("bench", "voice", "--data", folder, "--json").stdout)
+    assert row["clips"] == "12 clips of 1 unseen actors" and row["condition"] == "as recorded"
+    nothing = undertone("bench", "voice", "--data", tmp_path / "none")
+    assert nothing.returncode == 2 and "no clip named as RAVDESS" in nothing.stderr
+
+
+def test_the_way_from_media_to_label_is_scored(data: Path) -> None:
+    done = undertone("bench", "endtoend", "--data", data / "ravdess" / "Actor_02", "--conversations", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert len(rows) == 4
+    for row in rows:
+        assert 0 <= row["segmentation"] < 60 and row["DER"] < 100 and 0 <= row["emotion"] <= 100

@@ -1,0 +1,59 @@
+"""Recordings to measure on: any folder of audio with RTTM, any folder of RAVDESS-named clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.voice import EMOTIONS
+from model.voice_train import Clip
+from stream.media import MediaError, read_audio
+from stream.turns import AnnotationError, Turn, read_rttm
+
+AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4"}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Audio and who speaks when in it."""
+
+    path: Path
+    turns: list[Turn]
+
+    @property
+    def group(self) -> str:
+        """The folder's name, by which figures are put together."""
+        return self.path.parent.name
+
+
+def with_turns(folder: Path) -> list[Recording]:
+    """The audio files below a folder that an RTTM file in the same folder speaks of.
+
+    Raises AnnotationError when there is none.
+    """
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO):
+        for rttm in sorted(path.parent.glob("*.rttm")):
+            lines = rttm.read_text(encoding="utf-8-sig").splitlines()
+            if any(line.split()[1:2] == [path.stem] for line in lines):
+                found.append(Recording(path, read_rttm(rttm, path.stem)))
+                break
+    if not found:
+        raise AnnotationError(f"{folder}: no audio file in it that an RTTM file beside it names")
+    return found
+
+
+def ravdess(folder: Path) -> list[Clip]:
+    """The speech clips 03-01-EE-II-SS-RR-AA.* below a folder. Raises MediaError when there are none."""
+    clips = list(_clips(folder))
+    if not clips:
+        raise MediaError(f"{folder}: no clip named as RAVDESS names them (03-01-EE-II-SS-RR-AA)")
+    return clips
+
+
+def _clips(folder: Path) -> Iterator[Clip]:
+    for path in sorted(p for p in folder.rglob("03-01-*") if p.suffix.lower() in AUDIO):
+        parts = path.stem.split("-")
+        if len(parts) == 7 and all(part.isdigit() for part in parts) and 1 <= int(parts[2]) <= len(EMOTIONS):
+            yield Clip(read_audio(path)[0], int(parts[2]) - 1, int(parts[6]), path.stem)

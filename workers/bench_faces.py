@@ -1,0 +1,113 @@
+"""`undertone bench faces`: faces found, expressions told, and which of two faces speaks."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.faces import FaceReader
+from model.manifest import local
+from model.sight import EXPRESSIONS
+from model.voice_train import Clip
+from stream.media import FileSource, MediaError, read_audio
+from workers.bench_data import ravdess
+from workers.cli_errors import development_data
+from workers.compose import converse, film
+from workers.planning import EXPRESSION_NETS
+from workers.tables import Rows
+
+Image = NDArray[np.uint8]
+BEST = next(iter(EXPRESSION_NETS))
+TELL = f"undertone models pull yunet {BEST}"
+
+
+def reader(nets: tuple[str, ...] = (BEST,)) -> FaceReader:
+    """A face reader with the nets that are here. Raises MediaError without a detector."""
+    detector = local("yunet", "yunet_n_320_320.onnx")
+    if detector is None:
+        raise MediaError(f"no face detector: {TELL}")
+    paths = [path for name in nets if (path := local(name, EXPRESSION_NETS[name])) is not None]
+    return FaceReader(detector, paths)
+
+
+def pictures(folder: Path) -> list[tuple[str, Image]]:
+    """Pictures EXPRESSION.jpg of a folder, RGB. Raises MediaError when there are none."""
+    found = [(path.stem, cv2.imread(str(path))) for path in sorted(folder.glob("*.jpg")) if path.stem in EXPRESSIONS]
+    if not found:
+        raise MediaError(f"{folder}: no picture named by its expression ({', '.join(EXPRESSIONS)})")
+    return [(name, cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8)) for name, image in found]
+
+
+def worsened(image: Image) -> Iterator[tuple[str, Image]]:
+    """A picture as a webcam might take it."""
+    yield "as it is", image
+    yield "dark", (image * 0.35).astype(np.uint8)
+    yield "noisy", (image + np.random.default_rng(0).normal(0, 20, image.shape)).clip(0, 255).astype(np.uint8)
+    small = cv2.resize(image, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
+    yield "at 40 % size", np.asarray(small, np.uint8)
+    yield "blurred", np.asarray(cv2.GaussianBlur(image, (0, 0), 2.5), np.uint8)
+
+
+def bench_faces(folder: Path) -> Rows:
+    """Rows by net and by how the pictures were worsened, then of the speaking face on composed films."""
+    known, rows = pictures(folder), []
+    for nets in (*((name,) for name in EXPRESSION_NETS), tuple(EXPRESSION_NETS)):
+        faces = reader(nets)
+        for condition in ("as it is", "dark", "noisy", "at 40 % size", "blurred"):
+            images = [(name, dict(worsened(image))[condition]) for name, image in known]
+            started = time.perf_counter()
+            sights = [faces([image], [0.0], np.zeros(0, np.float32), 0.0) for _, image in images]
+            cost = (time.perf_counter() - started) / len(images)
+            told = [s.expression is not None and EXPRESSIONS[int(s.expression.argmax())] for s in sights]
+            rows.append(
+                {
+                    "what": f"expression, {' + '.join(nets)}",
+                    "pictures": condition,
+                    "n": len(images),
+                    "found": sum(s.faces > 0 for s in sights),
+                    "right": sum(name == guess for (name, _), guess in zip(images, told, strict=True)),
+                    "ms_each": round(1000 * cost, 1),
+                }
+            )
+    return rows + _speaking(known)
+
+
+def _speaking(known: list[tuple[str, Image]], films: int = 6) -> Rows:
+    """Which of two faces moves its mouth to the voice; films are composed of the pictures and RAVDESS clips."""
+    clips: list[Clip] = ravdess(development_data() / "ravdess" / "Actor_19")
+    clips += ravdess(development_data() / "ravdess" / "Actor_20")
+    faces, right, total, looked, cost = reader(()), 0, 0, 0, 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(films):
+            rng = np.random.default_rng(seed)
+            pair = rng.permutation(len(known))[:2]
+            conversation = converse(clips, rng, turns=8)
+            path = Path(folder) / f"{seed}.mp4"
+            film(conversation, [known[n][1] for n in pair], faces, path)
+            audio = read_audio(path)[0]
+            shown = [frame for block in FileSource(path, "mix") for frame in block.frames]
+            for said in conversation.said:
+                mine = [frame for frame in shown if said.start <= frame.time < said.end]
+                samples = audio[round(said.start * 16_000) : round(said.end * 16_000)]
+                started = time.perf_counter()
+                images, times = [frame.image for frame in mine], [frame.time for frame in mine]
+                spot = faces.speaker_at(images, times, samples, said.start)
+                cost += time.perf_counter() - started
+                looked += len(mine)
+                total += 1
+                right += spot is not None and int(spot >= shown[0].image.shape[1] / 2) == said.channel
+    return [
+        {
+            "what": "which of two faces speaks (composed films)",
+            "pictures": f"{films} films",
+            "n": total,
+            "right": right,
+            "ms_each": round(1000 * cost / max(1, looked), 1),
+        }
+    ]

@@ -1,0 +1,144 @@
+"""The commands that measure. Heavy imports happen inside them, so that --help is instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli_errors import development_data, one_line_errors
+
+if TYPE_CHECKING:
+    from workers.tables import Rows
+
+bench = typer.Typer(help="Measure this installation.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(bench, name="bench")
+
+
+def _show(title: str, rows: Rows, as_json: bool) -> None:
+    import json
+
+    from rich.console import Console
+
+    from workers.tables import rows_table
+
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        Console().print(rows_table(title, rows))
+
+
+Turns = Annotated[
+    Path | None, typer.Option(help="Folder of audio with RTTM beside it. [default: $UNDERTONE_DATA/conversations]")
+]
+
+
+@bench.command()
+def vad(data: Turns = None, as_json: Json = False) -> None:
+    """Speech detection: error of each VAD against RTTM, through the live segmenter."""
+    with one_line_errors():
+        from workers.bench_vad import bench_vad
+
+        rows = bench_vad(data or development_data() / "conversations")
+        _show("Speech detection against RTTM, % of true speech (no collar, pre-roll included)", rows, as_json)
+
+
+@bench.command()
+def speakers(data: Turns = None, as_json: Json = False) -> None:
+    """Diarization: DER of the live way (VAD, change of voice, clustering) against RTTM."""
+    with one_line_errors():
+        from workers.bench_speakers import bench_speakers, bench_voices
+
+        rows = bench_speakers(data or development_data() / "conversations")
+        _show("Diarization against RTTM, % of true speech (no collar, overlap scored)", rows, as_json)
+        if data is None and not as_json:
+            rows = bench_voices(development_data() / "librispeech")
+            _show("Voices told apart: equal error rate in % between pieces of six LibriSpeech speakers", rows, False)
+
+
+@bench.command()
+def asr(
+    data: Annotated[Path | None, typer.Option(help="As $UNDERTONE_DATA is laid out: digits, librispeech, …")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: what is here]"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Recognition of speech: WER of each recognizer at hand, and what it hears where nobody speaks."""
+    with one_line_errors():
+        from workers.bench_asr import bench_asr
+
+        rows = bench_asr(data or development_data(), model or [])
+        _show("Words: error rate in %, and words heard where nobody speaks", rows, as_json)
+
+
+@bench.command()
+def voice(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of RAVDESS-named clips. [default: $UNDERTONE_DATA/ravdess]")
+    ] = None,
+    encoder: Annotated[Path | None, typer.Option(help="Folder of a voice encoder. [default: the shipped one]")] = None,
+    probes: Annotated[bool, typer.Option(help="Compare with linear probes on ready-made embeddings.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Emotion by voice alone: UAR over whole actors, as recorded and over line, noise and room."""
+    with one_line_errors():
+        from workers.bench_voice import bench_voice
+
+        rows = bench_voice(data or development_data() / "ravdess", encoder, probes)
+        _show("Emotion by voice alone, UAR in % with 95 % intervals over actors", rows, as_json)
+
+
+@bench.command()
+def faces(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of pictures named by expression. [default: $UNDERTONE_DATA/faces]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Faces: found, expression, and which one speaks (on clips composed of the pictures)."""
+    with one_line_errors():
+        from workers.bench_faces import bench_faces
+
+        _show("Faces", bench_faces(data or development_data() / "faces"), as_json)
+
+
+@bench.command()
+def endtoend(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of RAVDESS-named clips. [default: $UNDERTONE_DATA/ravdess]")
+    ] = None,
+    actors: Annotated[str, typer.Option(help="Numbers of the actors to use, comma-separated. [default: all]")] = "",
+    encoder: Annotated[Path | None, typer.Option(help="Folder of a voice encoder. [default: the shipped one]")] = None,
+    conversations: Annotated[int, typer.Option(min=1, help="How many to compose of each kind.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the composition.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """From media to label on constructed conversations: segmentation, words, speakers and time-weighted emotion."""
+    with one_line_errors():
+        from workers.bench_endtoend import bench_endtoend
+        from workers.progress import console_progress
+
+        chosen = [int(actor) for actor in actors.split(",") if actor.strip()]
+        with console_progress() as progress:
+            rows = bench_endtoend(
+                data or development_data() / "ravdess", chosen, encoder, conversations, seed, progress
+            )
+        _show("CONSTRUCTED conversations (acted clips put in turns), errors in %", rows, as_json)
+
+
+@bench.command()
+def encoders(as_json: Json = False) -> None:
+    """What each encoder costs: ms for an utterance of 3 s on one core, and MB."""
+    with one_line_errors():
+        from workers.bench_encoders import bench_encoders
+
+        _show("Cost of an utterance of 3 s, one core", bench_encoders(), as_json)

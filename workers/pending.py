@@ -1,0 +1,135 @@
+"""An utterance on its way through a session, and the events that are told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from model.asr import Recognized
+from model.incremental import Judgement
+from model.prosody import Array
+from model.sight import EXPRESSIONS, Sight
+from stream import events
+from stream.block import Utterance
+
+
+@dataclass
+class Pending:
+    """An utterance on its way; later, what is known of it for its final label."""
+
+    session: str
+    number: int
+    utterance: Utterance
+    speaker: str
+    heard_at: float
+    redacted: bool
+    """Its words go into no event."""
+    before: tuple[Pending, ...] = ()
+    """The utterances whose words the text encoder reads along, until it has."""
+    said: Recognized = field(default_factory=Recognized)
+    understood: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the words are final."""
+    embedding: Array | None = None
+    prosody: Array | None = None
+    sight: Sight | None = None
+    opinions: dict[str, Array] = field(default_factory=dict)
+    """Of the experts that have one."""
+    queue: float = 0.0
+    asr: float = 0.0
+    encode: float = 0.0
+    contribution: dict[str, float] = field(default_factory=dict)
+    """Of its provisional label; the final one is made of the same states."""
+    used: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    """Why a modality that was there could not be understood."""
+
+    @property
+    def text(self) -> str | None:
+        """The words as events may tell them."""
+        return None if self.redacted else self.said.text
+
+    def heard(self) -> events.UtteranceHeard:
+        """Its words."""
+        start = self.utterance.start
+        return events.UtteranceHeard(
+            id=f"{self.session}:{self.number}:heard",
+            session=self.session,
+            utterance=self.number,
+            speaker=self.speaker,
+            audio_start=start,
+            audio_end=self.utterance.end,
+            text=self.text,
+            words=[
+                events.Word(word=w.text, start=start + w.start, end=start + w.end, probability=w.probability)
+                for w in (() if self.redacted else self.said.words)
+            ],
+        )
+
+    def partial(self, count: int) -> events.UtterancePartial:
+        """Its words so far, for the `count`-th time."""
+        return events.UtterancePartial(
+            id=f"{self.session}:{self.number}:partial:{count}",
+            session=self.session,
+            utterance=self.number,
+            speaker=self.speaker,
+            audio_start=self.utterance.start,
+            audio_end=self.utterance.end,
+            text=self.text,
+        )
+
+    def emotion(
+        self,
+        judgement: Judgement,
+        influences: dict[int, float],
+        latency: events.Latency | None = None,
+        interim: int | None = None,
+    ) -> events.Emotion:
+        """A label of it. `interim`: the how-manieth while it goes on."""
+        revision = judgement.revision
+        return events.Emotion(
+            id=f"{self.session}:{self.number}:" + (str(revision) if interim is None else f"interim:{interim}"),
+            session=self.session,
+            utterance=self.number,
+            revision=revision,
+            final=revision == 1,
+            trigger="interval" if interim is not None else "context" if revision else "speech_ended",
+            speaker=self.speaker,
+            audio_start=self.utterance.start,
+            audio_end=self.utterance.end,
+            text=self.text,
+            emotion=max(judgement.emotion, key=judgement.emotion.__getitem__),
+            probabilities=judgement.emotion,
+            sentiment=max(judgement.sentiment, key=judgement.sentiment.__getitem__),
+            uncertain=judgement.uncertain,
+            modalities=events.Modalities(used=self.used, missing=self.missing),
+            contribution=judgement.contribution or self.contribution,
+            influences=influences,
+            visual=None if self.sight is None else _visual(self.sight),
+            latency=latency,
+        )
+
+    def failed(self, reason: str) -> events.UtteranceFailed:
+        """That it has no label."""
+        return events.UtteranceFailed(
+            id=f"{self.session}:{self.number}:failed",
+            session=self.session,
+            utterance=self.number,
+            speaker=self.speaker,
+            audio_start=self.utterance.start,
+            audio_end=self.utterance.end,
+            reason=reason,
+        )
+
+
+def _visual(sight: Sight) -> events.Visual:
+    worn = None if sight.expression is None else dict(zip(EXPRESSIONS, map(float, sight.expression), strict=True))
+    return events.Visual(
+        frames=sight.frames,
+        faces=sight.faces,
+        visible=sight.visible,
+        quality=sight.quality,
+        speaking=sight.speaking,
+        expression=worn,
+        reason=sight.reason,
+    )

@@ -1,0 +1,111 @@
+"""What a session listens to and with what, and whom it asks for help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.asr import Recognized
+from model.dialogue import GraphRow, Heard
+from model.incremental import Judgement, Step
+from model.prosody import Array
+from model.sight import Sight
+from model.silero import SileroVad
+from model.text import Line
+from stream.block import Samples
+from stream.segmenter import Endpointing, Segmenter, TurnSegmenter, VadSegmenter
+from stream.transcript import Transcript
+from stream.turns import Turn
+from stream.vad import WebRtcVad
+from workers.diarization import Part
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    """What a session listens to and with what, decided before it starts."""
+
+    session: str
+    sources: tuple[str, ...]
+    channels: int
+    speakers: str
+    """"channel", "turns" or "cluster"."""
+    modalities: tuple[str, ...]
+    """Those switched on."""
+    encoders: dict[str, str | None]
+    checkpoint: str
+    names: dict[int, str] = field(default_factory=dict)
+    """Speaker of each channel."""
+    turns: tuple[Turn, ...] = ()
+    transcript: Transcript | None = None
+    vad: str = "webrtc"
+    endpointing: Endpointing = field(default_factory=Endpointing)
+    language: str | None = None
+    """Spoken language, such as "en"; None = detected utterance by utterance."""
+    enrolled: dict[str, Array] = field(default_factory=dict)
+    """Known voices by name."""
+    interim: float = 3.0
+    """Seconds of speech after each of which an utterance that goes on is labelled; 0 = never."""
+    redact: bool = False
+    consent: str | None = None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The models that a session needs besides its checkpoint."""
+
+    asr: tuple[str, str | None] | None = None
+    """Recognizer of speech and its model folder, as `model.asr.choose` gives them."""
+    detector: str | None = None
+    """YuNet's file; None = nobody looks."""
+    expression: tuple[str, ...] = ()
+    """Files of the expression nets."""
+    voice: str | None = None
+    """Folder of the voice encoder; None = the shipped one."""
+
+
+class Helpers(Protocol):
+    """What a session asks of others: the Ray pools, or plain functions in tests."""
+
+    async def transcribe(self, samples: Samples, language: str | None) -> Recognized: ...
+
+    async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
+        """The last line's embedding, and the opinion of the expert that reads it in context."""
+        ...
+
+    async def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
+        """Prosody, and the voice encoder's posterior over `model.voice.EMOTIONS`."""
+        ...
+
+    async def look(self, images: list[Image], times: list[float], samples: Samples, start: float) -> Sight: ...
+
+    async def voices(self, samples: Samples) -> list[Part]:
+        """The stretches in one voice each, in order and without gaps."""
+        ...
+
+    async def label(self, session: str, number: int, heard: Heard) -> Step: ...
+
+    async def peek(self, session: str, number: int, heard: Heard) -> Judgement | None: ...
+
+    async def restore(self, session: str, rows: list[GraphRow]) -> None: ...
+
+    async def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]: ...
+
+
+def segmenters(plan: SessionPlan) -> list[Segmenter]:
+    """One segmenter a channel, as the plan says."""
+    if plan.speakers == "turns":
+        return [TurnSegmenter(plan.turns, plan.endpointing)]
+    return [
+        VadSegmenter(
+            SileroVad() if plan.vad == "silero" else WebRtcVad(),
+            plan.endpointing,
+            channel,
+            plan.names.get(channel, f"speaker {channel + 1}") if plan.speakers == "channel" else None,
+        )
+        for channel in range(plan.channels)
+    ]
