@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -102,3 +103,15 @@ def test_truncated_files(tmp_path: Path) -> None:
     (tmp_path / "cut.opus").write_bytes(DEMO.read_bytes()[:100_000])
     audio = read(FileSource(tmp_path / "cut.opus", "split"))
     assert 5 * RATE < audio.shape[1] < 50 * RATE
+
+
+def test_many_small_holes_add_up(tmp_path: Path) -> None:
+    """A recorder that loses 30 ms again and again: none is worth filling alone, all together shift the clock."""
+    with av.open(str(tmp_path / "holes.mkv"), "w") as container:
+        sound = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for n in range(50):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 1600), 1000, np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts = RATE, n * (1600 + 480)
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    assert read(FileSource(tmp_path / "holes.mkv")).shape[1] / RATE == pytest.approx(50 * 0.13, abs=0.1)

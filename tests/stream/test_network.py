@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stream.live import Reconnecting
-from stream.media import MediaError
+from stream.media import FileSource, MediaError
 from stream.network import NetworkSource
 from tests.recordings import RATE, voice
 from tests.senders import tcp_sender, transport_stream, web_server
@@ -30,7 +30,7 @@ def test_a_cut_connection_is_restored_and_the_gap_is_marked() -> None:
     assert blocks[-1].start + blocks[-1].samples.shape[1] / RATE == pytest.approx(heard + gap, abs=0.2)
 
 
-def test_sound_and_pictures_are_in_step() -> None:
+def flashes_and_beeps() -> tuple[bytes, tuple[float, ...]]:
     """A flash and a beep at the same moments of a stream; MPEG-TS time stamps begin at 1.4 s."""
     seconds, moments = 6, (1.0, 2.5, 4.0)
     sound = np.zeros(seconds * RATE, np.float32)
@@ -40,8 +40,18 @@ def test_sound_and_pictures_are_in_step() -> None:
         sound[at : at + RATE // 5] = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(RATE // 5) / RATE)
         for n in range(round(moment * 25), round((moment + 0.2) * 25)):
             images[n][:] = 255
-    with tcp_sender([(transport_stream(sound, images), 1.0)]) as url:
-        blocks = list(NetworkSource(url))
+    return transport_stream(sound, images), moments
+
+
+@pytest.mark.parametrize("way", ["stream", "file"])
+def test_sound_and_pictures_are_in_step(way: str, tmp_path: Path) -> None:
+    stream, moments = flashes_and_beeps()
+    if way == "file":
+        (tmp_path / "a.ts").write_bytes(stream)
+        blocks = list(FileSource(tmp_path / "a.ts"))
+    else:
+        with tcp_sender([(stream, 1.0)]) as url:
+            blocks = list(NetworkSource(url))
     audio = np.concatenate([block.samples for block in blocks], 1)[0]
     frames = [frame for block in blocks for frame in block.frames]
     for moment in moments:
