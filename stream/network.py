@@ -45,7 +45,7 @@ class NetworkSource:
                 metadata_errors="replace",
             )  # fmt: skip
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise MediaError(f"{self.name}: cannot be opened ({reason(error)})") from None
+            raise MediaError(f"{self.name}: cannot be opened ({_why(error, f'no answer for {OPEN:.0f} s')})") from None
         with container:
             if self.channels and not container.streams.audio:
                 raise MediaError(f"{self.name}: has no audio track")
@@ -78,4 +78,9 @@ class NetworkSource:
             if not container.duration:  # of a recording on a web server it is known; a live stream does not just end
                 self.ended_early = "the sender ended the stream"
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            self.ended_early = f"no packet for {STALLED:.0f} s" if isinstance(error, TimeoutError) else reason(error)
+            self.ended_early = _why(error, f"no packet for {STALLED:.0f} s")
+
+
+def _why(error: Exception, waited: str) -> str:
+    """A failure in words; PyAV's own time limit shows as an exit that somebody requested."""
+    return waited if isinstance(error, TimeoutError | av.error.ExitError) else reason(error)
