@@ -1,4 +1,4 @@
-"""Sources as a command line names them: [NAME=]SOUND[+CAMERA]."""
+"""Sources as a command line names them: [NAME=]SOUND[+CAMERA]; `undertone live --help` explains them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from stream.media import MediaError
 from stream.microphone import MicrophoneSource
 from stream.network import NetworkSource
 
-HELP = """mic (the default), mic:2 or mic:"Jabra" (a device that `undertone doctor` lists); monitor (what this machine
-plays: a meeting) or monitor:NAME (of PulseAudio or PipeWire); a URL (rtsp, rtmp, http, https, hls, srt, udp, tcp).
-NAME= before it names the speaker, +camera or +camera:/dev/video2 after it adds a camera. Several: a speaker each."""
 URL = re.compile(r"(rtsps?|rtmps?|https?|hls\+https?|srt|udp|rtp|tcp|unix)://.+", re.IGNORECASE)
 NAMED = re.compile(r"([^:/=+?]+)=(.+)", re.DOTALL)
 

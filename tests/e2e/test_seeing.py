@@ -27,24 +27,18 @@ def make(conversation: Conversation, data: Path, path: Path, covered: bool) -> P
     return path
 
 
+def replay(path: Path, redis_url: str, ray_address: str) -> tuple[dict, list[dict]]:
+    """The first event of a film's session, and its provisional labels."""
+    where = ("--redis", redis_url, "--ray-address", ray_address)
+    done = undertone("replay", path, "--asr", "pocketsphinx", "--speed", 4, "--json", *where)
+    assert done.returncode == 0, done.stderr
+    return events(done)[0], labels(events(done))
+
+
 def test_a_film_with_faces(conversation: Conversation, data: Path, tmp_path: Path, redis_url, ray_address) -> None:
     path = make(conversation, data, tmp_path / "film.mp4", covered=False)
-    done = undertone(
-        "replay",
-        path,
-        "--asr",
-        "pocketsphinx",
-        "--speed",
-        4,
-        "--json",
-        "--redis",
-        redis_url,
-        "--ray-address",
-        ray_address,
-    )
-    assert done.returncode == 0, done.stderr
-    said = labels(events(done))
-    assert "YuNet" in events(done)[0]["encoders"]["visual"]
+    started, said = replay(path, redis_url, ray_address)
+    assert "YuNet" in started["encoders"]["visual"]
     assert len(said) >= 4
     for event in said:
         seen = event["visual"]
@@ -64,21 +58,7 @@ def test_the_same_film_with_the_camera_covered(
     conversation: Conversation, data: Path, tmp_path: Path, redis_url, ray_address
 ) -> None:
     path = make(conversation, data, tmp_path / "covered.mp4", covered=True)
-    done = undertone(
-        "replay",
-        path,
-        "--asr",
-        "pocketsphinx",
-        "--speed",
-        4,
-        "--json",
-        "--redis",
-        redis_url,
-        "--ray-address",
-        ray_address,
-    )
-    assert done.returncode == 0, done.stderr
-    said = labels(events(done))
+    _, said = replay(path, redis_url, ray_address)
     assert len(said) >= 4
     for event in said:
         assert event["visual"]["reason"] == "the camera is covered or dark" and event["visual"]["expression"] is None
