@@ -9,7 +9,7 @@ from pathlib import Path
 from model.voice import EMOTIONS
 from model.voice_train import Clip
 from stream.media import MediaError, read_audio
-from stream.turns import AnnotationError, Turn, read_rttm
+from stream.turns import AnnotationError, Turn, read_fields, read_rttm
 
 AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4"}
 
@@ -28,19 +28,21 @@ class Recording:
 
 
 def with_turns(folder: Path) -> list[Recording]:
-    """The audio files below a folder that an RTTM file in the same folder speaks of.
+    """The audio files below a folder that have an RTTM file of their name, or that one below the folder speaks of.
 
     Raises AnnotationError when there is none.
     """
+    named: dict[str, Path] = {}
+    for rttm in sorted(folder.rglob("*.rttm"), reverse=True):
+        named |= {fields[1]: rttm for _, fields in read_fields(rttm) if len(fields) > 1}
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO):
-        for rttm in sorted(path.parent.glob("*.rttm")):
-            lines = rttm.read_text(encoding="utf-8-sig").splitlines()
-            if any(line.split()[1:2] == [path.stem] for line in lines):
-                found.append(Recording(path, read_rttm(rttm, path.stem)))
-                break
+        own = path.with_suffix(".rttm")
+        source = own if own.is_file() else named.get(path.stem)
+        if source is not None:
+            found.append(Recording(path, read_rttm(source, path.stem)))
     if not found:
-        raise AnnotationError(f"{folder}: no audio file in it that an RTTM file beside it names")
+        raise AnnotationError(f"{folder}: no audio file in it that an RTTM file names")
     return found
 
 
