@@ -32,8 +32,10 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def models() -> Path:
-    """$UNDERTONE_MODELS."""
-    return _folder("UNDERTONE_MODELS", "models")
+    """$UNDERTONE_MODELS, set for what looks models up there (`model.manifest`)."""
+    folder = _folder("UNDERTONE_MODELS", "models")
+    os.environ.setdefault("UNDERTONE_MODELS", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

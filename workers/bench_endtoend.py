@@ -15,7 +15,7 @@ from model.progress import Progress
 from model.voice_train import Rng
 from stream import RATE
 from stream.events import Emotion, Event, SpeakerMerged, UtteranceHeard
-from stream.media import FileSource
+from stream.media import FileSource, MediaError
 from stream.redis_server import private_server
 from workers.actors import ray_cluster, start_pools
 from workers.bench_data import ravdess
@@ -45,6 +45,8 @@ def bench_endtoend(
 ) -> Rows:
     """Rows by kind of recording: errors of segmentation, words, speakers and emotion, the last in shares of time."""
     clips = [clip for clip in ravdess(folder) if not actors or clip.actor in actors]
+    if not clips:
+        raise MediaError(f"{folder}: no clip of actors {', '.join(map(str, actors))}")
     rows: Rows = []
     with tempfile.TemporaryDirectory() as work, private_server() as redis, ray_cluster(None):
         for number, (kind, vad, record) in enumerate(KINDS):

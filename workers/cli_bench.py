@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli_errors import development_data, one_line_errors
+from workers.cli_errors import USAGE, development_data, fail, one_line_errors
 
 if TYPE_CHECKING:
     from workers.tables import Rows
@@ -127,7 +127,10 @@ def endtoend(
         from workers.bench_endtoend import bench_endtoend
         from workers.progress import console_progress
 
-        chosen = [int(actor) for actor in actors.split(",") if actor.strip()]
+        given = [actor.strip() for actor in actors.split(",") if actor.strip()]
+        if not all(actor.isdigit() for actor in given):
+            raise fail(f"--actors: numbers, comma-separated, not {actors!r}", USAGE)
+        chosen = [int(actor) for actor in given]
         with console_progress() as progress:
             rows = bench_endtoend(
                 data or development_data() / "ravdess", chosen, encoder, conversations, seed, progress

@@ -32,7 +32,7 @@ def one_line_errors() -> Iterator[None]:
         raise fail(error, USAGE) from None
     except DownloadError as error:
         raise fail(error, RUNTIME) from None
-    except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise fail(f"{error.filename}: {error.strerror}", USAGE) from None
     except ModuleNotFoundError as error:
         raise fail(f"{error.name} is not installed: pip install 'undertone[train]' has all of it", USAGE) from None

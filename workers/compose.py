@@ -21,6 +21,7 @@ from model.labels import SYNONYMS
 from model.voice import EMOTIONS, trim
 from model.voice_train import Clip, Rng, filtered, noise, room
 from stream import RATE
+from stream.media import MediaError
 
 SENTENCES = {1: "kids are talking by the door", 2: "dogs are sitting by the door"}  # RAVDESS has two
 PICTURE = (240, 320)  # height and width of each face's half of the film
@@ -151,7 +152,10 @@ def _with_mouth(reader: FaceReader, image: Image) -> tuple[Image, NDArray[np.flo
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     framed = np.zeros((*PICTURE, 3), np.uint8)
     framed[: small.shape[0], : small.shape[1]] = small
-    face = max(reader.detect(framed), key=lambda box: float(box[2] * box[3]))
+    found = reader.detect(framed)
+    if not found:
+        raise MediaError("a picture without a face cannot play in a film")
+    face = max(found, key=lambda box: float(box[2] * box[3]))
     return framed, face[10:14].reshape(2, 2)
 
 

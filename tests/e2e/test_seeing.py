@@ -16,7 +16,7 @@ pytestmark = pytest.mark.data
 
 
 @pytest.fixture(scope="module")
-def conversation(data: Path) -> Conversation:
+def conversation(data: Path, models: Path) -> Conversation:
     clips = ravdess(data / "ravdess" / "Actor_19") + ravdess(data / "ravdess" / "Actor_20")
     return converse(clips, np.random.default_rng(1), turns=5, overlap=0.0)
 

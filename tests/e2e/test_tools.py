@@ -99,6 +99,13 @@ def test_benchmarks_take_other_recordings(data: Path, tmp_path: Path) -> None:
     assert row["clips"] == "12 clips of 1 unseen actors" and row["condition"] == "as recorded"
     nothing = undertone("bench", "voice", "--data", tmp_path / "none")
     assert nothing.returncode == 2 and "no clip named as RAVDESS" in nothing.stderr
+    for arguments in (
+        ("voice", "--data", folder, "--encoder", tmp_path / "none"),
+        ("endtoend", "--data", folder, "--actors", "seven"),
+        ("endtoend", "--data", folder, "--actors", "7"),
+    ):
+        refused = undertone("bench", *arguments)
+        assert refused.returncode == 2 and len(refused.stderr.strip().splitlines()) == 1, refused.stderr
 
 
 def test_the_way_from_media_to_label_is_scored(data: Path) -> None:
