@@ -38,12 +38,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	PYTHON=$(PYTHON) deploy/install-system-packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q torch==2.13.0
-	$(PIP) install -q -c constraints.txt -e '.[prosody]'
+	$(PIP) install -q -c constraints.txt -e '.[prosody,serve,export]'
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
 	deploy/install-system-packages.sh --all
-	$(PIP) install -q -c constraints.txt -e '.[prosody,train,bench,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[prosody,serve,export,train,bench,dev]'
 	touch $@
 
 clean:

@@ -41,6 +41,8 @@ class SessionStarted(Base):
     """Who agreed to what, as the operator stated it; null = nothing was stated."""
     redacted: bool
     """Words are left out of all events."""
+    recorded: bool = False
+    """Sound and pictures are kept on disk."""
 
 
 class Word(BaseModel):
@@ -181,6 +183,21 @@ class UtteranceFailed(Base):
     reason: str
 
 
+class Alert(Base):
+    """A rule's condition was met (`undertone alert`); published on `undertone:alerts`, not in the session's Stream."""
+
+    type: Literal["alert"] = "alert"
+    rule: str
+    speaker: str
+    emotion: str
+    audio_start: Seconds
+    audio_end: Seconds
+    utterances: list[int]
+    """Those that met it, in order."""
+    probability: Probability
+    """The lowest of them."""
+
+
 class SessionEnded(Base):
     """The last event of a session."""
 
@@ -204,6 +221,7 @@ Event = Annotated[
     | Lag
     | Degraded
     | UtteranceFailed
+    | Alert
     | SessionEnded,
     Field(discriminator="type"),
 ]

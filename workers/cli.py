@@ -214,7 +214,7 @@ def watch(
 
         from stream.bus import Keys
         from stream.redis_server import DEFAULT
-        from stream.subscribe import subscribe
+        from stream.client import subscribe
         from workers.console import JsonDisplay, LineDisplay, TableDisplay
 
         url = redis or os.environ.get("UNDERTONE_REDIS") or DEFAULT

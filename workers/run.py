@@ -18,7 +18,7 @@ from stream.clock import MonotonicClock, Pacer
 from stream.events import Event, SessionEnded
 from stream.live import Reconnecting, Source, Together
 from stream.media import MediaError
-from stream.subscribe import subscribe
+from stream.client import subscribe
 from workers.actors import Pools, start_session
 from workers.plan import SessionPlan
 

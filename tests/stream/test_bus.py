@@ -16,7 +16,7 @@ import redis as sync_redis
 from stream.bus import RETENTION, Bus, BusError, Keys, check, public
 from stream.events import Base, Degraded, SessionEnded, parse
 from stream.redis_server import private_server, server_binary
-from stream.subscribe import subscribe
+from stream.client import subscribe
 
 
 def notice(session: str, number: int) -> Degraded:

@@ -79,7 +79,7 @@ async def test_a_dead_session_ends_with_its_reason(redis_url: str, ray_address: 
     ray.kill(actor)
     with pytest.raises(run_module.SessionError, match="process died"):
         await work
-    from stream.subscribe import subscribe
+    from stream.client import subscribe
 
     events = [event async for event in subscribe(redis_url, plan.plan.session)]
     assert events[-1].type == "session.ended" and events[-1].reason.startswith("error: ")

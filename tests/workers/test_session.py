@@ -16,7 +16,7 @@ from model.text import Line
 from stream.block import Block, VideoFrame
 from stream.bus import Bus, Keys
 from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed, UtteranceHeard, UtterancePartial
-from stream.subscribe import subscribe
+from stream.client import subscribe
 from stream.transcript import Transcript, read_transcript
 from stream.turns import Turn
 from tests.conftest import DEMO_TRANSCRIPT
