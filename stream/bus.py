@@ -19,6 +19,7 @@ from stream.events import Base
 PREFIX = "undertone"
 CAP = 100_000  # events kept a session, roughly
 RETENTION = 24 * 3600  # seconds a session's keys outlive its last event
+ALIVE = 10  # seconds that a sign of life holds
 OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -47,6 +48,11 @@ class Keys:
     def channel(self) -> str:
         """The Pub/Sub channel."""
         return f"{self.prefix}:{{{self.session}}}"
+
+    @property
+    def alive(self) -> str:
+        """How a session that goes on does (`stream.directory.Load`); gone when it gives no sign of life."""
+        return f"{self.prefix}:{{{self.session}}}:alive"
 
     @property
     def directory(self) -> str:
@@ -152,6 +158,11 @@ class Bus:
         for session in map(str, await self._client.hkeys(self.keys.directory)):
             if session != self.keys.session and not await self._client.exists(Keys(session, self.keys.prefix).events):
                 await self._client.hdel(self.keys.directory, session)
+
+    async def beat(self, load: str) -> None:
+        """Leave a sign of life; while Redis is away there is none."""
+        with contextlib.suppress(RedisError, OSError):
+            await self._client.set(self.keys.alive, load, ex=ALIVE)
 
     async def aclose(self, timeout: float = 30.0) -> bool:
         """Wait until everything is sent; False when Redis stayed away for `timeout` seconds and events are lost."""

@@ -209,13 +209,14 @@ def _entries(answer: Any) -> list[tuple[str, Event]]:
 async def _position(client: redis.asyncio.Redis, keys: Keys, after: str) -> str:
     """Where in the Stream the event with this id stands; "0" when it is not there."""
     upper = "+"
-    page: Any
-    while page := await client.xrevrange(keys.events, max=upper, count=PAGE):
+    while True:
+        page: Any = await client.xrevrange(keys.events, max=upper, count=PAGE)
+        if not page:
+            return "0"
         for position, fields in page:
             if fields["id"] == after:
                 return str(position)
         upper = f"({page[-1][0]}"
-    return "0"
 
 
 async def _finished(client: redis.asyncio.Redis, keys: Keys, group: str) -> bool:

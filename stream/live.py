@@ -24,8 +24,6 @@ AHEAD = 30.0  # seconds of a stream that comes in bursts (HLS) that are kept unt
 class Source(Protocol):
     """Where blocks come from."""
 
-    ended_early: str | None
-    """Why it stopped before its end, if it did."""
     name: str
     channels: int
     """Of audio; 0 for a camera."""
@@ -33,6 +31,11 @@ class Source(Protocol):
     """Each channel is a speaker."""
     video: bool
     """There may be pictures."""
+
+    @property
+    def ended_early(self) -> str | None:
+        """Why it stopped before its end, if it did."""
+        ...
 
     @property
     def repaired(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -11,6 +12,9 @@ import numpy as np
 from stream import RATE
 from stream.block import Block, Samples, VideoFrame
 from stream.media import MediaError, Pictures, Sound, reason
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
 
 BLOCK = RATE // 10  # 100 ms
 OPEN, STALLED = 10.0, 5.0  # seconds to wait for an answer, and for the next packet
@@ -23,12 +27,21 @@ class NetworkSource:
     split = False
     video = True
 
-    def __init__(self, url: str, container: str | None = None, options: dict[str, str] | None = None) -> None:
-        """url: whatever FFmpeg opens; container: its format where the URL does not say ("v4l2" for a camera)."""
+    def __init__(
+        self,
+        url: str,
+        container: str | None = None,
+        options: dict[str, str] | None = None,
+        file: SupportsRead[bytes] | None = None,
+    ) -> None:
+        """url: whatever FFmpeg opens; container: its format where the URL does not say ("v4l2" for a camera); file: read
+        instead, and the URL is only a name.
+        """
         self.name = url.partition("?")[0]  # what follows may be a secret
         self.channels = 0 if container == "v4l2" else 1
         self.ended_early: str | None = None
-        self._url, self._container, self._options = url, container, options or {}
+        self._opened: Any = url if file is None else file
+        self._container, self._options = container, options or {}
         if url.startswith("rtsp://"):
             self._options = {"rtsp_transport": "tcp", **self._options}  # over UDP, firewalls eat every other stream
         self._stopping = threading.Event()
@@ -41,7 +54,7 @@ class NetworkSource:
         """Blocks of 100 ms with their pictures, of a camera pictures alone. Raises MediaError when nothing opens."""
         try:
             container = av.open(
-                self._url, format=self._container, options=self._options, timeout=(OPEN, STALLED),
+                self._opened, format=self._container, options=self._options, timeout=(OPEN, STALLED),
                 metadata_errors="replace",
             )  # fmt: skip
         except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -88,7 +88,7 @@ async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Pat
     planned = plan_session(wishes, source)
     needs = replace(planned.needs, voice=None if encoder is None else str(encoder))
     shown = Collected()
-    await run(planned.plan, source, None, redis, "bench", start_pools(planned.plan, needs), shown)
+    await run(planned.plan, source, None, redis, "bench", start_pools(planned.plan, needs), [shown])
     return shown.events
 
 

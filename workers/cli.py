@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,7 @@ from workers.cli_errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_error
 
 if TYPE_CHECKING:
     from stream.live import Source
+    from stream.recording import RecordedSource
     from workers.planning import Wishes
 
 app = typer.Typer(
@@ -44,11 +47,20 @@ Interim = Annotated[float, typer.Option(min=0, help="Label long utterances every
 Enrolled = Annotated[bool, typer.Option(help="Call the voices of `undertone enroll` by name.")]
 Consent = Annotated[str | None, typer.Option(help="Who agreed to the analysis, as published with the session.")]
 Redact = Annotated[bool, typer.Option("--redact", help="Leave words out of all events.")]
+Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events in a folder in this one.")]
 
 
 @app.command()
 def replay(
-    file: Annotated[Path, typer.Argument(help="Any audio or video file.")],
+    context: typer.Context,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Any audio or video file; a folder that --record made; or events to publish again: a .jsonl file, or "
+            "redis:SESSION.",
+        ),
+    ],
     transcript: Annotated[
         Path | None, typer.Option(help="STM, VTT, SRT or CSV with times; used instead of ASR.")
     ] = None,
@@ -68,6 +80,7 @@ def replay(
     session: SessionId = None,
     consent: Consent = None,
     redact: Redact = False,
+    record: Record = None,
     redis: Redis = None,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
@@ -76,16 +89,23 @@ def replay(
     """Replay a recording as if it were live."""
     with one_line_errors():
         from stream.media import FileSource
+        from stream.recording import RecordedSource
         from workers.planning import Wishes
 
         pace = _speed(speed)
+        if file.startswith("redis:") or file.endswith(".jsonl"):
+            _republish(file, pace, session, redis, prefix, as_json)
+            return
         _one_of("--channels", channels, ("auto", "mix", "split"))
         wishes = Wishes(
             checkpoint, asr, asr_model, vad, _list(modalities), dict(enumerate(_list(names))), session, consent, redact,
             transcript, rttm, speakers, language, interim, enrolled,
         )  # fmt: skip
-        source = FileSource(file, channels)
-        _run(wishes, source, pace, redis, prefix, ray_address, as_json)
+        if Path(file).is_dir():
+            recorded = RecordedSource(Path(file))
+            _run(_as_recorded(wishes, recorded, context), recorded, pace, redis, prefix, ray_address, as_json, record)
+        else:
+            _run(wishes, FileSource(Path(file), channels), pace, redis, prefix, ray_address, as_json, record)
 
 
 @app.command()
@@ -114,6 +134,7 @@ def live(
     session: SessionId = None,
     consent: Consent = None,
     redact: Redact = False,
+    record: Record = None,
     redis: Redis = None,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
@@ -133,7 +154,49 @@ def live(
             checkpoint, asr, asr_model, vad, _list(modalities), named, session, consent, redact,
             language=language, interim=interim, enrolled=enrolled,
         )  # fmt: skip
-        _run(wishes, source, None, redis, prefix, ray_address, as_json)
+        _run(wishes, source, None, redis, prefix, ray_address, as_json, record)
+
+
+def _as_recorded(wishes: Wishes, source: RecordedSource, context: typer.Context) -> Wishes:
+    """As the recorded session listened, but for what the command line says otherwise."""
+    from workers.planning import UsageError, Wishes, wishes_of
+
+    said = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    try:
+        recorded = wishes_of(source.settings, source.path)
+    except UsageError as error:
+        raise fail(error, USAGE) from None
+    changes = {name: getattr(wishes, name) for name in said if name in Wishes.__dataclass_fields__}
+    return replace(recorded, session=wishes.session, consent=wishes.consent, **changes)
+
+
+def _republish(
+    source: str, speed: float | None, session: str | None, redis: str | None, prefix: str, as_json: bool
+) -> None:
+    """Publish the events of a past session again, under a new id, at the pace of its media clock."""
+    import asyncio
+
+    from rich.console import Console
+
+    from stream.bus import Keys, exists, public
+    from stream.recording import read_events
+    from stream.redis_server import redis_url
+    from workers.console import display_for, tell
+    from workers.republish import republish, stored_events
+
+    with redis_url(redis) as url:
+        old = source.removeprefix("redis:")
+        events = asyncio.run(stored_events(url, old, prefix)) if old != source else read_events(Path(source))
+        name = session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}"
+        try:
+            keys = Keys(name, prefix)
+        except ValueError as error:
+            raise fail(f"--session: {error}", USAGE) from None
+        if asyncio.run(exists(url, keys)):
+            raise fail(f"--session: {name} has events in this Redis already; choose another id", USAGE)
+        tell(f"events of session {name}: {public(url)}")
+        with display_for(as_json, Console()) as display:
+            asyncio.run(republish(events, keys, url, speed, display))
 
 
 def _run(
@@ -144,6 +207,7 @@ def _run(
     prefix: str,
     ray_address: str | None,
     as_json: bool,
+    record: Path | None,
 ) -> None:
     """Plan a session, start what it needs, carry it through, and exit with its outcome."""
     _one_of("--asr", wishes.asr, ("auto", "whisper", "pocketsphinx", "none"))
@@ -154,11 +218,16 @@ def _run(
     from rich.console import Console
 
     from stream.bus import Keys, exists, public
+    from stream.recording import Recorder
     from stream.redis_server import redis_url
     from workers.actors import ClusterError, ray_cluster, start_pools
-    from workers.console import JsonDisplay, LineDisplay, TableDisplay, summary, tell
-    from workers.planning import UsageError, plan_session
-    from workers.run import SessionError, run
+    from workers.console import display_for, summary, tell
+    from workers.planning import UsageError, plan_session, settings_of
+    from workers.run import Display, SessionError, run
+
+    live = not hasattr(source, "path")
+    if record is not None:
+        wishes = replace(wishes, recorded=True)
 
     try:
         with redis_url(redis) as url:
@@ -169,16 +238,16 @@ def _run(
             for hint in planned.hints:
                 tell(f"hint: {hint}")
             tell(f"events of session {plan.session}: {public(url)}")
+            kept: list[Display] = []
+            if record is not None:
+                source = recorder = Recorder(source, record / plan.session, *settings_of(wishes))
+                kept.append(recorder)
+                tell(f"recording into {recorder.folder}")
             with ray_cluster(ray_address):
                 pools = start_pools(plan, planned.needs)
                 started = time.monotonic()
-                if as_json:
-                    outcome = asyncio.run(run(plan, source, speed, url, prefix, pools, JsonDisplay()))
-                elif sys.stdout.isatty():
-                    with TableDisplay(Console()) as table:
-                        outcome = asyncio.run(run(plan, source, speed, url, prefix, pools, table))
-                else:
-                    outcome = asyncio.run(run(plan, source, speed, url, prefix, pools, LineDisplay()))
+                with display_for(as_json, Console()) as display:
+                    outcome = asyncio.run(run(plan, source, speed, url, prefix, pools, [display, *kept]))
     except UsageError as error:
         raise fail(error, USAGE) from None
     except (ClusterError, SessionError) as error:
@@ -191,10 +260,8 @@ def _run(
     if ended.reason.startswith("error: "):
         raise fail(summary(ended, 0).removeprefix("error: "), RUNTIME)
     tell(summary(ended, time.monotonic() - started))
-    if outcome.interrupted and speed is None and not hasattr(source, "path"):
-        return  # Ctrl-C is how a live session ends
-    if outcome.interrupted:
-        raise typer.Exit(INTERRUPTED)
+    if outcome.interrupted and not live:
+        raise typer.Exit(INTERRUPTED)  # while Ctrl-C is how a live session ends
 
 
 @app.command()
@@ -213,8 +280,8 @@ def watch(
         from rich.console import Console
 
         from stream.bus import Keys
-        from stream.redis_server import DEFAULT
         from stream.client import subscribe
+        from stream.redis_server import DEFAULT
         from workers.console import JsonDisplay, LineDisplay, TableDisplay
 
         url = redis or os.environ.get("UNDERTONE_REDIS") or DEFAULT

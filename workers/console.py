@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -113,6 +115,18 @@ class TableDisplay:
         run = time.monotonic() - (self._first_block or self._started)
         factor = f"{self._position / run:.1f} x real time" if self._position and run > 0.5 else "starting"
         return f"{clock(self._position)}  {factor}   ? = uncertain, italic = provisional   {self._note}"
+
+
+@contextmanager
+def display_for(as_json: bool, console: Console) -> Iterator[JsonDisplay | LineDisplay | TableDisplay]:
+    """What fits where stdout leads to."""
+    if as_json:
+        yield JsonDisplay()
+    elif sys.stdout.isatty():
+        with TableDisplay(console) as table:
+            yield table
+    else:
+        yield LineDisplay()
 
 
 def clock(seconds: float) -> str:

@@ -52,6 +52,8 @@ class SessionPlan:
     """Seconds of speech after each of which an utterance that goes on is labelled; 0 = never."""
     redact: bool = False
     consent: str | None = None
+    recorded: bool = False
+    """What is heard and seen is kept on disk."""
 
 
 @dataclass(frozen=True)

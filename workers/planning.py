@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from model import prosody
 from model.asr import choose
@@ -13,7 +14,6 @@ from model.checkpoint import load_with_media, resolve, tuned_of
 from model.manifest import local
 from stream.bus import Keys
 from stream.live import Source
-from stream.media import FileSource
 from stream.transcript import Transcript, read_transcript
 from stream.turns import Turn, read_rttm
 from workers.enrolment import voices
@@ -50,6 +50,27 @@ class Wishes:
     language: str | None = None
     interim: float = 3.0
     enrolled: bool = True
+    recorded: bool = False
+
+
+def settings_of(wishes: Wishes) -> tuple[dict[str, Any], dict[str, Path]]:
+    """What a recorded session has to keep to be replayed alike: the wishes as JSON, and the files they name."""
+    settings = asdict(wishes)
+    for name in ("session", "consent", "recorded", "transcript", "rttm"):
+        del settings[name]
+    return settings, {name: path for name in ("transcript", "rttm") if (path := getattr(wishes, name)) is not None}
+
+
+def wishes_of(settings: dict[str, Any], folder: Path) -> Wishes:
+    """The wishes of a recorded session. Raises UsageError."""
+    known = {name: value for name, value in settings.items() if name in Wishes.__dataclass_fields__}
+    known |= {name: folder / str(known[name]) for name in ("transcript", "rttm") if name in known}
+    try:
+        known["modalities"] = tuple(known["modalities"])
+        known["names"] = {int(channel): name for channel, name in known["names"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{folder}: its settings are damaged ({error!r})") from None
+    return Wishes(**known)
 
 
 @dataclass(frozen=True)
@@ -66,7 +87,8 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
 
     Raises UsageError, AnnotationError, CheckpointError or AsrError.
     """
-    recording = source.path.stem if isinstance(source, FileSource) else "live"
+    path: Path | None = getattr(source, "path", None)
+    recording = path.stem if path else "live"
     transcript = read_transcript(wishes.transcript, recording) if wishes.transcript else None
     speakers, turns = _speakers(wishes, source, transcript, recording)
     model = load_with_media(wishes.checkpoint)
@@ -129,6 +151,7 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
         interim=wishes.interim,
         redact=wishes.redact,
         consent=wishes.consent,
+        recorded=wishes.recorded,
     )
     return Planned(plan, Needs(asr, detector, expression), tuple(hints))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -14,11 +14,12 @@ from ray.exceptions import ActorDiedError, RayError
 
 from stream.block import Block
 from stream.bus import Bus, Keys
+from stream.client import subscribe
 from stream.clock import MonotonicClock, Pacer
 from stream.events import Event, SessionEnded
 from stream.live import Reconnecting, Source, Together
 from stream.media import MediaError
-from stream.client import subscribe
+from stream.recording import Recorder
 from workers.actors import Pools, start_session
 from workers.plan import SessionPlan
 
@@ -49,12 +50,18 @@ class Outcome:
 
 
 async def run(
-    plan: SessionPlan, source: Source, speed: float | None, redis: str, prefix: str, pools: Pools, display: Display
+    plan: SessionPlan,
+    source: Source,
+    speed: float | None,
+    redis: str,
+    prefix: str,
+    pools: Pools,
+    displays: Sequence[Display],
 ) -> Outcome:
-    """Carry a source through a session, showing every event as a subscriber receives it.
+    """Carry a source through a session from a command line, showing every event as a subscriber receives it.
 
-    Ctrl-C (SIGINT) and SIGTERM stop listening, and what was heard is still published; a second one gives up. Whatever
-    fails, the session's stream gets its `session.ended`. Raises SessionError.
+    Ctrl-C (SIGINT) and SIGTERM stop listening, and what was heard is still published; a second one gives up. Raises
+    SessionError.
     """
     interrupted = asyncio.Event()
     loop, work = asyncio.get_running_loop(), asyncio.current_task()
@@ -67,20 +74,44 @@ async def run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    try:
+        ended = await carry(plan, source, speed, redis, prefix, pools, displays, interrupted)
+        return Outcome(ended, interrupted.is_set())
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def carry(
+    plan: SessionPlan,
+    source: Source,
+    speed: float | None,
+    redis: str,
+    prefix: str,
+    pools: Pools,
+    displays: Sequence[Display],
+    interrupted: asyncio.Event,
+    started: asyncio.Event | None = None,
+) -> SessionEnded:
+    """Carry a source through a session: `started` is set when it listens, `interrupted` by whoever stopped the source.
+
+    Whatever fails, the session's stream gets its `session.ended`. Raises SessionError.
+    """
     actor = start_session(plan, redis, prefix, pools)
-    shown = asyncio.create_task(_show(redis, plan.session, prefix, display))
+    shown = asyncio.create_task(_show(redis, plan.session, prefix, displays))
     try:
         await _warm_up(pools)
         shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
         await actor.start.remote()
+        if started is not None:
+            started.set()
         try:
-            await _feed(actor, source, Pacer(MonotonicClock(), speed), display)
+            await _feed(actor, source, Pacer(MonotonicClock(), speed), displays)
             reason = _reason(source, interrupted)
         except MediaError as error:
             reason = f"error: {error}"
-        stopped = interrupted.is_set()
         await actor.finish.remote(reason, _counts(source))
-        return Outcome(await asyncio.wait_for(shown, 30), stopped)
+        return await asyncio.wait_for(shown, 30)
     except BrokenPipeError:
         raise
     except asyncio.CancelledError:
@@ -96,8 +127,6 @@ async def run(
     finally:
         shown.cancel()
         ray.kill(actor)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 async def _warm_up(pools: Pools) -> None:
@@ -116,13 +145,14 @@ def _line(error: Exception, last: bool = False) -> str:
     return lines[-1 if last else 0] if lines else type(error).__name__
 
 
-async def _feed(actor: Any, source: Source, pacer: Pacer, display: Display) -> None:
+async def _feed(actor: Any, source: Source, pacer: Pacer, displays: Sequence[Display]) -> None:
     """Hand blocks over at their time, a few at once; a session that is full holds back a file."""
     on_their_way: set[asyncio.Future[Any]] = set()
     async with aclosing(_blocks(source)) as blocks:
         async for block in blocks:
             late = await pacer.wait_until(block.start)
-            display.position(block.start)
+            for display in displays:
+                display.position(block.start)
             on_their_way.add(asyncio.ensure_future(actor.push.remote(replace(block, lag=max(late, block.lag)))))
             if len(on_their_way) >= PUSHES:
                 done, on_their_way = await asyncio.wait(on_their_way, return_when=asyncio.FIRST_COMPLETED)
@@ -141,6 +171,7 @@ async def _blocks(source: Source) -> AsyncGenerator[Block]:
 def _counts(source: Source) -> dict[str, int]:
     """What happened to the source, for the last event."""
     counts = {"repaired_samples": source.repaired}
+    source = source.source if isinstance(source, Recorder) else source
     if isinstance(source, Reconnecting):
         counts["reconnects"] = source.reconnects
     if isinstance(source, Together):
@@ -166,9 +197,10 @@ async def _end_for(session: str, redis: str, prefix: str, reason: str, pools: Po
         await asyncio.wait_for(pools.finish(session, []), 5)
 
 
-async def _show(redis: str, session: str, prefix: str, display: Display) -> SessionEnded:
+async def _show(redis: str, session: str, prefix: str, displays: Sequence[Display]) -> SessionEnded:
     async for event in subscribe(redis, session, prefix):
-        display.event(event)
+        for display in displays:
+            display.event(event)
         if isinstance(event, SessionEnded):
             return event
     raise SessionError("the subscription ended before the session")

@@ -24,6 +24,7 @@ from model.voice import EMOTIONS as VOICE_EMOTIONS
 from stream import events
 from stream.block import Block, Utterance
 from stream.bus import Bus
+from stream.directory import Load
 from stream.segmentation import Segmentation
 from workers.diarization import Diarization
 from workers.interims import Interims
@@ -31,6 +32,7 @@ from workers.pending import Pending
 from workers.plan import Helpers, SessionPlan, segmenters
 from workers.recognizer import StateLost
 
+BEAT = 2.0  # seconds between signs of life
 IN_FLIGHT = 8  # utterances whose words or embeddings are being made; then the source has to wait
 
 
@@ -61,8 +63,10 @@ class Session:
         self._next_block = self._next_utterance = self._in_graph = self._failed = self._notices = 0
         self._early: dict[int, Block] = {}
         self._in_order = asyncio.Lock()
-        self._lag_announced = 0.0
+        self._lag = self._lag_announced = 0.0
         self._dropped = 0.0
+        self._begun = time.monotonic()
+        self._heart: asyncio.Task[None] | None = None
 
     @property
     def position(self) -> float:
@@ -87,9 +91,23 @@ class Session:
                 emotions=list(self._config.emotions),
                 consent=plan.consent,
                 redacted=plan.redact,
+                recorded=plan.recorded,
             )
         )
         self._publisher = asyncio.create_task(self._publish_in_order())
+        self._begun = time.monotonic()
+        await self._bus.beat(self.load().model_dump_json())
+        self._heart = asyncio.create_task(self._beat())
+
+    def load(self) -> Load:
+        """How it does."""
+        seconds = time.monotonic() - self._begun
+        return Load(position=self.position, seconds=seconds, in_flight=self._queue.qsize(), lag=self._lag)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            await self._bus.beat(self.load().model_dump_json())
 
     async def push(self, block: Block) -> None:
         """Take a block; waits while too much is in flight.
@@ -142,6 +160,8 @@ class Session:
             counts=dict(every),
         )
         self._bus.publish(ended)
+        if self._heart is not None:
+            self._heart.cancel()
         if not await self._bus.aclose():
             raise ConnectionError("Redis stayed away; the last events were not published")
         return ended
@@ -342,6 +362,7 @@ class Session:
 
     def _watch_lag(self, lag: float) -> None:
         """Announce a lag of a second, and then each doubling, until it is made up."""
+        self._lag = lag
         if lag >= max(1.0, 2 * self._lag_announced):
             self._lag_announced = lag
             self._notice(events.Lag, seconds=lag)
