@@ -27,10 +27,15 @@ def resolve(name: str) -> Path:
     for folder in (Path(name), SHIPPED / name):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
             return folder
-    shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())) if SHIPPED.exists() else ""
+    names = ", ".join(shipped())
     raise CheckpointError(
-        f"no checkpoint {name!r}: neither a folder with config.json and model.safetensors nor shipped ({shipped})"
+        f"no checkpoint {name!r}: neither a folder with config.json and model.safetensors nor shipped ({names})"
     )
+
+
+def shipped() -> list[str]:
+    """The names of the checkpoints in the package."""
+    return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()) if SHIPPED.exists() else []
 
 
 def load_checkpoint(name: str) -> FusionGCN:

@@ -136,6 +136,23 @@ async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerat
         await asyncio.wait({coming, looking})
 
 
+async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
+    """A session's events so far."""
+    keys, client = Keys(session, prefix), connect(url)
+    events: dict[str, Event] = {}
+    lower = "-"
+    try:
+        while True:
+            page: Any = await client.xrange(keys.events, min=lower, count=PAGE)
+            if not page:
+                return list(events.values())
+            for position, fields in page:
+                events.setdefault(fields["id"], parse(fields["event"]))
+                lower = f"({position}"
+    finally:
+        await client.aclose()
+
+
 async def sessions(url: str, prefix: str = PREFIX) -> dict[str, str]:
     """All sessions of the directory: id -> ISO time of start."""
     client = connect(url)

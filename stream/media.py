@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -38,18 +40,20 @@ class MediaInfo:
 class FileSource:
     """A media file as blocks of 16 kHz float32 audio, mixed to mono or channel by channel, with its video frames."""
 
-    def __init__(self, path: Path, channels: str = "auto") -> None:
+    def __init__(self, path: Path, channels: str = "auto", content: bytes | None = None) -> None:
         """channels: "mix", "split", or "auto": split a stereo file whose two channels differ.
+
+        content: the file's bytes, for what shall touch no disk; `path` then is only a name.
 
         Raises MediaError when there is nothing to hear.
         """
-        if not path.exists():
+        if content is None and not path.exists():
             raise MediaError(f"{path}: no such file")
-        if path.is_dir():
+        if content is None and path.is_dir():
             raise MediaError(f"{path}: is a folder, not a recording")
-        if path.stat().st_size == 0:
+        if not (path.stat().st_size if content is None else content):
             raise MediaError(f"{path}: the file is empty")
-        self.path = path
+        self.path, self._content = path, content
         self.repaired = 0
         """Samples that were not finite numbers and became silence."""
         self.ended_early: str | None = None
@@ -74,7 +78,8 @@ class FileSource:
 
     def _open(self) -> av.container.InputContainer:
         try:
-            container = av.open(str(self.path), metadata_errors="replace")
+            file: Any = str(self.path) if self._content is None else io.BytesIO(self._content)
+            container = av.open(file, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"{self.path}: not a media file that can be read ({reason(error)})") from None
         if not container.streams.audio:

@@ -87,14 +87,12 @@ class PushedTrack:
             self._waiting.append((source, pipe))
             self._changed.notify()
 
-    def feed(self, connection: str, piece: bytes) -> bool:
-        """Take bytes; False while so much waits that the sender should. Raises MediaError when it has been replaced."""
-        pipe = self._pipe(connection)
-        pipe.write(piece)
-        return not pipe.full
+    def feed(self, connection: str, piece: bytes) -> None:
+        """Take bytes. Raises MediaError when another connection has taken over."""
+        self._pipe(connection).write(piece)
 
     def full(self, connection: str) -> bool:
-        """Whether the sender should still wait."""
+        """Whether so much waits that the sender should. Raises MediaError when another connection has taken over."""
         return self._pipe(connection).full
 
     def detach(self, connection: str, over: bool) -> None:

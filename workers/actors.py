@@ -233,8 +233,10 @@ class Pools:
 
 
 @contextmanager
-def ray_cluster(address: str | None) -> Iterator[None]:
+def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
     """Ray for as long as the context lasts: the cluster at `address`, else a private one on this machine.
+
+    trace: calls between actors become OpenTelemetry spans (in a cluster, `ray start` decides that).
 
     Raises ClusterError.
     """
@@ -245,6 +247,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         _reachable(str(address))
     if address is None:
         options |= {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
+    if trace and address is None:
+        options["_tracing_startup_hook"] = "workers.tracing:export_spans"
     try:
         # "local", because None would join whatever cluster $RAY_ADDRESS or the last `ray start` points to.
         ray.init(address=address or "local", **options)
@@ -284,17 +288,29 @@ def start_pools(plan: SessionPlan, needs: Needs) -> Pools:
     return Pools(transcribers, encoder, recognizer.remote(plan.checkpoint), faces)
 
 
-def start_session(plan: SessionPlan, redis: str, prefix: str, pools: Pools) -> Any:
-    """The named actor of a new conversation. Raises ClusterError when the id is taken."""
-    options = {"name": f"session:{plan.session}", "namespace": NAMESPACE, "lifetime": "detached"}
-    try:
-        return (
-            cast(Any, SessionActor)
-            .options(max_pending_calls=100, num_cpus=SHARE, **options)
-            .remote(plan, redis, prefix, pools)
-        )
-    except ValueError as error:
-        raise ClusterError(f"session {plan.session} runs already ({str(error).splitlines()[0]})") from None
+class RemoteSession:
+    """A conversation in a named actor of its own, fed from here."""
+
+    def __init__(self, plan: SessionPlan, redis: str, prefix: str, pools: Pools) -> None:
+        """Raises ClusterError when the id is taken."""
+        options = {"name": f"session:{plan.session}", "namespace": NAMESPACE, "lifetime": "detached"}
+        actor = cast(Any, SessionActor).options(max_pending_calls=100, num_cpus=SHARE, **options)
+        try:
+            self._actor = actor.remote(plan, redis, prefix, pools)
+        except ValueError as error:
+            raise ClusterError(f"session {plan.session} runs already ({str(error).splitlines()[0]})") from None
+
+    async def start(self) -> None:
+        await self._actor.start.remote()
+
+    async def push(self, block: Block) -> None:
+        await self._actor.push.remote(block)
+
+    async def finish(self, reason: str, counts: dict[str, int]) -> None:
+        await self._actor.finish.remote(reason, counts)
+
+    def kill(self) -> None:
+        ray.kill(self._actor)
 
 
 def stop_all() -> list[str]:

@@ -35,7 +35,7 @@ def one_line_errors() -> Iterator[None]:
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise fail(f"{error.filename}: {error.strerror}", USAGE) from None
     except ModuleNotFoundError as error:
-        raise fail(f"{error.name} is not installed: pip install 'undertone[train]' has all of it", USAGE) from None
+        raise fail(f"{error.name} is not installed: pip install 'undertone[serve,export,train,bench]'", USAGE) from None
     except BusError as error:
         raise fail(error, RUNTIME) from None
     except KeyboardInterrupt:

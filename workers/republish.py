@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from stream.bus import Bus, BusError, Keys
-from stream.client import subscribe
+from stream.client import history
 from stream.clock import MonotonicClock, Pacer
+from stream.directory import overview
 from stream.events import Degraded, Emotion, Event, Lag, SessionEnded, UtteranceFailed, UtteranceHeard, UtterancePartial
 from workers.run import Display
 
@@ -16,14 +17,12 @@ RESENT = 30.0  # seconds that Redis may stay away at the end
 
 async def stored_events(url: str, session: str, prefix: str) -> list[Event]:
     """All events of a session that has ended. Raises BusError when Redis keeps none, or it goes on still."""
-    from stream.directory import overview
-
     found = await overview(url, prefix, [session])
     if not found:
         raise BusError(f"no session {session!r} in this Redis")
     if found[0].state == "live":
         raise BusError(f"session {session!r} goes on still: undertone watch {session}")
-    return [event async for event in subscribe(url, session, prefix)]
+    return await history(url, session, prefix)
 
 
 async def republish(events: Sequence[Event], keys: Keys, url: str, speed: float | None, display: Display) -> None:

@@ -7,9 +7,8 @@ import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
-import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from stream.block import Block
@@ -20,7 +19,7 @@ from stream.events import Event, SessionEnded
 from stream.live import Reconnecting, Source, Together
 from stream.media import MediaError
 from stream.recording import Recorder
-from workers.actors import Pools, start_session
+from workers.actors import Pools, RemoteSession
 from workers.plan import SessionPlan
 
 START = 180  # seconds for models to load; a cluster without room for an actor would let us wait for ever
@@ -35,6 +34,16 @@ class Display(Protocol):
     def position(self, seconds: float) -> None:
         """Media time handed to the session."""
         ...
+
+
+class Listener(Protocol):
+    """A session, here or in an actor of its own."""
+
+    async def start(self) -> None: ...
+
+    async def push(self, block: Block) -> None: ...
+
+    async def finish(self, reason: str, counts: dict[str, int]) -> object: ...
 
 
 class SessionError(Exception):
@@ -74,16 +83,19 @@ async def run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    session = RemoteSession(plan, redis, prefix, pools)
     try:
-        ended = await carry(plan, source, speed, redis, prefix, pools, displays, interrupted)
+        ended = await carry(session, plan.session, source, speed, redis, prefix, pools, displays, interrupted)
         return Outcome(ended, interrupted.is_set())
     finally:
+        session.kill()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
 
 async def carry(
-    plan: SessionPlan,
+    session: Listener,
+    name: str,
     source: Source,
     speed: float | None,
     redis: str,
@@ -93,40 +105,37 @@ async def carry(
     interrupted: asyncio.Event,
     started: asyncio.Event | None = None,
 ) -> SessionEnded:
-    """Carry a source through a session: `started` is set when it listens, `interrupted` by whoever stopped the source.
+    """Carry a source through a session: `started` is set when its first event is there, `interrupted` by whoever
+    stopped the source.
 
     Whatever fails, the session's stream gets its `session.ended`. Raises SessionError.
     """
-    actor = start_session(plan, redis, prefix, pools)
-    shown = asyncio.create_task(_show(redis, plan.session, prefix, displays))
+    shown = asyncio.create_task(_show(redis, name, prefix, displays, started))
     try:
         await _warm_up(pools)
         shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
-        await actor.start.remote()
-        if started is not None:
-            started.set()
+        await session.start()
         try:
-            await _feed(actor, source, Pacer(MonotonicClock(), speed), displays)
+            await _feed(session, source, Pacer(MonotonicClock(), speed), displays)
             reason = _reason(source, interrupted)
         except MediaError as error:
             reason = f"error: {error}"
-        await actor.finish.remote(reason, _counts(source))
+        await session.finish(reason, _counts(source))
         return await asyncio.wait_for(shown, 30)
     except BrokenPipeError:
         raise
     except asyncio.CancelledError:
-        await _end_for(plan.session, redis, prefix, "interrupted", pools)
+        await _end_for(name, redis, prefix, "interrupted", pools)
         raise
     except (RayError, ConnectionError, TimeoutError) as error:
         if isinstance(error, ActorDiedError):
             reason = "the session's process died; what it had published stays in Redis"
         else:
             reason = _line(error)
-        await _end_for(plan.session, redis, prefix, f"error: {reason}", pools)
+        await _end_for(name, redis, prefix, f"error: {reason}", pools)
         raise SessionError(reason) from None
     finally:
         shown.cancel()
-        ray.kill(actor)
 
 
 async def _warm_up(pools: Pools) -> None:
@@ -145,15 +154,15 @@ def _line(error: Exception, last: bool = False) -> str:
     return lines[-1 if last else 0] if lines else type(error).__name__
 
 
-async def _feed(actor: Any, source: Source, pacer: Pacer, displays: Sequence[Display]) -> None:
+async def _feed(session: Listener, source: Source, pacer: Pacer, displays: Sequence[Display]) -> None:
     """Hand blocks over at their time, a few at once; a session that is full holds back a file."""
-    on_their_way: set[asyncio.Future[Any]] = set()
+    on_their_way: set[asyncio.Task[None]] = set()
     async with aclosing(_blocks(source)) as blocks:
         async for block in blocks:
             late = await pacer.wait_until(block.start)
             for display in displays:
                 display.position(block.start)
-            on_their_way.add(asyncio.ensure_future(actor.push.remote(replace(block, lag=max(late, block.lag)))))
+            on_their_way.add(asyncio.create_task(session.push(replace(block, lag=max(late, block.lag)))))
             if len(on_their_way) >= PUSHES:
                 done, on_their_way = await asyncio.wait(on_their_way, return_when=asyncio.FIRST_COMPLETED)
                 for push in done:
@@ -197,8 +206,12 @@ async def _end_for(session: str, redis: str, prefix: str, reason: str, pools: Po
         await asyncio.wait_for(pools.finish(session, []), 5)
 
 
-async def _show(redis: str, session: str, prefix: str, displays: Sequence[Display]) -> SessionEnded:
+async def _show(
+    redis: str, session: str, prefix: str, displays: Sequence[Display], started: asyncio.Event | None
+) -> SessionEnded:
     async for event in subscribe(redis, session, prefix):
+        if started is not None:
+            started.set()
         for display in displays:
             display.event(event)
         if isinstance(event, SessionEnded):

@@ -106,8 +106,10 @@ def test_nonsense_is_refused() -> None:
 def test_a_sender_that_is_too_fast_waits_and_one_that_was_replaced_hears_so() -> None:
     track = PushedTrack("Anna")
     track.attach("old", "pcm")
-    assert track.feed("old", b"\0" * 100)
-    assert not track.feed("old", b"\0" * HELD) and track.full("old")
+    track.feed("old", b"\0" * 100)
+    assert not track.full("old")
+    track.feed("old", b"\0" * HELD)
+    assert track.full("old")
     track.attach("new", "pcm")
     with pytest.raises(MediaError, match="another connection sends this track now"):
         track.feed("old", b"\0")

@@ -1,0 +1,144 @@
+"""Commands of the live service: serve, token, schema, export."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.cli_errors import RUNTIME, USAGE, fail, one_line_errors
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(serve)
+    app.command()(token)
+    app.command()(export)
+    app.command()(schema)
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback want --tokens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8765,
+    tokens: Annotated[Path | None, typer.Option(help="TOML file of who is let in (`undertone token`).")] = None,
+    record: Annotated[Path | None, typer.Option(help="Let sessions be recorded, in this folder.")] = None,
+    media: Annotated[Path | None, typer.Option(help="Let sessions play the files of this folder.")] = None,
+    pull_from: Annotated[list[str] | None, typer.Option(help="Let sessions fetch streams from this host.")] = None,
+    cors: Annotated[list[str] | None, typer.Option(help="Let this other web origin talk to us.")] = None,
+    upload: Annotated[int, typer.Option(min=1, help="Megabytes of a recording that is sent whole.")] = 256,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds that senders have to move when we end.")] = 30.0,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="OpenTelemetry traces to $OTEL_EXPORTER_OTLP_ENDPOINT.")
+    ] = False,
+    redis: Annotated[
+        str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]")
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Prefix of all keys in Redis.")] = "undertone",
+    ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one here.")] = None,
+) -> None:
+    """Serve sessions over HTTP and WebSockets, with a dashboard, until SIGTERM or Ctrl-C."""
+    with one_line_errors():
+        from stream.bus import public
+        from stream.redis_server import redis_url
+        from workers.actors import ClusterError, ray_cluster
+        from workers.console import tell
+        from workers.gateway.access import AccessError, read_tokens
+        from workers.gateway.serve import ServeError
+        from workers.gateway.serve import serve as run
+        from workers.gateway.state import Settings
+
+        for folder in (record, media):
+            if folder is not None and not folder.is_dir():
+                raise fail(f"{folder}: no such folder", USAGE)
+        if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+            raise fail("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent", USAGE)
+        try:
+            known = read_tokens(tokens) if tokens is not None else None
+            with redis_url(redis) as url, ray_cluster(ray_address, trace):
+                settings = Settings(
+                    redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
+                    pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
+                )  # fmt: skip
+                tell(f"http://{host}:{port}  events: {public(url)}")
+                run(settings, known, host, port, drain, private_ray=ray_address is None)
+        except (AccessError, ServeError) as error:
+            raise fail(error, USAGE) from None
+        except ClusterError as error:
+            raise fail(error, RUNTIME) from None
+
+
+def token(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    scope: Annotated[list[str], typer.Option(help="ingest, read or admin; several times for several.")],
+) -> None:
+    """Make a bearer token: printed once on stderr; on stdout the lines for serve's --tokens file."""
+    with one_line_errors():
+        from workers.console import tell
+        from workers.gateway.access import AccessError, new_token
+
+        try:
+            secret, entry = new_token(name, scope)
+        except AccessError as error:
+            raise fail(error, USAGE) from None
+        tell(f"token (kept nowhere, note it now): {secret}")
+        print(entry)
+
+
+def export(
+    source: Annotated[str, typer.Argument(help="A session id, an events .jsonl file or a recorded folder.")],
+    format: Annotated[
+        str,
+        typer.Option("--format", "-f", help="jsonl, csv, parquet, vtt, srt, rttm, elan, textgrid, emotionml or html."),
+    ] = "jsonl",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write. [default: stdout]")] = None,
+    redis: Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost]")] = None,
+    prefix: Annotated[str, typer.Option(help="Prefix of all keys in Redis.")] = "undertone",
+) -> None:
+    """Write a session as a table, subtitles, tiers for annotators, EmotionML or a report."""
+    with one_line_errors():
+        import asyncio
+
+        from stream.bus import Keys, check
+        from stream.client import history
+        from stream.exports import FORMATS, ExportError
+        from stream.exports import export as write
+        from stream.recording import read_events
+        from stream.redis_server import DEFAULT
+
+        try:
+            if Path(source).exists() or source.endswith(".jsonl"):
+                events = read_events(Path(source))
+            else:
+                url = redis or os.environ.get("UNDERTONE_REDIS") or DEFAULT
+                try:
+                    Keys(source, prefix)
+                except ValueError as error:
+                    raise fail(error, USAGE) from None
+                asyncio.run(check(url))
+                events = asyncio.run(history(url, source, prefix))
+                if not events:
+                    raise fail(f"no session {source!r} in this Redis, and no such file", USAGE)
+            content = write(events, format)
+        except ExportError as error:
+            raise fail(error, USAGE) from None
+        if out is not None:
+            out.write_bytes(content)
+        elif sys.stdout.isatty() and "text" not in FORMATS[format].media_type and format != "jsonl":
+            raise fail(f"--format {format} is not for a terminal: give --out FILE", USAGE)
+        else:
+            sys.stdout.buffer.write(content)
+
+
+def schema(
+    which: Annotated[str, typer.Argument(help="openapi (the gateway) or asyncapi (the events).")],
+) -> None:
+    """Print the interface as OpenAPI or AsyncAPI, generated from the code."""
+    with one_line_errors():
+        from workers.gateway.schema import asyncapi, openapi
+
+        if which not in ("openapi", "asyncapi"):
+            raise fail(f"openapi or asyncapi, not {which!r}", USAGE)
+        print(openapi() if which == "openapi" else asyncapi(), end="")

@@ -1,0 +1,293 @@
+"""Sessions that a gateway starts: carried by an actor in the cluster, so that they outlive the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import ray
+from pydantic import BaseModel, ConfigDict, Field
+from ray.exceptions import RayError
+
+from model.checkpoint import load_with_media
+from stream.bus import SESSION_ID, Bus, Keys
+from stream.live import Participant, Reconnecting, Source, Together
+from stream.media import FileSource, MediaError
+from stream.pushed import PushedTrack
+from stream.recording import Recorder
+from stream.sources import listen
+from workers.actors import NAMESPACE, SHARE, start_pools
+from workers.planning import UsageError, Wishes, plan_session, settings_of
+from workers.run import Display, SessionError, carry
+from workers.session import Session
+
+PATIENCE = 60.0  # seconds that a pushed track may take to connect, or to come back
+TRACKS = 16
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Strict(BaseModel):
+    """What comes from outside: unknown fields are mistakes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Track(Strict):
+    """One participant's sound (and pictures)."""
+
+    name: Name | None = None
+    """None, for a single track: a room, whose speakers are told apart by voice."""
+    video: bool = False
+
+
+class Push(Strict):
+    """Tracks that the client sends over WebSockets."""
+
+    kind: Literal["push"]
+    tracks: Annotated[list[Track], Field(min_length=1, max_length=TRACKS)]
+
+
+class Url(Strict):
+    """A stream that is fetched, from a host that the operator allows."""
+
+    kind: Literal["url"]
+    url: Annotated[str, Field(max_length=2000)]
+    name: Name | None = None
+
+
+class MediaFile(Strict):
+    """A file of the server's media folder, played as if live."""
+
+    kind: Literal["file"]
+    name: Annotated[str, Field(max_length=200)]
+    speed: Annotated[float, Field(gt=0, le=1000)] | None = 1.0
+    """None = as fast as it goes."""
+
+
+class Options(Strict):
+    """How a session listens; as the options of `undertone live`."""
+
+    consent: Annotated[str, Field(min_length=3, max_length=500)]
+    """Who agreed to the analysis; no session without."""
+    id: Annotated[str, Field(pattern=f"^{SESSION_ID.pattern}$")] | None = None
+    language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = None
+    modalities: list[Literal["text", "audio", "visual"]] = ["text", "audio", "visual"]
+    redact: bool = False
+    record: bool = False
+    interim: Annotated[float, Field(ge=0, le=600)] = 3.0
+    checkpoint: Annotated[str, Field(pattern="^[a-z0-9_-]{1,40}$")] = "meld"
+    """One that is shipped."""
+    asr: Literal["auto", "whisper", "pocketsphinx", "none"] = "auto"
+    vad: Literal["webrtc", "silero"] = "webrtc"
+
+
+class SessionRequest(Options):
+    """A session to be started."""
+
+    source: Annotated[Push | Url | MediaFile, Field(discriminator="kind")]
+
+
+class UploadRequest(Options):
+    """A recording that is sent whole, as the body of the request."""
+
+    name: Annotated[str, Field(max_length=200)] = "recording"
+    """Of the file."""
+    speed: Annotated[str, Field(pattern=r"^(max|\d{1,3}(\.\d{1,3})?)$")] = "1"
+    """Times real time, or max."""
+
+    @property
+    def pace(self) -> float | None:
+        return None if self.speed == "max" else max(0.1, float(self.speed))
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A recording that was sent whole; it stays in memory."""
+
+    name: str
+    content: bytes
+    speed: float | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a served session publishes and records."""
+
+    redis: str
+    prefix: str
+    record: Path | None
+    media: Path | None
+
+
+class Conductor:
+    """Opens a source, carries it through a session beside it, and takes what is pushed to its tracks."""
+
+    def __init__(self, session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> None:
+        self._session, self._options, self._asked, self._place = session, options, source, place
+        self._tracks: list[PushedTrack] = []
+        self._stopped = asyncio.Event()
+        self._work: asyncio.Task[Any] | None = None
+        self._source: Source | None = None
+
+    async def open(self) -> None:
+        """Decide everything and start; returns when the session listens.
+
+        Raises UsageError, MediaError, SessionError and what else planning raises.
+        """
+        source, names, speed = await asyncio.to_thread(self._open_source)
+        options = self._options
+        wishes = Wishes(
+            checkpoint=options.checkpoint, asr=options.asr, vad=options.vad, modalities=tuple(options.modalities),
+            names=names, session=self._session, consent=options.consent, redact=options.redact,
+            language=options.language, interim=options.interim, recorded=options.record,
+        )  # fmt: skip
+        planned = await asyncio.to_thread(plan_session, wishes, source)
+        displays: list[Display] = []
+        if options.record:
+            if self._place.record is None:
+                raise UsageError("record: this gateway keeps no recordings (undertone serve --record DIR)")
+            source = recorder = Recorder(source, self._place.record / self._session, *settings_of(wishes))
+            displays.append(recorder)
+        pools = start_pools(planned.plan, planned.needs)
+        self._source, started, place = source, asyncio.Event(), self._place
+        bus = Bus(place.redis, Keys(self._session, place.prefix))
+        session = Session(planned.plan, load_with_media(planned.plan.checkpoint).config, pools, bus)
+        self._work = asyncio.create_task(
+            carry(
+                session,
+                self._session,
+                source,
+                speed,
+                place.redis,
+                place.prefix,
+                pools,
+                displays,
+                self._stopped,
+                started,
+            )
+        )
+        waiting = asyncio.create_task(started.wait())
+        await asyncio.wait({waiting, self._work}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not started.is_set():
+            self._work.result()
+
+    def _open_source(self) -> tuple[Source, dict[int, str], float | None]:
+        """The source, the names of its channels, and the speed at which a recording plays."""
+        match self._asked:
+            case Push(tracks=tracks):
+                if len(tracks) > 1 and not all(track.name for track in tracks):
+                    raise UsageError("tracks: several need a name each")
+                self._tracks = [PushedTrack(track.name or "room", track.video, PATIENCE) for track in tracks]
+                people = [
+                    Participant(Reconnecting(track.connect, PATIENCE, longest=1.0), None, track.name)
+                    for track in self._tracks
+                ]
+                named = {n: track.name for n, track in enumerate(tracks) if track.name}
+                return Together(people), named, None
+            case Url(url=url, name=name):
+                source, names = listen([f"{name}={url}" if name else url], 1, None, PATIENCE)
+                return source, names, None
+            case MediaFile(name=name, speed=speed):
+                return FileSource(inside(self._place.media, name)), {}, speed
+            case Upload(name=name, content=content, speed=speed):
+                return FileSource(Path(name), content=content), {}, speed
+
+    def attach(self, track: int, connection: str, form: str, rate: int) -> None:
+        """A sender of a track is here. Raises MediaError."""
+        self._track(track).attach(connection, form, rate)
+
+    async def push(self, track: int, connection: str, piece: bytes) -> None:
+        """Take a piece of a track; waits while it is decoded too slowly. Raises MediaError."""
+        pushed = self._track(track)
+        pushed.feed(connection, piece)
+        while pushed.full(connection):  # noqa: ASYNC110 - a thread empties it, and this loop may be another's
+            await asyncio.sleep(0.05)
+
+    def detach(self, track: int, connection: str, over: bool) -> None:
+        """The sender of a track is gone; `over`: for good."""
+        self._track(track).detach(connection, over)
+
+    def _track(self, number: int) -> PushedTrack:
+        if not 0 <= number < len(self._tracks):
+            raise MediaError(f"track {number}: the session has {len(self._tracks)} that are pushed")
+        return self._tracks[number]
+
+    def stop(self) -> None:
+        """Listen no further; what was heard is still labelled."""
+        self._stopped.set()
+        if self._source is not None:
+            self._source.stop()
+
+    async def done(self) -> None:
+        """Wait for the session's end."""
+        if self._work is not None:
+            with suppress(SessionError):  # its stream says why
+                await self._work
+
+
+def inside(folder: Path | None, name: str) -> Path:
+    """A file of the media folder. Raises UsageError when the name leads elsewhere or there is no such folder."""
+    if folder is None:
+        raise UsageError("source: this gateway plays no files (undertone serve --media DIR)")
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise UsageError(f"source: no file {name!r} in the media folder")
+    return path
+
+
+@ray.remote(concurrency_groups={"push": TRACKS, "health": 1})
+class ServedSessionActor:
+    """A conductor and its session; goes when the session has ended."""
+
+    def __init__(self, session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> None:
+        self._conductor = Conductor(session, options, source, place)
+        self._leaving: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        await self._conductor.open()
+        self._leaving = asyncio.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        await self._conductor.done()
+        await asyncio.sleep(1)  # for calls that are on their way
+        ray.kill(ray.get_runtime_context().current_actor)
+
+    async def attach(self, track: int, connection: str, form: str, rate: int) -> None:
+        self._conductor.attach(track, connection, form, rate)
+
+    @ray.method(concurrency_group="push")
+    async def push(self, track: int, connection: str, piece: bytes) -> None:
+        await self._conductor.push(track, connection, piece)
+
+    async def detach(self, track: int, connection: str, over: bool) -> None:
+        self._conductor.detach(track, connection, over)
+
+    async def stop(self) -> None:
+        self._conductor.stop()
+        await self._conductor.done()
+
+    @ray.method(concurrency_group="health")
+    async def health(self) -> bool:
+        return True
+
+
+def start_session(session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> Any:
+    """The named actor of a session that is served. Raises ValueError when the id is taken."""
+    name = f"session:{session}"
+    return (
+        cast(Any, ServedSessionActor)
+        .options(name=name, namespace=NAMESPACE, lifetime="detached", num_cpus=SHARE, max_pending_calls=1000)
+        .remote(session, options, source, place)
+    )
+
+
+def find_session(session: str) -> Any | None:
+    """The actor of a session that a gateway started and that goes on."""
+    try:
+        return ray.get_actor(f"session:{session}", namespace=NAMESPACE)
+    except (ValueError, RayError):
+        return None

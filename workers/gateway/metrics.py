@@ -1,0 +1,98 @@
+"""What Prometheus is told: counted from the sessions' events, so that it holds for sessions started anywhere.
+
+Events are shared out between gateways by a consumer group: each is counted once, and sums over gateways are right.
+Gauges are read from Redis at each scrape and are the same at every gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from importlib.metadata import version
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from stream.client import consume_all
+from stream.directory import overview
+from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed
+
+disable_created_metrics()
+GROUP = "undertone-metrics"
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """All figures of one gateway."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._stage = Histogram(
+            "undertone_stage_seconds", "Seconds of a label by stage", ["stage"], buckets=BUCKETS, registry=registry
+        )
+        self._label = Histogram(
+            "undertone_label_seconds", "Seconds from the endpoint to the label", buckets=BUCKETS, registry=registry
+        )
+        self._events = Counter("undertone_events", "Events published", ["type"], registry=registry)
+        self._failed = Counter("undertone_utterances_failed", "Utterances without a label", registry=registry)
+        self._degraded = Counter("undertone_degraded", "Times something was given up", registry=registry)
+        self._lost = Counter("undertone_lost_audio_seconds", "Audio lost before it was heard", registry=registry)
+        self._sessions = Gauge("undertone_sessions", "Sessions of the directory", ["state"], registry=registry)
+        self._in_flight = Gauge("undertone_in_flight_utterances", "Utterances being understood", registry=registry)
+        self._lag = Gauge("undertone_lag_seconds", "Of the live session furthest behind its source", registry=registry)
+        self._factor = Gauge(
+            "undertone_real_time_factor", "Media seconds a second of the slowest live session", registry=registry
+        )
+        self._model = Gauge("undertone_model_info", "Checkpoints in use", ["checkpoint"], registry=registry)
+        self.requests = Counter(
+            "undertone_http_requests", "HTTP requests", ["method", "route", "status"], registry=registry
+        )
+        self.sockets = Gauge("undertone_websockets", "Open WebSockets", ["direction"], registry=registry)
+        self.refused = Counter("undertone_refused", "Requests refused", ["reason"], registry=registry)
+        Info("undertone_build", "This software", registry=registry).info({"version": version("undertone")})
+        for direction in ("in", "out"):
+            self.sockets.labels(direction).set(0)
+
+    def count(self, event: Event) -> None:
+        """Take an event into account."""
+        self._events.labels(event.type).inc()
+        match event:
+            case Emotion(latency=latency) if latency is not None:
+                stages = latency.model_dump()
+                for stage, seconds in stages.items():
+                    self._stage.labels(stage).observe(seconds)
+                self._label.observe(sum(stages.values()) - latency.vad)
+            case UtteranceFailed():
+                self._failed.inc()
+            case Degraded():
+                self._degraded.inc()
+            case SessionEnded(counts=counts):
+                self._lost.inc(counts.get("lost_audio_ms", 0) / 1000)
+
+    async def follow(self, redis: str, prefix: str, gateway: str) -> None:
+        """Count this gateway's share of all events, until cancelled."""
+        async with aclosing(consume_all(redis, GROUP, gateway, prefix)) as events:
+            async for event in events:
+                self.count(event)
+                await asyncio.sleep(0)  # a long history shall not hold up requests
+
+    async def scrape(self, redis: str, prefix: str) -> bytes:
+        """The text that Prometheus reads."""
+        sessions = await overview(redis, prefix)
+        for state in ("live", "ended", "lost"):
+            self._sessions.labels(state).set(sum(info.state == state for info in sessions))
+        loads = [info.load for info in sessions if info.load is not None]
+        self._in_flight.set(sum(load.in_flight for load in loads))
+        self._lag.set(max((load.lag for load in loads), default=0.0))
+        self._factor.set(min((load.position / load.seconds for load in loads if load.seconds > 5), default=1.0))
+        self._model.clear()
+        for checkpoint in {info.checkpoint for info in sessions if info.load is not None}:
+            self._model.labels((checkpoint or "unknown").rpartition("/")[2]).set(1)
+        return generate_latest(self.registry)

@@ -1,0 +1,95 @@
+"""What happens to every HTTP request: security headers, CORS, a count and a log line."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from workers.gateway.metrics import Metrics
+
+LOCAL = ("localhost", "127.0.0.1", "::1")
+POLICY = (
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; media-src 'self' blob:; "
+    "style-src 'self'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+SECURITY = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self), microphone=(self)",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+log = structlog.get_logger("undertone.http")
+
+
+class Watchman:
+    """Lets in requests of our own page and of allowed ones, and keeps the book."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, origins: frozenset[str], private: bool) -> None:
+        """origins: of other pages that may talk to us; private: only names of this machine are answered to, so that a
+        web page elsewhere cannot reach a gateway without tokens by giving its own name our address (DNS rebinding)."""
+        self._app, self._metrics, self._origins, self._private = app, metrics, origins, private
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if not self._welcome(headers.get("host", ""), origin):
+            self._metrics.refused.labels("origin").inc()
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": 1008, "reason": "not from this page"})
+            else:
+                await PlainTextResponse("not from this page, or not to this host", 403)(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 500
+        foreign = origin if origin in self._origins else None
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._dress(MutableHeaders(scope=message), scope["path"], foreign)
+            await send(message)
+
+        try:
+            if scope["method"] == "OPTIONS" and foreign is not None:
+                await PlainTextResponse("", 204)(scope, receive, answer)
+            else:
+                await self._app(scope, receive, answer)
+        finally:
+            self._note(scope, status, time.monotonic() - started)
+
+    def _welcome(self, host: str, origin: str | None) -> bool:
+        name = urlsplit(f"//{host}").hostname or ""
+        if self._private and name not in LOCAL:
+            return False
+        return origin is None or origin in self._origins or urlsplit(origin).netloc == host
+
+    def _dress(self, headers: MutableHeaders, path: str, foreign: str | None) -> None:
+        for name, value in SECURITY.items():
+            headers[name] = value
+        if not path.startswith("/static"):
+            headers["Cache-Control"] = "no-store"
+        if foreign is not None:
+            headers["Access-Control-Allow-Origin"] = foreign
+            headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
+            headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Last-Event-ID"
+            headers["Vary"] = "Origin"
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route, not the path: ids stay out of metrics. Query strings, which may hold a consent, out of both.
+        route = getattr(scope.get("route"), "path", "other")
+        self._metrics.requests.labels(scope["method"], route, status).inc()
+        token = scope.get("state", {}).get("token")
+        log.info("request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds), token=token)

@@ -1,0 +1,110 @@
+"""The gateway as a process: Ray, Redis, logs, and a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from types import FrameType
+
+import ray
+import structlog
+import uvicorn
+from ray.exceptions import RayError
+
+from workers.actors import NAMESPACE
+from workers.gateway.access import Access, Token
+from workers.gateway.app import create_app
+from workers.gateway.middleware import LOCAL
+from workers.gateway.state import Settings, State
+
+PING = 20.0  # seconds between looks whether a WebSocket's other end is still there
+PIECE = 1 << 20  # bytes of one WebSocket message
+log = structlog.get_logger("undertone.gateway")
+
+
+class ServeError(Exception):
+    """The gateway cannot serve as asked; the message is one line."""
+
+
+def serve(
+    settings: Settings, tokens: list[Token] | None, host: str, port: int, drain: float, private_ray: bool
+) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises ServeError.
+
+    drain: seconds that senders of media have to move elsewhere; private_ray: sessions end with this process.
+    """
+    if tokens is None and host not in LOCAL:
+        raise ServeError(f"--host {host} would let everybody in: give --tokens FILE (`undertone token NAME`)")
+    configure_logs()
+    app = create_app(settings, Access(tokens, settings.redis, settings.prefix))
+    config = uvicorn.Config(
+        app, host, port, log_config=None, access_log=False, server_header=False, ws="websockets-sansio",
+        ws_max_size=PIECE, ws_ping_interval=PING, ws_ping_timeout=PING, timeout_graceful_shutdown=5, lifespan="on",
+    )  # fmt: skip
+    server = Server(config, app.state.undertone, drain, private_ray)
+    log.info("serving", address=f"http://{host}:{port}", tokens=tokens is not None, recording=bool(settings.record))
+    server.run()
+    if not server.started:
+        raise ServeError(f"cannot listen on {host}:{port}: is the port taken?")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, that drains before it goes: event streams are sent elsewhere at once, senders of media have a while."""
+
+    def __init__(self, config: uvicorn.Config, state: State, drain: float, private_ray: bool) -> None:
+        super().__init__(config)
+        self._state, self._drain, self._private_ray = state, drain, private_ray
+        self._leaving: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains, a second ends at once."""
+        if self._state.draining.is_set():
+            super().handle_exit(sig, frame)
+            return
+        asyncio.get_running_loop().call_soon_threadsafe(self._begin_to_leave)
+
+    def _begin_to_leave(self) -> None:
+        self._state.draining.set()
+        self._leaving = asyncio.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        log.info("draining", senders=len(self._state.feeding))
+        if self._private_ray:
+            await _end_sessions(self._drain)
+        if self._state.feeding:
+            await asyncio.wait(self._state.feeding, timeout=self._drain)
+        self.should_exit = True
+
+
+async def _end_sessions(timeout: float) -> None:
+    """Stop the sessions that would die with our Ray: what was heard is labelled, then they end."""
+    names = [entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)]
+    actors = [ray.get_actor(name, namespace=NAMESPACE) for name in names if name.startswith("session:")]
+    stopping = [asyncio.ensure_future(actor.stop.remote()) for actor in actors]
+    if stopping:
+        done, late = await asyncio.wait(stopping, timeout=timeout)
+        failed = [task for task in done if isinstance(task.exception(), RayError)]
+        log.info("sessions ended", ended=len(done) - len(failed), cut_off=len(late))
+
+
+def configure_logs() -> None:
+    """One JSON object a line on stderr; on a terminal, lines for people."""
+    pretty = sys.stderr.isatty()
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    render = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[*shared, render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # uvicorn and others log through the standard library; the same lines for them, from warnings upwards.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -1,0 +1,158 @@
+"""Sessions over REST: start, list, read, stop, download."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import ray
+import structlog
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from pydantic import BaseModel
+
+from model.asr import AsrError
+from model.checkpoint import CheckpointError
+from stream.bus import BusError
+from stream.client import history
+from stream.directory import SessionInfo, overview
+from stream.exports import FORMATS, ExportError, export
+from stream.media import MediaError
+from workers.actors import ClusterError
+from workers.conduct import (
+    MediaFile,
+    Options,
+    Push,
+    SessionRequest,
+    Upload,
+    UploadRequest,
+    Url,
+    find_session,
+    start_session,
+)
+from workers.gateway.access import Refused, Token
+from workers.gateway.state import Here, Ingester, Reader, State, known
+from workers.planning import UsageError
+from workers.run import SessionError
+
+log = structlog.get_logger("undertone.gateway")
+router = APIRouter(tags=["sessions"])
+
+
+class Sessions(BaseModel):
+    """The directory, the newest first."""
+
+    sessions: list[SessionInfo]
+
+
+@router.post("/sessions", status_code=201)
+async def start(request: SessionRequest, state: Here, token: Ingester) -> SessionInfo:
+    """Start a session: tracks that will be sent, a stream that is fetched, or a file of the media folder."""
+    if isinstance(request.source, Url):
+        _allowed(request.source.url, state.settings.pull_from)
+    return await _start(state, request, request.source, token)
+
+
+@router.post("/recordings", status_code=201)
+async def replay(
+    request: Request, state: Here, token: Ingester, options: Annotated[UploadRequest, Query()]
+) -> SessionInfo:
+    """Send a recording (any audio or video file, as the body) and have it played as if live. It stays in memory."""
+    content = await _body(request, state.settings.upload << 20)
+    return await _start(state, options, Upload(Path(options.name).name, content, options.pace), token)
+
+
+@router.get("/sessions")
+async def directory(state: Here, token: Reader) -> Sessions:
+    """All sessions that Redis still keeps."""
+    return Sessions(sessions=await overview(state.settings.redis, state.settings.prefix))
+
+
+@router.get("/sessions/{session}")
+async def session_info(session: str, state: Here, token: Reader) -> SessionInfo:
+    """One session."""
+    return await known(state, session)
+
+
+@router.delete("/sessions/{session}", status_code=202)
+async def stop(session: str, state: Here, token: Ingester) -> SessionInfo:
+    """Stop listening; what was heard is still labelled, then the session ends."""
+    info = await known(state, session)
+    if not await state.access.owns(token, session):
+        raise Refused(403, f"session {session} was not started with token {token.name}")
+    actor = find_session(session)
+    if info.state != "live" or actor is None:
+        raise HTTPException(409, f"session {session} does not go on, or was not started by a gateway")
+    actor.stop.remote()
+    return info
+
+
+@router.get(
+    "/sessions/{session}/export/{format}", response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "The file"}},
+)  # fmt: skip
+async def download(session: str, format: str, state: Here, token: Reader) -> Response:
+    """A session so far, as a file."""
+    await known(state, session)
+    so_far = await history(state.settings.redis, session, state.settings.prefix)
+    try:
+        content = await asyncio.to_thread(export, so_far, format)
+    except ExportError as error:
+        raise HTTPException(422, str(error)) from None
+    kind = FORMATS[format]
+    headers = {"Content-Disposition": f'attachment; filename="{session}{kind.suffix}"'}
+    return Response(content, media_type=kind.media_type, headers=headers)
+
+
+async def _start(state: State, options: Options, source: Push | Url | MediaFile | Upload, token: Token) -> SessionInfo:
+    settings = state.settings
+    if state.draining.is_set():
+        raise Refused(503, "this gateway is about to go; try again", 1)
+    session = options.id or f"session-{secrets.token_hex(4)}"
+    if await overview(settings.redis, settings.prefix, [session]):
+        raise HTTPException(409, f"session {session} has events already; choose another id")
+    await state.access.reserve(token, session)
+    try:
+        actor = start_session(session, options, source, settings.place)
+    except ValueError:
+        await state.access.release(token, session)
+        raise HTTPException(409, f"session {session} is being started by somebody else") from None
+    try:
+        await actor.open.remote()
+    except Exception as error:
+        ray.kill(actor)
+        await state.access.release(token, session)
+        cause = getattr(error, "cause", error)
+        if isinstance(cause, UsageError | MediaError | CheckpointError | AsrError):
+            raise HTTPException(422, str(cause)) from None
+        if isinstance(cause, SessionError | ClusterError | BusError):
+            raise HTTPException(503, str(cause)) from None
+        raise
+    log.info("session started", session=session, token=token.name, source=type(source).__name__.lower())
+    return await known(state, session)
+
+
+def _allowed(url: str, hosts: frozenset[str]) -> None:
+    """Streams are fetched from hosts that the operator named, and nowhere else. Raises HTTPException (422)."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt"):
+        raise HTTPException(422, f"source: {parts.scheme or 'no'} URL; http, https, rtsp, rtmp and srt are fetched")
+    if (parts.hostname or "") not in hosts:
+        raise HTTPException(
+            422, f"source: {parts.hostname} is not a host that this gateway fetches from (undertone serve --pull-from)"
+        )
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """The request's body. Raises HTTPException (413, 422)."""
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limit:
+            raise HTTPException(413, f"a recording may have {limit >> 20} MB at most")
+        pieces.append(piece)
+    if not size:
+        raise HTTPException(422, "the body is empty: send the bytes of an audio or video file")
+    return b"".join(pieces)

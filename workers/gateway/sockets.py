@@ -1,0 +1,170 @@
+"""Events out (Server-Sent Events, WebSocket) and media in (WebSocket)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, HTTPException, WebSocket, WebSocketDisconnect
+from fastapi.responses import StreamingResponse
+from ray.exceptions import RayError
+
+from stream.bus import SESSION_ID
+from stream.client import subscribe
+from stream.events import Event
+from stream.media import MediaError
+from workers.conduct import find_session
+from workers.gateway.access import Refused, Scope, Token
+from workers.gateway.state import After, Here, Reader, State, bearer, known
+
+QUIET = 15.0  # seconds after which a silent event stream says that it is still there
+BEARER = "bearer."  # browsers cannot set headers of a WebSocket: the token comes as a subprotocol
+RESTART, POLICY, INTERNAL = 1012, 1008, 1011  # close codes of RFC 6455 and its registry
+router = APIRouter(tags=["events"])
+
+
+@router.get(
+    "/sessions/{session}/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "Server-Sent Events: id, event, data"}},
+)
+async def stream_events(
+    session: str,
+    state: Here,
+    token: Reader,
+    after: After = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """A session's events, from the first or after one, until it ends (Server-Sent Events)."""
+    await known(state, session)
+    coming = subscribe(state.settings.redis, session, state.settings.prefix, last_event_id or after)
+    return StreamingResponse(_sse(coming, state.draining), media_type="text/event-stream")
+
+
+@router.websocket("/sessions/{session}/events")
+async def send_events(socket: WebSocket, session: str, state: Here, after: After = None) -> None:
+    """A session's events, each a text message; closes with 1000 after the last."""
+    if await _welcome(state, socket, "read") is None:
+        return
+    try:
+        await known(state, session)
+    except HTTPException as error:
+        await socket.close(POLICY, str(error.detail)[:100])
+        return
+    with state.metrics.sockets.labels("out").track_inprogress():
+        relay = asyncio.create_task(_relay(socket, state, session, after))
+        gone = asyncio.create_task(_gone(socket))
+        await asyncio.wait({relay, gone}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        relay.cancel()
+        with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+            await relay
+
+
+@router.websocket("/sessions/{session}/tracks/{track}")
+async def take_media(
+    socket: WebSocket, session: str, track: int, state: Here, format: str = "pcm", rate: int = 16_000
+) -> None:
+    """Sound and pictures of one track: binary messages of WebM, or 16-bit mono PCM at `rate` Hz."""
+    token = await _welcome(state, socket, "ingest")
+    if token is None:
+        return
+    actor = find_session(session) if SESSION_ID.fullmatch(session) else None
+    if actor is None or not await state.access.owns(token, session):
+        await socket.close(POLICY, "no such session of yours goes on")
+        return
+    taking: asyncio.Task[object] = asyncio.create_task(_take(socket, actor, track, format, rate))
+    state.feeding.add(taking)
+    taking.add_done_callback(state.feeding.discard)
+    with state.metrics.sockets.labels("in").track_inprogress():
+        await taking
+
+
+async def _coming(events: AsyncGenerator[Event], draining: asyncio.Event) -> AsyncGenerator[Event | None]:
+    """Events, and None whenever none came for a while; ends when we are about to go."""
+    leave = asyncio.create_task(draining.wait())
+    following: asyncio.Task[Event] | None = None
+    try:
+        async with aclosing(events):
+            while not draining.is_set():
+                following = following or asyncio.ensure_future(anext(events))
+                done, _ = await asyncio.wait({following, leave}, timeout=QUIET, return_when=asyncio.FIRST_COMPLETED)
+                if following in done:
+                    event, following = await following, None
+                    yield event
+                elif not done:
+                    yield None
+    except StopAsyncIteration:
+        return
+    finally:
+        leave.cancel()
+        if following is not None:
+            following.cancel()
+
+
+async def _sse(events: AsyncGenerator[Event], draining: asyncio.Event) -> AsyncGenerator[str]:
+    async with aclosing(_coming(events, draining)) as coming:
+        async for event in coming:
+            if event is None:
+                yield ": still here\n\n"
+            else:
+                yield f"id: {event.id}\nevent: {event.type}\ndata: {event.wire()}\n\n"
+
+
+async def _relay(socket: WebSocket, state: State, session: str, after: str | None) -> None:
+    events = subscribe(state.settings.redis, session, state.settings.prefix, after)
+    async with aclosing(_coming(events, state.draining)) as coming:
+        async for event in coming:
+            if event is not None:  # silence is uvicorn's to fill, with pings
+                await socket.send_text(event.wire())
+    await socket.close(RESTART if state.draining.is_set() else 1000)
+
+
+async def _gone(socket: WebSocket) -> None:
+    """Wait until the client has gone; what it says meanwhile is nothing to us."""
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def _welcome(state: State, socket: WebSocket, scope: Scope) -> Token | None:
+    """Accept a WebSocket if its token allows it; None when it was closed instead."""
+    offered = socket.scope.get("subprotocols", [])
+    token = next((each.removeprefix(BEARER) for each in offered if each.startswith(BEARER)), None)
+    try:
+        admitted = await state.access.admit(token or bearer(socket), scope)
+    except Refused as error:
+        state.metrics.refused.labels("websocket").inc()
+        await socket.accept("undertone" if "undertone" in offered else None)  # else a browser learns no reason
+        await socket.close(POLICY, error.detail[:100])
+        return None
+    await socket.accept("undertone" if "undertone" in offered else None)
+    return admitted
+
+
+async def _take(socket: WebSocket, actor: Any, track: int, form: str, rate: int) -> None:
+    """Hand on what comes over a WebSocket to a track of a session, until either has enough."""
+    connection, over = secrets.token_hex(4), False
+    try:
+        await actor.attach.remote(track, connection, form, rate)
+        await socket.send_text(json.dumps({"type": "ready"}))
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                over = message.get("code") == 1000
+                break
+            if piece := message.get("bytes"):
+                await actor.push.remote(track, connection, piece)
+    except Exception as error:
+        cause = getattr(error, "cause", error)
+        foreseen = isinstance(cause, MediaError)
+        reason = str(cause) if foreseen else "the session is gone"
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await socket.send_text(json.dumps({"type": "error", "message": reason}))
+            await socket.close(POLICY if foreseen else INTERNAL, reason[:100])
+    finally:
+        with suppress(RayError, MediaError):
+            await actor.detach.remote(track, connection, over)

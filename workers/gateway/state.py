@@ -1,0 +1,98 @@
+"""What the routes share: the operator's settings, access, and who may do what."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Query, Request
+from starlette.requests import HTTPConnection
+
+from stream.bus import SESSION_ID
+from stream.directory import SessionInfo, overview
+from workers.conduct import Place
+from workers.gateway.access import Access, Refused, Scope, Token
+from workers.gateway.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator decided."""
+
+    redis: str
+    prefix: str = "undertone"
+    record: Path | None = None
+    """Recordings are kept here; None = sessions cannot be recorded."""
+    media: Path | None = None
+    """Files that sessions may play; None = none."""
+    pull_from: frozenset[str] = frozenset()
+    """Hosts that streams may be fetched from."""
+    origins: frozenset[str] = frozenset()
+    """Other web pages that may talk to us (CORS)."""
+    upload: int = 256
+    """Megabytes of a recording that is sent whole."""
+
+    @property
+    def place(self) -> Place:
+        return Place(self.redis, self.prefix, self.record, self.media)
+
+
+@dataclass
+class State:
+    """What the routes share."""
+
+    settings: Settings
+    access: Access
+    metrics: Metrics
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    """We are about to go: no new sessions; who listens is sent elsewhere."""
+    feeding: set[asyncio.Task[object]] = field(default_factory=set)
+    """Open connections that send media."""
+
+
+def state_of(connection: HTTPConnection) -> State:
+    """Of the application that serves this request or WebSocket."""
+    state: State = connection.app.state.undertone
+    return state
+
+
+def bearer(connection: HTTPConnection) -> str | None:
+    """The token of the Authorization header."""
+    kind, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" and token else None
+
+
+class Needs:
+    """A dependency: the caller's token, if it has the scope."""
+
+    def __init__(self, scope: Scope | None) -> None:
+        self._scope = scope
+
+    async def __call__(self, request: Request) -> Token:
+        state = state_of(request)
+        try:
+            token = await state.access.admit(bearer(request), self._scope)
+        except Refused as error:
+            state.metrics.refused.labels({401: "token", 403: "scope", 429: "rate"}.get(error.status, "other")).inc()
+            raise
+        request.state.token = token.name
+        return token
+
+
+async def known(state: State, session: str) -> SessionInfo:
+    """A session of the directory. Raises HTTPException (404)."""
+    found = []
+    if SESSION_ID.fullmatch(session):
+        found = await overview(state.settings.redis, state.settings.prefix, [session])
+    if not found:
+        raise HTTPException(404, f"no session {session[:64]!r}")
+    return found[0]
+
+
+Here = Annotated[State, Depends(state_of)]
+Reader = Annotated[Token, Depends(Needs("read"))]
+Ingester = Annotated[Token, Depends(Needs("ingest"))]
+Anybody = Annotated[Token, Depends(Needs(None))]
+After = Annotated[str | None, Query(max_length=200, description="Go on after this event id.")]
