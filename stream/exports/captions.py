@@ -1,0 +1,54 @@
+"""Subtitles: WebVTT and SubRip, a cue an utterance, its emotion in brackets before the words."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from webvtt import Caption, WebVTT
+
+from stream.events import Event
+from stream.exports.labelled import Labelled, labelled
+from stream.exports.text import plain, tag
+
+# SubRip has no escaping, and players differ in which <tags>, {overrides} and \N they obey: none is let through.
+_SUBRIP = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")", "\\": "/"})
+
+
+def vtt(events: Sequence[Event]) -> bytes:
+    """The speaker is the cue's voice."""
+    cues = [
+        Caption(start, end, f"<v {escape(speaker, quote=False)}>{escape(line, quote=False)}")
+        for start, end, speaker, line in _cues(events)
+    ]
+    return _written(cues, "vtt")
+
+
+def srt(events: Sequence[Event]) -> bytes:
+    """The speaker stands before a colon. `<`, `>`, braces and backslashes in words become other signs."""
+    cues = [Caption(start, end, f"{speaker}: {line}".translate(_SUBRIP)) for start, end, speaker, line in _cues(events)]
+    return _written(cues, "srt")
+
+
+def _cues(events: Sequence[Event]) -> Iterator[tuple[str, str, str, str]]:
+    """Start, end, speaker, words with the emotion."""
+    for utterance in labelled(events):
+        speaker = plain(utterance.speaker) or "unknown"
+        yield _timestamp(utterance.start), _timestamp(utterance.end), speaker, _line(utterance)
+
+
+def _line(utterance: Labelled) -> str:
+    emotion = tag(utterance.label) if utterance.label else "no label"
+    return f"[{emotion}] {plain(utterance.text or '')}".rstrip()
+
+
+def _timestamp(seconds: float) -> str:
+    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
+
+
+def _written(cues: list[Caption], format: str) -> bytes:
+    file = io.StringIO()
+    WebVTT(captions=cues).write(file, format=format)
+    return (file.getvalue().rstrip("\n") + "\n").encode()

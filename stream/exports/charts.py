@@ -1,0 +1,160 @@
+"""The drawings of the report: SVG to put into a page, light or dark.
+
+No text from outside is drawn: speakers are named by the page around the drawing.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+
+from stream.events import Emotion
+from stream.exports.labelled import Labelled
+from stream.exports.text import plain
+
+# Okabe and Ito's palette, told apart with any color vision.
+ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
+GREY = "#808080"
+COLORS = {
+    **dict.fromkeys(("joy", "joyful", "happy"), ORANGE),
+    **dict.fromkeys(("surprise", "excited"), YELLOW),
+    **dict.fromkeys(("anger", "angry", "mad"), VERMILLION),
+    **dict.fromkeys(("sadness", "sad"), BLUE),
+    **dict.fromkeys(("fear", "scared"), PURPLE),
+    **dict.fromkeys(("disgust", "peaceful"), GREEN),
+    **dict.fromkeys(("frustrated", "powerful"), SKY),
+}
+"""Of the label sets we know; other labels are grey. A label is always written beside its color."""
+
+POSITIVE = frozenset({"joy", "joyful", "happy", "excited", "peaceful", "powerful"})
+NEGATIVE = frozenset({"anger", "angry", "mad", "sadness", "sad", "disgust", "fear", "scared", "frustrated"})
+TREND = 5  # utterances of the same speaker that the trend is a mean of
+
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds between ticks
+_INK = "#0a0b0c"  # drawn with, then replaced by the color of the page's text
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "undertone",
+    "text.parse_math": False,
+    "font.size": 10,
+    "hatch.linewidth": 0.8,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+}
+_drawing = threading.Lock()  # matplotlib's settings are the process's
+
+
+def valence(label: Emotion) -> float:
+    """The probability of POSITIVE emotions less that of NEGATIVE ones, -1 … 1; other labels count for neither."""
+    return sum(((name in POSITIVE) - (name in NEGATIVE)) * share for name, share in label.probabilities.items())
+
+
+def trend(values: Sequence[float]) -> list[float]:
+    """The mean of each value and up to TREND - 1 before it."""
+    windows = [values[max(0, end - TREND) : end] for end in range(1, len(values) + 1)]
+    return [sum(window) / len(window) for window in windows]
+
+
+def chart(utterances: Sequence[Labelled], emotions: Sequence[str], duration: float) -> Markup:
+    """One speaker's emotions over time and how often each came, and the valence below."""
+    said = [(utterance, utterance.label) for utterance in utterances if utterance.label is not None]
+    # The settings are read while the figure is made and again while it is saved.
+    with _drawing, matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 1.9 + 0.27 * len(emotions)), layout="constrained")
+        grid = figure.add_gridspec(2, 2, width_ratios=(4, 1), height_ratios=(0.27 * len(emotions), 1.2))
+        over_time = figure.add_subplot(grid[0, 0])
+        below = figure.add_subplot(grid[1, 0], sharex=over_time)
+        beside = figure.add_subplot(grid[0, 1], sharey=over_time)
+        _timeline(over_time, said, emotions)
+        _valence(below, said)
+        _distribution(beside, [label for _, label in said], emotions)
+        over_time.set_xlim(0, duration)
+        below.xaxis.set_major_locator(MultipleLocator(next((s for s in _STEPS if s * 8 >= duration), duration / 8)))
+        return _svg(figure)
+
+
+def _timeline(axes: Axes, said: Sequence[tuple[Labelled, Emotion]], emotions: Sequence[str]) -> None:
+    """A bar an utterance in its emotion's row, hatched where the label is uncertain."""
+    for row, emotion in enumerate(emotions):
+        for uncertain in (False, True):
+            spans = [
+                (utterance.start, utterance.end - utterance.start)
+                for utterance, label in said
+                if label.emotion == emotion and label.uncertain == uncertain
+            ]
+            color = "none" if uncertain else COLORS.get(emotion, GREY)
+            axes.broken_barh(
+                spans, (row - 0.35, 0.7), facecolor=color, edgecolor=_INK, linewidth=0.7, hatch="////" * uncertain
+            )
+    axes.set_yticks(range(len(emotions)), [plain(emotion) for emotion in emotions])
+    axes.set_ylim(len(emotions) - 0.5, -0.5)
+    axes.tick_params(labelbottom=False)
+    _bare(axes)
+
+
+def _valence(axes: Axes, said: Sequence[tuple[Labelled, Emotion]]) -> None:
+    times = [(utterance.start + utterance.end) / 2 for utterance, _ in said]
+    values = [valence(label) for _, label in said]
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.plot(times, values, "o", color=GREY, markersize=3)
+    axes.plot(times, trend(values), color=_INK, linewidth=1.6)
+    axes.set_ylim(-1.1, 1.1)
+    axes.set_yticks([-1, 0, 1], ["negative", "0", "positive"])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
+    axes.set_xlabel("time")
+    _bare(axes)
+
+
+def _distribution(axes: Axes, labels: Sequence[Emotion], emotions: Sequence[str]) -> None:
+    counts = Counter(label.emotion for label in labels)
+    colors = [COLORS.get(emotion, GREY) for emotion in emotions]
+    numbers = [counts[emotion] for emotion in emotions]
+    bars = axes.barh(range(len(emotions)), numbers, color=colors, edgecolor=_INK, linewidth=0.7)
+    axes.bar_label(bars, padding=3)
+    axes.set_xlim(0, 1.25 * max(1, *numbers))
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.tick_params(labelleft=False)
+    axes.set_xlabel("utterances")
+    _bare(axes)
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03 within the first hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _bare(axes: Axes) -> None:
+    axes.set_facecolor("none")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _svg(figure: Figure) -> Markup:
+    """For inlining: without XML's own declarations, and without ids that the next drawing has as well."""
+    file = io.StringIO()
+    with warnings.catch_warnings():
+        # The fonts here only measure a label; the reader's browser draws it.
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    drawing = file.getvalue()
+    drawing = re.sub(r'<g id="\w+_\d+">', "<g>", drawing[drawing.index("<svg") :])
+    return Markup(drawing.replace(_INK, "currentColor").replace("<svg ", '<svg aria-hidden="true" ', 1))

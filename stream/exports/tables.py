@@ -1,0 +1,82 @@
+"""CSV and Parquet: a row an utterance."""
+
+from __future__ import annotations
+
+import csv as writing
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from stream.events import Event
+from stream.exports.labelled import Labelled, emotions, labelled, started
+from stream.exports.text import plain
+
+# With these a spreadsheet takes a text for a formula and runs it; the last four are the full-width forms.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+
+
+def csv(events: Sequence[Event]) -> bytes:
+    """UTF-8 with a header, RFC 4180. Empty: not known. Line breaks in words are blanks.
+
+    A text that begins like a spreadsheet's formula (= + - @) is led by an apostrophe.
+    """
+    rows = _rows(events)
+    file = io.StringIO()
+    table = writing.writer(file)
+    table.writerow([plain(name) for name in rows[0]])
+    table.writerows([_cell(value) for value in row.values()] for row in rows)
+    return file.getvalue().encode()
+
+
+def parquet(events: Sequence[Event]) -> bytes:
+    """Words and names as they were heard; `session.started` is in the metadata as JSON."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    text, number, modalities = pa.string(), pa.float64(), pa.list_(pa.string())
+    columns = {"session": text, "utterance": pa.int64(), "speaker": text, "start": number, "end": number, "text": text}
+    columns |= {"emotion": text, "sentiment": text, "probability": number, "uncertain": pa.bool_(), "final": pa.bool_()}
+    columns |= {f"p_{name}": number for name in emotions(events)}
+    columns |= {"used": modalities, "missing": modalities, "failed": text}
+    schema = pa.schema(list(columns.items()), metadata={"undertone": started(events).wire()})
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(_rows(events), schema), file)
+    return file.getvalue()
+
+
+def _rows(events: Sequence[Event]) -> list[dict[str, Any]]:
+    session, names = started(events).session, emotions(events)
+    return [_row(session, utterance, names) for utterance in labelled(events)]
+
+
+def _row(session: str, utterance: Labelled, names: Sequence[str]) -> dict[str, Any]:
+    label = utterance.label
+    probabilities = label.probabilities if label else {}
+    return {
+        "session": session,
+        "utterance": utterance.utterance,
+        "speaker": utterance.speaker,
+        "start": utterance.start,
+        "end": utterance.end,
+        "text": utterance.text,
+        "emotion": label.emotion if label else None,
+        "sentiment": label.sentiment if label else None,
+        "probability": probabilities.get(label.emotion) if label else None,
+        "uncertain": label.uncertain if label else None,
+        "final": label.final if label else None,
+        **{f"p_{name}": probabilities.get(name) for name in names},
+        "used": label.modalities.used if label else None,
+        "missing": label.modalities.missing if label else None,
+        "failed": utterance.failed,
+    }
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        value = " ".join(value)
+    if not isinstance(value, str):
+        return value
+    value = plain(value)
+    return "'" + value if value.startswith(_FORMULA) else value

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas
+import pyarrow.parquet
+import pytest
+from pyannote.core import Segment
+from pyannote.database.util import load_rttm
+
+from stream import events
+from stream.events import Event
+from stream.exports import FORMATS, ExportError, export
+from stream.exports.labelled import labelled
+from stream.exports.text import distinct, plain
+
+EMOTIONS = ("neutral", "joy", "anger")
+NASTY = '<b>&"quoted" --> 😀 \u202eשלום\u202c\nnext\x00\x07\ufffe ]]> {\\an8} \\N $x^2$'
+
+
+def started(**change) -> events.SessionStarted:
+    fields = {
+        "id": "s:started",
+        "session": "s",
+        "time": "2026-01-02T03:04:05.250+00:00",
+        "sources": ["call.wav"],
+        "channels": "per speaker",
+        "speakers": "channel",
+        "encoders": {"asr": "pocketsphinx", "text": "MiniLM", "visual": None},
+        "checkpoint": "meld",
+        "emotions": list(EMOTIONS),
+        "consent": "both agreed",
+        "redacted": False,
+    }
+    return events.SessionStarted(**(fields | change))
+
+
+def heard(
+    number: int, speaker: str, start: float, end: float, text: str | None, words: Sequence[events.Word] = ()
+) -> events.UtteranceHeard:
+    return events.UtteranceHeard(
+        id=f"s:{number}:heard",
+        session="s",
+        utterance=number,
+        speaker=speaker,
+        audio_start=start,
+        audio_end=end,
+        text=text,
+        words=list(words),
+    )
+
+
+def emotion(of: events.UtteranceHeard, *shares: float, revision: int = 0, **change) -> events.Emotion:
+    """The label of `of` with these probabilities of EMOTIONS; final when its revision is 1."""
+    probabilities = dict(zip(EMOTIONS, shares, strict=True))
+    fields = {
+        "id": f"s:{of.utterance}:{revision}",
+        "session": "s",
+        "utterance": of.utterance,
+        "revision": revision,
+        "final": revision == 1,
+        "trigger": "context" if revision else "speech_ended",
+        "speaker": of.speaker,
+        "audio_start": of.audio_start,
+        "audio_end": of.audio_end,
+        "text": of.text,
+        "emotion": max(probabilities, key=probabilities.__getitem__),
+        "probabilities": probabilities,
+        "sentiment": "neutral",
+        "uncertain": max(shares) < 0.5,
+        "modalities": {"used": ["text", "audio"], "missing": ["visual"]},
+        "contribution": {"text": 1.0},
+        "influences": {},
+        "latency": None,
+    }
+    return events.Emotion(**(fields | change))
+
+
+def failed(number: int, speaker: str | None, start: float, end: float, reason: str) -> events.UtteranceFailed:
+    return events.UtteranceFailed(
+        id=f"s:{number}:failed",
+        session="s",
+        utterance=number,
+        speaker=speaker,
+        audio_start=start,
+        audio_end=end,
+        reason=reason,
+    )
+
+
+def conversation() -> list[Event]:
+    """Seven utterances: labelled, revised, nasty, overlapping, redacted, failed, and one still going on."""
+    anna = heard(0, "Anna", 0.5, 2.0, "=1+1 is two", [events.Word(word="=1+1", start=0.5, end=1, probability=0.9)])
+    ben = heard(1, "Ben", 1.5, 4.25, NASTY)
+    again = heard(2, "speaker 3", 3.0, 5.0, "I talk over myself")
+    secret = heard(3, "Anna", 6.0, 7.0, None)
+    late = heard(5, "Ben", 9.0, 11.0, "still")
+    return [
+        started(),
+        emotion(anna, 0.4, 0.3, 0.3, trigger="interval", text="=1+1"),
+        anna,
+        emotion(anna, 0.6, 0.3, 0.1),
+        ben,
+        emotion(ben, 0.1, 0.1, 0.8),
+        again,
+        emotion(again, 0.35, 0.4, 0.25),
+        emotion(anna, 0.2, 0.7, 0.1, revision=1),
+        events.SpeakerMerged(id="s:notice:1", session="s", speaker="speaker 3", into="Ben"),
+        secret,
+        emotion(secret, 0.9, 0.05, 0.05),
+        failed(4, None, 8.0, 8.5, "no words & no <sound>"),
+        emotion(late, 0.2, 0.2, 0.6, trigger="interval"),
+        emotion(heard(6, "Anna", 12.0, 12.4, ""), 0.9, 0.1, 0.0, trigger="interval"),
+        failed(6, "Anna", 12.0, 12.4, "it turned out to be no speech"),
+        events.Degraded(id="s:notice:2", session="s", audio_time=8, reason="source lost <again>"),
+        events.SessionEnded(
+            id="s:ended", session="s", reason="end of source", duration=20, utterances=5, failed=2, counts={"split": 2}
+        ),
+    ]
+
+
+def test_an_utterance_has_its_last_label_its_words_and_the_name_that_stood_at_the_end() -> None:
+    found = {entry.utterance: entry for entry in labelled(conversation())}
+    assert [entry.start for entry in found.values()] == sorted(entry.start for entry in found.values())
+    assert {number: entry.speaker for number, entry in found.items()} == {
+        0: "Anna", 1: "Ben", 2: "Ben", 3: "Anna", 4: "unknown", 5: "Ben", 6: "Anna"
+    }  # fmt: skip
+    assert found[0].label is not None and found[0].label.final and found[0].label.emotion == "joy"
+    assert found[0].text == "=1+1 is two" and found[0].words[0].word == "=1+1"
+    assert found[3].text is None and found[3].label is not None
+    assert found[4].label is None and found[4].failed == "no words & no <sound>"
+    assert found[5].label is not None and found[5].label.trigger == "interval"
+    assert found[6].label is None and found[6].text is None
+
+
+def test_a_provisional_label_that_comes_after_the_final_one_changes_nothing() -> None:
+    anna = heard(0, "Anna", 0, 1, "Hi")
+    final, provisional = emotion(anna, 0, 1, 0, revision=1), emotion(anna, 1, 0, 0)
+    assert labelled([started(), anna, final, provisional])[0].label == final
+
+
+def test_speakers_that_are_merged_again_and_back_keep_one_name() -> None:
+    def merge(speaker: str, into: str) -> events.SpeakerMerged:
+        return events.SpeakerMerged(id="s:notice:1", session="s", speaker=speaker, into=into)
+
+    spoken = [heard(number, speaker, number, number + 1, "") for number, speaker in enumerate("abc")]
+    chain = [started(), *spoken, merge("a", "b"), merge("b", "c")]
+    assert {entry.speaker for entry in labelled(chain)} == {"c"}
+    assert {entry.speaker for entry in labelled([*chain, merge("c", "a"), merge("d", "d")])} == {"a"}
+
+
+def test_an_utterance_always_lasts() -> None:
+    assert labelled([started(), heard(0, "Anna", 3, 2, "")])[0].end == 3.001
+
+
+@pytest.mark.parametrize(
+    "given, name, message",
+    [
+        (conversation(), "docx", "unknown format 'docx': one of jsonl, csv"),
+        ([], "jsonl", "no events"),
+        (conversation()[1:], "csv", "no session.started"),
+        ([started()], "vtt", "no utterances"),
+        ([started(), started(session="other")], "html", "several sessions (s, other)"),
+        ([started(time="noon"), heard(0, "Anna", 0, 1, "")], "emotionml", "'noon', which is not ISO 8601"),
+    ],
+)
+def test_what_cannot_be_written_is_said_in_one_line(given, name, message) -> None:
+    with pytest.raises(ExportError) as refused:
+        export(given, name)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "jsonl"])
+@pytest.mark.parametrize("given", [[], [started()], conversation()[1:]])
+def test_every_format_asks_for_a_session_with_utterances(name, given) -> None:
+    with pytest.raises(ExportError):
+        export(given, name)
+
+
+@pytest.mark.parametrize(
+    "name, package", [("parquet", "pyarrow"), ("elan", "pympi"), ("html", "matplotlib"), ("html", "jinja2")]
+)
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, name, package) -> None:
+    for module in [module for module in sys.modules if module.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    for module in ("stream.exports.report", "stream.exports.charts"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    class Absent:
+        def find_spec(self, wanted, path=None, target=None):
+            if wanted.partition(".")[0] == package:
+                raise ModuleNotFoundError(f"No module named {wanted!r}", name=wanted)
+
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    with pytest.raises(ExportError, match=rf"^{package} is not installed: pip install 'undertone\[export\]'$"):
+        export(conversation(), name)
+
+
+def test_asking_which_formats_there_are_loads_no_heavy_package() -> None:
+    heavy = "pyarrow", "matplotlib", "jinja2", "pympi", "webvtt"
+    code = f"import stream.exports, sys; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_formats_have_suffixes_and_media_types_of_their_own() -> None:
+    assert len({format.suffix for format in FORMATS.values()}) == len(FORMATS)
+    assert all(format.suffix.startswith(".") and "/" in format.media_type for format in FORMATS.values())
+
+
+def test_jsonl_is_the_events_as_they_are() -> None:
+    lines = export(conversation(), "jsonl").decode().splitlines()
+    assert [events.parse(line) for line in lines] == conversation()
+
+
+def test_csv_has_a_row_an_utterance() -> None:
+    table = pandas.read_csv(io.BytesIO(export(conversation(), "csv"))).set_index("utterance")
+    assert list(table.index) == [0, 1, 2, 3, 4, 5, 6]
+    assert table.start.tolist() == [0.5, 1.5, 3.0, 6.0, 8.0, 9.0, 12.0]
+    assert table.emotion[0] == "joy" and table.probability[0] == 0.7 and table.final[0]
+    assert table.loc[1, ["p_neutral", "p_joy", "p_anger"]].tolist() == [0.1, 0.1, 0.8]
+    assert table.used[0] == "text audio" and table.missing[0] == "visual"
+    assert table.text[1] == plain(NASTY) and pandas.isna(table.text[3])
+    assert table.failed[4] == "no words & no <sound>" and pandas.isna(table.emotion[4])
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+4 me", "-2", "@you", "\t=1", "\n@x", "＝cmd", " -1"])
+def test_no_cell_of_a_csv_is_a_formula(text) -> None:
+    given = [started(), heard(0, text, 0, 1, text), failed(0, text, 0, 1, text)]
+    row = next(csv.DictReader(io.StringIO(export(given, "csv").decode())))
+    assert row["text"] == row["speaker"] == row["failed"] == "'" + text.strip()
+
+
+def test_parquet_keeps_types_and_words_as_they_were() -> None:
+    table = pyarrow.parquet.read_table(io.BytesIO(export(conversation(), "parquet")))
+    rows = {row["utterance"]: row for row in table.to_pylist()}
+    assert rows[0]["text"] == "=1+1 is two" and rows[1]["text"] == NASTY and rows[3]["text"] is None
+    assert rows[1]["p_anger"] == 0.8 and rows[1]["uncertain"] is False and rows[4]["p_anger"] is None
+    assert rows[0]["used"] == ["text", "audio"] and rows[4]["failed"] == "no words & no <sound>"
+    assert json.loads(table.schema.metadata[b"undertone"])["consent"] == "both agreed"
+
+
+def test_rttm_says_who_spoke_when(tmp_path: Path) -> None:
+    given = [
+        *conversation(),
+        heard(7, "Ann a", 13, 14, ""),
+        heard(8, "Ann\ta", 14, 15, ""),
+        heard(9, '"A;<', 15, 16, ""),
+    ]
+    (tmp_path / "s.rttm").write_bytes(export(given, "rttm"))
+    turns = load_rttm(tmp_path / "s.rttm")["s"]
+    said = {segment: speaker for segment, _, speaker in turns.itertracks(yield_label=True)}
+    assert said[Segment(1.5, 4.25)] == said[Segment(3, 5)] == "Ben"
+    assert len(said) == 10 and [said[Segment(13, 14)], said[Segment(14, 15)]] == ["Ann_a", "Ann_a-2"]
+    assert said[Segment(15, 16)] == "_A_"
+
+
+def test_names_stay_apart_when_their_signs_do_not() -> None:
+    assert distinct(["a", "a", "a-2", "", ""]) == ["a", "a-2", "a-2-2", "unknown", "unknown-2"]
