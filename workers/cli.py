@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers import cli_bench, cli_media, cli_research
+from workers import cli_bench, cli_consume, cli_media, cli_research, cli_service
 from workers.cli_errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
 
 if TYPE_CHECKING:
@@ -29,6 +27,8 @@ app = typer.Typer(
 )
 cli_research.register(app)
 cli_media.register(app)
+cli_service.register(app)
+cli_consume.register(app)
 cli_bench.register(app)
 
 Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]")]
@@ -262,58 +262,6 @@ def _run(
     tell(summary(ended, time.monotonic() - started))
     if outcome.interrupted and not live:
         raise typer.Exit(INTERRUPTED)  # while Ctrl-C is how a live session ends
-
-
-@app.command()
-def watch(
-    session: Annotated[
-        str, typer.Argument(help="Id of a session, from its start as the command that runs it printed it.")
-    ],
-    redis: Redis = None,
-    prefix: Prefix = "undertone",
-    as_json: Json = False,
-) -> None:
-    """Show a session's events, from its first, until it ends or Ctrl-C."""
-    with one_line_errors():
-        import asyncio
-
-        from rich.console import Console
-
-        from stream.bus import Keys
-        from stream.client import subscribe
-        from stream.redis_server import DEFAULT
-        from workers.console import JsonDisplay, LineDisplay, TableDisplay
-
-        url = redis or os.environ.get("UNDERTONE_REDIS") or DEFAULT
-        try:
-            Keys(session, prefix)
-        except ValueError as error:
-            raise fail(error, USAGE) from None
-        asyncio.run(_require_session(url, session, prefix))
-
-        async def follow(display: Any) -> None:
-            async for event in subscribe(url, session, prefix):
-                display.event(event)
-
-        if as_json or not sys.stdout.isatty():
-            asyncio.run(follow(JsonDisplay() if as_json else LineDisplay()))
-        else:
-            with TableDisplay(Console()) as table:
-                asyncio.run(follow(table))
-
-
-async def _require_session(url: str, session: str, prefix: str) -> None:
-    from stream.bus import Keys, check, connect
-
-    await check(url)
-    client = connect(url)
-    try:
-        if not await client.exists(Keys(session, prefix).events):
-            names = list(map(str, await client.hkeys(Keys(session, prefix).directory)))
-            known = f"; there are {', '.join(sorted(names))}" if names else ""
-            raise fail(f"no session {session!r} in this Redis{known}", USAGE)
-    finally:
-        await client.aclose()
 
 
 @app.command()

@@ -1,0 +1,293 @@
+"""The commands and examples that read what sessions publish, as a user runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import redis
+
+from stream.bus import Bus, Keys
+from stream.events import Base, Emotion, SessionEnded
+from stream.redis_server import private_server
+from tests.conftest import ROOT
+from tests.stream.test_events import EMOTION
+
+UNDERTONE = str(Path(sys.executable).parent / "undertone")
+EXAMPLES = ROOT / "deploy" / "examples"
+RULES = '[[rule]]\nname = "joyful"\nemotion = "joy"\nutterances = 2\n'
+
+
+def label(session: str, utterance: int, **changes: object) -> Emotion:
+    update = {
+        "id": f"{session}:{utterance}:0",
+        "session": session,
+        "utterance": utterance,
+        "audio_end": 2.0 + utterance,
+    }
+    return EMOTION.model_copy(update=update | changes)
+
+
+def ended(session: str) -> SessionEnded:
+    return SessionEnded(
+        id=f"{session}:ended", session=session, reason="end of source", duration=9, utterances=2, failed=0, counts={}
+    )
+
+
+def publish(url: str, events: Sequence[Base], prefix: str = "undertone") -> None:
+    async def send() -> None:
+        bus = Bus(url, Keys(events[0].session, prefix))
+        await bus.register("2026-01-01T00:00:00Z")
+        for event in events:
+            bus.publish(event)
+        assert await bus.aclose()
+
+    asyncio.run(send())
+
+
+def run(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture
+def session() -> str:
+    return f"test-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test-{secrets.token_hex(4)}"
+
+
+def test_watch_in_a_pipe(redis_url: str, prefix: str) -> None:
+    publish(redis_url, [label("one", 0), label("one", 1, text="[bold]"), ended("one")], prefix)
+    publish(redis_url, [label("two", 0, speaker="Ben"), ended("two")], prefix)
+    at = ["--redis", redis_url, "--prefix", prefix]
+    alone = run(UNDERTONE, "watch", "one", *at)
+    assert alone.returncode == 0 and alone.stderr == ""
+    assert [line.split()[:3] for line in alone.stdout.splitlines()] == [["0:01.0", "Ann", "now"]] * 2
+    assert "[bold]" in alone.stdout
+    both = run(UNDERTONE, "watch", "one", "two", *at)
+    assert both.returncode == 0
+    assert sorted(line.split()[0] for line in both.stdout.splitlines()) == ["one", "one", "two"]
+    assert ["two", "0:01.0", "Ben"] in [line.split()[:3] for line in both.stdout.splitlines()]
+    as_json = run(UNDERTONE, "watch", "one", "two", "--json", *at)
+    assert sorted(json.loads(line)["id"] for line in as_json.stdout.splitlines()) == [
+        "one:0:0", "one:1:0", "one:ended", "two:0:0", "two:ended",
+    ]  # fmt: skip
+    unknown = run(UNDERTONE, "watch", "one", "nobody", *at)
+    assert unknown.returncode == 2
+    assert unknown.stderr == "undertone: no session 'nobody' in this Redis; there are one, two\n"
+
+
+def test_watch_without_a_session_follows_all_until_interrupted(redis_url: str, prefix: str) -> None:
+    publish(redis_url, [label("one", 0), ended("one")], prefix)
+    process = subprocess.Popen(
+        [UNDERTONE, "watch", "--redis", redis_url, "--prefix", prefix],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("one ")
+    publish(redis_url, [label("two", 0)], prefix)
+    assert process.stdout.readline().startswith("two ")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, "")
+
+
+def screen(*command: str, until: str, keys: bytes) -> tuple[str, int]:
+    """What a command draws on a terminal until a text is seen and keys are pressed, and its exit code."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(TERM="xterm-256color", COLUMNS="120", LINES="30")
+        os.execv(command[0], command)
+    drawn, pressed, deadline = b"", False, time.monotonic() + 30
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([terminal], [], [], 0.2)
+        try:
+            drawn += os.read(terminal, 65536) if ready else b""
+        except OSError:  # the other end is closed
+            break
+        if not pressed and until.encode() in drawn:
+            os.write(terminal, keys)
+            pressed = True
+    else:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    return drawn.decode(errors="replace"), os.waitstatus_to_exitcode(status)
+
+
+def test_watch_and_top_on_a_terminal(redis_url: str, prefix: str) -> None:
+    publish(redis_url, [label("one", 0, text="Unmistakable")], prefix)
+    at = ["--redis", redis_url, "--prefix", prefix]
+    _, code = screen(UNDERTONE, "watch", *at, until="Unmistakable", keys=b"q")
+    assert code == 0
+    drawn, code = screen(UNDERTONE, "top", *at, until="1 live", keys=b"\x03")
+    assert code == 130 and "slowest stage" in drawn and "Traceback" not in drawn
+
+
+def test_top_in_a_pipe(redis_url: str, prefix: str) -> None:
+    publish(redis_url, [label("one", 0)], prefix)
+    at = ["--redis", redis_url, "--prefix", prefix]
+    done = run(UNDERTONE, "top", *at)
+    assert done.returncode == 0 and "vad 0.50 0.50" in done.stdout and "1 live" in done.stdout
+    (load,) = json.loads(run(UNDERTONE, "top", "--json", *at).stdout)["sessions"]
+    assert load["session"] == "one" and load["latency"]["p50"] == 0.613
+
+
+class Receiver(HTTPServer):
+    """Keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.received: list[dict[str, object]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        self.server.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_alert(redis_url: str, prefix: str, tmp_path: Path, receiver: Receiver, how: signal.Signals) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(RULES)
+    publish(redis_url, [label("one", 0), label("one", 1)], prefix)
+    process = subprocess.Popen(
+        [UNDERTONE, "alert", rules, "--redis", redis_url, "--prefix", prefix, "--json",
+         "--webhook", f"http://127.0.0.1:{receiver.server_port}/"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"UNDERTONE_WEBHOOK_SECRET": "hush"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    assert first["id"] == "one:1:alert:joyful" and first["utterances"] == [0, 1]
+    publish(redis_url, [label("two", 0), label("two", 1)], prefix)
+    second = json.loads(process.stdout.readline())
+    assert second["session"] == "two"
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in errors and "joyful: alerts on" in errors
+    assert receiver.received == [first, second]
+    stored = redis.Redis.from_url(redis_url, decode_responses=True).xrange(f"{prefix}:alerts")
+    assert [json.loads(fields["event"]) for _, fields in stored] == [first, second]
+
+
+def test_what_is_wrong_is_one_line(redis_url: str, tmp_path: Path) -> None:
+    rules, broken = tmp_path / "rules.toml", tmp_path / "broken.toml"
+    rules.write_text(RULES)
+    broken.write_text('[[rule]]\nname = "x"\n')
+    nobody = "redis://127.0.0.1:1/0"
+    cases: list[tuple[int, str, list[object]]] = [
+        (2, "rule 1 ('x'): emotion: field required", ["alert", broken]),
+        (2, "missing.toml: No such file", ["alert", tmp_path / "missing.toml"]),
+        (2, "--webhook: set UNDERTONE_WEBHOOK_SECRET", ["alert", rules, "--webhook", "http://localhost/"]),
+        (1, "no Redis answers at redis://127.0.0.1:1/0", ["alert", rules, "--redis", nobody]),
+        (1, "no Redis answers", ["top", "--redis", nobody]),
+        (1, "no Redis answers", ["watch", "--redis", nobody]),
+    ]
+    for code, message, arguments in cases:
+        done = run(UNDERTONE, *arguments, UNDERTONE_WEBHOOK_SECRET="")
+        assert done.returncode == code, done.stderr
+        assert message in done.stderr and done.stderr.count("\n") == 1
+    with private_server("--requirepass", "right") as url:
+        done = run(UNDERTONE, "top", "--redis", url)
+        assert done.returncode == 1 and "refuses the user name or password" in done.stderr
+
+
+LABELS = [["{}:0:0", "Ann", "joy", "0.75"], ["{}:1:0", "Ann", "joy", "0.75"]]
+
+
+def test_the_shell_example_goes_on_where_it_was(redis_url: str, session: str, tmp_path: Path) -> None:
+    first, second = [label(session, 0), label(session, 1, text="a\nb\nevent\nc")], [label(session, 2), ended(session)]
+    publish(redis_url, first)
+    position = tmp_path / "position"
+    command = ["sh", EXAMPLES / "subscribe.sh", session, position]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"UNDERTONE_REDIS": redis_url}
+    )
+    assert process.stdout is not None
+    assert [process.stdout.readline().strip() for _ in first] == [event.wire() for event in first]
+    while not position.exists() or not position.read_text():
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    publish(redis_url, second)
+    done = run(*command, UNDERTONE_REDIS=redis_url)
+    assert done.returncode == 0 and done.stdout.splitlines() == [event.wire() for event in second]
+
+
+def test_the_python_examples(redis_url: str, session: str) -> None:
+    final = label(session, 0, revision=1, final=True, trigger="context", id=f"{session}:0:1")
+    events = [label(session, 0), label(session, 1), final, ended(session)]
+    publish(redis_url, events)
+
+    def lines(name: str, *arguments: str) -> list[list[str]]:
+        done = run(sys.executable, EXAMPLES / name, session, *arguments, UNDERTONE_REDIS=redis_url)
+        assert done.returncode == 0, done.stderr
+        return [line.split() for line in done.stdout.splitlines()]
+
+    assert lines("subscribe.py") == [["1.0", "Ann:", "joy", "Hi"]]
+    assert lines("subscribe_async.py") == [[word.format(session) for word in line] for line in LABELS]
+    assert lines("subscribe_async.py", f"{session}:0:0") == [[word.format(session) for word in LABELS[1]]]
+    assert lines("consume_group.py", "group", "a") == [["a", event.id, event.type] for event in events]
+    assert lines("consume_group.py", "group", "b") == [], "the group is done"
+
+
+def test_the_node_example(redis_url: str, session: str, tmp_path: Path) -> None:
+    """Where $UNDERTONE_NODE_MODULES is a folder node_modules with the package redis."""
+    modules = Path(os.environ.get("UNDERTONE_NODE_MODULES", "/nowhere"))
+    if not shutil.which("node") or not (modules / "redis" / "package.json").is_file():
+        pytest.skip("needs Node, and UNDERTONE_NODE_MODULES: a folder node_modules with the package redis")
+    (tmp_path / "node_modules").symlink_to(modules)
+    example = shutil.copy(EXAMPLES / "subscribe.mjs", tmp_path)
+    publish(redis_url, [label(session, 0), label(session, 1), ended(session)])
+    done = run("node", example, session, UNDERTONE_REDIS=redis_url)
+    assert done.returncode == 0, done.stderr
+    expected = [[word.format(session) for word in line] for line in LABELS]
+    assert [line.split() for line in done.stdout.splitlines()] == expected
+
+
+def test_examples_are_short() -> None:
+    for example in EXAMPLES.iterdir():
+        if example.is_file():
+            text = example.read_text()
+            assert len(text.splitlines()) < 40 and re.search("UNDERTONE_REDIS", text), example.name
