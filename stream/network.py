@@ -34,8 +34,9 @@ class NetworkSource:
         options: dict[str, str] | None = None,
         file: SupportsRead[bytes] | None = None,
     ) -> None:
-        """url: whatever FFmpeg opens; container: its format where the URL does not say ("v4l2" for a camera); file: read
-        instead, and the URL is only a name.
+        """url: whatever FFmpeg opens; container: its format where the URL does not say ("v4l2" for a camera).
+
+        file: read instead of the URL, which then is only a name.
         """
         self.name = url.partition("?")[0]  # what follows may be a secret
         self.channels = 0 if container == "v4l2" else 1

@@ -23,7 +23,7 @@ class Pipe:
         """The sender said that the track is at its end."""
         self._pieces: deque[bytes] = deque()
         self._size = 0
-        self._closed = False
+        self.closed = False
         self._changed = threading.Condition()
 
     @property
@@ -39,13 +39,13 @@ class Pipe:
     def close(self, over: bool) -> None:
         """Nothing more comes; `over`: because the track is at its end, not because the connection was lost."""
         with self._changed:
-            self._closed, self.over = True, over
+            self.closed, self.over = True, over
             self._changed.notify()
 
     def read(self, size: int = HELD, /) -> bytes:
         """Up to `size` bytes as soon as there are any; b"" at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._pieces or self._closed)
+            self._changed.wait_for(lambda: self._pieces or self.closed)
             if not self._pieces:
                 return b""
             piece = self._pieces.popleft()
@@ -155,4 +155,5 @@ class PushedSource:
                 raise MediaError(f"{self.name}: nobody sent anything within {self._track.patience:.0f} s")
         source, self._pipe = taken
         yield from source
-        self.ended_early = None if self._pipe.over else source.ended_early or "the connection was lost"
+        if not self._pipe.over:
+            self.ended_early = "the connection was lost" if self._pipe.closed else source.ended_early

@@ -16,6 +16,27 @@ RUNTIME, USAGE, INTERRUPTED = 1, 2, 130
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Errors we foresee become one line and an exit code: 2 for what the user asked, 1 for what happened."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise fail(f"{error.filename}: {error.strerror}", USAGE) from None
+    except ModuleNotFoundError as error:
+        raise fail(f"{error.name} is not installed: pip install 'undertone[serve,export,train,bench]'", USAGE) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read our output is gone; Python shall not complain about it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(RUNTIME) from None
+    except Exception as error:
+        code = _foreseen(error)
+        if code is None:
+            raise
+        raise fail(error, code) from None
+
+
+def _foreseen(error: Exception) -> int | None:
+    """The exit code of an error of ours. Imported only now: what raised it has imported the heavy parts already."""
     from model.asr import AsrError
     from model.checkpoint import CheckpointError
     from model.config import ConfigError
@@ -26,24 +47,10 @@ def one_line_errors() -> Iterator[None]:
     from workers.enrolment import EnrolmentError
     from workers.models import DownloadError
 
-    try:
-        yield
-    except (MediaError, AnnotationError, CheckpointError, ConfigError, TableError, AsrError, EnrolmentError) as error:
-        raise fail(error, USAGE) from None
-    except DownloadError as error:
-        raise fail(error, RUNTIME) from None
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
-        raise fail(f"{error.filename}: {error.strerror}", USAGE) from None
-    except ModuleNotFoundError as error:
-        raise fail(f"{error.name} is not installed: pip install 'undertone[serve,export,train,bench]'", USAGE) from None
-    except BusError as error:
-        raise fail(error, RUNTIME) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        # Whoever read our output is gone; Python shall not complain about it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(RUNTIME) from None
+    wrong = (MediaError, AnnotationError, CheckpointError, ConfigError, TableError, AsrError, EnrolmentError)
+    if isinstance(error, wrong):
+        return USAGE
+    return RUNTIME if isinstance(error, DownloadError | BusError) else None
 
 
 def development_data() -> Path:

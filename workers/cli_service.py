@@ -41,6 +41,12 @@ def serve(
 ) -> None:
     """Serve sessions over HTTP and WebSockets, with a dashboard, until SIGTERM or Ctrl-C."""
     with one_line_errors():
+        for folder in (record, media):
+            if folder is not None and not folder.is_dir():
+                raise fail(f"{folder}: no such folder", USAGE)
+        if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+            raise fail("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent", USAGE)
+
         from stream.bus import public
         from stream.redis_server import redis_url
         from workers.actors import ClusterError, ray_cluster
@@ -50,11 +56,6 @@ def serve(
         from workers.gateway.serve import serve as run
         from workers.gateway.state import Settings
 
-        for folder in (record, media):
-            if folder is not None and not folder.is_dir():
-                raise fail(f"{folder}: no such folder", USAGE)
-        if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-            raise fail("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent", USAGE)
         try:
             known = read_tokens(tokens) if tokens is not None else None
             with redis_url(redis) as url, ray_cluster(ray_address, trace):

@@ -14,9 +14,9 @@ import pytest
 import redis as sync_redis
 
 from stream.bus import RETENTION, Bus, BusError, Keys, check, public
+from stream.client import subscribe
 from stream.events import Base, Degraded, SessionEnded, parse
 from stream.redis_server import private_server, server_binary
-from stream.client import subscribe
 
 
 def notice(session: str, number: int) -> Degraded:

@@ -15,8 +15,8 @@ from model.sight import Sight
 from model.text import Line
 from stream.block import Block, VideoFrame
 from stream.bus import Bus, Keys
-from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed, UtteranceHeard, UtterancePartial
 from stream.client import subscribe
+from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed, UtteranceHeard, UtterancePartial
 from stream.transcript import Transcript, read_transcript
 from stream.turns import Turn
 from tests.conftest import DEMO_TRANSCRIPT

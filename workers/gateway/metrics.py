@@ -24,7 +24,7 @@ from stream.client import consume_all
 from stream.directory import overview
 from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 GROUP = "undertone-metrics"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 

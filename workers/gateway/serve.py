@@ -72,8 +72,9 @@ class Server(uvicorn.Server):
         log.info("draining", senders=len(self._state.feeding))
         if self._private_ray:
             await _end_sessions(self._drain)
-        if self._state.feeding:
-            await asyncio.wait(self._state.feeding, timeout=self._drain)
+        for connections, patience in ((self._state.feeding, self._drain), (self._state.listening, 5)):
+            if connections:
+                await asyncio.wait(connections, timeout=patience)
         self.should_exit = True
 
 

@@ -57,6 +57,8 @@ async def send_events(socket: WebSocket, session: str, state: Here, after: After
         return
     with state.metrics.sockets.labels("out").track_inprogress():
         relay = asyncio.create_task(_relay(socket, state, session, after))
+        state.listening.add(relay)
+        relay.add_done_callback(state.listening.discard)
         gone = asyncio.create_task(_gone(socket))
         await asyncio.wait({relay, gone}, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
@@ -77,7 +79,7 @@ async def take_media(
     if actor is None or not await state.access.owns(token, session):
         await socket.close(POLICY, "no such session of yours goes on")
         return
-    taking: asyncio.Task[object] = asyncio.create_task(_take(socket, actor, track, format, rate))
+    taking = asyncio.create_task(_take(socket, actor, track, format, rate))
     state.feeding.add(taking)
     taking.add_done_callback(state.feeding.discard)
     with state.metrics.sockets.labels("in").track_inprogress():
@@ -87,23 +89,22 @@ async def take_media(
 async def _coming(events: AsyncGenerator[Event], draining: asyncio.Event) -> AsyncGenerator[Event | None]:
     """Events, and None whenever none came for a while; ends when we are about to go."""
     leave = asyncio.create_task(draining.wait())
-    following: asyncio.Task[Event] | None = None
-    try:
-        async with aclosing(events):
-            while not draining.is_set():
-                following = following or asyncio.ensure_future(anext(events))
-                done, _ = await asyncio.wait({following, leave}, timeout=QUIET, return_when=asyncio.FIRST_COMPLETED)
-                if following in done:
-                    event, following = await following, None
-                    yield event
-                elif not done:
+    async with aclosing(events):
+        following = asyncio.ensure_future(anext(events))
+        try:
+            while not leave.done():
+                await asyncio.wait({following, leave}, timeout=QUIET, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    yield following.result()
+                    following = asyncio.ensure_future(anext(events))
+                elif not leave.done():
                     yield None
-    except StopAsyncIteration:
-        return
-    finally:
-        leave.cancel()
-        if following is not None:
+        except StopAsyncIteration:
+            return
+        finally:
+            leave.cancel()
             following.cancel()
+            await asyncio.wait({following})
 
 
 async def _sse(events: AsyncGenerator[Event], draining: asyncio.Event) -> AsyncGenerator[str]:

@@ -48,8 +48,10 @@ class State:
     metrics: Metrics
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """We are about to go: no new sessions; who listens is sent elsewhere."""
-    feeding: set[asyncio.Task[object]] = field(default_factory=set)
+    feeding: set[asyncio.Task[None]] = field(default_factory=set)
     """Open connections that send media."""
+    listening: set[asyncio.Task[None]] = field(default_factory=set)
+    """Open connections that receive events."""
 
 
 def state_of(connection: HTTPConnection) -> State:

@@ -1,0 +1,157 @@
+// The gateway's HTTP API and WebSockets.
+
+const TOKEN = "undertone.token";
+
+/** An answer that is not a success; `message` is one line for the reader. */
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Dispatches "unauthorized" when a token is needed or wrong. */
+export const auth = new EventTarget();
+
+export const token = () => sessionStorage.getItem(TOKEN);
+export const keepToken = (value) => sessionStorage.setItem(TOKEN, value);
+
+const authorization = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
+
+function explain(status, body) {
+  let detail = null;
+  try {
+    detail = JSON.parse(body).detail;
+  } catch {
+    // Not JSON: a proxy's page, of no use to the reader.
+  }
+  if (Array.isArray(detail)) {
+    detail = detail.map(({ loc, msg }) => `${(loc ?? []).slice(1).join(".")}: ${msg}`).join("; ");
+  }
+  if (status === 401) auth.dispatchEvent(new Event("unauthorized"));
+  return new ApiError(status, detail || `The server answered ${status}.`);
+}
+
+async function request(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: { ...authorization(), ...options.headers } });
+  } catch {
+    throw new ApiError(0, "The server cannot be reached.");
+  }
+  if (!response.ok) throw explain(response.status, await response.text());
+  return response;
+}
+
+/** The JSON of a GET. Raises ApiError. */
+export const get = async (path) => (await request(path)).json();
+
+const sessionPath = (id) => `/sessions/${encodeURIComponent(id)}`;
+
+export const getSession = (id) => get(sessionPath(id));
+export const stopSession = (id) => request(sessionPath(id), { method: "DELETE" });
+
+/** Create a session; answers its description. */
+export async function createSession(description) {
+  const headers = { "Content-Type": "application/json" };
+  const response = await request("/sessions", { method: "POST", headers, body: JSON.stringify(description) });
+  return response.json();
+}
+
+/** Send a recording; `progress` hears the share that is sent. Answers the new session's description. */
+export function uploadRecording(file, query, progress) {
+  // fetch tells nothing of an upload's progress.
+  return new Promise((resolve, reject) => {
+    const sending = new XMLHttpRequest();
+    sending.open("POST", `/recordings?${new URLSearchParams(query)}`);
+    for (const [name, value] of Object.entries(authorization())) sending.setRequestHeader(name, value);
+    sending.upload.onprogress = ({ loaded, total }) => progress(total ? loaded / total : 0);
+    sending.onerror = () => reject(new ApiError(0, "The upload broke off: the server cannot be reached."));
+    sending.onload = () => {
+      if (sending.status < 300) resolve(JSON.parse(sending.responseText));
+      else reject(explain(sending.status, sending.responseText));
+    };
+    sending.send(file);
+  });
+}
+
+/** Download an export of a session as a file. */
+export async function download(id, { format, suffix }) {
+  const response = await request(`${sessionPath(id)}/export/${encodeURIComponent(format)}`);
+  const named = /filename="?([^";]+)/.exec(response.headers.get("Content-Disposition") ?? "");
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = named ? named[1] : `${id}.${suffix.replace(/^\./, "")}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+function openSocket(path) {
+  const url = new URL(path, location.origin.replace(/^http/, "ws"));
+  // A browser cannot set headers here, and refuses a connection whose offered subprotocol nobody takes.
+  return token() ? new WebSocket(url, ["undertone", `bearer.${token()}`]) : new WebSocket(url);
+}
+
+export const openTrack = (id, track, query) =>
+  openSocket(`${sessionPath(id)}/tracks/${track}?${new URLSearchParams(query)}`);
+
+/** Seconds to wait before each new attempt: 1, 2, 4 ... 30. */
+export const backOff = (attempt) => Math.min(30, 2 ** attempt);
+
+/** A session's events, history first, over as many connections as it takes. */
+export class EventFeed {
+  #seen = new Set();
+  #last = null;
+  #attempt = 0;
+  #socket = null;
+  #timer = null;
+  #closed = false;
+
+  /** `onEvent(event)`; `onState("connected" | "waiting" | "closed" | "failed", text)`. */
+  constructor(id, onEvent, onState) {
+    this.id = id;
+    this.onEvent = onEvent;
+    this.onState = onState;
+    this.#connect();
+  }
+
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#socket?.close();
+  }
+
+  #connect() {
+    const after = this.#last === null ? "" : `?after=${encodeURIComponent(this.#last)}`;
+    const socket = openSocket(`${sessionPath(this.id)}/events${after}`);
+    this.#socket = socket;
+    socket.onopen = () => this.#closed || this.onState("connected", "connected");
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = ({ code }) => this.#lost(code);
+  }
+
+  #receive(data) {
+    if (this.#closed) return;
+    const event = JSON.parse(data);
+    this.#attempt = 0;
+    if (this.#seen.has(event.id)) return;
+    this.#seen.add(event.id);
+    this.#last = event.id;
+    this.onEvent(event);
+  }
+
+  async #lost(code) {
+    if (this.#closed) return;
+    if (code === 1000) return this.onState("closed", "connected");
+    try {
+      await getSession(this.id);
+    } catch (error) {
+      if ([401, 403, 404].includes(error.status)) return this.#closed || this.onState("failed", error.message);
+    }
+    if (this.#closed) return;
+    const seconds = backOff(this.#attempt);
+    this.#attempt += 1;
+    this.onState("waiting", `reconnecting in ${seconds} s`);
+    this.#timer = setTimeout(() => this.#connect(), 1000 * seconds);
+  }
+}

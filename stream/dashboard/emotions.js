@@ -1,0 +1,60 @@
+// How emotions and times are named and coloured.
+
+/** Okabe and Ito's palette, told apart by colour-blind people too. */
+const PALETTE = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"];
+export const NEUTRAL = "#8b919b";
+
+const POSITIVE = new Set(["joy", "happy", "happiness", "excited", "peaceful", "powerful"]);
+const NEGATIVE = new Set(["anger", "angry", "mad", "sadness", "sad", "disgust", "fear", "scared", "frustrated"]);
+
+const MODALITY_NAMES = { text: "words", audio: "voice", visual: "face" };
+
+/** The colour of each emotion of a checkpoint. */
+export function colourMap(emotions) {
+  const others = emotions.filter((name) => name !== "neutral");
+  return new Map(others.map((name, place) => [name, PALETTE[place % PALETTE.length]]));
+}
+
+/** Black or white, whichever reads better on a colour "#rrggbb". */
+export function ink(colour) {
+  const [red, green, blue] = [1, 3, 5].map((at) => (parseInt(colour.slice(at, at + 2), 16) / 255) ** 2.2);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 ? "#000" : "#fff";
+}
+
+/** Share of positive less share of negative emotions, −1 ... 1. */
+export function valence(probabilities) {
+  let sum = 0;
+  for (const [name, share] of Object.entries(probabilities)) {
+    sum += POSITIVE.has(name) ? share : NEGATIVE.has(name) ? -share : 0;
+  }
+  return sum;
+}
+
+/** The emotions of a label with their probabilities, likeliest first. */
+export function ranked(probabilities) {
+  return Object.entries(probabilities).sort((one, other) => other[1] - one[1]);
+}
+
+/** The emotion in words; where it is uncertain, with the runner-up. */
+export function verdictOf(label) {
+  if (!label) return "";
+  if (!label.uncertain) return label.emotion;
+  const runnerUp = ranked(label.probabilities).find(([name]) => name !== label.emotion);
+  return `uncertain: ${label.emotion}${runnerUp ? ` or ${runnerUp[0]}` : ""}`;
+}
+
+/** What a modality is called on the page. */
+export const modalityName = (modality) => MODALITY_NAMES[modality] ?? modality;
+
+/** Media time as m:ss.s, or h:mm:ss from an hour on. */
+export function clock(seconds) {
+  const tenths = Math.round(seconds * 10);
+  const minutes = Math.floor(tenths / 600);
+  const rest = (tenths % 600) / 10;
+  if (minutes < 60) return `${minutes}:${rest.toFixed(1).padStart(4, "0")}`;
+  const [mm, ss] = [minutes % 60, Math.floor(rest)].map((part) => String(part).padStart(2, "0"));
+  return `${Math.floor(minutes / 60)}:${mm}:${ss}`;
+}
+
+export const percent = (share) => `${Math.round(100 * share)} %`;
+export const milliseconds = (seconds) => `${Math.round(1000 * seconds)} ms`;

@@ -1,0 +1,154 @@
+// What a session's events say: the log of them, and the state that they make.
+
+import { valence } from "./emotions.js";
+
+const TYPES = new Set([
+  "session.started",
+  "session.ended",
+  "utterance.partial",
+  "utterance",
+  "emotion",
+  "utterance.failed",
+  "speaker.merged",
+  "lag",
+  "degraded",
+]);
+
+const mediaTime = (event) => event.audio_end ?? event.audio_time ?? event.duration ?? 0;
+
+/** All events of a session, each with the media time by which it had come. */
+export class EventLog {
+  events = [];
+  times = [];
+
+  add(event) {
+    this.events.push(event);
+    // A final label is about the past; it came no earlier than what came before it.
+    this.times.push(Math.max(this.duration, mediaTime(event)));
+  }
+
+  /** Media time of the last event, in seconds. */
+  get duration() {
+    return this.times.at(-1) ?? 0;
+  }
+
+  /** How many events had come by a media time. */
+  countAt(seconds) {
+    let low = 0;
+    let high = this.times.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.times[middle] <= seconds) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+/** The state of a session after some of its events. */
+export class Session {
+  started = null;
+  ended = null;
+  time = 0;
+  applied = 0;
+  failures = 0;
+  finals = [];
+  latencies = [];
+  /** number -> utterance */
+  utterances = new Map();
+  /** event id -> notice of lag, degradation or merged speakers */
+  notices = new Map();
+  /** Keys of the two maps above that changed since a reader last cleared this. */
+  changed = new Set();
+  #merged = new Map();
+
+  apply(event) {
+    this.applied += 1;
+    this.time = Math.max(this.time, mediaTime(event));
+    if (TYPES.has(event.type)) this[event.type](event);
+  }
+
+  /** The name a speaker goes by now. */
+  nameOf(speaker) {
+    let name = speaker;
+    for (let steps = 0; this.#merged.has(name) && steps < 32; steps += 1) name = this.#merged.get(name);
+    return name;
+  }
+
+  /** Everybody heard so far, in order of appearance. */
+  get speakers() {
+    const names = new Set();
+    for (const { speaker } of this.utterances.values()) if (speaker !== null) names.add(this.nameOf(speaker));
+    return [...names];
+  }
+
+  "session.started"(event) {
+    this.started = event;
+  }
+
+  "session.ended"(event) {
+    this.ended = event;
+  }
+
+  "utterance.partial"(event) {
+    this.#update(event, { text: event.text, open: true });
+  }
+
+  utterance(event) {
+    this.#update(event, { text: event.text, open: false });
+  }
+
+  emotion(event) {
+    const known = this.utterances.get(event.utterance);
+    if (known?.label?.final && !event.final) return;
+    const hasInfluences = Object.keys(event.influences).length > 0;
+    this.#update(event, {
+      text: event.text,
+      open: event.trigger === "interval",
+      label: event,
+      valence: valence(event.probabilities),
+      // A final label repeats neither; both belong to the provisional one.
+      influences: hasInfluences ? event.influences : (known?.influences ?? {}),
+      latency: event.latency ?? known?.latency ?? null,
+    });
+    if (event.latency) this.latencies.push(labelLatency(event.latency));
+    if (event.final) this.finals.push(event.utterance);
+  }
+
+  "utterance.failed"(event) {
+    this.failures += 1;
+    this.#update(event, { failure: event.reason, open: false });
+  }
+
+  "speaker.merged"(event) {
+    for (const [number, { speaker }] of this.utterances) {
+      if (this.nameOf(speaker) === event.speaker) this.changed.add(number);
+    }
+    if (this.nameOf(event.into) !== event.speaker) this.#merged.set(event.speaker, event.into);
+    this.#notice(event, this.time, `${event.speaker} is ${event.into}: taken for two, they are one speaker`);
+  }
+
+  lag(event) {
+    this.#notice(event, event.audio_time, `${event.seconds.toFixed(1)} s behind the source`);
+  }
+
+  degraded(event) {
+    this.#notice(event, event.audio_time, event.reason);
+  }
+
+  #update(event, fields) {
+    const number = event.utterance;
+    const known = this.utterances.get(number) ?? { number, label: null, influences: {}, latency: null, failure: null };
+    const { speaker, audio_start: start, audio_end: end, id } = event;
+    this.utterances.set(number, Object.assign(known, { speaker, start, end, stamp: id }, fields));
+    this.changed.add(number);
+  }
+
+  #notice(event, time, text) {
+    this.notices.set(event.id, { start: time, text, kind: event.type });
+    this.changed.add(event.id);
+  }
+}
+
+/** Seconds from the endpoint to the label, without the end-silence that was waited for. */
+export const labelLatency = ({ queue, asr, encode, graph, publish }) => queue + asr + encode + graph + publish;

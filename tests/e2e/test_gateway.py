@@ -1,0 +1,318 @@
+"""The live service: real gateways over one Ray and one Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import websockets
+
+from stream import RATE
+from stream.client import history
+from stream.events import parse
+from tests.conftest import DEMO
+from tests.e2e.gateways import Gateway, free_port, gateways, pcm
+from tests.e2e.test_replay import undertone
+from tests.stream.test_pushed import webm
+from workers.gateway.access import new_token
+
+HEARD = {"consent": "synthetic voices", "modalities": ["audio"], "interim": 0}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, redis_url: str, ray_address: str) -> Iterator[list[Gateway]]:
+    """Two gateways side by side, open to this machine."""
+    folder = tmp_path_factory.mktemp("pair")
+    (folder / "records").mkdir()
+    (folder / "media").mkdir()
+    shutil.copy(DEMO, folder / "media" / "demo.opus")
+    (folder / "media" / "outside.opus").symlink_to("/etc/hostname")
+    options = ("--redis", redis_url, "--ray-address", ray_address, "--record", str(folder / "records"))
+    with gateways(folder, 2, *options, "--media", str(folder / "media"), "--pull-from", "media.example.org") as both:
+        yield both
+
+
+async def events_of(gateway: Gateway, session: str, after: str = "") -> list[dict]:
+    async with websockets.connect(f"{gateway.ws}/sessions/{session}/events?after={after}") as socket:
+        got = [json.loads(message) async for message in socket]
+    assert socket.close_code == 1000
+    return got
+
+
+async def send(gateway: Gateway, session: str, track: int, data: bytes, seconds: float, form: str = "pcm") -> None:
+    """At the pace at which it was said."""
+    async with websockets.connect(
+        f"{gateway.ws}/sessions/{session}/tracks/{track}?format={form}&rate={RATE}"
+    ) as socket:
+        assert json.loads(await socket.recv()) == {"type": "ready"}
+        pieces = max(1, round(10 * seconds))
+        size = len(data) // pieces // 2 * 2 + 2
+        for first in range(0, len(data), size):
+            await socket.send(data[first : first + size])
+            await asyncio.sleep(0.1)
+
+
+async def test_two_tracks_are_pushed_and_labels_come_out(pair: list[Gateway], demo_audio: np.ndarray) -> None:
+    """WebM as a browser sends it, and raw samples; fed through one gateway, read from the other, recorded."""
+    gateway, other = pair
+    said = demo_audio[:, : 12 * RATE]
+    tracks = [{"name": "Mara"}, {"name": "Jonas"}]
+    async with httpx.AsyncClient(base_url=gateway.http, timeout=120) as client:
+        started = await client.post(
+            "/sessions", json=HEARD | {"source": {"kind": "push", "tracks": tracks}, "record": True}
+        )
+        assert started.status_code == 201, started.text
+        info = started.json()
+        assert info["state"] == "live" and info["consent"] == "synthetic voices" and info["recorded"]
+        session = info["id"]
+        events, *_ = await asyncio.gather(
+            events_of(other, session),
+            send(gateway, session, 0, webm(said[0]), 12, "webm"),
+            send(gateway, session, 1, pcm(said[1]), 12),
+        )
+        labels = [event for event in events if event["type"] == "emotion" and not event["revision"]]
+        assert [event["speaker"] for event in labels] == ["Mara", "Jonas", "Mara"]
+        assert events[0]["type"] == "session.started" and events[0]["recorded"]
+        assert events[-1]["type"] == "session.ended" and events[-1]["reason"] == "end of source"
+        assert (await client.get(f"/sessions/{session}")).json()["state"] == "ended"
+        listed = (await client.get("/sessions")).json()["sessions"]
+        assert session in [each["id"] for each in listed]
+        folder = gateway.log.parent / "records" / session
+        kept = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+        assert [event["id"] for event in kept] == [event["id"] for event in events]
+    again = undertone("replay", folder, "--speed", "max", "--json")
+    replayed = [json.loads(line) for line in again.stdout.splitlines()]
+    emotions = [[e["probabilities"] for e in each if e["type"] == "emotion"] for each in (events, replayed)]
+    assert emotions[0] == emotions[1] and again.returncode == 0
+
+
+async def test_a_subscriber_changes_gateway_and_misses_nothing(
+    tmp_path: Path, redis_url: str, ray_address: str, pair: list[Gateway]
+) -> None:
+    """The gateway that started the session drains and goes while the session goes on; its subscriber moves on."""
+    with gateways(tmp_path, 1, "--redis", redis_url, "--ray-address", ray_address) as (leaving,):
+        content = DEMO.read_bytes()
+        async with httpx.AsyncClient(base_url=leaving.http, timeout=120) as client:
+            started = await client.post("/recordings", params=HEARD | {"name": "a.opus", "speed": "8"}, content=content)
+            assert started.status_code == 201, started.text
+        session = started.json()["id"]
+        got: list[dict] = []
+        async with websockets.connect(f"{leaving.ws}/sessions/{session}/events") as socket:
+            with suppress(websockets.ConnectionClosed):
+                async for message in socket:
+                    got.append(json.loads(message))
+                    if len(got) == 5:
+                        leaving.process.send_signal(signal.SIGTERM)
+        assert socket.close_code == 1012 and got[-1]["type"] != "session.ended"
+        assert await asyncio.to_thread(leaving.process.wait, 30) == 0
+    got += await events_of(pair[0], session, got[-1]["id"])
+    everything = await history(redis_url, session)
+    assert [event["id"] for event in got] == [event.id for event in everything]
+    assert got[-1]["type"] == "session.ended" and got[-1]["reason"] == "end of source"
+
+
+async def test_a_sender_changes_gateway(pair: list[Gateway], demo_audio: np.ndarray) -> None:
+    """A connection that breaks is told of, and the track goes on through the other gateway."""
+    source = {"kind": "push", "tracks": [{"name": "Mara"}]}
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=120) as client:
+        session = (await client.post("/sessions", json=HEARD | {"source": source})).json()["id"]
+    said = pcm(demo_audio[0, : 5 * RATE])
+    reading = asyncio.create_task(events_of(pair[1], session))
+    with suppress(websockets.ConnectionClosed):
+        async with websockets.connect(f"{pair[0].ws}/sessions/{session}/tracks/0?format=pcm") as socket:
+            await socket.recv()
+            for first in range(0, len(said), 3200):
+                await socket.send(said[first : first + 3200])
+                await asyncio.sleep(0.1)
+            socket.transport.abort()
+    await asyncio.sleep(1)
+    await send(pair[1], session, 0, said, 5)
+    events = await reading
+    notices = [event["reason"] for event in events if event["type"] == "degraded"]
+    assert any("connection was lost" in notice for notice in notices) and any("is back" in notice for notice in notices)
+    assert events[-1]["counts"]["reconnects"] == 1
+    assert len([event for event in events if event["type"] == "emotion" and not event["revision"]]) == 2
+
+
+async def test_server_sent_events_resume(pair: list[Gateway], redis_url: str) -> None:
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=120) as client:
+        source = {"kind": "file", "name": "demo.opus", "speed": None}
+        session = (await client.post("/sessions", json=HEARD | {"source": source})).json()["id"]
+        everything = []
+        async with client.stream("GET", f"/sessions/{session}/events") as response:
+            assert response.headers["content-type"].startswith("text/event-stream")
+            everything = [line async for line in response.aiter_lines()]
+        ids = [line.removeprefix("id: ") for line in everything if line.startswith("id: ")]
+        assert ids == [event.id for event in await history(redis_url, session)]
+        rest = (await client.get(f"/sessions/{session}/events", headers={"Last-Event-ID": ids[-3]})).text
+        assert [line[4:] for line in rest.splitlines() if line.startswith("id: ")] == ids[-2:]
+        parse(next(line for line in rest.splitlines() if line.startswith("data: ")).removeprefix("data: "))
+        exported = await client.get(f"/sessions/{session}/export/csv")
+        assert exported.headers["content-disposition"] == f'attachment; filename="{session}.csv"'
+        assert exported.text.count("\n") > 10
+
+
+async def test_a_session_is_stopped(pair: list[Gateway]) -> None:
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=120) as client:
+        source = {"kind": "file", "name": "demo.opus", "speed": 1}
+        session = (await client.post("/sessions", json=HEARD | {"source": source})).json()["id"]
+        await asyncio.sleep(3)
+        assert (await client.delete(f"/sessions/{session}")).status_code == 202
+        events = await events_of(pair[1], session)
+        assert events[-1]["reason"] == "interrupted" and events[-1]["duration"] < 20
+        assert (await client.delete(f"/sessions/{session}")).status_code == 409
+
+
+async def test_bad_requests_are_refused_in_one_line(pair: list[Gateway]) -> None:
+    push = {"kind": "push", "tracks": [{}]}
+    cases = [
+        ({"source": push}, 422, "consent"),
+        (HEARD | {"source": push, "id": "a{b}"}, 422, "id"),
+        (HEARD | {"source": push, "id": "../etc"}, 422, "id"),
+        (HEARD | {"source": {"kind": "push", "tracks": []}}, 422, "tracks"),
+        (HEARD | {"source": {"kind": "push", "tracks": [{}, {}]}}, 422, "tracks: several need a name each"),
+        (HEARD | {"source": {"kind": "url", "url": "file:///etc/passwd"}}, 422, "file URL"),
+        (HEARD | {"source": {"kind": "url", "url": "http://169.254.169.254/"}}, 422, "not a host"),
+        (HEARD | {"source": {"kind": "file", "name": "../../etc/passwd"}}, 422, "no file"),
+        (HEARD | {"source": {"kind": "file", "name": "outside.opus"}}, 422, "no file"),
+        (HEARD | {"source": push, "checkpoint": "../../x"}, 422, "checkpoint"),
+        (HEARD | {"source": push, "checkpoint": "absent"}, 422, "no checkpoint"),
+        (HEARD | {"source": push, "surprise": 1}, 422, "surprise"),
+    ]
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=60) as client:
+        for body, status, word in cases:
+            answer = await client.post("/sessions", json=body)
+            assert answer.status_code == status and word in answer.text, (body, answer.text)
+        broken = await client.post("/recordings", params=HEARD | {"name": "x.wav"}, content=b"no media at all")
+        assert broken.status_code == 422 and "x.wav: not a media file" in broken.json()["detail"]
+        assert (await client.post("/recordings", params=HEARD, content=b"")).status_code == 422
+        assert (await client.get("/sessions/absent")).status_code == 404
+        assert (await client.get("/sessions/a%7Bb%7D/events")).status_code == 404
+        assert (await client.get("/metrics", headers={"Host": "evil.example"})).status_code == 403
+        assert (await client.get("/sessions", headers={"Origin": "https://evil.example"})).status_code == 403
+        page = await client.get("/")
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+    with pytest.raises(websockets.InvalidStatus):
+        async with websockets.connect(f"{pair[0].ws}/sessions/x/events", origin="https://evil.example"):
+            pass
+    async with websockets.connect(f"{pair[0].ws}/sessions/absent/tracks/0") as socket:
+        with pytest.raises(websockets.ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 1008 and "no such session" in str(socket.close_reason)
+
+
+async def test_nonsense_on_a_track_is_said_and_ends_it(pair: list[Gateway]) -> None:
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=60) as client:
+        source = {"kind": "push", "tracks": [{"name": "Mara"}]}
+        session = (await client.post("/sessions", json=HEARD | {"source": source})).json()["id"]
+    async with websockets.connect(f"{pair[0].ws}/sessions/{session}/tracks/7?format=pcm") as socket:
+        assert "track 7" in json.loads(await socket.recv())["message"]
+    async with websockets.connect(f"{pair[0].ws}/sessions/{session}/tracks/0?format=mp3") as socket:
+        assert "format 'mp3'" in json.loads(await socket.recv())["message"]
+    await send(pair[0], session, 0, bytes(range(256)) * 200, 0.5, "webm")
+    events = await events_of(pair[0], session)
+    assert events[-1]["reason"].startswith("error: Mara: cannot be opened")
+
+
+async def test_tokens_decide_who_may_what(tmp_path: Path, redis_url: str, ray_address: str) -> None:
+    made = {name: new_token(name, [name]) for name in ("ingest", "read", "admin")}
+    (tmp_path / "tokens.toml").write_text("\n".join(entry for _, entry in made.values()))
+    options = ("--redis", redis_url, "--ray-address", ray_address, "--tokens", str(tmp_path / "tokens.toml"))
+    with gateways(tmp_path, 1, *options) as (gateway,):
+        async with httpx.AsyncClient(base_url=gateway.http, timeout=60) as client:
+            bearer = {name: {"Authorization": f"Bearer {secret}"} for name, (secret, _) in made.items()}
+            assert (await client.get("/healthz")).status_code == 200
+            nobody = await client.get("/me")
+            assert nobody.status_code == 401 and nobody.headers["www-authenticate"] == "Bearer"
+            assert (await client.get("/sessions", headers=bearer["read"])).status_code == 200
+            assert (await client.get("/metrics")).status_code == 401
+            body = HEARD | {"source": {"kind": "push", "tracks": [{"name": "Mara"}]}}
+            refused = await client.post("/sessions", json=body, headers=bearer["read"])
+            assert refused.status_code == 403 and refused.json()["detail"] == "token read lacks the scope ingest"
+            started = await client.post("/sessions", json=body, headers=bearer["ingest"])
+            session = started.json()["id"]
+            stranger = await client.delete(f"/sessions/{session}", headers=bearer["read"])
+            assert stranger.status_code == 403
+            async with websockets.connect(
+                f"{gateway.ws}/sessions/{session}/events", subprotocols=["undertone", f"bearer.{made['read'][0]}"]
+            ) as socket:
+                assert json.loads(await socket.recv())["type"] == "session.started"
+                assert socket.subprotocol == "undertone"
+            async with websockets.connect(f"{gateway.ws}/sessions/{session}/events") as socket:
+                with pytest.raises(websockets.ConnectionClosed):
+                    await socket.recv()
+                assert socket.close_code == 1008
+            assert (await client.delete(f"/sessions/{session}", headers=bearer["admin"])).status_code == 202
+    assert all(secret not in gateway.log.read_text() for secret, _ in made.values())
+
+
+async def test_a_real_prometheus_scrapes_both(pair: list[Gateway], tmp_path: Path, redis_url: str) -> None:
+    """Every label is counted once, whichever gateway counts it."""
+    port = free_port()
+    targets = [f"127.0.0.1:{gateway.port}" for gateway in pair]
+    config = {
+        "global": {"scrape_interval": "1s"},
+        "scrape_configs": [{"job_name": "undertone", "static_configs": [{"targets": targets}]}],
+    }
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=60) as client:
+        before = await _counted(pair)
+        source = {"kind": "file", "name": "demo.opus", "speed": None}
+        session = (await client.post("/sessions", json=HEARD | {"source": source})).json()["id"]
+    events = await events_of(pair[0], session)
+    labels = sum(event["type"] == "emotion" and event["latency"] is not None for event in events)
+    command = [
+        "prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]  # fmt: skip
+    prometheus = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        query = "sum(undertone_label_seconds_count)"
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            for _ in range(100):
+                await asyncio.sleep(0.2)
+                with suppress(httpx.TransportError, IndexError, KeyError):
+                    result = (await client.get("/api/v1/query", params={"query": query})).json()["data"]["result"]
+                    if float(result[0]["value"][1]) == before + labels:
+                        break
+            else:
+                raise AssertionError(f"{result} is not {before} + {labels}")
+            up = (await client.get("/api/v1/query", params={"query": "up"})).json()["data"]["result"]
+            assert [each["value"][1] for each in up] == ["1", "1"]
+    finally:
+        prometheus.terminate()
+        prometheus.wait()
+
+
+async def _counted(pair: list[Gateway]) -> float:
+    """Labels that both have counted, once they count no more."""
+    last = -1.0
+    async with httpx.AsyncClient() as client:
+        while True:
+            texts = [(await client.get(f"{gateway.http}/metrics")).text for gateway in pair]
+            lines = [line for text in texts for line in text.splitlines()]
+            now = sum(float(line.split()[1]) for line in lines if line.startswith("undertone_label_seconds_count"))
+            if now == last:
+                return now
+            last = now
+            await asyncio.sleep(1.5)
+
+
+def test_what_serve_refuses() -> None:
+    for options, complaint in [
+        (("--host", "0.0.0.0"), "--tokens"),
+        (("--tokens", "/nonexistent"), "/nonexistent"),
+        (("--record", "/nonexistent"), "no such folder"),
+        (("--trace",), "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    ]:
+        done = undertone("serve", *options)
+        assert done.returncode == 2 and complaint in done.stderr and "Traceback" not in done.stderr, done.stderr
