@@ -47,6 +47,8 @@ def create_app(settings: Settings, access: Access) -> FastAPI:
     app.state.undertone = state
     app.add_middleware(Watchman, metrics=state.metrics, origins=settings.origins, private=access.open)
     app.mount("/static", StaticFiles(directory=pages.PAGE), name="static")
+    # Swagger UI's own files, which FastAPI would have browsers fetch from elsewhere.
+    app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")
     for part in (pages, sessions, sockets):
         app.include_router(part.router)
     _errors(app)

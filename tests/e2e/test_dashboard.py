@@ -1,0 +1,243 @@
+"""The page in a real browser, with a fake microphone and camera, against a real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from stream import events
+from stream.bus import Bus, Keys
+from tests.conftest import DEMO
+from tests.e2e.gateways import Gateway, gateways
+from tests.recordings import RATE, write_wav
+from workers.gateway.access import new_token
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+SLOW = 60_000  # ms, while models load
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    tmp_path_factory: pytest.TempPathFactory, redis_url: str, ray_address: str, models: Path
+) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("dashboard")
+    with gateways(folder, 1, "--redis", redis_url, "--ray-address", ray_address) as (one,):
+        yield one
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory, demo_audio) -> Iterator[Browser]:
+    """Chromium whose microphone hears the demo conversation."""
+    said = write_wav(
+        tmp_path_factory.mktemp("microphone") / "said.wav", demo_audio.sum(0, keepdims=True)[:, : 20 * RATE]
+    )
+    switches = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    switches.append(f"--use-file-for-fake-audio-capture={said}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=switches)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, gateway: Gateway) -> Iterator[Page]:
+    """The dashboard; whatever the browser complains of fails the test."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    complaints: list[str] = []
+
+    def complain(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            complaints.append(message.text)
+
+    page.on("console", complain)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(gateway.http)
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def test_a_session_from_microphone_and_camera(page: Page) -> None:
+    """Started in the page: the notice that one is analysed, the speaker, labels, what was heard and seen, the end."""
+    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    page.get_by_label("Participant’s name").fill("Mara")
+    page.get_by_label("Use the camera too").check()
+    page.get_by_role("button", name="Start listening").click()
+    expect(page.locator("#analysis-bar")).to_be_visible(timeout=SLOW)
+    expect(page.locator("#analysis-status")).to_contain_text("analysed", ignore_case=True)
+    first = page.locator("article.final").first
+    expect(first).to_be_visible(timeout=SLOW)
+    expect(first).to_contain_text("Mara")
+    expect(first).to_contain_text("voice")
+    expect(first).to_contain_text("face")  # missing, for the fake camera shows none
+    expect(page.locator("#timeline")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#summary-state")).to_contain_text("ended", timeout=SLOW)
+    expect(page.locator("#analysis-bar")).to_be_hidden()
+
+
+def test_a_recording_is_dropped_in_watched_exported_and_replayed(page: Page, gateway: Gateway) -> None:
+    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    page.locator("#file").set_input_files(DEMO)
+    page.locator("#upload-speed").select_option("max")
+    page.locator("#upload").click()
+    expect(page.locator("#summary-state")).to_contain_text("ended", timeout=SLOW)
+    articles = page.locator("article[id^=utterance-]")
+    expect(articles.first).to_be_visible()
+    total = articles.count()
+    assert total >= 10
+    page.get_by_text("Influences as a table").click()
+    expect(page.locator("#influence-table")).to_contain_text("speaker 2")
+    with page.expect_download() as download:
+        page.locator("#export-srt").click()
+    assert "-->" in download.value.path().read_text()
+    # Scrubbing back shows the session as it stood then.
+    scrubber = page.locator("#scrubber")
+    scrubber.focus()
+    page.keyboard.press("Home")
+    expect(articles).to_have_count(0)
+    for _ in range(3):
+        page.keyboard.press("PageUp")
+    page.keyboard.press("End")
+    expect(articles).to_have_count(total)
+    page.locator("#playback-speed").select_option(index=2)
+    page.keyboard.press("Home")
+    page.locator("#play").click()
+    expect(articles.first).to_be_visible(timeout=20_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_stands_in_the_way_of_anybody(browser: Browser, gateway: Gateway, redis_url: str, scheme: str) -> None:
+    """axe-core finds no violation, on a desk and on a phone; nothing is wider than a phone."""
+    session = published(conversation(redis_url, 12))
+    for width in (1280, 360):
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        for view in ("#new", f"#session={session}"):
+            page.goto(f"{gateway.http}/{view}")
+            page.reload()
+            expect(page.locator("#start-form" if view == "#new" else "article.final >> nth=0")).to_be_visible()
+            found = Axe().run(page).response["violations"]
+            assert not found, [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"][:3]]) for v in found]
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.close()
+
+
+def test_two_hours_stay_usable(page: Page, gateway: Gateway, redis_url: str) -> None:
+    """4,000 utterances: all there, and only those in view are laid out."""
+    session = published(conversation(redis_url, 4000))
+    page.goto(f"{gateway.http}/#session={session}")
+    expect(page.locator("#summary-utterances")).to_contain_text("4000", timeout=SLOW)
+    page.wait_for_function("document.querySelectorAll('article[id^=utterance-]').length === 4000", timeout=SLOW)
+    page.locator("#utterance-2000").evaluate("e => e.scrollIntoView()")
+    expect(page.locator("#utterance-2000")).to_be_in_viewport()
+    assert page.locator("#utterance-0").evaluate("e => e.checkVisibility({contentVisibilityAuto: true})") is False
+    page.locator("#zoom-in").click()
+    page.locator("#zoom-all").click()
+
+
+def test_words_are_never_markup(page: Page, gateway: Gateway, redis_url: str) -> None:
+    session = published(conversation(redis_url, 3, "<img src=x onerror=alert(1)><b>bold</b>"))
+    page.goto(f"{gateway.http}/#session={session}")
+    expect(page.locator("#utterance-2")).to_contain_text("<b>bold</b>")
+    assert page.locator("article img, article b").count() == 0
+
+
+def test_a_token_is_asked_for(browser: Browser, tmp_path: Path, redis_url: str, ray_address: str) -> None:
+    secret, entry = new_token("desk", ["read"])
+    (tmp_path / "tokens.toml").write_text(entry)
+    session = published(conversation(redis_url, 3))
+    options = ("--redis", redis_url, "--ray-address", ray_address, "--tokens", str(tmp_path / "tokens.toml"))
+    with gateways(tmp_path, 1, *options) as (guarded,):
+        page = browser.new_page()
+        page.goto(f"{guarded.http}/#session={session}")
+        page.get_by_label("Access token").fill("wrong")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("#token-message")).to_contain_text("does not accept")
+        page.get_by_label("Access token").fill(secret)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("#utterance-2")).to_be_visible(timeout=20_000)  # over a WebSocket with the token
+        page.close()
+
+
+def test_the_interface_is_described(page: Page, gateway: Gateway) -> None:
+    page.goto(f"{gateway.http}/docs")
+    expect(page.get_by_text("/sessions/{session}/export/{format}")).to_be_visible(timeout=20_000)
+
+
+def published(conversation: Coroutine[Any, Any, str]) -> str:
+    """Its session id. In a thread of its own, for Playwright occupies this one's event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, conversation).result()
+
+
+async def conversation(url: str, count: int, text: str = "So what do you make of it?") -> str:
+    """A past session of so many utterances, published."""
+    session = f"long-{secrets.token_hex(4)}"
+    bus = Bus(url, Keys(session))
+    await bus.register("2026-01-01T00:00:00+00:00")
+    names = ["neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear"]
+    bus.publish(
+        events.SessionStarted(
+            id=f"{session}:started",
+            session=session,
+            time="2026-01-01T00:00:00+00:00",
+            sources=["made up"],
+            channels="per speaker",
+            speakers="channel",
+            encoders={"asr": "made up", "text": None},
+            checkpoint="meld",
+            emotions=names,
+            consent="made up",
+            redacted=False,
+        )
+    )
+    for n in range(count):
+        start = 1.8 * n
+        common: dict[str, Any] = {"session": session, "utterance": n, "speaker": f"speaker {n % 3}"}
+        common |= {"audio_start": start, "audio_end": start + 1.5}
+        bus.publish(events.UtteranceHeard(id=f"{session}:{n}:heard", text=text, **common))
+        share = dict.fromkeys(names, 0.05) | {names[n % 7]: 0.7}
+        latency = dict.fromkeys(("queue", "asr", "encode", "graph", "publish"), 0.01)
+        for revision in (0, 1):
+            bus.publish(
+                events.Emotion(
+                    id=f"{session}:{n}:{revision}",
+                    revision=revision,
+                    final=revision == 1,
+                    text=text,
+                    trigger="context" if revision else "speech_ended",
+                    emotion=names[n % 7],
+                    probabilities=share,
+                    sentiment="neutral",
+                    uncertain=n % 5 == 0,
+                    contribution={"text": 0.8, "audio": 0.2},
+                    modalities=events.Modalities(used=["text", "audio"], missing=["visual"]),
+                    influences={n - 1: 0.6} if n else {},
+                    **common,
+                    latency=None if revision else events.Latency(vad=0.5, **latency),
+                )
+            )
+        if n % 500 == 499:
+            await asyncio.sleep(0.2)
+    bus.publish(
+        events.SessionEnded(
+            id=f"{session}:ended",
+            session=session,
+            reason="end of source",
+            duration=1.8 * count,
+            utterances=count,
+            failed=0,
+            counts={},
+        )
+    )
+    assert await bus.aclose()
+    return session
