@@ -5,6 +5,7 @@ set -euo pipefail
 packages=(libportaudio2 redis-server)
 if [[ "${1:-}" == "--all" ]]; then
     packages+=(pulseaudio pulseaudio-utils libasound2-plugins)
+    packages+=(chromium prometheus systemd)  # the page's browser; promtool; systemd-analyze
 fi
 
 # Debian and Ubuntu split the part of Python that makes virtual environments into a package of its own.
@@ -33,5 +34,5 @@ fi
 echo "Installing system packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
-# Without this, Debian would start a Redis of its own on port 6379 as a side effect.
+# Without this, Debian would start a Redis of its own on port 6379 (and a Prometheus) as a side effect.
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

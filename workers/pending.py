@@ -11,6 +11,7 @@ from model.prosody import Array
 from model.sight import EXPRESSIONS, Sight
 from stream import events
 from stream.block import Utterance
+from workers.tracing import UtteranceTrace
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Pending:
     sight: Sight | None = None
     opinions: dict[str, Array] = field(default_factory=dict)
     """Of the experts that have one."""
+    trace: UtteranceTrace = field(default_factory=UtteranceTrace)
     queue: float = 0.0
     asr: float = 0.0
     encode: float = 0.0

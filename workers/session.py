@@ -31,6 +31,7 @@ from workers.interims import Interims
 from workers.pending import Pending
 from workers.plan import Helpers, SessionPlan, segmenters
 from workers.recognizer import StateLost
+from workers.tracing import UtteranceTrace
 
 BEAT = 2.0  # seconds between signs of life
 IN_FLIGHT = 8  # utterances whose words or embeddings are being made; then the source has to wait
@@ -191,7 +192,7 @@ class Session:
             for utterance, speaker in spoken:
                 await self._room.acquire()
                 pending = self._pending(utterance, speaker, reserved)
-                reserved = None
+                pending.trace, reserved = UtteranceTrace.begin(self._plan.session, pending.number), None
                 self._spoken.append(pending)
                 pending.said = self._from_transcript(pending)  # here, so that words are given out in order
                 self._queue.put_nowait((pending, asyncio.create_task(self._understand(pending))))
@@ -226,8 +227,9 @@ class Session:
         """Words, sound and sight of one utterance; several run at once. What breaks costs its modality alone."""
         started = time.monotonic()
         pending.queue = started - pending.heard_at
-        work = (self._read(pending), self._listen(pending), self._look(pending))
-        outcomes = await asyncio.gather(*work, return_exceptions=True)
+        with pending.trace.entered():
+            work = (self._read(pending), self._listen(pending), self._look(pending))
+            outcomes = await asyncio.gather(*work, return_exceptions=True)
         pending.broken = [one_line(error) for error in outcomes if isinstance(error, Exception)]
         pending.encode = time.monotonic() - started - pending.asr
 
@@ -277,10 +279,12 @@ class Session:
             pending, task = entry
             try:
                 await task
-                await self._label(pending)
+                with pending.trace.entered():
+                    await self._label(pending)
             except Exception as error:
                 self._fail(pending, one_line(error))
             finally:
+                pending.trace.end()
                 self._room.release()
 
     def _gather(self, pending: Pending, memory: SpeakerMemory) -> Heard:

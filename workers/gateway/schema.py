@@ -52,7 +52,8 @@ def asyncapi() -> str:
             "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
         }
     of_session = [kind.model_fields["type"].default for kind in KINDS]
-    session = {"session": {"description": "Id of the session; the braces are Redis Cluster's hash tag."}}
+    tag = {"tag": {"description": "The session's id between braces, {my-session}: Redis Cluster's hash tag."}}
+    session = {"session": {"description": "The session's id."}}
 
     def channel(address: str, names: list[str], description: str, parameters: dict[str, Any] | None = None) -> Any:
         made: dict[str, Any] = {"address": address, "description": description}
@@ -71,15 +72,13 @@ def asyncapi() -> str:
         },
         "channels": {
             "log": channel(
-                "undertone:{{session}}:events",
+                "undertone:{tag}:events",
                 of_session,
                 f"Redis Stream, the durable log: fields id, type and event (the JSON). About {CAP} events are kept, "
                 f"until {RETENTION // 3600} h after the last.",
-                session,
+                tag,
             ),
-            "live": channel(
-                "undertone:{{session}}", of_session, "Redis Pub/Sub channel: the JSON, nothing kept.", session
-            ),
+            "live": channel("undertone:{tag}", of_session, "Redis Pub/Sub channel: the JSON, nothing kept.", tag),
             "socket": channel(
                 "/sessions/{session}/events", of_session, "The gateway's WebSocket; ?after=ID goes on there.", session
             ),
