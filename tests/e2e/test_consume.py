@@ -9,7 +9,6 @@ import pty
 import re
 import secrets
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -270,20 +269,6 @@ def test_the_python_examples(redis_url: str, session: str) -> None:
     assert lines("subscribe_async.py", f"{session}:0:0") == [[word.format(session) for word in LABELS[1]]]
     assert lines("consume_group.py", "group", "a") == [["a", event.id, event.type] for event in events]
     assert lines("consume_group.py", "group", "b") == [], "the group is done"
-
-
-def test_the_node_example(redis_url: str, session: str, tmp_path: Path) -> None:
-    """Where $UNDERTONE_NODE_MODULES is a folder node_modules with the package redis."""
-    modules = Path(os.environ.get("UNDERTONE_NODE_MODULES", "/nowhere"))
-    if not shutil.which("node") or not (modules / "redis" / "package.json").is_file():
-        pytest.skip("needs Node, and UNDERTONE_NODE_MODULES: a folder node_modules with the package redis")
-    (tmp_path / "node_modules").symlink_to(modules)
-    example = shutil.copy(EXAMPLES / "subscribe.mjs", tmp_path)
-    publish(redis_url, [label(session, 0), label(session, 1), ended(session)])
-    done = run("node", example, session, UNDERTONE_REDIS=redis_url)
-    assert done.returncode == 0, done.stderr
-    expected = [[word.format(session) for word in line] for line in LABELS]
-    assert [line.split() for line in done.stdout.splitlines()] == expected
 
 
 def test_examples_are_short() -> None:
