@@ -7,6 +7,7 @@ import contextlib
 import re
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis.asyncio
@@ -155,9 +156,12 @@ class Bus:
         """Enter the session into the directory, and take out those whose events have expired."""
         # Not one transaction with the events: the directory lives on another node of a Redis Cluster.
         await self._client.hset(self.keys.directory, self.keys.session, started)
-        for session in map(str, await self._client.hkeys(self.keys.directory)):
-            if session != self.keys.session and not await self._client.exists(Keys(session, self.keys.prefix).events):
-                await self._client.hdel(self.keys.directory, session)
+        # One that has only just begun may have no events yet.
+        old = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+        for session, begun in (await self._client.hgetall(self.keys.directory)).items():
+            keys = Keys(str(session), self.keys.prefix)
+            if keys != self.keys and str(begun) < old and not await self._client.exists(keys.events):
+                await self._client.hdel(self.keys.directory, keys.session)
 
     async def beat(self, load: str) -> None:
         """Leave a sign of life; while Redis is away there is none."""

@@ -153,16 +153,6 @@ async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
         await client.aclose()
 
 
-async def sessions(url: str, prefix: str = PREFIX) -> dict[str, str]:
-    """All sessions of the directory: id -> ISO time of start."""
-    client = connect(url)
-    try:
-        found: Any = await client.hgetall(Keys("any", prefix).directory)
-        return dict(found)
-    finally:
-        await client.aclose()
-
-
 async def _sessions(client: redis.asyncio.Redis, prefix: str) -> set[str]:
     return set(map(str, await client.hkeys(Keys("any", prefix).directory)))
 

@@ -64,7 +64,7 @@ def watch(
 async def _require(url: str, sessions: Sequence[str], prefix: str) -> None:
     """Refuse a Redis that does not answer and sessions that have no events in it."""
     from stream.bus import Keys, check, exists
-    from stream.client import sessions as directory
+    from stream.directory import overview
 
     try:
         keys = [Keys(session, prefix) for session in sessions]
@@ -73,7 +73,7 @@ async def _require(url: str, sessions: Sequence[str], prefix: str) -> None:
     await check(url)
     for each in keys:
         if not await exists(url, each):
-            known = sorted(await directory(url, prefix))
+            known = sorted(info.id for info in await overview(url, prefix))
             there_are = f"; there are {', '.join(known)}" if known else ""
             raise fail(f"no session {each.session!r} in this Redis{there_are}", USAGE)
 

@@ -286,8 +286,9 @@ def start_session(session: str, options: Options, source: Push | Url | MediaFile
 
 
 def find_session(session: str) -> Any | None:
-    """The actor of a session that a gateway started and that goes on."""
+    """The actor of a session that a gateway started and that goes on; those of a command line are none of ours."""
     try:
-        return ray.get_actor(f"session:{session}", namespace=NAMESPACE)
+        actor = ray.get_actor(f"session:{session}", namespace=NAMESPACE)
     except (ValueError, RayError):
         return None
+    return actor if hasattr(actor, "attach") else None

@@ -15,7 +15,7 @@ from stream.events import Emotion, Event, UtteranceFailed
 from stream.media import FileSource
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from workers import run as run_module
-from workers.actors import ClusterError, start_pools, start_session, stop_all
+from workers.actors import ClusterError, RemoteSession, start_pools, stop_all
 from workers.bench_endtoend import Collected
 from workers.planning import Wishes, plan_session
 from workers.run import run
@@ -30,7 +30,7 @@ def planned(path: Path = DEMO, transcript: Path | None = DEMO_TRANSCRIPT):
 async def replay(redis_url: str, speed: float | None = None, during=None) -> list[Event]:
     plan, source = planned()
     pools, display = start_pools(plan.plan, plan.needs), Collected()
-    work = asyncio.create_task(run(plan.plan, source, speed, redis_url, "undertone", pools, display))
+    work = asyncio.create_task(run(plan.plan, source, speed, redis_url, "undertone", pools, [display]))
     if during is not None:
         await during(plan.plan, pools, display)
     outcome = await work
@@ -72,7 +72,7 @@ async def test_killed_helpers_come_back_and_nothing_is_lost(redis_url: str, ray_
 async def test_a_dead_session_ends_with_its_reason(redis_url: str, ray_address: str) -> None:
     plan, source = planned()
     pools, display = start_pools(plan.plan, plan.needs), Collected()
-    work = asyncio.create_task(run(plan.plan, source, 4, redis_url, "undertone", pools, display))
+    work = asyncio.create_task(run(plan.plan, source, 4, redis_url, "undertone", pools, [display]))
     while not any(isinstance(event, Emotion) for event in display.events):
         await asyncio.sleep(0.05)
     actor = ray.get_actor(f"session:{plan.plan.session}", namespace="undertone")
@@ -88,10 +88,10 @@ async def test_a_dead_session_ends_with_its_reason(redis_url: str, ray_address: 
 async def test_an_id_is_used_once_and_down_removes_everything(redis_url: str, ray_address: str) -> None:
     plan, _ = planned()
     pools = start_pools(plan.plan, plan.needs)
-    actor = start_session(plan.plan, redis_url, "undertone", pools)
-    assert await actor.health.remote() == 0
+    session = RemoteSession(plan.plan, redis_url, "undertone", pools)
+    await session.start()
     with pytest.raises(ClusterError, match="runs already"):
-        start_session(plan.plan, redis_url, "undertone", pools)
+        RemoteSession(plan.plan, redis_url, "undertone", pools)
     stopped = stop_all()
     assert f"session:{plan.plan.session}" in stopped and any(name.startswith("recognizer") for name in stopped)
     assert not [e for e in ray.util.list_named_actors(all_namespaces=True) if e["namespace"] == "undertone"]

@@ -10,6 +10,7 @@ import asyncio
 from contextlib import aclosing
 from importlib.metadata import version
 
+import structlog
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -26,6 +27,8 @@ from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFaile
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 GROUP = "undertone-metrics"
+AGAIN = 10.0  # seconds
+log = structlog.get_logger("undertone.metrics")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 
@@ -78,10 +81,15 @@ class Metrics:
 
     async def follow(self, redis: str, prefix: str, gateway: str) -> None:
         """Count this gateway's share of all events, until cancelled."""
-        async with aclosing(consume_all(redis, GROUP, gateway, prefix)) as events:
-            async for event in events:
-                self.count(event)
-                await asyncio.sleep(0)  # a long history shall not hold up requests
+        while True:
+            try:
+                async with aclosing(consume_all(redis, GROUP, gateway, prefix)) as events:
+                    async for event in events:
+                        self.count(event)
+                        await asyncio.sleep(0)  # a long history shall not hold up requests
+            except Exception as error:  # an event of another version, say; figures are not worth more than the service
+                log.warning("events are not counted", error=repr(error))
+                await asyncio.sleep(AGAIN)
 
     async def scrape(self, redis: str, prefix: str) -> bytes:
         """The text that Prometheus reads."""

@@ -12,7 +12,7 @@ import structlog
 import uvicorn
 from ray.exceptions import RayError
 
-from workers.actors import NAMESPACE
+from workers.conduct import find_session
 from workers.gateway.access import Access, Token
 from workers.gateway.app import create_app
 from workers.gateway.middleware import LOCAL
@@ -81,8 +81,8 @@ class Server(uvicorn.Server):
 async def _end_sessions(timeout: float) -> None:
     """Stop the sessions that would die with our Ray: what was heard is labelled, then they end."""
     names = [entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)]
-    actors = [ray.get_actor(name, namespace=NAMESPACE) for name in names if name.startswith("session:")]
-    stopping = [asyncio.ensure_future(actor.stop.remote()) for actor in actors]
+    actors = [find_session(name.removeprefix("session:")) for name in names if name.startswith("session:")]
+    stopping = [asyncio.ensure_future(actor.stop.remote()) for actor in actors if actor is not None]
     if stopping:
         done, late = await asyncio.wait(stopping, timeout=timeout)
         failed = [task for task in done if isinstance(task.exception(), RayError)]

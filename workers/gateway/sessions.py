@@ -35,7 +35,7 @@ from workers.conduct import (
 from workers.gateway.access import Refused, Token
 from workers.gateway.state import Here, Ingester, Reader, State, known
 from workers.planning import UsageError
-from workers.run import SessionError
+from workers.run import START, SessionError
 
 log = structlog.get_logger("undertone.gateway")
 router = APIRouter(tags=["sessions"])
@@ -120,7 +120,7 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
         await state.access.release(token, session)
         raise HTTPException(409, f"session {session} is being started by somebody else") from None
     try:
-        await actor.open.remote()
+        await asyncio.wait_for(actor.open.remote(), START + 60)
     except Exception as error:
         ray.kill(actor)
         await state.access.release(token, session)
@@ -129,6 +129,8 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
             raise HTTPException(422, str(cause)) from None
         if isinstance(cause, SessionError | ClusterError | BusError):
             raise HTTPException(503, str(cause)) from None
+        if isinstance(cause, TimeoutError):
+            raise HTTPException(503, "the session does not start: has the Ray cluster room for it?") from None
         raise
     log.info("session started", session=session, token=token.name, source=type(source).__name__.lower())
     return await known(state, session)
