@@ -24,8 +24,8 @@ lint: install-dev  ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install-dev  ## Measure the parts that hear and see (deploy/BENCHMARKS.md)
-	for part in vad speakers asr voice faces encoders endtoend; do $(BIN)/undertone bench $$part; done
+bench: install-dev  ## Measure the parts and the whole (deploy/BENCHMARKS.md)
+	for part in vad speakers asr voice faces encoders endtoend graph latency; do $(BIN)/undertone bench $$part; done
 
 train: install-dev  ## Train the shipped checkpoint `meld` anew, in runs/meld
 	$(BIN)/undertone train --config meld --out runs/meld

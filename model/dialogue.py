@@ -130,6 +130,6 @@ def stack(states: list[GraphState]) -> Past:
 
 def graph_row(labels: Labels, utterances: Utterances, b: int, t: int = 0) -> GraphRow:
     """The row that utterance t of conversation b leaves."""
-    present = tuple(bool(value) for value in utterances.present[b, t])
+    present = tuple(utterances.present[b, t].tolist())
     values = labels.rows[b, t].detach().numpy().copy()
     return GraphRow(int(utterances.index[b, t]), int(utterances.slot[b, t]), present, values)

@@ -46,6 +46,10 @@ class Segmentation:
         """The utterances that are going on, each up to now."""
         return [utterance for segmenter in self._segmenters for utterance in segmenter.open()]
 
+    def pausing(self) -> list[Utterance]:
+        """The utterances that are over if the silence lasts that has begun after them."""
+        return self._complete([utterance for segmenter in self._segmenters for utterance in segmenter.pausing()])
+
     def _complete(self, utterances: list[Utterance]) -> list[Utterance]:
         ordered = sorted(utterances, key=lambda utterance: (utterance.confirmed, utterance.end))
         return [replace(u, frames=self.shown(u.channel, u.start, u.end)) for u in ordered]

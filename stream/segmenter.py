@@ -54,6 +54,10 @@ class Segmenter(Protocol):
         """What is being said, up to now."""
         ...
 
+    def pausing(self) -> list[Utterance]:
+        """What will have been said if the silence that has begun lasts; the same, sample by sample."""
+        ...
+
 
 class Tape:
     """The last stretch of a channel, addressed by media time."""
@@ -133,6 +137,16 @@ class VadSegmenter:
         if not self._speaking or self._start is None or self._steady(self._tape.cut(self._onset, self._end)):
             return []
         samples = self._tape.cut(self._start, self._now)
+        return [Utterance(self._channel, self._start, self._end, samples, self._now, self._speaker)]
+
+    def pausing(self) -> list[Utterance]:
+        options = self._options
+        silent = self._speaking and self._now - self._end >= options.padding
+        if not silent or self._start is None or self._end - self._onset < options.shortest:
+            return []
+        if self._steady(self._tape.cut(self._onset, self._end)):
+            return []
+        samples = self._tape.cut(self._start, self._end + options.padding)
         return [Utterance(self._channel, self._start, self._end, samples, self._now, self._speaker)]
 
     def _judge(self, probability: float) -> list[Utterance]:
@@ -230,6 +244,9 @@ class TurnSegmenter:
     def open(self) -> list[Utterance]:
         now = self._tape.end
         return [self._utterance(turn, now) for turn in self._turns if turn.start < now]
+
+    def pausing(self) -> list[Utterance]:
+        return []  # the ends are given, nobody waits for them
 
     def _take(self, now: float) -> list[Utterance]:
         done, waiting = [], []

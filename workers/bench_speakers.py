@@ -67,8 +67,8 @@ async def _diarize(
 ) -> tuple[list[tuple[Utterance, str]], float]:
     """Utterances with the speakers that a session would name, and the recording's length."""
 
-    async def parts(samples: Samples) -> list[Part]:
-        return voices(encoder, samples)
+    async def parts(utterance: Utterance) -> list[Part]:
+        return voices(encoder, utterance.samples)
 
     if vad == "given turns":
         turns = [type(turn)(turn.start, turn.end, "") for turn in recording.turns]

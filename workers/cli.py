@@ -47,6 +47,7 @@ Interim = Annotated[float, typer.Option(min=0, help="Label long utterances every
 Enrolled = Annotated[bool, typer.Option(help="Call the voices of `undertone enroll` by name.")]
 Consent = Annotated[str | None, typer.Option(help="Who agreed to the analysis, as published with the session.")]
 Redact = Annotated[bool, typer.Option("--redact", help="Leave words out of all events.")]
+Speculate = Annotated[bool, typer.Option(help="Begin at the first short silence. (Never with --speed max.)")]
 Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events in a folder in this one.")]
 
 
@@ -81,6 +82,7 @@ def replay(
     consent: Consent = None,
     redact: Redact = False,
     record: Record = None,
+    speculate: Speculate = True,
     redis: Redis = None,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
@@ -99,7 +101,7 @@ def replay(
         _one_of("--channels", channels, ("auto", "mix", "split"))
         wishes = Wishes(
             checkpoint, asr, asr_model, vad, _list(modalities), dict(enumerate(_list(names))), session, consent, redact,
-            transcript, rttm, speakers, language, interim, enrolled,
+            transcript, rttm, speakers, language, interim, enrolled, speculate=speculate and pace is not None,
         )  # fmt: skip
         if Path(file).is_dir():
             recorded = RecordedSource(Path(file))
@@ -135,6 +137,7 @@ def live(
     consent: Consent = None,
     redact: Redact = False,
     record: Record = None,
+    speculate: Speculate = True,
     redis: Redis = None,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
@@ -152,7 +155,7 @@ def live(
         named = given | dict(enumerate(_list(names)))
         wishes = Wishes(
             checkpoint, asr, asr_model, vad, _list(modalities), named, session, consent, redact,
-            language=language, interim=interim, enrolled=enrolled,
+            language=language, interim=interim, enrolled=enrolled, speculate=speculate,
         )  # fmt: skip
         _run(wishes, source, None, redis, prefix, ray_address, as_json, record)
 
@@ -167,7 +170,9 @@ def _as_recorded(wishes: Wishes, source: RecordedSource, context: typer.Context)
     except UsageError as error:
         raise fail(error, USAGE) from None
     changes = {name: getattr(wishes, name) for name in said if name in Wishes.__dataclass_fields__}
-    return replace(recorded, session=wishes.session, consent=wishes.consent, **changes)
+    return replace(
+        recorded, session=wishes.session, consent=wishes.consent, **changes | {"speculate": wishes.speculate}
+    )
 
 
 def _republish(

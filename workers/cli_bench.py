@@ -145,3 +145,45 @@ def encoders(as_json: Json = False) -> None:
         from workers.bench_encoders import bench_encoders
 
         _show("Cost of an utterance of 3 s, one core", bench_encoders(), as_json)
+
+
+@bench.command()
+def latency(
+    file: Annotated[Path, typer.Argument(help="A recording with a transcript (.stm) beside it.")] = Path(
+        "deploy/demo/conversation.opus"
+    ),
+    words: Annotated[str, typer.Option(help="transcript, pocketsphinx, whisper; comma-separated.")] = (
+        "transcript,pocketsphinx"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Time to label in real time, from the end of speech to a Redis subscriber; with and without speculation."""
+    with one_line_errors():
+        from workers.bench_latency import SOURCES, bench_latency
+        from workers.progress import console_progress
+
+        chosen = [each.strip() for each in words.split(",") if each.strip()]
+        if not chosen or set(chosen) - set(SOURCES):
+            raise fail(f"--words: of {', '.join(SOURCES)}, not {words!r}", USAGE)
+        with console_progress() as progress:
+            rows = bench_latency(file, chosen, progress)
+        _show("Milliseconds from the end of speech to the label at a subscriber, in real time", rows, as_json)
+
+
+@bench.command()
+def graph(
+    hidden: Annotated[int | None, typer.Option(min=8, help="Width, with random weights. [default: as shipped]")] = None,
+    as_json: Json = False,
+) -> None:
+    """One utterance's step in the graph: flat as a conversation grows, beside re-runs; steps a second in batches."""
+    with one_line_errors():
+        from workers.bench_graph import bench_graph
+        from workers.progress import console_progress
+
+        with console_progress() as progress:
+            growing, batched = bench_graph(hidden, progress)
+        if as_json:
+            _show("", growing + batched, True)
+        else:
+            _show("A step, one core (ratio to the first row)", growing, False)
+            _show("Steps of many sessions together, all cores", batched, False)

@@ -143,6 +143,7 @@ class Conductor:
             checkpoint=options.checkpoint, asr=options.asr, vad=options.vad, modalities=tuple(options.modalities),
             names=names, session=self._session, consent=options.consent, redact=options.redact,
             language=options.language, interim=options.interim, recorded=options.record,
+            speculate=speed is not None or not isinstance(self._asked, MediaFile | Upload),
         )  # fmt: skip
         planned = await asyncio.to_thread(plan_session, wishes, source)
         displays: list[Display] = []

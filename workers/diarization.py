@@ -26,7 +26,7 @@ class Part:
     """It came over a telephone, which makes voices more alike."""
 
 
-Voices = Callable[[Samples], Awaitable[list[Part]]]
+Voices = Callable[[Utterance], Awaitable[list[Part]]]
 """`voices`, wherever it runs."""
 
 
@@ -47,7 +47,7 @@ class Diarization:
         """The utterance and its speaker, or several where its voice changes; and who was merged into whom."""
         if whole.speaker is not None:
             return [(whole, whole.speaker)], []
-        parts = await self._voices(whole.samples)
+        parts = await self._voices(whole)
         spoken: list[tuple[Utterance, str]] = []
         merges: list[tuple[str, str]] = []
         for n, part in enumerate(parts):
@@ -67,5 +67,5 @@ class Diarization:
         """Who speaks at the end of an utterance that goes on, as far as is known; nothing is learnt from it."""
         if going_on.speaker is not None:
             return going_on.speaker
-        (*_, last) = await self._voices(going_on.samples)
+        (*_, last) = await self._voices(going_on)
         return self._clusters.nearest(last.voice) or "speaker 1"

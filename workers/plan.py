@@ -50,6 +50,8 @@ class SessionPlan:
     """Known voices by name."""
     interim: float = 3.0
     """Seconds of speech after each of which an utterance that goes on is labelled; 0 = never."""
+    speculate: bool = True
+    """Begin with an utterance at the first short silence, before its end is confirmed."""
     redact: bool = False
     consent: str | None = None
     recorded: bool = False

@@ -51,12 +51,13 @@ class Wishes:
     interim: float = 3.0
     enrolled: bool = True
     recorded: bool = False
+    speculate: bool = True
 
 
 def settings_of(wishes: Wishes) -> tuple[dict[str, Any], dict[str, Path]]:
     """What a recorded session has to keep to be replayed alike: the wishes as JSON, and the files they name."""
     settings = asdict(wishes)
-    for name in ("session", "consent", "recorded", "transcript", "rttm"):
+    for name in ("session", "consent", "recorded", "speculate", "transcript", "rttm"):
         del settings[name]
     return settings, {name: path for name in ("transcript", "rttm") if (path := getattr(wishes, name)) is not None}
 
@@ -149,6 +150,7 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
         language=wishes.language,
         enrolled=enrolled,
         interim=wishes.interim,
+        speculate=wishes.speculate,
         redact=wishes.redact,
         consent=wishes.consent,
         recorded=wishes.recorded,

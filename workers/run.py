@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ray.exceptions import ActorDiedError, RayError
 
+from stream import RATE
 from stream.block import Block
 from stream.bus import Bus, Keys
 from stream.client import subscribe
@@ -159,9 +160,10 @@ async def _feed(session: Listener, source: Source, pacer: Pacer, displays: Seque
     on_their_way: set[asyncio.Task[None]] = set()
     async with aclosing(_blocks(source)) as blocks:
         async for block in blocks:
-            late = await pacer.wait_until(block.start)
+            end = block.start + block.samples.shape[1] / RATE  # when a live source would have it whole
+            late = await pacer.wait_until(end)
             for display in displays:
-                display.position(block.start)
+                display.position(end)
             on_their_way.add(asyncio.create_task(session.push(replace(block, lag=max(late, block.lag)))))
             if len(on_their_way) >= PUSHES:
                 done, on_their_way = await asyncio.wait(on_their_way, return_when=asyncio.FIRST_COMPLETED)

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -26,7 +27,8 @@ from stream.block import Block, Utterance
 from stream.bus import Bus
 from stream.directory import Load
 from stream.segmentation import Segmentation
-from workers.diarization import Diarization
+from workers.ahead import Ahead
+from workers.diarization import Diarization, Part
 from workers.interims import Interims
 from workers.pending import Pending
 from workers.plan import Helpers, SessionPlan, segmenters
@@ -51,7 +53,9 @@ class Session:
     def __init__(self, plan: SessionPlan, config: FusionConfig, helpers: Helpers, bus: Bus) -> None:
         self._plan, self._config, self._helpers, self._bus = plan, config, helpers, bus
         self._segmentation = Segmentation(segmenters(plan))
-        self._voices = Diarization(plan.enrolled, helpers.voices)
+        self._ahead = Ahead()
+        self._guesses: set[asyncio.Task[None]] = set()
+        self._voices = Diarization(plan.enrolled, self._parts)
         self._memory = SpeakerMemory(config.prosody, config.window)
         self._rows: deque[GraphRow] = deque(maxlen=config.window)
         self._spoken: deque[Pending] = deque(maxlen=context(config))
@@ -137,6 +141,8 @@ class Session:
         await self._admit(self._segmentation.flush())
         if self._interim is not None:
             await self._interim
+        for guess in self._guesses:
+            guess.cancel()
         self._queue.put_nowait(None)
         if self._publisher is not None:
             await self._publisher
@@ -180,6 +186,7 @@ class Session:
         """Take utterances that have ended into work; then see to those that go on."""
         for whole in utterances:
             reserved = self._interims.close(whole)
+            self._ahead.confirm(whole)
             try:
                 spoken, merged = await self._voices.tell_apart(whole)
             except Exception as error:
@@ -189,6 +196,8 @@ class Session:
                 self._notices += 1
                 notice = f"{self._plan.session}:notice:{self._notices}"
                 self._bus.publish(events.SpeakerMerged(id=notice, session=self._plan.session, speaker=who, into=into))
+            if len(spoken) > 1:
+                self._ahead.done(whole)  # its parts are others
             for utterance, speaker in spoken:
                 await self._room.acquire()
                 pending = self._pending(utterance, speaker, reserved)
@@ -196,6 +205,12 @@ class Session:
                 self._spoken.append(pending)
                 pending.said = self._from_transcript(pending)  # here, so that words are given out in order
                 self._queue.put_nowait((pending, asyncio.create_task(self._understand(pending))))
+        if self._plan.speculate and not self._room.locked():
+            for utterance in self._segmentation.pausing():
+                if self._ahead.begin(utterance):
+                    guess = asyncio.create_task(self._understand_ahead(utterance))
+                    self._guesses.add(guess)
+                    guess.add_done_callback(self._guesses.discard)
         going_on = self._segmentation.open()
         for number, heard in self._interims.vanished(going_on):
             self._fail(self._pending(heard, heard.speaker or "unknown", number), "it turned out to be no speech")
@@ -230,8 +245,21 @@ class Session:
         with pending.trace.entered():
             work = (self._read(pending), self._listen(pending), self._look(pending))
             outcomes = await asyncio.gather(*work, return_exceptions=True)
-        pending.broken = [one_line(error) for error in outcomes if isinstance(error, Exception)]
+        self._ahead.done(pending.utterance)
+        pending.broken = [one_line(error) for error in outcomes if isinstance(error, BaseException)]
         pending.encode = time.monotonic() - started - pending.asr
+
+    async def _understand_ahead(self, utterance: Utterance) -> None:
+        """Ask what will be asked if the utterance ends here. Whatever fails, its true end will tell."""
+        with suppress(Exception):
+            speaker = await self._voices.guess(utterance)
+            before = tuple(self._spoken)
+            guess = Pending(self._plan.session, -1, utterance, speaker, time.monotonic(), self._plan.redact, before)
+            guess.said = self._from_transcript(guess, keep=True)
+            await asyncio.gather(self._read(guess), self._listen(guess), self._look(guess))
+
+    async def _parts(self, utterance: Utterance) -> list[Part]:
+        return await self._ahead.ask(utterance, "voices", lambda: self._helpers.voices(utterance.samples))
 
     async def _read(self, pending: Pending) -> None:
         if "text" not in self._plan.modalities:
@@ -239,7 +267,10 @@ class Session:
         started = time.monotonic()
         try:
             if self._plan.transcript is None and self._plan.encoders["asr"]:
-                pending.said = await self._helpers.transcribe(pending.utterance.samples, self._plan.language)
+                samples, language = pending.utterance.samples, self._plan.language
+                pending.said = await self._ahead.ask(
+                    pending.utterance, "words", lambda: self._helpers.transcribe(samples, language)
+                )
             pending.asr = time.monotonic() - started
             pending.understood.set()
             if pending.said.text:
@@ -252,20 +283,27 @@ class Session:
 
     async def _embed(self, pending: Pending) -> None:
         lines = [Line(each.speaker, each.said.text) for each in (*pending.before, pending)]
-        pending.embedding, opinion = await self._helpers.embed(lines)
+        pending.embedding, opinion = await self._ahead.ask(
+            pending.utterance, tuple(lines), lambda: self._helpers.embed(lines)
+        )
         if opinion is not None:
             pending.opinions["reader"] = opinion
 
     async def _listen(self, pending: Pending) -> None:
         if "audio" in self._plan.modalities and self._plan.encoders["audio"]:
-            pending.prosody, posterior = await self._helpers.hear(pending.utterance.samples)
+            utterance = pending.utterance
+            pending.prosody, posterior = await self._ahead.ask(
+                utterance, "voice", lambda: self._helpers.hear(utterance.samples)
+            )
             self._opine(pending, "voice", VOICE_EMOTIONS, posterior)
 
     async def _look(self, pending: Pending) -> None:
         if self._plan.encoders.get("visual"):
             utterance = pending.utterance
             images, times = [f.image for f in utterance.frames], [f.time for f in utterance.frames]
-            pending.sight = await self._helpers.look(images, times, utterance.samples, utterance.start)
+            pending.sight = await self._ahead.ask(
+                utterance, "face", lambda: self._helpers.look(images, times, utterance.samples, utterance.start)
+            )
             self._opine(pending, "face", EXPRESSIONS, pending.sight.expression)
 
     def _opine(self, pending: Pending, expert: str, names: tuple[str, ...], posterior: Array | None) -> None:

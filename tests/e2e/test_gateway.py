@@ -61,7 +61,9 @@ async def send(gateway: Gateway, session: str, track: int, data: bytes, seconds:
             await asyncio.sleep(0.1)
 
 
-async def test_two_tracks_are_pushed_and_labels_come_out(pair: list[Gateway], demo_audio: np.ndarray) -> None:
+async def test_two_tracks_are_pushed_and_labels_come_out(
+    pair: list[Gateway], demo_audio: np.ndarray, redis_url: str, ray_address: str
+) -> None:
     """WebM as a browser sends it, and raw samples; fed through one gateway, read from the other, recorded."""
     gateway, other = pair
     said = demo_audio[:, : 12 * RATE]
@@ -89,7 +91,7 @@ async def test_two_tracks_are_pushed_and_labels_come_out(pair: list[Gateway], de
         folder = gateway.log.parent / "records" / session
         kept = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
         assert [event["id"] for event in kept] == [event["id"] for event in events]
-    again = undertone("replay", folder, "--speed", "max", "--json")
+    again = undertone("replay", folder, "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address)
     replayed = [json.loads(line) for line in again.stdout.splitlines()]
     emotions = [[e["probabilities"] for e in each if e["type"] == "emotion"] for each in (events, replayed)]
     assert emotions[0] == emotions[1] and again.returncode == 0

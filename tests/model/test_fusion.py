@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.dialogue import GraphState, Heard, collate
+from model.dialogue import GraphState, Heard, collate, stack
 from model.fusion import MODULES, FusionConfig, FusionGCN
 from model.incremental import Labeller
+from model.traced import traced
 
 CONFIG = FusionConfig(
     "meld",
@@ -240,3 +241,29 @@ def test_every_ablation_keeps_the_promises(left_out: tuple[str, ...]) -> None:
     assert torch.allclose(got, final[0].softmax(-1), atol=1e-5)
     other = batch_logits(network, heard[:9] + conversation(6, 6))
     assert torch.allclose(batch_logits(network, heard)[:9], other[:9], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "without", [(), ("alignment",), ("context", "gate"), ("adaptive", "relations", "slots"), ("revision",)]
+)
+def test_the_traced_step_is_the_network(without: tuple[str, ...]) -> None:
+    """The same numbers to 1e-5, for one session and several, with what is absent, also in networks that lack parts."""
+    torch.manual_seed(2)
+    network = FusionGCN(replace(CONFIG, without=without)).eval()
+    forward, revise = traced(network)
+    for sessions in (1, 3):
+        labeller = Labeller(network)
+        states = [labeller.new_state() for _ in range(sessions)]
+        spoken = [conversation(seed, 9) for seed in range(sessions)]
+        for n in range(9):
+            heard = [conversation[n] for conversation in spoken]
+            with torch.inference_mode():
+                batch, past = collate([[one] for one in heard], network.config, [n] * sessions), stack(states)
+                eager, quick = network(batch, past), forward(batch, past)
+                for name in ("emotion", "sentiment", "contribution", "influence", "rows", "said"):
+                    assert torch.allclose(getattr(eager, name), getattr(quick, name), atol=1e-5), name
+                labeller.step(states, heard)
+                state, place = states[0], torch.tensor([[n % CONFIG.window]])
+                inputs = (state.rows[None], state.slot[None], state.index[None], place)
+                for one, other in zip(network.revise(*inputs), revise(*inputs), strict=True):
+                    assert torch.allclose(one, other, atol=1e-5)

@@ -165,3 +165,22 @@ def test_tape_forgets_and_skips() -> None:
     assert tape.cut(0.5, 0.5 + 2 / RATE).tolist() == [8000, 8001]
     tape.skip(1.0)
     assert tape.end == 2.0
+
+
+@pytest.mark.parametrize("block", [1600, 3200])
+def test_a_pause_shows_what_its_end_will_confirm(block: int) -> None:
+    """Sample by sample; also where speech goes on after a pause, and where too little was said."""
+    audio = np.concatenate(
+        [voice(1), silence(0.4), voice(1), silence(0.8), voice(0.1), silence(0.8), voice(2), silence(1)]
+    )
+    segmenter = VadSegmenter(Loudness(), Endpointing())
+    shown, found = [], []
+    for at in range(0, len(audio), block):
+        found += segmenter.push(audio[at : at + block])
+        shown += segmenter.pausing()
+    assert len(found) == 2
+    for utterance in found:
+        same = [each for each in shown if each.start == utterance.start and each.end == utterance.end]
+        assert same and all(np.array_equal(each.samples, utterance.samples) for each in same)
+        assert min(each.confirmed for each in same) <= utterance.confirmed - 0.2
+    assert any(each.end < 1.5 for each in shown)  # the pause that was none

@@ -89,6 +89,7 @@ def plan(**changes) -> SessionPlan:
         encoders={"asr": "test", "text": "test", "audio": "test", "visual": None, "vad": "webrtc"},
         checkpoint="meld",
         interim=0,
+        speculate=False,
     )
     return replace(made, **changes)
 
@@ -387,3 +388,43 @@ async def test_a_lost_source_is_announced(redis_url: str, demo_audio: np.ndarray
     events = await run(redis_url, plan(), LocalHelpers(), pieces)
     (notice,) = [e for e in events if isinstance(e, Degraded)]
     assert notice.reason == "camera lost: reset" and notice.audio_time == pytest.approx(6.0)
+
+
+async def test_work_begins_before_the_end_is_confirmed(redis_url: str, demo_audio: np.ndarray) -> None:
+    """Speculation asks at the first short silence, asks nothing twice about an end that was right, and labels alike."""
+
+    class Watched(LocalHelpers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[tuple[float, int]] = []
+            self.slow = 0.0
+
+        async def transcribe(self, samples: np.ndarray, language: str | None) -> Recognized:
+            self.asked.append((self.session.position, len(samples)))
+            await asyncio.sleep(self.slow)
+            return Recognized(f"{len(samples)} samples")
+
+    async def labels(speculate: bool, slow: float = 0.0) -> tuple[list[Emotion], list[tuple[float, int]]]:
+        helpers, chosen = Watched(), plan(speculate=speculate)
+        helpers.slow = slow
+        helpers.session = session = Session(chosen, MODEL.config, helpers, Bus(redis_url, Keys(chosen.session)))
+        await session.start()
+        for block in blocks(demo_audio[:, : 30 * 16_000]):
+            await session.push(block)
+            await asyncio.sleep(0.01)
+        await session.finish("end of source")
+        told = [event async for event in subscribe(redis_url, chosen.session)]
+        return [e for e in told if isinstance(e, Emotion) and not e.revision], helpers.asked
+
+    patient, late = await labels(False)
+    eager, early = await labels(True)
+    alike = ("utterance", "speaker", "audio_start", "audio_end", "text", "probabilities")
+    assert [[getattr(e, name) for name in alike] for e in eager] == [
+        [getattr(e, name) for name in alike] for e in patient
+    ]
+    assert len({size for _, size in early}) == len(early), "asked twice about the same samples"
+    overtaken, _ = await labels(True, slow=0.5)  # the next pause comes before the words do
+    assert [e.probabilities for e in overtaken] == [e.probabilities for e in patient]
+    first = {size: position for position, size in early}
+    gained = [position - first[size] for position, size in late]
+    assert len(gained) == len(patient) and sorted(gained)[len(gained) // 2] >= 0.2
