@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from stream.block import Utterance
 
 T = TypeVar("T")
-Key = tuple[int, float, float]
+Key = tuple[int, float, float, int]
 
 
 class Ahead:
@@ -60,4 +60,5 @@ class Ahead:
 
 
 def _key(utterance: Utterance) -> Key:
-    return utterance.channel, utterance.start, utterance.end
+    # With its length: what goes on still (`Segmentation.open`) may have the same end and other samples.
+    return utterance.channel, utterance.start, utterance.end, len(utterance.samples)

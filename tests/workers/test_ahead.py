@@ -11,8 +11,8 @@ from stream.block import Utterance
 from workers.ahead import Ahead
 
 
-def utterance(end: float, channel: int = 0) -> Utterance:
-    return Utterance(channel, 0.0, end, np.zeros(10, np.float32), end + 0.2)
+def utterance(end: float, channel: int = 0, samples: int = 10) -> Utterance:
+    return Utterance(channel, 0.0, end, np.zeros(samples, np.float32), end + 0.2)
 
 
 class Work:
@@ -39,6 +39,8 @@ async def test_an_answer_that_is_on_its_way_is_waited_for() -> None:
     assert await ahead.ask(utterance(1), "words", work) == 1 == await early
     assert await ahead.ask(utterance(1), "voice", work) == 2  # another question
     assert await ahead.ask(utterance(1, channel=1), "words", work) == 3  # another channel
+    assert await ahead.ask(utterance(1, samples=20), "words", work) == 4  # the same end, heard on beyond it
+    assert await ahead.ask(utterance(1), "words", work) == 1
 
 
 async def test_speech_that_goes_on_throws_it_away() -> None:
