@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -76,15 +77,18 @@ class Recorder:
                 yield block
         finally:
             for track in (self._sound, *self._cameras.values()):
-                track.close()
+                with suppress(OSError, av.error.FFmpegError):  # what a full disk did not take is lost anyway
+                    track.close()
 
     def event(self, event: Event) -> None:
-        """Keep an event."""
-        if not self._broken:
-            self._events.write(event.wire() + "\n")
-            self._events.flush()
-        if event.type == "session.ended":
-            self._events.close()
+        """Keep an event. What a full disk does not take is missing from the recording, not from the session."""
+        with suppress(OSError):
+            if event.type == "session.ended":
+                self._events.write(event.wire() + "\n")
+                self._events.close()
+            elif not self._broken:
+                self._events.write(event.wire() + "\n")
+                self._events.flush()
 
     def position(self, seconds: float) -> None:
         pass

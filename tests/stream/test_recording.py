@@ -83,7 +83,20 @@ def test_a_full_disk_ends_the_recording_not_the_session(tmp_path: Path, monkeypa
             monkeypatch.setattr(recorder._sound, "sound", full)
     assert len(blocks) == 10
     assert [block.notice for block in blocks if block.notice] == ["the recording stops: No space left on device"]
-    recorder.event(ended("s"))  # nothing more is written, and nothing raises
+
+
+def test_events_that_a_full_disk_does_not_take_disturb_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(Played(voice(0.3)[None]), tmp_path / "one", {}, {})
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(recorder, "_events", full)
+        recorder.event(notice("s", 0))
+        recorder.event(ended("s"))
+
+    def fails() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recorder._sound, "close", fails)
+    assert len(list(recorder)) == 3
 
 
 def test_what_is_no_recording_is_said_in_one_line(tmp_path: Path) -> None:
