@@ -9,6 +9,7 @@ const SLICE_MS = 8;
 const NEAR_END_PX = 48;
 const CHUNK_ROWS = 25;
 const SCROLL_MS = 250;
+const SETTLING_FRAMES = 5;
 
 const STATE_NOTES = { live: "speaking…", heard: "being labelled…", provisional: "provisional" };
 
@@ -89,9 +90,7 @@ export class Transcript {
     const row = this.#rows.get(number);
     if (!row) return;
     this.#follow(false);
-    row.node.scrollIntoView({ block: "center" });
-    // Heights above were estimates until now.
-    requestAnimationFrame(() => row.node.scrollIntoView({ block: "center" }));
+    centre(row.node, SETTLING_FRAMES);
     row.node.focus({ preventScroll: true });
   }
 
@@ -234,6 +233,12 @@ export class Transcript {
     this.#touched = false;
     this.#last = { top: this.#box.scrollTop, height: this.#box.scrollHeight };
   }
+}
+
+/** Bring a node to the middle; again for some frames, for heights above it are estimates until they are laid out. */
+function centre(node, frames) {
+  node.scrollIntoView({ block: "center" });
+  if (frames > 0) requestAnimationFrame(() => centre(node, frames - 1));
 }
 
 function stateOf({ failure, open, label }) {
