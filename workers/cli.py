@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers import cli_bench, cli_consume, cli_media, cli_research, cli_service
+from workers import cli_consume, cli_media, cli_research, cli_service
+from workers.bench import cli as bench
 from workers.cli_errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ cli_research.register(app)
 cli_media.register(app)
 cli_service.register(app)
 cli_consume.register(app)
-cli_bench.register(app)
+bench.register(app)
 
 Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]")]
 Prefix = Annotated[str, typer.Option(help="Prefix of all keys in Redis.")]

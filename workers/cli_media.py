@@ -155,7 +155,7 @@ def train_voice(
         from dataclasses import replace
 
         from model.voice_train import VoiceRecipe
-        from workers.bench_data import ravdess
+        from workers.bench.data import ravdess
         from workers.progress import console_progress
         from workers.train_voice import train_voice as work
 
@@ -179,7 +179,7 @@ def fit_experts(
     with one_line_errors():
         import json
 
-        from workers.bench_data import ravdess
+        from workers.bench.data import ravdess
         from workers.fit_experts import fit_media_experts
         from workers.progress import console_progress
 
@@ -210,7 +210,7 @@ def compose(
     with one_line_errors():
         import numpy as np
 
-        from workers.bench_data import ravdess
+        from workers.bench.data import ravdess
         from workers.compose import converse, film, one_microphone, write
         from workers.console import tell
 
@@ -220,7 +220,7 @@ def compose(
             conversation = converse(clips, rng, turns, overlap, speakers)
             name = f"constructed{n}"
             if faces is not None:
-                from workers.bench_faces import pictures, reader
+                from workers.bench.faces import pictures, reader
 
                 known = pictures(faces)
                 chosen = [known[k][1] for k in rng.permutation(len(known))[:speakers]]

@@ -26,7 +26,7 @@ from model.sight import EXPRESSIONS
 from model.text import ContextReader, Line, TextEncoder
 from model.voice import EMOTIONS
 from model.voice_train import Clip
-from workers.bench_faces import pictures, reader, worsened
+from workers.bench.faces import pictures, reader, worsened
 from workers.compose import SENTENCES
 from workers.train_voice import CONDITIONS, under
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.e2e.test_replay import events, labels, undertone
-from workers.bench_data import ravdess
-from workers.bench_faces import pictures, reader
+from workers.bench.data import ravdess
+from workers.bench.faces import pictures, reader
 from workers.compose import Conversation, converse, film
 
 pytestmark = pytest.mark.data

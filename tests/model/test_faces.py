@@ -11,7 +11,7 @@ from model.faces import FaceReader, speaking_shares
 from model.manifest import local
 from model.sight import EXPRESSIONS
 from tests.recordings import voice
-from workers.bench_faces import pictures, reader
+from workers.bench.faces import pictures, reader
 
 pytestmark = pytest.mark.data
 SILENT = np.zeros(0, np.float32)

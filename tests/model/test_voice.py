@@ -97,7 +97,7 @@ def test_posteriors_in_the_words_of_a_checkpoint() -> None:
 @pytest.mark.data
 def test_emotions_are_heard_also_over_the_telephone(data: Path) -> None:
     """On actors it was trained on, so this guards the way from clip to posterior, not the figure in the README."""
-    from workers.bench_data import ravdess
+    from workers.bench.data import ravdess
 
     encoder, clips = VoiceEncoder(), ravdess(data / "ravdess" / "Actor_03")
     truth = np.array([clip.emotion for clip in clips])

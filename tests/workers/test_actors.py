@@ -16,7 +16,7 @@ from stream.media import FileSource
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from workers import run as run_module
 from workers.actors import ClusterError, RemoteSession, start_pools, stop_all
-from workers.bench_endtoend import Collected
+from workers.bench.endtoend import Collected
 from workers.planning import Wishes, plan_session
 from workers.run import run
 

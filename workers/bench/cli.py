@@ -44,7 +44,7 @@ Turns = Annotated[
 def vad(data: Turns = None, as_json: Json = False) -> None:
     """Speech detection: error of each VAD against RTTM, through the live segmenter."""
     with one_line_errors():
-        from workers.bench_vad import bench_vad
+        from workers.bench.vad import bench_vad
 
         rows = bench_vad(data or development_data() / "conversations")
         _show("Speech detection against RTTM, % of true speech (no collar, pre-roll included)", rows, as_json)
@@ -54,7 +54,7 @@ def vad(data: Turns = None, as_json: Json = False) -> None:
 def speakers(data: Turns = None, as_json: Json = False) -> None:
     """Diarization: DER of the live way (VAD, change of voice, clustering) against RTTM."""
     with one_line_errors():
-        from workers.bench_speakers import bench_speakers, bench_voices
+        from workers.bench.speakers import bench_speakers, bench_voices
 
         rows = bench_speakers(data or development_data() / "conversations")
         _show("Diarization against RTTM, % of true speech (no collar, overlap scored)", rows, as_json)
@@ -74,7 +74,7 @@ def asr(
 ) -> None:
     """Recognition of speech: WER of each recognizer at hand, and what it hears where nobody speaks."""
     with one_line_errors():
-        from workers.bench_asr import bench_asr
+        from workers.bench.asr import bench_asr
 
         rows = bench_asr(data or development_data(), model or [])
         _show("Words: error rate in %, and words heard where nobody speaks", rows, as_json)
@@ -91,7 +91,7 @@ def voice(
 ) -> None:
     """Emotion by voice alone: UAR over whole actors, as recorded and over line, noise and room."""
     with one_line_errors():
-        from workers.bench_voice import bench_voice
+        from workers.bench.voice import bench_voice
 
         rows = bench_voice(data or development_data() / "ravdess", encoder, probes)
         _show("Emotion by voice alone, UAR in % with 95 % intervals over actors", rows, as_json)
@@ -106,7 +106,7 @@ def faces(
 ) -> None:
     """Faces: found, expression, and which one speaks (on clips composed of the pictures)."""
     with one_line_errors():
-        from workers.bench_faces import bench_faces
+        from workers.bench.faces import bench_faces
 
         _show("Faces", bench_faces(data or development_data() / "faces"), as_json)
 
@@ -124,7 +124,7 @@ def endtoend(
 ) -> None:
     """From media to label on constructed conversations: segmentation, words, speakers and time-weighted emotion."""
     with one_line_errors():
-        from workers.bench_endtoend import bench_endtoend
+        from workers.bench.endtoend import bench_endtoend
         from workers.progress import console_progress
 
         given = [actor.strip() for actor in actors.split(",") if actor.strip()]
@@ -142,7 +142,7 @@ def endtoend(
 def encoders(as_json: Json = False) -> None:
     """What each encoder costs: ms for an utterance of 3 s on one core, and MB."""
     with one_line_errors():
-        from workers.bench_encoders import bench_encoders
+        from workers.bench.encoders import bench_encoders
 
         _show("Cost of an utterance of 3 s, one core", bench_encoders(), as_json)
 
@@ -159,7 +159,7 @@ def latency(
 ) -> None:
     """Time to label in real time, from the end of speech to a Redis subscriber; with and without speculation."""
     with one_line_errors():
-        from workers.bench_latency import SOURCES, bench_latency
+        from workers.bench.latency import SOURCES, bench_latency
         from workers.progress import console_progress
 
         chosen = [each.strip() for each in words.split(",") if each.strip()]
@@ -177,7 +177,7 @@ def graph(
 ) -> None:
     """One utterance's step in the graph: flat as a conversation grows, beside re-runs; steps a second in batches."""
     with one_line_errors():
-        from workers.bench_graph import bench_graph
+        from workers.bench.graph import bench_graph
         from workers.progress import console_progress
 
         with console_progress() as progress:

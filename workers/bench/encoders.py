@@ -25,7 +25,7 @@ from model.text import Line
 from model.voice import VoiceEncoder
 from stream.media import read_audio
 from stream.vad import FrameVad, WebRtcVad
-from workers.bench_asr import known_whispers
+from workers.bench.asr import known_whispers
 from workers.planning import EXPRESSION_NETS
 from workers.tables import Rows
 

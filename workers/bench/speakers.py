@@ -18,8 +18,8 @@ from stream import RATE
 from stream.block import Samples, Utterance
 from stream.media import FileSource, read_audio
 from stream.segmenter import Endpointing, TurnSegmenter, VadSegmenter
-from workers.bench_data import Recording, with_turns
-from workers.bench_vad import detector
+from workers.bench.data import Recording, with_turns
+from workers.bench.vad import detector
 from workers.diarization import Diarization, Part, voices
 from workers.tables import Rows
 

@@ -18,7 +18,7 @@ from stream.events import Emotion, Event, SpeakerMerged, UtteranceHeard
 from stream.media import FileSource, MediaError
 from stream.redis_server import private_server
 from workers.actors import ray_cluster, start_pools
-from workers.bench_data import ravdess
+from workers.bench.data import ravdess
 from workers.compose import Conversation, converse, one_microphone, write
 from workers.planning import Wishes, plan_session
 from workers.run import run

@@ -14,7 +14,7 @@ from model.prosody import Array
 from model.speaker import SpeakerEncoder
 from model.voice import EMOTIONS, VoiceEncoder, trim
 from model.voice_train import Clip
-from workers.bench_data import ravdess
+from workers.bench.data import ravdess
 from workers.tables import Rows
 from workers.train_voice import CONDITIONS, FOLDS, scores_of, under
 
@@ -98,7 +98,7 @@ def _embeddings(clips: list[Clip]) -> list[tuple[str, Array]]:
         found.append(("Google speech embedding", np.stack([_speech(mel, embed, samples) for samples in heard])))
     path = local("dvector", "dvector.onnx")
     if path:
-        from workers.bench_speakers import DVector
+        from workers.bench.speakers import DVector
 
         dvector = DVector(path)
         found.append(("d-vector (speaker)", np.stack([dvector(samples) for samples in heard])))

@@ -10,7 +10,7 @@ from stream import RATE
 from stream.media import FileSource
 from stream.segmenter import Endpointing, VadSegmenter
 from stream.vad import FrameVad, WebRtcVad
-from workers.bench_data import with_turns
+from workers.bench.data import with_turns
 from workers.tables import Rows
 
 DETECTORS = ("webrtc 0", "webrtc 1", "webrtc 2", "webrtc 3", "silero")

@@ -16,7 +16,7 @@ from model.manifest import local
 from model.sight import EXPRESSIONS
 from model.voice_train import Clip
 from stream.media import FileSource, MediaError, read_audio
-from workers.bench_data import ravdess
+from workers.bench.data import ravdess
 from workers.cli_errors import development_data
 from workers.compose import converse, film
 from workers.planning import EXPRESSION_NETS

@@ -1,0 +1,1 @@
+"""Measurements of this installation; a module a benchmark."""
