@@ -9,10 +9,21 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from model.fusion import FusionGCN
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from model.dialogue import Heard
+from model.fusion_config import FusionConfig
+from model.step import FusionStep
 from model.text import Tuned
+
+if TYPE_CHECKING:  # whoever only labels needs no PyTorch
+    from model.fusion import FusionGCN
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 EXPERTS = "experts.json"
@@ -39,31 +50,56 @@ def shipped() -> list[str]:
 
 
 def load_checkpoint(name: str) -> FusionGCN:
-    """Load a checkpoint for labelling. Only safetensors are read. Raises CheckpointError."""
+    """Load a checkpoint's network as it was trained. Only safetensors are read. Raises CheckpointError."""
+    from model.fusion import FusionGCN
+
     folder = resolve(name)
     try:
         # huggingface_hub prints that the weights are local, to a stdout that carries our events.
         with contextlib.redirect_stdout(io.StringIO()):
             model: FusionGCN = FusionGCN.from_pretrained(str(folder), strict=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{folder}: not a checkpoint of this version ({reason})") from None
+        raise _unusable(folder, error) from None
     return model.eval()
 
 
-def load_with_media(name: str) -> FusionGCN:
-    """A checkpoint with the experts for voice and face that its experts.json names, as live sessions use it.
+def load_step(name: str) -> FusionStep:
+    """A checkpoint for labelling, with the experts for voice and face that its experts.json names.
 
     The file has, by expert, the fitted "weight" and the "prior" by emotion. Raises CheckpointError.
     """
-    model, path = load_checkpoint(name), resolve(name) / EXPERTS
-    if path.is_file():
-        try:
-            for expert, fitted in json.loads(path.read_text(encoding="utf-8")).items():
-                model.join(expert, fitted["weight"], fitted["prior"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path}: not a file of experts ({type(error).__name__}: {error})") from None
-    return model
+    folder = resolve(name)
+    try:
+        config = FusionConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        weights = load_file(folder / "model.safetensors")
+        weights = {name: values.astype(np.float32) for name, values in weights.items()}
+        if (folder / EXPERTS).is_file():
+            fitted = json.loads((folder / EXPERTS).read_text(encoding="utf-8"))
+            config, weights = _with_experts(config, weights, fitted)
+        step = FusionStep(config, weights)
+        step.step([step.new_state()], [Heard({}, 0)])  # else weights of other shapes would show at the first utterance
+    except Exception as error:
+        raise _unusable(folder, error) from None
+    return step
+
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+def _with_experts(
+    config: FusionConfig, weights: Weights, fitted: dict[str, dict[str, Any]]
+) -> tuple[FusionConfig, Weights]:
+    """Let experts in whose weight and prior (by emotion) were fitted after training (`model.experts`)."""
+    priors = [[expert["prior"][emotion] for emotion in config.emotions] for expert in fitted.values()]
+    weight = np.append(weights["expert_weight"], [expert["weight"] for expert in fitted.values()])
+    prior = np.concatenate([weights["expert_prior"], np.reshape(priors, (-1, len(config.emotions)))])
+    joined = {"expert_weight": weight.astype(np.float32), "expert_prior": prior.astype(np.float32)}
+    return replace(config, experts=(*config.experts, *fitted)), weights | joined
+
+
+def _unusable(folder: Path, error: Exception) -> CheckpointError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return CheckpointError(f"{folder}: not a checkpoint of this version ({reason})")
 
 
 def tuned_of(name: str) -> Tuned:

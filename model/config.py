@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError, with_config
 
 from model.adapt import AdapterRecipe
-from model.fusion import MODULES
+from model.fusion_config import MODULES
 from model.text import TextConfig
 from model.train import Recipe
 
@@ -26,7 +26,7 @@ class ConfigError(ValueError):
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class Network:
-    """The fusion-GCN's size; see `model.fusion.FusionConfig`."""
+    """The fusion-GCN's size; see `model.fusion_config.FusionConfig`."""
 
     hidden: int = 128
     heads: int = 4

@@ -12,9 +12,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.checkpoint import load_checkpoint
-from model.dialogue import Heard, collate
+from model.collate import collate
+from model.dialogue import Heard
 from model.fusion import FusionGCN
 from model.incremental import Labeller
+from model.step import FusionStep
 from model.studies import EVERYTHING, Lab
 
 LENGTHS = (10, 50, 200, 500)  # utterances so far
@@ -65,7 +67,7 @@ def cost(lab: Lab) -> str:
 
 
 def _incremental(model: FusionGCN, heard: list[Heard]) -> Callable[[], object]:
-    labeller = Labeller(model)
+    labeller = Labeller(FusionStep(model.config, model.weights()))
     state = labeller.new_state()
     for utterance in heard[:-1]:
         labeller.step([state], [utterance])

@@ -1,12 +1,9 @@
-"""One conversation's memory in front of and inside the network: speaker slots, running prosody, the last W rows."""
+"""What the network reads of an utterance and what that leaves; a conversation's speaker slots and running prosody."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
-
-from model.fusion import EMPTY, FusionConfig, Labels, Past, Utterances
 from model.prosody import Array, ProsodyPrior, Voice
 
 
@@ -64,72 +61,4 @@ class GraphRow:
     slot: int
     present: tuple[bool, ...]
     values: Array
-    """[row_width] float32."""
-
-
-@dataclass
-class GraphState:
-    """Ring buffer of the last W rows of one conversation. Constant size."""
-
-    config: FusionConfig
-    width: int
-    rows: torch.Tensor = field(init=False)
-    present: torch.Tensor = field(init=False)
-    slot: torch.Tensor = field(init=False)
-    index: torch.Tensor = field(init=False)
-    count: int = field(init=False, default=0)
-    """How many utterances have been labelled, which is the number of the next one."""
-
-    def __post_init__(self) -> None:
-        window = self.config.window
-        self.rows = torch.zeros(window, self.width)
-        self.present = torch.zeros(window, len(self.config.inputs), dtype=torch.bool)
-        self.slot = torch.zeros(window, dtype=torch.long)
-        self.index = torch.full((window,), EMPTY, dtype=torch.long)
-
-    def add(self, row: GraphRow) -> None:
-        """Append the next row over the oldest."""
-        place = row.index % self.config.window
-        self.rows[place] = torch.from_numpy(row.values)
-        self.present[place] = torch.tensor(row.present)
-        self.slot[place] = row.slot
-        self.index[place] = row.index
-        self.count = row.index + 1
-
-
-def collate(conversations: list[list[Heard]], config: FusionConfig, start: list[int]) -> Utterances:
-    """Pad conversations to one batch; `start[b]` is the number of the first utterance of conversation b."""
-    batch, length = len(conversations), max(map(len, conversations))
-    features = {name: torch.zeros(batch, length, width) for name, width in config.inputs.items()}
-    present = torch.zeros(batch, length, len(config.inputs), dtype=torch.bool)
-    slot = torch.zeros(batch, length, dtype=torch.long)
-    index = torch.full((batch, length), EMPTY, dtype=torch.long)
-    opinions = torch.zeros(batch, length, len(config.experts), len(config.emotions))
-    for b, utterances in enumerate(conversations):
-        for t, heard in enumerate(utterances):
-            for e, name in enumerate(config.experts):
-                if name in heard.opinions:
-                    opinions[b, t, e] = torch.tensor(heard.opinions[name])
-            slot[b, t], index[b, t] = heard.slot, start[b] + t
-            for m, name in enumerate(config.inputs):
-                if name in heard.features:
-                    features[name][b, t] = torch.from_numpy(heard.features[name])
-                    present[b, t, m] = True
-    return Utterances(features, present, slot, index, opinions)
-
-
-def stack(states: list[GraphState]) -> Past:
-    """The pasts of several conversations as one batch."""
-    return Past(
-        torch.stack([state.rows for state in states]),
-        torch.stack([state.present for state in states]),
-        torch.stack([state.slot for state in states]),
-        torch.stack([state.index for state in states]),
-    )
-
-
-def graph_row(labels: Labels, utterances: Utterances, b: int, t: int = 0) -> GraphRow:
-    """The row that utterance t of conversation b leaves."""
-    present = tuple(utterances.present[b, t].tolist())
-    values = labels.rows[b, t].detach().numpy().copy()
-    return GraphRow(int(utterances.index[b, t]), int(utterances.slot[b, t]), present, values)
+    """Keys and values of every attending layer, the pooled state, the experts' say: float32."""

@@ -23,7 +23,8 @@ from model.card import model_card
 from model.checkpoint import CheckpointError, save_checkpoint
 from model.config import TrainingConfig
 from model.evaluation import scores, with_intervals
-from model.fusion import FusionConfig, FusionGCN
+from model.fusion import FusionGCN
+from model.fusion_config import FusionConfig
 from model.labels import SENTIMENTS, LabelSet
 from model.noise import vocabulary, with_word_errors, with_wrong_speakers
 from model.prepared import Prepared, cache_folder, fit_prior, prepare

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from model.dialogue import GraphRow, GraphState, Heard, collate, graph_row, stack
+from model.dialogue import GraphRow, Heard
 from model.experts import MODALITY_OF
-from model.fusion import EMPTY, FusionGCN
-from model.traced import traced
+from model.fusion_config import EMPTY
+from model.step import FusionStep, GraphState
+from model.step_layers import Array, softmax
 
 
 @dataclass(frozen=True)
@@ -45,44 +47,44 @@ class Step:
 class Labeller:
     """The trained network as a function from (state, utterance) to labels. Holds no conversation itself."""
 
-    def __init__(self, model: FusionGCN) -> None:
-        self.model = model.eval()
-        self.config = model.config
-        self._forward, self._revise = traced(self.model)
+    def __init__(self, network: FusionStep) -> None:
+        self.config = network.config
+        self._network = network
 
     def new_state(self) -> GraphState:
-        return GraphState(self.config, self.model.row_width)
+        return self._network.new_state()
 
-    @torch.inference_mode()
-    def step(self, states: list[GraphState], utterances: list[Heard], keep: bool = True) -> list[Step]:
+    def restore(self, rows: Sequence[GraphRow]) -> GraphState:
+        """The state of a conversation from the rows of its last W utterances."""
+        return self._network.restore(rows)
+
+    def step(self, states: Sequence[GraphState], utterances: Sequence[Heard], keep: bool = True) -> list[Step]:
         """Label the next utterance of each conversation, together; O(W) work each.
 
         The states move on by one, unless the utterances are not to be kept: they are still going on.
         """
         starts = [state.count for state in states]
-        batch = collate([[heard] for heard in utterances], self.config, starts)
-        past = stack(states)
-        labels = self._forward(batch, past)
-        logits, said = labels.emotion[:, 0], labels.said[:, 0]
-        emotion, sentiment = logits.softmax(-1), labels.sentiment[:, 0].softmax(-1)
-        judgements = self._judgements(starts, 0, emotion, sentiment)
-        moved = 0.5 * (emotion[:, None] - (logits[:, None] - said).softmax(-1)).abs().sum(-1)  # [B, E]
-        shares = self._contributions(labels.contribution[:, 0], batch.present[:, 0], moved, said.any(-1))
-        influences = _strongest(torch.cat([past.index, batch.index], 1), labels.influence[:, 0], batch.index)
-        rows = [graph_row(labels, batch, b) for b in range(len(states))]
+        labels = self._network.step(states, utterances)
+        emotion = softmax(labels.emotion)
+        judgements = self._judgements(starts, 0, emotion, softmax(labels.sentiment))
+        without = softmax(labels.emotion[:, None] - labels.said)
+        moved = 0.5 * np.abs(emotion[:, None] - without).sum(-1)  # [B, E]
+        shares = self._contributions(labels.contribution, labels.present, moved, np.logical_or.reduce(labels.said, -1))
+        influences = _strongest(labels.index, labels.influence, starts)
         for judgement, share, influence in zip(judgements, shares, influences, strict=True):
             judgement.contribution.update(share)
             judgement.influences.update(influence)
+        rows = [state.row(number) for state, number in zip(states, starts, strict=True)]
         finals: dict[int, Judgement] = {}
         if keep:
-            for state, row in zip(states, rows, strict=True):
-                state.add(row)
+            self._network.count(states)
             due = [b for b, number in enumerate(starts) if number >= self.config.revision]
             numbers = [starts[b] - self.config.revision for b in due]
             finals = dict(zip(due, self._revised([states[b] for b in due], numbers), strict=True))
+        else:
+            self._network.forget(states)
         return [Step(judgements[b], finals.get(b), row) for b, row in enumerate(rows)]
 
-    @torch.inference_mode()
     def revise(self, state: GraphState, number: int) -> Judgement:
         """The final label of utterance `number`, from what has been heard up to now."""
         return self._revised([state], [number])[0]
@@ -91,21 +93,17 @@ class Labeller:
         """The final labels still owed when the conversation ends."""
         return [self.revise(state, n) for n in range(max(0, state.count - self.config.revision), state.count)]
 
-    def _revised(self, states: list[GraphState], numbers: list[int]) -> list[Judgement]:
+    def _revised(self, states: Sequence[GraphState], numbers: Sequence[int]) -> list[Judgement]:
         if not states:
             return []
-        reads = self.config.hidden + len(self.config.emotions)  # the pooled states and experts' say, at the rows' end
-        rows = torch.stack([state.rows[:, -reads:] for state in states])
-        slot, index = (torch.stack([getattr(state, name) for state in states]) for name in ("slot", "index"))
-        places = torch.tensor(numbers)[:, None] % self.config.window
-        emotion, sentiment = self._revise(rows, slot, index, places)
-        return self._judgements(numbers, 1, emotion[:, 0].softmax(-1), sentiment[:, 0].softmax(-1))
+        emotion, sentiment = self._network.revise(states, numbers)
+        return self._judgements(numbers, 1, softmax(emotion), softmax(sentiment))
 
     def _contributions(
-        self, pooled: torch.Tensor, present: torch.Tensor, moved: torch.Tensor, spoke: torch.Tensor
+        self, pooled: Array, present: NDArray[np.bool_], moved: Array, spoke: NDArray[np.bool_]
     ) -> list[dict[str, float]]:
         """Shares by modality. pooled, present [B, M] of the graph's nodes; moved, spoke [B, E] of the experts."""
-        moved = moved / moved.sum(-1, keepdim=True).clamp(min=1.0)
+        moved = moved / np.maximum(moved.sum(-1, keepdims=True), 1)
         columns = (each.tolist() for each in (pooled, present, moved, spoke))
         return [self._shares(*each) for each in zip(*columns, strict=True)]
 
@@ -125,11 +123,9 @@ class Labeller:
         total = sum(shares.values())
         return {name: share / total for name, share in shares.items()} if total else shares
 
-    def _judgements(
-        self, numbers: list[int], revision: int, emotion: torch.Tensor, sentiment: torch.Tensor
-    ) -> list[Judgement]:
+    def _judgements(self, numbers: Sequence[int], revision: int, emotion: Array, sentiment: Array) -> list[Judgement]:
         """emotion [B, C], sentiment [B, S] probabilities."""
-        candidates = (emotion >= self.model.conformal_threshold).sum(-1).tolist()
+        candidates = (emotion >= self._network.conformal_threshold).sum(-1).tolist()
         return [
             Judgement(
                 number,
@@ -146,13 +142,11 @@ class Labeller:
         ]
 
 
-def _strongest(
-    index: torch.Tensor, influence: torch.Tensor, own: torch.Tensor, most: int = 5
-) -> list[dict[int, float]]:
-    """The earlier utterances with the most attention, of at least 1 %. index, influence [B, K]; own [B, 1]."""
-    weight = influence.masked_fill((index == EMPTY) | (index == own), 0)
-    order = np.argsort(-weight.numpy(), axis=1, kind="stable")[:, :most]
-    numbers, shares = (np.take_along_axis(each.numpy(), order, 1).tolist() for each in (index, weight))
+def _strongest(index: NDArray[np.int64], influence: Array, own: Sequence[int], most: int = 5) -> list[dict[int, float]]:
+    """The earlier utterances with the most attention, of at least 1 %. index, influence [B, P]; own: B numbers."""
+    weight = np.where((index == EMPTY) | (index == np.array(own)[:, None]), 0, influence)
+    order = np.argsort(-weight, axis=1, kind="stable")[:, :most]
+    numbers, shares = (np.take_along_axis(each, order, 1).tolist() for each in (index, weight))
     return [
         {number: share for number, share in zip(*row, strict=True) if share >= 0.01}
         for row in zip(numbers, shares, strict=True)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 SENTIMENTS = ("negative", "neutral", "positive")
+RAVDESS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+"""The eight emotions of the voice encoder's data, in the order of its file names (01 … 08)."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from model.config import TrainingConfig, leave_out
 from model.dialogue import Heard
-from model.fusion import EMPTY, FusionConfig, FusionGCN, Utterances
+from model.fusion import FusionGCN, Utterances
+from model.fusion_config import EMPTY, FusionConfig
 from model.prepared import Prepared, like_lengths
 from model.progress import Silent
 from model.prosody import COLUMNS

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.dialogue import Heard, SpeakerMemory
-from model.fusion import FusionConfig
+from model.fusion_config import FusionConfig
 from model.labels import SENTIMENTS, LabelSet
 from model.progress import Progress
 from model.prosody import ProsodyPrior

@@ -16,7 +16,8 @@ from typing import Any
 from model.config import TrainingConfig, leave_out, load_config
 from model.evaluation import scores
 from model.experiment import configure, over_seeds, read_pair, tuned_on_sentences, views
-from model.fusion import MODULES, FusionConfig, FusionGCN
+from model.fusion import FusionGCN
+from model.fusion_config import MODULES, FusionConfig
 from model.prepared import Prepared, prepare
 from model.progress import Progress, Silent
 from model.text import Tuned

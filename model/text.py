@@ -19,13 +19,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import with_config
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
+
+if TYPE_CHECKING:  # sessions know the names in here and need no PyTorch
+    import torch
 
 BUNDLED = "all-MiniLM-L6-v2"
 """The encoder that is a Python package; every other name is a Hugging Face id or a folder."""
@@ -99,6 +101,8 @@ class Reader:
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Of n conversations so far, each ending in the present utterance: model inputs [n, L], pooling mask [n, L]."""
+        import torch
+
         config = self.config
         pairs = [in_context(lines[-1 - config.context :]) for lines in batch]
         present = [self._shorten(words) for _, words in pairs]
@@ -131,6 +135,8 @@ class Reader:
 
 def pooled(hidden: Sequence[torch.Tensor], pool: torch.Tensor, config: TextConfig) -> torch.Tensor:
     """Token means [n, embedding_width] of the chosen hidden layers [n, L, width] under the mask [n, L]."""
+    import torch
+
     mask = pool[..., None].float()
     return torch.cat([(hidden[layer].float() * mask).sum(1) / mask.sum(1) for layer in config.layers], -1)
 
@@ -176,6 +182,8 @@ class TextEncoder:
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> NDArray[np.float32]:
         """[len(batch), embedding_width]; each item is a conversation so far, ending in the utterance to embed."""
+        import torch
+
         inputs, pool = self._read(batch)
         with torch.inference_mode():
             hidden = self._model(**inputs, output_hidden_states=True).hidden_states
@@ -189,7 +197,7 @@ class ContextReader:
     def __init__(self, config: TextConfig, reader: Path) -> None:
         """`reader`: a PEFT folder with head.safetensors (weight [C, embedding_width], bias [C])."""
         head = load_file(reader / "head.safetensors")
-        self._weight, self._bias = head["weight"].numpy(), head["bias"].numpy()
+        self._weight, self._bias = head["weight"], head["bias"]
         self._encode = TextEncoder(config, reader)
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> NDArray[np.float32]:

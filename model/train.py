@@ -14,9 +14,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model import metrics
 from model.calibration import conformal_threshold, fit_temperature
-from model.dialogue import collate
+from model.collate import collate
 from model.experts import fit_experts
-from model.fusion import EMPTY, FusionConfig, FusionGCN, Labels, Utterances
+from model.fusion import FusionGCN, Labels, Utterances
+from model.fusion_config import EMPTY, FusionConfig
 from model.prepared import Prepared, like_lengths
 from model.progress import Progress
 

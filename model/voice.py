@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from model.labels import RAVDESS
+
 Array = NDArray[np.float32]
 
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-"""RAVDESS' eight, in the order of its file names (01 … 08)."""
 RATE = 16_000
 WINDOW, HOP, MELS = 400, 160, 64  # samples, samples, bands
 RANGE = 6.0  # decades of power below the loudest band that are still told apart
@@ -49,7 +49,7 @@ class VoiceNet(nn.Module):
         self.squeeze = nn.Sequential(nn.Conv1d(width * MELS // 16, width, 1), nn.BatchNorm1d(width), nn.ReLU())
         self.attention = nn.Conv1d(width, 1, 1)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(2 * width, len(EMOTIONS))
+        self.head = nn.Linear(2 * width, len(RAVDESS))
 
     def picture(self, samples: Tensor) -> Tensor:
         """[B, n] samples -> [B, MELS, frames] log power in decades, 0 at the loudest band, at least -RANGE."""
@@ -109,7 +109,7 @@ class VoiceEncoder:
 
     @torch.inference_mode()
     def __call__(self, samples: Array) -> Array | None:
-        """[8] probabilities of `EMOTIONS` for an utterance [n] at 16 kHz; None when there is too little to hear."""
+        """[8] probabilities of `RAVDESS` for an utterance [n] at 16 kHz; None when there is too little to hear."""
         heard = trim(samples)[: round(LONGEST * RATE)]
         if len(heard) < SHORTEST * RATE or not heard.any():
             return None

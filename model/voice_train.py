@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.voice import EMOTIONS, HOP, RANGE, RATE, WINDOW, Array, VoiceNet, trim
+from model.labels import RAVDESS
+from model.voice import HOP, RANGE, RATE, WINDOW, Array, VoiceNet, trim
 
 Rng = np.random.Generator
 
@@ -25,7 +26,7 @@ class Clip:
     samples: Array
     """[n] at 16 kHz."""
     emotion: int
-    """Index into `model.voice.EMOTIONS`."""
+    """Index into `model.labels.RAVDESS`."""
     actor: int
     name: str = ""
 
@@ -158,7 +159,7 @@ def train(
     rng = np.random.default_rng(seed)
     network = VoiceNet(dropout=recipe.dropout).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged: VoiceNet = copy.deepcopy(network).eval()
-    truth = nn.functional.one_hot(torch.tensor(emotions), len(EMOTIONS)).float()
+    truth = nn.functional.one_hot(torch.tensor(emotions), len(RAVDESS)).float()
     share = truth.sum(0)
     weight = (share.mean() / share.clamp(min=1)).sqrt()  # RAVDESS has half as many neutral clips as others
     loss_of = nn.CrossEntropyLoss(weight, label_smoothing=recipe.smoothing)

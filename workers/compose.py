@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.faces import FaceReader
-from model.labels import SYNONYMS
-from model.voice import EMOTIONS, trim
+from model.labels import RAVDESS, SYNONYMS
+from model.voice import trim
 from model.voice_train import Clip, Rng, filtered, noise, room
 from stream import RATE
 from stream.media import MediaError
@@ -66,7 +66,7 @@ def converse(clips: Sequence[Clip], rng: Rng, turns: int = 12, overlap: float = 
         own = [spoken.end for spoken in said if spoken.channel == channel]
         start = max([start, *[end + 0.6 for end in own]])
         end = start + len(samples) / RATE
-        emotion = SYNONYMS.get(EMOTIONS[clip.emotion], EMOTIONS[clip.emotion])
+        emotion = SYNONYMS.get(RAVDESS[clip.emotion], RAVDESS[clip.emotion])
         text = SENTENCES.get(int(clip.name.split("-")[4]), "") if clip.name else ""
         said.append(Spoken(start, end, f"actor {actors[channel]}", channel, emotion, text))
         placed.append(0.5 * samples / max(float(np.abs(samples).max()), 1e-6))

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from model.prosody import Array
-from model.speaker import SpeakerEncoder, narrowband
 from stream import RATE
 from stream.block import Samples, Utterance
 from stream.speakers import SpeakerClusters
+
+if TYPE_CHECKING:
+    from model.speaker import SpeakerEncoder
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ Voices = Callable[[Utterance], Awaitable[list[Part]]]
 
 def voices(encoder: SpeakerEncoder, samples: Samples) -> list[Part]:
     """The stretches of an utterance in one voice each, in order and without gaps."""
+    from model.speaker import narrowband  # sessions tell speakers apart without PyTorch
+
     edges = [0.0, *encoder.changes(samples), len(samples) / RATE]
     cuts = [(a, b, samples[round(a * RATE) : round(b * RATE)]) for a, b in pairwise(edges)]
     return [Part(a, b, encoder(cut), narrowband(cut)) for a, b, cut in cuts]

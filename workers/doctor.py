@@ -14,7 +14,7 @@ from rich.text import Text
 
 from model import prosody
 from model.asr import AsrError, find_whisper
-from model.checkpoint import CheckpointError, load_checkpoint, load_with_media
+from model.checkpoint import CheckpointError, load_checkpoint, load_step
 from model.manifest import local
 from stream.bus import BusError, check, public
 from stream.media import MediaError
@@ -112,7 +112,7 @@ def _prosody() -> Finding:
 
 def _voice(checkpoint: str) -> Finding:
     try:
-        joined = "voice" in load_with_media(checkpoint).config.experts
+        joined = "voice" in load_step(checkpoint).config.experts
     except CheckpointError as error:
         return Finding("voice", "broken", str(error))
     if joined:

@@ -12,9 +12,9 @@ import numpy as np
 from platformdirs import user_data_path
 
 from model.prosody import Array
-from model.speaker import WIDTH, SpeakerEncoder
 
 LEAST = 5.0  # seconds of speech
+WIDTH = 256  # of `model.speaker.SpeakerEncoder`'s vectors
 
 
 class EnrolmentError(Exception):
@@ -33,6 +33,8 @@ def enroll(name: str, pieces: list[Array]) -> float:
     seconds = sum(len(piece) for piece in pieces) / 16_000
     if seconds < LEAST:
         raise EnrolmentError(f"{seconds:.1f} s of speech were heard; a voice needs {LEAST:.0f} s")
+    from model.speaker import SpeakerEncoder  # to know a voice needs no PyTorch
+
     encoder = SpeakerEncoder()
     embeddings = np.stack([encoder(piece) for piece in pieces])
     lengths = np.array([len(piece) for piece in pieces])[:, None]
@@ -55,7 +57,7 @@ def voices() -> dict[str, Array]:
         try:
             voice = np.array(json.loads(path.read_text())["voice"], np.float32)
             if voice.shape != (WIDTH,):
-                raise ValueError(f"{voice.shape} numbers")
+                raise ValueError(f"{voice.size} numbers, not {WIDTH}")
         except (ValueError, KeyError, TypeError) as error:
             raise EnrolmentError(f"{path}: not an enrolled voice ({error}); remove it and enroll anew") from None
         found[path.stem] = voice

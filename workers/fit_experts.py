@@ -19,12 +19,12 @@ from model.checkpoint import EXPERTS, CheckpointError, load_checkpoint, resolve,
 from model.dialogue import SpeakerMemory
 from model.experts import fit_experts
 from model.incremental import Labeller
-from model.labels import translate
+from model.labels import RAVDESS, translate
 from model.metrics import uar
 from model.progress import Progress
 from model.sight import EXPRESSIONS
+from model.step import FusionStep
 from model.text import ContextReader, Line, TextEncoder
-from model.voice import EMOTIONS
 from model.voice_train import Clip
 from workers.bench.faces import pictures, reader, worsened
 from workers.compose import SENTENCES
@@ -46,8 +46,8 @@ def fit_media_experts(
     except OSError:
         raise CheckpointError(f"{voice}: no folds/held_out.npz; give the folder that train-voice wrote") from None
     config = load_checkpoint(checkpoint).config
-    if translate(EMOTIONS, np.ones(len(EMOTIONS), np.float32), config.emotions) is None:
-        raise CheckpointError(f"{checkpoint}: its emotions are not those of voice and face ({', '.join(EMOTIONS)})")
+    if translate(RAVDESS, np.ones(len(RAVDESS), np.float32), config.emotions) is None:
+        raise CheckpointError(f"{checkpoint}: its emotions are not those of voice and face ({', '.join(RAVDESS)})")
     known = {
         (str(name), int(actor)): row for row, (name, actor) in enumerate(zip(held["name"], held["actor"], strict=True))
     }
@@ -81,7 +81,7 @@ def _converse(
 ) -> tuple[Any, Any, Any, Any]:
     """Two actors at a time take turns: the network's probabilities [n, C], truth, conversation [n], opinions [n, C]."""
     model, tuned = load_checkpoint(checkpoint), tuned_of(checkpoint)
-    labeller, config = Labeller(model), model.config
+    labeller, config = Labeller(FusionStep(model.config, model.weights())), model.config
     encode = TextEncoder(config.text, tuned.adapter)
     read = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None
     rng = np.random.default_rng(0)
@@ -100,8 +100,8 @@ def _converse(
                 says = {} if read is None else {"reader": read([lines])[0]}
                 heard = memory.hear(said[-1].speaker, {"text": encode([lines])[0]}, values, says)
                 graph.append(list(labeller.step([state], [heard])[0].judgement.emotion.values()))
-                opinions.append(translate(EMOTIONS, held[condition][row], config.emotions))
-                exact = translate(EMOTIONS, np.eye(len(EMOTIONS), dtype=np.float32)[clip.emotion], config.emotions)
+                opinions.append(translate(RAVDESS, held[condition][row], config.emotions))
+                exact = translate(RAVDESS, np.eye(len(RAVDESS), dtype=np.float32)[clip.emotion], config.emotions)
                 assert exact is not None
                 truth.append(int(exact.argmax()))
                 dialogue.append(number)

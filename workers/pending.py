@@ -135,3 +135,9 @@ def _visual(sight: Sight) -> events.Visual:
         expression=worn,
         reason=sight.reason,
     )
+
+
+def one_line(error: BaseException) -> str:
+    """An error as it stands in an event."""
+    cause = getattr(error, "cause", None) or error  # of an error in another process, Ray tells the traceback too
+    return f"{type(cause).__name__}: {cause}".splitlines()[0]

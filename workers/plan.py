@@ -75,6 +75,10 @@ class Needs:
 class Helpers(Protocol):
     """What a session asks of others: the Ray pools, or plain functions in tests."""
 
+    async def ready(self) -> None:
+        """Returns when all models are loaded. Raises RayError with the cause when one cannot."""
+        ...
+
     async def transcribe(self, samples: Samples, language: str | None) -> Recognized: ...
 
     async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
@@ -82,7 +86,7 @@ class Helpers(Protocol):
         ...
 
     async def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
-        """Prosody, and the voice encoder's posterior over `model.voice.EMOTIONS`."""
+        """Prosody, and the voice encoder's posterior over `model.labels.RAVDESS`."""
         ...
 
     async def look(self, images: list[Image], times: list[float], samples: Samples, start: float) -> Sight: ...

@@ -10,7 +10,7 @@ from typing import Any
 
 from model import prosody
 from model.asr import choose
-from model.checkpoint import load_with_media, resolve, tuned_of
+from model.checkpoint import load_step, resolve, tuned_of
 from model.manifest import local
 from stream.bus import Keys
 from stream.live import Source
@@ -92,7 +92,7 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
     recording = path.stem if path else "live"
     transcript = read_transcript(wishes.transcript, recording) if wishes.transcript else None
     speakers, turns = _speakers(wishes, source, transcript, recording)
-    model = load_with_media(wishes.checkpoint)
+    model = load_step(wishes.checkpoint)
     unknown = set(wishes.modalities) - {*model.config.modalities, "visual"}
     if unknown or not wishes.modalities:
         known = ", ".join((*model.config.modalities, "visual"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from model.dialogue import GraphRow, GraphState, Heard
-from model.fusion import FusionGCN
+from model.dialogue import GraphRow, Heard
 from model.incremental import Judgement, Labeller, Step
+from model.step import FusionStep, GraphState
 
 
 class StateLost(Exception):
@@ -26,8 +26,8 @@ class Recognizer:
     Idempotent by utterance number: the last one may be asked for again, an unknown one raises StateLost.
     """
 
-    def __init__(self, model: FusionGCN) -> None:
-        self._labeller = Labeller(model)
+    def __init__(self, network: FusionStep) -> None:
+        self._labeller = Labeller(network)
         self._conversations: dict[str, _Conversation] = {}
         self._waiting: list[tuple[str, Heard, asyncio.Future[Step]]] = []
 
@@ -74,10 +74,7 @@ class Recognizer:
 
     def restore(self, session: str, rows: list[GraphRow]) -> None:
         """Continue a conversation from the rows of its last W utterances."""
-        conversation = _Conversation(self._labeller.new_state())
-        for row in rows:
-            conversation.state.add(row)
-        self._conversations[session] = conversation
+        self._conversations[session] = _Conversation(self._labeller.restore(rows))
 
     def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]:
         """The final labels still owed; the session is forgotten."""

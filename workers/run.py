@@ -9,8 +9,9 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ray.exceptions import ActorDiedError, RayError
+from ray.exceptions import RayError
 
+from model.checkpoint import load_step
 from stream import RATE
 from stream.block import Block
 from stream.bus import Bus, Keys
@@ -20,11 +21,10 @@ from stream.events import Event, SessionEnded
 from stream.live import Reconnecting, Source, Together
 from stream.media import MediaError
 from stream.recording import Recorder
-from workers.actors import Pools, RemoteSession
-from workers.plan import SessionPlan
+from workers.plan import Helpers, SessionPlan
+from workers.session import Session
 
 START = 180  # seconds for models to load; a cluster without room for an actor would let us wait for ever
-PUSHES = 4  # blocks on their way to the session at once
 
 
 class Display(Protocol):
@@ -35,16 +35,6 @@ class Display(Protocol):
     def position(self, seconds: float) -> None:
         """Media time handed to the session."""
         ...
-
-
-class Listener(Protocol):
-    """A session, here or in an actor of its own."""
-
-    async def start(self) -> None: ...
-
-    async def push(self, block: Block) -> None: ...
-
-    async def finish(self, reason: str, counts: dict[str, int]) -> object: ...
 
 
 class SessionError(Exception):
@@ -59,15 +49,13 @@ class Outcome:
     interrupted: bool
 
 
-async def run(
-    plan: SessionPlan,
-    source: Source,
-    speed: float | None,
-    redis: str,
-    prefix: str,
-    pools: Pools,
-    displays: Sequence[Display],
-) -> Outcome:
+def new_session(plan: SessionPlan, helpers: Helpers, redis: str, prefix: str) -> Session:
+    """A session that publishes to a Redis. Raises CheckpointError, BusError."""
+    config = load_step(plan.checkpoint).config
+    return Session(plan, config, helpers, Bus(redis, Keys(plan.session, prefix)))
+
+
+async def run(session: Session, source: Source, speed: float | None, displays: Sequence[Display]) -> Outcome:
     """Carry a source through a session from a command line, showing every event as a subscriber receives it.
 
     Ctrl-C (SIGINT) and SIGTERM stop listening, and what was heard is still published; a second one gives up. Raises
@@ -84,24 +72,17 @@ async def run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    session = RemoteSession(plan, redis, prefix, pools)
     try:
-        ended = await carry(session, plan.session, source, speed, redis, prefix, pools, displays, interrupted)
-        return Outcome(ended, interrupted.is_set())
+        return Outcome(await carry(session, source, speed, displays, interrupted), interrupted.is_set())
     finally:
-        session.kill()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
 
 async def carry(
-    session: Listener,
-    name: str,
+    session: Session,
     source: Source,
     speed: float | None,
-    redis: str,
-    prefix: str,
-    pools: Pools,
     displays: Sequence[Display],
     interrupted: asyncio.Event,
     started: asyncio.Event | None = None,
@@ -111,9 +92,9 @@ async def carry(
 
     Whatever fails, the session's stream gets its `session.ended`. Raises SessionError.
     """
-    shown = asyncio.create_task(_show(redis, name, prefix, displays, started))
+    shown = asyncio.create_task(_show(session.bus, displays, started))
     try:
-        await _warm_up(pools)
+        await _warm_up(session.helpers)
         shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
         await session.start()
         try:
@@ -126,23 +107,20 @@ async def carry(
     except BrokenPipeError:
         raise
     except asyncio.CancelledError:
-        await _end_for(name, redis, prefix, "interrupted", pools)
+        await _end_for(session, "interrupted")
         raise
     except (RayError, ConnectionError, TimeoutError) as error:
-        if isinstance(error, ActorDiedError):
-            reason = "the session's process died; what it had published stays in Redis"
-        else:
-            reason = _line(error)
-        await _end_for(name, redis, prefix, f"error: {reason}", pools)
-        raise SessionError(reason) from None
+        await _end_for(session, f"error: {_line(error)}")
+        raise SessionError(_line(error)) from None
     finally:
         shown.cancel()
+        session.close()
 
 
-async def _warm_up(pools: Pools) -> None:
+async def _warm_up(helpers: Helpers) -> None:
     """Wait for the models. Raises SessionError with what kept one from loading."""
     try:
-        await asyncio.wait_for(pools.ready(), START)
+        await asyncio.wait_for(helpers.ready(), START)
     except TimeoutError:
         raise SessionError("the actors do not start: has the Ray cluster room for them?") from None
     except RayError as error:
@@ -155,21 +133,15 @@ def _line(error: Exception, last: bool = False) -> str:
     return lines[-1 if last else 0] if lines else type(error).__name__
 
 
-async def _feed(session: Listener, source: Source, pacer: Pacer, displays: Sequence[Display]) -> None:
-    """Hand blocks over at their time, a few at once; a session that is full holds back a file."""
-    on_their_way: set[asyncio.Task[None]] = set()
+async def _feed(session: Session, source: Source, pacer: Pacer, displays: Sequence[Display]) -> None:
+    """Hand blocks over at their time; a session that is full holds back a file."""
     async with aclosing(_blocks(source)) as blocks:
         async for block in blocks:
             end = block.start + block.samples.shape[1] / RATE  # when a live source would have it whole
             late = await pacer.wait_until(end)
             for display in displays:
                 display.position(end)
-            on_their_way.add(asyncio.create_task(session.push(replace(block, lag=max(late, block.lag)))))
-            if len(on_their_way) >= PUSHES:
-                done, on_their_way = await asyncio.wait(on_their_way, return_when=asyncio.FIRST_COMPLETED)
-                for push in done:
-                    push.result()
-    await asyncio.gather(*on_their_way)
+            await session.push(replace(block, lag=max(late, block.lag)))
 
 
 async def _blocks(source: Source) -> AsyncGenerator[Block]:
@@ -196,22 +168,23 @@ def _reason(source: Source, interrupted: asyncio.Event) -> str:
     return f"error: {source.ended_early}" if source.ended_early else "end of source"
 
 
-async def _end_for(session: str, redis: str, prefix: str, reason: str, pools: Pools) -> None:
+async def _end_for(session: Session, reason: str) -> None:
     """Publish `session.ended` for a session that can no longer do it itself, and let the recognizer forget it."""
-    bus = Bus(redis, Keys(session, prefix))
+    session.close()
+    await session.bus.aclose(timeout=5)  # what it had to tell comes before
+    keys = session.bus.keys
+    bus = Bus(session.bus.url, keys)
     ended = SessionEnded(
-        id=f"{session}:ended", session=session, reason=reason, duration=0, utterances=0, failed=0, counts={}
+        id=f"{keys.session}:ended", session=keys.session, reason=reason, duration=0, utterances=0, failed=0, counts={}
     )
     bus.publish(ended)
     await bus.aclose(timeout=5)
     with suppress(RayError, TimeoutError):
-        await asyncio.wait_for(pools.finish(session, []), 5)
+        await asyncio.wait_for(session.helpers.finish(keys.session, []), 5)
 
 
-async def _show(
-    redis: str, session: str, prefix: str, displays: Sequence[Display], started: asyncio.Event | None
-) -> SessionEnded:
-    async for event in subscribe(redis, session, prefix):
+async def _show(bus: Bus, displays: Sequence[Display], started: asyncio.Event | None) -> SessionEnded:
+    async for event in subscribe(bus.url, bus.keys.session, bus.keys.prefix):
         if started is not None:
             started.set()
         for display in displays:

@@ -6,34 +6,26 @@ import asyncio
 import copy
 import time
 from collections import Counter, deque
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 
-from model.asr import Recognized
 from model.dialogue import GraphRow, Heard, SpeakerMemory
 from model.experts import MODALITY_OF
-from model.fusion import FusionConfig
+from model.fusion_config import FusionConfig
 from model.incremental import Judgement
-from model.labels import translate
-from model.prosody import Array
-from model.sight import EXPRESSIONS
-from model.text import Line
-from model.voice import EMOTIONS as VOICE_EMOTIONS
 from stream import events
 from stream.block import Block, Utterance
 from stream.bus import Bus
 from stream.directory import Load
 from stream.segmentation import Segmentation
-from workers.ahead import Ahead
-from workers.diarization import Diarization, Part
 from workers.interims import Interims
-from workers.pending import Pending
+from workers.pending import Pending, one_line
 from workers.plan import Helpers, SessionPlan, segmenters
 from workers.recognizer import StateLost
 from workers.tracing import UtteranceTrace
+from workers.understanding import Understanding
 
 BEAT = 2.0  # seconds between signs of life
 IN_FLIGHT = 8  # utterances whose words or embeddings are being made; then the source has to wait
@@ -47,15 +39,13 @@ def context(config: FusionConfig) -> int:
 class Session:
     """Takes blocks in order, keeps up to `IN_FLIGHT` utterances in work at once, publishes in order.
 
-    Blocks are idempotent by number. Every utterance ends in an `emotion` or an `utterance.failed` event.
+    Every utterance ends in an `emotion` or an `utterance.failed` event.
     """
 
     def __init__(self, plan: SessionPlan, config: FusionConfig, helpers: Helpers, bus: Bus) -> None:
-        self._plan, self._config, self._helpers, self._bus = plan, config, helpers, bus
+        self.plan, self.helpers, self.bus, self._config = plan, helpers, bus, config
         self._segmentation = Segmentation(segmenters(plan))
-        self._ahead = Ahead()
-        self._guesses: set[asyncio.Task[None]] = set()
-        self._voices = Diarization(plan.enrolled, self._parts)
+        self._understanding = Understanding(plan, config, helpers)
         self._memory = SpeakerMemory(config.prosody, config.window)
         self._rows: deque[GraphRow] = deque(maxlen=config.window)
         self._spoken: deque[Pending] = deque(maxlen=context(config))
@@ -65,9 +55,7 @@ class Session:
         self._publisher: asyncio.Task[None] | None = None
         self._interims = Interims(plan.interim)
         self._interim: asyncio.Task[None] | None = None
-        self._next_block = self._next_utterance = self._in_graph = self._failed = self._notices = 0
-        self._early: dict[int, Block] = {}
-        self._in_order = asyncio.Lock()
+        self._next_utterance = self._in_graph = self._failed = self._notices = 0
         self._lag = self._lag_announced = 0.0
         self._dropped = 0.0
         self._begun = time.monotonic()
@@ -80,10 +68,10 @@ class Session:
 
     async def start(self) -> None:
         """Announce the session."""
-        plan = self._plan
+        plan = self.plan
         started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        await self._bus.register(started)
-        self._bus.publish(
+        await self.bus.register(started)
+        self.bus.publish(
             events.SessionStarted(
                 id=f"{plan.session}:started",
                 session=plan.session,
@@ -101,7 +89,7 @@ class Session:
         )
         self._publisher = asyncio.create_task(self._publish_in_order())
         self._begun = time.monotonic()
-        await self._bus.beat(self.load().model_dump_json())
+        await self.bus.beat(self.load().model_dump_json())
         self._heart = asyncio.create_task(self._beat())
 
     def load(self) -> Load:
@@ -112,22 +100,10 @@ class Session:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT)
-            await self._bus.beat(self.load().model_dump_json())
+            await self.bus.beat(self.load().model_dump_json())
 
     async def push(self, block: Block) -> None:
-        """Take a block; waits while too much is in flight.
-
-        Calls of an async actor may overtake each other: a block that comes early waits for those before it, one that
-        was taken already is ignored.
-        """
-        if block.number >= self._next_block:
-            self._early[block.number] = block
-        async with self._in_order:
-            while (block_due := self._early.pop(self._next_block, None)) is not None:
-                self._next_block += 1
-                await self._take(block_due)
-
-    async def _take(self, block: Block) -> None:
+        """Take the next block; waits while too much is in flight."""
         if block.notice:
             self._notice(events.Degraded, reason=block.notice)
         if block.dropped:
@@ -141,41 +117,45 @@ class Session:
         await self._admit(self._segmentation.flush())
         if self._interim is not None:
             await self._interim
-        for guess in self._guesses:
-            guess.cancel()
         self._queue.put_nowait(None)
         if self._publisher is not None:
             await self._publisher
         if self._in_graph:
-            for final in await self._helpers.finish(self._plan.session, list(self._rows)):
-                self._bus.publish(self._labelled[final.number].emotion(final, self._influences(final)))
+            for final in await self.helpers.finish(self.plan.session, list(self._rows)):
+                self.bus.publish(self._labelled[final.number].emotion(final, self._influences(final)))
         every = Counter(self._segmentation.counts) + Counter(counts or {})
-        if self._plan.transcript is not None:
-            every["transcript_words"] = self._plan.transcript.words
-            every["transcript_words_unspoken"] = self._plan.transcript.unspoken
+        if self.plan.transcript is not None:
+            every["transcript_words"] = self.plan.transcript.words
+            every["transcript_words_unspoken"] = self.plan.transcript.unspoken
         if self._dropped:
             every["lost_audio_ms"] = round(1000 * self._dropped)
-        if self._bus.given_up:
-            every["events_given_up"] = self._bus.given_up
+        if self.bus.given_up:
+            every["events_given_up"] = self.bus.given_up
         ended = events.SessionEnded(
-            id=f"{self._plan.session}:ended",
-            session=self._plan.session,
+            id=f"{self.plan.session}:ended",
+            session=self.plan.session,
             reason=self._verdict(reason),
             duration=self.position,
             utterances=self._next_utterance,
             failed=self._failed,
             counts=dict(every),
         )
-        self._bus.publish(ended)
-        if self._heart is not None:
-            self._heart.cancel()
-        if not await self._bus.aclose():
+        self.bus.publish(ended)
+        self.close()
+        if not await self.bus.aclose():
             raise ConnectionError("Redis stayed away; the last events were not published")
         return ended
 
+    def close(self) -> None:
+        """Do nothing more: it has ended, or cannot go on."""
+        self._understanding.close()
+        for task in (self._heart, self._publisher, self._interim):
+            if task is not None:
+                task.cancel()
+
     def _verdict(self, reason: str) -> str:
         """The reason for the end, or what is wrong with a session that ran to its end and says nothing."""
-        transcript = self._plan.transcript
+        transcript = self.plan.transcript
         if reason != "end of source":
             return reason
         if transcript is not None and transcript.words == transcript.unspoken:
@@ -186,31 +166,27 @@ class Session:
         """Take utterances that have ended into work; then see to those that go on."""
         for whole in utterances:
             reserved = self._interims.close(whole)
-            self._ahead.confirm(whole)
+            self._understanding.ahead.confirm(whole)
             try:
-                spoken, merged = await self._voices.tell_apart(whole)
+                spoken, merged = await self._understanding.voices.tell_apart(whole)
             except Exception as error:
                 self._notice(events.Degraded, reason=f"the speaker is not known: {one_line(error)}")
                 spoken, merged = [(whole, self._spoken[-1].speaker if self._spoken else "speaker 1")], []
             for who, into in merged:
                 self._notices += 1
-                notice = f"{self._plan.session}:notice:{self._notices}"
-                self._bus.publish(events.SpeakerMerged(id=notice, session=self._plan.session, speaker=who, into=into))
+                notice = f"{self.plan.session}:notice:{self._notices}"
+                self.bus.publish(events.SpeakerMerged(id=notice, session=self.plan.session, speaker=who, into=into))
             if len(spoken) > 1:
-                self._ahead.done(whole)  # its parts are others
+                self._understanding.ahead.done(whole)  # its parts are others
             for utterance, speaker in spoken:
                 await self._room.acquire()
                 pending = self._pending(utterance, speaker, reserved)
-                pending.trace, reserved = UtteranceTrace.begin(self._plan.session, pending.number), None
+                pending.trace, reserved = UtteranceTrace.begin(self.plan.session, pending.number), None
                 self._spoken.append(pending)
-                pending.said = self._from_transcript(pending)  # here, so that words are given out in order
-                self._queue.put_nowait((pending, asyncio.create_task(self._understand(pending))))
-        if self._plan.speculate and not self._room.locked():
-            for utterance in self._segmentation.pausing():
-                if self._ahead.begin(utterance):
-                    guess = asyncio.create_task(self._understand_ahead(utterance))
-                    self._guesses.add(guess)
-                    guess.add_done_callback(self._guesses.discard)
+                pending.said = self._understanding.given_words(utterance, speaker)  # here: words are given out in order
+                self._queue.put_nowait((pending, asyncio.create_task(self._understanding.understand(pending))))
+        if self.plan.speculate and not self._room.locked():
+            self._understanding.begin_ahead(self._segmentation.pausing(), self._spoken)
         going_on = self._segmentation.open()
         for number, heard in self._interims.vanished(going_on):
             self._fail(self._pending(heard, heard.speaker or "unknown", number), "it turned out to be no speech")
@@ -226,91 +202,7 @@ class Session:
         if number is None:
             number, self._next_utterance = self._next_utterance, self._next_utterance + 1
         before = tuple(self._spoken)
-        return Pending(self._plan.session, number, utterance, speaker, time.monotonic(), self._plan.redact, before)
-
-    def _from_transcript(self, pending: Pending, keep: bool = False) -> Recognized:
-        transcript, utterance, speaker = self._plan.transcript, pending.utterance, pending.speaker
-        if transcript is None:
-            return Recognized()
-        channel = utterance.channel if self._plan.speakers == "channel" else None
-        # Names that RTTM or --names made up say nothing of the transcript's speakers.
-        known = speaker if speaker in transcript.speakers else None
-        exact = known is not None and self._plan.speakers == "turns"
-        return Recognized(transcript.take(utterance.start, utterance.end, channel, known, exact, keep))
-
-    async def _understand(self, pending: Pending) -> None:
-        """Words, sound and sight of one utterance; several run at once. What breaks costs its modality alone."""
-        started = time.monotonic()
-        pending.queue = started - pending.heard_at
-        with pending.trace.entered():
-            work = (self._read(pending), self._listen(pending), self._look(pending))
-            outcomes = await asyncio.gather(*work, return_exceptions=True)
-        self._ahead.done(pending.utterance)
-        pending.broken = [one_line(error) for error in outcomes if isinstance(error, BaseException)]
-        pending.encode = time.monotonic() - started - pending.asr
-
-    async def _understand_ahead(self, utterance: Utterance) -> None:
-        """Ask what will be asked if the utterance ends here. Whatever fails, its true end will tell."""
-        with suppress(Exception):
-            speaker = await self._voices.guess(utterance)
-            before = tuple(self._spoken)
-            guess = Pending(self._plan.session, -1, utterance, speaker, time.monotonic(), self._plan.redact, before)
-            guess.said = self._from_transcript(guess, keep=True)
-            await asyncio.gather(self._read(guess), self._listen(guess), self._look(guess))
-
-    async def _parts(self, utterance: Utterance) -> list[Part]:
-        return await self._ahead.ask(utterance, "voices", lambda: self._helpers.voices(utterance.samples))
-
-    async def _read(self, pending: Pending) -> None:
-        if "text" not in self._plan.modalities:
-            return
-        started = time.monotonic()
-        try:
-            if self._plan.transcript is None and self._plan.encoders["asr"]:
-                samples, language = pending.utterance.samples, self._plan.language
-                pending.said = await self._ahead.ask(
-                    pending.utterance, "words", lambda: self._helpers.transcribe(samples, language)
-                )
-            pending.asr = time.monotonic() - started
-            pending.understood.set()
-            if pending.said.text:
-                for earlier in pending.before:
-                    await earlier.understood.wait()
-                await self._embed(pending)
-        finally:
-            pending.understood.set()
-            pending.before = ()  # else each utterance would hold on to all before it
-
-    async def _embed(self, pending: Pending) -> None:
-        lines = [Line(each.speaker, each.said.text) for each in (*pending.before, pending)]
-        pending.embedding, opinion = await self._ahead.ask(
-            pending.utterance, tuple(lines), lambda: self._helpers.embed(lines)
-        )
-        if opinion is not None:
-            pending.opinions["reader"] = opinion
-
-    async def _listen(self, pending: Pending) -> None:
-        if "audio" in self._plan.modalities and self._plan.encoders["audio"]:
-            utterance = pending.utterance
-            pending.prosody, posterior = await self._ahead.ask(
-                utterance, "voice", lambda: self._helpers.hear(utterance.samples)
-            )
-            self._opine(pending, "voice", VOICE_EMOTIONS, posterior)
-
-    async def _look(self, pending: Pending) -> None:
-        if self._plan.encoders.get("visual"):
-            utterance = pending.utterance
-            images, times = [f.image for f in utterance.frames], [f.time for f in utterance.frames]
-            pending.sight = await self._ahead.ask(
-                utterance, "face", lambda: self._helpers.look(images, times, utterance.samples, utterance.start)
-            )
-            self._opine(pending, "face", EXPRESSIONS, pending.sight.expression)
-
-    def _opine(self, pending: Pending, expert: str, names: tuple[str, ...], posterior: Array | None) -> None:
-        if posterior is not None and expert in self._config.experts:
-            opinion = translate(names, posterior, self._config.emotions)
-            if opinion is not None:
-                pending.opinions[expert] = opinion
+        return Pending(self.plan.session, number, utterance, speaker, time.monotonic(), self.plan.redact, before)
 
     async def _publish_in_order(self) -> None:
         while (entry := await self._queue.get()) is not None:
@@ -330,14 +222,14 @@ class Session:
         embeddings = {} if pending.embedding is None else {"text": pending.embedding}
         heard = memory.hear(pending.speaker, embeddings, pending.prosody, pending.opinions)
         opining = {MODALITY_OF[expert] for expert in pending.opinions}
-        wanted = (*self._config.modalities, *(["visual"] if self._plan.encoders.get("visual") else []))
+        wanted = (*self._config.modalities, *(["visual"] if self.plan.encoders.get("visual") else []))
         pending.used = [name for name in wanted if name in heard.features or name in opining]
         pending.missing = [name for name in wanted if name not in pending.used]
         return heard
 
     async def _label(self, pending: Pending) -> None:
-        session, utterance = self._plan.session, pending.utterance
-        self._bus.publish(pending.heard())
+        session, utterance = self.plan.session, pending.utterance
+        self.bus.publish(pending.heard())
         heard = self._gather(pending, self._memory)
         if not pending.used:
             reason = "nothing to go by: no words were understood, and neither voice nor face could be judged"
@@ -348,10 +240,10 @@ class Session:
         started = time.monotonic()
         number = self._in_graph
         try:
-            step = await self._helpers.label(session, number, heard)
+            step = await self.helpers.label(session, number, heard)
         except StateLost:
-            await self._helpers.restore(session, list(self._rows))
-            step = await self._helpers.label(session, number, heard)
+            await self.helpers.restore(session, list(self._rows))
+            step = await self.helpers.label(session, number, heard)
         self._in_graph += 1
         pending.contribution = step.judgement.contribution
         self._rows.append(step.row)
@@ -363,13 +255,13 @@ class Session:
             asr=pending.asr,
             encode=pending.encode,
             graph=time.monotonic() - started,
-            publish=self._bus.delay,
+            publish=self.bus.delay,
         )
-        self._bus.publish(pending.emotion(step.judgement, self._influences(step.judgement), latency))
+        self.bus.publish(pending.emotion(step.judgement, self._influences(step.judgement), latency))
         # Its times are needed until its final label; its sound and pictures no more.
         pending.utterance = replace(utterance, samples=np.zeros(0, np.float32), frames=())
         if step.final is not None:
-            self._bus.publish(self._labelled[step.final.number].emotion(step.final, self._influences(step.final)))
+            self.bus.publish(self._labelled[step.final.number].emotion(step.final, self._influences(step.final)))
 
     def _influences(self, judgement: Judgement) -> dict[int, float]:
         """By the number that events give an utterance; in the graph, those that failed do not count."""
@@ -381,26 +273,26 @@ class Session:
     async def _tell_interim(self, utterance: Utterance, number: int, count: int) -> None:
         """Words and label so far of an utterance that goes on. Whatever fails here, its end will tell."""
         try:
-            speaker = await self._voices.guess(utterance)
+            speaker = await self._understanding.voices.guess(utterance)
             pending = self._pending(utterance, speaker, number)
-            pending.said = self._from_transcript(pending, keep=True)
+            pending.said = self._understanding.given_words(utterance, speaker, keep=True)
             pending.before = tuple(each for each in pending.before if each.understood.is_set())
-            await asyncio.gather(self._read(pending), self._listen(pending))
+            await self._understanding.understand_so_far(pending)
             heard = self._gather(pending, copy.deepcopy(self._memory))
-            judgement = await self._helpers.peek(self._plan.session, self._in_graph, heard) if pending.used else None
+            judgement = await self.helpers.peek(self.plan.session, self._in_graph, heard) if pending.used else None
         except Exception as error:
             self._notice(events.Degraded, reason=f"no interim label: {one_line(error)}")
             return
         if not self._interims.goes_on(utterance):
             return  # its own label is on the way
         if pending.said.text:
-            self._bus.publish(pending.partial(count))
+            self.bus.publish(pending.partial(count))
         if judgement is not None:
-            self._bus.publish(pending.emotion(judgement, self._influences(judgement), interim=count))
+            self.bus.publish(pending.emotion(judgement, self._influences(judgement), interim=count))
 
     def _fail(self, pending: Pending, reason: str) -> None:
         self._failed += 1
-        self._bus.publish(pending.failed(reason))
+        self.bus.publish(pending.failed(reason))
 
     def _watch_lag(self, lag: float) -> None:
         """Announce a lag of a second, and then each doubling, until it is made up."""
@@ -413,12 +305,6 @@ class Session:
 
     def _notice(self, kind: type[events.Lag] | type[events.Degraded], **fields: object) -> None:
         self._notices += 1
-        notice_id = f"{self._plan.session}:notice:{self._notices}"
-        values = {"id": notice_id, "session": self._plan.session, "audio_time": self.position, **fields}
-        self._bus.publish(kind.model_validate(values))
-
-
-def one_line(error: BaseException) -> str:
-    """An error as it stands in an event."""
-    cause = getattr(error, "cause", None) or error  # of an error in another process, Ray tells the traceback too
-    return f"{type(cause).__name__}: {cause}".splitlines()[0]
+        notice_id = f"{self.plan.session}:notice:{self._notices}"
+        values = {"id": notice_id, "session": self.plan.session, "audio_time": self.position, **fields}
+        self.bus.publish(kind.model_validate(values))

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from model.labels import LABEL_SETS, translate
+from model.labels import LABEL_SETS, RAVDESS, translate
 from model.metrics import uar
 from model.progress import Progress
-from model.voice import EMOTIONS, VoiceNet, save, trim
+from model.voice import VoiceNet, save, trim
 from model.voice_train import Clip, VoiceRecipe, filtered, hearings, posteriors, room, train, with_noise
 
 FOLDS = 5
@@ -33,7 +33,7 @@ def train_voice(clips: list[Clip], out: Path, recipe: VoiceRecipe, progress: Pro
     truth = np.array([clip.emotion for clip in clips])
     progress.tell(f"{len(clips)} clips of {len(actors)} actors; {recipe.hearings} hearings of each")
     heard: list[Any] = []
-    held = {condition: np.zeros((len(clips), len(EMOTIONS)), np.float32) for condition in CONDITIONS}
+    held = {condition: np.zeros((len(clips), len(RAVDESS)), np.float32) for condition in CONDITIONS}
     (out / "folds").mkdir(parents=True, exist_ok=True)
     for fold in (*range(FOLDS), None):
         path = out / "folds" / ("all.safetensors" if fold is None else f"{fold}.safetensors")
@@ -56,7 +56,7 @@ def train_voice(clips: list[Clip], out: Path, recipe: VoiceRecipe, progress: Pro
     scores = {condition: scores_of(held[condition], truth, np.array([c.actor for c in clips])) for condition in held}
     report: dict[str, Any] = {
         "widths": [24, 48, 96, 160],
-        "emotions": list(EMOTIONS),
+        "emotions": list(RAVDESS),
         "trained_on": "RAVDESS (Livingstone & Russo 2018), CC BY-NC-SA 4.0: not for commercial use",
         "actors": actors,
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -94,12 +94,12 @@ def under(condition: str, clip: Clip, seed: int) -> Floats:
 def mapped(posterior: Floats) -> Floats:
     """[n, 8] over RAVDESS' classes -> [n, 7] over MELD's."""
     emotions = LABEL_SETS["meld"].emotions
-    return np.stack([row for each in posterior if (row := translate(EMOTIONS, each, emotions)) is not None])
+    return np.stack([row for each in posterior if (row := translate(RAVDESS, each, emotions)) is not None])
 
 
 def scores_of(posterior: Floats, truth: NDArray[np.int64], actor: NDArray[np.int64]) -> dict[str, Any]:
     """UAR in percent on eight classes and on MELD's seven, with 95 % bootstrap intervals over actors."""
-    seven = mapped(np.eye(len(EMOTIONS), dtype=np.float32)).argmax(1)
+    seven = mapped(np.eye(len(RAVDESS), dtype=np.float32)).argmax(1)
     found: dict[str, Any] = {}
     for name, guess, right in (
         ("uar_8", posterior.argmax(1), truth),

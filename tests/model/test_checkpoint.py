@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from model.dialogue import collate
+from model.checkpoint import CheckpointError, load_checkpoint, load_step, save_checkpoint
+from model.collate import collate
 from model.fusion import FusionGCN
 from tests.model.test_fusion import CONFIG, conversation
 
@@ -39,5 +40,18 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
         load_checkpoint("nowhere")
     (tmp_path / "config.json").write_text('{"hidden": 3}')
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
+    for load in (load_checkpoint, load_step):
+        with pytest.raises(CheckpointError, match="not a checkpoint of this version"):
+            load(str(tmp_path))
+
+
+def test_weights_of_another_shape_are_refused_before_the_first_utterance(tmp_path: Path) -> None:
+    save_checkpoint(FusionGCN(CONFIG), tmp_path, "# card\n", {})
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden": 2 * CONFIG.hidden}))
     with pytest.raises(CheckpointError, match="not a checkpoint of this version"):
-        load_checkpoint(str(tmp_path))
+        load_step(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "experts.json").write_text('{"voice": {"weight": 1}}')
+    with pytest.raises(CheckpointError, match="prior"):
+        load_step(str(tmp_path))

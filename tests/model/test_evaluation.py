@@ -12,7 +12,8 @@ import torch
 
 from model.checkpoint import CheckpointError, load_checkpoint, resolve, save_checkpoint, tuned_of
 from model.evaluation import evaluate, shifts, with_missing, without_modalities
-from model.fusion import FusionConfig, FusionGCN
+from model.fusion import FusionGCN
+from model.fusion_config import FusionConfig
 from model.labels import LABEL_SETS, SENTIMENTS
 from model.noise import mishear, with_wrong_speakers
 from model.prepared import prepare

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from model.checkpoint import load_checkpoint
+from model.checkpoint import load_step, resolve
 from model.dialogue import Heard
 from model.experts import MOST_JOINING, fit_experts
 from model.incremental import Labeller
@@ -41,10 +45,13 @@ def test_experts_that_join_later_are_believed_by_half_at_most() -> None:
     assert free[0] > 1 and joined[0] == pytest.approx(MOST_JOINING)
 
 
-def test_an_expert_joins_a_trained_network() -> None:
+def test_an_expert_joins_a_trained_network(tmp_path: Path) -> None:
     """It moves labels towards its opinion, has its share in the contribution, and is silent without an opinion."""
-    alone, joined = load_checkpoint("meld"), load_checkpoint("meld")
-    joined.join("face", 0.8, dict.fromkeys(joined.config.emotions, 1 / 7))
+    fitted = {"face": {"weight": 0.8, "prior": dict.fromkeys(load_step("meld").config.emotions, 1 / 7)}}
+    for folder, experts in (("alone", {}), ("joined", fitted)):
+        shutil.copytree(resolve("meld"), tmp_path / folder)
+        (tmp_path / folder / "experts.json").write_text(json.dumps(experts))
+    alone, joined = load_step(str(tmp_path / "alone")), load_step(str(tmp_path / "joined"))
     rng = np.random.default_rng(0)
     features = {name: rng.normal(size=width).astype(np.float32) for name, width in alone.config.inputs.items()}
     happy = np.array([0.05, 0.7, 0.05, 0.05, 0.05, 0.05, 0.05], np.float32)
@@ -61,7 +68,7 @@ def test_an_expert_joins_a_trained_network() -> None:
 
 
 def test_a_look_at_an_unfinished_utterance_changes_nothing() -> None:
-    labeller = Labeller(load_checkpoint("meld"))
+    labeller = Labeller(load_step("meld"))
     rng, config = np.random.default_rng(0), labeller.config
     heard = [
         Heard({name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}, n % 2)

@@ -9,12 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
 
-from model.dialogue import GraphState, Heard, collate, stack
-from model.fusion import MODULES, FusionConfig, FusionGCN
+from model.collate import collate
+from model.dialogue import Heard
+from model.fusion import FusionGCN
+from model.fusion_config import MODULES, FusionConfig
 from model.incremental import Labeller
-from model.traced import traced
+from model.step import FusionStep, GraphState
 
 CONFIG = FusionConfig(
     "meld",
@@ -60,6 +61,10 @@ def batch_logits(model: FusionGCN, heard: list[Heard]) -> torch.Tensor:
         return model(collate([heard], CONFIG, [0])).emotion[0]
 
 
+def labelling(model: FusionGCN) -> Labeller:
+    return Labeller(FusionStep(model.config, model.weights()))
+
+
 def stream_steps(labeller: Labeller, heard: list[Heard], state: GraphState | None = None):
     state = state or labeller.new_state()
     return [labeller.step([state], [utterance])[0] for utterance in heard]
@@ -97,12 +102,12 @@ def test_lookahead_sees_just_as_far_as_it_says(model: FusionGCN) -> None:
 @given(seed=st.integers(0, 10_000), length=st.integers(1, 30))
 def test_streaming_equals_batch_through_eviction(model: FusionGCN, seed, length) -> None:
     heard = conversation(seed, length)
-    steps = stream_steps(Labeller(model), heard)
+    steps = stream_steps(labelling(model), heard)
     assert torch.allclose(probabilities(steps), batch_logits(model, heard).softmax(-1), atol=1e-5)
 
 
 def test_streaming_equals_batch_for_final_labels(model: FusionGCN) -> None:
-    heard, labeller = conversation(5, 17), Labeller(model)
+    heard, labeller = conversation(5, 17), labelling(model)
     state = labeller.new_state()
     steps = stream_steps(labeller, heard, state)
     finals = [step.final for step in steps if step.final] + labeller.finish(state)
@@ -119,11 +124,9 @@ def test_streaming_equals_batch_for_final_labels(model: FusionGCN) -> None:
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), at=st.integers(1, 19))
 def test_a_restart_from_rows_changes_nothing(model: FusionGCN, seed, at) -> None:
-    heard, labeller = conversation(seed, 20), Labeller(model)
+    heard, labeller = conversation(seed, 20), labelling(model)
     undisturbed = stream_steps(labeller, heard)
-    restored = labeller.new_state()
-    for step in undisturbed[:at][-CONFIG.window :]:
-        restored.add(step.row)
+    restored = labeller.restore([step.row for step in undisturbed[:at][-CONFIG.window :]])
     after = stream_steps(labeller, heard[at:], restored)
     assert torch.allclose(probabilities(after), probabilities(undisturbed[at:]), atol=1e-5)
 
@@ -131,7 +134,7 @@ def test_a_restart_from_rows_changes_nothing(model: FusionGCN, seed, at) -> None
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), sessions=st.integers(2, 6))
 def test_micro_batching_with_other_sessions_changes_nothing(model: FusionGCN, seed, sessions) -> None:
-    labeller = Labeller(model)
+    labeller = labelling(model)
     conversations = [conversation(seed + n, 12) for n in range(sessions)]
     alone = [probabilities(stream_steps(labeller, heard)) for heard in conversations]
     states = [labeller.new_state() for _ in conversations]
@@ -142,20 +145,27 @@ def test_micro_batching_with_other_sessions_changes_nothing(model: FusionGCN, se
         assert torch.allclose(probabilities([step])[0], alone[n][n % 4], atol=1e-5)
 
 
-def test_cost_and_memory_are_flat(model: FusionGCN) -> None:
-    """The same multiply-adds at utterance 10 and 1,000, and a state that does not grow."""
-    labeller, state = Labeller(model), GraphState(CONFIG, model.row_width)
-    heard, flops, sizes = conversation(0, 1000), {}, {}
+def test_memory_is_flat(model: FusionGCN) -> None:
+    """A state that does not grow, and holds no more arrays at utterance 1,000 than at the first."""
+    labeller = labelling(model)
+    state, size = labeller.new_state(), labeller.new_state().nbytes
+    kept = vars(state).copy()
+    for utterance in conversation(0, 1000):
+        labeller.step([state], [utterance])
+    assert state.nbytes == size and state.count == 1000
+    assert all(vars(state)[name] is values for name, values in kept.items() if name != "count")
+
+
+def test_a_question_leaves_no_trace(model: FusionGCN) -> None:
+    """What is not kept moves no later label, provisional or final."""
+    heard, labeller = conversation(8, 17), labelling(model)
+    undisturbed, asked = labeller.new_state(), labeller.new_state()
     for n, utterance in enumerate(heard):
-        if n in (10, 999):
-            with FlopCounterMode(display=False) as counter:
-                labeller.step([state], [utterance])
-            flops[n] = counter.get_total_flops()
-            sizes[n] = sum(t.numel() for t in (state.rows, state.present, state.slot, state.index))
-        else:
-            labeller.step([state], [utterance])
-    assert flops[10] == flops[999] > 0
-    assert sizes[10] == sizes[999]
+        labeller.step([asked], conversation(100 + n, 1), keep=False)
+        one, other = (labeller.step([state], [utterance])[0] for state in (undisturbed, asked))
+        assert one.judgement == other.judgement and one.final == other.final
+    labeller.step([asked], conversation(99, 1), keep=False)
+    assert labeller.finish(undisturbed) == labeller.finish(asked)
 
 
 def test_values_of_an_absent_modality_do_not_matter(model: FusionGCN) -> None:
@@ -174,7 +184,7 @@ def test_absent_is_not_zero(model: FusionGCN) -> None:
     heard = [Heard({"text": np.ones(12, np.float32)}, 0)]
     zeros = [Heard({"text": np.ones(12, np.float32), "audio": np.zeros(6, np.float32)}, 0)]
     assert not torch.allclose(batch_logits(model, heard), batch_logits(model, zeros), atol=1e-3)
-    step = stream_steps(Labeller(model), heard)[0]
+    step = stream_steps(labelling(model), heard)[0]
     assert set(step.judgement.contribution) == {"text"}
     assert step.judgement.contribution["text"] == pytest.approx(1)
 
@@ -188,7 +198,7 @@ def test_padding_changes_nothing(model: FusionGCN) -> None:
 
 
 def test_influences_name_earlier_utterances_within_the_window(model: FusionGCN) -> None:
-    steps = stream_steps(Labeller(model), conversation(11, 15))
+    steps = stream_steps(labelling(model), conversation(11, 15))
     assert steps[0].judgement.influences == {}
     for step in steps:
         number = step.judgement.number
@@ -228,7 +238,7 @@ def test_every_ablation_keeps_the_promises(left_out: tuple[str, ...]) -> None:
     network = FusionGCN(config).eval()
     assert sum(p.numel() for p in network.parameters()) <= sum(p.numel() for p in FusionGCN(CONFIG).parameters())
     heard = conversation(5, 15)
-    labeller = Labeller(network)
+    labeller = labelling(network)
     state = labeller.new_state()
     steps = stream_steps(labeller, heard, state)
     with torch.inference_mode():
@@ -241,29 +251,3 @@ def test_every_ablation_keeps_the_promises(left_out: tuple[str, ...]) -> None:
     assert torch.allclose(got, final[0].softmax(-1), atol=1e-5)
     other = batch_logits(network, heard[:9] + conversation(6, 6))
     assert torch.allclose(batch_logits(network, heard)[:9], other[:9], atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "without", [(), ("alignment",), ("context", "gate"), ("adaptive", "relations", "slots"), ("revision",)]
-)
-def test_the_traced_step_is_the_network(without: tuple[str, ...]) -> None:
-    """The same numbers to 1e-5, for one session and several, with what is absent, also in networks that lack parts."""
-    torch.manual_seed(2)
-    network = FusionGCN(replace(CONFIG, without=without)).eval()
-    forward, revise = traced(network)
-    for sessions in (1, 3):
-        labeller = Labeller(network)
-        states = [labeller.new_state() for _ in range(sessions)]
-        spoken = [conversation(seed, 9) for seed in range(sessions)]
-        for n in range(9):
-            heard = [conversation[n] for conversation in spoken]
-            with torch.inference_mode():
-                batch, past = collate([[one] for one in heard], network.config, [n] * sessions), stack(states)
-                eager, quick = network(batch, past), forward(batch, past)
-                for name in ("emotion", "sentiment", "contribution", "influence", "rows", "said"):
-                    assert torch.allclose(getattr(eager, name), getattr(quick, name), atol=1e-5), name
-                labeller.step(states, heard)
-                state, place = states[0], torch.tensor([[n % CONFIG.window]])
-                inputs = (state.rows[None], state.slot[None], state.index[None], place)
-                for one, other in zip(network.revise(*inputs), revise(*inputs), strict=True):
-                    assert torch.allclose(one, other, atol=1e-5)

@@ -5,11 +5,11 @@ import asyncio
 import numpy as np
 import pytest
 
-from model.checkpoint import load_checkpoint
+from model.checkpoint import load_step
 from model.dialogue import Heard
 from workers.recognizer import Recognizer, StateLost
 
-MODEL = load_checkpoint("meld")
+MODEL = load_step("meld")
 
 
 def utterance(seed: int) -> Heard:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from model.asr import Recognized
-from model.checkpoint import load_checkpoint, load_with_media
+from model.checkpoint import load_checkpoint, load_step
 from model.sight import Sight
+from model.step import FusionStep
 from model.text import Line
 from stream.block import Block, VideoFrame
 from stream.bus import Bus, Keys
@@ -25,8 +26,9 @@ from workers.plan import SessionPlan
 from workers.recognizer import Recognizer
 from workers.session import IN_FLIGHT, Session, context
 
-MODEL = load_checkpoint("meld")
-WITH_MEDIA = load_with_media("meld")
+TRAINED = load_checkpoint("meld")
+MODEL = FusionStep(TRAINED.config, TRAINED.weights())
+WITH_MEDIA = load_step("meld")
 
 
 class LocalHelpers:
@@ -197,16 +199,6 @@ def _transcript():
 
 def _labels(events: list[Event]) -> list[dict[str, float]]:
     return [event.probabilities for event in events if isinstance(event, Emotion)]
-
-
-async def test_blocks_that_overtake_each_other_are_put_in_order(redis_url: str, demo_audio: np.ndarray) -> None:
-    in_order = blocks(demo_audio)
-    swapped = [in_order[i ^ 1] if i ^ 1 < len(in_order) else in_order[i] for i in range(len(in_order))]
-    twice = [block for block in swapped for _ in range(2)]
-    one = await run(redis_url, plan(transcript=_transcript()), LocalHelpers(), in_order)
-    other = await run(redis_url, plan(transcript=_transcript()), LocalHelpers(), twice)
-    assert _labels(one) == _labels(other)
-    assert one[-1].duration == other[-1].duration  # type: ignore[union-attr]
 
 
 async def test_words_stay_out_of_a_redacted_session(redis_url: str, demo_audio: np.ndarray) -> None:

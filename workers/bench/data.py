@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.voice import EMOTIONS
+from model.labels import RAVDESS
 from model.voice_train import Clip
 from stream.media import MediaError, read_audio
 from stream.turns import AnnotationError, Turn, read_fields, read_rttm
@@ -57,5 +57,5 @@ def ravdess(folder: Path) -> list[Clip]:
 def _clips(folder: Path) -> Iterator[Clip]:
     for path in sorted(p for p in folder.rglob("03-01-*") if p.suffix.lower() in AUDIO):
         parts = path.stem.split("-")
-        if len(parts) == 7 and all(part.isdigit() for part in parts) and 1 <= int(parts[2]) <= len(EMOTIONS):
+        if len(parts) == 7 and all(part.isdigit() for part in parts) and 1 <= int(parts[2]) <= len(RAVDESS):
             yield Clip(read_audio(path)[0], int(parts[2]) - 1, int(parts[6]), path.stem)

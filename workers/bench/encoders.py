@@ -13,7 +13,7 @@ from faster_whisper import utils
 
 from model import prosody, text
 from model.asr import PocketSphinx, Whisper
-from model.checkpoint import load_checkpoint, load_with_media, resolve, tuned_of
+from model.checkpoint import load_checkpoint, load_step, resolve, tuned_of
 from model.dialogue import Heard
 from model.faces import FaceReader
 from model.incremental import Labeller
@@ -119,7 +119,7 @@ def _words(folder: str | None) -> Work:
 
 
 def _graph() -> Work:
-    labeller = Labeller(load_with_media("meld"))
+    labeller = Labeller(load_step("meld"))
     state, rng = labeller.new_state(), np.random.default_rng(0)
     inputs = labeller.config.inputs
     heard = Heard({name: rng.normal(size=width).astype(np.float32) for name, width in inputs.items()}, 0)

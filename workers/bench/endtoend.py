@@ -17,11 +17,12 @@ from stream import RATE
 from stream.events import Emotion, Event, SpeakerMerged, UtteranceHeard
 from stream.media import FileSource, MediaError
 from stream.redis_server import private_server
-from workers.actors import ray_cluster, start_pools
+from workers.actors import ray_cluster
 from workers.bench.data import ravdess
 from workers.compose import Conversation, converse, one_microphone, write
 from workers.planning import Wishes, plan_session
-from workers.run import run
+from workers.pools import start_pools
+from workers.run import new_session, run
 from workers.tables import Rows
 
 STEP = 0.01  # seconds between the moments at which a label is compared with the truth
@@ -88,7 +89,8 @@ async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Pat
     planned = plan_session(wishes, source)
     needs = replace(planned.needs, voice=None if encoder is None else str(encoder))
     shown = Collected()
-    await run(planned.plan, source, None, redis, "bench", start_pools(planned.plan, needs), [shown])
+    session = new_session(planned.plan, start_pools(planned.plan, needs), redis, "bench")
+    await run(session, source, None, [shown])
     return shown.events
 
 

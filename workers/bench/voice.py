@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from model.labels import RAVDESS
 from model.manifest import local
 from model.prosody import Array
 from model.speaker import SpeakerEncoder
-from model.voice import EMOTIONS, VoiceEncoder, trim
+from model.voice import VoiceEncoder, trim
 from model.voice_train import Clip
 from workers.bench.data import ravdess
 from workers.tables import Rows
@@ -34,10 +35,10 @@ def bench_voice(folder: Path, encoder: Path | None, probes: bool) -> Rows:
     if len(unseen):
         who = f"{len(unseen)} clips of {len(set(actor[unseen]))} unseen actors"
         for condition in CONDITIONS:
-            started, posterior = time.perf_counter(), np.zeros((len(unseen), len(EMOTIONS)), np.float32)
+            started, posterior = time.perf_counter(), np.zeros((len(unseen), len(RAVDESS)), np.float32)
             for row, n in enumerate(unseen):
                 heard = voice(under(condition, clips[n], int(n)))
-                posterior[row] = heard if heard is not None else 1 / len(EMOTIONS)
+                posterior[row] = heard if heard is not None else 1 / len(RAVDESS)
             cost = (time.perf_counter() - started) / len(unseen)
             rows.append(
                 _row("voice CNN", who, condition, scores_of(posterior, truth[unseen], actor[unseen]))
@@ -68,7 +69,7 @@ def _probe(features: Array, truth: Any, actor: Any) -> Array:
 
     actors = sorted(set(actor.tolist()))
     folds = np.array([actors.index(a) * FOLDS // len(actors) for a in actor])
-    posterior = np.zeros((len(truth), len(EMOTIONS)), np.float32)
+    posterior = np.zeros((len(truth), len(RAVDESS)), np.float32)
     for fold in range(FOLDS):
         held = folds == fold
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=500))

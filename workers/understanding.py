@@ -1,0 +1,131 @@
+"""Words, sound and sight of utterances, asked of the helpers; for an utterance that may be ending, ahead of its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+from model.asr import Recognized
+from model.fusion_config import FusionConfig
+from model.labels import RAVDESS, translate
+from model.prosody import Array
+from model.sight import EXPRESSIONS
+from model.text import Line
+from stream.block import Utterance
+from workers.ahead import Ahead
+from workers.diarization import Diarization, Part
+from workers.pending import Pending, one_line
+from workers.plan import Helpers, SessionPlan
+
+
+class Understanding:
+    """What a session finds out about each utterance before the network labels it."""
+
+    def __init__(self, plan: SessionPlan, config: FusionConfig, helpers: Helpers) -> None:
+        self.ahead = Ahead()
+        self.voices = Diarization(plan.enrolled, self._parts)
+        self._plan, self._config, self._helpers = plan, config, helpers
+        self._guesses: set[asyncio.Task[None]] = set()
+
+    async def understand(self, pending: Pending) -> None:
+        """Words, sound and sight at once. What breaks costs its modality alone."""
+        started = time.monotonic()
+        pending.queue = started - pending.heard_at
+        with pending.trace.entered():
+            work = (self._read(pending), self._listen(pending), self._look(pending))
+            outcomes = await asyncio.gather(*work, return_exceptions=True)
+        self.ahead.done(pending.utterance)
+        pending.broken = [one_line(error) for error in outcomes if isinstance(error, BaseException)]
+        pending.encode = time.monotonic() - started - pending.asr
+
+    async def understand_so_far(self, pending: Pending) -> None:
+        """Words and sound of an utterance that goes on."""
+        await asyncio.gather(self._read(pending), self._listen(pending))
+
+    def begin_ahead(self, pausing: Iterable[Utterance], before: Iterable[Pending]) -> None:
+        """Ask already what will be asked if these utterances end here, after those `before`."""
+        for utterance in pausing:
+            if self.ahead.begin(utterance):
+                guess = asyncio.create_task(self._guess(utterance, tuple(before)))
+                self._guesses.add(guess)
+                guess.add_done_callback(self._guesses.discard)
+
+    def close(self) -> None:
+        """Nothing goes on any more."""
+        for guess in self._guesses:
+            guess.cancel()
+
+    def given_words(self, utterance: Utterance, speaker: str, keep: bool = False) -> Recognized:
+        """The transcript's words for an utterance; each is given out once, unless they are to be kept."""
+        transcript = self._plan.transcript
+        if transcript is None:
+            return Recognized()
+        channel = utterance.channel if self._plan.speakers == "channel" else None
+        # Names that RTTM or --names made up say nothing of the transcript's speakers.
+        known = speaker if speaker in transcript.speakers else None
+        exact = known is not None and self._plan.speakers == "turns"
+        return Recognized(transcript.take(utterance.start, utterance.end, channel, known, exact, keep))
+
+    async def _guess(self, utterance: Utterance, before: tuple[Pending, ...]) -> None:
+        """Whatever fails here, the utterance's true end will tell."""
+        with suppress(Exception):
+            speaker = await self.voices.guess(utterance)
+            guess = Pending(self._plan.session, -1, utterance, speaker, time.monotonic(), self._plan.redact, before)
+            guess.said = self.given_words(utterance, speaker, keep=True)
+            await asyncio.gather(self._read(guess), self._listen(guess), self._look(guess))
+
+    async def _parts(self, utterance: Utterance) -> list[Part]:
+        return await self.ahead.ask(utterance, "voices", lambda: self._helpers.voices(utterance.samples))
+
+    async def _read(self, pending: Pending) -> None:
+        if "text" not in self._plan.modalities:
+            return
+        started = time.monotonic()
+        try:
+            if self._plan.transcript is None and self._plan.encoders["asr"]:
+                samples, language = pending.utterance.samples, self._plan.language
+                pending.said = await self.ahead.ask(
+                    pending.utterance, "words", lambda: self._helpers.transcribe(samples, language)
+                )
+            pending.asr = time.monotonic() - started
+            pending.understood.set()
+            if pending.said.text:
+                for earlier in pending.before:
+                    await earlier.understood.wait()
+                await self._embed(pending)
+        finally:
+            pending.understood.set()
+            pending.before = ()  # else each utterance would hold on to all before it
+
+    async def _embed(self, pending: Pending) -> None:
+        lines = [Line(each.speaker, each.said.text) for each in (*pending.before, pending)]
+        pending.embedding, opinion = await self.ahead.ask(
+            pending.utterance, tuple(lines), lambda: self._helpers.embed(lines)
+        )
+        if opinion is not None:
+            pending.opinions["reader"] = opinion
+
+    async def _listen(self, pending: Pending) -> None:
+        if "audio" in self._plan.modalities and self._plan.encoders["audio"]:
+            utterance = pending.utterance
+            pending.prosody, posterior = await self.ahead.ask(
+                utterance, "voice", lambda: self._helpers.hear(utterance.samples)
+            )
+            self._opine(pending, "voice", RAVDESS, posterior)
+
+    async def _look(self, pending: Pending) -> None:
+        if self._plan.encoders.get("visual"):
+            utterance = pending.utterance
+            images, times = [f.image for f in utterance.frames], [f.time for f in utterance.frames]
+            pending.sight = await self.ahead.ask(
+                utterance, "face", lambda: self._helpers.look(images, times, utterance.samples, utterance.start)
+            )
+            self._opine(pending, "face", EXPRESSIONS, pending.sight.expression)
+
+    def _opine(self, pending: Pending, expert: str, names: tuple[str, ...], posterior: Array | None) -> None:
+        if posterior is not None and expert in self._config.experts:
+            opinion = translate(names, posterior, self._config.emotions)
+            if opinion is not None:
+                pending.opinions[expert] = opinion
