@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from model.prosody import ProsodyPrior
@@ -67,7 +68,7 @@ class FusionConfig:
         if strangers := set(self.without) - set(MODULES):
             raise ValueError(f"no module {', '.join(sorted(strangers))}; there are {', '.join(MODULES)}")
 
-    @property
+    @cached_property
     def inputs(self) -> dict[str, int]:
         """Width by modality, in the order of the modality axis."""
         return dict(zip(self.modalities, self.widths, strict=True))

@@ -102,28 +102,25 @@ class FusionStep:
         self._temperature = float(weights["temperature"])
         self._revision_temperature = float(weights["revision_temperature"])
         self._revision = Update(config, weights, "revision") if "revision" not in config.without else None
+        self._rings: Array = np.empty((0, 0, 0, 0), np.float32)
         self._expert_weight, self._expert_prior = weights["expert_weight"], weights["expert_prior"]
 
     def new_state(self) -> GraphState:
         return GraphState(self.config)
 
-    def multiply_adds(self) -> int:
-        """Of one utterance's step with its revision, in matrix products: the floor of its work."""
-        matrices = [matrix for matrix, _ in (*self._projection, self._heads)]
-        rows = sum(matrix.size for matrix in matrices)
-        nodes = (self.config.window + 1) * self._modalities
-        if self._alignment is not None:
-            rows += self._alignment.size + 2 * nodes * self._modalities * self._d
-        for layer in self._layers:
-            rows += self._modalities * (layer.size + 2 * nodes * self._d)
-        if self._revision is not None:
-            rows += self._revision.size + 2 * (self.config.window + 1) * self._d + self._heads[0].size
-        return rows
+    def matrices(self) -> list[tuple[Array, int]]:
+        """Every matrix that a step with its revision multiplies vectors with, and how many of them."""
+        layers = [(matrix, self._modalities) for layer in self._layers for matrix in layer.matrices]
+        once = [matrix for part in (self._alignment, self._revision) if part is not None for matrix in part.matrices]
+        once += [matrix for matrix, _ in self._projection]
+        return [*layers, *((matrix, 1) for matrix in once), (self._heads[0], 2)]
 
-    def nbytes(self) -> int:
-        """Of the weights that a step reads."""
-        parts = [part for part in (self._alignment, *self._layers, self._revision) if part is not None]
-        return 4 * (sum(matrix.size for matrix, _ in (*self._projection, self._heads)) + sum(p.size for p in parts))
+    def multiply_adds(self) -> int:
+        """Of an utterance's step with its revision: in its matrices, and in attention over the window."""
+        places, d, modalities = self.config.window + 1, self.config.hidden, self._modalities
+        attention = len(self._layers) * modalities**2 + (self._alignment is not None) * modalities**2
+        attention += self._revision is not None
+        return sum(matrix.size * times for matrix, times in self.matrices()) + 2 * attention * places * d
 
     def step(self, states: Sequence[GraphState], utterances: Sequence[Heard]) -> Labels:
         """Label the next utterance of each conversation. It is left in its state's free place, but not counted yet."""
@@ -251,7 +248,12 @@ class FusionStep:
         """Put the new keys [B, M, 2d] into the rings; the rings [B, P, M, 2d]."""
         for state, at, new in zip(states, place, keys, strict=True):
             state.keys[layer, at] = new
-        return _gather([state.keys[layer] for state in states])
+        rings = [state.keys[layer] for state in states]
+        if len(rings) == 1:
+            return _gather(rings)
+        if len(self._rings) < len(rings):  # kept: to get megabytes from the system anew costs as much as to fill them
+            self._rings = np.empty((len(rings), *rings[0].shape), np.float32)
+        return np.stack(rings, out=self._rings[: len(rings)])
 
     def _prepare_revision(self, states: Sequence[GraphState], place: list[int], pooled: Array) -> None:
         assert self._revision is not None

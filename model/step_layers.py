@@ -36,7 +36,7 @@ class Alignment:
             for gate, n in zip(gates, (n for k, n in self._pairs if k == m), strict=False):
                 self._gates[m, n] = np.ascontiguousarray(weights[f"{gate}.weight"][:, d:])
         self._none = np.zeros(0, np.float32)
-        self.size = sum(matrix.size for matrix, _ in self._asked) + sum(gate.size for gate in self._gates.values())
+        self.matrices = [*(matrix for matrix, _ in self._asked), *self._gates.values()]
 
     def ask(self, states: Array) -> tuple[Array, Array, Array]:
         """states [B, M, d] -> queries [B, M, d], keys [B, M, 2d], the state's half of each gate [B, M, (M - 1) · d]."""
@@ -82,7 +82,7 @@ class Update:
         self._initial = np.float32(1 / (1 + np.exp(-weights[f"{name}.initial"])))
         self._widen = normed(weights, f"{name}.feed_forward.0", (f"{name}.feed_forward.1",))
         self._narrow = joined(weights, (f"{name}.feed_forward.4",))
-        self.size = sum(part[0].size for part in (self._asked, self._widen, self._narrow))
+        self.matrices = [matrix for matrix, _ in (self._asked, self._widen, self._narrow)]
 
     def ask(self, nodes: Array) -> Array:
         """nodes [..., d] -> query, key and value side by side [..., 3d]."""

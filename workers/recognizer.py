@@ -9,6 +9,8 @@ from model.dialogue import GraphRow, Heard
 from model.incremental import Judgement, Labeller, Step
 from model.step import FusionStep, GraphState
 
+MOST = 32  # utterances of one batch: a larger one is hardly faster, and who comes meanwhile waits for it
+
 
 class StateLost(Exception):
     """The recognizer does not hold the state that the utterance continues; `restore` it."""
@@ -45,8 +47,10 @@ class Recognizer:
         done: asyncio.Future[Step] = asyncio.get_running_loop().create_future()
         self._waiting.append((session, heard, done))
         await asyncio.sleep(0)  # whoever is ready in this turn of the loop joins the batch
-        self._run_batch()
-        return await done
+        while not done.done():
+            self._run_batch()
+            await asyncio.sleep(0)
+        return done.result()
 
     def peek(self, session: str, number: int, heard: Heard) -> Judgement | None:
         """What `heard` so far of the session's next utterance, `number`, would be labelled; nothing is kept.
@@ -58,7 +62,7 @@ class Recognizer:
         return self._labeller.step([state], [heard], keep=False)[0].judgement if state.count == number else None
 
     def _run_batch(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         if not waiting:
             return
         try:

@@ -90,18 +90,21 @@ async def carry(
     """Carry a source through a session: `started` is set when its first event is there, `interrupted` by whoever
     stopped the source.
 
-    Whatever fails, the session's stream gets its `session.ended`. Raises SessionError.
+    Listens from the first moment, while models are still being loaded. Whatever fails, the session's stream gets its
+    `session.ended`. Raises SessionError.
     """
     shown = asyncio.create_task(_show(session.bus, displays, started))
+    loaded = asyncio.create_task(_load(session.helpers))
     try:
-        await _warm_up(session.helpers)
-        shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
         await session.start()
+        loaded.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else source.stop())
+        shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
         try:
             await _feed(session, source, Pacer(MonotonicClock(), speed), displays)
             reason = _reason(source, interrupted)
         except MediaError as error:
             reason = f"error: {error}"
+        await loaded
         await session.finish(reason, _counts(source))
         return await asyncio.wait_for(shown, 30)
     except BrokenPipeError:
@@ -109,16 +112,17 @@ async def carry(
     except asyncio.CancelledError:
         await _end_for(session, "interrupted")
         raise
-    except (RayError, ConnectionError, TimeoutError) as error:
+    except (SessionError, RayError, ConnectionError, TimeoutError) as error:
         await _end_for(session, f"error: {_line(error)}")
         raise SessionError(_line(error)) from None
     finally:
         shown.cancel()
+        loaded.cancel()
         session.close()
 
 
-async def _warm_up(helpers: Helpers) -> None:
-    """Wait for the models. Raises SessionError with what kept one from loading."""
+async def _load(helpers: Helpers) -> None:
+    """Wait until the models are loaded. Raises SessionError with what kept one from it."""
     try:
         await asyncio.wait_for(helpers.ready(), START)
     except TimeoutError:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.labels import LABEL_SETS, translate
+from model.labels import LABEL_SETS, RAVDESS, translate
 from model.metrics import uar
-from model.voice import EMOTIONS, VoiceEncoder, VoiceNet, save, trim
+from model.voice import VoiceEncoder, VoiceNet, save, trim
 from model.voice_train import Clip, VoiceRecipe, augment, filtered, hearings, posteriors, room, train, with_noise
 from tests.recordings import RATE, voice
 
@@ -87,11 +87,11 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 def test_posteriors_in_the_words_of_a_checkpoint() -> None:
     emotions = LABEL_SETS["meld"].emotions
     posterior = np.array([0.1, 0.2, 0.3, 0.1, 0.1, 0.05, 0.05, 0.1], np.float32)
-    seven = translate(EMOTIONS, posterior, emotions)
+    seven = translate(RAVDESS, posterior, emotions)
     assert seven is not None
     said = dict(zip(emotions, seven.tolist(), strict=True))
     assert said["neutral"] == pytest.approx(0.3) and said["joy"] == pytest.approx(0.3)  # calm is neutral
-    assert translate(EMOTIONS, posterior, LABEL_SETS["emorynlp"].emotions) is None
+    assert translate(RAVDESS, posterior, LABEL_SETS["emorynlp"].emotions) is None
 
 
 @pytest.mark.data

@@ -30,7 +30,7 @@ from workers.planning import EXPRESSION_NETS
 from workers.tables import Rows
 
 RUNS = 15
-DEMO = Path(__file__).parent.parent / "deploy" / "demo" / "conversation.opus"
+DEMO = Path(__file__).parents[2] / "deploy" / "demo" / "conversation.opus"
 
 
 def bench_encoders() -> Rows:

@@ -1,98 +1,202 @@
-"""`undertone bench graph`: what one utterance's step costs, as a conversation grows and as sessions are batched."""
+"""`undertone bench graph`, `undertone bench batching`: what one utterance's step costs, alone and among sessions."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from model.checkpoint import load_with_media
-from model.dialogue import GraphState, Heard, collate
-from model.fusion import FusionGCN
+from model.checkpoint import load_step
+from model.dialogue import Heard
+from model.fusion_config import FusionConfig
 from model.incremental import Labeller
 from model.progress import Progress
+from model.step import FusionStep, GraphState
+from workers.recognizer import Recognizer
 from workers.tables import Rows
 
 LENGTHS = (10, 100, 1_000, 10_000)  # utterances that went before
-SESSIONS = (1, 8, 64, 512)
+RE_RUNS = (10, 50, 100)
+SESSIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 ROUNDS = 200
+SECONDS = 1.0  # for which each number of sessions is kept busy
 
 
-def bench_graph(hidden: int | None, progress: Progress) -> tuple[Rows, Rows]:
-    """Rows of a step after so many utterances, on one core, and of steps a second by sessions in a batch, on all.
+def bench_graph(hidden: int | None, progress: Progress) -> Rows:
+    """Rows of a step after so many utterances, beside the network re-run over the dialogue and the floor; one core.
 
     hidden: width of the network, with random weights; None = the shipped checkpoint's. Times are taken in turns.
     """
-    model = load_with_media("meld")
-    if hidden is not None:
-        torch.manual_seed(0)
-        model = FusionGCN(replace(model.config, hidden=hidden)).eval()
-    labeller, cores = Labeller(model), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        growing = _growing(labeller, progress)
-    finally:
-        torch.set_num_threads(cores)
-    return growing, _batched(labeller, progress)
+    import torch
 
+    from model.collate import collate
+    from model.fusion import FusionGCN
 
-def _growing(labeller: Labeller, progress: Progress) -> Rows:
-    model, window = labeller.model, labeller.config.window
-    everything = [_heard(model, n) for n in range(100)]
+    torch.manual_seed(0)
+    model = FusionGCN(_config(hidden)).eval()  # time does not depend on the weights
+    network = FusionStep(model.config, model.weights())
+    labeller = Labeller(network)
     works: dict[str, Callable[[], object]] = {}
     for n in LENGTHS:
         progress.step("conversations", LENGTHS.index(n), len(LENGTHS))
-        state = _after(labeller, n)
-        works[f"step after {n:,}"] = partial(labeller.step, [state], [_heard(model, n)])
-    utterances, within = (collate([part], model.config, [0]) for part in (everything, everything[-window - 1 :]))
-    works["re-run over the window"] = partial(model, within)
-    works["re-run over the dialogue of 100"] = partial(model, utterances, lookahead=1_000_000)
-    milliseconds = _in_turns(works)
+        works[f"step after {n:,}"] = partial(labeller.step, [_after(labeller, n)], [_heard(network.config, n)])
+    for n in RE_RUNS:
+        everything = collate([[_heard(network.config, k) for k in range(n)]], model.config, [0])
+        works[f"re-run over {n}"] = partial(model, everything, lookahead=1_000_000)
+    works["floor"] = partial(_products, network)
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1), torch.inference_mode():
+            milliseconds = _in_turns(works)
+    finally:
+        torch.set_num_threads(cores)
     unit = milliseconds[f"step after {LENGTHS[0]:,}"]
     rows: Rows = []
     for name, times in milliseconds.items():
         ratio = float(np.median(times) / np.median(unit))
         p50, p95 = np.percentile(times, [50, 95])
         rows.append({"work": name, "ms, median": round(p50, 3), "95 %": round(p95, 3), "ratio": round(ratio, 2)})
-    state = _after(labeller, 1)
-    size = sum(t.nbytes for t in (state.rows, state.present, state.slot, state.index))
-    rows.append({"work": f"one session's state: {size / 1024:.0f} KiB, hidden {model.config.hidden}, W {window}"})
+    rows.append({"work": "slope, % a thousand utterances", **_slope(milliseconds)})
+    size = _after(labeller, 1).nbytes
+    rows += [
+        {"work": "multiply-adds of a step, million", "figure": round(network.multiply_adds() / 1e6, 2)},
+        {"work": "weights read by a step, MB", "figure": round(sum(m.nbytes for m, _ in network.matrices()) / 1e6, 2)},
+        {"work": "one session's state, KiB", "figure": round(size / 1024)},
+    ]
     return rows
 
 
-def _batched(labeller: Labeller, progress: Progress) -> Rows:
+def bench_batching(hidden: int | None, progress: Progress) -> Rows:
+    """Rows by number of sessions that wait for the recognizer at the same time: steps a second, and what a label has
+    to wait for others when utterances come at random and the recognizer is busy for a third of the time."""
+    config = _config(hidden)
+    network = load_step("meld") if hidden is None else _random(config)
     rows: Rows = []
-    for n, sessions in enumerate(SESSIONS):
-        progress.step("batches", n, len(SESSIONS))
-        states = [_after(labeller, 25) for _ in range(sessions)]
-        heard = [_heard(labeller.model, 25) for _ in range(sessions)]
-        rounds = max(5, ROUNDS // sessions)
-        times = _in_turns({"": partial(labeller.step, states, heard)}, rounds)[""]
-        median = float(np.median(times))
-        rows.append({"sessions": sessions, "ms a batch": round(median, 2), "steps/s": round(1000 * sessions / median)})
+    with threadpool_limits(1):
+        for n, sessions in enumerate(SESSIONS):
+            progress.step("sessions", n, len(SESSIONS))
+            rate = asyncio.run(_busy(network, sessions))
+            waits = asyncio.run(_at_random(network, sessions, rate / 3))
+            p50, p95 = np.percentile(waits, [50, 95])
+            rows.append(
+                {
+                    "sessions": sessions,
+                    "steps/s": round(rate),
+                    "offered/s": round(rate / 3),
+                    "added wait ms p50": round(float(p50), 2),
+                    "added wait ms p95": round(float(p95), 2),
+                }
+            )
     return rows
+
+
+async def _busy(network: FusionStep, sessions: int) -> float:
+    """Labels a second when every session asks for its next as soon as it has one."""
+    recognizer, until, count = Recognizer(network), time.perf_counter() + SECONDS, 0
+
+    async def talk(name: str) -> int:
+        n = 0
+        while time.perf_counter() < until:
+            await recognizer.label(name, n, _heard(network.config, n))
+            n += 1
+        return n
+
+    started = time.perf_counter()
+    count = sum(await asyncio.gather(*(talk(f"s{n}") for n in range(sessions))))
+    return count / (time.perf_counter() - started)
+
+
+async def _at_random(network: FusionStep, sessions: int, rate: float) -> Sequence[float]:
+    """Milliseconds from asking to having a label, less those of a step alone; Poisson arrivals at `rate` a second."""
+    recognizer, rng, waits = Recognizer(network), np.random.default_rng(0), list[float]()
+    counts = dict.fromkeys((f"s{n}" for n in range(sessions)), 0)
+    alone = []
+    for n in range(20):
+        begun = time.perf_counter()
+        await recognizer.label("alone", n, _heard(network.config, n))
+        alone.append(time.perf_counter() - begun)
+
+    async def ask(name: str, number: int) -> None:
+        begun = time.perf_counter()
+        await recognizer.label(name, number, _heard(network.config, number))
+        waits.append(1000 * (time.perf_counter() - begun - float(np.median(alone))))
+
+    asked: dict[str, asyncio.Task[None]] = {}
+    due = started = time.perf_counter()
+    while due < started + SECONDS:
+        due += rng.exponential(1 / rate)
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        free = [name for name in counts if name not in asked or asked[name].done()]
+        if free:  # a session's next utterance comes after its last
+            name = free[rng.integers(len(free))]
+            asked[name] = asyncio.create_task(ask(name, counts[name]))
+            counts[name] += 1
+    await asyncio.gather(*asked.values())
+    return waits
+
+
+def _config(hidden: int | None) -> FusionConfig:
+    shipped = load_step("meld").config
+    return shipped if hidden is None else replace(shipped, hidden=hidden)
+
+
+def _random(config: FusionConfig) -> FusionStep:
+    import torch
+
+    from model.fusion import FusionGCN
+
+    torch.manual_seed(0)
+    return FusionStep(config, FusionGCN(config).weights())
 
 
 def _after(labeller: Labeller, count: int) -> GraphState:
     """The state of a conversation with so many utterances; those before the window have left nothing in it."""
-    state = labeller.new_state()
-    for _ in range(min(count, 2 * labeller.config.window)):
-        labeller.step([state], [_heard(labeller.model, state.count)])
+    state, places = labeller.new_state(), labeller.config.window + 1
+    for _ in range(min(count, 2 * places)):
+        labeller.step([state], [_heard(labeller.config, state.count)])
     if count > state.count:
-        shift = (count - state.count) // labeller.config.window * labeller.config.window
+        shift = (count - state.count) // places * places
         state.index += shift
         state.count += shift
     return state
 
 
-def _heard(model: FusionGCN, n: int) -> Heard:
-    rng = np.random.default_rng(n % 97)
-    features = {name: rng.normal(size=width).astype(np.float32) for name, width in model.config.inputs.items()}
-    return Heard(features, n % 3, {name: rng.dirichlet(np.ones(7)).astype(np.float32) for name in model.config.experts})
+def _heard(config: FusionConfig, n: int) -> Heard:
+    return _made(config, n % 97)
+
+
+@cache
+def _made(config: FusionConfig, n: int) -> Heard:
+    rng = np.random.default_rng(n)
+    features = {name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}
+    classes = len(config.emotions)
+    return Heard(features, n % 3, {name: rng.dirichlet(np.ones(classes)).astype(np.float32) for name in config.experts})
+
+
+def _products(network: FusionStep) -> None:
+    """Nothing but a step's products of weights and vectors: what no arrangement of the work can be faster than."""
+    for matrix, times in network.matrices():
+        for _ in range(times):
+            np.dot(matrix, matrix[0])
+
+
+def _slope(milliseconds: dict[str, Sequence[float]]) -> dict[str, float | str]:
+    """Of the step's time over the conversation's length, with a 95 % interval: bootstrap over the runs."""
+    times = np.array([milliseconds[f"step after {n:,}"] for n in LENGTHS])
+    rng, slopes = np.random.default_rng(0), []
+    for _ in range(1000):
+        drawn: NDArray[np.float64] = times[:, rng.integers(times.shape[1], size=times.shape[1])]
+        medians = np.median(drawn, axis=1)
+        slopes.append(100 * np.polynomial.polynomial.polyfit(np.array(LENGTHS) / 1000, medians / medians[0], 1)[1])
+    low, high = np.percentile(slopes, [2.5, 97.5])
+    return {"figure": f"{np.median(slopes):.2f} ({low:.2f} … {high:.2f})"}
 
 
 def _in_turns(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, Sequence[float]]:
@@ -103,12 +207,11 @@ def _in_turns(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> d
     """
     spent: dict[str, list[float]] = {name: [] for name in works}
     rng = np.random.default_rng(0)
-    with torch.inference_mode():
-        for work in works.values():
-            work()
-        for _ in range(rounds):
-            for name in rng.permutation(list(works)):
-                started = time.perf_counter()
-                works[name]()
-                spent[name].append(1000 * (time.perf_counter() - started))
+    for work in works.values():
+        work()
+    for _ in range(rounds):
+        for name in rng.permutation(list(works)):
+            started = time.perf_counter()
+            works[name]()
+            spent[name].append(1000 * (time.perf_counter() - started))
     return dict(spent)
