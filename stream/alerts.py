@@ -242,7 +242,8 @@ class Announcer:
                 pause = min(60.0, 2 * pause)
 
     def _marker(self, alert: Alert) -> str:
-        return f"{self._prefix}:alert:{alert.id}"
+        # The braces are Redis Cluster's hash tag: on the node of the Stream, for their transaction.
+        return f"{self._prefix}:alert:{{{self._prefix}:alerts}}:{alert.id}"
 
     async def _publish(self, alert: Alert) -> bool:
         """Marker, Stream and channel in one transaction: whoever dies halfway leaves nothing that looks done."""

@@ -15,12 +15,14 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.retry import Retry
 
+from stream.cluster import Client
 from stream.events import Base
 
 PREFIX = "undertone"
 CAP = 100_000  # events kept a session, roughly
 RETENTION = 24 * 3600  # seconds a session's keys outlive its last event
 ALIVE = 10  # seconds that a sign of life holds
+CLAIMED = 180  # seconds that an id is kept for a session that is loading its models
 OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -62,12 +64,13 @@ class Keys:
 
 
 def connect(url: str, timeout: float | None = 5.0) -> redis.asyncio.Redis:
-    """A client that fails within `timeout` seconds (None: blocks, for subscribers) and leaves retrying to its owner.
+    """A client of the Redis, or of the Redis Cluster, that the server at `url` belongs to.
 
-    Raises BusError for an address that is none.
+    It fails within `timeout` seconds (None: blocks, for subscribers) and leaves retrying to its owner. Raises BusError
+    for an address that is none.
     """
     try:
-        return redis.asyncio.Redis.from_url(
+        return Client.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0), decode_responses=True
         )
     except ValueError as error:
@@ -98,6 +101,16 @@ async def exists(url: str, keys: Keys) -> bool:
         await client.aclose()
 
 
+async def claim(url: str, keys: Keys) -> bool:
+    """Take the session's id for one that is about to start; False when it is taken or Redis still keeps its events."""
+    client = connect(url)
+    try:
+        free = await client.set(keys.alive, "", nx=True, ex=CLAIMED)
+        return bool(free) and not await client.exists(keys.events)
+    finally:
+        await client.aclose()
+
+
 def public(url: str) -> str:
     """The address without its password, for messages."""
     return re.sub(r"//.*@", "//…@", url)
@@ -110,7 +123,7 @@ class Bus:
     """
 
     def __init__(self, url: str, keys: Keys) -> None:
-        self.keys = keys
+        self.url, self.keys = url, keys
         self.given_up = 0
         """Events dropped because the outbox was full."""
         self.delay = 0.0
@@ -168,11 +181,15 @@ class Bus:
         with contextlib.suppress(RedisError, OSError):
             await self._client.set(self.keys.alive, load, ex=ALIVE)
 
+    async def flush(self) -> None:
+        """Wait until everything is sent."""
+        await self._outbox.join()
+
     async def aclose(self, timeout: float = 30.0) -> bool:
         """Wait until everything is sent; False when Redis stayed away for `timeout` seconds and events are lost."""
         sent = True
         try:
-            await asyncio.wait_for(self._outbox.join(), timeout)
+            await asyncio.wait_for(self.flush(), timeout)
         except TimeoutError:
             sent = False
         if self._writer is not None:

@@ -1,18 +1,15 @@
-"""Ray: thin actors over the plain objects, and how they are started and found."""
+"""Ray: thin actors over the plain objects, and the cluster that they are in."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import itertools
 import logging
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import ray
@@ -24,26 +21,12 @@ from model.incremental import Judgement, Step
 from model.prosody import Array
 from model.sight import Sight
 from model.text import Line
-from stream.block import Block, Samples
+from stream.block import Samples
 from workers.batching import Batcher
 from workers.diarization import Part, voices
-from workers.plan import Needs, SessionPlan
-from workers.session import Session
 
 NAMESPACE = "undertone"
-
-# Ray's defaults are wrong for us (DESIGN §8): actors come back, calls are tried again (all are idempotent or pure),
-# queues are bounded.
-SHARE = 0.05  # of a core charged for an actor: a pool that waits costs nothing, and a laptop has room for all kinds
-POOL: dict[str, Any] = {
-    "num_cpus": SHARE,
-    "max_restarts": -1,
-    "max_task_retries": 3,
-    "max_pending_calls": 1000,
-    "lifetime": "detached",
-    "namespace": NAMESPACE,
-    "get_if_exists": True,
-}
+SHARE = 0.05  # of a core charged for an actor: one that waits costs nothing, and a laptop has room for all kinds
 
 
 class ClusterError(Exception):
@@ -130,10 +113,10 @@ class RecognizerActor:
     """The graph states of the sessions assigned to it."""
 
     def __init__(self, checkpoint: str) -> None:
-        from model.checkpoint import load_with_media
+        from model.checkpoint import load_step
         from workers.recognizer import Recognizer
 
-        self._recognizer = Recognizer(load_with_media(checkpoint))
+        self._recognizer = Recognizer(load_step(checkpoint))
 
     async def label(self, session: str, number: int, heard: Heard) -> Step:
         return await self._recognizer.label(session, number, heard)
@@ -150,86 +133,6 @@ class RecognizerActor:
     @ray.method(concurrency_group="health")
     async def health(self) -> bool:
         return True
-
-
-@ray.remote(concurrency_groups={"health": 1})
-class SessionActor:
-    """One conversation. Not restarted: its source would have to be heard again (see README, limits)."""
-
-    def __init__(self, plan: SessionPlan, redis: str, prefix: str, pools: Pools) -> None:
-        from model.checkpoint import load_with_media
-        from stream.bus import Bus, Keys
-
-        config = load_with_media(plan.checkpoint).config
-        self._session = Session(plan, config, pools, Bus(redis, Keys(plan.session, prefix)))
-
-    async def start(self) -> None:
-        await self._session.start()
-
-    async def push(self, block: Block) -> None:
-        await self._session.push(block)
-
-    async def finish(self, reason: str, counts: dict[str, int]) -> None:
-        await self._session.finish(reason, counts)
-
-    @ray.method(concurrency_group="health")
-    async def health(self) -> float:
-        """Media time heard."""
-        return self._session.position
-
-
-@dataclass
-class Pools:
-    """The shared actors, as the helpers a session asks (`workers.session.Helpers`)."""
-
-    transcribers: list[Any]
-    encoder: Any
-    recognizer: Any
-    faces: Any = None
-
-    def __post_init__(self) -> None:
-        self._turn = itertools.count()
-
-    async def ready(self) -> None:
-        """Wait until all have loaded what they need. Raises RayError with the cause of the first that cannot."""
-        actors = [*self.transcribers, self.encoder, self.recognizer, *([self.faces] if self.faces else [])]
-        await asyncio.gather(*(actor.health.remote() for actor in actors))
-
-    async def transcribe(self, samples: Samples, language: str | None) -> Recognized:
-        actor = self.transcribers[next(self._turn) % len(self.transcribers)]
-        words: Recognized = await actor.transcribe.remote(samples, language)
-        return words
-
-    async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
-        read: tuple[Array, Array | None] = await self.encoder.embed.remote(lines)
-        return read
-
-    async def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
-        heard: tuple[Array | None, Array | None] = await self.encoder.hear.remote(samples)
-        return heard
-
-    async def look(self, images: list[Any], times: list[float], samples: Samples, start: float) -> Sight:
-        seen: Sight = await self.faces.look.remote(images, times, samples, start)
-        return seen
-
-    async def voices(self, samples: Samples) -> list[Part]:
-        parts: list[Part] = await self.encoder.voices.remote(samples)
-        return parts
-
-    async def label(self, session: str, number: int, heard: Heard) -> Step:
-        step: Step = await self.recognizer.label.remote(session, number, heard)
-        return step
-
-    async def peek(self, session: str, number: int, heard: Heard) -> Judgement | None:
-        judgement: Judgement | None = await self.recognizer.peek.remote(session, number, heard)
-        return judgement
-
-    async def restore(self, session: str, rows: list[GraphRow]) -> None:
-        await self.recognizer.restore.remote(session, rows)
-
-    async def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]:
-        owed: list[Judgement] = await self.recognizer.finish.remote(session, rows)
-        return owed
 
 
 @contextmanager
@@ -267,50 +170,6 @@ def _reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, ValueError) as error:
         raise ClusterError(f"Ray does not start: no cluster at {address} ({error})") from None
-
-
-def start_pools(plan: SessionPlan, needs: Needs) -> Pools:
-    """The actors that `plan` needs, new ones or those that sessions of the same kind share already."""
-    few = max(1, (os.cpu_count() or 2) // 2)
-    transcribers = []
-    if needs.asr is not None:
-        kind, folder = needs.asr
-        for n in range(min(4, few)):
-            name = f"transcriber:{kind}:{folder or 'default'}:{n}"
-            transcribers.append(cast(Any, TranscriberActor).options(name=name, **POOL).remote(kind, folder))
-    name = f"encoder:{plan.checkpoint}:{needs.voice or 'default'}"
-    encoder = cast(Any, EncoderActor).options(name=name, **POOL).remote(plan.checkpoint, needs.voice)
-    recognizer = cast(Any, RecognizerActor).options(name=f"recognizer:{plan.checkpoint}", **POOL)
-    faces = None
-    if needs.detector is not None:
-        name = ":".join(("faces", needs.detector, *needs.expression))
-        faces = cast(Any, FaceActor).options(name=name, **POOL).remote(needs.detector, list(needs.expression))
-    return Pools(transcribers, encoder, recognizer.remote(plan.checkpoint), faces)
-
-
-class RemoteSession:
-    """A conversation in a named actor of its own, fed from here."""
-
-    def __init__(self, plan: SessionPlan, redis: str, prefix: str, pools: Pools) -> None:
-        """Raises ClusterError when the id is taken."""
-        options = {"name": f"session:{plan.session}", "namespace": NAMESPACE, "lifetime": "detached"}
-        actor = cast(Any, SessionActor).options(max_pending_calls=100, num_cpus=SHARE, **options)
-        try:
-            self._actor = actor.remote(plan, redis, prefix, pools)
-        except ValueError as error:
-            raise ClusterError(f"session {plan.session} runs already ({str(error).splitlines()[0]})") from None
-
-    async def start(self) -> None:
-        await self._actor.start.remote()
-
-    async def push(self, block: Block) -> None:
-        await self._actor.push.remote(block)
-
-    async def finish(self, reason: str, counts: dict[str, int]) -> None:
-        await self._actor.finish.remote(reason, counts)
-
-    def kill(self) -> None:
-        ray.kill(self._actor)
 
 
 def stop_all() -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers import cli_consume, cli_media, cli_research, cli_service
+from workers import cli_consume, cli_media, cli_plan, cli_research, cli_service
 from workers.bench import cli as bench
 from workers.cli_errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
 
@@ -30,6 +30,7 @@ cli_research.register(app)
 cli_media.register(app)
 cli_service.register(app)
 cli_consume.register(app)
+cli_plan.register(app)
 bench.register(app)
 
 Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]")]
@@ -223,13 +224,14 @@ def _run(
 
     from rich.console import Console
 
-    from stream.bus import Keys, exists, public
+    from stream.bus import Keys, claim, public
     from stream.recording import Recorder
     from stream.redis_server import redis_url
-    from workers.actors import ClusterError, ray_cluster, start_pools
+    from workers.actors import ClusterError, ray_cluster
     from workers.console import display_for, summary, tell
     from workers.planning import UsageError, plan_session, settings_of
-    from workers.run import Display, SessionError, run
+    from workers.pools import start_pools
+    from workers.run import Display, SessionError, new_session, run
 
     live = not hasattr(source, "path")
     if record is not None:
@@ -239,8 +241,8 @@ def _run(
         with redis_url(redis) as url:
             planned = plan_session(wishes, source)
             plan = planned.plan
-            if asyncio.run(exists(url, Keys(plan.session, prefix))):
-                raise UsageError(f"--session: {plan.session} has events in this Redis already; choose another id")
+            if not asyncio.run(claim(url, Keys(plan.session, prefix))):
+                raise UsageError(f"--session: {plan.session} is in use or has events in this Redis; choose another id")
             for hint in planned.hints:
                 tell(f"hint: {hint}")
             tell(f"events of session {plan.session}: {public(url)}")
@@ -250,10 +252,10 @@ def _run(
                 kept.append(recorder)
                 tell(f"recording into {recorder.folder}")
             with ray_cluster(ray_address):
-                pools = start_pools(plan, planned.needs)
+                session = new_session(plan, start_pools(plan, planned.needs), url, prefix)
                 started = time.monotonic()
                 with display_for(as_json, Console()) as display:
-                    outcome = asyncio.run(run(plan, source, speed, url, prefix, pools, [display, *kept]))
+                    outcome = asyncio.run(run(session, source, speed, [display, *kept]))
     except UsageError as error:
         raise fail(error, USAGE) from None
     except (ClusterError, SessionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,16 @@ import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray.exceptions import RayError
 
-from model.checkpoint import load_with_media
-from stream.bus import SESSION_ID, Bus, Keys
+from stream.bus import SESSION_ID
 from stream.live import Participant, Reconnecting, Source, Together
 from stream.media import FileSource, MediaError
 from stream.pushed import PushedTrack
 from stream.recording import Recorder
 from stream.sources import listen
-from workers.actors import NAMESPACE, SHARE, start_pools
+from workers.actors import NAMESPACE, SHARE
 from workers.planning import UsageError, Wishes, plan_session, settings_of
-from workers.run import Display, SessionError, carry
-from workers.session import Session
+from workers.pools import node_of, on_node, start_pools, working_nodes
+from workers.run import Display, SessionError, carry, new_session
 
 PATIENCE = 60.0  # seconds that a pushed track may take to connect, or to come back
 TRACKS = 16
@@ -65,6 +65,8 @@ class MediaFile(Strict):
     name: Annotated[str, Field(max_length=200)]
     speed: Annotated[float, Field(gt=0, le=1000)] | None = 1.0
     """None = as fast as it goes."""
+    transcript: Annotated[str, Field(max_length=200)] | None = None
+    """A file of the same folder (STM, VTT, SRT or CSV with times) that has the words; used instead of ASR."""
 
 
 class Options(Strict):
@@ -120,13 +122,24 @@ class Place:
     prefix: str
     record: Path | None
     media: Path | None
+    asr_model: str | None = None
+    """faster-whisper: a size, Hugging Face id or folder; None = the best that is here."""
 
 
 class Conductor:
     """Opens a source, carries it through a session beside it, and takes what is pushed to its tracks."""
 
-    def __init__(self, session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> None:
+    def __init__(
+        self,
+        session: str,
+        options: Options,
+        source: Push | Url | MediaFile | Upload,
+        place: Place,
+        displays: Sequence[Display] = (),
+    ) -> None:
+        """displays: who, in this process, is shown the session's events as a subscriber receives them."""
         self._session, self._options, self._asked, self._place = session, options, source, place
+        self._displays = list(displays)
         self._tracks: list[PushedTrack] = []
         self._stopped = asyncio.Event()
         self._work: asyncio.Task[Any] | None = None
@@ -138,38 +151,26 @@ class Conductor:
         Raises UsageError, MediaError, SessionError and what else planning raises.
         """
         source, names, speed = await asyncio.to_thread(self._open_source)
-        options = self._options
+        options, asked = self._options, self._asked
+        words = asked.transcript if isinstance(asked, MediaFile) else None
         wishes = Wishes(
-            checkpoint=options.checkpoint, asr=options.asr, vad=options.vad, modalities=tuple(options.modalities),
-            names=names, session=self._session, consent=options.consent, redact=options.redact,
-            language=options.language, interim=options.interim, recorded=options.record,
-            speculate=speed is not None or not isinstance(self._asked, MediaFile | Upload),
+            checkpoint=options.checkpoint, asr=options.asr, asr_model=self._place.asr_model, vad=options.vad,
+            modalities=tuple(options.modalities), names=names, session=self._session, consent=options.consent,
+            redact=options.redact, language=options.language, interim=options.interim, recorded=options.record,
+            transcript=inside(self._place.media, words) if words else None,
+            speculate=speed is not None or not isinstance(asked, MediaFile | Upload),
         )  # fmt: skip
         planned = await asyncio.to_thread(plan_session, wishes, source)
-        displays: list[Display] = []
         if options.record:
             if self._place.record is None:
                 raise UsageError("record: this gateway keeps no recordings (undertone serve --record DIR)")
             source = recorder = Recorder(source, self._place.record / self._session, *settings_of(wishes))
-            displays.append(recorder)
-        pools = start_pools(planned.plan, planned.needs)
-        self._source, started, place = source, asyncio.Event(), self._place
-        bus = Bus(place.redis, Keys(self._session, place.prefix))
-        session = Session(planned.plan, load_with_media(planned.plan.checkpoint).config, pools, bus)
-        self._work = asyncio.create_task(
-            carry(
-                session,
-                self._session,
-                source,
-                speed,
-                place.redis,
-                place.prefix,
-                pools,
-                displays,
-                self._stopped,
-                started,
-            )
-        )
+            self._displays.append(recorder)
+        here = ray.get_runtime_context().get_node_id()  # a node may have come since this session was placed
+        pools = start_pools(planned.plan, planned.needs, here)
+        self._source, started = source, asyncio.Event()
+        session = new_session(planned.plan, pools, self._place.redis, self._place.prefix)
+        self._work = asyncio.create_task(carry(session, source, speed, self._displays, self._stopped, started))
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({waiting, self._work}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -277,13 +278,15 @@ class ServedSessionActor:
 
 
 def start_session(session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> Any:
-    """The named actor of a session that is served. Raises ValueError when the id is taken."""
-    name = f"session:{session}"
-    return (
-        cast(Any, ServedSessionActor)
-        .options(name=name, namespace=NAMESPACE, lifetime="detached", num_cpus=SHARE, max_pending_calls=1000)
-        .remote(session, options, source, place)
-    )
+    """The named actor of a session that is served, on the node of its pools.
+
+    Raises ValueError when the id is taken, and ClusterError.
+    """
+    actor = cast(Any, ServedSessionActor).options(
+        name=f"session:{session}", namespace=NAMESPACE, lifetime="detached", num_cpus=SHARE, max_pending_calls=1000,
+        scheduling_strategy=on_node(node_of(session, working_nodes())),
+    )  # fmt: skip
+    return actor.remote(session, options, source, place)
 
 
 def find_session(session: str) -> Any | None:

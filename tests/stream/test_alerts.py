@@ -170,7 +170,7 @@ async def test_many_announce_and_one_is_published(redis_url: str, prefix: str) -
     assert [parse(payload) for payload in stored] == [alert(0), alert(1)]
     assert [channel.get_message(timeout=1)["data"] for _ in stored] == stored
     assert channel.get_message(timeout=0.1) is None
-    for key in (f"{prefix}:alert:{alert().id}", f"{prefix}:alerts"):
+    for key in (f"{prefix}:alert:{{{prefix}:alerts}}:{alert().id}", f"{prefix}:alerts"):
         assert 0 < client.ttl(key) <= 86400
     for announcer in announcers:
         await announcer.aclose()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis as sync_redis
 
-from stream.bus import RETENTION, Bus, BusError, Keys, check, public
+from stream.bus import RETENTION, Bus, BusError, Keys, check, claim, public
 from stream.client import subscribe
 from stream.events import Base, Degraded, SessionEnded, parse
 from stream.redis_server import private_server, server_binary
@@ -199,3 +199,9 @@ def test_the_private_server_survives_ctrl_c(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+async def test_an_id_is_claimed_once(redis_url: str, session: str) -> None:
+    keys = Keys(session)
+    assert await claim(redis_url, keys)
+    assert not await claim(redis_url, keys), "it is about to start elsewhere"

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 import ray
 
+from stream.client import subscribe
 from stream.events import Emotion, Event, UtteranceFailed
 from stream.media import FileSource
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from workers import run as run_module
-from workers.actors import ClusterError, RemoteSession, start_pools, stop_all
+from workers.actors import stop_all
 from workers.bench.endtoend import Collected
 from workers.planning import Wishes, plan_session
-from workers.run import run
+from workers.pools import start_pools
+from workers.run import new_session, run
 
 
 def planned(path: Path = DEMO, transcript: Path | None = DEMO_TRANSCRIPT):
@@ -30,7 +31,7 @@ def planned(path: Path = DEMO, transcript: Path | None = DEMO_TRANSCRIPT):
 async def replay(redis_url: str, speed: float | None = None, during=None) -> list[Event]:
     plan, source = planned()
     pools, display = start_pools(plan.plan, plan.needs), Collected()
-    work = asyncio.create_task(run(plan.plan, source, speed, redis_url, "undertone", pools, [display]))
+    work = asyncio.create_task(run(new_session(plan.plan, pools, redis_url, "undertone"), source, speed, [display]))
     if during is not None:
         await during(plan.plan, pools, display)
     outcome = await work
@@ -69,29 +70,24 @@ async def test_killed_helpers_come_back_and_nothing_is_lost(redis_url: str, ray_
         assert one[0] == other[0] and one[1] == pytest.approx(other[1], abs=1e-4)
 
 
-async def test_a_dead_session_ends_with_its_reason(redis_url: str, ray_address: str) -> None:
+async def test_a_session_that_is_given_up_ends_with_its_reason(redis_url: str, ray_address: str) -> None:
     plan, source = planned()
     pools, display = start_pools(plan.plan, plan.needs), Collected()
-    work = asyncio.create_task(run(plan.plan, source, 4, redis_url, "undertone", pools, [display]))
+    session = new_session(plan.plan, pools, redis_url, "undertone")
+    work = asyncio.create_task(run(session, source, 4, [display]))
     while not any(isinstance(event, Emotion) for event in display.events):
         await asyncio.sleep(0.05)
-    actor = ray.get_actor(f"session:{plan.plan.session}", namespace="undertone")
-    ray.kill(actor)
-    with pytest.raises(run_module.SessionError, match="process died"):
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
         await work
-    from stream.client import subscribe
-
     events = [event async for event in subscribe(redis_url, plan.plan.session)]
-    assert events[-1].type == "session.ended" and events[-1].reason.startswith("error: ")
+    assert events[-1].type == "session.ended" and events[-1].reason == "interrupted"
+    assert [event.id for event in events[:-1]] == [event.id for event in display.events][: len(events) - 1]
 
 
-async def test_an_id_is_used_once_and_down_removes_everything(redis_url: str, ray_address: str) -> None:
+async def test_down_removes_everything(redis_url: str, ray_address: str) -> None:
     plan, _ = planned()
-    pools = start_pools(plan.plan, plan.needs)
-    session = RemoteSession(plan.plan, redis_url, "undertone", pools)
-    await session.start()
-    with pytest.raises(ClusterError, match="runs already"):
-        RemoteSession(plan.plan, redis_url, "undertone", pools)
+    await start_pools(plan.plan, plan.needs).ready()
     stopped = stop_all()
-    assert f"session:{plan.plan.session}" in stopped and any(name.startswith("recognizer") for name in stopped)
+    assert any(name.startswith("recognizer") for name in stopped)
     assert not [e for e in ray.util.list_named_actors(all_namespaces=True) if e["namespace"] == "undertone"]

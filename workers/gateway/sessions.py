@@ -20,6 +20,7 @@ from stream.client import history
 from stream.directory import SessionInfo, overview
 from stream.exports import FORMATS, ExportError, export
 from stream.media import MediaError
+from stream.turns import AnnotationError
 from workers.actors import ClusterError
 from workers.conduct import (
     MediaFile,
@@ -119,13 +120,16 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
     except ValueError:
         await state.access.release(token, session)
         raise HTTPException(409, f"session {session} is being started by somebody else") from None
+    except ClusterError as error:
+        await state.access.release(token, session)
+        raise HTTPException(503, str(error)) from None
     try:
         await asyncio.wait_for(actor.open.remote(), START + 60)
     except Exception as error:
         ray.kill(actor)
         await state.access.release(token, session)
         cause = getattr(error, "cause", error)
-        if isinstance(cause, UsageError | MediaError | CheckpointError | AsrError):
+        if isinstance(cause, UsageError | MediaError | AnnotationError | CheckpointError | AsrError):
             raise HTTPException(422, str(cause)) from None
         if isinstance(cause, SessionError | ClusterError | BusError):
             raise HTTPException(503, str(cause)) from None

@@ -33,10 +33,12 @@ class Settings:
     """Other web pages that may talk to us (CORS)."""
     upload: int = 256
     """Megabytes of a recording that is sent whole."""
+    asr_model: str | None = None
+    """faster-whisper: a size, Hugging Face id or folder; None = the best that is here."""
 
     @property
     def place(self) -> Place:
-        return Place(self.redis, self.prefix, self.record, self.media)
+        return Place(self.redis, self.prefix, self.record, self.media, self.asr_model)
 
 
 @dataclass

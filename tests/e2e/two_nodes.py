@@ -1,0 +1,75 @@
+"""A cluster of two nodes and a head that takes no work; one node dies. Writes what was where into a file, as JSON.
+
+A program of its own, because a process can be in one Ray cluster only, and the tests share another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+from model.checkpoint import load_step
+from workers.bench.scale import simulated_cluster, synthetic
+from workers.conduct import Options, Place, Push, Track, start_session
+from workers.pools import Pools, node_of, start_recognizer, working_nodes
+from workers.recognizer import StateLost
+
+HEARD = synthetic(load_step("meld").config, 0)
+
+
+def where(actor: Any) -> str:
+    return str(ray.get(actor.__ray_call__.remote(lambda self: ray.get_runtime_context().get_node_id())))
+
+
+async def story(cluster: Cluster) -> dict[str, Any]:
+    nodes = working_nodes()
+    sessions: dict[str, str] = {}
+    for n in range(100):  # the first of each node
+        sessions.setdefault(node_of(f"s{n}", nodes), f"s{n}")
+    pools = {node: Pools([], None, start_recognizer("meld", node)) for node in sessions}
+    rows = {node: [(await pools[node].label(sessions[node], 0, HEARD)).row] for node in sessions}
+    push = Push(kind="push", tracks=[Track()])
+    place = Place("redis://127.0.0.1:1/0", "undertone", None, None)
+    lasting, dying = sessions
+    served = start_session(sessions[lasting], Options(consent="both agreed"), push, place)
+    told: dict[str, Any] = {
+        "nodes": list(nodes),
+        "recognizers": {node: where(pools[node].recognizer) for node in sessions},
+        "served": where(served),
+        "names": sorted(entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)),
+    }
+    (doomed,) = [node for node in cluster.worker_nodes if node.node_id == dying]
+    cluster.remove_node(doomed, allow_graceful=False)
+    import time
+
+    started = time.time()
+    while dying in working_nodes():
+        await asyncio.sleep(0.1)
+    print("noticed after", time.time() - started)
+    lost = False
+    try:
+        await pools[dying].label(sessions[dying], 1, HEARD)
+    except StateLost:
+        lost = True
+        await pools[dying].restore(sessions[dying], rows[dying])
+    steps = {node: await pools[node].label(sessions[node], 1, HEARD) for node in sessions}
+    after = working_nodes()
+    return told | {
+        "lasting": lasting,
+        "lost": lost,
+        "numbers": [step.judgement.number for step in steps.values()],
+        "moved": where(pools[dying].recognizer),
+        "stayed": where(pools[lasting].recognizer),
+        "placed": [node_of(session, after) for session in sessions.values()],
+    }
+
+
+if __name__ == "__main__":
+    with simulated_cluster(2) as two:
+        Path(sys.argv[1]).write_text(json.dumps(asyncio.run(story(two))), encoding="utf-8")

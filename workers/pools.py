@@ -1,0 +1,160 @@
+"""Where a session is worked on: each node of the cluster is complete, and a session's calls stay on one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from model.asr import Recognized
+from model.dialogue import GraphRow, Heard
+from model.incremental import Judgement, Step
+from model.prosody import Array
+from model.sight import Sight
+from model.text import Line
+from stream.block import Samples
+from workers.actors import (
+    NAMESPACE,
+    SHARE,
+    ClusterError,
+    EncoderActor,
+    FaceActor,
+    RecognizerActor,
+    TranscriberActor,
+)
+from workers.diarization import Part
+from workers.plan import Needs, SessionPlan
+
+# Ray's defaults are wrong for us (DESIGN §8): actors come back, calls are tried again (all are idempotent or pure),
+# queues are bounded.
+POOL: dict[str, Any] = {
+    "num_cpus": SHARE,
+    "max_restarts": -1,
+    "max_task_retries": 3,
+    "max_pending_calls": 1000,
+    "lifetime": "detached",
+    "namespace": NAMESPACE,
+    "get_if_exists": True,
+}
+TRANSCRIBERS = 4  # a node, at most: each holds a model
+
+
+@dataclass
+class Pools:
+    """The shared actors of a node, as the helpers a session asks (`workers.session.Helpers`)."""
+
+    transcribers: list[Any]
+    encoder: Any
+    recognizer: Any
+    faces: Any = None
+
+    def __post_init__(self) -> None:
+        self._turn = itertools.count()
+
+    async def ready(self) -> None:
+        """Wait until all have loaded what they need. Raises RayError with the cause of the first that cannot."""
+        actors = [*self.transcribers, self.encoder, self.recognizer, *([self.faces] if self.faces else [])]
+        await asyncio.gather(*(actor.health.remote() for actor in actors))
+
+    async def transcribe(self, samples: Samples, language: str | None) -> Recognized:
+        actor = self.transcribers[next(self._turn) % len(self.transcribers)]
+        words: Recognized = await actor.transcribe.remote(samples, language)
+        return words
+
+    async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
+        read: tuple[Array, Array | None] = await self.encoder.embed.remote(lines)
+        return read
+
+    async def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
+        heard: tuple[Array | None, Array | None] = await self.encoder.hear.remote(samples)
+        return heard
+
+    async def look(self, images: list[Any], times: list[float], samples: Samples, start: float) -> Sight:
+        seen: Sight = await self.faces.look.remote(images, times, samples, start)
+        return seen
+
+    async def voices(self, samples: Samples) -> list[Part]:
+        parts: list[Part] = await self.encoder.voices.remote(samples)
+        return parts
+
+    async def label(self, session: str, number: int, heard: Heard) -> Step:
+        step: Step = await self.recognizer.label.remote(session, number, heard)
+        return step
+
+    async def peek(self, session: str, number: int, heard: Heard) -> Judgement | None:
+        judgement: Judgement | None = await self.recognizer.peek.remote(session, number, heard)
+        return judgement
+
+    async def restore(self, session: str, rows: list[GraphRow]) -> None:
+        await self.recognizer.restore.remote(session, rows)
+
+    async def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]:
+        owed: list[Judgement] = await self.recognizer.finish.remote(session, rows)
+        return owed
+
+
+def node_of(session: str, nodes: Mapping[str, float]) -> str:
+    """The node of a session: weighted rendezvous hashing, `nodes` being CPUs by node id.
+
+    Every process finds the same one without asking. A node gets sessions by its share of the CPUs; one that comes
+    takes its share from the others, one that goes leaves its own to them, and no other session has another place.
+    """
+
+    def score(node: str) -> float:
+        digest = blake2b(f"{node} {session}".encode(), digest_size=8).digest()
+        return -nodes[node] / math.log((int.from_bytes(digest) + 0.5) / 2**64)
+
+    return max(nodes, key=score)
+
+
+def working_nodes() -> dict[str, float]:
+    """CPUs of the nodes that live and have any, by node id. Raises ClusterError when there is none."""
+    nodes = {node["NodeID"]: float(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]}
+    working = {node: cpus for node, cpus in nodes.items() if cpus > 0}
+    if not working:
+        raise ClusterError("no node of the Ray cluster has CPUs to work with")
+    return working
+
+
+def on_node(node: str) -> NodeAffinitySchedulingStrategy:
+    """Scheduling on a node, or on any other once it is gone."""
+    return NodeAffinitySchedulingStrategy(node, soft=True)
+
+
+def start_recognizer(checkpoint: str, node: str) -> Any:
+    """The node's recognizer of a checkpoint, a new one or the one that is there."""
+    return _start(RecognizerActor, f"recognizer:{checkpoint}", node, checkpoint)
+
+
+def start_pools(plan: SessionPlan, needs: Needs, node: str | None = None) -> Pools:
+    """The actors that `plan` needs, on a node (its id; None = where the session's id belongs): new ones, or those that
+    sessions of the same kind share there already.
+
+    Raises ClusterError.
+    """
+    nodes = working_nodes()
+    node = node or node_of(plan.session, nodes)
+    transcribers = []
+    if needs.asr is not None:
+        kind, folder = needs.asr
+        for n in range(min(TRANSCRIBERS, max(1, int(nodes.get(node, 0)) // 2))):
+            name = f"transcriber:{kind}:{folder or 'default'}:{n}"
+            transcribers.append(_start(TranscriberActor, name, node, kind, folder))
+    name = f"encoder:{plan.checkpoint}:{needs.voice or 'default'}"
+    encoder = _start(EncoderActor, name, node, plan.checkpoint, needs.voice)
+    faces = None
+    if needs.detector is not None:
+        name = ":".join(("faces", needs.detector, *needs.expression))
+        faces = _start(FaceActor, name, node, needs.detector, list(needs.expression))
+    return Pools(transcribers, encoder, start_recognizer(plan.checkpoint, node), faces)
+
+
+def _start(kind: Any, name: str, node: str, *arguments: Any) -> Any:
+    return kind.options(name=f"{name}@{node[:12]}", scheduling_strategy=on_node(node), **POOL).remote(*arguments)
