@@ -144,10 +144,9 @@ class Labeller:
 
 def _strongest(index: NDArray[np.int64], influence: Array, own: Sequence[int], most: int = 5) -> list[dict[int, float]]:
     """The earlier utterances with the most attention, of at least 1 %. index, influence [B, P]; own: B numbers."""
-    weight = np.where((index == EMPTY) | (index == np.array(own)[:, None]), 0, influence)
-    order = np.argsort(-weight, axis=1, kind="stable")[:, :most]
-    numbers, shares = (np.take_along_axis(each, order, 1).tolist() for each in (index, weight))
-    return [
-        {number: share for number, share in zip(*row, strict=True) if share >= 0.01}
-        for row in zip(numbers, shares, strict=True)
-    ]
+    strongest = []
+    for numbers, shares, present in zip(index.tolist(), influence.tolist(), own, strict=True):
+        pairs = zip(numbers, shares, strict=True)
+        earlier = [(n, share) for n, share in pairs if share >= 0.01 and n not in (EMPTY, present)]
+        strongest.append(dict(sorted(earlier, key=lambda pair: -pair[1])[:most]))
+    return strongest

@@ -169,8 +169,8 @@ class FusionStep:
             state.pooled[at], state.said[at] = pooled[b], said[b]
         if self._revision is not None:
             self._prepare_revision(states, place, pooled)
-        edge = weights.mean(1).reshape(*kinds.shape).sum(-1)  # [B, M, P]
-        influence = (contribution[:, None] @ edge)[:, 0]
+        edge = np.add.reduce(np.add.reduce(weights, 1).reshape(kinds.shape), -1)  # [B, M, P], sums over heads
+        influence = (contribution[:, None] @ edge)[:, 0] / np.float32(weights.shape[1])
         emotion, sentiment = self._judge(pooled, said, self._temperature)
         return Labels(emotion, sentiment, contribution, influence, index, present, each_said / self._temperature)
 
@@ -203,13 +203,13 @@ class FusionStep:
         number = np.array(numbers)
         at = (number % (self.config.window + 1)).tolist()
         places = list(zip(states, at, strict=True))
-        pooled, said = np.stack([s.pooled[p] for s, p in places]), np.stack([s.said[p] for s, p in places])
+        pooled, said = _gather([s.pooled[p] for s, p in places]), _gather([s.said[p] for s, p in places])
         if self._revision is None:
             return self._judge(pooled, said, self._temperature)  # the final label is the provisional one
         index, slot = _gather([s.index for s in states]), _gather([s.slot for s in states])
         cached = _gather([s.revision for s in states])
         own_slot = np.array([s.slot[p] for s, p in places])
-        query = np.stack([s.revision[p, : self._d] for s, p in places])
+        query = _gather([s.revision[p, : self._d] for s, p in places])
         distance = number[:, None] - index
         opened = (index != EMPTY) & (distance >= -self.config.revision)
         opened &= distance < self.config.window - self.config.revision  # all that W rows hold at t + R

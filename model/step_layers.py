@@ -35,7 +35,6 @@ class Alignment:
             )
             for gate, n in zip(gates, (n for k, n in self._pairs if k == m), strict=False):
                 self._gates[m, n] = np.ascontiguousarray(weights[f"{gate}.weight"][:, d:])
-        self._none = np.zeros(0, np.float32)
         self.matrices = [*(matrix for matrix, _ in self._asked), *self._gates.values()]
 
     def ask(self, states: Array) -> tuple[Array, Array, Array]:
@@ -56,7 +55,7 @@ class Alignment:
         for m, n in self._pairs:
             heard = context[:, n, m]
             if self._gates:
-                closing = gates[:, m, at[m] : at[m] + self._d] + linear(heard, self._gates[m, n], self._none)
+                closing = gates[:, m, at[m] : at[m] + self._d] + linear(heard, self._gates[m, n])
                 heard, at[m] = heard / (1 + np.exp(-closing)), at[m] + self._d
             out[:, m] += heard
         return out
@@ -77,7 +76,7 @@ class Update:
         # The context layer knows two relations (same or cross modality); untyped edges are all of the first.
         which = np.arange(relations) % known if typed else np.zeros(relations, int)
         self.table = weights[f"{edges}.relation_bias"][which].T * np.float32(adaptive)  # [H, relations]
-        self._relation_value = np.ascontiguousarray(weights[f"{edges}.relation_value"][which])
+        self._relation_value = weights[f"{edges}.relation_value"][which] / np.float32(config.heads)  # mean over heads
         self.decay = np.log1p(np.exp(weights[f"{edges}.decay"])) * np.float32(adaptive)
         self._initial = np.float32(1 / (1 + np.exp(-weights[f"{name}.initial"])))
         self._widen = normed(weights, f"{name}.feed_forward.0", (f"{name}.feed_forward.1",))
@@ -96,24 +95,25 @@ class Update:
         q = query.reshape(*query.shape[:2], self._heads, -1).swapaxes(1, 2)
         weights = softmax(q @ key.swapaxes(-1, -2) + bias)
         message = (weights @ value).swapaxes(1, 2).reshape(nodes.shape)
-        per_relation = (weights.mean(1)[:, :, None] @ counted)[:, :, 0]
+        per_relation = (np.add.reduce(weights, 1)[:, :, None] @ counted)[:, :, 0]
         message = message + per_relation @ self._relation_value
         nodes = nodes + ((1 - self._initial) * message + self._initial * first)
         return nodes + linear(gelu(linear(normalised(nodes), *self._widen)), *self._narrow), weights
 
 
-def linear(x: Array, matrix: Array, bias: Array) -> Array:
+def linear(x: Array, matrix: Array, bias: Array | None = None) -> Array:
     """x [..., in], matrix [out, in] -> [..., out]."""
     rows = x.reshape(-1, x.shape[-1])
-    if len(rows) <= 3:  # BLAS packs a matrix before it multiplies with it: for a few rows more work than the product
-        out = np.empty((len(rows), len(matrix)), np.float32)
-        for n, row in enumerate(rows):
-            np.dot(matrix, row, out=out[n])
+    count, width = rows.shape[0], matrix.shape[0]
+    if count <= 3:  # BLAS packs a matrix before it multiplies with it: for a few rows more work than the product
+        out = np.empty((count, width), np.float32)
+        for n in range(count):
+            np.dot(matrix, rows[n], out[n])
     else:
         out = rows @ matrix.T
-    if len(bias):
+    if bias is not None:
         out += bias
-    return out.reshape(*x.shape[:-1], -1)
+    return out.reshape(*x.shape[:-1], width)
 
 
 def joined(weights: Weights, names: Sequence[str]) -> tuple[Array, Array]:
