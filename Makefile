@@ -24,8 +24,10 @@ lint: install-dev  ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install-dev  ## Measure the parts and the whole (deploy/BENCHMARKS.md)
-	for part in vad speakers asr voice faces encoders endtoend graph latency; do $(BIN)/undertone bench $$part; done
+bench: install-dev  ## Measure everything, and write deploy/BENCHMARKS.md anew
+	mkdir -p deploy/benchmarks
+	$(BIN)/undertone bench all deploy/benchmarks/results.json
+	$(BIN)/undertone bench report deploy/benchmarks/results.json --out deploy
 
 train: install-dev  ## Train the shipped checkpoint `meld` anew, in runs/meld
 	$(BIN)/undertone train --config meld --out runs/meld

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workers.bench import cli_load, cli_report
 from workers.cli_errors import USAGE, development_data, fail, one_line_errors
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything e
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
+    cli_report.register(bench)
+    cli_load.register(bench)
     app.add_typer(bench, name="bench")
 
 
@@ -171,19 +174,73 @@ def latency(
 
 
 @bench.command()
+def startup(
+    file: Annotated[Path, typer.Argument(help="A recording with a transcript (.stm) beside it.")] = Path(
+        "deploy/demo/conversation.opus"
+    ),
+    runs: Annotated[int, typer.Option(min=1, help="How often.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Seconds from a command to its first event and label, by part."""
+    with one_line_errors():
+        from workers.bench.startup import bench_startup
+        from workers.progress import console_progress
+
+        with console_progress() as progress:
+            rows = bench_startup(file, runs, progress)
+        _show("Start of a replay, median seconds", rows, as_json)
+
+
+@bench.command()
 def graph(
     hidden: Annotated[int | None, typer.Option(min=8, help="Width, with random weights. [default: as shipped]")] = None,
     as_json: Json = False,
 ) -> None:
-    """One utterance's step in the graph: flat as a conversation grows, beside re-runs; steps a second in batches."""
+    """One utterance's step in the graph: flat as a conversation grows, beside the network re-run and the floor."""
     with one_line_errors():
         from workers.bench.graph import bench_graph
         from workers.progress import console_progress
 
         with console_progress() as progress:
-            growing, batched = bench_graph(hidden, progress)
+            rows = bench_graph(hidden, progress)
+        _show("A step, one core (ratio to the first row)", rows, as_json)
+
+
+@bench.command()
+def batching(
+    hidden: Annotated[int | None, typer.Option(min=8, help="Width, with random weights. [default: as shipped]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Steps a second of 1 to 512 sessions that share a recognizer, and what they wait for each other."""
+    with one_line_errors():
+        from workers.bench.graph import bench_batching
+        from workers.progress import console_progress
+
+        with console_progress() as progress:
+            rows = bench_batching(hidden, progress)
+        _show("Sessions that share a recognizer, one core", rows, as_json)
+
+
+@bench.command()
+def scale(
+    nodes: Annotated[str, typer.Option(help="How many, comma-separated; each takes some 0.5 GB.")] = "1,2,4",
+    sessions: Annotated[int, typer.Option(min=1, help="At the same time.")] = 64,
+    rate: Annotated[float, typer.Option(min=1, help="Utterances a second, of all sessions together.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Of load, for each number of nodes.")] = 20.0,
+    as_json: Json = False,
+) -> None:
+    """Cost of an utterance in Ray and Redis under the same load on more nodes, all simulated on this machine."""
+    with one_line_errors():
+        from workers.bench.scale import Load, bench_scale
+        from workers.progress import console_progress
+
+        given = [count.strip() for count in nodes.split(",")]
+        if not all(count.isdecimal() and int(count) for count in given):
+            raise fail(f"--nodes: numbers from 1, comma-separated, not {nodes!r}", USAGE)
+        with console_progress() as progress:
+            costs, spread = bench_scale([int(count) for count in given], Load(sessions, rate, seconds), progress)
         if as_json:
-            _show("", growing + batched, True)
+            _show("", costs + spread, True)
         else:
-            _show("A step, one core (ratio to the first row)", growing, False)
-            _show("Steps of many sessions together, all cores", batched, False)
+            _show("An utterance under the same load on more nodes, all on this machine", costs, False)
+            _show("Sessions on the fullest node, by the mean of all", spread, False)

@@ -1,0 +1,58 @@
+"""Which columns of the tables are figures that may become better or worse, and in which direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Kind(Enum):
+    """What a figure is: which way is better, and whether the machine has part in it."""
+
+    TIME = auto()
+    """Less is better; a faster machine has less."""
+    SPEED = auto()
+    """More is better; a faster machine has more."""
+    COST = auto()
+    """Less is better, on any machine: errors, memory."""
+    SCORE = auto()
+    """More is better, on any machine."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one table: the columns that say which row it is, and those that are compared. Others are only shown."""
+
+    labels: tuple[str, ...]
+    kinds: dict[str, Kind]
+
+
+TIME, SPEED, COST, SCORE = Kind
+_GRAPH = Figures(("work",), {"ms, median": TIME})
+_BATCHING = Figures(("sessions",), {"steps/s": SPEED})
+FIGURES = {
+    "vad": Figures(("vad", "recordings"), {"detection_error_rate": COST, "times_real_time": SPEED}),
+    "asr": Figures(("asr", "recordings"), {"WER": COST, "heard": COST, "times_real_time": SPEED}),
+    "der": Figures(("vad", "recordings"), {"DER": COST, "times_real_time": SPEED}),
+    "voices": Figures(("embedding", "pieces_s"), {"EER": COST, "ms_each": TIME}),
+    "voice": Figures(
+        ("encoder", "clips", "condition"), {"UAR, 8 classes": SCORE, "UAR, 7 classes": SCORE, "ms_each": TIME}
+    ),
+    "faces": Figures(("what", "pictures"), {"found": SCORE, "right": SCORE, "ms_each": TIME}),
+    "endtoend": Figures(
+        ("recording",), {"segmentation": COST, "WER": COST, "DER": COST, "emotion": COST, "emotion_final": COST}
+    ),
+    "encoders": Figures(("encoder",), {"ms": TIME, "MB_on_disk": COST, "MB_in_memory": COST}),
+    # The rest of the time to label is silence and blocks that pass in real time, on any machine.
+    "latency": Figures(("words", "ahead"), {"asr": TIME, "encode": TIME, "graph": TIME}),
+    "graph": _GRAPH,
+    "graph_256": _GRAPH,
+    "batching": _BATCHING,
+    "batching_256": _BATCHING,
+    "capacity": Figures(("words", "sessions"), {"s/min": TIME}),
+    "capacity_costs": Figures(("words", "process"), {"s/min": TIME, "MB each": COST}),
+    "throughput": Figures(("words", "modalities"), {"times real time": SPEED}),
+    "scale": Figures(("nodes",), {"Ray ms": TIME, "Redis ms": TIME}),
+    "longevity": Figures(("process",), {"MB last third": COST}),
+}
+"""By the table's name. A table that is not named here is shown and not compared."""
