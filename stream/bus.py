@@ -105,8 +105,7 @@ async def claim(url: str, keys: Keys) -> bool:
     """Take the session's id for one that is about to start; False when it is taken or Redis still keeps its events."""
     client = connect(url)
     try:
-        free = await client.set(keys.alive, "", nx=True, ex=CLAIMED)
-        return bool(free) and not await client.exists(keys.events)
+        return not await client.exists(keys.events) and bool(await client.set(keys.alive, "", nx=True, ex=CLAIMED))
     finally:
         await client.aclose()
 
