@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from stream import RATE
+
 Samples = NDArray[np.float32]
+
+BLOCK = RATE // 25
+"""Samples of a block, 40 ms: it is heard when it is whole, so its length is part of every label's delay."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class VideoFrame:
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of media, 100 … 200 ms, in order and without gaps."""
+    """A stretch of media, seldom longer than `BLOCK`, in order and without gaps."""
 
     number: int
     start: float

@@ -13,10 +13,9 @@ from typing import Protocol
 import numpy as np
 
 from stream import RATE
-from stream.block import Block, Samples, VideoFrame
+from stream.block import BLOCK, Block, Samples, VideoFrame
 from stream.media import MediaError
 
-BLOCK = RATE // 10  # 100 ms
 LATE = 1.0  # seconds that one participant's stream may hold up the others before silence takes its place
 AHEAD = 30.0  # seconds of a stream that comes in bursts (HLS) that are kept until they are due
 

@@ -15,9 +15,8 @@ import numpy as np
 from av.audio.resampler import AudioResampler
 
 from stream import RATE
-from stream.block import Block, Samples, VideoFrame
+from stream.block import BLOCK, Block, Samples, VideoFrame
 
-BLOCK = RATE // 10  # 100 ms
 VIDEO_RATE = 10  # frames kept a second: enough to see whose mouth moves with the voice
 VIDEO_WIDTH = 480  # pixels, larger pictures are scaled down
 

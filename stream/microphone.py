@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from stream import RATE
-from stream.block import Block
+from stream.block import BLOCK, Block
 from stream.media import MediaError
 
-BLOCK = RATE // 10  # 100 ms
 HELD = 100  # blocks (10 s) kept for a reader that falls behind; then the oldest go, and are counted
 OVERFLOW = "the sound card lost samples: this machine is too busy to empty its buffer in time"
 STALLED = 5  # seconds without a block after which a device counts as gone; even silence comes in blocks
@@ -84,7 +83,7 @@ class MicrophoneSource:
 
     def __iter__(self) -> Iterator[Block]:
         number = done = silent = 0
-        # Opened here and not before: nobody is recorded while models load.
+        # Opened here and not before: nobody is recorded before the session has begun.
         sounddevice = _portaudio()
         if self._pulse is not None:
             os.environ["PULSE_SOURCE"] = self._pulse  # another source may have set its own since

@@ -10,13 +10,12 @@ import av
 import numpy as np
 
 from stream import RATE
-from stream.block import Block, Samples, VideoFrame
+from stream.block import BLOCK, Block, Samples, VideoFrame
 from stream.media import MediaError, Pictures, Sound, reason
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
 
-BLOCK = RATE // 10  # 100 ms
 OPEN, STALLED = 10.0, 5.0  # seconds to wait for an answer, and for the next packet
 
 

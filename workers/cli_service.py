@@ -28,6 +28,9 @@ def serve(
     media: Annotated[Path | None, typer.Option(help="Let sessions play the files of this folder.")] = None,
     pull_from: Annotated[list[str] | None, typer.Option(help="Let sessions fetch streams from this host.")] = None,
     cors: Annotated[list[str] | None, typer.Option(help="Let this other web origin talk to us.")] = None,
+    asr_model: Annotated[
+        str | None, typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: the best here]")
+    ] = None,
     upload: Annotated[int, typer.Option(min=1, help="Megabytes of a recording that is sent whole.")] = 256,
     drain: Annotated[float, typer.Option(min=0, help="Seconds that senders have to move when we end.")] = 30.0,
     trace: Annotated[
@@ -62,6 +65,7 @@ def serve(
                 settings = Settings(
                     redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                     pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
+                    asr_model=asr_model,
                 )  # fmt: skip
                 tell(f"http://{host}:{port}  events: {public(url)}")
                 run(settings, known, host, port, drain, private_ray=ray_address is None)

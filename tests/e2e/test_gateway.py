@@ -19,7 +19,7 @@ import websockets
 from stream import RATE
 from stream.client import history
 from stream.events import parse
-from tests.conftest import DEMO
+from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from tests.e2e.gateways import Gateway, free_port, gateways, pcm
 from tests.e2e.test_replay import undertone
 from tests.stream.test_pushed import webm
@@ -35,6 +35,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, redis_url: str, ray_address: 
     (folder / "records").mkdir()
     (folder / "media").mkdir()
     shutil.copy(DEMO, folder / "media" / "demo.opus")
+    shutil.copy(DEMO_TRANSCRIPT, folder / "media" / "demo.stm")
     (folder / "media" / "outside.opus").symlink_to("/etc/hostname")
     options = ("--redis", redis_url, "--ray-address", ray_address, "--record", str(folder / "records"))
     with gateways(folder, 2, *options, "--media", str(folder / "media"), "--pull-from", "media.example.org") as both:
@@ -163,6 +164,15 @@ async def test_server_sent_events_resume(pair: list[Gateway], redis_url: str) ->
         assert exported.text.count("\n") > 10
 
 
+async def test_the_words_of_a_file_may_lie_beside_it(pair: list[Gateway], redis_url: str) -> None:
+    source = {"kind": "file", "name": "demo.opus", "speed": None, "transcript": "demo.stm"}
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=120) as client:
+        body = HEARD | {"source": source, "modalities": ["text"]}
+        session = (await client.post("/sessions", json=body)).json()["id"]
+    said = [event["text"] for event in await events_of(pair[1], session) if event["type"] == "utterance"]
+    assert said == [line.split(maxsplit=5)[5] for line in DEMO_TRANSCRIPT.read_text().splitlines()]
+
+
 async def test_a_session_is_stopped(pair: list[Gateway]) -> None:
     async with httpx.AsyncClient(base_url=pair[0].http, timeout=120) as client:
         source = {"kind": "file", "name": "demo.opus", "speed": 1}
@@ -176,6 +186,7 @@ async def test_a_session_is_stopped(pair: list[Gateway]) -> None:
 
 async def test_bad_requests_are_refused_in_one_line(pair: list[Gateway]) -> None:
     push = {"kind": "push", "tracks": [{}]}
+    file = {"kind": "file", "name": "demo.opus"}
     cases = [
         ({"source": push}, 422, "consent"),
         (HEARD | {"source": push, "id": "a{b}"}, 422, "id"),
@@ -186,6 +197,8 @@ async def test_bad_requests_are_refused_in_one_line(pair: list[Gateway]) -> None
         (HEARD | {"source": {"kind": "url", "url": "http://169.254.169.254/"}}, 422, "not a host"),
         (HEARD | {"source": {"kind": "file", "name": "../../etc/passwd"}}, 422, "no file"),
         (HEARD | {"source": {"kind": "file", "name": "outside.opus"}}, 422, "no file"),
+        (HEARD | {"source": file | {"transcript": "../../etc/passwd"}}, 422, "no file"),
+        (HEARD | {"source": file | {"transcript": "demo.opus"}}, 422, "a transcript must be one of"),
         (HEARD | {"source": push, "checkpoint": "../../x"}, 422, "checkpoint"),
         (HEARD | {"source": push, "checkpoint": "absent"}, 422, "no checkpoint"),
         (HEARD | {"source": push, "surprise": 1}, 422, "surprise"),

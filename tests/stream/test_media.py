@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stream import RATE
+from stream.block import BLOCK
 from stream.media import FileSource, MediaError
 from tests.conftest import DEMO
 from tests.recordings import voice, write_mp4, write_wav
@@ -36,7 +37,7 @@ def test_blocks_are_numbered_without_gaps_on_the_media_clock() -> None:
     assert [block.number for block in blocks] == list(range(len(blocks)))
     for earlier, later in itertools.pairwise(blocks):
         assert later.start == pytest.approx(earlier.start + earlier.samples.shape[1] / RATE)
-    assert all(block.samples.shape[1] == 1600 for block in blocks[:-1])
+    assert all(block.samples.shape[1] == BLOCK for block in blocks[:-1])
 
 
 def test_a_stereo_file_is_split_only_if_its_channels_differ(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_video_frames_come_with_the_audio_of_their_time(tmp_path: Path) -> None:
     frames = [(block, frame) for block in source for frame in block.frames]
     assert source.info.video and 18 <= len(frames) <= 21  # 10 a second
     for block, frame in frames:
-        assert frame.time < block.start + 0.1 + 1e-6
+        assert frame.time < block.start + BLOCK / RATE + 1e-6
         assert frame.image.shape == (48, 64, 3)
         assert frame.image.mean() == pytest.approx(min(255, 100 * frame.time), abs=12)
 

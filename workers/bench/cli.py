@@ -151,29 +151,6 @@ def encoders(as_json: Json = False) -> None:
 
 
 @bench.command()
-def latency(
-    file: Annotated[Path, typer.Argument(help="A recording with a transcript (.stm) beside it.")] = Path(
-        "deploy/demo/conversation.opus"
-    ),
-    words: Annotated[str, typer.Option(help="transcript, pocketsphinx, whisper; comma-separated.")] = (
-        "transcript,pocketsphinx"
-    ),
-    as_json: Json = False,
-) -> None:
-    """Time to label in real time, from the end of speech to a Redis subscriber; with and without speculation."""
-    with one_line_errors():
-        from workers.bench.latency import SOURCES, bench_latency
-        from workers.progress import console_progress
-
-        chosen = [each.strip() for each in words.split(",") if each.strip()]
-        if not chosen or set(chosen) - set(SOURCES):
-            raise fail(f"--words: of {', '.join(SOURCES)}, not {words!r}", USAGE)
-        with console_progress() as progress:
-            rows = bench_latency(file, chosen, progress)
-        _show("Milliseconds from the end of speech to the label at a subscriber, in real time", rows, as_json)
-
-
-@bench.command()
 def startup(
     file: Annotated[Path, typer.Argument(help="A recording with a transcript (.stm) beside it.")] = Path(
         "deploy/demo/conversation.opus"

@@ -1,33 +1,37 @@
-"""`undertone bench latency`: time to label in real time, with and without speculative endpointing."""
+"""`undertone bench latency`, `undertone bench lag`: time to label in real time, and whether it grows over an hour."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from model.progress import Progress
+from stream import RATE
+from stream.block import BLOCK
 from stream.events import Emotion, Event
 from stream.media import FileSource
 from stream.redis_server import private_server
-from workers.actors import ray_cluster, start_pools
+from workers.actors import ray_cluster
+from workers.bench.loaded import run_loaded
+from workers.bench.looped import LoopedSource, LoopedTranscript
+from workers.bench.words import Words
 from workers.planning import Wishes, plan_session
-from workers.run import run
 from workers.tables import Rows
 
-SOURCES = ("transcript", "pocketsphinx", "whisper")
 STAGES = ("queue", "asr", "encode", "graph", "publish")
 
 
 class Stopwatch:
     """A display that times labels against the media clock, as a subscriber sees them."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress | None = None, seconds: float = 0.0) -> None:
         self._origin = float("inf")  # on the machine's clock, of media time 0
+        self._progress, self._seconds = progress, seconds
         self.taken: list[tuple[float, Emotion]] = []
         """Seconds from the end of speech to the label, and the label."""
 
@@ -37,39 +41,80 @@ class Stopwatch:
 
     def position(self, seconds: float) -> None:
         self._origin = min(self._origin, time.monotonic() - seconds)
+        if self._progress is not None:
+            self._progress.step("minutes", round(seconds / 60), round(self._seconds / 60))
 
 
-def bench_latency(recording: Path, words: Sequence[str], progress: Progress) -> Rows:
+def bench_latency(recording: Path, words: Sequence[Words], progress: Progress) -> Rows:
     """Rows by source of words and by speculation: milliseconds at the median, 95 % and 99 %.
 
-    In all, and over the end-silence that has to pass before an end is one. The blocks' length (100 ms), at whose end
-    what they hold is heard, is in both. Then the medians of the stages. Raises MediaError.
+    Two clocks: with computation, as a subscriber has it, in all and over the end-silence that has to pass before an
+    end is one; without (`silence`), from the end of speech to the moment at which a block had told of that silence.
+    The block's length, at whose end what it holds is heard, is in all of them. Then the medians of the stages. Raises
+    MediaError.
     """
     kinds = [(source, speculate) for source in words for speculate in (False, True)]
     rows: Rows = []
     with private_server() as redis, ray_cluster(None):
         for n, (source, speculate) in enumerate(kinds):
             progress.step("replays", n, len(kinds))
-            transcript = recording.with_suffix(".stm") if source == "transcript" else None
-            asr = "auto" if source == "transcript" else source
-            session = f"latency-{secrets.token_hex(3)}"
-            wishes = Wishes(asr=asr, transcript=transcript, session=session, enrolled=False, speculate=speculate)
+            wishes = Wishes(
+                asr=source.asr, asr_model=source.model, enrolled=False, speculate=speculate,
+                transcript=recording.with_suffix(".stm") if source.given else None,
+                session=f"latency-{secrets.token_hex(3)}",
+            )  # fmt: skip
             media, watch = FileSource(recording), Stopwatch()
             planned = plan_session(wishes, media)
-            pools = start_pools(planned.plan, planned.needs)
-            asyncio.run(run(planned.plan, media, 1.0, redis, "bench", pools, [watch]))
-            rows.append({"words": source, "ahead": "yes" if speculate else "no", **_row(watch)})
+            run_loaded(planned.plan, planned.needs, media, 1.0, redis, [watch])
+            rows.append({"words": source.name, "ahead": "yes" if speculate else "no", **_row(watch)})
     return rows
 
 
 def _row(watch: Stopwatch) -> dict[str, float]:
     taken = 1000 * np.array([seconds for seconds, _ in watch.taken])
     silence = 1000 * np.array([event.latency.vad if event.latency else 0.0 for _, event in watch.taken])
+    ends = np.array([event.audio_end for _, event in watch.taken])
+    told = 1000 * (np.ceil((ends + silence / 1000) * RATE / BLOCK - 1e-6) * BLOCK / RATE - ends)
     row: dict[str, float] = {"n": len(taken)}
-    for name, values in (("in all", taken), ("over", taken - silence)):
-        for percent in (50, 95, 99):
+    for name, values in (("in all", taken), ("over", taken - silence), ("silence", told)):
+        for percent in (50, 95, 99) if name != "silence" else (50,):
             row[f"{name} p{percent}"] = round(float(np.percentile(values, percent)))
     for stage in STAGES:
         seconds = [getattr(event.latency, stage) for _, event in watch.taken if event.latency]
         row[stage] = round(1000 * float(np.median(seconds)), 1)
     return row
+
+
+def bench_lag(recording: Path, minutes: float, progress: Progress) -> tuple[Rows, Rows]:
+    """A row of the whole with the slope of the time to label, and rows of its course; words given, in real time.
+
+    The recording is repeated. The slope is that of a line by least squares through all labels, with its 95 % interval.
+    Raises MediaError and AnnotationError.
+    """
+    from scipy.stats import linregress, t
+
+    source = LoopedSource(recording, 60 * minutes)
+    wishes = Wishes(
+        asr="none", transcript=recording.with_suffix(".stm"), enrolled=False, session=f"lag-{secrets.token_hex(3)}"
+    )
+    watch = Stopwatch(progress, 60 * minutes)
+    with private_server() as redis, ray_cluster(None):
+        planned = plan_session(wishes, source)
+        assert planned.plan.transcript is not None
+        spoken = LoopedTranscript(planned.plan.transcript.cues, source.period)
+        run_loaded(replace(planned.plan, transcript=spoken), planned.needs, source, 1.0, redis, [watch])
+    ends = np.array([event.audio_end / 60 for _, event in watch.taken])
+    seconds = np.array([taken for taken, _ in watch.taken])
+    line = linregress(ends, seconds)
+    margin = float(line.stderr * t.ppf(0.975, len(ends) - 2))
+    whole = {
+        "minutes": round(minutes, 1),
+        "labels": len(ends),
+        "s of lag a minute": f"{line.slope:.5f} ({line.slope - margin:.5f} … {line.slope + margin:.5f})",
+        "flat": "yes" if abs(line.slope) <= margin else "NO",
+    }
+    course: Rows = []
+    for part, at in zip(np.array_split(seconds, 6), np.array_split(ends, 6), strict=True):
+        p50, p95 = 1000 * np.percentile(part, [50, 95])
+        course.append({"until minute": round(float(at[-1]), 1), "in all p50": round(p50), "in all p95": round(p95)})
+    return [whole], course

@@ -104,7 +104,7 @@ async def _measure(load: Load, redis: str) -> tuple[dict[str, list[float]], Coun
     """Seconds an utterance by part, and sessions by node."""
     config, nodes = load_step(CHECKPOINT).config, working_nodes()
     recognizers = {node: start_recognizer(CHECKPOINT, node) for node in nodes}
-    await asyncio.gather(*(actor.__ray_call__.remote(_watch) for actor in recognizers.values()))
+    await asyncio.gather(*(actor.__ray_call__.remote(watch) for actor in recognizers.values()))
     places = {session: node_of(session, nodes) for session in (f"scale-{n}" for n in range(load.sessions))}
     begin, rng = time.monotonic() + 0.5, np.random.default_rng(0)
     work = []
@@ -116,7 +116,7 @@ async def _measure(load: Load, redis: str) -> tuple[dict[str, list[float]], Coun
     told = [each for part in await asyncio.gather(*work) for each in part]
     inside: dict[tuple[str, int], float] = {}
     for actor in recognizers.values():
-        inside |= await actor.__ray_call__.remote(_watched)
+        inside |= await actor.__ray_call__.remote(watched)
     taken = {
         "recognizer": [inside[each.session, each.number] for each in told],
         "Ray": [each.call - inside[each.session, each.number] for each in told],
@@ -153,7 +153,7 @@ def synthetic(config: FusionConfig, n: int) -> Heard:
     return Heard(features, 0, opinions)
 
 
-def _watch(actor: Any) -> None:
+def watch(actor: Any) -> None:
     """In the recognizer's process: note how long it takes over each label."""
     recognizer, taken = actor._recognizer, {}
     label = recognizer.label
@@ -167,5 +167,5 @@ def _watch(actor: Any) -> None:
     recognizer.label, recognizer.taken = timed, taken
 
 
-def _watched(actor: Any) -> Any:
+def watched(actor: Any) -> Any:
     return actor._recognizer.taken

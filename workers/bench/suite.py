@@ -187,8 +187,22 @@ def _encoders(progress: Progress) -> Tables:
 
 def _latency(progress: Progress) -> Tables:
     from workers.bench.latency import bench_latency
+    from workers.bench.words import words_by
 
-    return {"latency": bench_latency(DEMO, ("transcript", "pocketsphinx"), progress)}
+    return {"latency": bench_latency(DEMO, words_by(("transcript", "pocketsphinx", "whisper"), DEMO), progress)}
+
+
+def _lag(progress: Progress) -> Tables:
+    from workers.bench.latency import bench_lag
+
+    whole, course = bench_lag(DEMO, 60.0, progress)
+    return {"lag": whole, "lag_course": course}
+
+
+def _ray(progress: Progress) -> Tables:
+    from workers.bench.ray_share import bench_ray
+
+    return {"ray": bench_ray(DEMO, progress)}
 
 
 def _startup(progress: Progress) -> Tables:
@@ -250,12 +264,14 @@ PARTS: dict[str, Part] = {
     "encoders": _encoders,
     "startup": _startup,
     "latency": _latency,
+    "ray": _ray,
     "graph": _graph,
     "batching": _batching,
     "scale": _scale,
     "capacity": _capacity,
     "throughput": _throughput,
     "longevity": _longevity,
+    "lag": _lag,
 }
 """In the order of the report. Functions of a module, not lambdas: each is named to another process. Each imports what
 it needs when it is called."""
