@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from collections import deque
 from typing import Protocol
 
 import numpy as np
@@ -34,18 +36,26 @@ class WebRtcVad:
         import webrtcvad
 
         self._vad = webrtcvad.Vad(aggressiveness)
-        self._levels = np.full(self.MEMORY, np.nan, dtype=np.float32)
-        self._count = 0
+        self._levels: deque[float] = deque(maxlen=self.MEMORY)
+        self._sorted: list[float] = []  # the same: to sort them anew for each frame costs more than all else in here
 
     def __call__(self, frame: Samples) -> float:
         level = decibels(frame)
-        self._levels[self._count % self.MEMORY] = level
-        self._count += 1
+        if len(self._levels) == self.MEMORY:
+            del self._sorted[bisect_left(self._sorted, self._levels[0])]
+        self._levels.append(level)
+        insort(self._sorted, level)
         # With under half a second heard the floor would be the first word itself.
-        floor = float(np.nanpercentile(self._levels, 10)) if self._count >= 25 else self.QUIET
+        floor = self._tenth() if len(self._levels) >= 25 else self.QUIET
         if level < max(self.QUIET, min(floor + self.MARGIN, -25.0)):
             return 0.0
         return float(self._vad.is_speech((frame * 32767).astype(np.int16).tobytes(), RATE))
+
+    def _tenth(self) -> float:
+        """The level below which a tenth of them lie, between the two nearest, as numpy.percentile has it."""
+        at = 0.1 * (len(self._sorted) - 1)
+        low, high = self._sorted[int(at)], self._sorted[int(at) + 1]
+        return low + (at - int(at)) * (high - low)
 
 
 def decibels(samples: Samples) -> float:

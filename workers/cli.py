@@ -75,7 +75,10 @@ def replay(
     asr: AsrKind = "auto",
     asr_model: AsrModel = None,
     language: Language = None,
-    interim: Interim = 3.0,
+    interim: Annotated[
+        float | None,
+        typer.Option(min=0, help="As `live` has it. [default: 3; 0 with --speed max]"),
+    ] = None,
     enrolled: Enrolled = True,
     vad: Vad = "webrtc",
     checkpoint: Checkpoint = "meld",
@@ -97,6 +100,8 @@ def replay(
         from workers.planning import Wishes
 
         pace = _speed(speed)
+        if interim is None:
+            interim = 3.0 if pace is not None else 0.0  # nobody watches a label that holds for a blink
         if file.startswith("redis:") or file.endswith(".jsonl"):
             _republish(file, pace, session, redis, prefix, as_json)
             return

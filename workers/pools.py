@@ -39,6 +39,7 @@ POOL: dict[str, Any] = {
     "max_restarts": -1,
     "max_task_retries": 3,
     "max_pending_calls": 1000,
+    "enable_task_events": False,  # else Ray's control store grows with every call
     "lifetime": "detached",
     "namespace": NAMESPACE,
     "get_if_exists": True,

@@ -60,7 +60,8 @@ def bench_throughput(
                 modalities=tuple(modalities),
                 session=f"throughput-{secrets.token_hex(3)}",
                 enrolled=False,
-                speculate=False,  # as `undertone replay --speed max`
+                interim=0,
+                speculate=False,  # both as `undertone replay --speed max`
             )
             media, span = FileSource(path), _Span()
             planned = plan_session(wishes, media)
