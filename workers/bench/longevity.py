@@ -65,7 +65,8 @@ def bench_longevity(recording: Path, hours: float, modalities: Sequence[str], pr
     source, scale = LoopedSource(recording, 3600 * hours), _Scale(3600 * hours, progress)
     wishes = Wishes(
         asr="none", transcript=recording.with_suffix(".stm"), modalities=tuple(modalities), enrolled=False,
-        session=f"longevity-{secrets.token_hex(3)}", speakers="channel" if source.split else "cluster", speculate=False, interim=0,
+        session=f"longevity-{secrets.token_hex(3)}", speakers="channel" if source.split else "cluster",
+        speculate=False, interim=0,
     )  # fmt: skip
     with private_server() as redis, ray_cluster(None):
         planned = plan_session(wishes, source)
