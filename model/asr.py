@@ -58,9 +58,9 @@ class PocketSphinx:
     def __init__(self) -> None:
         from pocketsphinx import Decoder
 
-        # A narrow search and one pass: two to four times as fast for two more wrong words in a hundred (measured on the
-        # development recordings); words that come late are of no use while people talk.
-        self._decoder = Decoder(samprate=16_000, loglevel="FATAL", fwdflat=False, maxhmmpf=3000, maxwpf=10)
+        # One pass and a narrower search: half the time. Chosen on the development recordings, where as many words are
+        # wrong as before (43 %); on 70 other clips of acted speech it was 42 % instead of 36.
+        self._decoder = Decoder(samprate=16_000, loglevel="FATAL", fwdflat=False, maxhmmpf=5000, maxwpf=40)
 
     def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Recognized]:
         return [self._recognize(samples) for samples in utterances]
