@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,10 @@ def _folder(variable: str, default: str) -> Path:
             pytest.fail(f"{variable}: {folder} is not there, and CI has it")
         pytest.skip(f"set {variable} to run the tests marked data")
     return folder
+
+
+# Started in the background we would ignore Ctrl-C, and so would every command that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
