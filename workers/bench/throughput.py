@@ -68,17 +68,17 @@ def bench_throughput(
             run_loaded(planned.plan, planned.needs, media, None, redis, [span])
             assert span.ended is not None
             (began, before), (over, after) = span.looks
-            minutes, seconds = span.ended.duration / 60, spent(before, after)
+            length, seconds = span.ended.duration / 60, spent(before, after)
             labels = {"words": source.name, "modalities": " + ".join(modalities)}
             row = {
-                "minutes": round(minutes, 1),
+                "minutes": round(length, 1),
                 "utterances": span.ended.utterances,
                 "failed": span.ended.failed,
-                "times real time": round(60 * minutes / (over - began), 1),
-                "s/min": round(sum(seconds.values()) / minutes, 2),
+                "times real time": round(60 * length / (over - began), 1),
+                "s/min": round(sum(seconds.values()) / length, 2),
                 "busiest": busiest(seconds, after, over - began),
             }
             rows.append(labels | row)
             for kind, cpu in sorted(by_kind(seconds, after).items()):
-                costs.append({**labels, "process": kind, "s/min": round(cpu / minutes, 3)})
+                costs.append({**labels, "process": kind, "s/min": round(cpu / length, 3)})
     return rows, costs
