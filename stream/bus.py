@@ -22,7 +22,7 @@ PREFIX = "undertone"
 CAP = 100_000  # events kept a session, roughly
 RETENTION = 24 * 3600  # seconds a session's keys outlive its last event
 ALIVE = 10  # seconds that a sign of life holds
-CLAIMED = 180  # seconds that an id is kept for a session that is loading its models
+CLAIMED = 60  # seconds that an id is kept for a session that is about to begin
 OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
