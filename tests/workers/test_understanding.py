@@ -16,11 +16,11 @@ from stream.bus import Bus, Keys
 from stream.client import subscribe
 from stream.events import Degraded, Emotion, UtteranceFailed, UtteranceHeard
 from tests.workers.test_session import MODEL, LocalHelpers, blocks, numbers, plan, run
-
-WITH_MEDIA = load_step("meld")
 from workers.diarization import Part
 from workers.recognizer import Recognizer
 from workers.session import Session
+
+WITH_MEDIA = load_step("meld")
 
 
 async def test_speakers_on_one_microphone_are_clustered_split_and_merged(
