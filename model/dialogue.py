@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from model.prosody import Array, ProsodyPrior, Voice
 
 
@@ -51,6 +53,16 @@ class SpeakerMemory:
             voice = self._voices.setdefault(speaker, Voice.unheard())
             features["audio"] = voice.describe(prosody, self._prior)
         return Heard(features, self._slots[speaker], opinions or {})
+
+    def dump(self) -> tuple[dict[str, int], dict[str, Array]]:
+        """The speakers' slots, least recently heard first, and their voices' statistics [21]."""
+        voices = {name: np.concatenate([v.count, v.total, v.square]) for name, v in self._voices.items()}
+        return dict(self._slots), voices
+
+    def restore(self, slots: dict[str, int], voices: dict[str, Array]) -> None:
+        """Remember what another memory dumped."""
+        self._slots = dict(slots)
+        self._voices = {name: Voice(*statistics.reshape(3, -1)) for name, statistics in voices.items()}
 
 
 @dataclass(frozen=True)

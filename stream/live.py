@@ -135,6 +135,31 @@ class Reconnecting:
         return Block(number, clock, np.zeros((self.channels, 0), np.float32), notice=notice)
 
 
+class Later:
+    """A source whose media clock does not begin at 0: a session goes on with it that began with another."""
+
+    def __init__(self, source: Source, at: float) -> None:
+        """at: seconds on the session's clock at which the source begins."""
+        self.source, self._at = source, at
+        self.name, self.channels, self.split, self.video = source.name, source.channels, source.split, source.video
+
+    @property
+    def repaired(self) -> int:
+        return self.source.repaired
+
+    @property
+    def ended_early(self) -> str | None:
+        return self.source.ended_early
+
+    def stop(self) -> None:
+        self.source.stop()
+
+    def __iter__(self) -> Iterator[Block]:
+        for block in self.source:
+            frames = tuple(replace(frame, time=frame.time + self._at) for frame in block.frames)
+            yield replace(block, start=block.start + self._at, frames=frames)
+
+
 @dataclass
 class Participant:
     """Somebody in the conversation: what hears them, and what sees them."""

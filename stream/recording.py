@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,12 @@ def _pictures(path: Path) -> Iterator[VideoFrame]:
         for frame in container.decode(container.streams.video[0]):
             if frame.time is not None:
                 yield VideoFrame(frame.time, frame.to_ndarray(format="rgb24"), int(channel) if channel else None)
+
+
+def unused(folder: Path) -> Path:
+    """FOLDER, or FOLDER.2, FOLDER.3 …: the first that is not there."""
+    numbered = (folder.with_name(f"{folder.name}.{n}") for n in count(2))
+    return next(path for path in chain([folder], numbered) if not path.exists())
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Segmentation:
 
     def flush(self, lost: float = 0.0) -> list[Utterance]:
         """Close what is open: the source has ended, or goes on after a hole of `lost` seconds."""
+        self.position += lost
         return self._complete([u for segmenter in self._segmenters for u in segmenter.flush(lost)])
 
     def open(self) -> list[Utterance]:

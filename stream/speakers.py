@@ -12,7 +12,9 @@ Voice = NDArray[np.float32]
 
 
 @dataclass
-class _Speaker:
+class Speaker:
+    """A voice that is known."""
+
     name: str
     total: Voice
     """Sum of embeddings, each weighted by its seconds."""
@@ -47,23 +49,21 @@ class SpeakerClusters:
     """Seconds of speech that a centre rests on, so that a voice may drift."""
 
     def __init__(self, enrolled: Mapping[str, Voice] | None = None, most: int = 8) -> None:
-        self._speakers = [
-            _Speaker(name, voice * self.SURE, self.SURE, True) for name, voice in (enrolled or {}).items()
-        ]
-        self._most = max(most, len(self._speakers))
-        self._unnamed = 0
+        self.speakers = [Speaker(name, voice * self.SURE, self.SURE, True) for name, voice in (enrolled or {}).items()]
+        self._most = max(most, len(self.speakers))
+        self.unnamed = 0
 
     def assign(self, voice: Voice, seconds: float, narrowband: bool = False) -> tuple[str, list[tuple[str, str]]]:
         """The speaker of an utterance ("speaker 1", … in order of appearance, or an enrolled name), and the speakers
         that this made us merge: (who, into whom). narrowband: heard over a telephone."""
-        alike = [float(voice @ speaker.centre) for speaker in self._speakers]
+        alike = [float(voice @ speaker.centre) for speaker in self.speakers]
         order = np.argsort(alike)[::-1]
-        nearest = self._speakers[order[0]] if len(order) else None
+        nearest = self.speakers[order[0]] if len(order) else None
         if nearest is None or alike[order[0]] < self._threshold(seconds) + self.TELEPHONE * narrowband:
-            if nearest is None or (seconds >= self.SHORTEST and len(self._speakers) < self._most):
-                self._unnamed += 1
-                self._speakers.append(_Speaker(f"speaker {self._unnamed}", voice * seconds, seconds))
-                return self._speakers[-1].name, []
+            if nearest is None or (seconds >= self.SHORTEST and len(self.speakers) < self._most):
+                self.unnamed += 1
+                self.speakers.append(Speaker(f"speaker {self.unnamed}", voice * seconds, seconds))
+                return self.speakers[-1].name, []
             return nearest.name, []
         between = len(order) > 1 and alike[order[0]] - alike[order[1]] < self.MARGIN
         if between and alike[order[0]] < self.MERGE:
@@ -76,7 +76,7 @@ class SpeakerClusters:
 
     def nearest(self, voice: Voice) -> str | None:
         """Who it most likely is, so far; learns nothing."""
-        return max(self._speakers, key=lambda speaker: float(voice @ speaker.centre)).name if self._speakers else None
+        return max(self.speakers, key=lambda speaker: float(voice @ speaker.centre)).name if self.speakers else None
 
     def _threshold(self, seconds: float) -> float:
         """Embeddings of short utterances scatter more."""
@@ -84,12 +84,12 @@ class SpeakerClusters:
 
     def _merge(self) -> list[tuple[str, str]]:
         merged = []
-        for n, speaker in enumerate(list(self._speakers)):
-            for other in self._speakers[:n]:
+        for n, speaker in enumerate(list(self.speakers)):
+            for other in self.speakers[:n]:
                 if (speaker.enrolled and other.enrolled) or min(speaker.seconds, other.seconds) < self.SURE:
                     continue
-                if speaker in self._speakers and float(speaker.centre @ other.centre) > self.MERGE:
-                    self._speakers.remove(speaker)
+                if speaker in self.speakers and float(speaker.centre @ other.centre) > self.MERGE:
+                    self.speakers.remove(speaker)
                     other.total, other.seconds = other.total + speaker.total, other.seconds + speaker.seconds
                     merged.append((speaker.name, other.name))
         return merged

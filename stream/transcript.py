@@ -25,6 +25,7 @@ class Cue:
 
 @dataclass
 class _Word:
+    number: int
     cue: Cue
     middle: float
     text: str
@@ -40,14 +41,25 @@ class Transcript:
         for cue in self.cues:
             words = cue.text.split()
             step = (cue.end - cue.start) / max(1, len(words))
-            self._left += [_Word(cue, cue.start + (i + 0.5) * step, word) for i, word in enumerate(words)]
+            for i, word in enumerate(words):
+                self._left.append(_Word(len(self._left), cue, cue.start + (i + 0.5) * step, word))
         self.words = len(self._left)
         """How many there are in all."""
+        self._given = -1  # the last word that was given out
 
     @property
     def unspoken(self) -> int:
         """Words not given out yet."""
         return len(self._left)
+
+    def given(self) -> tuple[int, list[int]]:
+        """Which words have been given out: those before this number, but for these."""
+        return self._given + 1, [word.number for word in self._left if word.number <= self._given]
+
+    def give_again(self, before: int, but: list[int]) -> None:
+        """Count as given out what `given` said; before anything is taken."""
+        self._given, kept = before - 1, set(but)
+        self._left = [word for word in self._left if word.number >= before or word.number in kept]
 
     def turns(self) -> list[Turn]:
         """The cues as turns; empty unless every cue names its speaker."""
@@ -91,6 +103,7 @@ class Transcript:
             (taken if inside else left).append(word)
         if not keep:
             self._left = left
+            self._given = max([self._given] + [word.number for word in taken])
         return " ".join(word.text for word in taken)
 
 

@@ -13,18 +13,24 @@ import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray.exceptions import RayError
 
-from stream.bus import SESSION_ID
-from stream.live import Participant, Reconnecting, Source, Together
+from stream.bus import SESSION_ID, Keys
+from stream.directory import overview
+from stream.live import Later, Participant, Reconnecting, Source, Together
 from stream.media import FileSource, MediaError
 from stream.pushed import PushedTrack
-from stream.recording import Recorder
+from stream.recording import Recorder, unused
 from stream.sources import listen
 from workers.actors import NAMESPACE, SHARE
+from workers.pending import one_line
 from workers.planning import UsageError, Wishes, plan_session, settings_of
 from workers.pools import node_of, on_node, start_pools, working_nodes
-from workers.run import Display, SessionError, carry, new_session
+from workers.run import Display, SessionError, carry, end_for, new_session
+from workers.session import Session
+from workers.snapshot import Left, left_behind
 
 PATIENCE = 60.0  # seconds that a pushed track may take to connect, or to come back
+RESTARTS = 100  # of a session's process, whatever killed it
+TRIES = 3  # of them at the same place: then it is the source that kills it
 TRACKS = 16
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -145,10 +151,11 @@ class Conductor:
         self._work: asyncio.Task[Any] | None = None
         self._source: Source | None = None
 
-    async def open(self) -> None:
+    async def open(self, again: bool = False) -> None:
         """Decide everything and start; returns when the session listens.
 
-        Raises UsageError, MediaError, SessionError and what else planning raises.
+        again: another process began it, and was killed. Raises UsageError, MediaError, SessionError and what else
+        planning raises.
         """
         source, names, speed = await asyncio.to_thread(self._open_source)
         options, asked = self._options, self._asked
@@ -161,21 +168,33 @@ class Conductor:
             speculate=speed is not None or not isinstance(asked, MediaFile | Upload),
         )  # fmt: skip
         planned = await asyncio.to_thread(plan_session, wishes, source)
+        here = ray.get_runtime_context().get_node_id()  # a node may have come since this session was placed
+        pools = start_pools(planned.plan, planned.needs, here)
+        session = new_session(planned.plan, pools, self._place.redis, self._place.prefix)
+        left = await left_behind(self._place.redis, session.bus.keys) if again else None
+        if left is not None:
+            source = self._take_up(session, left, source)
         if options.record:
             if self._place.record is None:
                 raise UsageError("record: this gateway keeps no recordings (undertone serve --record DIR)")
-            source = recorder = Recorder(source, self._place.record / self._session, *settings_of(wishes))
+            folder = unused(self._place.record / self._session) if again else self._place.record / self._session
+            source = recorder = Recorder(source, folder, *settings_of(wishes))
             self._displays.append(recorder)
-        here = ray.get_runtime_context().get_node_id()  # a node may have come since this session was placed
-        pools = start_pools(planned.plan, planned.needs, here)
         self._source, started = source, asyncio.Event()
-        session = new_session(planned.plan, pools, self._place.redis, self._place.prefix)
         self._work = asyncio.create_task(carry(session, source, speed, self._displays, self._stopped, started))
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({waiting, self._work}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not started.is_set():
             self._work.result()
+
+    def _take_up(self, session: Session, left: Left, source: Source) -> Source:
+        """Let a session go on from what was left; returns its source on the session's clock. Raises SessionError."""
+        if left.snapshot.tries >= TRIES:
+            raise SessionError(f"its process was killed {TRIES + 1} times at the same place")
+        replayed = isinstance(self._asked, MediaFile | Upload)
+        at = session.take_up(left, replayed)
+        return source if replayed else Later(source, at)
 
     def _open_source(self) -> tuple[Source, dict[int, str], float | None]:
         """The source, the names of its channels, and the speed at which a recording plays."""
@@ -197,6 +216,18 @@ class Conductor:
                 return FileSource(inside(self._place.media, name)), {}, speed
             case Upload(name=name, content=content, speed=speed):
                 return FileSource(Path(name), content=content), {}, speed
+
+    async def take_up(self) -> None:
+        """Go on with a session whose process was killed, unless it had ended. Raises what `open` raises."""
+        place = self._place
+        found = await overview(place.redis, place.prefix, [self._session])
+        if found and found[0].state == "ended":
+            return
+        try:
+            await self.open(again=True)
+        except Exception as error:
+            await end_for(place.redis, Keys(self._session, place.prefix), f"error: {one_line(error)}")
+            raise
 
     def attach(self, track: int, connection: str, form: str, rate: int) -> None:
         """A sender of a track is here. Raises MediaError."""
@@ -248,9 +279,21 @@ class ServedSessionActor:
     def __init__(self, session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> None:
         self._conductor = Conductor(session, options, source, place)
         self._leaving: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
+        context = ray.get_runtime_context()
+        if context.was_current_actor_reconstructed:  # of which Ray runs nothing but this constructor
+            context.current_actor.take_up.remote()
 
     async def open(self) -> None:
         await self._conductor.open()
+        self._opened.set()
+        self._leaving = asyncio.create_task(self._leave())
+
+    async def take_up(self) -> None:
+        """Go on with the session that this actor's last process carried."""
+        with suppress(Exception):  # its stream says why
+            await self._conductor.take_up()
+        self._opened.set()
         self._leaving = asyncio.create_task(self._leave())
 
     async def _leave(self) -> None:
@@ -259,6 +302,7 @@ class ServedSessionActor:
         ray.kill(ray.get_runtime_context().current_actor)
 
     async def attach(self, track: int, connection: str, form: str, rate: int) -> None:
+        await self._opened.wait()
         self._conductor.attach(track, connection, form, rate)
 
     @ray.method(concurrency_group="push")
@@ -269,6 +313,7 @@ class ServedSessionActor:
         self._conductor.detach(track, connection, over)
 
     async def stop(self) -> None:
+        await self._opened.wait()
         self._conductor.stop()
         await self._conductor.done()
 
@@ -284,6 +329,7 @@ def start_session(session: str, options: Options, source: Push | Url | MediaFile
     """
     actor = cast(Any, ServedSessionActor).options(
         name=f"session:{session}", namespace=NAMESPACE, lifetime="detached", num_cpus=SHARE, max_pending_calls=1000,
+        max_restarts=RESTARTS,
         scheduling_strategy=on_node(node_of(session, working_nodes())),
     )  # fmt: skip
     return actor.remote(session, options, source, place)

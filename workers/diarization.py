@@ -46,7 +46,7 @@ class Diarization:
     """The speakers of a session."""
 
     def __init__(self, enrolled: Mapping[str, Array], voices: Voices) -> None:
-        self._clusters, self._voices = SpeakerClusters(enrolled), voices
+        self.clusters, self._voices = SpeakerClusters(enrolled), voices
 
     async def tell_apart(self, whole: Utterance) -> tuple[list[tuple[Utterance, str]], list[tuple[str, str]]]:
         """The utterance and its speaker, or several where its voice changes; and who was merged into whom."""
@@ -56,7 +56,7 @@ class Diarization:
         spoken: list[tuple[Utterance, str]] = []
         merges: list[tuple[str, str]] = []
         for n, part in enumerate(parts):
-            speaker, merged = self._clusters.assign(part.voice, part.end - part.start, part.narrowband)
+            speaker, merged = self.clusters.assign(part.voice, part.end - part.start, part.narrowband)
             merges += merged
             start, last = whole.start + part.start, n == len(parts) - 1
             end = whole.end if last else whole.start + part.end
@@ -73,4 +73,4 @@ class Diarization:
         if going_on.speaker is not None:
             return going_on.speaker
         (*_, last) = await self._voices(going_on)
-        return self._clusters.nearest(last.voice) or "speaker 1"
+        return self.clusters.nearest(last.voice) or "speaker 1"

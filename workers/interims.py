@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stream.block import Utterance
 
 
 @dataclass
-class _Told:
+class Told:
+    """An utterance that goes on and has a number."""
+
     number: int
     utterance: Utterance
     count: int = 0
@@ -22,7 +25,7 @@ class Interims:
     def __init__(self, every: float) -> None:
         """every: seconds of speech between tellings; 0 = never."""
         self._every = every
-        self._told: dict[tuple[int, float, str | None], _Told] = {}
+        self._told: dict[tuple[int, float, str | None], Told] = {}
 
     def grown(self, going_on: list[Utterance]) -> list[Utterance]:
         """Those that have become long enough to be told of, and have no number yet.
@@ -46,7 +49,7 @@ class Interims:
 
     def reserve(self, utterance: Utterance, number: int) -> None:
         """Tell of an utterance under this number."""
-        self._told[_key(utterance)] = _Told(number, utterance)
+        self._told[_key(utterance)] = Told(number, utterance)
 
     def tell(self, utterance: Utterance) -> tuple[int, int]:
         """Count one more telling; returns the utterance's number and which telling it is, from 0."""
@@ -59,6 +62,15 @@ class Interims:
         """The utterance has ended; the number that was reserved for it."""
         told = self._told.pop(_key(utterance), None)
         return None if told is None else told.number
+
+    @property
+    def told(self) -> list[Told]:
+        """All that have a number."""
+        return list(self._told.values())
+
+    def restore(self, told: Iterable[Told]) -> None:
+        """Those that another process has told of."""
+        self._told = {_key(each.utterance): each for each in told}
 
     def vanished(self, going_on: list[Utterance]) -> list[tuple[int, Utterance]]:
         """What has a number and neither ended nor goes on (steady noise): the number, and what was heard of it."""

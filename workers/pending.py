@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from model.asr import Recognized
 from model.incremental import Judgement
 from model.prosody import Array
 from model.sight import EXPRESSIONS, Sight
 from stream import events
 from stream.block import Utterance
+from workers.snapshot import Milestone, Unfinished
 from workers.tracing import UtteranceTrace
 
 
 @dataclass
 class Pending:
-    """An utterance on its way; later, what is known of it for its final label."""
+    """An utterance on its way to its label."""
 
     session: str
     number: int
@@ -39,12 +42,20 @@ class Pending:
     queue: float = 0.0
     asr: float = 0.0
     encode: float = 0.0
-    contribution: dict[str, float] = field(default_factory=dict)
-    """Of its provisional label; the final one is made of the same states."""
     used: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     """Why a modality that was there could not be understood."""
+    milestone: Milestone | None = None
+    """What another process needs to go on after it; None where another utterance ended in the same block."""
+
+    @classmethod
+    def known(cls, session: str, speaker: str, words: str) -> Pending:
+        """One that another process labelled: the text encoder reads its words along."""
+        over = Utterance(0, 0.0, 0.0, np.zeros(0, np.float32), 0.0, speaker)
+        pending = cls(session, -1, over, speaker, 0.0, False, said=Recognized(words))
+        pending.understood.set()
+        return pending
 
     @property
     def text(self) -> str | None:
@@ -87,25 +98,24 @@ class Pending:
         latency: events.Latency | None = None,
         interim: int | None = None,
     ) -> events.Emotion:
-        """A label of it. `interim`: the how-manieth while it goes on."""
-        revision = judgement.revision
+        """Its provisional label. `interim`: the how-manieth while it goes on."""
         return events.Emotion(
-            id=f"{self.session}:{self.number}:" + (str(revision) if interim is None else f"interim:{interim}"),
+            id=f"{self.session}:{self.number}:" + ("0" if interim is None else f"interim:{interim}"),
             session=self.session,
             utterance=self.number,
-            revision=revision,
-            final=revision == 1,
-            trigger="interval" if interim is not None else "context" if revision else "speech_ended",
+            revision=0,
+            final=False,
+            trigger="speech_ended" if interim is None else "interval",
             speaker=self.speaker,
             audio_start=self.utterance.start,
             audio_end=self.utterance.end,
             text=self.text,
-            emotion=max(judgement.emotion, key=judgement.emotion.__getitem__),
+            emotion=_likeliest(judgement.emotion),
             probabilities=judgement.emotion,
-            sentiment=max(judgement.sentiment, key=judgement.sentiment.__getitem__),
+            sentiment=_likeliest(judgement.sentiment),
             uncertain=judgement.uncertain,
             modalities=events.Modalities(used=self.used, missing=self.missing),
-            contribution=judgement.contribution or self.contribution,
+            contribution=judgement.contribution,
             influences=influences,
             visual=None if self.sight is None else _visual(self.sight),
             latency=latency,
@@ -122,6 +132,40 @@ class Pending:
             audio_end=self.utterance.end,
             reason=reason,
         )
+
+
+def lost(session: str, unfinished: Unfinished) -> events.UtteranceFailed:
+    """That an utterance was begun by a process that is no more."""
+    return events.UtteranceFailed(
+        id=f"{session}:{unfinished.number}:failed",
+        session=session,
+        utterance=unfinished.number,
+        speaker=unfinished.speaker,
+        audio_start=unfinished.start,
+        audio_end=unfinished.end,
+        reason="its sound was lost with the process that listened",
+    )
+
+
+def revised(told: events.Emotion, judgement: Judgement, influences: dict[int, float]) -> events.Emotion:
+    """The final label of an utterance whose provisional one was told; what it is made of is the same."""
+    new = {
+        "id": f"{told.session}:{told.utterance}:{judgement.revision}",
+        "revision": judgement.revision,
+        "final": True,
+        "trigger": "context",
+        "emotion": _likeliest(judgement.emotion),
+        "probabilities": judgement.emotion,
+        "sentiment": _likeliest(judgement.sentiment),
+        "uncertain": judgement.uncertain,
+        "influences": influences,
+        "latency": None,
+    }
+    return events.Emotion.model_validate({**told.model_dump(), **new})
+
+
+def _likeliest(shares: dict[str, float]) -> str:
+    return max(shares, key=shares.__getitem__)
 
 
 def _visual(sight: Sight) -> events.Visual:

@@ -18,7 +18,7 @@ from stream.bus import Bus, Keys
 from stream.client import subscribe
 from stream.clock import MonotonicClock, Pacer
 from stream.events import Event, SessionEnded
-from stream.live import Reconnecting, Source, Together
+from stream.live import Later, Reconnecting, Source, Together
 from stream.media import MediaError
 from stream.recording import Recorder
 from workers.plan import Helpers, SessionPlan
@@ -142,6 +142,9 @@ async def _feed(session: Session, source: Source, pacer: Pacer, displays: Sequen
     async with aclosing(_blocks(source)) as blocks:
         async for block in blocks:
             end = block.start + block.samples.shape[1] / RATE  # when a live source would have it whole
+            if end <= session.behind:
+                session.catch_up(block)
+                continue
             late = await pacer.wait_until(end)
             for display in displays:
                 display.position(end)
@@ -158,7 +161,8 @@ async def _blocks(source: Source) -> AsyncGenerator[Block]:
 def _counts(source: Source) -> dict[str, int]:
     """What happened to the source, for the last event."""
     counts = {"repaired_samples": source.repaired}
-    source = source.source if isinstance(source, Recorder) else source
+    while isinstance(source, Recorder | Later):
+        source = source.source
     if isinstance(source, Reconnecting):
         counts["reconnects"] = source.reconnects
     if isinstance(source, Together):
@@ -173,18 +177,22 @@ def _reason(source: Source, interrupted: asyncio.Event) -> str:
 
 
 async def _end_for(session: Session, reason: str) -> None:
-    """Publish `session.ended` for a session that can no longer do it itself, and let the recognizer forget it."""
+    """End a session that can no longer do it itself, and let the recognizer forget it."""
     session.close()
     await session.bus.aclose(timeout=5)  # what it had to tell comes before
-    keys = session.bus.keys
-    bus = Bus(session.bus.url, keys)
+    await end_for(session.bus.url, session.bus.keys, reason)
+    with suppress(RayError, TimeoutError):
+        await asyncio.wait_for(session.helpers.finish(session.bus.keys.session, []), 5)
+
+
+async def end_for(url: str, keys: Keys, reason: str) -> None:
+    """Publish the `session.ended` of a session that cannot go on."""
+    bus = Bus(url, keys)
     ended = SessionEnded(
         id=f"{keys.session}:ended", session=keys.session, reason=reason, duration=0, utterances=0, failed=0, counts={}
     )
     bus.publish(ended)
     await bus.aclose(timeout=5)
-    with suppress(RayError, TimeoutError):
-        await asyncio.wait_for(session.helpers.finish(keys.session, []), 5)
 
 
 async def _show(bus: Bus, displays: Sequence[Display], started: asyncio.Event | None) -> SessionEnded:

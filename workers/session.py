@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections import Counter, deque
-from dataclasses import replace
 from datetime import UTC, datetime
 
-import numpy as np
-
-from model.dialogue import GraphRow, Heard, SpeakerMemory
-from model.experts import MODALITY_OF
 from model.fusion_config import FusionConfig
-from model.incremental import Judgement
 from stream import events
 from stream.block import Block, Utterance
 from stream.bus import Bus
 from stream.directory import Load
 from stream.segmentation import Segmentation
 from workers.interims import Interims
-from workers.pending import Pending, one_line
+from workers.labelling import Labelling, Unlabelled
+from workers.pending import Pending, lost, one_line
 from workers.plan import Helpers, SessionPlan, segmenters
-from workers.recognizer import StateLost
+from workers.snapshot import Book, Left, Milestone, Row, Speaker, Told
 from workers.tracing import UtteranceTrace
 from workers.understanding import Understanding
 
 BEAT = 2.0  # seconds between signs of life
+KEPT = 10.0  # seconds without an utterance after which another process would no longer know how far we are
 IN_FLIGHT = 8  # utterances whose words or embeddings are being made; then the source has to wait
 
 
@@ -46,20 +41,22 @@ class Session:
         self.plan, self.helpers, self.bus, self._config = plan, helpers, bus, config
         self._segmentation = Segmentation(segmenters(plan))
         self._understanding = Understanding(plan, config, helpers)
-        self._memory = SpeakerMemory(config.prosody, config.window)
-        self._rows: deque[GraphRow] = deque(maxlen=config.window)
+        self._labelling = Labelling(plan, config, helpers)
+        self._book = Book(context(config))
         self._spoken: deque[Pending] = deque(maxlen=context(config))
-        self._labelled: dict[int, Pending] = {}  # by number in the graph, the last W + R
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._queue: asyncio.Queue[tuple[Pending, asyncio.Task[None]] | None] = asyncio.Queue()
         self._publisher: asyncio.Task[None] | None = None
         self._interims = Interims(plan.interim)
         self._interim: asyncio.Task[None] | None = None
-        self._next_utterance = self._in_graph = self._failed = self._notices = 0
         self._lag = self._lag_announced = 0.0
-        self._dropped = 0.0
+        self._given_up = 0
         self._begun = time.monotonic()
         self._heart: asyncio.Task[None] | None = None
+        self._break: str | None = None  # what is told of it when another process began the session
+        self._flushed = False
+        self.behind = 0.0
+        """Media time up to which a source that is played anew needs no labels: another process has told them."""
 
     @property
     def position(self) -> float:
@@ -68,29 +65,65 @@ class Session:
 
     async def start(self) -> None:
         """Announce the session."""
-        plan = self.plan
         started = datetime.now(UTC).isoformat(timespec="milliseconds")
         await self.bus.register(started)
-        self.bus.publish(
-            events.SessionStarted(
-                id=f"{plan.session}:started",
-                session=plan.session,
-                time=started,
-                sources=list(plan.sources),
-                channels="per speaker" if plan.speakers == "channel" else "mixed",
-                speakers=plan.speakers,  # type: ignore[arg-type]  # validated by pydantic
-                encoders=plan.encoders,
-                checkpoint=plan.checkpoint,
-                emotions=list(self._config.emotions),
-                consent=plan.consent,
-                redacted=plan.redact,
-                recorded=plan.recorded,
-            )
-        )
+        if self._break is None:
+            self.bus.publish(self._announcement(started))
+        else:
+            gone = list(self._book.unfinished.values())
+            for each in gone:
+                self._book.fail(each.number)
+            told = [self._noticed(events.Degraded, reason=self._break), *(lost(self.plan.session, u) for u in gone)]
+            self.bus.publish(*told, state=self._snapshot())
         self._publisher = asyncio.create_task(self._publish_in_order())
         self._begun = time.monotonic()
         await self.bus.beat(self.load().model_dump_json())
         self._heart = asyncio.create_task(self._beat())
+
+    def _announcement(self, time: str) -> events.SessionStarted:
+        plan = self.plan
+        return events.SessionStarted(
+            id=f"{plan.session}:started",
+            session=plan.session,
+            time=time,
+            sources=list(plan.sources),
+            channels="per speaker" if plan.speakers == "channel" else "mixed",
+            speakers=plan.speakers,  # type: ignore[arg-type]  # validated by pydantic
+            encoders=plan.encoders,
+            checkpoint=plan.checkpoint,
+            emotions=list(self._config.emotions),
+            consent=plan.consent,
+            redacted=plan.redact,
+            recorded=plan.recorded,
+        )
+
+    def take_up(self, left: Left, replayed: bool) -> float:
+        """Go on with what another process began, instead of beginning anew; before `start`.
+
+        replayed: the source is played again from its beginning, and handed to `catch_up` until it is at `behind`; else
+        it is live, and what nobody listened to is lost. Returns the media time at which the source goes on.
+        """
+        before, milestone = left.snapshot, left.snapshot.milestone
+        self._book.take_up(before, replayed)
+        self._labelling.restore(before.memory, left.rows)
+        if milestone is not None:
+            known = [Pending.known(self.plan.session, speaker, words) for speaker, words in milestone.spoken]
+            self._spoken.extend(known)
+            clusters = self._understanding.voices.clusters
+            clusters.speakers, clusters.unnamed = [each.known() for each in milestone.speakers], milestone.unnamed
+        if not replayed:
+            at = before.position + before.elapsed()
+            self._segmentation.flush(at)
+            self._book.dropped += at - before.position
+            self._break = f"another process goes on; nobody listened for {at - before.position:.1f} s"
+            return at
+        if milestone is not None:
+            self.behind, self._flushed = milestone.position, milestone.flushed
+            self._interims.restore(told.going_on() for told in milestone.told)
+            if self.plan.transcript is not None and milestone.words_given is not None:
+                self.plan.transcript.give_again(*milestone.words_given)
+        self._break = f"another process goes on from {self.behind:.1f} s"
+        return 0.0
 
     def load(self) -> Load:
         """How it does."""
@@ -101,34 +134,45 @@ class Session:
         while True:
             await asyncio.sleep(BEAT)
             await self.bus.beat(self.load().model_dump_json())
+            if self._book.age > KEPT and not self.bus.waits:
+                self.bus.keep(self._snapshot())
 
     async def push(self, block: Block) -> None:
         """Take the next block; waits while too much is in flight."""
         if block.notice:
             self._notice(events.Degraded, reason=block.notice)
         if block.dropped:
-            self._dropped += block.dropped
+            self._book.dropped += block.dropped
             self._notice(events.Degraded, reason=f"{block.dropped:.1f} s of audio lost before it could be read")
         self._watch_lag(block.lag)
+        if (given_up := self.bus.given_up) > self._given_up and not self.bus.waits:
+            lost, self._given_up = given_up - self._given_up, given_up
+            self._notice(events.Degraded, reason=f"{lost} events were given up while Redis was away")
         await self._admit(self._segmentation.push(block))
+
+    def catch_up(self, block: Block) -> None:
+        """Take a block that another process has seen to: only to hear where its utterances end."""
+        self._segmentation.push(block)
 
     async def finish(self, reason: str, counts: dict[str, int] | None = None) -> events.SessionEnded:
         """Publish what was heard and what is owed, then `session.ended`."""
-        await self._admit(self._segmentation.flush())
+        remaining, flushed = self._segmentation.flush(), self._flushed
+        self._flushed = True
+        if not flushed:
+            await self._admit(remaining)
         if self._interim is not None:
             await self._interim
         self._queue.put_nowait(None)
         if self._publisher is not None:
             await self._publisher
-        if self._in_graph:
-            for final in await self.helpers.finish(self.plan.session, list(self._rows)):
-                self.bus.publish(self._labelled[final.number].emotion(final, self._influences(final)))
-        every = Counter(self._segmentation.counts) + Counter(counts or {})
+        for final in await self._labelling.finish():
+            self.bus.publish(final)
+        every = self._book.counts + self._segmentation.counts + Counter(counts or {})
         if self.plan.transcript is not None:
             every["transcript_words"] = self.plan.transcript.words
             every["transcript_words_unspoken"] = self.plan.transcript.unspoken
-        if self._dropped:
-            every["lost_audio_ms"] = round(1000 * self._dropped)
+        if self._book.dropped:
+            every["lost_audio_ms"] = round(1000 * self._book.dropped)
         if self.bus.given_up:
             every["events_given_up"] = self.bus.given_up
         ended = events.SessionEnded(
@@ -136,8 +180,8 @@ class Session:
             session=self.plan.session,
             reason=self._verdict(reason),
             duration=self.position,
-            utterances=self._next_utterance,
-            failed=self._failed,
+            utterances=self._book.next_utterance,
+            failed=self._book.failed,
             counts=dict(every),
         )
         self.bus.publish(ended)
@@ -160,10 +204,11 @@ class Session:
             return reason
         if transcript is not None and transcript.words == transcript.unspoken:
             return f"error: the transcript does not match: none of its {transcript.words} words falls on speech"
-        return reason if self._next_utterance else "error: no speech was found"
+        return reason if self._book.next_utterance else "error: no speech was found"
 
     async def _admit(self, utterances: list[Utterance]) -> None:
         """Take utterances that have ended into work; then see to those that go on."""
+        pending, changed = None, bool(utterances)
         for whole in utterances:
             reserved = self._interims.close(whole)
             self._understanding.ahead.confirm(whole)
@@ -173,15 +218,15 @@ class Session:
                 self._notice(events.Degraded, reason=f"the speaker is not known: {one_line(error)}")
                 spoken, merged = [(whole, self._spoken[-1].speaker if self._spoken else "speaker 1")], []
             for who, into in merged:
-                self._notices += 1
-                notice = f"{self.plan.session}:notice:{self._notices}"
-                self.bus.publish(events.SpeakerMerged(id=notice, session=self.plan.session, speaker=who, into=into))
+                event_id = self._notice_id()
+                self.bus.publish(events.SpeakerMerged(id=event_id, session=self.plan.session, speaker=who, into=into))
             if len(spoken) > 1:
                 self._understanding.ahead.done(whole)  # its parts are others
             for utterance, speaker in spoken:
                 await self._room.acquire()
-                pending = self._pending(utterance, speaker, reserved)
-                pending.trace, reserved = UtteranceTrace.begin(self.plan.session, pending.number), None
+                number, reserved = self._book.begin(utterance, speaker) if reserved is None else reserved, None
+                pending = self._pending(utterance, speaker, number)
+                pending.trace = UtteranceTrace.begin(self.plan.session, number)
                 self._spoken.append(pending)
                 pending.said = self._understanding.given_words(utterance, speaker)  # here: words are given out in order
                 self._queue.put_nowait((pending, asyncio.create_task(self._understanding.understand(pending))))
@@ -189,83 +234,63 @@ class Session:
             self._understanding.begin_ahead(self._segmentation.pausing(), self._spoken)
         going_on = self._segmentation.open()
         for number, heard in self._interims.vanished(going_on):
-            self._fail(self._pending(heard, heard.speaker or "unknown", number), "it turned out to be no speech")
+            self._book.fail(number)
+            vanished = self._pending(heard, heard.speaker or "unknown", number)
+            self.bus.publish(vanished.failed("it turned out to be no speech"))
         for utterance in self._interims.grown(going_on):
-            self._interims.reserve(utterance, self._next_utterance)
-            self._next_utterance += 1
+            self._interims.reserve(utterance, self._book.begin(utterance, utterance.speaker))
+            changed = True
+        if pending is not None:
+            pending.milestone = self._milestone()
+        if changed:
+            self.bus.keep(self._snapshot())
         due = None if self._room.locked() or self._telling() else self._interims.due(going_on)
         if due is not None:
             number, count = self._interims.tell(due)
             self._interim = asyncio.create_task(self._tell_interim(due, number, count))
 
-    def _pending(self, utterance: Utterance, speaker: str, number: int | None = None) -> Pending:
-        if number is None:
-            number, self._next_utterance = self._next_utterance, self._next_utterance + 1
+    def _pending(self, utterance: Utterance, speaker: str, number: int) -> Pending:
         before = tuple(self._spoken)
         return Pending(self.plan.session, number, utterance, speaker, time.monotonic(), self.plan.redact, before)
+
+    def _milestone(self) -> Milestone:
+        clusters = self._understanding.voices.clusters
+        return Milestone(
+            position=self.position,
+            flushed=self._flushed,
+            next_utterance=self._book.next_utterance,
+            speakers=[Speaker.of(speaker) for speaker in clusters.speakers],
+            unnamed=clusters.unnamed,
+            told=[Told.of(told) for told in self._interims.told],
+            words_given=None if self.plan.transcript is None else self.plan.transcript.given(),
+        )
+
+    def _snapshot(self) -> str:
+        return self._book.snapshot(self.position, self._segmentation.counts)
 
     async def _publish_in_order(self) -> None:
         while (entry := await self._queue.get()) is not None:
             pending, task = entry
+            row: Row | None = None
+            told: list[events.Base] = []
             try:
                 await task
                 with pending.trace.entered():
-                    await self._label(pending)
+                    self.bus.publish(pending.heard())
+                    row, final = await self._labelling.label(pending, self.bus.delay)
+                told = [row.told] if final is None else [row.told, final]
+                if pending.broken:
+                    self._notice(events.Degraded, reason=f"utterance {pending.number}: {'; '.join(pending.broken)}")
             except Exception as error:
-                self._fail(pending, one_line(error))
+                reason = str(error) if isinstance(error, Unlabelled) else one_line(error)
+                told = [pending.failed(reason)]
+                self._book.fail(pending.number)
             finally:
                 pending.trace.end()
                 self._room.release()
-
-    def _gather(self, pending: Pending, memory: SpeakerMemory) -> Heard:
-        """The utterance as the network reads it; notes which modalities that is, and which are missing."""
-        embeddings = {} if pending.embedding is None else {"text": pending.embedding}
-        heard = memory.hear(pending.speaker, embeddings, pending.prosody, pending.opinions)
-        opining = {MODALITY_OF[expert] for expert in pending.opinions}
-        wanted = (*self._config.modalities, *(["visual"] if self.plan.encoders.get("visual") else []))
-        pending.used = [name for name in wanted if name in heard.features or name in opining]
-        pending.missing = [name for name in wanted if name not in pending.used]
-        return heard
-
-    async def _label(self, pending: Pending) -> None:
-        session, utterance = self.plan.session, pending.utterance
-        self.bus.publish(pending.heard())
-        heard = self._gather(pending, self._memory)
-        if not pending.used:
-            reason = "nothing to go by: no words were understood, and neither voice nor face could be judged"
-            self._fail(pending, "; ".join([*pending.broken, reason]))
-            return
-        if pending.broken:
-            self._notice(events.Degraded, reason=f"utterance {pending.number}: {'; '.join(pending.broken)}")
-        started = time.monotonic()
-        number = self._in_graph
-        try:
-            step = await self.helpers.label(session, number, heard)
-        except StateLost:
-            await self.helpers.restore(session, list(self._rows))
-            step = await self.helpers.label(session, number, heard)
-        self._in_graph += 1
-        pending.contribution = step.judgement.contribution
-        self._rows.append(step.row)
-        self._labelled[number] = pending
-        self._labelled.pop(number - self._config.window - self._config.revision, None)
-        latency = events.Latency(
-            vad=utterance.confirmed - utterance.end,
-            queue=pending.queue,
-            asr=pending.asr,
-            encode=pending.encode,
-            graph=time.monotonic() - started,
-            publish=self.bus.delay,
-        )
-        self.bus.publish(pending.emotion(step.judgement, self._influences(step.judgement), latency))
-        # Its times are needed until its final label; its sound and pictures no more.
-        pending.utterance = replace(utterance, samples=np.zeros(0, np.float32), frames=())
-        if step.final is not None:
-            self.bus.publish(self._labelled[step.final.number].emotion(step.final, self._influences(step.final)))
-
-    def _influences(self, judgement: Judgement) -> dict[int, float]:
-        """By the number that events give an utterance; in the graph, those that failed do not count."""
-        return {self._labelled[n].number: share for n, share in judgement.influences.items() if n in self._labelled}
+            self._book.finish(pending, self._labelling.dump())
+            kept = None if row is None else row.model_dump_json(by_alias=True)
+            self.bus.publish(*told, state=self._snapshot(), row=kept, rows=self._labelling.kept + IN_FLIGHT)
 
     def _telling(self) -> bool:
         return self._interim is not None and not self._interim.done()
@@ -278,8 +303,7 @@ class Session:
             pending.said = self._understanding.given_words(utterance, speaker, keep=True)
             pending.before = tuple(each for each in pending.before if each.understood.is_set())
             await self._understanding.understand_so_far(pending)
-            heard = self._gather(pending, copy.deepcopy(self._memory))
-            judgement = await self.helpers.peek(self.plan.session, self._in_graph, heard) if pending.used else None
+            told = await self._labelling.peek(pending, count)
         except Exception as error:
             self._notice(events.Degraded, reason=f"no interim label: {one_line(error)}")
             return
@@ -287,12 +311,8 @@ class Session:
             return  # its own label is on the way
         if pending.said.text:
             self.bus.publish(pending.partial(count))
-        if judgement is not None:
-            self.bus.publish(pending.emotion(judgement, self._influences(judgement), interim=count))
-
-    def _fail(self, pending: Pending, reason: str) -> None:
-        self._failed += 1
-        self.bus.publish(pending.failed(reason))
+        if told is not None:
+            self.bus.publish(told)
 
     def _watch_lag(self, lag: float) -> None:
         """Announce a lag of a second, and then each doubling, until it is made up."""
@@ -304,7 +324,12 @@ class Session:
             self._lag_announced = 0.0
 
     def _notice(self, kind: type[events.Lag] | type[events.Degraded], **fields: object) -> None:
-        self._notices += 1
-        notice_id = f"{self.plan.session}:notice:{self._notices}"
-        values = {"id": notice_id, "session": self.plan.session, "audio_time": self.position, **fields}
-        self.bus.publish(kind.model_validate(values))
+        self.bus.publish(self._noticed(kind, **fields))
+
+    def _noticed(self, kind: type[events.Lag] | type[events.Degraded], **fields: object) -> events.Base:
+        values = {"id": self._notice_id(), "session": self.plan.session, "audio_time": self.position, **fields}
+        return kind.model_validate(values)
+
+    def _notice_id(self) -> str:
+        self._book.notices += 1
+        return f"{self.plan.session}:notice:{self._book.notices}"

@@ -12,6 +12,7 @@ import ray
 import structlog
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel
+from ray.exceptions import RayActorError
 
 from model.asr import AsrError
 from model.checkpoint import CheckpointError
@@ -133,6 +134,8 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
             raise HTTPException(422, str(cause)) from None
         if isinstance(cause, SessionError | ClusterError | BusError):
             raise HTTPException(503, str(cause)) from None
+        if isinstance(error, RayActorError):
+            raise HTTPException(503, "the session's process was killed while it started; try again") from None
         if isinstance(cause, TimeoutError):
             raise HTTPException(503, "the session does not start: has the Ray cluster room for it?") from None
         raise

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 
 from stream.bus import SESSION_ID
 from stream.client import subscribe
@@ -161,11 +161,14 @@ async def _take(socket: WebSocket, actor: Any, track: int, form: str, rate: int)
                 await actor.push.remote(track, connection, piece)
     except Exception as error:
         cause = getattr(error, "cause", error)
-        foreseen = isinstance(cause, MediaError)
-        reason = str(cause) if foreseen else "the session is gone"
+        code, reason = INTERNAL, "the session is gone"
+        if isinstance(cause, MediaError):
+            code, reason = POLICY, str(cause)
+        elif isinstance(error, ActorUnavailableError):
+            code, reason = RESTART, "the session's process was killed and is started again: connect again"
         with suppress(RuntimeError, WebSocketDisconnect):
             await socket.send_text(json.dumps({"type": "error", "message": reason}))
-            await socket.close(POLICY if foreseen else INTERNAL, reason[:100])
+            await socket.close(code, reason[:100])
     finally:
         with suppress(RayError, MediaError):
             await actor.detach.remote(track, connection, over)
