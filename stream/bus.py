@@ -9,14 +9,17 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import redis.asyncio
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.retry import Retry
 
 from stream.cluster import Client
-from stream.events import Base
+from stream.events import Base, SessionEnded
+from stream.spool import Entry, Spool, spool_path
 
 PREFIX = "undertone"
 CAP = 100_000  # events kept a session, roughly
@@ -24,6 +27,10 @@ RETENTION = 24 * 3600  # seconds a session's keys outlive its last event
 ALIVE = 10  # seconds that a sign of life holds
 CLAIMED = 60  # seconds that an id is kept for a session that is about to begin
 OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted
+SENTINELS = re.compile(
+    r"redis(?P<tls>s)?\+sentinel://((?P<username>[^:@/]*):(?P<password>[^@/]*)@)?"
+    r"(?P<hosts>[^/@]+:\d+)/(?P<service>[^/]+)(/(?P<db>\d+))?"
+)
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -58,6 +65,16 @@ class Keys:
         return f"{self.prefix}:{{{self.session}}}:alive"
 
     @property
+    def state(self) -> str:
+        """What another process needs to go on with the session (`workers.snapshot`); gone when it has ended."""
+        return f"{self.prefix}:{{{self.session}}}:state"
+
+    @property
+    def rows(self) -> str:
+        """List, with `state`: what each of the last utterances has left."""
+        return f"{self.prefix}:{{{self.session}}}:rows"
+
+    @property
     def directory(self) -> str:
         """Hash of all sessions: id -> ISO time of start."""
         return f"{self.prefix}:sessions"
@@ -66,13 +83,27 @@ class Keys:
 def connect(url: str, timeout: float | None = 5.0) -> redis.asyncio.Redis:
     """A client of the Redis, or of the Redis Cluster, that the server at `url` belongs to.
 
+    redis+sentinel://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]/SERVICE[/DB] asks Sentinels who leads (rediss+…: by TLS).
     It fails within `timeout` seconds (None: blocks, for subscribers) and leaves retrying to its owner. Raises BusError
     for an address that is none.
     """
+    options: dict[str, Any] = {
+        "socket_timeout": timeout, "socket_connect_timeout": 5.0, "retry": Retry(NoBackoff(), 0),
+        "decode_responses": True,
+    }  # fmt: skip
     try:
-        return Client.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0), decode_responses=True
+        found = SENTINELS.fullmatch(url)
+        if found is None:
+            return Client.from_url(url, **options)
+        hosts = [host.rpartition(":") for host in found["hosts"].split(",")]
+        asked = Sentinel(
+            [(name, int(port)) for name, _, port in hosts], sentinel_kwargs={**options, "ssl": bool(found["tls"])}
         )
+        options |= {name: unquote(found[name]) for name in ("username", "password") if found[name]}
+        leader: redis.asyncio.Redis = asked.master_for(
+            found["service"], Client, ssl=bool(found["tls"]), db=int(found["db"] or 0), **options
+        )
+        return leader
     except ValueError as error:
         raise BusError(f"Redis address {public(url)!r}: {error}") from None
 
@@ -115,57 +146,130 @@ def public(url: str) -> str:
     return re.sub(r"//.*@", "//…@", url)
 
 
+async def kept(url: str, keys: Keys) -> tuple[str | None, list[str]]:
+    """The state and the rows that the session's last process has left; None when there is nothing to go on with."""
+    client = connect(url)
+    try:
+        async with client.pipeline(transaction=True) as pipe:
+            pipe.get(keys.state)
+            pipe.lrange(keys.rows, 0, -1)
+            state, rows = await pipe.execute()
+        return state, rows
+    finally:
+        await client.aclose()
+
+
 class Bus:
     """Publishes one session's events in order, without ever making the session wait for Redis.
 
-    Events queue in a bounded outbox; a writer task sends them, and tries again (1 … 60 s) while Redis is away.
+    Events queue in a bounded outbox; a writer task sends them. While Redis is away, or refuses them, they wait in a
+    bounded spool on disk, and the writer tries again (after 1 … 60 s).
     """
 
-    def __init__(self, url: str, keys: Keys) -> None:
+    def __init__(self, url: str, keys: Keys, spool: Spool | None = None) -> None:
+        """spool: None = the session's own, with what another process has left there."""
         self.url, self.keys = url, keys
-        self.given_up = 0
-        """Events dropped because the outbox was full."""
         self.delay = 0.0
         """Seconds the last event spent between `publish` and Redis's answer."""
+        self.spool = Spool(spool_path(keys.session, keys.prefix)) if spool is None else spool
         self._client = connect(url)
-        self._outbox: asyncio.Queue[tuple[float, Base]] = asyncio.Queue(OUTBOX)
+        self._outbox: asyncio.Queue[tuple[float, Entry]] = asyncio.Queue(OUTBOX)
+        self._dropped = 0
         self._writer: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
+        self._started = ""
 
-    def publish(self, event: Base) -> None:
-        """Queue an event."""
+    @property
+    def given_up(self) -> int:
+        """Events dropped because outbox or spool was full."""
+        return self._dropped + self.spool.given_up
+
+    @property
+    def waits(self) -> bool:
+        """Redis is away, and events wait on disk."""
+        return self.spool.first() is not None
+
+    def publish(self, *events: Base, state: str | None = None, row: str | None = None, rows: int = 0) -> None:
+        """Queue events; with them, in one transaction, the session's `state` and one more of the last `rows` rows."""
+        told = [(event.id, getattr(event, "type", ""), event.wire()) for event in events]
+        self._put(Entry(told, state, row, rows, any(isinstance(event, SessionEnded) for event in events)))
+
+    def keep(self, state: str) -> None:
+        """Queue the session's state, without an event."""
+        self._put(Entry(state=state))
+
+    def _put(self, entry: Entry) -> None:
+        self._begin()
+        if self._outbox.full():
+            self._dropped += len(self._outbox.get_nowait()[1].events)
+        self._idle.clear()
+        self._outbox.put_nowait((time.monotonic(), entry))
+
+    def _begin(self) -> None:
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
-        if self._outbox.full():
-            self._outbox.get_nowait()
-            self._outbox.task_done()
-            self.given_up += 1
-        self._outbox.put_nowait((time.monotonic(), event))
 
     async def _write(self) -> None:
         while True:
-            queued, event = await self._outbox.get()
-            pause = 1.0
-            while True:
-                try:
-                    await self._send(event)
-                    break
-                except (RedisError, OSError):
-                    await asyncio.sleep(pause)
-                    pause = min(60.0, 2 * pause)
-            self.delay = time.monotonic() - queued
-            self._outbox.task_done()
+            if self.spool.first() is not None:
+                await self._send_late()
+                continue
+            if self._outbox.empty():
+                self._idle.set()
+            queued, entry = await self._outbox.get()
+            if await self._sent(entry):
+                self.delay = time.monotonic() - queued
+            else:
+                self.spool.append(entry)
 
-    async def _send(self, event: Base) -> None:
-        keys, payload = self.keys, event.wire()
+    async def _send_late(self) -> None:
+        """Send what waits in the spool, in order; what comes meanwhile waits behind it."""
+        pause = 1.0
+        while (first := self.spool.first()) is not None:
+            number, entry = first
+            if await self._sent(entry):
+                pause = 1.0
+                self.spool.remove(number)
+                continue
+            again = time.monotonic() + pause
+            while (left := again - time.monotonic()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    _, entry = await asyncio.wait_for(self._outbox.get(), left)
+                    self.spool.append(entry)
+            pause = min(60.0, 2 * pause)
+        if self._started:
+            with contextlib.suppress(RedisError, OSError):  # Redis may have come back with nothing in it
+                await self.register(self._started)
+
+    async def _sent(self, entry: Entry) -> bool:
+        """Whether Redis took it."""
+        try:
+            await self._send(entry)
+        except (RedisError, OSError):
+            return False
+        return True
+
+    async def _send(self, entry: Entry) -> None:
+        keys = self.keys
         async with self._client.pipeline(transaction=True) as pipe:
-            fields: Any = {"id": event.id, "type": getattr(event, "type", ""), "event": payload}
-            pipe.xadd(keys.events, fields, maxlen=CAP, approximate=True)
-            pipe.publish(keys.channel, payload)
+            for event_id, kind, event in entry.events:
+                fields: Any = {"id": event_id, "type": kind, "event": event}
+                pipe.xadd(keys.events, fields, maxlen=CAP, approximate=True)
+                pipe.publish(keys.channel, event)
             pipe.expire(keys.events, RETENTION)
+            if entry.state is not None:
+                pipe.set(keys.state, entry.state, ex=RETENTION)
+            if entry.row is not None:
+                pipe.rpush(keys.rows, entry.row)
+                pipe.ltrim(keys.rows, -entry.rows, -1)
+                pipe.expire(keys.rows, RETENTION)
+            if entry.over:
+                pipe.delete(keys.state, keys.rows)
             await pipe.execute()
 
     async def register(self, started: str) -> None:
         """Enter the session into the directory, and take out those whose events have expired."""
+        self._started = started
         # Not one transaction with the events: the directory lives on another node of a Redis Cluster.
         await self._client.hset(self.keys.directory, self.keys.session, started)
         # One that has only just begun may have no events yet.
@@ -181,19 +285,26 @@ class Bus:
             await self._client.set(self.keys.alive, load, ex=ALIVE)
 
     async def flush(self) -> None:
-        """Wait until everything is sent."""
-        await self._outbox.join()
+        """Wait until everything is sent, also what an earlier process has left in the spool."""
+        self._begin()
+        await self._idle.wait()
+
+    async def stop(self) -> None:
+        """Send nothing more."""
+        while self._writer is not None and not self._writer.done():
+            self._writer.cancel()  # more than once: redis-py now and then answers with another exception
+            await asyncio.wait({self._writer}, timeout=0.5)
 
     async def aclose(self, timeout: float = 30.0) -> bool:
-        """Wait until everything is sent; False when Redis stayed away for `timeout` seconds and events are lost."""
+        """Wait until everything is sent; False when Redis stayed away for `timeout` seconds and events wait on disk."""
         sent = True
         try:
             await asyncio.wait_for(self.flush(), timeout)
         except TimeoutError:
             sent = False
-        if self._writer is not None:
-            self._writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._writer
+        await self.stop()
+        while not self._outbox.empty():
+            self.spool.append(self._outbox.get_nowait()[1])
+        self.spool.close()
         await self._client.aclose()
         return sent
