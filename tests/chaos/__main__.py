@@ -1,0 +1,77 @@
+"""`python -m tests.chaos kills`: the campaigns, with a table and a file of figures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import ray
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stream.redis_server import private_server
+from tests.chaos.kills import Service, campaign
+from workers.actors import ray_cluster
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+Seed = Annotated[int, typer.Option(help="Of the random moments and victims.")]
+Out = Annotated[Path | None, typer.Option(help="Write the figures there, as JSON.")]
+
+
+@app.callback()
+def main() -> None:
+    """Faults on purpose. Each campaign ends with 1 if a consumer would have seen something wrong."""
+
+
+@app.command()
+def kills(
+    number: Annotated[int, typer.Option(min=1, help="How many processes.")] = 200,
+    seed: Seed = 7,
+    shortest: Annotated[float, typer.Option(help="Seconds between two, at least.")] = 1.0,
+    longest: Annotated[float, typer.Option(help="Seconds between two, at most.")] = 4.0,
+    out: Out = None,
+) -> None:
+    """`kill -9` of sessions, encoders, recognizers, transcribers and gateways."""
+    begun = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - begun:7.1f} s  {line}", file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory() as folder, private_server() as redis, ray_cluster(None):
+        service = Service(Path(folder), redis, ray.get_runtime_context().gcs_address)
+        try:
+            tallies, verdicts = asyncio.run(campaign(service, number, seed, (shortest, longest), say))
+        finally:
+            service.close()
+    figures = {
+        "seed": seed,
+        "seconds": round(time.monotonic() - begun),
+        "kills": {kind: tally.row() for kind, tally in sorted(tallies.items())},
+        "sessions": {kind: asdict(verdict) for kind, verdict in verdicts.items()},
+    }
+    _show(figures["kills"], "killed")
+    _show({kind: row | {"notes": len(row["notes"])} for kind, row in figures["sessions"].items()}, "sessions")
+    for row in figures["sessions"].values():
+        for note in row["notes"]:
+            print(note, file=sys.stderr)
+    if out is not None:
+        out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    raise typer.Exit(0 if all(verdict.clean for verdict in verdicts.values()) else 1)
+
+
+def _show(rows: dict[str, dict[str, object]], title: str) -> None:
+    table = Table(title, *next(iter(rows.values()), {}), box=None, header_style="bold")
+    for name, row in rows.items():
+        table.add_row(name, *(str(value) for value in row.values()))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,276 @@
+"""`kill -9` of every kind of process, at random moments, while sessions run through the service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import ray
+import websockets
+from ray.exceptions import RayError
+
+from stream import RATE
+from stream.events import Event
+from stream.media import FileSource
+from tests.chaos.truth import Verdict, durable_log, judge
+from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.e2e.gateways import Gateway, free_port, pcm, wait_ready
+from tests.e2e.test_replay import UNDERTONE
+from workers.actors import NAMESPACE
+
+KINDS = {
+    "session": "ServedSessionActor",
+    "encoder": "EncoderActor",
+    "recognizer": "RecognizerActor",
+    "transcriber": "TranscriberActor",
+    "gateway": "",
+}
+GIVEN = {"kind": "file", "name": "demo.opus", "transcript": "demo.stm", "speed": 3}
+HEARD = {"kind": "file", "name": "demo.opus", "speed": 2}
+OPTIONS = {"consent": "synthetic voices", "modalities": ["text", "audio"]}
+
+
+@dataclass
+class Tally:
+    """Of one kind of kill."""
+
+    kills: int = 0
+    recoveries: list[float] = field(default_factory=list)
+    """Seconds until the process answers again."""
+
+    def row(self) -> dict[str, Any]:
+        times = sorted(self.recoveries)
+        return {
+            "kills": self.kills,
+            "recovered": len(times),
+            "s p50": round(statistics.median(times), 1) if times else None,
+            "s most": round(times[-1], 1) if times else None,
+        }
+
+
+class Service:
+    """Gateways over one Ray and one Redis, each started again when it dies, as a supervisor would."""
+
+    def __init__(self, folder: Path, redis: str, address: str, count: int = 2) -> None:
+        self._options = ("--redis", redis, "--ray-address", address, "--media", str(folder / "media"))
+        self._folder, self.redis = folder, redis
+        (folder / "media").mkdir()
+        shutil.copy(DEMO, folder / "media" / "demo.opus")
+        shutil.copy(DEMO_TRANSCRIPT, folder / "media" / "demo.stm")
+        self.gateways = [self._start(free_port()) for _ in range(count)]
+        for gateway in self.gateways:
+            wait_ready(gateway)
+
+    def _start(self, port: int) -> Gateway:
+        log = self._folder / f"gateway-{port}.log"
+        command = [UNDERTONE, "serve", "--port", str(port), *self._options]
+        return Gateway(subprocess.Popen(command, stdout=log.open("ab"), stderr=subprocess.STDOUT), port, log)
+
+    def kill_gateway(self, number: int) -> Gateway:
+        """Kill one and start it anew at its port; returns the new one, which is not ready yet."""
+        old = self.gateways[number]
+        old.process.kill()
+        old.process.wait()
+        self.gateways[number] = self._start(old.port)
+        return self.gateways[number]
+
+    def close(self) -> None:
+        for gateway in self.gateways:
+            gateway.process.kill()
+            gateway.process.wait()
+
+    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Of whichever gateway answers."""
+        for attempt in range(120):
+            gateway = self.gateways[attempt % len(self.gateways)]
+            with suppress(httpx.TransportError):
+                async with httpx.AsyncClient(base_url=gateway.http, timeout=120) as client:
+                    answer = await client.request(method, path, **options)
+                if answer.status_code not in (500, 503):
+                    return answer
+            await asyncio.sleep(0.5)
+        raise RuntimeError(f"no gateway answers {method} {path}")
+
+    async def play(self, session: str, source: dict[str, Any]) -> list[Event]:
+        """A recording through a session, to its end; what the log holds of it."""
+        asked = {**OPTIONS, "id": session, "source": source}
+        if "transcript" not in source:
+            asked["asr"] = "pocketsphinx"
+        answer = await self.ask("POST", "/sessions", json=asked)
+        if answer.status_code not in (201, 409):  # 409: the gateway that started it was killed before it could say so
+            raise RuntimeError(answer.text)
+        return await self.end_of(session)
+
+    async def push(self, session: str, samples: np.ndarray) -> list[Event]:
+        """A live track, sent at its pace by somebody who connects again whenever the connection is lost."""
+        source = {"kind": "push", "tracks": [{"name": "Mara"}]}
+        answer = await self.ask("POST", "/sessions", json={**OPTIONS, "id": session, "source": source, "asr": "none"})
+        if answer.status_code not in (201, 409):
+            raise RuntimeError(answer.text)
+        begun, length, turn = time.monotonic(), len(samples) / RATE, 0
+        while (at := time.monotonic() - begun) < length:
+            turn += 1
+            gateway = self.gateways[turn % len(self.gateways)]
+            url = f"{gateway.ws}/sessions/{session}/tracks/0?format=pcm&rate={RATE}"
+            with suppress(OSError, websockets.WebSocketException, TimeoutError):
+                async with websockets.connect(url, open_timeout=5, ping_timeout=10) as socket:
+                    if json.loads(await asyncio.wait_for(socket.recv(), 20))["type"] != "ready":
+                        raise TimeoutError
+                    at = time.monotonic() - begun
+                    while at < length:
+                        until = min(length, at + 0.1)
+                        await socket.send(pcm(samples[round(at * RATE) : round(until * RATE)]))
+                        at = until
+                        await asyncio.sleep(max(0.0, at - (time.monotonic() - begun)))
+                    break
+            await asyncio.sleep(0.3)
+        return await self.end_of(session)
+
+    async def end_of(self, session: str, patience: float = 240.0) -> list[Event]:
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            await asyncio.sleep(0.5)
+            log = await asyncio.to_thread(durable_log, self.redis, session)
+            if log and log[-1].type == "session.ended":
+                break
+        return log
+
+
+def processes(kind: str) -> list[psutil.Process]:
+    """Ours of a kind, of this program's Ray alone."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith(f"ray::{KINDS[kind]}"):
+                found.append(process)
+    return found
+
+
+class Killer:
+    """Kills, and measures how long it takes until the process answers again."""
+
+    def __init__(self, service: Service, seed: int) -> None:
+        self.tallies: dict[str, Tally] = defaultdict(Tally)
+        self._service, self._rng = service, random.Random(seed)
+        self._watching: set[asyncio.Task[None]] = set()
+        self._gateways: set[int] = set()  # those that are being started again
+
+    async def kill(self, kind: str) -> bool:
+        """One process of the kind, if there is one."""
+        if kind == "gateway":
+            number = self._rng.randrange(len(self._service.gateways))
+            if self._gateways:  # one at a time, else nobody serves
+                return False
+            self._gateways.add(number)
+            gateway = self._service.kill_gateway(number)
+            self._watch(kind, lambda: self._ready(number, gateway))
+            return True
+        victims = await asyncio.to_thread(processes, kind)
+        if not victims:
+            return False
+        victim = self._rng.choice(victims)
+        names = await asyncio.to_thread(self._names, kind)
+        with suppress(ProcessLookupError, psutil.Error):
+            os.kill(victim.pid, signal.SIGKILL)
+        self._watch(kind, lambda: self._answers(kind, victim.pid, names))
+        return True
+
+    def _names(self, kind: str) -> list[str]:
+        named = [str(each["name"]) for each in ray.util.list_named_actors(all_namespaces=True)]
+        return [name for name in named if name.startswith(f"{kind}:")]
+
+    def _watch(self, kind: str, back: Callable[[], Any]) -> None:
+        self.tallies[kind].kills += 1
+        task = asyncio.create_task(self._measure(kind, back))
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+
+    async def _measure(self, kind: str, back: Callable[[], Any]) -> None:
+        started = time.monotonic()
+        if await back():
+            self.tallies[kind].recoveries.append(time.monotonic() - started)
+
+    async def _ready(self, number: int, gateway: Gateway) -> bool:
+        try:
+            await asyncio.to_thread(wait_ready, gateway)
+            return True
+        finally:
+            self._gateways.discard(number)
+
+    async def _answers(self, kind: str, pid: int, names: list[str]) -> bool:
+        """Whether all actors of the kind answer again (a session that has ended need not)."""
+        await asyncio.sleep(0.3)  # until Ray has seen it
+        for name in names:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                with suppress(RayError, ValueError, TimeoutError):
+                    actor = ray.get_actor(name, namespace=NAMESPACE)
+                    await asyncio.wait_for(actor.health.remote(), 10)
+                    break
+                if kind == "session" and name not in await asyncio.to_thread(self._names, kind):
+                    break
+                await asyncio.sleep(0.1)
+            else:
+                return False
+        return True
+
+    async def done(self) -> None:
+        """Wait for those that are not back yet."""
+        if self._watching:
+            await asyncio.wait(self._watching, timeout=90)
+
+
+async def campaign(
+    service: Service, kills: int, seed: int, pause: tuple[float, float], say: Callable[[str], None]
+) -> tuple[dict[str, Tally], dict[str, Verdict]]:
+    """Sessions one after the other in three lanes, until enough has been killed; by kind of kill and of session."""
+    rng, killer = random.Random(seed), Killer(service, seed)
+    verdicts = {name: Verdict() for name in ("given", "heard", "live")}
+    said = np.concatenate([block.samples for block in FileSource(DEMO, "mix")], 1)[0]
+    enough = asyncio.Event()
+
+    async def lane(kind: str, truth: list[Event] | None) -> None:
+        n = 0
+        while not enough.is_set():
+            n += 1
+            session = f"{kind}-{seed}-{n}"
+            if truth is None:
+                log = await service.push(session, said)
+            else:
+                log = await service.play(session, GIVEN if kind == "given" else HEARD)
+            verdicts[kind].add(judge(log, truth))
+
+    given, heard = await asyncio.gather(service.play("truth-given", GIVEN), service.play("truth-heard", HEARD))
+    say("the undisturbed runs are done")
+    lanes = [
+        asyncio.create_task(lane(kind, events)) for kind, events in (("given", given), ("heard", heard), ("live", None))
+    ]
+    done = 0
+    while done < kills:
+        await asyncio.sleep(rng.uniform(*pause))
+        if failed := next((each for each in lanes if each.done()), None):
+            failed.result()
+        kind = rng.choice(list(KINDS))
+        if await killer.kill(kind):
+            done += 1
+            say(f"kill {done} of {kills}: {kind}")
+    enough.set()
+    await asyncio.gather(*lanes)
+    await killer.done()
+    return dict(killer.tallies), verdicts
