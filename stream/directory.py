@@ -22,6 +22,8 @@ class Load(BaseModel):
     """Utterances whose words or embeddings are being made."""
     lag: float
     """Seconds behind its source."""
+    given_up: int = 0
+    """Steps that are taken because the machine does not keep up."""
 
 
 class SessionInfo(BaseModel):

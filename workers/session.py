@@ -15,6 +15,7 @@ from stream.directory import Load
 from stream.segmentation import Segmentation
 from workers.interims import Interims
 from workers.labelling import Labelling, Unlabelled
+from workers.overload import AHEAD, SHED, Overload
 from workers.pending import Pending, lost, one_line
 from workers.plan import Helpers, SessionPlan, segmenters
 from workers.snapshot import Book, Left, Milestone, Row, Speaker, Told
@@ -40,11 +41,13 @@ class Session:
     def __init__(self, plan: SessionPlan, config: FusionConfig, helpers: Helpers, bus: Bus) -> None:
         self.plan, self.helpers, self.bus, self._config = plan, helpers, bus, config
         self._segmentation = Segmentation(segmenters(plan))
-        self._understanding = Understanding(plan, config, helpers)
+        self._overload = Overload(plan)
+        self._understanding = Understanding(plan, config, helpers, self._overload)
         self._labelling = Labelling(plan, config, helpers)
         self._book = Book(context(config))
         self._spoken: deque[Pending] = deque(maxlen=context(config))
         self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._since: deque[float] = deque()  # when each of those in work was heard
         self._queue: asyncio.Queue[tuple[Pending, asyncio.Task[None]] | None] = asyncio.Queue()
         self._publisher: asyncio.Task[None] | None = None
         self._interims = Interims(plan.interim)
@@ -128,11 +131,19 @@ class Session:
     def load(self) -> Load:
         """How it does."""
         seconds = time.monotonic() - self._begun
-        return Load(position=self.position, seconds=seconds, in_flight=self._queue.qsize(), lag=self._lag)
+        return Load(
+            position=self.position,
+            seconds=seconds,
+            in_flight=len(self._since),
+            lag=self._lag,
+            given_up=self._overload.level,
+        )
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT)
+            if change := self._overload.watch(time.monotonic(), self._since[0] if self._since else None):
+                self._notice(events.Degraded, reason=change)
             await self.bus.beat(self.load().model_dump_json())
             if self._book.age > KEPT and not self.bus.waits:
                 self.bus.keep(self._snapshot())
@@ -223,14 +234,19 @@ class Session:
             if len(spoken) > 1:
                 self._understanding.ahead.done(whole)  # its parts are others
             for utterance, speaker in spoken:
-                await self._room.acquire()
                 number, reserved = self._book.begin(utterance, speaker) if reserved is None else reserved, None
                 pending = self._pending(utterance, speaker, number)
+                if self._room.locked() and self._overload.without(SHED):
+                    self._book.fail(number)
+                    self.bus.publish(pending.failed("overloaded: too many others were in work"))
+                    continue
+                await self._room.acquire()
+                self._since.append(pending.heard_at)
                 pending.trace = UtteranceTrace.begin(self.plan.session, number)
                 self._spoken.append(pending)
                 pending.said = self._understanding.given_words(utterance, speaker)  # here: words are given out in order
                 self._queue.put_nowait((pending, asyncio.create_task(self._understanding.understand(pending))))
-        if self.plan.speculate and not self._room.locked():
+        if self.plan.speculate and not self._room.locked() and not self._overload.without(AHEAD):
             self._understanding.begin_ahead(self._segmentation.pausing(), self._spoken)
         going_on = self._segmentation.open()
         for number, heard in self._interims.vanished(going_on):
@@ -244,7 +260,8 @@ class Session:
             pending.milestone = self._milestone()
         if changed:
             self.bus.keep(self._snapshot())
-        due = None if self._room.locked() or self._telling() else self._interims.due(going_on)
+        busy = self._room.locked() or self._telling() or self._overload.without(AHEAD)
+        due = None if busy else self._interims.due(going_on)
         if due is not None:
             number, count = self._interims.tell(due)
             self._interim = asyncio.create_task(self._tell_interim(due, number, count))
@@ -287,6 +304,7 @@ class Session:
                 self._book.fail(pending.number)
             finally:
                 pending.trace.end()
+                self._since.popleft()
                 self._room.release()
             self._book.finish(pending, self._labelling.dump())
             kept = None if row is None else row.model_dump_json(by_alias=True)

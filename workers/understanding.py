@@ -16,6 +16,7 @@ from model.text import Line
 from stream.block import Utterance
 from workers.ahead import Ahead
 from workers.diarization import Diarization, Part
+from workers.overload import PICTURES, WORDS, Overload
 from workers.pending import Pending, one_line
 from workers.plan import Helpers, SessionPlan
 
@@ -23,8 +24,8 @@ from workers.plan import Helpers, SessionPlan
 class Understanding:
     """What a session finds out about each utterance before the network labels it."""
 
-    def __init__(self, plan: SessionPlan, config: FusionConfig, helpers: Helpers) -> None:
-        self.ahead = Ahead()
+    def __init__(self, plan: SessionPlan, config: FusionConfig, helpers: Helpers, overload: Overload) -> None:
+        self.ahead, self._overload = Ahead(), overload
         self.voices = Diarization(plan.enrolled, self._parts)
         self._plan, self._config, self._helpers = plan, config, helpers
         self._guesses: set[asyncio.Task[None]] = set()
@@ -80,7 +81,9 @@ class Understanding:
         return await self.ahead.ask(utterance, "voices", lambda: self._helpers.voices(utterance.samples))
 
     async def _read(self, pending: Pending) -> None:
-        if "text" not in self._plan.modalities:
+        if "text" not in self._plan.modalities or self._overload.without(WORDS):
+            pending.understood.set()
+            pending.before = ()
             return
         started = time.monotonic()
         try:
@@ -116,9 +119,10 @@ class Understanding:
             self._opine(pending, "voice", RAVDESS, posterior)
 
     async def _look(self, pending: Pending) -> None:
-        if self._plan.encoders.get("visual"):
+        if self._plan.encoders.get("visual") and not self._overload.without(WORDS):
             utterance = pending.utterance
-            images, times = [f.image for f in utterance.frames], [f.time for f in utterance.frames]
+            frames = utterance.frames[:: 4 if self._overload.without(PICTURES) else 1]
+            images, times = [frame.image for frame in frames], [frame.time for frame in frames]
             pending.sight = await self.ahead.ask(
                 utterance, "face", lambda: self._helpers.look(images, times, utterance.samples, utterance.start)
             )

@@ -50,6 +50,9 @@ class Metrics:
         self._sessions = Gauge("undertone_sessions", "Sessions of the directory", ["state"], registry=registry)
         self._in_flight = Gauge("undertone_in_flight_utterances", "Utterances being understood", registry=registry)
         self._lag = Gauge("undertone_lag_seconds", "Of the live session furthest behind its source", registry=registry)
+        self._given_up = Gauge(
+            "undertone_overload_steps", "Taken by the most overloaded live session", registry=registry
+        )
         self._factor = Gauge(
             "undertone_real_time_factor", "Media seconds a second of the slowest live session", registry=registry
         )
@@ -99,6 +102,7 @@ class Metrics:
         loads = [info.load for info in sessions if info.load is not None]
         self._in_flight.set(sum(load.in_flight for load in loads))
         self._lag.set(max((load.lag for load in loads), default=0.0))
+        self._given_up.set(max((load.given_up for load in loads), default=0))
         self._factor.set(min((load.position / load.seconds for load in loads if load.seconds > 5), default=1.0))
         self._model.clear()
         for checkpoint in {info.checkpoint for info in sessions if info.load is not None}:
