@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import platformdirs
 
@@ -32,7 +33,7 @@ class Entry:
 
 def spool_path(session: str, prefix: str, folder: Path | None = None) -> Path:
     """The file of a session's events that wait."""
-    return (folder or spool_folder()) / f"{quote(prefix, safe='')}.{session}.db"
+    return (folder or spool_folder()) / f"{quote(prefix, safe='').replace('.', '%2E')}.{session}.db"
 
 
 def spool_folder() -> Path:
@@ -47,7 +48,7 @@ class Spool:
         self.path, self.given_up = path, 0
         self._limit = limit
         self._file: sqlite3.Connection | None = None
-        self._size = 0
+        self._size = self._sent = 0
         if path.exists():
             self._open()
 
@@ -72,14 +73,16 @@ class Spool:
         """The oldest entry and its number."""
         if self._file is None:
             return None
-        found = self._file.execute("SELECT number, entry FROM waiting ORDER BY number LIMIT 1").fetchone()
+        query = "SELECT number, entry FROM waiting WHERE number > ? ORDER BY number LIMIT 1"
+        found = self._file.execute(query, (self._sent,)).fetchone()
         return None if found is None else (found[0], Entry(**json.loads(found[1])))
 
     def remove(self, number: int) -> None:
         """An entry has been sent. With the last one goes the file."""
         if self._file is None:
             return
-        with self._file:
+        self._sent = number
+        with suppress(sqlite3.Error), self._file:  # a full disk: it goes with the file
             self._delete(self._file, number)
         if self.first() is None:
             self.close()
@@ -89,7 +92,7 @@ class Spool:
         """What waits stays on disk."""
         if self._file is not None:
             self._file.close()
-        self._file, self._size = None, 0
+        self._file, self._size, self._sent = None, 0, 0
 
     def _delete(self, file: sqlite3.Connection, number: int) -> None:
         query = "DELETE FROM waiting WHERE number = ? RETURNING length(entry)"
@@ -99,15 +102,34 @@ class Spool:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.touch(mode=0o600)
-            self._file = sqlite3.connect(self.path, check_same_thread=False)
-            # What was sent is to be gone from the disk; a machine that loses power may lose the last moments.
-            self._file.executescript("PRAGMA secure_delete = ON; PRAGMA synchronous = OFF;")
-            self._file.execute("CREATE TABLE IF NOT EXISTS waiting (number INTEGER PRIMARY KEY, entry TEXT)")
+            self._file = self._connect()
             self._size = self._file.execute("SELECT coalesce(sum(length(entry)), 0) FROM waiting").fetchone()[0]
         return self._file
 
+    def _connect(self) -> sqlite3.Connection:
+        """Who opens it has it alone until it is closed."""
+        file = sqlite3.connect(self.path, check_same_thread=False)
+        try:
+            # What was sent is to be gone from the disk; a machine that loses power may lose the last moments.
+            file.executescript(
+                "PRAGMA secure_delete = ON; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;"
+                "CREATE TABLE IF NOT EXISTS waiting (number INTEGER PRIMARY KEY, entry TEXT);"
+                "DELETE FROM waiting WHERE number < 0;"  # takes the lock
+            )
+        except sqlite3.OperationalError:
+            file.close()
+            raise
+        except sqlite3.DatabaseError:  # damaged by a loss of power
+            file.close()
+            self.path.replace(self.path.with_suffix(".broken"))
+            self.path.touch(mode=0o600)
+            return self._connect()
+        return file
 
-def waiting(folder: Path | None = None) -> Iterator[Path]:
-    """The files in which something waits."""
+
+def waiting(folder: Path | None = None) -> Iterator[tuple[str, str, Path]]:
+    """Session, prefix and file of all that wait."""
     folder = folder or spool_folder()
-    yield from sorted(folder.glob("*.db")) if folder.is_dir() else ()
+    for path in sorted(folder.glob("*.db")) if folder.is_dir() else ():
+        prefix, _, session = path.stem.partition(".")
+        yield session, unquote(prefix), path

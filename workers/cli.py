@@ -50,6 +50,7 @@ Enrolled = Annotated[bool, typer.Option(help="Call the voices of `undertone enro
 Consent = Annotated[str | None, typer.Option(help="Who agreed to the analysis, as published with the session.")]
 Redact = Annotated[bool, typer.Option("--redact", help="Leave words out of all events.")]
 Speculate = Annotated[bool, typer.Option(help="Begin at the first short silence. (Never with --speed max.)")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with --session, whose process was killed.")]
 Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events in a folder in this one.")]
 
 
@@ -88,6 +89,7 @@ def replay(
     redact: Redact = False,
     record: Record = None,
     speculate: Speculate = True,
+    resume: Resume = False,
     redis: Redis = None,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
@@ -112,9 +114,19 @@ def replay(
         )  # fmt: skip
         if Path(file).is_dir():
             recorded = RecordedSource(Path(file))
-            _run(_as_recorded(wishes, recorded, context), recorded, pace, redis, prefix, ray_address, as_json, record)
+            _run(
+                _as_recorded(wishes, recorded, context),
+                recorded,
+                pace,
+                redis,
+                prefix,
+                ray_address,
+                as_json,
+                record,
+                resume,
+            )
         else:
-            _run(wishes, FileSource(Path(file), channels), pace, redis, prefix, ray_address, as_json, record)
+            _run(wishes, FileSource(Path(file), channels), pace, redis, prefix, ray_address, as_json, record, resume)
 
 
 @app.command()
@@ -145,6 +157,7 @@ def live(
     redact: Redact = False,
     record: Record = None,
     speculate: Speculate = True,
+    resume: Resume = False,
     redis: Redis = None,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
@@ -164,7 +177,7 @@ def live(
             checkpoint, asr, asr_model, vad, _list(modalities), named, session, consent, redact,
             language=language, interim=interim, enrolled=enrolled, speculate=speculate,
         )  # fmt: skip
-        _run(wishes, source, None, redis, prefix, ray_address, as_json, record)
+        _run(wishes, source, None, redis, prefix, ray_address, as_json, record, resume)
 
 
 def _as_recorded(wishes: Wishes, source: RecordedSource, context: typer.Context) -> Wishes:
@@ -220,6 +233,7 @@ def _run(
     ray_address: str | None,
     as_json: bool,
     record: Path | None,
+    resume: bool,
 ) -> None:
     """Plan a session, start what it needs, carry it through, and exit with its outcome."""
     _one_of("--asr", wishes.asr, ("auto", "whisper", "pocketsphinx", "none"))
@@ -230,14 +244,19 @@ def _run(
     from rich.console import Console
 
     from stream.bus import Keys, claim, public
-    from stream.recording import Recorder
+    from stream.live import Later
+    from stream.recording import Recorder, unused
     from stream.redis_server import redis_url
+    from stream.spool import spool_path
     from workers.actors import ClusterError, ray_cluster
     from workers.console import display_for, summary, tell
     from workers.planning import UsageError, plan_session, settings_of
     from workers.pools import start_pools
     from workers.run import Display, SessionError, new_session, run
+    from workers.snapshot import left_behind
 
+    if resume and not wishes.session:
+        raise fail("--resume: say which --session", USAGE)
     live = not hasattr(source, "path")
     if record is not None:
         wishes = replace(wishes, recorded=True)
@@ -246,18 +265,28 @@ def _run(
         with redis_url(redis) as url:
             planned = plan_session(wishes, source)
             plan = planned.plan
-            if not asyncio.run(claim(url, Keys(plan.session, prefix))):
+            keys = Keys(plan.session, prefix)
+            left = asyncio.run(left_behind(url, keys)) if resume else None
+            if resume and left is None:
+                raise UsageError(f"--resume: session {plan.session} has ended, or left nothing in this Redis")
+            if not resume and spool_path(plan.session, prefix).exists():
+                raise UsageError(f"--session: events of {plan.session} wait on this disk (undertone spool --send)")
+            if not resume and not asyncio.run(claim(url, keys)):
                 raise UsageError(f"--session: {plan.session} is in use or has events in this Redis; choose another id")
             for hint in planned.hints:
                 tell(f"hint: {hint}")
             tell(f"events of session {plan.session}: {public(url)}")
             kept: list[Display] = []
             if record is not None:
-                source = recorder = Recorder(source, record / plan.session, *settings_of(wishes))
+                folder = record / plan.session
+                source = recorder = Recorder(source, unused(folder) if resume else folder, *settings_of(wishes))
                 kept.append(recorder)
                 tell(f"recording into {recorder.folder}")
             with ray_cluster(ray_address):
                 session = new_session(plan, start_pools(plan, planned.needs), url, prefix)
+                if left is not None:
+                    at = session.take_up(left, replayed=not live)
+                    source = Later(source, at) if live else source
                 started = time.monotonic()
                 with display_for(as_json, Console()) as display:
                     outcome = asyncio.run(run(session, source, speed, [display, *kept]))

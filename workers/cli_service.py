@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command()(token)
     app.command()(export)
     app.command()(schema)
+    app.command()(spool)
 
 
 def serve(
@@ -147,3 +148,41 @@ def schema(
         if which not in ("openapi", "asyncapi"):
             raise fail(f"openapi or asyncapi, not {which!r}", USAGE)
         print(openapi() if which == "openapi" else asyncapi(), end="")
+
+
+def spool(
+    send: Annotated[bool, typer.Option("--send", help="Publish them.")] = False,
+    redis: Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, or localhost]")] = None,
+) -> None:
+    """Show the events that wait on this disk because Redis was away when their session ended."""
+    with one_line_errors():
+        import asyncio
+        import sqlite3
+
+        from stream.bus import Bus, Keys, check
+        from stream.redis_server import DEFAULT
+        from stream.spool import Spool, waiting
+        from workers.console import tell
+
+        url, left = redis or os.environ.get("UNDERTONE_REDIS") or DEFAULT, 0
+
+        async def publish(spool: Spool, keys: Keys) -> bool:
+            return await Bus(url, keys, spool).aclose()
+
+        if send:
+            asyncio.run(check(url))
+        for session, prefix, path in waiting():
+            try:
+                found = Spool(path)
+            except sqlite3.OperationalError:
+                tell(f"{session}: in use by a session that goes on")
+                continue
+            count = len(found)
+            if send and asyncio.run(publish(found, Keys(session, prefix))):
+                tell(f"{session}: {count} published")
+                continue
+            found.close()
+            left += count
+            print(f"{session}  {count} wait in {path}")
+        if send and left:
+            raise fail("Redis did not take all of them", RUNTIME)

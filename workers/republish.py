@@ -40,7 +40,7 @@ async def republish(events: Sequence[Event], keys: Keys, url: str, speed: float 
         bus.publish(again)
         display.event(again)
     if not await bus.aclose(RESENT):
-        raise BusError("Redis stayed away; the last events were not published")
+        raise BusError("Redis stayed away; the last events wait on this disk (undertone spool --send)")
 
 
 def timed(events: Sequence[Event]) -> Iterator[tuple[float, Event]]:

@@ -198,7 +198,7 @@ class Session:
         self.bus.publish(ended)
         self.close()
         if not await self.bus.aclose():
-            raise ConnectionError("Redis stayed away; the last events were not published")
+            raise ConnectionError("Redis stayed away; the last events wait on this disk (undertone spool --send)")
         return ended
 
     def close(self) -> None:

@@ -7,9 +7,10 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import ray
 import typer
@@ -17,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stream.redis_server import private_server
-from tests.chaos.kills import Service, campaign
+from tests.chaos.kills import Plan, Service, Tally, campaign
+from tests.chaos.truth import Verdict
 from workers.actors import ray_cluster
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -39,24 +41,79 @@ def kills(
     out: Out = None,
 ) -> None:
     """`kill -9` of sessions, encoders, recognizers, transcribers and gateways."""
+    begun, say = _clock()
+    with tempfile.TemporaryDirectory() as folder, private_server() as redis, ray_cluster(None):
+        service = Service(Path(folder), redis, ray.get_runtime_context().gcs_address)
+        try:
+            tallies, verdicts = asyncio.run(campaign(service, Plan(number, seed, (shortest, longest)), say))
+        finally:
+            service.close()
+    _close(seed, begun, tallies, verdicts, out)
+
+
+@app.command("nodes")
+def nodes_command(
+    number: Annotated[int, typer.Option(min=1, help="How many kills.")] = 12, seed: Seed = 7, out: Out = None
+) -> None:
+    """Kill whole nodes of a cluster of a head and two workers."""
+    from tests.chaos import nodes
+
+    begun, say = _clock()
+    with tempfile.TemporaryDirectory() as folder, private_server() as redis, nodes.cluster() as made:
+        tallies, verdicts = asyncio.run(nodes.campaign(made, redis, Path(folder), number, seed, say))
+    _close(seed, begun, tallies, verdicts, out)
+
+
+@app.command("network")
+def network_command(
+    cut: Annotated[float, typer.Option(help="Seconds for which nothing gets through.")] = 60.0,
+    seed: Seed = 7,
+    out: Out = None,
+) -> None:
+    """A late, lossy, cut network between gateway, sessions and Redis, and between a sender and the gateway."""
+    from tests.chaos import network
+
+    begun, say = _clock()
+
+    async def work(folder: Path, redis: str) -> dict[str, Verdict]:
+        away = network.Relay(int(redis.rpartition(":")[2].partition("/")[0]), seed)
+        await away.start()
+        through = f"redis://127.0.0.1:{away.port}/0"
+        address = ray.get_runtime_context().gcs_address
+        service = await asyncio.to_thread(Service, folder, redis, address, 1, through)
+        front = network.Relay(service.gateways[0].port, seed + 1)
+        await front.start()
+        try:
+            return await network.campaign(service, away, front, cut, say)
+        finally:
+            service.close()
+            await away.aclose()
+            await front.aclose()
+
+    with tempfile.TemporaryDirectory() as folder, private_server() as redis, ray_cluster(None):
+        verdicts = asyncio.run(work(Path(folder), redis))
+    _close(seed, begun, {}, verdicts, out)
+
+
+def _clock() -> tuple[float, Callable[[str], None]]:
     begun = time.monotonic()
 
     def say(line: str) -> None:
         print(f"{time.monotonic() - begun:7.1f} s  {line}", file=sys.stderr, flush=True)
 
-    with tempfile.TemporaryDirectory() as folder, private_server() as redis, ray_cluster(None):
-        service = Service(Path(folder), redis, ray.get_runtime_context().gcs_address)
-        try:
-            tallies, verdicts = asyncio.run(campaign(service, number, seed, (shortest, longest), say))
-        finally:
-            service.close()
-    figures = {
+    return begun, say
+
+
+def _close(seed: int, begun: float, tallies: dict[str, Tally], verdicts: dict[str, Verdict], out: Path | None) -> None:
+    """Show and keep the figures; exit with what they say."""
+    figures: dict[str, Any] = {
         "seed": seed,
         "seconds": round(time.monotonic() - begun),
         "kills": {kind: tally.row() for kind, tally in sorted(tallies.items())},
         "sessions": {kind: asdict(verdict) for kind, verdict in verdicts.items()},
     }
-    _show(figures["kills"], "killed")
+    if tallies:
+        _show(figures["kills"], "killed")
     _show({kind: row | {"notes": len(row["notes"])} for kind, row in figures["sessions"].items()}, "sessions")
     for row in figures["sessions"].values():
         for note in row["notes"]:

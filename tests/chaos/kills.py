@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,8 +67,9 @@ class Tally:
 class Service:
     """Gateways over one Ray and one Redis, each started again when it dies, as a supervisor would."""
 
-    def __init__(self, folder: Path, redis: str, address: str, count: int = 2) -> None:
-        self._options = ("--redis", redis, "--ray-address", address, "--media", str(folder / "media"))
+    def __init__(self, folder: Path, redis: str, address: str, count: int = 2, through: str | None = None) -> None:
+        """redis: where the log is read; through: where the service reaches it, if elsewhere."""
+        self._options = ("--redis", through or redis, "--ray-address", address, "--media", str(folder / "media"))
         self._folder, self.redis = folder, redis
         (folder / "media").mkdir()
         shutil.copy(DEMO, folder / "media" / "demo.opus")
@@ -117,8 +118,12 @@ class Service:
             raise RuntimeError(answer.text)
         return await self.end_of(session)
 
-    async def push(self, session: str, samples: np.ndarray) -> list[Event]:
-        """A live track, sent at its pace by somebody who connects again whenever the connection is lost."""
+    async def push(self, session: str, samples: np.ndarray, ports: Sequence[int] = ()) -> list[Event]:
+        """A live track, sent at its pace by somebody who connects again whenever the connection is lost.
+
+        ports: where to connect, in turn; none: to the gateways.
+        """
+        ports = ports or [gateway.port for gateway in self.gateways]
         source = {"kind": "push", "tracks": [{"name": "Mara"}]}
         answer = await self.ask("POST", "/sessions", json={**OPTIONS, "id": session, "source": source, "asr": "none"})
         if answer.status_code not in (201, 409):
@@ -126,8 +131,8 @@ class Service:
         begun, length, turn = time.monotonic(), len(samples) / RATE, 0
         while (at := time.monotonic() - begun) < length:
             turn += 1
-            gateway = self.gateways[turn % len(self.gateways)]
-            url = f"{gateway.ws}/sessions/{session}/tracks/0?format=pcm&rate={RATE}"
+            port = ports[turn % len(ports)]
+            url = f"ws://127.0.0.1:{port}/sessions/{session}/tracks/0?format=pcm&rate={RATE}"
             with suppress(OSError, websockets.WebSocketException, TimeoutError):
                 async with websockets.connect(url, open_timeout=5, ping_timeout=10) as socket:
                     if json.loads(await asyncio.wait_for(socket.recv(), 20))["type"] != "ready":
@@ -236,12 +241,26 @@ class Killer:
             await asyncio.wait(self._watching, timeout=90)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is killed while what goes on."""
+
+    kills: int
+    seed: int
+    pause: tuple[float, float]
+    """Seconds between two, at least and at most."""
+    lanes: tuple[str, ...] = ("given", "heard", "live")
+    """Recordings with a transcript, recordings whose words are recognized, tracks that are sent live."""
+    kinds: tuple[str, ...] = tuple(KINDS)
+
+
 async def campaign(
-    service: Service, kills: int, seed: int, pause: tuple[float, float], say: Callable[[str], None]
+    service: Service, plan: Plan, say: Callable[[str], None]
 ) -> tuple[dict[str, Tally], dict[str, Verdict]]:
-    """Sessions one after the other in three lanes, until enough has been killed; by kind of kill and of session."""
-    rng, killer = random.Random(seed), Killer(service, seed)
-    verdicts = {name: Verdict() for name in ("given", "heard", "live")}
+    """Sessions one after the other in each lane, until enough has been killed; by kind of kill and by lane."""
+    rng, killer = random.Random(plan.seed), Killer(service, plan.seed)
+    verdicts: dict[str, Verdict] = defaultdict(Verdict)
+    played = {"given": GIVEN, "heard": HEARD}
     said = np.concatenate([block.samples for block in FileSource(DEMO, "mix")], 1)[0]
     enough = asyncio.Event()
 
@@ -249,28 +268,23 @@ async def campaign(
         n = 0
         while not enough.is_set():
             n += 1
-            session = f"{kind}-{seed}-{n}"
-            if truth is None:
-                log = await service.push(session, said)
-            else:
-                log = await service.play(session, GIVEN if kind == "given" else HEARD)
-            verdicts[kind].add(judge(log, truth))
+            session = f"{kind}-{plan.seed}-{n}"
+            whole = service.push(session, said) if truth is None else service.play(session, played[kind])
+            verdicts[kind].add(judge(await whole, truth))
 
-    given, heard = await asyncio.gather(service.play("truth-given", GIVEN), service.play("truth-heard", HEARD))
+    truths = {kind: await service.play(f"truth-{kind}", played[kind]) for kind in plan.lanes if kind in played}
     say("the undisturbed runs are done")
-    lanes = [
-        asyncio.create_task(lane(kind, events)) for kind, events in (("given", given), ("heard", heard), ("live", None))
-    ]
+    lanes = [asyncio.create_task(lane(kind, truths.get(kind))) for kind in plan.lanes]
     done = 0
-    while done < kills:
-        await asyncio.sleep(rng.uniform(*pause))
+    while done < plan.kills:
+        await asyncio.sleep(rng.uniform(*plan.pause))
         if failed := next((each for each in lanes if each.done()), None):
             failed.result()
-        kind = rng.choice(list(KINDS))
+        kind = rng.choice(plan.kinds)
         if await killer.kill(kind):
             done += 1
-            say(f"kill {done} of {kills}: {kind}")
+            say(f"kill {done} of {plan.kills}: {kind}")
     enough.set()
     await asyncio.gather(*lanes)
     await killer.done()
-    return dict(killer.tallies), verdicts
+    return dict(killer.tallies), dict(verdicts)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,13 +74,15 @@ async def ids(server: Server, keys: Keys) -> list[str]:
 
 
 def test_first_in_first_out_and_gone_when_empty(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "deep" / "one.db")
+    spool = Spool(spool_path("one", "un.der:tone", tmp_path / "deep"))
     assert spool.first() is None
     assert not (tmp_path / "deep").exists()
     for n in range(3):
         spool.append(Entry([(f"id{n}", "notice", f"event {n}")], row=f"row {n}", rows=n))
     assert spool.path.stat().st_mode & 0o077 == 0, "nobody else reads what people say"
-    assert list(waiting(tmp_path / "deep")) == [spool.path]
+    assert list(waiting(tmp_path / "deep")) == [("one", "un.der:tone", spool.path)]
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        Spool(spool.path)
     spool.close()
     again = Spool(spool.path)
     for n in range(3):
@@ -107,6 +111,35 @@ def test_a_disk_that_takes_nothing_costs_the_events_and_nothing_else(tmp_path: P
     spool.append(Entry([("id", "notice", "event")]))
     assert spool.given_up == 1
     assert spool.first() is None
+
+
+def test_a_full_disk_costs_what_it_does_not_take(tmp_path: Path) -> None:
+    """A process that may write no file beyond 100 kB: what fits waits, in order, and can be sent all the same."""
+    script = (
+        "import resource, sys\nfrom pathlib import Path\nfrom stream.spool import Entry, Spool\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "spool = Spool(Path(sys.argv[1]))\n"
+        "for n in range(300): spool.append(Entry([(str(n), 'notice', 'x' * 1000)]))\n"
+        "sent = []\n"
+        "while first := spool.first():\n"
+        "    sent.append(int(first[1].events[0][0]))\n    spool.remove(first[0])\n"
+        "print(spool.given_up, sent == sorted(sent), len(sent), Path(sys.argv[1]).exists())\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "one.db")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    given_up, ordered, sent, left = done.stdout.split()
+    assert int(given_up) + int(sent) == 300
+    assert int(sent) > 50
+    assert (ordered, left) == ("True", "False")
+
+
+def test_a_damaged_file_is_put_aside(tmp_path: Path) -> None:
+    (tmp_path / "one.db").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)
+    spool = Spool(tmp_path / "one.db")
+    assert spool.first() is None
+    spool.append(Entry([("id", "notice", "event")]))
+    assert len(spool) == 1
+    assert (tmp_path / "one.broken").exists()
 
 
 @pytest.mark.parametrize("persistent", [True, False])

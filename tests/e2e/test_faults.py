@@ -1,0 +1,81 @@
+"""The short version of `python -m tests.chaos kills`: a session's every process is killed while it goes on."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from stream.bus import Bus, Keys
+from stream.client import history
+from tests.chaos.kills import Plan, Service, campaign
+from tests.chaos.truth import durable_log, judge
+from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.e2e.test_replay import UNDERTONE
+from tests.stream.test_bus import ended, notice
+from tests.stream.test_spool import server
+
+
+async def test_nothing_is_lost_when_processes_are_killed(tmp_path: Path, redis_url: str, ray_address: str) -> None:
+    service = Service(tmp_path, redis_url, ray_address)
+    try:
+        kinds = ("session", "encoder", "recognizer", "gateway")
+        plan = Plan(8, seed=3, pause=(1.0, 3.0), lanes=("given", "live"), kinds=kinds)
+        tallies, verdicts = await campaign(service, plan, print)
+    finally:
+        service.close()
+    assert sum(tally.kills for tally in tallies.values()) == 8
+    assert all(len(tally.recoveries) == tally.kills for tally in tallies.values())
+    for lane, verdict in verdicts.items():
+        assert verdict.clean, f"{lane}: {verdict}"
+    assert verdicts["given"].failed == 0, "a recording is there to be heard again"
+    assert sum(verdict.restarts for verdict in verdicts.values()) > 0
+
+
+async def test_a_replay_that_is_killed_goes_on_with_resume(redis_url: str, ray_address: str) -> None:
+    def command(session: str) -> list[str]:
+        options = ["--session", session, "--speed", "8", "--redis", redis_url, "--ray-address", ray_address]
+        return [UNDERTONE, "replay", str(DEMO), "--transcript", str(DEMO_TRANSCRIPT), "--json", *options]
+
+    subprocess.run(command("undisturbed"), check=True, capture_output=True)
+    early = subprocess.run([*command("killed"), "--resume"], capture_output=True, text=True, check=False)
+    assert early.returncode == 2
+    assert "--resume: session killed has ended, or left nothing in this Redis" in early.stderr
+    process = subprocess.Popen(command("killed"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"id":"killed:4:0"' in line:
+            break
+    process.kill()
+    process.wait()
+    again = subprocess.run(command("killed"), capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "choose another id" in again.stderr
+    resumed = subprocess.run([*command("killed"), "--resume"], capture_output=True, text=True, check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    verdict = judge(durable_log(redis_url, "killed"), await history(redis_url, "undisturbed"))
+    assert verdict.clean, verdict
+    assert (verdict.utterances, verdict.failed, verdict.restarts) == (14, 0, 1)
+
+
+async def test_events_that_wait_on_disk_are_shown_and_sent(tmp_path: Path) -> None:
+    def spool(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([UNDERTONE, "spool", *options], capture_output=True, text=True, check=False)
+
+    with server(tmp_path) as redis:
+        redis.kill()
+        bus = Bus(redis.url, Keys("waits"))
+        for event in (notice("waits", 0), notice("waits", 1), ended("waits")):
+            bus.publish(event)
+        assert not await bus.aclose(timeout=0.5)
+        assert spool().stdout.startswith("waits  3 wait in ")
+        away = spool("--send", "--redis", redis.url)
+        assert away.returncode != 0
+        assert "no Redis answers" in away.stderr
+        redis.start()
+        sent = spool("--send", "--redis", redis.url)
+        assert sent.returncode == 0, sent.stderr
+        assert "waits: 3 published" in sent.stderr
+        assert [event.id for event in durable_log(redis.url, "waits")] == [
+            "waits:notice:0", "waits:notice:1", "waits:ended",
+        ]  # fmt: skip
+        assert spool().stdout == ""
