@@ -66,7 +66,7 @@ class NetworkSource:
 
     def _blocks(self, container: av.container.InputContainer) -> Iterator[Block]:
         streams = [*container.streams.audio[: self.channels], *container.streams.video[:1]]
-        sound, pictures = Sound(split=False), Pictures(0.0)
+        sound, pictures = Sound(), Pictures(0.0)
         shown: list[VideoFrame] = []
         held: Samples = np.zeros((self.channels, 0), np.float32)
         number = done = 0
@@ -79,13 +79,14 @@ class NetworkSource:
                         pictures.start = sound.start if sound.start is not None else pictures.start
                         shown += pictures.take(frame)
                     elif isinstance(frame, av.AudioFrame):
-                        held = np.concatenate([held, *sound.take(frame)], 1)
+                        for samples in sound.take(frame):
+                            held = np.concatenate([held, samples], 1)
+                            while held.shape[1] >= BLOCK:
+                                yield Block(number, done / RATE, held[:, :BLOCK], tuple(shown))
+                                number, done, held, shown = number + 1, done + BLOCK, held[:, BLOCK:], []
                 if not self.channels and shown:
                     yield Block(number, shown[0].time, held, tuple(shown))
                     number, shown = number + 1, []
-                while held.shape[1] >= BLOCK:
-                    yield Block(number, done / RATE, held[:, :BLOCK], tuple(shown))
-                    number, done, held, shown = number + 1, done + BLOCK, held[:, BLOCK:], []
             if held.shape[1]:
                 yield Block(number, done / RATE, held, tuple(shown))
             if not container.duration:  # of a recording on a web server it is known; a live stream does not just end
