@@ -69,10 +69,7 @@ class FileSource:
                 audio.codec_context.channels,
                 audio.codec_context.sample_rate,
                 float(duration) if duration is not None else None,
-                any(
-                    s.codec_context is not None and not s.disposition & av.stream.Disposition.attached_pic
-                    for s in container.streams.video
-                ),
+                _film(container) is not None,
             )
         if channels == "auto":
             channels = "split" if self.info.channels == 2 and self._channels_differ() else "mix"
@@ -165,7 +162,8 @@ class FileSource:
 
     def _video(self) -> Iterator[VideoFrame]:
         with self._open() as container:
-            stream, audio = container.streams.video[0], container.streams.audio[0]
+            stream, audio = _film(container), container.streams.audio[0]
+            assert stream is not None
             stream.thread_type = "AUTO"
             start = float(audio.start_time * audio.time_base) if audio.start_time and audio.time_base else 0.0
             pictures = Pictures(start)
@@ -174,6 +172,13 @@ class FileSource:
                     yield from pictures.take(frame)
             except (av.error.FFmpegError, ValueError, OSError):
                 return  # the audio track says how the file ends
+
+
+def _film(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The first track of pictures that move and can be decoded."""
+    cover = av.stream.Disposition.attached_pic
+    film = (s for s in container.streams.video if s.codec_context is not None and not s.disposition & cover)
+    return next(film, None)
 
 
 def read_audio(path: Path, channels: str = "mix") -> Samples:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from stream.block import Block
 from stream.media import MediaError
-from stream.network import NetworkSource
+from stream.network import ENDED, NetworkSource
 
 CONTAINERS = {"webm": "matroska", "pcm": "s16le"}
 RATES = range(8_000, 96_001)  # Hz, of PCM
@@ -158,5 +158,7 @@ class PushedSource:
                 raise MediaError(f"{self.name}: nobody sent anything within {self._track.patience:.0f} s")
         source, self._pipe = taken
         yield from source
-        if not self._pipe.over:
+        if source.ended_early not in (None, ENDED):  # what came could not be read to its end
+            self.ended_early = source.ended_early
+        elif not self._pipe.over:
             self.ended_early = "the connection was lost" if self._pipe.closed else source.ended_early

@@ -29,6 +29,7 @@ from stream.media import FileSource, MediaError, Sound
 from stream.pushed import CONNECTIONS, PushedTrack
 from stream.turns import AnnotationError, read_rttm
 from tests.fuzz.checkpoints import CONFIG
+from tests.fuzz.media import recording
 from tests.recordings import RATE, voice, write_wav
 from workers.conduct import inside
 from workers.gateway.access import LOOPBACK, Access
@@ -255,3 +256,30 @@ async def test_a_body_that_cannot_be_said_back(body: bytes) -> None:
 
 def test_a_reason_fits_into_a_close_frame() -> None:
     assert len(_reason("😀" * 100).encode()) <= 123 and _reason("😀" * 100).startswith("😀" * 30)
+
+
+@pytest.mark.parametrize(("codec", "sound"), [(b"A_OPUS", False), (b"V_VP8", True)])
+def test_pictures_that_nobody_can_decode_do_not_cost_the_sound(codec: bytes, sound: bool) -> None:
+    """Nothing was heard of such a track, and nothing said."""
+    track = PushedTrack("Mara", video=True)
+    track.attach("a", "webm")
+    track.feed("a", recording("webm", "libopus").replace(codec, codec[:2] + b"X" * len(codec[2:])))
+    track.detach("a", over=True)
+    source = track.connect()
+    if sound:
+        assert sum(block.samples.shape[1] for block in source) >= 0.39 * RATE and source.ended_early is None
+    else:
+        with pytest.raises(MediaError, match="the audio is of a kind that cannot be decoded"):
+            list(source)
+
+
+def test_sound_that_breaks_off_before_its_sender_ends_is_told() -> None:
+    track = PushedTrack("Mara")
+    track.attach("a", "webm")
+    whole = recording("webm", "libopus")
+    head = whole.index(b"OpusHead")
+    track.feed("a", whole[: head + 9] + b"\xff" + whole[head + 10 :])  # channels
+    track.detach("a", over=True)
+    source = track.connect()
+    list(source)
+    assert source.ended_early == "Invalid data found when processing input"
