@@ -91,7 +91,7 @@ def campaign(
 
 def messages(ours: Connection, worker: Any) -> Iterator[tuple[str, Any]]:
     """What the process says, then how it ended if it did not end well."""
-    patience = 120.0  # to start
+    patience = 600.0  # to start, on a busy machine
     while ours.poll(patience):
         try:
             yield ours.recv()

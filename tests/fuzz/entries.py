@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import redis
 from hypothesis import strategies as st
@@ -38,9 +39,10 @@ async def read(url: str, session: str) -> None:
 @contextmanager
 def using(url: str) -> Iterator[Target]:
     """`opened`, with a Redis that is there."""
-    client.LOOK = 0.01  # seconds, instead of one, that a group member waits before it looks whether all is over
     numbers = itertools.count()
-    with redis.Redis.from_url(url) as server, asyncio.Runner() as runner:
+    # Seconds, instead of one, that a member of a group waits before it looks whether all is over.
+    hasty = patch.object(client, "LOOK", 0.01)
+    with hasty, redis.Redis.from_url(url) as server, asyncio.Runner() as runner:
 
         def take(entries: list[dict[bytes, bytes]]) -> None:
             session = f"s{next(numbers)}"

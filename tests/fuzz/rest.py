@@ -66,7 +66,7 @@ def using(there: Served) -> Iterator[Target]:
                 content = body if isinstance(body, bytes) else json.dumps(body).encode()
                 asked = {name: asked.get(name) for name in ("method", "url", "params", "headers")} | {"data": content}
                 asked["headers"]["Content-Type"] = "application/json"
-            asked["headers"] |= headers
+            asked["headers"].update(headers)
             try:
                 answer = requests.request(**asked, timeout=60)
             except (requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL, UnicodeError):
