@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export UNDERTONE_DATA ?= $(abspath ../shared/data)
 export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
-.PHONY: demo demo-live test lint bench train install install-dev clean
+.PHONY: demo demo-live test lint fuzz bench train install install-dev clean
 
 demo: install  ## Replay a conversation of a minute through the whole live path
 	$(BIN)/undertone replay deploy/demo/conversation.opus --transcript deploy/demo/conversation.stm --speed 4
@@ -23,6 +23,10 @@ lint: install-dev  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: install-dev  ## A hundred thousand bad inputs; the results in runs/fuzz
+	$(BIN)/python -m tests.fuzz --inputs 100000
+	$(BIN)/python -m tests.fuzz --inputs 20000 --guided --out runs/fuzz/guided
 
 bench: install-dev  ## Measure everything, and write deploy/BENCHMARKS.md anew
 	mkdir -p deploy/benchmarks

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from model.dialogue import Heard
+from model.errors import InputError
 from model.fusion_config import FusionConfig
 from model.step import FusionStep
 from model.text import Tuned
@@ -29,7 +31,7 @@ SHIPPED = Path(__file__).parent / "checkpoints"
 EXPERTS = "experts.json"
 
 
-class CheckpointError(Exception):
+class CheckpointError(InputError):
     """A checkpoint that cannot be used; the message is one line for the user."""
 
 
@@ -55,6 +57,7 @@ def load_checkpoint(name: str) -> FusionGCN:
 
     folder = resolve(name)
     try:
+        _configuration(folder)
         # huggingface_hub prints that the weights are local, to a stdout that carries our events.
         with contextlib.redirect_stdout(io.StringIO()):
             model: FusionGCN = FusionGCN.from_pretrained(str(folder), strict=True)
@@ -70,7 +73,7 @@ def load_step(name: str) -> FusionStep:
     """
     folder = resolve(name)
     try:
-        config = FusionConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        config = _configuration(folder)
         weights = load_file(folder / "model.safetensors")
         weights = {name: values.astype(np.float32) for name, values in weights.items()}
         if (folder / EXPERTS).is_file():
@@ -81,6 +84,18 @@ def load_step(name: str) -> FusionStep:
     except Exception as error:
         raise _unusable(folder, error) from None
     return step
+
+
+def _configuration(folder: Path) -> FusionConfig:
+    """Of a checkpoint whose weights have its shapes: a network of others would be built, at any size, in vain."""
+    config = FusionConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    shapes = {f"projection.{name}.1.weight": [config.hidden, width] for name, width in config.inputs.items()}
+    shapes["slot.weight"] = [config.slots, config.hidden]
+    with safe_open(folder / "model.safetensors", "np") as weights:
+        for name, shape in shapes.items():
+            if (found := weights.get_slice(name).get_shape()) != shape:
+                raise ValueError(f"{name} is {found}, and the configuration says {shape}")
+    return config
 
 
 Weights = dict[str, NDArray[np.float32]]

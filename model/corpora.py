@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from ast import literal_eval
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ SENTIMENT = {
 IEMOCAP_EMOTIONS = {
     "neu": "neutral", "fru": "frustrated", "ang": "angry", "sad": "sad", "exc": "excited", "hap": "happy",
 }  # fmt: skip
+IEMOCAP_LINE = re.compile(r"\[(\d+\.?\d*) - (\d+\.?\d*)\]\t(\w+_([FM])\d+)\t(\w+)")
 
 
 @dataclass
@@ -46,12 +48,17 @@ def _read_csv(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = raw.decode("cp1252", errors="replace")
-    reader = csv.DictReader(text.splitlines(keepends=True))
-    missing = [name for name in columns if name not in (reader.fieldnames or ())]
-    if missing:
-        raise TableError(f"{file}: no column {', '.join(missing)}")
-    for record in reader:
-        yield reader.line_num, record
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise TableError(f"{file}: no column {', '.join(missing)}")
+        for record in reader:
+            if any(record[name] is None for name in columns):
+                raise TableError(f"{file}:{reader.line_num}: the line has not as many fields as the header")
+            yield reader.line_num, record
+    except csv.Error as error:
+        raise TableError(f"{file}:{reader.line_num}: not a CSV line ({error})") from None
 
 
 def _repair(text: str) -> str:
@@ -116,8 +123,10 @@ def read_emorynlp(folder: Path) -> Corpus:
         for line, record in _read_csv(_find(folder, name), columns):
             try:
                 speakers = literal_eval(record["Speaker"])
-            except (ValueError, SyntaxError):
-                raise TableError(f"{name}:{line}: speakers like ['Rachel Green'] are wanted") from None
+            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+                speakers = None
+            if not isinstance(speakers, list) or not all(isinstance(speaker, str) for speaker in speakers):
+                raise TableError(f"{name}:{line}: speakers like ['Rachel Green'] are wanted")
             emotion = record["Emotion"].lower()
             sentiment = SENTIMENT["emorynlp"].get(emotion, "negative")
             key = f"{record['Season']}_{record['Episode']}_{record['Scene_ID']}"
@@ -145,15 +154,16 @@ def read_iemocap(folder: Path) -> Corpus:
         earlier += session != "Session5"
         transcript = _iemocap_words(folder / session / "dialog" / "transcriptions" / file.name)
         heard: list[tuple[float, Row, Path | None]] = []
-        for start, end, key, label in re.findall(
-            r"^\[([\d.]+) - ([\d.]+)\]\t(\S+)\t(\w+)", file.read_text(encoding="latin-1"), re.MULTILINE
-        ):
+        for line in re.findall(r"^\[.*", _latin(file), re.MULTILINE):
+            found = IEMOCAP_LINE.match(line)
+            if found is None:
+                raise TableError(f"{file}: not a line of an evaluation: {line!r}")
+            start, end, key, speaker, label = found.groups()
             emotion = IEMOCAP_EMOTIONS.get(label)
             if emotion is None:
                 corpus.left_out[label] = corpus.left_out.get(label, 0) + 1
                 continue
             sentiment = SENTIMENT["iemocap"].get(emotion, "negative")
-            speaker = key.rpartition("_")[2][0]
             row = Row(speaker, transcript.get(key, ""), emotion, sentiment, None, float(start), float(end))
             clip = folder / session / "sentences" / "wav" / file.stem / f"{key}.wav"
             heard.append((float(start), row, clip if clip.exists() else None))
@@ -165,8 +175,12 @@ def read_iemocap(folder: Path) -> Corpus:
 
 
 def _iemocap_words(file: Path) -> dict[str, str]:
+    lines = re.findall(r"^(Ses\S+) \[[^]]*\]: (.*)$", _latin(file), re.MULTILINE)
+    return {key: _repair(words) for key, words in lines}
+
+
+def _latin(file: Path) -> str:
     try:
-        lines = file.read_text(encoding="latin-1")
+        return file.read_text(encoding="latin-1")
     except OSError as error:
         raise TableError(f"{file}: {error.strerror}") from None
-    return {key: _repair(words) for key, words in re.findall(r"^(Ses\S+) \[[^]]*\]: (.*)$", lines, re.MULTILINE)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,25 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module, name)
 
 
+def _load(content: bytes) -> Any:
+    """Raises whatever a broken pickle may raise."""
+    # To remember something at place n, the unpickler makes room for n: five bytes could fill any memory.
+    for operation, place, _ in pickletools.genops(content):
+        if operation.name.endswith("PUT") and isinstance(place, int) and place > len(content):
+            raise pickle.UnpicklingError(f"it wants room for {place} objects")
+    return _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
+
+
 def read_features(file: Path) -> Corpus:
     """IEMOCAP_features.pkl (9 parts) or MELD_features_raw1.pkl (10 parts); dicts by dialogue. Raises TableError.
 
     Dev is the last tenth of the training dialogues, in the pickle's order.
     """
     try:
-        parts = _ArraysOnly(io.BytesIO(file.read_bytes()), encoding="latin1").load()
+        parts = _load(file.read_bytes())
     except OSError as error:
         raise TableError(f"{file}: {error.strerror}") from None
-    except Exception as error:  # a broken pickle may raise anything
+    except Exception as error:
         raise TableError(f"{file}: not a pickle that we read: {error}") from None
     try:
         _, speakers, labels, text, audio, visual, sentences, train, test, *_ = parts

@@ -14,6 +14,10 @@ MODULES = ("alignment", "gate", "context", "adaptive", "relations", "slots", "re
 """What can be left out of the network for comparison (ablation)."""
 
 
+LIMITS = {"hidden": 16_384, "heads": 256, "layers": 64, "window": 10_000, "slots": 10_000}
+"""The largest that a configuration may ask for: a damaged one shall be refused, not fill the memory."""
+
+
 @dataclass(frozen=True)
 class FusionConfig:
     """Everything that fixes the network's shape; stored as config.json beside the weights."""
@@ -63,6 +67,9 @@ class FusionConfig:
         prior: Any = self.prosody
         if isinstance(prior, dict):
             restore("prosody", ProsodyPrior(**{key: tuple(values) for key, values in prior.items()}))
+        for name, largest in LIMITS.items():
+            if type(getattr(self, name)) is not int or not 0 <= getattr(self, name) <= largest:
+                raise ValueError(f"{name} must be a whole number from 0 to {largest}, not {getattr(self, name)!r}")
         if not 0 <= self.revision < self.window:
             raise ValueError(f"revision must lie in 0 … window - 1, not {self.revision} of {self.window}")
         if strangers := set(self.without) - set(MODULES):

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from model.errors import InputError
 from model.labels import SENTIMENTS, LabelSet, label_set_of
 from model.prosody import COLUMNS, Array
 
 REQUIRED = ("dialogue_id", "speaker", "text", "emotion", "sentiment")
 WRITTEN = ("split", "dialogue_id", "turn", "speaker", "text", "emotion", "sentiment", "start", "end")
+LARGEST = float(np.finfo(np.float32).max)
 SHOWN = 3  # bad lines that an error names
 
 
@@ -45,7 +47,7 @@ class Dialogue:
     rows: list[Row]
 
 
-class TableError(ValueError):
+class TableError(InputError, ValueError):
     """A table that cannot be read; the message names the file and the line."""
 
 
@@ -112,9 +114,12 @@ def _row(record: dict[str, str]) -> Row:
 def _number(record: dict[str, str], name: str) -> float:
     """NaN where empty."""
     try:
-        return float(record.get(name) or "nan")
+        number = float(record.get(name) or "nan")
     except ValueError:
         raise ValueError(f"{name}: {record[name]!r} is no number") from None
+    if abs(number) > LARGEST:
+        raise ValueError(f"{name}: {record[name]!r} is too large")
+    return number
 
 
 def _add_features(path: Path, rows: list[Row]) -> None:

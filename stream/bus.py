@@ -89,7 +89,7 @@ def connect(url: str, timeout: float | None = 5.0) -> redis.asyncio.Redis:
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout, "socket_connect_timeout": 5.0, "retry": Retry(NoBackoff(), 0),
-        "decode_responses": True,
+        "decode_responses": True, "encoding_errors": "replace",  # what others write shall not break a connection
     }  # fmt: skip
     try:
         found = SENTINELS.fullmatch(url)
@@ -139,6 +139,12 @@ async def claim(url: str, keys: Keys) -> bool:
         return not await client.exists(keys.events) and bool(await client.set(keys.alive, "", nx=True, ex=CLAIMED))
     finally:
         await client.aclose()
+
+
+async def listed(client: redis.asyncio.Redis, prefix: str = PREFIX) -> dict[str, str]:
+    """The directory: ISO time of start by session; names that can be no session's are somebody else's."""
+    entries = await client.hgetall(Keys("any", prefix).directory)
+    return {str(name): str(started) for name, started in entries.items() if SESSION_ID.fullmatch(str(name))}
 
 
 def public(url: str) -> str:
@@ -274,9 +280,9 @@ class Bus:
         await self._client.hset(self.keys.directory, self.keys.session, started)
         # One that has only just begun may have no events yet.
         old = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
-        for session, begun in (await self._client.hgetall(self.keys.directory)).items():
-            keys = Keys(str(session), self.keys.prefix)
-            if keys != self.keys and str(begun) < old and not await self._client.exists(keys.events):
+        for session, begun in (await listed(self._client, self.keys.prefix)).items():
+            keys = Keys(session, self.keys.prefix)
+            if keys != self.keys and begun < old and not await self._client.exists(keys.events):
                 await self._client.hdel(self.keys.directory, keys.session)
 
     async def beat(self, load: str) -> None:

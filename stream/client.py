@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
 import redis.asyncio
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-from stream.bus import PREFIX, Keys, connect
-from stream.events import Event, parse
+from stream.bus import PREFIX, Keys, connect, listed
+from stream.events import Event, parse_entry
+
+log = logging.getLogger(__name__)
 
 REMEMBERED = 1_000  # ids kept to recognise what a publisher sent twice because the first answer was lost
 PAGE = 500
@@ -43,7 +46,7 @@ async def subscribe(url: str, session: str, prefix: str = PREFIX, after: str | N
                         position = await _position(client, keys, after or "")
                     for at, event in await _read(client, keys, position):
                         position = at
-                        if event.id in seen:
+                        if event is None or event.id in seen:
                             continue
                         seen[event.id] = None
                         if len(seen) > REMEMBERED:
@@ -85,7 +88,7 @@ async def consume(url: str, session: str, group: str, consumer: str, prefix: str
                     entries = await _share(client, keys, group, consumer, own)
                     own = own and bool(entries)
                     for position, event in entries:
-                        if position != done:
+                        if event is not None and position != done:
                             yield event
                         done = position
                         await client.xack(keys.events, group, position)
@@ -147,14 +150,16 @@ async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
             if not page:
                 return list(events.values())
             for position, fields in page:
-                events.setdefault(fields["id"], parse(fields["event"]))
+                event = _event(keys, position, fields)
+                if event is not None:
+                    events.setdefault(event.id, event)
                 lower = f"({position}"
     finally:
         await client.aclose()
 
 
 async def _sessions(client: redis.asyncio.Redis, prefix: str) -> set[str]:
-    return set(map(str, await client.hkeys(Keys("any", prefix).directory)))
+    return set(await listed(client, prefix))
 
 
 @contextlib.contextmanager
@@ -183,34 +188,42 @@ async def _connections(url: str) -> AsyncGenerator[redis.asyncio.Redis]:
         pause = min(60.0, 2 * pause)
 
 
-async def _read(client: redis.asyncio.Redis, keys: Keys, position: str) -> list[tuple[str, Event]]:
+async def _read(client: redis.asyncio.Redis, keys: Keys, position: str) -> list[tuple[str, Event | None]]:
     """The events after `position`; waits for the next, and gives [] when none came for `WAIT` seconds."""
-    return _entries(await client.xread({keys.events: position}, count=PAGE, block=round(1000 * WAIT)))
+    return _entries(keys, await client.xread({keys.events: position}, count=PAGE, block=round(1000 * WAIT)))
 
 
 async def _share(
     client: redis.asyncio.Redis, keys: Keys, group: str, consumer: str, own: bool
-) -> list[tuple[str, Event]]:
+) -> list[tuple[str, Event | None]]:
     """What this consumer has not acknowledged (`own`); else what another left behind, or what is new."""
     if not own:
         idle = round(1000 * ABANDONED)
         claimed: Any = await client.xautoclaim(keys.events, group, consumer, idle, "0", count=PAGE)
         if claimed[1]:
-            return [(position, parse(fields["event"])) for position, fields in claimed[1]]
+            return [(position, _event(keys, position, fields)) for position, fields in claimed[1]]
     start = "0" if own else ">"
-    return _entries(await client.xreadgroup(group, consumer, {keys.events: start}, count=1, block=round(1000 * LOOK)))
+    wait = round(1000 * LOOK)
+    return _entries(keys, await client.xreadgroup(group, consumer, {keys.events: start}, count=1, block=wait))
 
 
-def _entries(answer: Any) -> list[tuple[str, Event]]:
-    """Of XREAD's answer for one stream."""
+def _entries(keys: Keys, answer: Any) -> list[tuple[str, Event | None]]:
+    """Of XREAD's answer for one stream; None where an entry is no event of ours, which is passed over."""
     pages = answer.values() if isinstance(answer, dict) else [page for _, page in answer or []]
-    found: list[tuple[str, Event]] = []
+    found: list[tuple[str, Event | None]] = []
     for page in pages:
         for entry in page:
             # RESP3 nests once more than RESP2 does.
             for position, fields in entry if isinstance(entry, list) else [entry]:
-                found.append((position, parse(fields["event"])))
+                found.append((position, _event(keys, position, fields)))
     return found
+
+
+def _event(keys: Keys, position: str, fields: Mapping[str, str]) -> Event | None:
+    event = parse_entry(fields)
+    if event is None:
+        log.warning("%s: entry %s is no event of this version and is passed over", keys.events, position)
+    return event
 
 
 async def _position(client: redis.asyncio.Redis, keys: Keys, after: str) -> str:
@@ -221,7 +234,7 @@ async def _position(client: redis.asyncio.Redis, keys: Keys, after: str) -> str:
         if not page:
             return "0"
         for position, fields in page:
-            if fields["id"] == after:
+            if fields.get("id") == after:
                 return str(position)
         upper = f"({page[-1][0]}"
 
@@ -232,5 +245,5 @@ async def _finished(client: redis.asyncio.Redis, keys: Keys, group: str) -> bool
     if not last:
         return True  # expired
     (info,) = [info for info in await client.xinfo_groups(keys.events) if info["name"] == group]
-    ended = last[0][1]["type"] == "session.ended"
+    ended = last[0][1].get("type") == "session.ended"
     return bool(ended and info["pending"] == 0 and info["last-delivered-id"] == last[0][0])

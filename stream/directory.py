@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from stream.bus import PREFIX, Keys, connect
-from stream.events import SessionEnded, SessionStarted, parse
+from stream.bus import PREFIX, Keys, connect, listed
+from stream.events import SessionEnded, SessionStarted, parse_entry
 
 
 class Load(BaseModel):
@@ -54,7 +54,7 @@ async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = 
     """All sessions, or `only` those of these ids that there are; the newest first."""
     client = connect(url)
     try:
-        started: Any = await client.hgetall(Keys("any", prefix).directory)
+        started = await listed(client, prefix)
         names = [name for name in (started if only is None else only) if name in started]
         found = []
         for name in names:
@@ -72,8 +72,8 @@ async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = 
 
 
 def _info(name: str, started: str, first: Any, last: Any, alive: str | None) -> SessionInfo:
-    opening = parse(first[0][1]["event"]) if first else None
-    ending = parse(last[0][1]["event"]) if last else None
+    opening = parse_entry(first[0][1]) if first else None
+    ending = parse_entry(last[0][1]) if last else None
     begun = opening if isinstance(opening, SessionStarted) else None  # else the Stream's cap has cut it off
     ended = ending if isinstance(ending, SessionEnded) else None
     load = Load.model_validate_json(alive) if alive and ended is None else None

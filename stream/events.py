@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 Probability = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: round(share, 6))]
 Seconds = Annotated[float, Field(ge=0), AfterValidator(lambda seconds: round(seconds, 3))]
@@ -233,3 +234,12 @@ def parse(payload: str | bytes) -> Event:
     """An event from its JSON. Raises pydantic.ValidationError."""
     event: Event = _ADAPTER.validate_json(payload)
     return event
+
+
+def parse_entry(fields: Mapping[str, str]) -> Event | None:
+    """The event in an entry of a session's Stream; None when there is none that we know: a later version's, or what
+    somebody else has written there."""
+    try:
+        return parse(fields["event"])
+    except (KeyError, ValidationError):
+        return None

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -16,12 +15,15 @@ from av.audio.resampler import AudioResampler
 
 from stream import RATE
 from stream.block import BLOCK, Block, Samples, VideoFrame
+from stream.errors import InputError
 
 VIDEO_RATE = 10  # frames kept a second: enough to see whose mouth moves with the voice
 VIDEO_WIDTH = 480  # pixels, larger pictures are scaled down
+RATES = range(1_000, 768_001)  # Hz: what is recorded at; others stand in broken files, and cost hours to convert
+ALONE = {"protocol_whitelist": ""}  # nothing else is opened
 
 
-class MediaError(Exception):
+class MediaError(InputError):
     """A source that cannot be read; the message is one line for the user."""
 
 
@@ -67,7 +69,7 @@ class FileSource:
                 audio.codec_context.channels,
                 audio.codec_context.sample_rate,
                 float(duration) if duration is not None else None,
-                any(not s.disposition & av.stream.Disposition.attached_pic for s in container.streams.video),
+                _film(container) is not None,
             )
         if channels == "auto":
             channels = "split" if self.info.channels == 2 and self._channels_differ() else "mix"
@@ -77,13 +79,23 @@ class FileSource:
 
     def _open(self) -> av.container.InputContainer:
         try:
-            file: Any = str(self.path) if self._content is None else io.BytesIO(self._content)
-            container = av.open(file, metadata_errors="replace")
+            if self._content is None:
+                container = av.open(str(self.path), metadata_errors="replace")
+            else:
+                # A file that was sent to us may name others (SDP, concat, HLS), and FFmpeg would open or await them.
+                container = av.open(io.BytesIO(self._content), options=ALONE, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"{self.path}: not a media file that can be read ({reason(error)})") from None
         if not container.streams.audio:
             container.close()
             raise MediaError(f"{self.path}: has no audio track")
+        if container.streams.audio[0].codec_context is None:
+            container.close()
+            raise MediaError(f"{self.path}: the audio is of a kind that cannot be decoded")
+        rate = container.streams.audio[0].codec_context.sample_rate
+        if rate not in RATES:
+            container.close()
+            raise MediaError(f"{self.path}: not a recording of sound ({rate} samples a second)")
         return container
 
     def _channels_differ(self) -> bool:
@@ -138,8 +150,8 @@ class FileSource:
 
     def _audio(self, split: bool) -> Iterator[Samples]:
         """[channels or 1, n] at 16 kHz, on the media clock."""
-        sound = Sound(split)
         with self._open() as container:
+            sound = Sound(container.streams.audio[0].codec_context.layout if split else None)
             try:
                 for frame in container.decode(container.streams.audio[0]):
                     yield from sound.take(frame)
@@ -150,7 +162,8 @@ class FileSource:
 
     def _video(self) -> Iterator[VideoFrame]:
         with self._open() as container:
-            stream, audio = container.streams.video[0], container.streams.audio[0]
+            stream, audio = _film(container), container.streams.audio[0]
+            assert stream is not None
             stream.thread_type = "AUTO"
             start = float(audio.start_time * audio.time_base) if audio.start_time and audio.time_base else 0.0
             pictures = Pictures(start)
@@ -159,6 +172,13 @@ class FileSource:
                     yield from pictures.take(frame)
             except (av.error.FFmpegError, ValueError, OSError):
                 return  # the audio track says how the file ends
+
+
+def _film(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The first track of pictures that move and can be decoded."""
+    cover = av.stream.Disposition.attached_pic
+    film = (s for s in container.streams.video if s.codec_context is not None and not s.disposition & cover)
+    return next(film, None)
 
 
 def read_audio(path: Path, channels: str = "mix") -> Samples:
@@ -171,9 +191,12 @@ class Sound:
 
     HOLE = 0.05  # seconds missing between time stamps, in all, from which on silence is put in
 
-    def __init__(self, split: bool) -> None:
-        self._split = split
-        self._resampler = AudioResampler("fltp", None if split else "mono", RATE)
+    def __init__(self, layout: av.AudioLayout | None = None) -> None:
+        """layout: of the channels that come out, whatever the frames have; None: mixed into one."""
+        self._channels = 1 if layout is None else layout.nb_channels
+        self._layout = "mono" if layout is None else layout
+        self._resampler: AudioResampler | None = None
+        self._kind: tuple[object, ...] = ()
         self._start: Fraction | None = None
         self._taken = Fraction(0)  # seconds of media given out, silence included
         self.repaired = 0
@@ -185,24 +208,34 @@ class Sound:
         return None if self._start is None else float(self._start)
 
     def take(self, frame: av.AudioFrame) -> Iterator[Samples]:
-        """[channels or 1, n] of one frame, with silence before it where time stamps leave a hole."""
+        """[channels or 1, n] of one frame, with silence before it where time stamps leave a hole. Raises ValueError for
+        a frame that is no sound."""
+        if frame.sample_rate not in RATES:
+            raise ValueError(f"{frame.sample_rate} samples a second")
         if frame.pts is not None and frame.time_base is not None:
             time = frame.pts * frame.time_base
             if self._start is None:
                 self._start = time
             hole = float(time - self._start - self._taken)
             if self.HOLE < hole < 3600:
-                yield np.zeros((len(frame.layout.channels) if self._split else 1, round(hole * RATE)), np.float32)
+                silence = round(hole * RATE)
+                for done in range(0, silence, RATE):  # an hour at once would be a quarter of a gigabyte
+                    yield np.zeros((self._channels, min(RATE, silence - done)), np.float32)
             if hole > self.HOLE or hole < -1:  # a jump back, or of hours, is the sender's clock set anew
                 self._taken = time - self._start if self.HOLE < hole < 3600 else self._taken
                 self._start = time - self._taken
             frame.pts = None  # the clock is ours; the resampler shall only convert
+        kind = frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate
+        if self._resampler is None or kind != self._kind:  # broadcasts change from stereo to 5.1 and back
+            yield from self.flush()
+            self._kind, self._resampler = kind, AudioResampler("fltp", self._layout, RATE)
         self._taken += Fraction(frame.samples, frame.sample_rate)
         yield from map(self._clean, self._resampler.resample(frame))
 
     def flush(self) -> Iterator[Samples]:
         """What the resampler still holds."""
-        yield from map(self._clean, self._resampler.resample(None))
+        if self._resampler is not None:
+            yield from map(self._clean, self._resampler.resample(None))
 
     def _clean(self, frame: av.AudioFrame) -> Samples:
         samples = frame.to_ndarray().astype(np.float32, copy=False)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsRead
 
 OPEN, STALLED = 10.0, 5.0  # seconds to wait for an answer, and for the next packet
+ENDED = "the sender ended the stream"
 
 
 class NetworkSource:
@@ -62,11 +63,14 @@ class NetworkSource:
         with container:
             if self.channels and not container.streams.audio:
                 raise MediaError(f"{self.name}: has no audio track")
+            if self.channels and container.streams.audio[0].codec_context is None:
+                raise MediaError(f"{self.name}: the audio is of a kind that cannot be decoded")
             yield from self._blocks(container)
 
     def _blocks(self, container: av.container.InputContainer) -> Iterator[Block]:
-        streams = [*container.streams.audio[: self.channels], *container.streams.video[:1]]
-        sound, pictures = Sound(split=False), Pictures(0.0)
+        seen = [stream for stream in container.streams.video if stream.codec_context is not None]
+        streams = [*container.streams.audio[: self.channels], *seen[:1]]
+        sound, pictures = Sound(), Pictures(0.0)
         shown: list[VideoFrame] = []
         held: Samples = np.zeros((self.channels, 0), np.float32)
         number = done = 0
@@ -74,24 +78,34 @@ class NetworkSource:
             for packet in container.demux(streams):
                 if self._stopping.is_set():
                     return
-                for frame in packet.decode():
+                for frame in self._decoded(packet):
                     if isinstance(frame, av.VideoFrame):
                         pictures.start = sound.start if sound.start is not None else pictures.start
                         shown += pictures.take(frame)
                     elif isinstance(frame, av.AudioFrame):
-                        held = np.concatenate([held, *sound.take(frame)], 1)
+                        for samples in sound.take(frame):
+                            held = np.concatenate([held, samples], 1)
+                            while held.shape[1] >= BLOCK:
+                                yield Block(number, done / RATE, held[:, :BLOCK], tuple(shown))
+                                number, done, held, shown = number + 1, done + BLOCK, held[:, BLOCK:], []
                 if not self.channels and shown:
                     yield Block(number, shown[0].time, held, tuple(shown))
                     number, shown = number + 1, []
-                while held.shape[1] >= BLOCK:
-                    yield Block(number, done / RATE, held[:, :BLOCK], tuple(shown))
-                    number, done, held, shown = number + 1, done + BLOCK, held[:, BLOCK:], []
             if held.shape[1]:
                 yield Block(number, done / RATE, held, tuple(shown))
             if not container.duration:  # of a recording on a web server it is known; a live stream does not just end
-                self.ended_early = "the sender ended the stream"
+                self.ended_early = ENDED
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self.ended_early = _why(error, f"no packet for {STALLED:.0f} s")
+
+    def _decoded(self, packet: av.Packet) -> list[Any]:
+        """The frames of a packet; of a damaged picture none, for the sound goes on."""
+        try:
+            return list(packet.decode())
+        except av.error.FFmpegError:
+            if packet.stream.type != "video":
+                raise
+            return []
 
 
 def _why(error: Exception, waited: str) -> str:

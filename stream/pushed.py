@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 from stream.block import Block
 from stream.media import MediaError
-from stream.network import NetworkSource
+from stream.network import ENDED, NetworkSource
 
 CONTAINERS = {"webm": "matroska", "pcm": "s16le"}
 RATES = range(8_000, 96_001)  # Hz, of PCM
+CONNECTIONS = 8  # of a track, that wait to be read one after the other
 HELD = 1 << 20  # bytes that wait to be decoded before the sender has to
 
 
@@ -81,6 +82,8 @@ class PushedTrack:
         options = {"sample_rate": str(rate), "ch_layout": "mono"} if form == "pcm" else {"probesize": "4096"}
         source = NetworkSource(self.name, CONTAINERS[form], options, pipe)
         with self._changed:
+            if len(self._waiting) >= CONNECTIONS:
+                raise MediaError(f"{self.name}: {CONNECTIONS} connections of this track wait to be heard already")
             if self._current is not None:
                 self._current[2].close(over=False)
             self._current = (connection, source, pipe)
@@ -155,5 +158,7 @@ class PushedSource:
                 raise MediaError(f"{self.name}: nobody sent anything within {self._track.patience:.0f} s")
         source, self._pipe = taken
         yield from source
-        if not self._pipe.over:
+        if source.ended_early not in (None, ENDED):  # what came could not be read to its end
+            self.ended_early = source.ended_early
+        elif not self._pipe.over:
             self.ended_early = "the connection was lost" if self._pipe.closed else source.ended_early

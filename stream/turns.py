@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from stream.errors import InputError
+
 T = TypeVar("T")
 
 
@@ -19,7 +21,7 @@ class Turn:
     speaker: str
 
 
-class AnnotationError(Exception):
+class AnnotationError(InputError):
     """A transcript or RTTM file that cannot be used; the message names file and line."""
 
 
@@ -33,10 +35,10 @@ def read_rttm(path: Path, recording: str) -> list[Turn]:
         if fields[0] != "SPEAKER":
             continue
         try:
-            start, length = float(fields[3]), float(fields[4])
-            if not (0 <= start < math.inf and 0 < length < math.inf):
+            start, end = float(fields[3]), float(fields[3]) + float(fields[4])
+            if not 0 <= start < end < math.inf:
                 raise ValueError("a turn needs a start of at least 0 and a positive length")
-            turns.setdefault(fields[1], []).append(Turn(start, start + length, fields[7]))
+            turns.setdefault(fields[1], []).append(Turn(start, end, fields[7]))
         except (IndexError, ValueError) as error:
             raise AnnotationError(f"{path}:{number}: not an RTTM line ({error})") from None
     return pick(path, turns, recording)

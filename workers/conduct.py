@@ -69,7 +69,7 @@ class MediaFile(Strict):
 
     kind: Literal["file"]
     name: Annotated[str, Field(max_length=200)]
-    speed: Annotated[float, Field(gt=0, le=1000)] | None = 1.0
+    speed: Annotated[float, Field(ge=0.1, le=1000)] | None = 1.0
     """None = as fast as it goes."""
     transcript: Annotated[str, Field(max_length=200)] | None = None
     """A file of the same folder (STM, VTT, SRT or CSV with times) that has the words; used instead of ASR."""
@@ -266,8 +266,12 @@ def inside(folder: Path | None, name: str) -> Path:
     """A file of the media folder. Raises UsageError when the name leads elsewhere or there is no such folder."""
     if folder is None:
         raise UsageError("source: this gateway plays no files (undertone serve --media DIR)")
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+    try:
+        path = (folder / name).resolve()
+        found = path.is_relative_to(folder.resolve()) and path.is_file()
+    except (OSError, ValueError):  # a name that no file system takes
+        found = False
+    if not found:
         raise UsageError(f"source: no file {name!r} in the media folder")
     return path
 

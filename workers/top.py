@@ -16,8 +16,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stream.bus import PREFIX, Keys, connect
-from stream.events import Degraded, Emotion, Event, Lag, Latency, SessionEnded, UtteranceFailed, parse
+from stream.bus import PREFIX, Keys, connect, listed
+from stream.events import Degraded, Emotion, Event, Lag, Latency, SessionEnded, UtteranceFailed, parse_entry
 from workers.console import clock
 
 RECENT = 50  # labels that latencies are of
@@ -132,8 +132,8 @@ class Overview:
 
     async def refresh(self) -> None:
         """Take in what has come. Raises RedisError or OSError."""
-        started = await self._client.hgetall(Keys("any", self._prefix).directory)
-        for session in sorted(map(str, started), key=lambda session: started[session]):
+        started = await listed(self._client, self._prefix)
+        for session in sorted(started, key=lambda session: started[session]):
             if session not in self._over:
                 await self._read(session)
         for session in self.loads.keys() - started.keys():
@@ -151,7 +151,7 @@ class Overview:
             last = await self._client.xrevrange(key, count=1)
             if not last:
                 return
-            if last[0][1]["type"] == "session.ended":
+            if last[0][1].get("type") == "session.ended":
                 self._over.add(session)
                 return
         load = self.loads.setdefault(session, SessionLoad(session))
@@ -160,7 +160,8 @@ class Overview:
             page = await self._client.xrange(key, min=f"({position}" if position else "-", count=PAGE)
             for position, fields in page:
                 self._positions[session] = str(position)
-                load.event(parse(fields["event"]))
+                if (event := parse_entry(fields)) is not None:
+                    load.event(event)
             if len(page) < PAGE:
                 break
         if load.ended:

@@ -25,9 +25,6 @@ function explain(status, body) {
   } catch {
     // Not JSON: a proxy's page, of no use to the reader.
   }
-  if (Array.isArray(detail)) {
-    detail = detail.map(({ loc, msg }) => `${(loc ?? []).slice(1).join(".")}: ${msg}`).join("; ");
-  }
   if (status === 401) auth.dispatchEvent(new Event("unauthorized"));
   return new ApiError(status, detail || `The server answered ${status}.`);
 }

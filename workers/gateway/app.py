@@ -7,15 +7,19 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
 from ray.exceptions import RayError
 from redis.exceptions import RedisError
 
 from stream.bus import BusError
+from stream.errors import one_line
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access, Refused
 from workers.gateway.metrics import Metrics
@@ -23,6 +27,29 @@ from workers.gateway.middleware import Watchman
 from workers.gateway.state import Settings, State
 
 log = structlog.get_logger("undertone.gateway")
+
+
+class Problem(BaseModel):
+    """Why a request is refused."""
+
+    detail: str
+    """In one line."""
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": description}
+    for status, description in {
+        400: "No request that can be read",
+        401: "No token, or an unknown one",
+        403: "The token does not allow this",
+        404: "No such session",
+        409: "The session's state does not allow this",
+        413: "The recording is too large",
+        422: "What was asked cannot be done",
+        429: "Too many requests or sessions",
+        503: "Not just now",
+    }.items()
+}
 
 
 def create_app(settings: Settings, access: Access) -> FastAPI:
@@ -50,7 +77,7 @@ def create_app(settings: Settings, access: Access) -> FastAPI:
     # Swagger UI's own files, which FastAPI would have browsers fetch from elsewhere.
     app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")
     for part in (pages, sessions, sockets):
-        app.include_router(part.router)
+        app.include_router(part.router, responses=REFUSALS)
     _errors(app)
     return app
 
@@ -69,6 +96,13 @@ def _errors(app: FastAPI) -> None:
         log.warning("unavailable", error=type(error).__name__)
         return JSONResponse({"detail": "Redis or Ray cannot be reached just now"}, 503, {"Retry-After": "5"})
 
+    async def misunderstood(request: Request, error: Exception) -> JSONResponse:
+        # FastAPI's own answer repeats the input, which may be long, or nothing that JSON can hold.
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        return JSONResponse({"detail": one_line(f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")}, 422)
+
     app.add_exception_handler(Refused, refused)
+    app.add_exception_handler(RequestValidationError, misunderstood)
     for kind in (RedisError, BusError, RayError, OSError):
         app.add_exception_handler(kind, away)

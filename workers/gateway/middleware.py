@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workers.gateway.metrics import Metrics
@@ -47,7 +47,8 @@ class Watchman:
                 await receive()
                 await send({"type": "websocket.close", "code": 1008, "reason": "not from this page"})
             else:
-                await PlainTextResponse("not from this page, or not to this host", 403)(scope, receive, send)
+                refused = JSONResponse({"detail": "not from this page, or not to this host"}, 403)
+                await refused(scope, receive, send)
             return
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
@@ -71,10 +72,12 @@ class Watchman:
             self._note(scope, status, time.monotonic() - started)
 
     def _welcome(self, host: str, origin: str | None) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
-        if self._private and name not in LOCAL:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            from_us = origin is None or urlsplit(origin).netloc == host
+        except ValueError:  # "[", say
             return False
-        return origin is None or origin in self._origins or urlsplit(origin).netloc == host
+        return (name in LOCAL or not self._private) and (from_us or origin in self._origins)
 
     def _dress(self, headers: MutableHeaders, path: str, foreign: str | None) -> None:
         for name, value in SECURITY.items():

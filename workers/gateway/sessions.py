@@ -145,7 +145,10 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
 
 def _allowed(url: str, hosts: frozenset[str]) -> None:
     """Streams are fetched from hosts that the operator named, and nowhere else. Raises HTTPException (422)."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise HTTPException(422, f"source: {error}") from None
     if parts.scheme not in ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt"):
         raise HTTPException(422, f"source: {parts.scheme or 'no'} URL; http, https, rtsp, rtmp and srt are fetched")
     if (parts.hostname or "") not in hosts:

@@ -53,7 +53,7 @@ async def send_events(socket: WebSocket, session: str, state: Here, after: After
     try:
         await known(state, session)
     except HTTPException as error:
-        await socket.close(POLICY, str(error.detail)[:100])
+        await socket.close(POLICY, _reason(str(error.detail)))
         return
     with state.metrics.sockets.labels("out").track_inprogress():
         relay = asyncio.create_task(_relay(socket, state, session, after))
@@ -125,6 +125,11 @@ async def _relay(socket: WebSocket, state: State, session: str, after: str | Non
     await socket.close(RESTART if state.draining.is_set() else 1000)
 
 
+def _reason(text: str) -> str:
+    """What a close frame has room for: 123 bytes."""
+    return text.encode()[:123].decode(errors="ignore")
+
+
 async def _gone(socket: WebSocket) -> None:
     """Wait until the client has gone; what it says meanwhile is nothing to us."""
     while (await socket.receive())["type"] != "websocket.disconnect":
@@ -140,7 +145,7 @@ async def _welcome(state: State, socket: WebSocket, scope: Scope) -> Token | Non
     except Refused as error:
         state.metrics.refused.labels("websocket").inc()
         await socket.accept("undertone" if "undertone" in offered else None)  # else a browser learns no reason
-        await socket.close(POLICY, error.detail[:100])
+        await socket.close(POLICY, _reason(error.detail))
         return None
     await socket.accept("undertone" if "undertone" in offered else None)
     return admitted
@@ -168,7 +173,7 @@ async def _take(socket: WebSocket, actor: Any, track: int, form: str, rate: int)
             code, reason = RESTART, "the session's process was killed and is started again: connect again"
         with suppress(RuntimeError, WebSocketDisconnect):
             await socket.send_text(json.dumps({"type": "error", "message": reason}))
-            await socket.close(code, reason[:100])
+            await socket.close(code, _reason(reason))
     finally:
         with suppress(RayError, MediaError):
             await actor.detach.remote(track, connection, over)
