@@ -34,6 +34,8 @@ def _pack(values: Any) -> str:
     return b64encode(np.ascontiguousarray(values, np.float32).tobytes()).decode()
 
 
+FURTHER = 5.0  # seconds of media beyond which it is not the same place any more
+
 Floats = Annotated[Any, PlainValidator(_unpack), PlainSerializer(_pack, return_type=str)]
 """[n] float32, base64 in JSON."""
 
@@ -136,7 +138,7 @@ class Snapshot(BaseModel):
     counts: dict[str, int]
     """Of the segmenters."""
     tries: int
-    """How often a process went on from this very place."""
+    """How often a process went on from about this place."""
 
     def elapsed(self) -> float:
         """Seconds since it was written; a clock that was set back makes it 0."""
@@ -158,6 +160,7 @@ class Book:
         self._memory = Memory()
         self._failed_last: deque[int] = deque(maxlen=100)
         self._tries = 0
+        self._tried_at = 0.0
         self._written = 0.0
 
     @property
@@ -186,10 +189,11 @@ class Book:
             self._spoken.append((pending.speaker, pending.said.text))
         if pending.milestone is not None:
             pending.milestone.spoken = list(self._spoken)
-            self._milestone, self._memory, self._tries = pending.milestone, memory, 0
+            self._milestone, self._memory = pending.milestone, memory
 
     def take_up(self, before: Snapshot, replayed: bool) -> None:
         """Go on from what another process has left."""
+        self._tried_at = before.position
         self._milestone, self._memory, self._tries = before.milestone, before.memory, before.tries + 1
         if before.milestone is not None:
             self._spoken.extend(before.milestone.spoken)
@@ -219,7 +223,7 @@ class Book:
             notices=self.notices,
             dropped=self.dropped,
             counts=dict(self.counts + counts),
-            tries=self._tries,
+            tries=self._tries if abs(position - self._tried_at) < FURTHER else 0,
         ).model_dump_json(by_alias=True)
 
 

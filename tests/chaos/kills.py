@@ -147,7 +147,7 @@ class Service:
             await asyncio.sleep(0.3)
         return await self.end_of(session)
 
-    async def end_of(self, session: str, patience: float = 240.0) -> list[Event]:
+    async def end_of(self, session: str, patience: float = 600.0) -> list[Event]:
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             await asyncio.sleep(0.5)
@@ -235,10 +235,10 @@ class Killer:
                 return False
         return True
 
-    async def done(self) -> None:
-        """Wait for those that are not back yet."""
-        if self._watching:
-            await asyncio.wait(self._watching, timeout=90)
+    async def back(self, but: int = 0) -> None:
+        """Wait until all are back, but for so many."""
+        while len(self._watching) > but:
+            await asyncio.wait(self._watching, timeout=120, return_when=asyncio.FIRST_COMPLETED)
 
 
 @dataclass(frozen=True)
@@ -277,6 +277,7 @@ async def campaign(
     lanes = [asyncio.create_task(lane(kind, truths.get(kind))) for kind in plan.lanes]
     done = 0
     while done < plan.kills:
+        await killer.back(but=1)
         await asyncio.sleep(rng.uniform(*plan.pause))
         if failed := next((each for each in lanes if each.done()), None):
             failed.result()
@@ -286,5 +287,5 @@ async def campaign(
             say(f"kill {done} of {plan.kills}: {kind}")
     enough.set()
     await asyncio.gather(*lanes)
-    await killer.done()
+    await killer.back()
     return dict(killer.tallies), dict(verdicts)

@@ -28,7 +28,7 @@ def once(events: Sequence[Event]) -> list[Event]:
 
 @dataclass
 class Verdict:
-    """Counts over sessions; all but `utterances`, `doubled`, `failed` and `restarts` should be 0."""
+    """Counts over sessions."""
 
     sessions: int = 0
     utterances: int = 0
@@ -43,11 +43,15 @@ class Verdict:
     disordered: int = 0
     """Labels that come before the one of an earlier utterance."""
     different: int = 0
-    """Labels, provisional or final, that an undisturbed run gives otherwise."""
+    """Labels, provisional or final, that an undisturbed run gives otherwise, of the same modalities."""
+    poorer: int = 0
+    """Provisional labels that had to do with fewer modalities, as their events say."""
     final_lost: int = 0
     """Labelled, but never finally."""
     unended: int = 0
-    """Sessions without their end, or ended by an error."""
+    """Sessions without their end."""
+    errors: int = 0
+    """Sessions whose end names an error."""
     restarts: int = 0
     """Processes that went on with a session."""
     notes: list[str] = field(default_factory=list)
@@ -60,8 +64,8 @@ class Verdict:
     @property
     def clean(self) -> bool:
         """Nothing happened that no consumer should see."""
-        bad = self.lost + self.contradicted + self.disordered + self.different + self.final_lost + self.unended
-        return not bad
+        broken = self.unended + self.errors + self.final_lost
+        return not (self.lost + self.contradicted + self.disordered + self.different + broken)
 
 
 def judge(log: Sequence[Event], truth: Sequence[Event] | None) -> Verdict:
@@ -76,8 +80,8 @@ def judge(log: Sequence[Event], truth: Sequence[Event] | None) -> Verdict:
     verdict.disordered = sum(after < before for before, after in pairwise(numbers))
     end = next((event for event in seen if isinstance(event, SessionEnded)), None)
     verdict.restarts = sum(isinstance(e, Degraded) and "another process goes on" in e.reason for e in seen)
-    if end is None or end.reason.startswith("error"):
-        verdict.unended = 1
+    verdict.unended, verdict.errors = int(end is None), int(end is not None and end.reason.startswith("error"))
+    if verdict.unended or verdict.errors:
         verdict.notes.append(f"{session}: {end.reason if end else 'no end'}")
     known = labels(truth, 0) if truth is not None else None
     expected = set(known) if known is not None else _begun(seen) | set(range(end.utterances if end else 0))
@@ -88,7 +92,9 @@ def judge(log: Sequence[Event], truth: Sequence[Event] | None) -> Verdict:
     if known is not None and truth is not None:
         for mine, theirs in ((provisional, known), (final, labels(truth, 1))):
             for number in mine.keys() & theirs.keys():
-                if not _alike(mine[number], theirs[number]):
+                if set(mine[number].modalities.used) < set(theirs[number].modalities.used):
+                    verdict.poorer += mine is provisional
+                elif not _alike(mine[number], theirs[number]):
                     verdict.different += 1
                     verdict.notes.append(
                         f"{session}: {mine[number].id} is {_short(mine[number])}, not {_short(theirs[number])}"
