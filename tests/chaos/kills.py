@@ -252,6 +252,8 @@ class Plan:
     lanes: tuple[str, ...] = ("given", "heard", "live")
     """Recordings with a transcript, recordings whose words are recognized, tracks that are sent live."""
     kinds: tuple[str, ...] = tuple(KINDS)
+    said: float = 58.0
+    """Seconds of a live track."""
 
 
 async def campaign(
@@ -261,7 +263,7 @@ async def campaign(
     rng, killer = random.Random(plan.seed), Killer(service, plan.seed)
     verdicts: dict[str, Verdict] = defaultdict(Verdict)
     played = {"given": GIVEN, "heard": HEARD}
-    said = np.concatenate([block.samples for block in FileSource(DEMO, "mix")], 1)[0]
+    said = np.concatenate([block.samples for block in FileSource(DEMO, "mix")], 1)[0, : round(plan.said * RATE)]
     enough = asyncio.Event()
 
     async def lane(kind: str, truth: list[Event] | None) -> None:

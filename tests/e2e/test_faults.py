@@ -19,11 +19,11 @@ async def test_nothing_is_lost_when_processes_are_killed(tmp_path: Path, redis_u
     service = Service(tmp_path, redis_url, ray_address)
     try:
         kinds = ("session", "encoder", "recognizer", "gateway")
-        plan = Plan(8, seed=3, pause=(1.0, 3.0), lanes=("given", "live"), kinds=kinds)
+        plan = Plan(5, seed=3, pause=(1.0, 2.0), lanes=("given", "live"), kinds=kinds, said=15.0)
         tallies, verdicts = await campaign(service, plan, print)
     finally:
         service.close()
-    assert sum(tally.kills for tally in tallies.values()) == 8
+    assert sum(tally.kills for tally in tallies.values()) == 5
     assert all(len(tally.recoveries) == tally.kills for tally in tallies.values())
     for lane, verdict in verdicts.items():
         assert verdict.clean, f"{lane}: {verdict}"
