@@ -25,6 +25,7 @@ ALIVE = 10  # seconds that a sign of life holds
 CLAIMED = 60  # seconds that an id is kept for a session that is about to begin
 OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+PREFIXES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
 class BusError(Exception):
@@ -41,6 +42,8 @@ class Keys:
     def __post_init__(self) -> None:
         if not SESSION_ID.fullmatch(self.session):
             raise ValueError(f"session {self.session!r}: letters, digits, '.', '_' and '-', at most 64")
+        if not PREFIXES.fullmatch(self.prefix):
+            raise ValueError(f"prefix {self.prefix!r}: letters, digits, '.', '_', ':' and '-', at most 64")
 
     @property
     def events(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray.exceptions import RayError
 
 from stream.bus import SESSION_ID
+from stream.fetched import FetchedSource
 from stream.live import Participant, Reconnecting, Source, Together
 from stream.media import FileSource, MediaError
 from stream.pushed import PushedTrack
+from stream.reach import Reach
 from stream.recording import Recorder
-from stream.sources import listen
 from workers.actors import NAMESPACE, SHARE
 from workers.planning import UsageError, Wishes, plan_session, settings_of
 from workers.pools import node_of, on_node, start_pools, working_nodes
@@ -26,6 +28,7 @@ from workers.run import Display, SessionError, carry, new_session
 
 PATIENCE = 60.0  # seconds that a pushed track may take to connect, or to come back
 TRACKS = 16
+LONGEST = 12 * 3600.0  # seconds of a recording that is sent whole: silence takes few bytes
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -124,6 +127,8 @@ class Place:
     media: Path | None
     asr_model: str | None = None
     """faster-whisper: a size, Hugging Face id or folder; None = the best that is here."""
+    pull_from: frozenset[str] = frozenset()
+    """Hosts, addresses and networks that streams may be fetched from."""
 
 
 class Conductor:
@@ -191,12 +196,12 @@ class Conductor:
                 named = {n: track.name for n, track in enumerate(tracks) if track.name}
                 return Together(people), named, None
             case Url(url=url, name=name):
-                source, names = listen([f"{name}={url}" if name else url], 1, None, PATIENCE)
-                return source, names, None
+                fetch = functools.partial(FetchedSource, url, Reach(self._place.pull_from))
+                return Reconnecting(fetch, PATIENCE), {0: name} if name else {}, None
             case MediaFile(name=name, speed=speed):
                 return FileSource(inside(self._place.media, name)), {}, speed
             case Upload(name=name, content=content, speed=speed):
-                return FileSource(Path(name), content=content), {}, speed
+                return FileSource(Path(name), content=content, longest=LONGEST), {}, speed
 
     def attach(self, track: int, connection: str, form: str, rate: int) -> None:
         """A sender of a track is here. Raises MediaError."""

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import ray
 import structlog
@@ -20,6 +19,7 @@ from stream.client import history
 from stream.directory import SessionInfo, overview
 from stream.exports import FORMATS, ExportError, export
 from stream.media import MediaError
+from stream.reach import Reach
 from stream.turns import AnnotationError
 from workers.actors import ClusterError
 from workers.conduct import (
@@ -52,7 +52,10 @@ class Sessions(BaseModel):
 async def start(request: SessionRequest, state: Here, token: Ingester) -> SessionInfo:
     """Start a session: tracks that will be sent, a stream that is fetched, or a file of the media folder."""
     if isinstance(request.source, Url):
-        _allowed(request.source.url, state.settings.pull_from)
+        try:
+            Reach(state.settings.pull_from).check(request.source.url)  # its session asks again, at every connection
+        except MediaError as error:
+            raise HTTPException(422, str(error)) from None
     return await _start(state, request, request.source, token)
 
 
@@ -138,17 +141,6 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
         raise
     log.info("session started", session=session, token=token.name, source=type(source).__name__.lower())
     return await known(state, session)
-
-
-def _allowed(url: str, hosts: frozenset[str]) -> None:
-    """Streams are fetched from hosts that the operator named, and nowhere else. Raises HTTPException (422)."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt"):
-        raise HTTPException(422, f"source: {parts.scheme or 'no'} URL; http, https, rtsp, rtmp and srt are fetched")
-    if (parts.hostname or "") not in hosts:
-        raise HTTPException(
-            422, f"source: {parts.hostname} is not a host that this gateway fetches from (undertone serve --pull-from)"
-        )
 
 
 async def _body(request: Request, limit: int) -> bytes:

@@ -28,7 +28,7 @@ class Settings:
     media: Path | None = None
     """Files that sessions may play; None = none."""
     pull_from: frozenset[str] = frozenset()
-    """Hosts that streams may be fetched from."""
+    """Hosts, addresses and networks that streams may be fetched from."""
     origins: frozenset[str] = frozenset()
     """Other web pages that may talk to us (CORS)."""
     upload: int = 256
@@ -38,7 +38,7 @@ class Settings:
 
     @property
     def place(self) -> Place:
-        return Place(self.redis, self.prefix, self.record, self.media, self.asr_model)
+        return Place(self.redis, self.prefix, self.record, self.media, self.asr_model, self.pull_from)
 
 
 @dataclass
