@@ -28,8 +28,8 @@ RATES = range(4_000, 384_001)  # Hz; below, a second of sound becomes many when 
 CHANNELS = 64
 # Containers, of FFmpeg's many: those of recordings, none that is a list of other files or addresses to open.
 CONTAINERS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,ircam,loas,matroska,webm,mov,mp4,mp3,mpc,mpc8,"
-    "mpeg,mpegts,mxf,nistsphere,nut,ogg,qcp,sox,sph,tak,truehd,tta,voc,w64,wav,wv"
+    "aac,ac3,aiff,alaw,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dss,dts,dv,eac3,flac,flv,g722,g726,gsm,ircam,loas,matroska,"
+    "mov,mp3,mpc,mpc8,mpeg,mpegts,mulaw,mxf,nistsphere,nut,ogg,qcp,sox,tak,truehd,tta,voc,w64,wav,webm,wv"
 )
 LIMITS = {"max_pixels": str(PIXELS), "max_samples": str(1 << 19), "max_streams": "64"}
 

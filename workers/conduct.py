@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import resource
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from workers.run import Display, SessionError, carry, new_session
 PATIENCE = 60.0  # seconds that a pushed track may take to connect, or to come back
 TRACKS = 16
 LONGEST = 12 * 3600.0  # seconds of a recording that is sent whole: silence takes few bytes
+ROOM = 3 << 29  # bytes that decoding may take: pictures of 4K, with all that a decoder looks back at, take half of it
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -246,11 +248,24 @@ def inside(folder: Path | None, name: str) -> Path:
     return path
 
 
+def bound_memory(room: int = ROOM) -> None:
+    """Let this process have no more than so many bytes beyond what it has: a header may ask FFmpeg for any number.
+
+    What it is then refused is an error of that recording. Where Linux is not, nothing happens.
+    """
+    sizes = Path("/proc/self/statm")
+    if sizes.exists():
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        used = int(sizes.read_text().split()[5]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_DATA, (used + room if most < 0 else min(most, used + room), most))
+
+
 @ray.remote(concurrency_groups={"push": TRACKS, "health": 1})
 class ServedSessionActor:
     """A conductor and its session; goes when the session has ended."""
 
     def __init__(self, session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> None:
+        bound_memory()
         self._conductor = Conductor(session, options, source, place)
         self._leaving: asyncio.Task[None] | None = None
 
