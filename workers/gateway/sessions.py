@@ -34,10 +34,11 @@ from workers.conduct import (
     start_session,
 )
 from workers.gateway.access import Refused, Token
-from workers.gateway.state import Here, Ingester, Reader, State, known
+from workers.gateway.state import UPLOADS, Here, Ingester, Reader, State, known
 from workers.planning import UsageError
 from workers.run import START, SessionError
 
+SENDING = 600.0  # seconds that a recording may take to come
 log = structlog.get_logger("undertone.gateway")
 router = APIRouter(tags=["sessions"])
 
@@ -64,7 +65,10 @@ async def replay(
     request: Request, state: Here, token: Ingester, options: Annotated[UploadRequest, Query()]
 ) -> SessionInfo:
     """Send a recording (any audio or video file, as the body) and have it played as if live. It stays in memory."""
-    content = await _body(request, state.settings.upload << 20)
+    if state.uploads.locked():
+        raise Refused(503, f"{UPLOADS} recordings are being sent to this gateway; try again", 10)
+    async with state.uploads:
+        content = await _body(request, state.settings.upload << 20)
     return await _start(state, options, Upload(Path(options.name).name, content, options.pace), token)
 
 
@@ -144,13 +148,21 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """The request's body. Raises HTTPException (413, 422)."""
+    """The request's body. Raises HTTPException (408, 413, 422)."""
+    too_large = HTTPException(413, f"a recording may have {limit >> 20} MB at most")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large
     pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > limit:
-            raise HTTPException(413, f"a recording may have {limit >> 20} MB at most")
-        pieces.append(piece)
+    try:
+        async with asyncio.timeout(SENDING):
+            async for piece in request.stream():
+                size += len(piece)
+                if size > limit:
+                    raise too_large
+                pieces.append(piece)
+    except TimeoutError:
+        raise HTTPException(408, f"a recording has to be here within {SENDING // 60:.0f} min") from None
     if not size:
         raise HTTPException(422, "the body is empty: send the bytes of an audio or video file")
     return b"".join(pieces)

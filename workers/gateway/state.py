@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +18,8 @@ from stream.directory import SessionInfo, overview
 from workers.conduct import Place
 from workers.gateway.access import Access, Refused, Scope, Token
 from workers.gateway.metrics import Metrics
+
+UPLOADS = 4  # recordings taken at once: each is held in memory whole
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,20 @@ class State:
     """Open connections that send media."""
     listening: set[asyncio.Task[None]] = field(default_factory=set)
     """Open connections that receive events."""
+    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
+    open: Counter[str] = field(default_factory=Counter)
+    """Streams and WebSockets of each token."""
+
+    @contextmanager
+    def connected(self, token: Token) -> Iterator[None]:
+        """Count a connection that stays. Raises Refused (429)."""
+        if self.open[token.name] >= token.connections:
+            raise Refused(429, f"token {token.name}: {token.connections} connections at once, and so many are open", 10)
+        self.open[token.name] += 1
+        try:
+            yield
+        finally:
+            self.open[token.name] -= 1
 
 
 def state_of(connection: HTTPConnection) -> State:
