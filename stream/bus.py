@@ -32,6 +32,7 @@ SENTINELS = re.compile(
     r"(?P<hosts>[^/@]+:\d+)/(?P<service>[^/]+)(/(?P<db>\d+))?"
 )
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+PREFIXES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
 class BusError(Exception):
@@ -48,6 +49,8 @@ class Keys:
     def __post_init__(self) -> None:
         if not SESSION_ID.fullmatch(self.session):
             raise ValueError(f"session {self.session!r}: letters, digits, '.', '_' and '-', at most 64")
+        if not PREFIXES.fullmatch(self.prefix):
+            raise ValueError(f"prefix {self.prefix!r}: letters, digits, '.', '_', ':' and '-', at most 64")
 
     @property
     def events(self) -> str:

@@ -18,6 +18,7 @@ from stream.media import MediaError
 
 LATE = 1.0  # seconds that one participant's stream may hold up the others before silence takes its place
 AHEAD = 30.0  # seconds of a stream that comes in bursts (HLS) that are kept until they are due
+SEEN = 600  # pictures kept until they are due, of all participants
 
 
 class Source(Protocol):
@@ -230,7 +231,7 @@ class Together:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._tracks = [_Track(p.sound.channels) for p in participants]
-        self._frames: list[VideoFrame] = []
+        self._frames: deque[VideoFrame] = deque(maxlen=SEEN)
         self._notices: list[str] = []
         self._errors: list[str] = []
 
@@ -296,7 +297,7 @@ class Together:
             while until - done >= BLOCK or (not running and any(track.size for track in self._tracks)):
                 end = (done + BLOCK) / RATE
                 shown = tuple(frame for frame in self._frames if frame.time < end)
-                self._frames = [frame for frame in self._frames if frame.time >= end]
+                self._frames = deque((frame for frame in self._frames if frame.time >= end), SEEN)
                 samples = np.concatenate([track.take(BLOCK) for track in self._tracks])
                 blocks.append(Block(number, done / RATE, samples, shown))
                 number, done = number + 1, done + BLOCK

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -11,7 +13,7 @@ import numpy as np
 
 from stream import RATE
 from stream.block import BLOCK, Block, Samples, VideoFrame
-from stream.media import MediaError, Pictures, Sound, reason
+from stream.media import CROWD, LIMITS, MediaError, Pictures, Sound, bound, reason
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -38,7 +40,7 @@ class NetworkSource:
 
         file: read instead of the URL, which then is only a name.
         """
-        self.name = url.partition("?")[0]  # what follows may be a secret
+        self.name = re.sub("//[^/]*@", "//", url.partition("?")[0])  # without what may be a secret
         self.channels = 0 if container == "v4l2" else 1
         self.ended_early: str | None = None
         self._opened: Any = url if file is None else file
@@ -54,10 +56,7 @@ class NetworkSource:
     def __iter__(self) -> Iterator[Block]:
         """Blocks of 100 ms with their pictures, of a camera pictures alone. Raises MediaError when nothing opens."""
         try:
-            container = av.open(
-                self._opened, format=self._container, options=self._options, timeout=(OPEN, STALLED),
-                metadata_errors="replace",
-            )  # fmt: skip
+            container = self._open()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise MediaError(f"{self.name}: cannot be opened ({_why(error, f'no answer for {OPEN:.0f} s')})") from None
         with container:
@@ -65,13 +64,24 @@ class NetworkSource:
                 raise MediaError(f"{self.name}: has no audio track")
             if self.channels and container.streams.audio[0].codec_context is None:
                 raise MediaError(f"{self.name}: the audio is of a kind that cannot be decoded")
+            bound(container, self.name)
             yield from self._blocks(container)
+
+    def _open(self) -> av.container.InputContainer:
+        return self._opened_with(self._opened, self._container, LIMITS | self._options)
+
+    def _opened_with(
+        self, what: Any, form: str | None, options: dict[str, str], io_open: Callable[..., Any] | None = None
+    ) -> av.container.InputContainer:
+        return av.open(
+            what, format=form, options=options, timeout=(OPEN, STALLED), metadata_errors="replace", io_open=io_open
+        )
 
     def _blocks(self, container: av.container.InputContainer) -> Iterator[Block]:
         seen = [stream for stream in container.streams.video if stream.codec_context is not None]
         streams = [*container.streams.audio[: self.channels], *seen[:1]]
         sound, pictures = Sound(), Pictures(0.0)
-        shown: list[VideoFrame] = []
+        shown: deque[VideoFrame] = deque(maxlen=CROWD)
         held: Samples = np.zeros((self.channels, 0), np.float32)
         number = done = 0
         try:
@@ -85,12 +95,14 @@ class NetworkSource:
                     elif isinstance(frame, av.AudioFrame):
                         for samples in sound.take(frame):
                             held = np.concatenate([held, samples], 1)
-                            while held.shape[1] >= BLOCK:
+                            while held.shape[1] >= BLOCK and not self._stopping.is_set():
                                 yield Block(number, done / RATE, held[:, :BLOCK], tuple(shown))
-                                number, done, held, shown = number + 1, done + BLOCK, held[:, BLOCK:], []
+                                number, done, held = number + 1, done + BLOCK, held[:, BLOCK:]
+                                shown.clear()
                 if not self.channels and shown:
                     yield Block(number, shown[0].time, held, tuple(shown))
-                    number, shown = number + 1, []
+                    number += 1
+                    shown.clear()
             if held.shape[1]:
                 yield Block(number, done / RATE, held, tuple(shown))
             if not container.duration:  # of a recording on a web server it is known; a live stream does not just end

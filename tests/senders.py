@@ -41,6 +41,18 @@ def transport_stream(samples: np.ndarray, images: Sequence[np.ndarray] = (), rat
     return out.getvalue()
 
 
+def hls(path: Path, samples: np.ndarray) -> None:
+    """A playlist, and its segments of a second beside it."""
+    with av.open(str(path), "w", format="hls", options={"hls_time": "1"}) as container:
+        sound = container.add_stream("aac", rate=RATE, layout="mono")
+        for first in range(0, len(samples) - 1023, 1024):
+            part = np.ascontiguousarray(samples[None, first : first + 1024])
+            frame = av.AudioFrame.from_ndarray(part, "fltp", "mono")
+            frame.sample_rate, frame.pts = RATE, first
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+
+
 @contextmanager
 def tcp_sender(parts: Sequence[tuple[bytes, float]], pause: float = 0.5) -> Iterator[str]:
     """A URL at which each connection gets the next part, paced to last its seconds, and is then cut."""

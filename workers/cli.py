@@ -13,6 +13,7 @@ import typer
 from workers import cli_consume, cli_media, cli_plan, cli_research, cli_service
 from workers.bench import cli as bench
 from workers.cli_errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
+from workers.cli_options import Prefix
 
 if TYPE_CHECKING:
     from stream.live import Source
@@ -34,7 +35,6 @@ cli_plan.register(app)
 bench.register(app)
 
 Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]")]
-Prefix = Annotated[str, typer.Option(help="Prefix of all keys in Redis.")]
 RayAddress = Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one here.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
 Checkpoint = Annotated[str, typer.Option(help="A shipped checkpoint's name or a folder.")]

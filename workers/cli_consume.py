@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli_errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
+from workers.cli_options import Prefix
 
 if TYPE_CHECKING:
     from stream.alerts import Watchdog, Webhook
 
 Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, else localhost]")]
-Prefix = Annotated[str, typer.Option(help="Prefix of all keys in Redis.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
 
 

@@ -37,6 +37,8 @@ def one_line_errors() -> Iterator[None]:
 
 def _foreseen(error: Exception) -> int | None:
     """The exit code of an error of ours. Imported only now: what raised it has imported the heavy parts already."""
+    from redis.exceptions import RedisError
+
     from model.asr import AsrError
     from model.checkpoint import CheckpointError
     from model.config import ConfigError
@@ -50,7 +52,7 @@ def _foreseen(error: Exception) -> int | None:
     wrong = (MediaError, AnnotationError, CheckpointError, ConfigError, TableError, AsrError, EnrolmentError)
     if isinstance(error, wrong):
         return USAGE
-    return RUNTIME if isinstance(error, DownloadError | BusError) else None
+    return RUNTIME if isinstance(error, DownloadError | BusError | RedisError) else None
 
 
 def development_data() -> Path:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from workers.cli_errors import RUNTIME, USAGE, fail, one_line_errors
+from workers.cli_options import Prefix
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +28,10 @@ def serve(
     tokens: Annotated[Path | None, typer.Option(help="TOML file of who is let in (`undertone token`).")] = None,
     record: Annotated[Path | None, typer.Option(help="Let sessions be recorded, in this folder.")] = None,
     media: Annotated[Path | None, typer.Option(help="Let sessions play the files of this folder.")] = None,
-    pull_from: Annotated[list[str] | None, typer.Option(help="Let sessions fetch streams from this host.")] = None,
+    pull_from: Annotated[
+        list[str] | None,
+        typer.Option(help="Let sessions fetch streams from this host; from internal ones, name their network, too."),
+    ] = None,
     cors: Annotated[list[str] | None, typer.Option(help="Let this other web origin talk to us.")] = None,
     asr_model: Annotated[
         str | None, typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: the best here]")
@@ -40,7 +44,7 @@ def serve(
     redis: Annotated[
         str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]")
     ] = None,
-    prefix: Annotated[str, typer.Option(help="Prefix of all keys in Redis.")] = "undertone",
+    prefix: Prefix = "undertone",
     ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one here.")] = None,
 ) -> None:
     """Serve sessions over HTTP and WebSockets, with a dashboard, until SIGTERM or Ctrl-C."""
@@ -52,6 +56,7 @@ def serve(
             raise fail("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent", USAGE)
 
         from stream.bus import public
+        from stream.reach import Reach
         from stream.redis_server import redis_url
         from workers.actors import ClusterError, ray_cluster
         from workers.console import tell
@@ -60,6 +65,10 @@ def serve(
         from workers.gateway.serve import serve as run
         from workers.gateway.state import Settings
 
+        try:
+            Reach(pull_from or ())
+        except ValueError as error:
+            raise fail(f"--pull-from: {error}", USAGE) from None
         try:
             known = read_tokens(tokens) if tokens is not None else None
             with redis_url(redis) as url, ray_cluster(ray_address, trace):
@@ -101,7 +110,7 @@ def export(
     ] = "jsonl",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write. [default: stdout]")] = None,
     redis: Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost]")] = None,
-    prefix: Annotated[str, typer.Option(help="Prefix of all keys in Redis.")] = "undertone",
+    prefix: Prefix = "undertone",
 ) -> None:
     """Write a session as a table, subtitles, tiers for annotators, EmotionML or a report."""
     with one_line_errors():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import resource
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,11 +17,12 @@ from ray.exceptions import RayError
 
 from stream.bus import SESSION_ID, Keys
 from stream.directory import overview
+from stream.fetched import FetchedSource
 from stream.live import Later, Participant, Reconnecting, Source, Together
 from stream.media import FileSource, MediaError
 from stream.pushed import PushedTrack
+from stream.reach import Reach
 from stream.recording import Recorder, unused
-from stream.sources import listen
 from workers.actors import NAMESPACE, SHARE
 from workers.pending import one_line
 from workers.planning import UsageError, Wishes, plan_session, settings_of
@@ -32,6 +35,8 @@ PATIENCE = 60.0  # seconds that a pushed track may take to connect, or to come b
 RESTARTS = 100  # of a session's process, whatever killed it
 TRIES = 3  # of them at the same place: then it is the source that kills it
 TRACKS = 16
+LONGEST = 12 * 3600.0  # seconds of a recording that is sent whole: silence takes few bytes
+ROOM = 3 << 29  # bytes that decoding may take: pictures of 4K, with all that a decoder looks back at, take half of it
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -130,6 +135,8 @@ class Place:
     media: Path | None
     asr_model: str | None = None
     """faster-whisper: a size, Hugging Face id or folder; None = the best that is here."""
+    pull_from: frozenset[str] = frozenset()
+    """Hosts, addresses and networks that streams may be fetched from."""
 
 
 class Conductor:
@@ -210,12 +217,12 @@ class Conductor:
                 named = {n: track.name for n, track in enumerate(tracks) if track.name}
                 return Together(people), named, None
             case Url(url=url, name=name):
-                source, names = listen([f"{name}={url}" if name else url], 1, None, PATIENCE)
-                return source, names, None
+                fetch = functools.partial(FetchedSource, url, Reach(self._place.pull_from))
+                return Reconnecting(fetch, PATIENCE), {0: name} if name else {}, None
             case MediaFile(name=name, speed=speed):
                 return FileSource(inside(self._place.media, name)), {}, speed
             case Upload(name=name, content=content, speed=speed):
-                return FileSource(Path(name), content=content), {}, speed
+                return FileSource(Path(name), content=content, longest=LONGEST), {}, speed
 
     async def take_up(self) -> None:
         """Go on with a session whose process was killed, unless it had ended. Raises what `open` raises."""
@@ -276,11 +283,24 @@ def inside(folder: Path | None, name: str) -> Path:
     return path
 
 
+def bound_memory(room: int = ROOM) -> None:
+    """Let this process have no more than so many bytes beyond what it has: a header may ask FFmpeg for any number.
+
+    What it is then refused is an error of that recording. Where Linux is not, nothing happens.
+    """
+    sizes = Path("/proc/self/statm")
+    if sizes.exists():
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        used = int(sizes.read_text().split()[5]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_DATA, (used + room if most < 0 else min(most, used + room), most))
+
+
 @ray.remote(concurrency_groups={"push": TRACKS, "health": 1})
 class ServedSessionActor:
     """A conductor and its session; goes when the session has ended."""
 
     def __init__(self, session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> None:
+        bound_memory()
         self._conductor = Conductor(session, options, source, place)
         self._leaving: asyncio.Task[None] | None = None
         self._opened = asyncio.Event()

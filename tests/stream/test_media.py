@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import io
 import itertools
+import struct
+import subprocess
+import sys
+import wave
+import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -9,7 +16,7 @@ import pytest
 
 from stream import RATE
 from stream.block import BLOCK
-from stream.media import FileSource, MediaError
+from stream.media import FileSource, MediaError, Sound
 from tests.conftest import DEMO
 from tests.recordings import voice, write_mp4, write_wav
 
@@ -116,3 +123,127 @@ def test_many_small_holes_add_up(tmp_path: Path) -> None:
             container.mux(sound.encode(frame))
         container.mux(sound.encode(None))
     assert read(FileSource(tmp_path / "holes.mkv")).shape[1] / RATE == pytest.approx(50 * 0.13, abs=0.1)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(1, 1), (1_000_000, 1), (16_000, 200)])
+def test_sound_that_would_grow_beyond_measure_is_refused(tmp_path: Path, rate: int, channels: int) -> None:
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((channels, 1, rate, 0, "NONE", ""))
+        file.writeframes(bytes(1000 * channels))
+    with pytest.raises(MediaError, match=f"a.wav: sound at {rate} Hz in {channels} channels; 4000 … 384000 Hz"):
+        FileSource(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile 'b.wav'\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nb.wav\n#EXT-X-ENDLIST\n",
+        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 5004 RTP/AVP 0\r\n",
+    ],
+    ids=["concat", "hls", "sdp"],
+)
+def test_lists_of_other_files_and_addresses_are_no_recordings(tmp_path: Path, text: str) -> None:
+    write_wav(tmp_path / "b.wav", voice(1)[None])
+    for name in ("a.ffconcat", "a.m3u8", "a.sdp", "a.wav"):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(MediaError, match="not a media file"):
+            FileSource(tmp_path / name)
+        with pytest.raises(MediaError, match="not a media file"):
+            FileSource(tmp_path / name, content=text.encode())
+
+
+def silence(minutes: float, says_how_long: bool) -> bytes:
+    """FLAC, in which silence takes next to nothing."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="flac") as container:
+        sound = container.add_stream("flac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4608), np.int16), "s16", "mono")
+        frame.sample_rate = 8000
+        for n in range(round(minutes * 60 * 8000 / 4608)):
+            frame.pts = n * 4608
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    content = bytearray(file.getvalue())
+    if not says_how_long:  # the 36 bits of STREAMINFO that count the samples
+        content[21] &= 0xF0
+        content[22:26] = bytes(4)
+    return bytes(content)
+
+
+def test_a_recording_may_be_bounded_in_time() -> None:
+    with pytest.raises(MediaError, match=r"a.flac: 0.1 h long; at most 0.05 h are taken"):
+        FileSource(Path("a.flac"), content=silence(5, True), longest=180)
+    source = FileSource(Path("a.flac"), content=silence(5, False), longest=180)
+    assert read(source).shape[1] / RATE == pytest.approx(180, abs=1)
+    assert source.ended_early == "the recording is longer than said; at most 0.05 h are taken"
+
+
+def test_hours_between_time_stamps_are_not_made_at_once() -> None:
+    sound = Sound()
+    longest = total = 0
+    for n in range(5):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), "s16", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, n * 3000 * RATE, Fraction(1, RATE)
+        for samples in sound.take(frame):
+            longest, total = max(longest, samples.shape[1]), total + samples.shape[1]
+    assert total / RATE == pytest.approx(4 * 3000, abs=1) and longest <= 10 * RATE
+
+
+def png(width: int, height: int) -> bytes:
+    """Black, and small."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    packer, row = zlib.compressobj(1), bytes(width + 1)
+    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def film(path: Path, picture: bytes, width: int, height: int) -> Path:
+    """A second of sound and ten times the picture, whose size the container claims to be this."""
+    with av.open(str(path), "w", format="nut") as container:
+        sound = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        pictures = container.add_mux_stream("png", rate=10, width=width, height=height)
+        for n in range(10):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 1600), 1000, np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts = RATE, n * 1600
+            container.mux(sound.encode(frame))
+            packet = av.Packet(picture)
+            packet.stream, packet.pts, packet.dts, packet.time_base = pictures, n, n, Fraction(1, 10)
+            packet.is_keyframe = True
+            container.mux(packet)
+        container.mux(sound.encode(None))
+    return path
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from stream.media import FileSource, MediaError, Sound
+try:
+    print(sum(len(block.frames) for block in FileSource(Path(sys.argv[1]))))
+except MediaError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_a_small_file_of_huge_pictures_takes_no_memory(tmp_path: Path) -> None:
+    """12,000 × 12,000 in 0.6 MB: whether the container says so or lies, they are not decoded."""
+    huge = png(12_000, 12_000)
+    refusal = "pictures of more than 9437184 pixels, or of no known size"
+    used = {}
+    for name, picture, size, expected in [
+        ("small", png(64, 48), (64, 48), "10"),
+        ("lies", huge, (64, 48), refusal),
+        ("huge", huge, (12_000, 12_000), refusal),
+    ]:
+        path = film(tmp_path / f"{name}.nut", picture, *size)
+        done = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True)
+        told, megabytes = done.stdout.splitlines()
+        assert told.removeprefix(f"{path}: ") == expected
+        used[name] = int(megabytes)
+    assert max(used.values()) < used["small"] + 60  # one of the pictures would be 144

@@ -12,7 +12,7 @@ from stream.live import Reconnecting
 from stream.media import FileSource, MediaError
 from stream.network import NetworkSource
 from tests.recordings import RATE, voice
-from tests.senders import tcp_sender, transport_stream, web_server
+from tests.senders import hls, tcp_sender, transport_stream, web_server
 
 
 def test_a_cut_connection_is_restored_and_the_gap_is_marked() -> None:
@@ -73,16 +73,7 @@ def test_a_recording_on_a_web_server_ends(tmp_path: Path) -> None:
 
 
 def test_hls(tmp_path: Path) -> None:
-    with av.open(str(tmp_path / "live.m3u8"), "w", format="hls", options={"hls_time": "1"}) as container:
-        sound = container.add_stream("aac", rate=RATE, layout="mono")
-        samples = voice(4)
-        for first in range(0, len(samples) - 1023, 1024):
-            frame = av.AudioFrame.from_ndarray(
-                np.ascontiguousarray(samples[None, first : first + 1024]), "fltp", "mono"
-            )
-            frame.sample_rate, frame.pts = RATE, first
-            container.mux(sound.encode(frame))
-        container.mux(sound.encode(None))
+    hls(tmp_path / "live.m3u8", voice(4))
     with web_server(tmp_path) as url:
         blocks = list(NetworkSource(f"{url}/live.m3u8"))
     assert sum(block.samples.shape[1] for block in blocks) / RATE == pytest.approx(4, abs=0.3)

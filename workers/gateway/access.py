@@ -45,12 +45,16 @@ class Token(BaseModel):
     """At once."""
     requests: Annotated[int, Field(ge=1)] = 600
     """A minute."""
+    connections: Annotated[int, Field(ge=1)] = 64
+    """Event streams and WebSockets that are open at once, at each gateway."""
 
     def allows(self, scope: Scope) -> bool:
         return scope in self.scopes or "admin" in self.scopes
 
 
-LOOPBACK = Token(name="loopback", sha256="0" * 64, scopes=frozenset(SCOPES), sessions=64, requests=100_000)
+LOOPBACK = Token(
+    name="loopback", sha256="0" * 64, scopes=frozenset(SCOPES), sessions=64, requests=100_000, connections=1000
+)
 """Everybody on this machine, where no token file is given."""
 
 

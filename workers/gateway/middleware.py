@@ -1,4 +1,4 @@
-"""What happens to every HTTP request: security headers, CORS, a count and a log line."""
+"""What happens to every HTTP request: a bound to its body, security headers, CORS, a count and a log line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,7 +24,12 @@ SECURITY = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), microphone=(self)",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
 }
+BODY = 1 << 16  # bytes of a request's body, which is read before its token is looked at
+UPLOADS = "/recordings"  # bounded by its route, after the token
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 log = structlog.get_logger("undertone.http")
 
 
@@ -41,20 +47,26 @@ class Watchman:
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        if not self._welcome(headers.get("host", ""), origin):
+        welcome = self._welcome(headers.get("host", ""), origin)
+        if not welcome:
             self._metrics.refused.labels("origin").inc()
-            if scope["type"] == "websocket":
+        if scope["type"] == "websocket":
+            if welcome:
+                await self._app(scope, receive, send)
+            else:
                 await receive()
                 await send({"type": "websocket.close", "code": 1008, "reason": "not from this page"})
-            else:
-                refused = JSONResponse({"detail": "not from this page, or not to this host"}, 403)
-                await refused(scope, receive, send)
             return
-        if scope["type"] == "websocket":
-            await self._app(scope, receive, send)
-            return
-        started, status = time.monotonic(), 500
+        started, status, size = time.monotonic(), 500, 0
         foreign = origin if origin in self._origins else None
+
+        async def bounded() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > BODY and scope["path"] != UPLOADS:
+                raise HTTPException(413, f"a request may have {BODY >> 10} KB at most")
+            return message
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -64,10 +76,16 @@ class Watchman:
             await send(message)
 
         try:
-            if scope["method"] == "OPTIONS" and foreign is not None:
+            if not welcome:
+                refused = JSONResponse({"detail": "not from this page, or not to this host"}, 403)
+                await refused(scope, receive, answer)
+            elif headers.get("content-encoding", "identity") != "identity":
+                detail = "send the body as it is, without a Content-Encoding"
+                await JSONResponse({"detail": detail}, 415)(scope, receive, answer)
+            elif scope["method"] == "OPTIONS" and foreign is not None:
                 await PlainTextResponse("", 204)(scope, receive, answer)
             else:
-                await self._app(scope, receive, answer)
+                await self._app(scope, bounded, answer)
         finally:
             self._note(scope, status, time.monotonic() - started)
 
@@ -93,6 +111,7 @@ class Watchman:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         # The route, not the path: ids stay out of metrics. Query strings, which may hold a consent, out of both.
         route = getattr(scope.get("route"), "path", "other")
-        self._metrics.requests.labels(scope["method"], route, status).inc()
+        method = scope["method"] if scope["method"] in METHODS else "other"  # else anybody could make labels
+        self._metrics.requests.labels(method, route, status).inc()
         token = scope.get("state", {}).get("token")
-        log.info("request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds), token=token)
+        log.info("request", method=method, route=route, status=status, ms=round(1000 * seconds), token=token)

@@ -19,7 +19,7 @@ from workers.gateway.middleware import LOCAL
 from workers.gateway.state import Settings, State
 
 PING = 20.0  # seconds between looks whether a WebSocket's other end is still there
-PIECE = 1 << 20  # bytes of one WebSocket message
+PIECE = 1 << 20  # bytes of one WebSocket message, unpacked
 log = structlog.get_logger("undertone.gateway")
 
 

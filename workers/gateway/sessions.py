@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import ray
 import structlog
@@ -21,6 +20,7 @@ from stream.client import history
 from stream.directory import SessionInfo, overview
 from stream.exports import FORMATS, ExportError, export
 from stream.media import MediaError
+from stream.reach import Reach
 from stream.turns import AnnotationError
 from workers.actors import ClusterError
 from workers.conduct import (
@@ -35,10 +35,11 @@ from workers.conduct import (
     start_session,
 )
 from workers.gateway.access import Refused, Token
-from workers.gateway.state import Here, Ingester, Reader, State, known
+from workers.gateway.state import UPLOADS, Here, Ingester, Reader, State, known
 from workers.planning import UsageError
 from workers.run import START, SessionError
 
+SENDING = 600.0  # seconds that a recording may take to come
 log = structlog.get_logger("undertone.gateway")
 router = APIRouter(tags=["sessions"])
 
@@ -53,7 +54,10 @@ class Sessions(BaseModel):
 async def start(request: SessionRequest, state: Here, token: Ingester) -> SessionInfo:
     """Start a session: tracks that will be sent, a stream that is fetched, or a file of the media folder."""
     if isinstance(request.source, Url):
-        _allowed(request.source.url, state.settings.pull_from)
+        try:
+            Reach(state.settings.pull_from).check(request.source.url)  # its session asks again, at every connection
+        except MediaError as error:
+            raise HTTPException(422, str(error)) from None
     return await _start(state, request, request.source, token)
 
 
@@ -62,7 +66,10 @@ async def replay(
     request: Request, state: Here, token: Ingester, options: Annotated[UploadRequest, Query()]
 ) -> SessionInfo:
     """Send a recording (any audio or video file, as the body) and have it played as if live. It stays in memory."""
-    content = await _body(request, state.settings.upload << 20)
+    if state.uploads.locked():
+        raise Refused(503, f"{UPLOADS} recordings are being sent to this gateway; try again", 10)
+    async with state.uploads:
+        content = await _body(request, state.settings.upload << 20)
     return await _start(state, options, Upload(Path(options.name).name, content, options.pace), token)
 
 
@@ -143,28 +150,22 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
     return await known(state, session)
 
 
-def _allowed(url: str, hosts: frozenset[str]) -> None:
-    """Streams are fetched from hosts that the operator named, and nowhere else. Raises HTTPException (422)."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise HTTPException(422, f"source: {error}") from None
-    if parts.scheme not in ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt"):
-        raise HTTPException(422, f"source: {parts.scheme or 'no'} URL; http, https, rtsp, rtmp and srt are fetched")
-    if (parts.hostname or "") not in hosts:
-        raise HTTPException(
-            422, f"source: {parts.hostname} is not a host that this gateway fetches from (undertone serve --pull-from)"
-        )
-
-
 async def _body(request: Request, limit: int) -> bytes:
-    """The request's body. Raises HTTPException (413, 422)."""
+    """The request's body. Raises HTTPException (408, 413, 422)."""
+    too_large = HTTPException(413, f"a recording may have {limit >> 20} MB at most")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large
     pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > limit:
-            raise HTTPException(413, f"a recording may have {limit >> 20} MB at most")
-        pieces.append(piece)
+    try:
+        async with asyncio.timeout(SENDING):
+            async for piece in request.stream():
+                size += len(piece)
+                if size > limit:
+                    raise too_large
+                pieces.append(piece)
+    except TimeoutError:
+        raise HTTPException(408, f"a recording has to be here within {SENDING // 60:.0f} min") from None
     if not size:
         raise HTTPException(422, "the body is empty: send the bytes of an audio or video file")
     return b"".join(pieces)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from ray.exceptions import ActorUnavailableError, RayError
+from redis.exceptions import RedisError
 
-from stream.bus import SESSION_ID
+from stream.bus import SESSION_ID, BusError
 from stream.client import subscribe
 from stream.events import Event
 from stream.media import MediaError
@@ -23,7 +24,8 @@ from workers.gateway.state import After, Here, Reader, State, bearer, known
 
 QUIET = 15.0  # seconds after which a silent event stream says that it is still there
 BEARER = "bearer."  # browsers cannot set headers of a WebSocket: the token comes as a subprotocol
-RESTART, POLICY, INTERNAL = 1012, 1008, 1011  # close codes of RFC 6455 and its registry
+POLICY, INTERNAL, RESTART, LATER = 1008, 1011, 1012, 1013  # close codes of RFC 6455 and its registry
+Found = TypeVar("Found")
 router = APIRouter(tags=["events"])
 
 
@@ -41,30 +43,28 @@ async def stream_events(
 ) -> StreamingResponse:
     """A session's events, from the first or after one, until it ends (Server-Sent Events)."""
     await known(state, session)
+    with state.connected(token):
+        pass  # refused here, before the answer begins, rather than in it
     coming = subscribe(state.settings.redis, session, state.settings.prefix, last_event_id or after)
-    return StreamingResponse(_sse(coming, state.draining), media_type="text/event-stream")
+    return StreamingResponse(_sse(coming, state, token), media_type="text/event-stream")
 
 
 @router.websocket("/sessions/{session}/events")
 async def send_events(socket: WebSocket, session: str, state: Here, after: After = None) -> None:
     """A session's events, each a text message; closes with 1000 after the last."""
-    if await _welcome(state, socket, "read") is None:
-        return
-    try:
-        await known(state, session)
-    except HTTPException as error:
-        await socket.close(POLICY, _reason(str(error.detail)))
-        return
-    with state.metrics.sockets.labels("out").track_inprogress():
-        relay = asyncio.create_task(_relay(socket, state, session, after))
-        state.listening.add(relay)
-        relay.add_done_callback(state.listening.discard)
-        gone = asyncio.create_task(_gone(socket))
-        await asyncio.wait({relay, gone}, return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
-        relay.cancel()
-        with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
-            await relay
+    async with _welcome(state, socket, "read") as token:
+        if token is None or await _checked(socket, known(state, session)) is None:
+            return
+        with state.metrics.sockets.labels("out").track_inprogress():
+            relay = asyncio.create_task(_relay(socket, state, session, after))
+            state.listening.add(relay)
+            relay.add_done_callback(state.listening.discard)
+            gone = asyncio.create_task(_gone(socket))
+            await asyncio.wait({relay, gone}, return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
+            relay.cancel()
+            with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+                await relay
 
 
 @router.websocket("/sessions/{session}/tracks/{track}")
@@ -72,18 +72,15 @@ async def take_media(
     socket: WebSocket, session: str, track: int, state: Here, format: str = "pcm", rate: int = 16_000
 ) -> None:
     """Sound and pictures of one track: binary messages of WebM, or 16-bit mono PCM at `rate` Hz."""
-    token = await _welcome(state, socket, "ingest")
-    if token is None:
-        return
-    actor = find_session(session) if SESSION_ID.fullmatch(session) else None
-    if actor is None or not await state.access.owns(token, session):
-        await socket.close(POLICY, "no such session of yours goes on")
-        return
-    taking = asyncio.create_task(_take(socket, actor, track, format, rate))
-    state.feeding.add(taking)
-    taking.add_done_callback(state.feeding.discard)
-    with state.metrics.sockets.labels("in").track_inprogress():
-        await taking
+    async with _welcome(state, socket, "ingest") as token:
+        actor = None if token is None else await _checked(socket, _own_session(state, token, session))
+        if actor is None:
+            return
+        taking = asyncio.create_task(_take(socket, actor, track, format, rate))
+        state.feeding.add(taking)
+        taking.add_done_callback(state.feeding.discard)
+        with state.metrics.sockets.labels("in").track_inprogress():
+            await taking
 
 
 async def _coming(events: AsyncGenerator[Event], draining: asyncio.Event) -> AsyncGenerator[Event | None]:
@@ -107,13 +104,14 @@ async def _coming(events: AsyncGenerator[Event], draining: asyncio.Event) -> Asy
             await asyncio.wait({following})
 
 
-async def _sse(events: AsyncGenerator[Event], draining: asyncio.Event) -> AsyncGenerator[str]:
-    async with aclosing(_coming(events, draining)) as coming:
-        async for event in coming:
-            if event is None:
-                yield ": still here\n\n"
-            else:
-                yield f"id: {event.id}\nevent: {event.type}\ndata: {event.wire()}\n\n"
+async def _sse(events: AsyncGenerator[Event], state: State, token: Token) -> AsyncGenerator[str]:
+    with state.connected(token):
+        async with aclosing(_coming(events, state.draining)) as coming:
+            async for event in coming:
+                if event is None:
+                    yield ": still here\n\n"
+                else:
+                    yield f"id: {event.id}\nevent: {event.type}\ndata: {event.wire()}\n\n"
 
 
 async def _relay(socket: WebSocket, state: State, session: str, after: str | None) -> None:
@@ -125,30 +123,55 @@ async def _relay(socket: WebSocket, state: State, session: str, after: str | Non
     await socket.close(RESTART if state.draining.is_set() else 1000)
 
 
-def _reason(text: str) -> str:
-    """What a close frame has room for: 123 bytes."""
-    return text.encode()[:123].decode(errors="ignore")
-
-
 async def _gone(socket: WebSocket) -> None:
     """Wait until the client has gone; what it says meanwhile is nothing to us."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass
 
 
-async def _welcome(state: State, socket: WebSocket, scope: Scope) -> Token | None:
-    """Accept a WebSocket if its token allows it; None when it was closed instead."""
+@asynccontextmanager
+async def _welcome(state: State, socket: WebSocket, scope: Scope) -> AsyncGenerator[Token | None]:
+    """Accept a WebSocket and look at its token; None when it was closed, because that does not allow it."""
     offered = socket.scope.get("subprotocols", [])
-    token = next((each.removeprefix(BEARER) for each in offered if each.startswith(BEARER)), None)
+    presented = next((each.removeprefix(BEARER) for each in offered if each.startswith(BEARER)), None)
+    await socket.accept("undertone" if "undertone" in offered else None)  # else a browser would learn no reason
+    with ExitStack() as held:
+        token = await _checked(socket, _admitted(state, presented or bearer(socket), scope, held))
+        if token is None:
+            state.metrics.refused.labels("websocket").inc()
+        yield token
+
+
+async def _admitted(state: State, presented: str | None, scope: Scope, held: ExitStack) -> Token:
+    """The token, whose connection is counted until `held` is closed. Raises Refused."""
+    token = await state.access.admit(presented, scope)
+    held.enter_context(state.connected(token))
+    return token
+
+
+async def _own_session(state: State, token: Token, session: str) -> Any:
+    """The actor of a session that the token may feed. Raises Refused."""
+    actor = find_session(session) if SESSION_ID.fullmatch(session) else None
+    if actor is None or not await state.access.owns(token, session):
+        raise Refused(404, "no such session of yours goes on")
+    return actor
+
+
+async def _checked(socket: WebSocket, check: Awaitable[Found]) -> Found | None:
+    """What a check found; None when it refuses, or cannot be made: then the socket was closed with the reason."""
     try:
-        admitted = await state.access.admit(token or bearer(socket), scope)
-    except Refused as error:
-        state.metrics.refused.labels("websocket").inc()
-        await socket.accept("undertone" if "undertone" in offered else None)  # else a browser learns no reason
-        await socket.close(POLICY, _reason(error.detail))
-        return None
-    await socket.accept("undertone" if "undertone" in offered else None)
-    return admitted
+        return await check
+    except (Refused, HTTPException) as error:
+        code, reason = POLICY, str(error.detail)
+    except (RedisError, BusError, RayError, OSError):
+        code, reason = LATER, "Redis or Ray cannot be reached just now; try again"
+    await _close(socket, code, reason)
+    return None
+
+
+async def _close(socket: WebSocket, code: int, reason: str) -> None:
+    with suppress(RuntimeError, WebSocketDisconnect):
+        await socket.close(code, reason.encode()[:120].decode(errors="ignore"))  # 123 bytes fit
 
 
 async def _take(socket: WebSocket, actor: Any, track: int, form: str, rate: int) -> None:
@@ -173,7 +196,7 @@ async def _take(socket: WebSocket, actor: Any, track: int, form: str, rate: int)
             code, reason = RESTART, "the session's process was killed and is started again: connect again"
         with suppress(RuntimeError, WebSocketDisconnect):
             await socket.send_text(json.dumps({"type": "error", "message": reason}))
-            await socket.close(code, _reason(reason))
+        await _close(socket, code, reason)
     finally:
         with suppress(RayError, MediaError):
             await actor.detach.remote(track, connection, over)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +19,8 @@ from workers.conduct import Place
 from workers.gateway.access import Access, Refused, Scope, Token
 from workers.gateway.metrics import Metrics
 
+UPLOADS = 4  # recordings taken at once: each is held in memory whole
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -28,7 +33,7 @@ class Settings:
     media: Path | None = None
     """Files that sessions may play; None = none."""
     pull_from: frozenset[str] = frozenset()
-    """Hosts that streams may be fetched from."""
+    """Hosts, addresses and networks that streams may be fetched from."""
     origins: frozenset[str] = frozenset()
     """Other web pages that may talk to us (CORS)."""
     upload: int = 256
@@ -38,7 +43,7 @@ class Settings:
 
     @property
     def place(self) -> Place:
-        return Place(self.redis, self.prefix, self.record, self.media, self.asr_model)
+        return Place(self.redis, self.prefix, self.record, self.media, self.asr_model, self.pull_from)
 
 
 @dataclass
@@ -54,6 +59,20 @@ class State:
     """Open connections that send media."""
     listening: set[asyncio.Task[None]] = field(default_factory=set)
     """Open connections that receive events."""
+    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
+    open: Counter[str] = field(default_factory=Counter)
+    """Streams and WebSockets of each token."""
+
+    @contextmanager
+    def connected(self, token: Token) -> Iterator[None]:
+        """Count a connection that stays. Raises Refused (429)."""
+        if self.open[token.name] >= token.connections:
+            raise Refused(429, f"token {token.name}: {token.connections} connections at once, and so many are open", 10)
+        self.open[token.name] += 1
+        try:
+            yield
+        finally:
+            self.open[token.name] -= 1
 
 
 def state_of(connection: HTTPConnection) -> State:
