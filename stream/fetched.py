@@ -36,6 +36,7 @@ class FetchedSource(NetworkSource):
         self._parts = reach.check(url)
         super().__init__(url)
         self._url, self._reach = url, reach
+        self._file: Download | None = None
 
     def _open(self) -> av.container.InputContainer:
         if not self._parts.scheme.startswith("http"):
@@ -44,9 +45,13 @@ class FetchedSource(NetworkSource):
             form = "rtsp" if scheme == "rtsp" else "flv"
             options |= LIMITS | {"protocol_whitelist": f"{scheme},tcp", "format_whitelist": form}
             return self._opened_with(relayed(self._url, self._reach), form, options)
-        file = Download(self._url, self._reach, self._stopping)
+        self._file = Download(self._url, self._reach, self._stopping)
         options = LIMITS | HLS | {"protocol_whitelist": "none", "format_whitelist": f"{CONTAINERS},hls"}
-        return self._opened_with(file, None, options, io_open=self._nested)
+        return self._opened_with(self._file, None, options, io_open=self._nested)
+
+    def _finite(self, container: av.container.InputContainer) -> bool:
+        # What has a length, and came whole, is a recording. FFmpeg does not always know: it cannot ask for the length.
+        return super()._finite(container) or (self._file is not None and self._file.whole)
 
     def _nested(self, url: str, flags: int, options: dict[str, str]) -> Download:
         """What a playlist names."""
@@ -67,12 +72,17 @@ class Download:
         self._size = int(length) if length is not None and length.isdecimal() else None
         self._seekable = self._size is not None and answer.headers["Accept-Ranges"] == "bytes"
 
+    @property
+    def whole(self) -> bool:
+        """It had a length, and all of it was read."""
+        return self._size is not None and self._position >= self._size
+
     def read(self, size: int) -> bytes:
         """What has come, up to `size` bytes; b"" at the end."""
         if self._stopping.is_set():
             return b""
         if self._response is None:
-            if self._size is not None and self._position >= self._size:
+            if self.whole:
                 return b""
             self._response = self._ask()
         try:

@@ -77,6 +77,10 @@ class NetworkSource:
             what, format=form, options=options, timeout=(OPEN, STALLED), metadata_errors="replace", io_open=io_open
         )
 
+    def _finite(self, container: av.container.InputContainer) -> bool:
+        """Whether it may just end: of a recording on a web server the duration is known, of a live stream not."""
+        return bool(container.duration)
+
     def _blocks(self, container: av.container.InputContainer) -> Iterator[Block]:
         seen = [stream for stream in container.streams.video if stream.codec_context is not None]
         streams = [*container.streams.audio[: self.channels], *seen[:1]]
@@ -105,7 +109,7 @@ class NetworkSource:
                     shown.clear()
             if held.shape[1]:
                 yield Block(number, done / RATE, held, tuple(shown))
-            if not container.duration:  # of a recording on a web server it is known; a live stream does not just end
+            if not self._finite(container):
                 self.ended_early = ENDED
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self.ended_early = _why(error, f"no packet for {STALLED:.0f} s")

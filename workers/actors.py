@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import AuthenticationError
 
 from model.asr import Recognized
 from model.dialogue import GraphRow, Heard
@@ -147,7 +149,9 @@ def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if address not in (None, "auto") and "://" not in str(address):
         _reachable(str(address))
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "3")  # it answers, or does not let us in
     if address is None:
+        _lock()
         options |= {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
     if trace and address is None:
         options["_tracing_startup_hook"] = "workers.tracing:export_spans"
@@ -155,11 +159,23 @@ def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
         # "local", because None would join whatever cluster $RAY_ADDRESS or the last `ray start` points to.
         ray.init(address=address or "local", **options)
     except Exception as error:  # on a machine that is too busy, Ray raises just that
+        if isinstance(error, AuthenticationError) or "AuthToken" in str(error.__cause__):
+            wanted = "this cluster wants its token (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH=FILE)"
+            raise ClusterError(f"Ray does not start: {wanted}") from None
         raise ClusterError(f"Ray does not start: {str(error).splitlines()[0]}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _lock() -> None:
+    """A token for a private cluster: who reaches Ray's ports can run code, and all users of a machine reach loopback.
+
+    Ray asks for one by itself, but would keep it in the home folder, for everything; ours ends with this process.
+    """
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _reachable(address: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.conftest import DEMO, ROOT
+from tests.e2e.test_replay import UNDERTONE, undertone
 
 
 def test_sessions_stay_on_their_nodes_and_outlive_another(tmp_path: Path) -> None:
@@ -23,3 +25,21 @@ def test_sessions_stay_on_their_nodes_and_outlive_another(tmp_path: Path) -> Non
     assert told["lost"], "a recognizer that starts elsewhere knows nothing of before"
     assert told["numbers"] == [1, 1] and told["moved"] == told["stayed"] == lasting
     assert told["placed"] == [lasting, lasting], "the one that goes on has not moved"
+
+
+def test_who_has_no_token_is_refused(ray_address: str, redis_url: str) -> None:
+    """The private cluster of this process has one; who joins it has to know it."""
+    for given in ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_MODE": "disabled"}):
+        done = undertone("replay", DEMO, "--redis", redis_url, "--ray-address", ray_address, **given)
+        assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr, done.stderr
+        assert "this cluster wants its token" in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_a_private_cluster_keeps_its_token_in_no_file(tmp_path: Path, redis_url: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [UNDERTONE, "replay", str(DEMO), "--speed", "max", "--modalities", "audio", "--redis", redis_url]
+    done = subprocess.run(
+        command, env=environment | {"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "oken" not in done.stderr and not (tmp_path / ".ray").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import struct
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from stream.fetched import FetchedSource
+from stream.live import Reconnecting
 from stream.media import MediaError
 from stream.reach import Reach
 from tests.recordings import RATE, voice, write_mp4
@@ -69,6 +71,9 @@ def test_what_is_allowed_is_heard() -> None:
     with site({"/talk.ts": talk, "/here": "/there", "/there": "/talk.ts"}) as (url, asked):
         assert heard(f"{url}/here") == pytest.approx(2, abs=0.2)
         assert asked == ["/here", "/there", "/talk.ts"]
+        source = Reconnecting(functools.partial(FetchedSource, f"{url}/talk.ts", REACH), give_up=5)
+        assert not [block.notice for block in source if block.notice], "it has ended, and is not played again"
+        assert source.ended_early is None
         with pytest.raises(MediaError, match=r"gone.ts: cannot be opened \(the server answers 404"):
             heard(f"{url}/gone.ts")
 

@@ -1,0 +1,111 @@
+"""A real gateway, and those who mean it ill."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import wave
+from collections.abc import Iterator
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import pytest
+import websockets
+
+from tests.conftest import DEMO
+from tests.e2e.gateways import Gateway, gateways
+from tests.e2e.test_gateway import HEARD, events_of
+from tests.e2e.test_replay import undertone
+from tests.recordings import voice
+from tests.senders import transport_stream
+from tests.stream.test_fetched import site
+from tests.stream.test_media import silence
+
+PUSH = {"kind": "push", "tracks": [{"name": "Mara"}]}
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, redis_url: str, ray_address: str) -> Iterator[Gateway]:
+    """Open to this machine, with one address that it may fetch from."""
+    options = ("--redis", redis_url, "--ray-address", ray_address, "--pull-from", "127.0.0.1")
+    with gateways(tmp_path_factory.mktemp("gateway"), 1, *options, "--upload", "16") as (one,):
+        yield one
+
+
+async def fetch(gateway: Gateway, url: str) -> tuple[int, str]:
+    """How a session that fetches this begins, or ends: status and what is told."""
+    async with httpx.AsyncClient(base_url=gateway.http, timeout=60) as client:
+        answer = await client.post("/sessions", json=HEARD | {"source": {"kind": "url", "url": url}})
+    if answer.status_code != 201:
+        return answer.status_code, answer.json()["detail"]
+    return 201, (await events_of(gateway, answer.json()["id"]))[-1]["reason"]
+
+
+async def test_a_stream_leads_to_no_other_place(gateway: Gateway, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.ts"
+    secret.write_bytes(talk := transport_stream(voice(2)))
+    with site({"/secret.ts": talk}, "127.0.0.2") as (inside, looked):
+        lists = "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{}\n#EXT-X-ENDLIST\n"
+        pages = {
+            "/talk.ts": talk,
+            "/away.ts": f"{inside}/secret.ts",
+            "/local.ts": f"file://{secret}",
+            "/away.m3u8": lists.format(f"{inside}/secret.ts").encode(),
+            "/local.m3u8": lists.format(f"file://{secret}").encode(),
+            "/passwd.m3u8": lists.format("file:///etc/passwd").encode(),
+        }
+        with site(pages) as (url, asked):
+            assert await fetch(gateway, f"{url}/talk.ts") == (201, "end of source")
+            for page in [*list(pages)[1:], "/talk.ts+camera:/etc/passwd"]:
+                status, told = await fetch(gateway, f"{url}{page}")
+                assert told != "end of source" and "\n" not in told, (page, status, told)
+                assert asked[-1] == page
+        for url in (f"{inside}/secret.ts", inside.replace("127.0.0.2", "2130706434"), f"file://{secret}"):
+            status, told = await fetch(gateway, url)
+            assert status == 422 and told.startswith("source: ")
+        assert looked == []
+
+
+async def test_what_would_grow_beyond_measure_is_refused(gateway: Gateway) -> None:
+    slow = BytesIO()
+    with wave.open(slow, "wb") as file:
+        file.setparams((1, 1, 1, 0, "NONE", ""))
+        file.writeframes(bytes(1000))
+    async with httpx.AsyncClient(base_url=gateway.http, timeout=60) as client:
+
+        async def sent(content: bytes, **headers: str) -> tuple[int, str]:
+            answer = await client.post("/recordings", params=HEARD | {"name": "x"}, content=content, headers=headers)
+            return answer.status_code, answer.json()["detail"]
+
+        assert await sent(slow.getvalue()) == (
+            422, "x: sound at 1 Hz in 1 channels; 4000 … 384000 Hz in at most 64 are decoded"
+        )  # fmt: skip
+        assert await sent(silence(13 * 60, True)) == (422, "x: 13.0 h long; at most 12 h are taken")
+        assert (await sent(b"ffconcat version 1.0\nfile 'pyproject.toml'\n"))[0] == 422
+        assert await sent(bytes(17 << 20)) == (413, "a recording may have 16 MB at most")
+        packed = gzip.compress(DEMO.read_bytes())
+        assert (await sent(packed, **{"Content-Encoding": "gzip"}))[0] == 415
+        assert (await sent(packed))[0] == 422
+
+
+async def test_a_message_that_unpacks_to_much_ends_its_connection(gateway: Gateway) -> None:
+    async with httpx.AsyncClient(base_url=gateway.http, timeout=60) as client:
+        session = (await client.post("/sessions", json=HEARD | {"source": PUSH})).json()["id"]
+        async with websockets.connect(f"{gateway.ws}/sessions/{session}/tracks/0?format=pcm") as socket:
+            await socket.recv()
+            with suppress(websockets.ConnectionClosed):
+                await socket.send(bytes(64 << 20))  # 64 KB on the wire
+                await asyncio.wait_for(socket.recv(), 20)
+        assert socket.close_code == 1009
+        assert (await client.delete(f"/sessions/{session}")).status_code == 202
+
+
+def test_what_serve_refuses() -> None:
+    for options, complaint in [
+        (("--pull-from", "http://cdn.example.org"), "--pull-from: 'http://cdn.example.org' is no host"),
+        (("--prefix", "a{b}"), "Invalid value for '--prefix'"),
+    ]:
+        done = undertone("serve", *options)
+        assert done.returncode == 2 and complaint in done.stderr and "Traceback" not in done.stderr, done.stderr
