@@ -7,7 +7,7 @@ from pathlib import Path
 
 import ray
 from fastapi import APIRouter, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, PlainTextResponse
 from pydantic import BaseModel
 from ray.exceptions import RayError
 
@@ -76,7 +76,7 @@ async def readyz(response: Response, state: Here) -> dict[str, bool]:
     return ready
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(state: Here, token: Reader) -> Response:
     """Figures for Prometheus."""
     return Response(
