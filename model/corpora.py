@@ -99,9 +99,17 @@ def read_meld(folder: Path) -> Corpus:
             row = Row(_repair(record["Speaker"]), _repair(record["Utterance"]), emotion, sentiment, None, *times)
             rows.append((record["Dialogue_ID"], row))
             clip = f"dia{record['Dialogue_ID']}_utt{record['Utterance_ID']}.mp4"
-            media.append(next((p for p in (folder / clips[split] / clip,) if p.exists()), None))
+            media.append(_clip(folder / clips[split] / clip))
         corpus.splits[split], corpus.clips[split] = _dialogues(rows), media
     return corpus
+
+
+def _clip(path: Path) -> Path | None:
+    """A clip, if it is there."""
+    try:
+        return path if path.exists() else None
+    except OSError:  # a name that no file system takes
+        return None
 
 
 def _find(folder: Path, name: str) -> Path:
@@ -165,8 +173,8 @@ def read_iemocap(folder: Path) -> Corpus:
                 continue
             sentiment = SENTIMENT["iemocap"].get(emotion, "negative")
             row = Row(speaker, transcript.get(key, ""), emotion, sentiment, None, float(start), float(end))
-            clip = folder / session / "sentences" / "wav" / file.stem / f"{key}.wav"
-            heard.append((float(start), row, clip if clip.exists() else None))
+            clip = _clip(folder / session / "sentences" / "wav" / file.stem / f"{key}.wav")
+            heard.append((float(start), row, clip))
         if heard:
             heard.sort(key=lambda entry: entry[0])
             corpus.splits[split].append(Dialogue(file.stem, [row for _, row, _ in heard]))

@@ -5,41 +5,85 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.corpora import SENTIMENT, Corpus
 from model.tables import Dialogue, Row, TableError
 
-ALLOWED = {
-    ("_codecs", "encode"),
-    ("builtins", "set"),
-    ("builtins", "frozenset"),
-    ("__builtin__", "set"),
-    ("__builtin__", "frozenset"),
-    *(
-        (module, name)
-        for package in ("numpy.core", "numpy._core")
-        for module, name in ((f"{package}.multiarray", "_reconstruct"), (f"{package}.multiarray", "scalar"))
-    ),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-}
 IEMOCAP = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 MELD = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+NUMBER = re.compile(r"[<>=|][biuf][1248]")
 MELD_SENTIMENT = {"joy": "positive", "neutral": "neutral"}
 """The pickle has none; surprise, which MELD annotates either way, counts as negative here."""
+
+
+class _Type:
+    """Stands for numpy.dtype, whose own state NumPy takes unseen: a wrong one is a crash."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        self._name, self._order = name, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._order = state[1]
+
+    def numbers(self, content: str | bytes) -> NDArray[Any]:
+        if not NUMBER.fullmatch(f"{self._order}{self._name}"):
+            raise pickle.UnpicklingError(f"it wants arrays of {self._name!r}, and numbers are all that is read")
+        raw = content.encode("latin1") if isinstance(content, str) else content
+        return np.frombuffer(raw, f"{self._order}{self._name}")
+
+
+class _Array:
+    """Stands for an array of numbers."""
+
+    def __init__(self, *_: object) -> None:
+        self._values: NDArray[Any] = np.empty(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, by_column, content = state
+        self._values = kind.numbers(content).reshape(shape, order="F" if by_column else "C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self._values.astype(dtype)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, place: int) -> Any:
+        return self._values[place]
+
+
+def _scalar(kind: _Type, content: str | bytes) -> Any:
+    return kind.numbers(content)[0]
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    return text.encode("latin1")
+
+
+READ: dict[tuple[str, str], Any] = {
+    ("_codecs", "encode"): _encoded,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
+    **{(package, kind.__name__): kind for package in ("builtins", "__builtin__") for kind in (set, frozenset)},
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+}
+"""What a pickle may name, and what that is here."""
 
 
 class _ArraysOnly(pickle.Unpickler):
     """Arrays and built-in containers; every other name in the file is refused before it is looked up."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
+        if (module, name) not in READ:
             raise pickle.UnpicklingError(f"it wants {module}.{name}, and arrays are all that is read")
-        return super().find_class(module, name)
+        return READ[module, name]
 
 
 def _load(content: bytes) -> Any:

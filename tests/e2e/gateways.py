@@ -57,8 +57,8 @@ def gateways(folder: Path, count: int, *options: str) -> Iterator[list[Gateway]]
             gateway.process.wait()
 
 
-def wait_ready(gateway: Gateway) -> None:
-    deadline = time.monotonic() + 90
+def wait_ready(gateway: Gateway, patience: float = 90) -> None:
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         assert gateway.process.poll() is None, gateway.log.read_text()
         try:

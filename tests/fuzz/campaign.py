@@ -50,6 +50,7 @@ class Result:
     memory: list[tuple[int, float]] = field(default_factory=list)
     """(inputs of this process so far, MB resident)"""
     seconds: float = 0.0
+    also: str = ""
 
     @property
     def growth(self) -> float:
@@ -120,6 +121,8 @@ def note(result: Result, what: str, value: Any, folder: Path, kept: Path) -> Non
             result.escaped[place] += 1
             if result.escaped[place] == 1:
                 keep(result, f"escaped-{sum(result.escaped.values())}", folder, kept, trace)
+        case "also":
+            result.also = value
         case "memory":
             result.memory.append(value)
         case "crash" | "hang":
@@ -181,6 +184,7 @@ def work(name: str, count: int, seed: int, guided: bool, block: int, folder: Pat
             run(target, min(BLOCK, count - done), hash((seed, name_number(name), block)), each)
             told.send(("memory", (done, resident(target))))
             told.send(("block", block))
+            told.send(("also", target.also()))
             block += 1
 
 
@@ -216,9 +220,10 @@ def as_markdown(results: list[Result]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in results:
-        refused = ", ".join(f"{name} {times:,}" for name, times in each.outcomes.most_common() if name != "taken")
+        name = f"{each.target} ({each.also})" if each.also else each.target
+        refused = ", ".join(f"{kind} {times:,}" for kind, times in each.outcomes.most_common() if kind != "taken")
         lines.append(
-            f"| {each.target} | {each.inputs:,} | {each.outcomes['taken']:,} | {refused or '0'} | "
+            f"| {name} | {each.inputs:,} | {each.outcomes['taken']:,} | {refused or '0'} | "
             f"{sum(each.escaped.values())} | {each.crashes} | {each.hangs} | {each.slowest:.2f} s | "
             f"{each.growth:+.1f} MB | {each.seconds:.0f} s |"
         )

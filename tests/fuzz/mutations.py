@@ -72,6 +72,7 @@ def _splice(spot: Any, other: bytes, there: Any, size: int) -> Edit:
 
 def mutated(seeds: Sequence[bytes], words: Sequence[bytes] = (), longest: int = 1 << 18) -> SearchStrategy[bytes]:
     """One of `seeds` after one to four edits; `words` are bytes that mean something there."""
+    seed = st.integers(0, len(seeds) - 1).map(seeds.__getitem__)  # whose repr, unlike that of all seeds, is short
     sizes = st.integers(1, 64) | st.integers(1, 8192)
     fields = st.builds(
         lambda value, width, order: (value % (1 << 8 * width)).to_bytes(width, order),
@@ -89,7 +90,7 @@ def mutated(seeds: Sequence[bytes], words: Sequence[bytes] = (), longest: int = 
         st.builds(_cut, spots),
         st.builds(_drop, spots, sizes),
         st.builds(_again, spots, sizes, st.integers(2, 50)),
-        st.builds(_splice, spots, st.sampled_from(seeds), spots, sizes),
+        st.builds(_splice, spots, seed, spots, sizes),
     )
 
     def apply(data: bytes, chosen: list[Edit]) -> bytes:
@@ -97,7 +98,7 @@ def mutated(seeds: Sequence[bytes], words: Sequence[bytes] = (), longest: int = 
             data = edit(data)[:longest]
         return data
 
-    return st.builds(apply, st.sampled_from(seeds), st.lists(edits, min_size=1, max_size=4))
+    return st.builds(apply, seed, st.lists(edits, min_size=1, max_size=4))
 
 
 NASTY = (

@@ -35,7 +35,9 @@ class Target:
     details: tuple[type[Exception], ...] = ()
     """Documented exceptions for programs, which may say more."""
     processes: Callable[[], Sequence[int]] = tuple
-    """Ids of processes beside this one that do the work, whose memory counts too."""
+    """Ids of the processes that do the work, if it is not this one: their memory counts."""
+    also: Callable[[], str] = str
+    """What else there is to say of the inputs."""
 
 
 Opened = Callable[[Path], AbstractContextManager[Target]]

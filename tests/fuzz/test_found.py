@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import struct
 import time
 from fractions import Fraction
@@ -283,3 +284,27 @@ def test_sound_that_breaks_off_before_its_sender_ends_is_told() -> None:
     source = track.connect()
     list(source)
     assert source.ended_early == "Invalid data found when processing input"
+
+
+def test_a_pickled_kind_of_array_that_numpy_crashes_on(tmp_path: Path) -> None:
+    """A state of numpy.dtype with two fields too few: a segmentation fault."""
+    kind = b"cnumpy\ndtype\nX\x02\x00\x00\x00f4\x89\x88\x87R"
+    state = b"(K\x03X\x01\x00\x00\x00<NJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb."
+    (tmp_path / "f.pkl").write_bytes(b"\x80\x02" + kind + state)
+    with pytest.raises(TableError, match="not laid out like"):
+        read_features(tmp_path / "f.pkl")
+
+
+@pytest.mark.parametrize("kind", ["O", "V8", "U1", "M8"])
+def test_a_pickle_of_arrays_of_other_things_than_numbers(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "f.pkl").write_bytes(pickle.dumps(np.zeros(2, kind), protocol=2))
+    with pytest.raises(TableError, match="not a pickle that we read"):
+        read_features(tmp_path / "f.pkl")
+
+
+def test_a_clip_whose_name_no_file_system_takes(tmp_path: Path) -> None:
+    header = "Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,StartTime,EndTime\n"
+    for split in ("train", "dev", "test"):
+        row = f"Hello,Ross,joy,positive,{'9' * 400},0,0:0:0,0:0:1\n"
+        (tmp_path / f"{split}_sent_emo.csv").write_text(header + row)
+    assert read_meld(tmp_path).clips["train"] == [None]

@@ -76,7 +76,10 @@ async def readyz(response: Response, state: Here) -> dict[str, bool]:
     return ready
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics", response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' format"}},
+)  # fmt: skip
 async def metrics(state: Here, token: Reader) -> Response:
     """Figures for Prometheus."""
     return Response(

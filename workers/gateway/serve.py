@@ -10,6 +10,7 @@ from types import FrameType
 import ray
 import structlog
 import uvicorn
+from fastapi import FastAPI
 from ray.exceptions import RayError
 
 from workers.conduct import find_session
@@ -38,15 +39,18 @@ def serve(
         raise ServeError(f"--host {host} would let everybody in: give --tokens FILE (`undertone token NAME`)")
     configure_logs()
     app = create_app(settings, Access(tokens, settings.redis, settings.prefix))
-    config = uvicorn.Config(
-        app, host, port, log_config=None, access_log=False, server_header=False, ws="websockets-sansio",
-        ws_max_size=PIECE, ws_ping_interval=PING, ws_ping_timeout=PING, timeout_graceful_shutdown=5, lifespan="on",
-    )  # fmt: skip
-    server = Server(config, app.state.undertone, drain, private_ray)
+    server = Server(configuration(app, host, port), app.state.undertone, drain, private_ray)
     log.info("serving", address=f"http://{host}:{port}", tokens=tokens is not None, recording=bool(settings.record))
     server.run()
     if not server.started:
         raise ServeError(f"cannot listen on {host}:{port}: is the port taken?")
+
+
+def configuration(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, host, port, log_config=None, access_log=False, server_header=False, ws="websockets-sansio",
+        ws_max_size=PIECE, ws_ping_interval=PING, ws_ping_timeout=PING, timeout_graceful_shutdown=5, lifespan="on",
+    )  # fmt: skip
 
 
 class Server(uvicorn.Server):

@@ -42,6 +42,7 @@ from workers.run import START, SessionError
 SENDING = 600.0  # seconds that a recording may take to come
 log = structlog.get_logger("undertone.gateway")
 router = APIRouter(tags=["sessions"])
+KINDS = {each.media_type.partition(";")[0]: {"schema": {"type": "string"}} for each in FORMATS.values()}
 
 
 class Sessions(BaseModel):
@@ -100,7 +101,7 @@ async def stop(session: str, state: Here, token: Ingester) -> SessionInfo:
 
 @router.get(
     "/sessions/{session}/export/{format}", response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}, "description": "The file"}},
+    responses={200: {"content": KINDS, "description": "The file"}},
 )  # fmt: skip
 async def download(session: str, format: str, state: Here, token: Reader) -> Response:
     """A session so far, as a file."""
