@@ -8,9 +8,8 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.retry import Retry
@@ -20,7 +19,8 @@ from stream.events import Base
 
 PREFIX = "undertone"
 CAP = 100_000  # events kept a session, roughly
-RETENTION = 24 * 3600  # seconds a session's keys outlive its last event
+RETENTION = 24 * 3600  # seconds a session's keys outlive its last event, unless it asks for others
+LISTED = 3600  # seconds after which a session that goes on sees to it that the directory is kept
 ALIVE = 10  # seconds that a sign of life holds
 CLAIMED = 60  # seconds that an id is kept for a session that is about to begin
 OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted
@@ -63,16 +63,17 @@ class Keys:
         return f"{self.prefix}:sessions"
 
 
-def connect(url: str, timeout: float | None = 5.0) -> redis.asyncio.Redis:
+def connect(url: str, timeout: float | None = 5.0) -> Client:
     """A client of the Redis, or of the Redis Cluster, that the server at `url` belongs to.
 
     It fails within `timeout` seconds (None: blocks, for subscribers) and leaves retrying to its owner. Raises BusError
     for an address that is none.
     """
     try:
-        return Client.from_url(
+        made = Client.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0), decode_responses=True
         )
+        return cast(Client, made)
     except ValueError as error:
         raise BusError(f"Redis address {public(url)!r}: {error}") from None
 
@@ -121,8 +122,9 @@ class Bus:
     Events queue in a bounded outbox; a writer task sends them, and tries again (1 … 60 s) while Redis is away.
     """
 
-    def __init__(self, url: str, keys: Keys) -> None:
-        self.url, self.keys = url, keys
+    def __init__(self, url: str, keys: Keys, kept: int = RETENTION) -> None:
+        """kept: seconds that Redis keeps the events after the last of them."""
+        self.url, self.keys, self.kept = url, keys, kept
         self.given_up = 0
         """Events dropped because the outbox was full."""
         self.delay = 0.0
@@ -130,6 +132,7 @@ class Bus:
         self._client = connect(url)
         self._outbox: asyncio.Queue[tuple[float, Base]] = asyncio.Queue(OUTBOX)
         self._writer: asyncio.Task[None] | None = None
+        self._listed = 0.0
 
     def publish(self, event: Base) -> None:
         """Queue an event."""
@@ -161,13 +164,14 @@ class Bus:
             fields: Any = {"id": event.id, "type": getattr(event, "type", ""), "event": payload}
             pipe.xadd(keys.events, fields, maxlen=CAP, approximate=True)
             pipe.publish(keys.channel, payload)
-            pipe.expire(keys.events, RETENTION)
+            pipe.expire(keys.events, self.kept)
             await pipe.execute()
 
     async def register(self, started: str) -> None:
         """Enter the session into the directory, and take out those whose events have expired."""
         # Not one transaction with the events: the directory lives on another node of a Redis Cluster.
         await self._client.hset(self.keys.directory, self.keys.session, started)
+        await self._keep_directory()
         # One that has only just begun may have no events yet.
         old = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
         for session, begun in (await self._client.hgetall(self.keys.directory)).items():
@@ -179,6 +183,15 @@ class Bus:
         """Leave a sign of life; while Redis is away there is none."""
         with contextlib.suppress(RedisError, OSError):
             await self._client.set(self.keys.alive, load, ex=ALIVE)
+            if time.monotonic() - self._listed > LISTED:
+                await self._keep_directory()
+
+    async def _keep_directory(self) -> None:
+        """The directory goes when the last of its sessions does: a killed one, too, leaves no name behind."""
+        self._listed = time.monotonic()
+        directory, least = self.keys.directory, self.kept + 2 * LISTED
+        if await self._client.ttl(directory) < least:
+            await self._client.expire(directory, least)
 
     async def flush(self) -> None:
         """Wait until everything is sent."""

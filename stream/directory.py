@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from stream.bus import PREFIX, Keys, connect
 from stream.events import SessionEnded, SessionStarted, parse
+
+
+def owned(prefix: str, token: str) -> str:
+    """Set of the sessions that a token of the gateway has started."""
+    return f"{prefix}:token:{token}:sessions"
 
 
 class Load(BaseModel):
@@ -45,6 +51,8 @@ class SessionInfo(BaseModel):
     redacted: bool
     recorded: bool
     load: Load | None
+    kept_until: str | None
+    """When Redis forgets its events, unless more come. ISO 8601; null when there are none."""
     """Of a live one."""
 
 
@@ -62,20 +70,22 @@ async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = 
                 pipe.xrange(keys.events, count=1)
                 pipe.xrevrange(keys.events, count=1)
                 pipe.get(keys.alive)
-                first, last, alive = await pipe.execute()
-            found.append(_info(name, started[name], first, last, alive))
+                pipe.ttl(keys.events)
+                first, last, alive, left = await pipe.execute()
+            found.append(_info(name, started[name], first, last, alive, left))
     finally:
         await client.aclose()
     return sorted(found, key=lambda info: info.started, reverse=True)
 
 
-def _info(name: str, started: str, first: Any, last: Any, alive: str | None) -> SessionInfo:
+def _info(name: str, started: str, first: Any, last: Any, alive: str | None, left: int) -> SessionInfo:
     opening = parse(first[0][1]["event"]) if first else None
     ending = parse(last[0][1]["event"]) if last else None
     begun = opening if isinstance(opening, SessionStarted) else None  # else the Stream's cap has cut it off
     ended = ending if isinstance(ending, SessionEnded) else None
     load = Load.model_validate_json(alive) if alive and ended is None else None
     return SessionInfo(
+    end = datetime.now(UTC) + timedelta(seconds=left) if left >= 0 else None
         id=name,
         state="ended" if ended else "live" if load else "lost",
         started=started,
@@ -90,3 +100,4 @@ def _info(name: str, started: str, first: Any, last: Any, alive: str | None) -> 
         recorded=begun.recorded if begun else False,
         load=load,
     )
+        kept_until=end.isoformat(timespec="seconds") if end else None,

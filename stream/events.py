@@ -46,6 +46,8 @@ class SessionStarted(Base):
 
 
 class Word(BaseModel):
+    kept: int = 24 * 3600
+    """Seconds that Redis keeps the events after the last of them."""
     """One word as the recognizer of speech timed it, in seconds on the media clock."""
 
     word: str

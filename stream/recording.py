@@ -180,6 +180,15 @@ def _pictures(path: Path) -> Iterator[VideoFrame]:
                 yield VideoFrame(frame.time, frame.to_ndarray(format="rgb24"), int(channel) if channel else None)
 
 
+def files_of(folder: Path) -> list[Path]:
+    """What a recording consists of, the folder itself last; [] where there is none. Other files are none of it."""
+    if not folder.is_dir():
+        return []
+    names = (SETTINGS, EVENTS, SOUND, f"{PICTURES}*.mkv", "transcript.*", "rttm.*")
+    files = sorted({path for name in names for path in folder.glob(name)})
+    return [*files, folder] if files or not any(folder.iterdir()) else []
+
+
 def read_settings(folder: Path) -> dict[str, Any]:
     """How a recorded session listened. Raises MediaError."""
     try:
