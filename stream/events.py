@@ -228,7 +228,8 @@ Event = Annotated[
     Field(discriminator="type"),
 ]
 
-_ADAPTER: TypeAdapter[Any] = TypeAdapter(Event)
+# An error's text ends in logs, where words do not belong.
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(Event, config=ConfigDict(hide_input_in_errors=True))
 
 
 def parse(payload: str | bytes) -> Event:
