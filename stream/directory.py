@@ -49,10 +49,11 @@ class SessionInfo(BaseModel):
     checkpoint: str | None
     consent: str | None
     redacted: bool
+    masked: bool
     recorded: bool
-    load: Load | None
     kept_until: str | None
     """When Redis forgets its events, unless more come. ISO 8601; null when there are none."""
+    load: Load | None
     """Of a live one."""
 
 
@@ -84,8 +85,8 @@ def _info(name: str, started: str, first: Any, last: Any, alive: str | None, lef
     begun = opening if isinstance(opening, SessionStarted) else None  # else the Stream's cap has cut it off
     ended = ending if isinstance(ending, SessionEnded) else None
     load = Load.model_validate_json(alive) if alive and ended is None else None
-    return SessionInfo(
     end = datetime.now(UTC) + timedelta(seconds=left) if left >= 0 else None
+    return SessionInfo(
         id=name,
         state="ended" if ended else "live" if load else "lost",
         started=started,
@@ -97,7 +98,8 @@ def _info(name: str, started: str, first: Any, last: Any, alive: str | None, lef
         checkpoint=begun.checkpoint if begun else None,
         consent=begun.consent if begun else None,
         redacted=begun.redacted if begun else False,
+        masked=begun.masked if begun else False,
         recorded=begun.recorded if begun else False,
+        kept_until=end.isoformat(timespec="seconds") if end else None,
         load=load,
     )
-        kept_until=end.isoformat(timespec="seconds") if end else None,

@@ -41,13 +41,16 @@ class SessionStarted(Base):
     """Who agreed to what, as the operator stated it; null = nothing was stated."""
     redacted: bool
     """Words are left out of all events."""
+    masked: bool = False
+    """In the words of all events names, numbers and addresses are masked, as <PHONE_NUMBER>, as far as they are
+    recognized; until an utterance has ended its words are left out."""
     recorded: bool = False
     """Sound and pictures are kept on disk."""
+    kept: int = 24 * 3600
+    """Seconds that Redis keeps the events after the last of them."""
 
 
 class Word(BaseModel):
-    kept: int = 24 * 3600
-    """Seconds that Redis keeps the events after the last of them."""
     """One word as the recognizer of speech timed it, in seconds on the media clock."""
 
     word: str

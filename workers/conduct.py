@@ -13,7 +13,7 @@ import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray.exceptions import RayError
 
-from stream.bus import SESSION_ID
+from stream.bus import RETENTION, SESSION_ID
 from stream.live import Participant, Reconnecting, Source, Together
 from stream.media import FileSource, MediaError
 from stream.pushed import PushedTrack
@@ -78,6 +78,7 @@ class Options(Strict):
     language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = None
     modalities: list[Literal["text", "audio", "visual"]] = ["text", "audio", "visual"]
     redact: bool = False
+    mask: bool = False
     record: bool = False
     interim: Annotated[float, Field(ge=0, le=600)] = 3.0
     checkpoint: Annotated[str, Field(pattern="^[a-z0-9_-]{1,40}$")] = "meld"
@@ -124,6 +125,8 @@ class Place:
     media: Path | None
     asr_model: str | None = None
     """faster-whisper: a size, Hugging Face id or folder; None = the best that is here."""
+    kept: int = RETENTION
+    """Seconds that Redis keeps events after a session's last."""
 
 
 class Conductor:
@@ -156,7 +159,8 @@ class Conductor:
         wishes = Wishes(
             checkpoint=options.checkpoint, asr=options.asr, asr_model=self._place.asr_model, vad=options.vad,
             modalities=tuple(options.modalities), names=names, session=self._session, consent=options.consent,
-            redact=options.redact, language=options.language, interim=options.interim, recorded=options.record,
+            redact=options.redact, mask=options.mask, language=options.language, interim=options.interim,
+            recorded=options.record, kept=self._place.kept,
             transcript=inside(self._place.media, words) if words else None,
             speculate=speed is not None or not isinstance(asked, MediaFile | Upload),
         )  # fmt: skip

@@ -11,6 +11,7 @@ from model.prosody import Array
 from model.sight import EXPRESSIONS, Sight
 from stream import events
 from stream.block import Utterance
+from workers.masking import Masker
 from workers.tracing import UtteranceTrace
 
 
@@ -25,6 +26,8 @@ class Pending:
     heard_at: float
     redacted: bool
     """Its words go into no event."""
+    mask: Masker | None = None
+    """What its words go through on their way into events."""
     before: tuple[Pending, ...] = ()
     """The utterances whose words the text encoder reads along, until it has."""
     said: Recognized = field(default_factory=Recognized)
@@ -47,13 +50,26 @@ class Pending:
     """Why a modality that was there could not be understood."""
 
     @property
-    def text(self) -> str | None:
+    def told(self) -> Recognized | None:
         """The words as events may tell them."""
-        return None if self.redacted else self.said.text
+        if self.redacted:
+            return None
+        return self.said if self.mask is None else self.mask(self.said)
+
+    @property
+    def text(self) -> str | None:
+        """Of the words, once they are all there."""
+        return None if self.told is None else self.told.text
+
+    @property
+    def text_so_far(self) -> str | None:
+        """Of the words while it goes on. Half a number or address is not known as one, so where these are masked
+        nothing is told yet."""
+        return None if self.mask else self.text
 
     def heard(self) -> events.UtteranceHeard:
         """Its words."""
-        start = self.utterance.start
+        start, told = self.utterance.start, self.told
         return events.UtteranceHeard(
             id=f"{self.session}:{self.number}:heard",
             session=self.session,
@@ -64,7 +80,7 @@ class Pending:
             text=self.text,
             words=[
                 events.Word(word=w.text, start=start + w.start, end=start + w.end, probability=w.probability)
-                for w in (() if self.redacted else self.said.words)
+                for w in (told.words if told else ())
             ],
         )
 
@@ -77,7 +93,7 @@ class Pending:
             speaker=self.speaker,
             audio_start=self.utterance.start,
             audio_end=self.utterance.end,
-            text=self.text,
+            text=self.text_so_far,
         )
 
     def emotion(
@@ -99,7 +115,7 @@ class Pending:
             speaker=self.speaker,
             audio_start=self.utterance.start,
             audio_end=self.utterance.end,
-            text=self.text,
+            text=self.text if interim is None else self.text_so_far,
             emotion=max(judgement.emotion, key=judgement.emotion.__getitem__),
             probabilities=judgement.emotion,
             sentiment=max(judgement.sentiment, key=judgement.sentiment.__getitem__),

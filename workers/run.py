@@ -52,7 +52,7 @@ class Outcome:
 def new_session(plan: SessionPlan, helpers: Helpers, redis: str, prefix: str) -> Session:
     """A session that publishes to a Redis. Raises CheckpointError, BusError."""
     config = load_step(plan.checkpoint).config
-    return Session(plan, config, helpers, Bus(redis, Keys(plan.session, prefix)))
+    return Session(plan, config, helpers, Bus(redis, Keys(plan.session, prefix), plan.kept))
 
 
 async def run(session: Session, source: Source, speed: float | None, displays: Sequence[Display]) -> Outcome:
@@ -177,7 +177,7 @@ async def _end_for(session: Session, reason: str) -> None:
     session.close()
     await session.bus.aclose(timeout=5)  # what it had to tell comes before
     keys = session.bus.keys
-    bus = Bus(session.bus.url, keys)
+    bus = Bus(session.bus.url, keys, session.bus.kept)
     ended = SessionEnded(
         id=f"{keys.session}:ended", session=keys.session, reason=reason, duration=0, utterances=0, failed=0, counts={}
     )

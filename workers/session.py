@@ -21,6 +21,7 @@ from stream.bus import Bus
 from stream.directory import Load
 from stream.segmentation import Segmentation
 from workers.interims import Interims
+from workers.masking import Masker
 from workers.pending import Pending, one_line
 from workers.plan import Helpers, SessionPlan, segmenters
 from workers.recognizer import StateLost
@@ -44,6 +45,7 @@ class Session:
 
     def __init__(self, plan: SessionPlan, config: FusionConfig, helpers: Helpers, bus: Bus) -> None:
         self.plan, self.helpers, self.bus, self._config = plan, helpers, bus, config
+        self._mask = Masker(plan.people) if plan.mask else None
         self._segmentation = Segmentation(segmenters(plan))
         self._understanding = Understanding(plan, config, helpers)
         self._memory = SpeakerMemory(config.prosody, config.window)
@@ -84,7 +86,9 @@ class Session:
                 emotions=list(self._config.emotions),
                 consent=plan.consent,
                 redacted=plan.redact,
+                masked=plan.mask and not plan.redact,
                 recorded=plan.recorded,
+                kept=plan.kept,
             )
         )
         self._publisher = asyncio.create_task(self._publish_in_order())
@@ -202,7 +206,8 @@ class Session:
         if number is None:
             number, self._next_utterance = self._next_utterance, self._next_utterance + 1
         before = tuple(self._spoken)
-        return Pending(self.plan.session, number, utterance, speaker, time.monotonic(), self.plan.redact, before)
+        heard_at, redact = time.monotonic(), self.plan.redact
+        return Pending(self.plan.session, number, utterance, speaker, heard_at, redact, self._mask, before)
 
     async def _publish_in_order(self) -> None:
         while (entry := await self._queue.get()) is not None:
