@@ -12,7 +12,7 @@ import ray
 import structlog
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, RedisError
 
 from model.asr import AsrError
 from model.checkpoint import CheckpointError
@@ -20,7 +20,7 @@ from stream.bus import SESSION_ID, BusError, Keys
 from stream.client import history
 from stream.directory import SessionInfo, overview
 from stream.exports import FORMATS, ExportError, export
-from stream.forget import CannotForget, Forgotten, forget
+from stream.forget import CannotForget, Forgotten, forget, rewrite_log
 from stream.media import MediaError
 from stream.turns import AnnotationError
 from workers.actors import ClusterError
@@ -100,11 +100,12 @@ async def forget_data(session: str, state: Here, token: Admin) -> Forgotten:
     Of files: recordings and events that waited for Redis, here and on the nodes of the cluster that live.
     """
     settings = state.settings
+    redis = settings.operator or settings.redis
     if not SESSION_ID.fullmatch(session):
         raise HTTPException(404, f"no session {session[:64]!r}")
     try:
         keys, folders = Keys(session, settings.prefix), [settings.record] if settings.record else []
-        done = await forget(settings.operator or settings.redis, keys, folders)
+        done = await forget(redis, keys, folders)
         for removed, left in await forget_elsewhere(keys, folders):
             done.removed.files += removed
             done.left.files += left
@@ -119,6 +120,10 @@ async def forget_data(session: str, state: Here, token: Admin) -> Forgotten:
     if not done.removed:
         raise HTTPException(404, f"nothing is kept of a session {session!r}")
     log.info("session forgotten", session=session, token=token.name, left=len(done.left.lines()))
+    try:
+        await rewrite_log(redis)
+    except RedisError as error:
+        log.warning("the append-only file of Redis has it still", session=session, error=str(error))
     return done
 
 
