@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export UNDERTONE_DATA ?= $(abspath ../shared/data)
 export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
-.PHONY: demo demo-live test lint fuzz bench train install install-dev clean
+.PHONY: demo demo-live test lint fuzz bench train install install-dev lock audit sbom clean
 
 demo: install  ## Replay a conversation of a minute through the whole live path
 	$(BIN)/undertone replay deploy/demo/conversation.opus --transcript deploy/demo/conversation.stm --speed 4
@@ -18,11 +18,12 @@ demo-live: install  ## The same through a (virtual) microphone; words by ASR
 test: install-dev  ## Every test
 	$(BIN)/pytest
 
-lint: install-dev  ## ruff, mypy, import-linter
+lint: install-dev  ## ruff, mypy, import-linter, licences of all packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pip-licenses > /dev/null
 
 fuzz: install-dev  ## A hundred thousand bad inputs; the results in runs/fuzz
 	$(BIN)/python -m tests.fuzz --inputs 100000
@@ -39,18 +40,34 @@ train: install-dev  ## Train the shipped checkpoint `meld` anew, in runs/meld
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev
 
-# torch first and alone: asked for together with others, pip takes a build with several GB of CUDA packages.
-$(VENV)/installed: pyproject.toml constraints.txt
+# torch first and alone: which build it is, and so its hash, is the index's choice, and asked for together with others it
+# brings several GB of CUDA packages. All else has its hash in the lock, and nothing is fetched to build it or us.
+$(VENV)/installed: pyproject.toml requirements.lock
 	PYTHON=$(PYTHON) deploy/install-system-packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -q torch==2.13.0
-	$(PIP) install -q -c constraints.txt -e '.[prosody,serve,export]'
+	$(PIP) install -q --no-deps torch==2.13.0
+	$(PIP) install -q --only-binary :all: --no-deps --require-hashes -r requirements.lock
+	$(PIP) install -q --no-deps --no-build-isolation -e .
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 	deploy/install-system-packages.sh --all
-	$(PIP) install -q -c constraints.txt -e '.[prosody,serve,export,train,bench,dev]'
+	$(PIP) install -q --only-binary :all: --no-deps --require-hashes -r requirements-dev.lock
+	$(PIP) check -q
 	touch $@
+
+LOCK := $(BIN)/uv pip compile -q pyproject.toml requirements.in -c constraints.txt --generate-hashes --no-annotate \
+	--no-header --python-version 3.11 --python-platform linux
+
+lock:  ## Both locks anew, from pyproject.toml and constraints.txt, with the uv of an earlier install-dev
+	$(LOCK) --extra prosody --extra serve --extra export -o requirements.lock
+	$(LOCK) --all-extras -o requirements-dev.lock
+
+audit: install-dev  ## Known vulnerabilities of all packages (asks pypi.org)
+	$(BIN)/pip-audit --disable-pip --require-hashes -r requirements-dev.lock
+
+sbom: install-dev  ## The packages of this environment with versions and licences, as CycloneDX, in sbom.json
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(BIN)/python
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

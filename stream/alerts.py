@@ -131,6 +131,17 @@ class _Session:
     """By rule and speaker."""
 
 
+def alerts_stream(prefix: str) -> str:
+    """The Stream and the channel of all sessions' alerts."""
+    return f"{prefix}:alerts"
+
+
+def marker(prefix: str, alert_id: str) -> str:
+    """The key that says who has published an alert, and what the keys of webhooks' claims begin with."""
+    # The braces are Redis Cluster's hash tag: on the node of the Stream, for their transaction.
+    return f"{prefix}:alert:{{{alerts_stream(prefix)}}}:{alert_id}"
+
+
 class Watchdog:
     """Holds rules against the events of any number of sessions, each session's in order.
 
@@ -232,7 +243,7 @@ class Announcer:
         while True:
             try:
                 published = await self._publish(alert)
-                if self._webhook and await self._claim(f"{self._marker(alert)}:{self._webhook.digest}"):
+                if self._webhook and await self._claim(f"{marker(self._prefix, alert.id)}:{self._webhook.digest}"):
                     self._webhook.post(alert)
                 return published
             except (AuthenticationError, NoPermissionError):
@@ -241,21 +252,23 @@ class Announcer:
                 await asyncio.sleep(pause)
                 pause = min(60.0, 2 * pause)
 
-    def _marker(self, alert: Alert) -> str:
-        # The braces are Redis Cluster's hash tag: on the node of the Stream, for their transaction.
-        return f"{self._prefix}:alert:{{{self._prefix}:alerts}}:{alert.id}"
-
     async def _publish(self, alert: Alert) -> bool:
         """Marker, Stream and channel in one transaction: whoever dies halfway leaves nothing that looks done."""
-        marker, payload, name = self._marker(alert), alert.wire(), f"{self._prefix}:alerts"
+        mark, payload, name = marker(self._prefix, alert.id), alert.wire(), alerts_stream(self._prefix)
         fields: Any = {"id": alert.id, "type": alert.type, "event": payload}
         async with self._client.pipeline(transaction=True) as pipe:
-            await pipe.watch(marker)
-            if (publisher := await pipe.get(marker)) is not None:
+            await pipe.watch(mark)
+            if (publisher := await pipe.get(mark)) is not None:
                 return bool(publisher == self._name)
+            # Each goes after a day, though others follow it; XADD bounds either the age or the number.
+            oldest: Any = await pipe.xrange(name, count=1)
+            yesterday = round(1000 * (time.time() - RETENTION))
             pipe.multi()
-            pipe.set(marker, self._name, ex=RETENTION)
-            pipe.xadd(name, fields, maxlen=CAP, approximate=True)
+            pipe.set(mark, self._name, ex=RETENTION)
+            if oldest and int(oldest[0][0].partition("-")[0]) < yesterday:
+                pipe.xadd(name, fields, minid=yesterday, approximate=False)
+            else:
+                pipe.xadd(name, fields, maxlen=CAP, approximate=True)
             pipe.expire(name, RETENTION)
             pipe.publish(name, payload)
             try:

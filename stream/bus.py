@@ -8,7 +8,7 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import redis.asyncio
@@ -23,7 +23,8 @@ from stream.spool import Entry, Spool, spool_path
 
 PREFIX = "undertone"
 CAP = 100_000  # events kept a session, roughly
-RETENTION = 24 * 3600  # seconds a session's keys outlive its last event
+RETENTION = 24 * 3600  # seconds a session's keys outlive its last event, unless it asks for others
+LISTED = 3600  # seconds after which a session that goes on sees to it that the directory is kept
 ALIVE = 10  # seconds that a sign of life holds
 CLAIMED = 60  # seconds that an id is kept for a session that is about to begin
 OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted
@@ -83,7 +84,7 @@ class Keys:
         return f"{self.prefix}:sessions"
 
 
-def connect(url: str, timeout: float | None = 5.0) -> redis.asyncio.Redis:
+def connect(url: str, timeout: float | None = 5.0) -> Client:
     """A client of the Redis, or of the Redis Cluster, that the server at `url` belongs to.
 
     redis+sentinel://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]/SERVICE[/DB] asks Sentinels who leads (rediss+…: by TLS).
@@ -97,16 +98,14 @@ def connect(url: str, timeout: float | None = 5.0) -> redis.asyncio.Redis:
     try:
         found = SENTINELS.fullmatch(url)
         if found is None:
-            return Client.from_url(url, **options)
+            return cast(Client, Client.from_url(url, **options))
         hosts = [host.rpartition(":") for host in found["hosts"].split(",")]
         asked = Sentinel(
             [(name, int(port)) for name, _, port in hosts], sentinel_kwargs={**options, "ssl": bool(found["tls"])}
         )
         options |= {name: unquote(found[name]) for name in ("username", "password") if found[name]}
-        leader: redis.asyncio.Redis = asked.master_for(
-            found["service"], Client, ssl=bool(found["tls"]), db=int(found["db"] or 0), **options
-        )
-        return leader
+        leader = asked.master_for(found["service"], Client, ssl=bool(found["tls"]), db=int(found["db"] or 0), **options)
+        return cast(Client, leader)
     except ValueError as error:
         raise BusError(f"Redis address {public(url)!r}: {error}") from None
 
@@ -175,9 +174,10 @@ class Bus:
     bounded spool on disk, and the writer tries again (after 1 … 60 s).
     """
 
-    def __init__(self, url: str, keys: Keys, spool: Spool | None = None) -> None:
-        """spool: None = the session's own, with what another process has left there."""
-        self.url, self.keys = url, keys
+    def __init__(self, url: str, keys: Keys, kept: int = RETENTION, spool: Spool | None = None) -> None:
+        """kept: seconds that Redis keeps the events after the last of them; spool: None = the session's own, with what
+        another process has left there."""
+        self.url, self.keys, self.kept = url, keys, kept
         self.delay = 0.0
         """Seconds the last event spent between `publish` and Redis's answer."""
         self.spool = Spool(spool_path(keys.session, keys.prefix)) if spool is None else spool
@@ -187,6 +187,7 @@ class Bus:
         self._writer: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._started = ""
+        self._listed = 0.0
 
     @property
     def given_up(self) -> int:
@@ -201,11 +202,12 @@ class Bus:
     def publish(self, *events: Base, state: str | None = None, row: str | None = None, rows: int = 0) -> None:
         """Queue events; with them, in one transaction, the session's `state` and one more of the last `rows` rows."""
         told = [(event.id, getattr(event, "type", ""), event.wire()) for event in events]
-        self._put(Entry(told, state, row, rows, any(isinstance(event, SessionEnded) for event in events)))
+        over = any(isinstance(event, SessionEnded) for event in events)
+        self._put(Entry(told, state, row, rows, over, self.kept))
 
     def keep(self, state: str) -> None:
         """Queue the session's state, without an event."""
-        self._put(Entry(state=state))
+        self._put(Entry(state=state, kept=self.kept))
 
     def _put(self, entry: Entry) -> None:
         self._begin()
@@ -265,13 +267,14 @@ class Bus:
                 fields: Any = {"id": event_id, "type": kind, "event": event}
                 pipe.xadd(keys.events, fields, maxlen=CAP, approximate=True)
                 pipe.publish(keys.channel, event)
-            pipe.expire(keys.events, RETENTION)
+            kept = entry.kept or self.kept
+            pipe.expire(keys.events, kept)
             if entry.state is not None:
-                pipe.set(keys.state, entry.state, ex=RETENTION)
+                pipe.set(keys.state, entry.state, ex=kept)
             if entry.row is not None:
                 pipe.rpush(keys.rows, entry.row)
                 pipe.ltrim(keys.rows, -entry.rows, -1)
-                pipe.expire(keys.rows, RETENTION)
+                pipe.expire(keys.rows, kept)
             if entry.over:
                 pipe.delete(keys.state, keys.rows)
             await pipe.execute()
@@ -281,6 +284,7 @@ class Bus:
         self._started = started
         # Not one transaction with the events: the directory lives on another node of a Redis Cluster.
         await self._client.hset(self.keys.directory, self.keys.session, started)
+        await self._keep_directory()
         # One that has only just begun may have no events yet.
         old = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
         for session, begun in (await listed(self._client, self.keys.prefix)).items():
@@ -292,6 +296,15 @@ class Bus:
         """Leave a sign of life; while Redis is away there is none."""
         with contextlib.suppress(RedisError, OSError):
             await self._client.set(self.keys.alive, load, ex=ALIVE)
+            if time.monotonic() - self._listed > LISTED:
+                await self._keep_directory()
+
+    async def _keep_directory(self) -> None:
+        """The directory goes when the last of its sessions does: a killed one, too, leaves no name behind."""
+        self._listed = time.monotonic()
+        directory, least = self.keys.directory, self.kept + 2 * LISTED
+        if await self._client.ttl(directory) < least:
+            await self._client.expire(directory, least)
 
     async def flush(self) -> None:
         """Wait until everything is sent, also what an earlier process has left in the spool."""

@@ -17,7 +17,7 @@ import redis.asyncio
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from stream.bus import PREFIX, Keys, connect, listed
-from stream.events import Event, parse_entry
+from stream.events import Event, SessionStarted, parse_entry
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ async def subscribe(url: str, session: str, prefix: str = PREFIX, after: str | N
     """
     keys = Keys(session, prefix)
     seen: OrderedDict[str, None] = OrderedDict()
+    begun: str | None = None
     position: str | None = None if after else "0"
     async with contextlib.aclosing(_connections(url)) as connections:
         async for client in connections:
@@ -46,6 +47,9 @@ async def subscribe(url: str, session: str, prefix: str = PREFIX, after: str | N
                         position = await _position(client, keys, after or "")
                     for at, event in await _read(client, keys, position):
                         position = at
+                        if isinstance(event, SessionStarted) and event.time != begun:
+                            seen.clear()  # of another that had this id, and was forgotten
+                            begun = event.time
                         if event is None or event.id in seen:
                             continue
                         seen[event.id] = None
@@ -78,6 +82,7 @@ async def consume(url: str, session: str, group: str, consumer: str, prefix: str
     """
     keys = Keys(session, prefix)
     done: str | None = None  # position of an event whose acknowledgement did not get through
+    joined = False
     async with contextlib.aclosing(_connections(url)) as connections:
         async for client in connections:
             with _retried():
@@ -85,7 +90,13 @@ async def consume(url: str, session: str, group: str, consumer: str, prefix: str
                     await client.xgroup_create(keys.events, group, id="0")
                 own = True
                 while True:
-                    entries = await _share(client, keys, group, consumer, own)
+                    try:
+                        entries = await _share(client, keys, group, consumer, own)
+                    except ResponseError as error:
+                        if joined and "NOGROUP" in str(error):
+                            return  # the session was forgotten, or has expired
+                        raise
+                    joined = True
                     own = own and bool(entries)
                     for position, event in entries:
                         if event is not None and position != done:
@@ -114,14 +125,16 @@ async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerat
                 await ready.put(event)
 
     async def look() -> None:
-        known: set[str] = set()
+        pumping: dict[str, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as pumps, contextlib.aclosing(_connections(url)) as connections:
             async for client in connections:
                 with _retried():
                     while True:
-                        for session in sorted(await _sessions(client, prefix) - known):
-                            known.add(session)
-                            pumps.create_task(pump(session))
+                        listed = await _sessions(client, prefix)
+                        for session in [name for name, task in pumping.items() if task.done() and name not in listed]:
+                            del pumping[session]  # forgotten, or expired: its id may be used anew
+                        for session in sorted(listed - pumping.keys()):
+                            pumping[session] = pumps.create_task(pump(session))
                         await asyncio.sleep(LOOK)
 
     looking = asyncio.create_task(look())

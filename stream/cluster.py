@@ -6,7 +6,7 @@ from typing import Any
 
 import redis.asyncio
 from redis.asyncio.client import Pipeline
-from redis.exceptions import ConnectionError, MovedError, TimeoutError
+from redis.exceptions import ConnectionError, MovedError, ResponseError, TimeoutError
 
 
 class Client(redis.asyncio.Redis):
@@ -24,13 +24,27 @@ class Client(redis.asyncio.Redis):
 
     def follow(self, moved: MovedError) -> None:
         """Ask the node that has the key from now on."""
+        self.connection_pool = self._node(moved.host, moved.port)
+
+    def _node(self, host: str, port: int) -> redis.asyncio.ConnectionPool:
         here: dict[str, Any] = self.connection_pool.connection_kwargs
-        host = moved.host or here["host"]  # a node that does not know its own name leaves it out
-        node = self._nodes.get((host, moved.port))
+        host = host or here["host"]  # a node that does not know its own name leaves it out
+        node = self._nodes.get((host, port))
         if node is None:
-            kind, options = self._home.connection_class, {**here, "host": host, "port": moved.port}
-            node = self._nodes[host, moved.port] = redis.asyncio.ConnectionPool(kind, **options)
-        self.connection_pool = node
+            kind, options = self._home.connection_class, {**here, "host": host, "port": port}
+            node = self._nodes[host, port] = redis.asyncio.ConnectionPool(kind, **options)
+        return node
+
+    async def masters(self) -> list[redis.asyncio.Redis]:
+        """A client of each master of the Redis Cluster, or of the one server: for what no key leads to."""
+        try:
+            slots: Any = await self.execute_command("CLUSTER SLOTS")
+        except ResponseError as error:
+            if "cluster support disabled" not in str(error):
+                raise
+            return [self]
+        nodes = sorted({(host or "", port) for _, _, (host, port, *_), *_ in slots})
+        return [redis.asyncio.Redis(connection_pool=self._node(host, port)) for host, port in nodes]
 
     def go_home(self) -> None:
         """Ask the server at the address again."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from stream.bus import PREFIX, Keys, connect, listed
 from stream.events import SessionEnded, SessionStarted, parse_entry
+
+
+def owned(prefix: str, token: str) -> str:
+    """Set of the sessions that a token of the gateway has started."""
+    return f"{prefix}:token:{token}:sessions"
 
 
 class Load(BaseModel):
@@ -45,7 +51,10 @@ class SessionInfo(BaseModel):
     checkpoint: str | None
     consent: str | None
     redacted: bool
+    masked: bool
     recorded: bool
+    kept_until: str | None
+    """When Redis forgets its events, unless more come. ISO 8601; null when there are none."""
     load: Load | None
     """Of a live one."""
 
@@ -64,19 +73,21 @@ async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = 
                 pipe.xrange(keys.events, count=1)
                 pipe.xrevrange(keys.events, count=1)
                 pipe.get(keys.alive)
-                first, last, alive = await pipe.execute()
-            found.append(_info(name, started[name], first, last, alive))
+                pipe.ttl(keys.events)
+                first, last, alive, left = await pipe.execute()
+            found.append(_info(name, started[name], first, last, alive, left))
     finally:
         await client.aclose()
     return sorted(found, key=lambda info: info.started, reverse=True)
 
 
-def _info(name: str, started: str, first: Any, last: Any, alive: str | None) -> SessionInfo:
+def _info(name: str, started: str, first: Any, last: Any, alive: str | None, left: int) -> SessionInfo:
     opening = parse_entry(first[0][1]) if first else None
     ending = parse_entry(last[0][1]) if last else None
     begun = opening if isinstance(opening, SessionStarted) else None  # else the Stream's cap has cut it off
     ended = ending if isinstance(ending, SessionEnded) else None
     load = Load.model_validate_json(alive) if alive and ended is None else None
+    end = datetime.now(UTC) + timedelta(seconds=left) if left >= 0 else None
     return SessionInfo(
         id=name,
         state="ended" if ended else "live" if load else "lost",
@@ -89,6 +100,8 @@ def _info(name: str, started: str, first: Any, last: Any, alive: str | None) -> 
         checkpoint=begun.checkpoint if begun else None,
         consent=begun.consent if begun else None,
         redacted=begun.redacted if begun else False,
+        masked=begun.masked if begun else False,
         recorded=begun.recorded if begun else False,
+        kept_until=end.isoformat(timespec="seconds") if end else None,
         load=load,
     )

@@ -42,8 +42,13 @@ class SessionStarted(Base):
     """Who agreed to what, as the operator stated it; null = nothing was stated."""
     redacted: bool
     """Words are left out of all events."""
+    masked: bool = False
+    """In the words of all events names, numbers and addresses are masked, as <PHONE_NUMBER>, as far as they are
+    recognized; until an utterance has ended its words are left out."""
     recorded: bool = False
     """Sound and pictures are kept on disk."""
+    kept: int = 24 * 3600
+    """Seconds that Redis keeps the events after the last of them."""
 
 
 class Word(BaseModel):
@@ -227,7 +232,8 @@ Event = Annotated[
     Field(discriminator="type"),
 ]
 
-_ADAPTER: TypeAdapter[Any] = TypeAdapter(Event)
+# An error's text ends in logs, where words do not belong.
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(Event, config=ConfigDict(hide_input_in_errors=True))
 
 
 def parse(payload: str | bytes) -> Event:

@@ -182,9 +182,23 @@ def _pictures(path: Path) -> Iterator[VideoFrame]:
 
 
 def unused(folder: Path) -> Path:
-    """FOLDER, or FOLDER.2, FOLDER.3 …: the first that is not there."""
-    numbered = (folder.with_name(f"{folder.name}.{n}") for n in count(2))
+    """FOLDER, or FOLDER~2, FOLDER~3 …: the first that is not there. (No session's id has a tilde.)"""
+    numbered = (folder.with_name(f"{folder.name}~{n}") for n in count(2))
     return next(path for path in chain([folder], numbered) if not path.exists())
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The folders of a session that several processes recorded, one after the other."""
+    return [folder, *sorted(folder.parent.glob(f"{folder.name}~*"))]
+
+
+def files_of(folder: Path) -> list[Path]:
+    """What a recording consists of, the folder itself last; [] where there is none. Other files are none of it."""
+    if not folder.is_dir():
+        return []
+    names = (SETTINGS, EVENTS, SOUND, f"{PICTURES}*.mkv", "transcript.*", "rttm.*")
+    files = sorted({path for name in names for path in folder.glob(name)})
+    return [*files, folder] if files or not any(folder.iterdir()) else []
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

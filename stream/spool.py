@@ -29,6 +29,8 @@ class Entry:
     """How many of them are."""
     over: bool = False
     """The session has ended: neither state nor rows are needed any more."""
+    kept: int = 0
+    """Seconds that Redis keeps it; 0 = as the bus says."""
 
 
 def spool_path(session: str, prefix: str, folder: Path | None = None) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers import cli_consume, cli_media, cli_plan, cli_research, cli_service
+from workers import cli_consume, cli_keep, cli_media, cli_plan, cli_research, cli_service
 from workers.bench import cli as bench
 from workers.cli_errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
 from workers.cli_options import Prefix
@@ -31,6 +31,7 @@ cli_research.register(app)
 cli_media.register(app)
 cli_service.register(app)
 cli_consume.register(app)
+cli_keep.register(app)
 cli_plan.register(app)
 bench.register(app)
 
@@ -49,8 +50,10 @@ Interim = Annotated[float, typer.Option(min=0, help="Label long utterances every
 Enrolled = Annotated[bool, typer.Option(help="Call the voices of `undertone enroll` by name.")]
 Consent = Annotated[str | None, typer.Option(help="Who agreed to the analysis, as published with the session.")]
 Redact = Annotated[bool, typer.Option("--redact", help="Leave words out of all events.")]
+Mask = Annotated[bool, typer.Option("--mask", help="Mask names, numbers and addresses in the words of events.")]
 Speculate = Annotated[bool, typer.Option(help="Begin at the first short silence. (Never with --speed max.)")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --session, whose process was killed.")]
+Keep = Annotated[float, typer.Option(min=0.01, max=87_600, help="Hours that Redis keeps the events after the last.")]
 Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events in a folder in this one.")]
 
 
@@ -87,7 +90,9 @@ def replay(
     session: SessionId = None,
     consent: Consent = None,
     redact: Redact = False,
+    mask: Mask = False,
     record: Record = None,
+    keep: Keep = 24.0,
     speculate: Speculate = True,
     resume: Resume = False,
     redis: Redis = None,
@@ -111,6 +116,7 @@ def replay(
         wishes = Wishes(
             checkpoint, asr, asr_model, vad, _list(modalities), dict(enumerate(_list(names))), session, consent, redact,
             transcript, rttm, speakers, language, interim, enrolled, speculate=speculate and pace is not None,
+            kept=round(3600 * keep), mask=mask,
         )  # fmt: skip
         if Path(file).is_dir():
             recorded = RecordedSource(Path(file))
@@ -155,7 +161,9 @@ def live(
     session: SessionId = None,
     consent: Consent = None,
     redact: Redact = False,
+    mask: Mask = False,
     record: Record = None,
+    keep: Keep = 24.0,
     speculate: Speculate = True,
     resume: Resume = False,
     redis: Redis = None,
@@ -175,7 +183,8 @@ def live(
         named = given | dict(enumerate(_list(names)))
         wishes = Wishes(
             checkpoint, asr, asr_model, vad, _list(modalities), named, session, consent, redact,
-            language=language, interim=interim, enrolled=enrolled, speculate=speculate,
+            language=language, interim=interim, enrolled=enrolled, speculate=speculate, kept=round(3600 * keep),
+            mask=mask,
         )  # fmt: skip
         _run(wishes, source, None, redis, prefix, ray_address, as_json, record, resume)
 
@@ -191,8 +200,9 @@ def _as_recorded(wishes: Wishes, source: RecordedSource, context: typer.Context)
         raise fail(error, USAGE) from None
     changes = {name: getattr(wishes, name) for name in said if name in Wishes.__dataclass_fields__}
     return replace(
-        recorded, session=wishes.session, consent=wishes.consent, **changes | {"speculate": wishes.speculate}
-    )
+        recorded, session=wishes.session, consent=wishes.consent, kept=wishes.kept,
+        **changes | {"speculate": wishes.speculate},
+    )  # fmt: skip
 
 
 def _republish(

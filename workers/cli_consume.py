@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli_errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
+from workers.cli_errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors, redis_errors
 from workers.cli_options import Prefix
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def watch(
     Keys: arrows choose a session, / searches words, speakers and emotions, space pauses, f shows final labels only,
     q quits.
     """
-    with one_line_errors(), _redis_errors():
+    with one_line_errors(), redis_errors():
         import asyncio
 
         wanted = list(dict.fromkeys(sessions or []))
@@ -112,7 +111,7 @@ def top(
 
     Latencies are from the end of speech to the label, end-silence included; the slowest stage has its p50 and p95.
     """
-    with one_line_errors(), _redis_errors():
+    with one_line_errors(), redis_errors():
         import asyncio
 
         from rich.console import Console
@@ -146,7 +145,7 @@ def alert(
     (probability), utterances = 3 (in a row), cooldown = 60 (seconds of media), certain = true (no uncertain labels). An
     alert is published once however many of these commands run, and again by none that starts within a day.
     """
-    with one_line_errors(), _redis_errors():
+    with one_line_errors(), redis_errors():
         import asyncio
 
         from stream.alerts import RuleError, Watchdog, Webhook, read_rules
@@ -213,14 +212,3 @@ def _url(given: str | None) -> str:
     from stream.redis_server import DEFAULT
 
     return given or os.environ.get("UNDERTONE_REDIS") or DEFAULT
-
-
-@contextmanager
-def _redis_errors() -> Iterator[None]:
-    """What Redis refuses becomes one line and exit code 1."""
-    from redis.exceptions import RedisError
-
-    try:
-        yield
-    except RedisError as error:
-        raise fail(f"Redis: {error}", RUNTIME) from None

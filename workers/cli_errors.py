@@ -35,6 +35,17 @@ def one_line_errors() -> Iterator[None]:
         raise fail(error, code) from None
 
 
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """What Redis refuses becomes one line and exit code 1."""
+    from redis.exceptions import RedisError
+
+    try:
+        yield
+    except RedisError as error:
+        raise fail(f"Redis: {error}", RUNTIME) from None
+
+
 def _foreseen(error: Exception) -> int | None:
     """The exit code of an error of ours. Imported only now: what raised it has imported the heavy parts already."""
     from redis.exceptions import RedisError

@@ -27,6 +27,9 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8765,
     tokens: Annotated[Path | None, typer.Option(help="TOML file of who is let in (`undertone token`).")] = None,
     record: Annotated[Path | None, typer.Option(help="Let sessions be recorded, in this folder.")] = None,
+    keep: Annotated[
+        float, typer.Option(min=0.01, max=87_600, help="Hours that Redis keeps events after a session's last.")
+    ] = 24.0,
     media: Annotated[Path | None, typer.Option(help="Let sessions play the files of this folder.")] = None,
     pull_from: Annotated[
         list[str] | None,
@@ -43,6 +46,13 @@ def serve(
     ] = False,
     redis: Annotated[
         str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]")
+    ] = None,
+    redis_operator: Annotated[
+        str | None,
+        typer.Option(
+            envvar="UNDERTONE_REDIS_OPERATOR",
+            help="The same Redis as a user who may delete, to forget sessions. [default: as --redis]",
+        ),
     ] = None,
     prefix: Prefix = "undertone",
     ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one here.")] = None,
@@ -75,7 +85,7 @@ def serve(
                 settings = Settings(
                     redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                     pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
-                    asr_model=asr_model,
+                    asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator,
                 )  # fmt: skip
                 tell(f"http://{host}:{port}  events: {public(url)}")
                 run(settings, known, host, port, drain, private_ray=ray_address is None)
@@ -176,7 +186,7 @@ def spool(
         url, left = redis or os.environ.get("UNDERTONE_REDIS") or DEFAULT, 0
 
         async def publish(spool: Spool, keys: Keys) -> bool:
-            return await Bus(url, keys, spool).aclose()
+            return await Bus(url, keys, spool=spool).aclose()
 
         if send:
             asyncio.run(check(url))

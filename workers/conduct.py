@@ -15,7 +15,7 @@ import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray.exceptions import RayError
 
-from stream.bus import SESSION_ID, Keys
+from stream.bus import RETENTION, SESSION_ID, Keys
 from stream.directory import overview
 from stream.fetched import FetchedSource
 from stream.live import Later, Participant, Reconnecting, Source, Together
@@ -89,6 +89,7 @@ class Options(Strict):
     language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = None
     modalities: list[Literal["text", "audio", "visual"]] = ["text", "audio", "visual"]
     redact: bool = False
+    mask: bool = False
     record: bool = False
     interim: Annotated[float, Field(ge=0, le=600)] = 3.0
     checkpoint: Annotated[str, Field(pattern="^[a-z0-9_-]{1,40}$")] = "meld"
@@ -137,6 +138,8 @@ class Place:
     """faster-whisper: a size, Hugging Face id or folder; None = the best that is here."""
     pull_from: frozenset[str] = frozenset()
     """Hosts, addresses and networks that streams may be fetched from."""
+    kept: int = RETENTION
+    """Seconds that Redis keeps events after a session's last."""
 
 
 class Conductor:
@@ -170,7 +173,8 @@ class Conductor:
         wishes = Wishes(
             checkpoint=options.checkpoint, asr=options.asr, asr_model=self._place.asr_model, vad=options.vad,
             modalities=tuple(options.modalities), names=names, session=self._session, consent=options.consent,
-            redact=options.redact, language=options.language, interim=options.interim, recorded=options.record,
+            redact=options.redact, mask=options.mask, language=options.language, interim=options.interim,
+            recorded=options.record, kept=self._place.kept,
             transcript=inside(self._place.media, words) if words else None,
             speculate=speed is not None or not isinstance(asked, MediaFile | Upload),
         )  # fmt: skip
@@ -233,7 +237,8 @@ class Conductor:
         try:
             await self.open(again=True)
         except Exception as error:
-            await end_for(place.redis, Keys(self._session, place.prefix), f"error: {one_line(error)}")
+            keys = Keys(self._session, place.prefix)
+            await end_for(place.redis, keys, place.kept, f"error: {one_line(error)}")
             raise
 
     def attach(self, track: int, connection: str, form: str, rate: int) -> None:

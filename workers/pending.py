@@ -13,6 +13,7 @@ from model.prosody import Array
 from model.sight import EXPRESSIONS, Sight
 from stream import events
 from stream.block import Utterance
+from workers.masking import Masker
 from workers.snapshot import Milestone, Unfinished
 from workers.tracing import UtteranceTrace
 
@@ -28,6 +29,8 @@ class Pending:
     heard_at: float
     redacted: bool
     """Its words go into no event."""
+    mask: Masker | None = None
+    """What its words go through on their way into events."""
     before: tuple[Pending, ...] = ()
     """The utterances whose words the text encoder reads along, until it has."""
     said: Recognized = field(default_factory=Recognized)
@@ -53,18 +56,31 @@ class Pending:
     def known(cls, session: str, speaker: str, words: str) -> Pending:
         """One that another process labelled: the text encoder reads its words along."""
         over = Utterance(0, 0.0, 0.0, np.zeros(0, np.float32), 0.0, speaker)
-        pending = cls(session, -1, over, speaker, 0.0, False, said=Recognized(words))
+        pending = cls(session, -1, over, speaker, 0.0, False, None, said=Recognized(words))
         pending.understood.set()
         return pending
 
     @property
-    def text(self) -> str | None:
+    def told(self) -> Recognized | None:
         """The words as events may tell them."""
-        return None if self.redacted else self.said.text
+        if self.redacted:
+            return None
+        return self.said if self.mask is None else self.mask(self.said)
+
+    @property
+    def text(self) -> str | None:
+        """Of the words, once they are all there."""
+        return None if self.told is None else self.told.text
+
+    @property
+    def text_so_far(self) -> str | None:
+        """Of the words while it goes on. Half a number or address is not known as one, so where these are masked
+        nothing is told yet."""
+        return None if self.mask else self.text
 
     def heard(self) -> events.UtteranceHeard:
         """Its words."""
-        start = self.utterance.start
+        start, told = self.utterance.start, self.told
         return events.UtteranceHeard(
             id=f"{self.session}:{self.number}:heard",
             session=self.session,
@@ -75,7 +91,7 @@ class Pending:
             text=self.text,
             words=[
                 events.Word(word=w.text, start=start + w.start, end=start + w.end, probability=w.probability)
-                for w in (() if self.redacted else self.said.words)
+                for w in (told.words if told else ())
             ],
         )
 
@@ -88,7 +104,7 @@ class Pending:
             speaker=self.speaker,
             audio_start=self.utterance.start,
             audio_end=self.utterance.end,
-            text=self.text,
+            text=self.text_so_far,
         )
 
     def emotion(
@@ -109,7 +125,7 @@ class Pending:
             speaker=self.speaker,
             audio_start=self.utterance.start,
             audio_end=self.utterance.end,
-            text=self.text,
+            text=self.text if interim is None else self.text_so_far,
             emotion=_likeliest(judgement.emotion),
             probabilities=judgement.emotion,
             sentiment=_likeliest(judgement.sentiment),

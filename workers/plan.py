@@ -16,6 +16,7 @@ from model.sight import Sight
 from model.silero import SileroVad
 from model.text import Line
 from stream.block import Samples
+from stream.bus import RETENTION
 from stream.segmenter import Endpointing, Segmenter, TurnSegmenter, VadSegmenter
 from stream.transcript import Transcript
 from stream.turns import Turn
@@ -53,9 +54,19 @@ class SessionPlan:
     speculate: bool = True
     """Begin with an utterance at the first short silence, before its end is confirmed."""
     redact: bool = False
+    mask: bool = False
+    """Names, numbers and addresses are masked in the words of events."""
     consent: str | None = None
     recorded: bool = False
     """What is heard and seen is kept on disk."""
+    kept: int = RETENTION
+    """Seconds that Redis keeps the events after the last of them."""
+
+    @property
+    def people(self) -> set[str]:
+        """Who is known by name."""
+        said = self.transcript.speakers if self.transcript is not None else ()
+        return {*self.names.values(), *self.enrolled, *said, *(turn.speaker for turn in self.turns)}
 
 
 @dataclass(frozen=True)

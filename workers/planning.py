@@ -12,10 +12,11 @@ from model import prosody
 from model.asr import choose
 from model.checkpoint import load_step, resolve, tuned_of
 from model.manifest import local
-from stream.bus import Keys
+from stream.bus import RETENTION, Keys
 from stream.live import Source
 from stream.transcript import Transcript, read_transcript
 from stream.turns import Turn, read_rttm
+from workers import masking
 from workers.enrolment import voices
 from workers.plan import Needs, SessionPlan
 
@@ -52,12 +53,15 @@ class Wishes:
     enrolled: bool = True
     recorded: bool = False
     speculate: bool = True
+    kept: int = RETENTION
+    """Seconds that Redis keeps the events after the last of them."""
+    mask: bool = False
 
 
 def settings_of(wishes: Wishes) -> tuple[dict[str, Any], dict[str, Path]]:
     """What a recorded session has to keep to be replayed alike: the wishes as JSON, and the files they name."""
     settings = asdict(wishes)
-    for name in ("session", "consent", "recorded", "speculate", "transcript", "rttm"):
+    for name in ("session", "consent", "recorded", "speculate", "kept", "transcript", "rttm"):
         del settings[name]
     return settings, {name: path for name in ("transcript", "rttm") if (path := getattr(wishes, name)) is not None}
 
@@ -88,6 +92,8 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
 
     Raises UsageError, AnnotationError, CheckpointError or AsrError.
     """
+    if wishes.mask and not masking.available():
+        raise UsageError("--mask needs presidio-analyzer: pip install 'undertone[mask]'")
     path: Path | None = getattr(source, "path", None)
     recording = path.stem if path else "live"
     transcript = read_transcript(wishes.transcript, recording) if wishes.transcript else None
@@ -152,8 +158,10 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
         interim=wishes.interim,
         speculate=wishes.speculate,
         redact=wishes.redact,
+        mask=wishes.mask,
         consent=wishes.consent,
         recorded=wishes.recorded,
+        kept=wishes.kept,
     )
     return Planned(plan, Needs(asr, detector, expression), tuple(hints))
 

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from stream.bus import Bus, BusError, Keys
+from stream.bus import RETENTION, Bus, BusError, Keys
 from stream.client import history
 from stream.clock import MonotonicClock, Pacer
 from stream.directory import overview
-from stream.events import Degraded, Emotion, Event, Lag, SessionEnded, UtteranceFailed, UtteranceHeard, UtterancePartial
+from stream.events import (
+    Degraded,
+    Emotion,
+    Event,
+    Lag,
+    SessionEnded,
+    SessionStarted,
+    UtteranceFailed,
+    UtteranceHeard,
+    UtterancePartial,
+)
 from workers.run import Display
 
 RESENT = 30.0  # seconds that Redis may stay away at the end
@@ -30,7 +40,9 @@ async def republish(events: Sequence[Event], keys: Keys, url: str, speed: float 
 
     Raises BusError when the last of them could not be sent.
     """
-    bus, pacer = Bus(url, keys), Pacer(MonotonicClock(), speed)
+    first = events[0]
+    bus = Bus(url, keys, first.kept if isinstance(first, SessionStarted) else RETENTION)
+    pacer = Pacer(MonotonicClock(), speed)
     await bus.register(datetime.now(UTC).isoformat(timespec="milliseconds"))
     for moment, event in timed(events):
         await pacer.wait_until(moment)

@@ -52,7 +52,7 @@ class Outcome:
 def new_session(plan: SessionPlan, helpers: Helpers, redis: str, prefix: str) -> Session:
     """A session that publishes to a Redis. Raises CheckpointError, BusError."""
     config = load_step(plan.checkpoint).config
-    return Session(plan, config, helpers, Bus(redis, Keys(plan.session, prefix)))
+    return Session(plan, config, helpers, Bus(redis, Keys(plan.session, prefix), plan.kept))
 
 
 async def run(session: Session, source: Source, speed: float | None, displays: Sequence[Display]) -> Outcome:
@@ -180,14 +180,14 @@ async def _end_for(session: Session, reason: str) -> None:
     """End a session that can no longer do it itself, and let the recognizer forget it."""
     session.close()
     await session.bus.aclose(timeout=5)  # what it had to tell comes before
-    await end_for(session.bus.url, session.bus.keys, reason)
+    await end_for(session.bus.url, session.bus.keys, session.bus.kept, reason)
     with suppress(RayError, TimeoutError):
         await asyncio.wait_for(session.helpers.finish(session.bus.keys.session, []), 5)
 
 
-async def end_for(url: str, keys: Keys, reason: str) -> None:
-    """Publish the `session.ended` of a session that cannot go on."""
-    bus = Bus(url, keys)
+async def end_for(url: str, keys: Keys, kept: int, reason: str) -> None:
+    """Publish the `session.ended` of a session that cannot go on, whose events Redis keeps for `kept` seconds."""
+    bus = Bus(url, keys, kept)
     ended = SessionEnded(
         id=f"{keys.session}:ended", session=keys.session, reason=reason, duration=0, utterances=0, failed=0, counts={}
     )

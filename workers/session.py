@@ -15,6 +15,7 @@ from stream.directory import Load
 from stream.segmentation import Segmentation
 from workers.interims import Interims
 from workers.labelling import Labelling, Unlabelled
+from workers.masking import Masker
 from workers.overload import AHEAD, SHED, Overload
 from workers.pending import Pending, lost, one_line
 from workers.plan import Helpers, SessionPlan, segmenters
@@ -40,6 +41,7 @@ class Session:
 
     def __init__(self, plan: SessionPlan, config: FusionConfig, helpers: Helpers, bus: Bus) -> None:
         self.plan, self.helpers, self.bus, self._config = plan, helpers, bus, config
+        self._mask = Masker(plan.people) if plan.mask else None
         self._segmentation = Segmentation(segmenters(plan))
         self._overload = Overload(plan)
         self._understanding = Understanding(plan, config, helpers, self._overload)
@@ -97,7 +99,9 @@ class Session:
             emotions=list(self._config.emotions),
             consent=plan.consent,
             redacted=plan.redact,
+            masked=plan.mask and not plan.redact,
             recorded=plan.recorded,
+            kept=plan.kept,
         )
 
     def take_up(self, left: Left, replayed: bool) -> float:
@@ -268,7 +272,8 @@ class Session:
 
     def _pending(self, utterance: Utterance, speaker: str, number: int) -> Pending:
         before = tuple(self._spoken)
-        return Pending(self.plan.session, number, utterance, speaker, time.monotonic(), self.plan.redact, before)
+        heard_at, redact = time.monotonic(), self.plan.redact
+        return Pending(self.plan.session, number, utterance, speaker, heard_at, redact, self._mask, before)
 
     def _milestone(self) -> Milestone:
         clusters = self._understanding.voices.clusters

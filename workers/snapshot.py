@@ -89,7 +89,7 @@ class Milestone(BaseModel):
     """It was the last one, and what was open has been closed."""
     next_utterance: int
     spoken: list[tuple[str, str]] = []
-    """Speaker and words of the utterances that the text encoder reads along; none where words are redacted."""
+    """Speaker and words of the utterances that the text encoder reads along; none of redacted or masked ones."""
     speakers: list[Speaker]
     unnamed: int
     told: list[Told]
@@ -185,7 +185,7 @@ class Book:
     def finish(self, pending: Pending, memory: Memory) -> None:
         """It has its label or has failed, after all before it; `memory` is what all of them left."""
         self.unfinished.pop(pending.number, None)
-        if not pending.redacted:
+        if not pending.redacted and pending.mask is None:
             self._spoken.append((pending.speaker, pending.said.text))
         if pending.milestone is not None:
             pending.milestone.spoken = list(self._spoken)

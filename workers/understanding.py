@@ -73,7 +73,8 @@ class Understanding:
         """Whatever fails here, the utterance's true end will tell."""
         with suppress(Exception):
             speaker = await self.voices.guess(utterance)
-            guess = Pending(self._plan.session, -1, utterance, speaker, time.monotonic(), self._plan.redact, before)
+            session, heard_at = self._plan.session, time.monotonic()
+            guess = Pending(session, -1, utterance, speaker, heard_at, redacted=True, before=before)  # never told
             guess.said = self.given_words(utterance, speaker, keep=True)
             await asyncio.gather(self._read(guess), self._listen(guess), self._look(guess))
 

@@ -31,8 +31,9 @@ export class StartForm {
     addEventListener("pagehide", () => this.#capture?.leave());
   }
 
-  setOptions({ record }) {
+  setOptions({ record, mask }) {
     byId("record-option").hidden = !record;
+    byId("mask-option").hidden = !mask;
   }
 
   #acceptDrops(zone) {
@@ -122,6 +123,7 @@ export class StartForm {
 function wishes() {
   const asked = { consent: byId("consent").value.trim() };
   if (byId("redact").checked) asked.redact = true;
+  if (byId("mask").checked) asked.mask = true;
   if (byId("record").checked) asked.record = true;
   if (!asked.consent) throw new Error("State the consent first: who agreed to what.");
   return asked;

@@ -43,6 +43,7 @@ function summaryItems(info, session, live) {
   ];
   if (started?.recorded) items.push(["Sound and pictures", "recorded", "badge-item"]);
   if (started?.redacted) items.push(["Words", "withheld", "badge-item"]);
+  else if (started?.masked) items.push(["Words", "masked", "badge-item"]);
   return items;
 }
 

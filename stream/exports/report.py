@@ -53,8 +53,8 @@ told apart by {{ by[session.speakers] }}</dd>
 <dt>Utterances</dt><dd>{{ utterances|length }}, {{ unlabelled }} without a label, {{ uncertain }} uncertain</dd>
 <dt>Consent</dt><dd>{% if session.consent %}<bdi>{{ session.consent|plain }}</bdi>{% else %}nothing was stated{% endif
 %}</dd>
-<dt>Words</dt><dd>{{ "left out" if session.redacted else "kept" }}; sound and pictures {{ "kept" if session.recorded
-else "not kept" }}</dd>
+<dt>Words</dt><dd>{{ "left out" if session.redacted else "masked" if session.masked else "kept" }}; sound and
+pictures {{ "kept" if session.recorded else "not kept" }}</dd>
 <dt>Checkpoint</dt><dd>{{ session.checkpoint|plain }}</dd>
 {% for part, encoder in session.encoders.items() %}<dt>{{ part|plain }}</dt><dd>{{ encoder|plain if encoder
 else "none" }}</dd>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from stream.bus import Bus, Keys
 from stream.client import consume, subscribe
 from stream.directory import overview
 from stream.events import SessionEnded
+from stream.forget import forget, rewrite_log
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -117,6 +119,15 @@ def test_unit_is_valid_and_outlives_its_drain(tmp_path: Path) -> None:
     analyze = tool("systemd-analyze")
     passes(analyze, "verify", "--man=no", here)
     passes(analyze, "security", "--offline=true", "--threshold=20", here)  # tenths: exposure of at most 2.0 of 10
+
+
+def test_timer_is_valid(tmp_path: Path) -> None:
+    for name in ("undertone-forget.service", "undertone-forget.timer"):
+        unit = (DEPLOY / "systemd" / name).read_text()
+        (tmp_path / name).write_text(unit.replace("/opt/undertone/bin/undertone", sys.executable))
+    analyze = tool("systemd-analyze")
+    passes(analyze, "verify", "--man=no", tmp_path / "undertone-forget.timer")
+    passes(analyze, "security", "--offline=true", "--threshold=20", tmp_path / "undertone-forget.service")
 
 
 def test_prometheus_reads_its_configuration(tmp_path: Path) -> None:
@@ -227,6 +238,25 @@ async def test_users_may_do_what_the_program_does(server: SecureRedis) -> None:
     assert [event.id async for event in consume(server.url("consumer"), "x", "group", "me")] == ["x:ended"]
 
 
+async def test_the_operator_forgets_and_the_publisher_may_not(server: SecureRedis) -> None:
+    """With the append-only file of this configuration, in which nothing of it stays either."""
+    keys = Keys("gone")
+    bus = Bus(server.url("publisher"), keys)
+    await bus.register("2026-01-01T00:00:00Z")
+    bus.publish(
+        SessionEnded(id="gone:ended", session="gone", reason="marzipan", duration=0, utterances=0, failed=0, counts={})
+    )
+    assert await bus.aclose(timeout=5)
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        await forget(server.url("publisher"), keys)
+    done = await forget(server.url("operator"), keys)
+    assert done.removed.keys == [keys.events] and not done.left
+    assert await rewrite_log(server.url("operator")) == 1
+    async with asyncio.timeout(10):
+        while any(b"marzipan" in path.read_bytes() for path in server.folder.rglob("*") if path.is_file()):
+            await asyncio.sleep(0.1)
+
+
 ALLOWED = [
     ("publisher", "SET undertone:alert:rule:x 1 NX EX 60"),
     ("publisher", "WATCH undertone:alert:rule:x"),
@@ -245,6 +275,7 @@ ALLOWED = [
     ("operator", "SCAN 0 MATCH undertone:*"),
     ("operator", "INFO"),
     ("operator", "ACL LOG"),
+    ("operator", "BGREWRITEAOF"),
 ]
 REFUSED = [
     ("publisher", "FLUSHALL"),

@@ -22,6 +22,9 @@ def test_sessions_stay_on_their_nodes_and_outlive_another(tmp_path: Path) -> Non
     assert {f"recognizer:meld@{node[:12]}" for node in told["nodes"]} < set(told["names"])
     lasting = told["lasting"]
     assert told["served"] == lasting
+    assert told["asked"] == 2 and told["left"] == [], "each node is asked for what a session left on its disk"
+    folder = tmp_path / "recordings" / "s0"
+    assert told["forgotten"] == [str(folder), str(folder / "events.jsonl")] and not folder.exists()
     assert told["lost"], "a recognizer that starts elsewhere knows nothing of before"
     assert told["numbers"] == [1, 1] and told["moved"] == told["stayed"] == lasting
     assert told["placed"] == [lasting, lasting], "the one that goes on has not moved"

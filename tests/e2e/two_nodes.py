@@ -15,8 +15,10 @@ import ray
 from ray.cluster_utils import Cluster
 
 from model.checkpoint import load_step
+from stream.bus import Keys
 from workers.bench.scale import simulated_cluster, synthetic
 from workers.conduct import Options, Place, Push, Track, start_session
+from workers.elsewhere import forget_elsewhere
 from workers.pools import Pools, node_of, start_recognizer, working_nodes
 from workers.recognizer import StateLost
 
@@ -27,7 +29,7 @@ def where(actor: Any) -> str:
     return str(ray.get(actor.__ray_call__.remote(lambda self: ray.get_runtime_context().get_node_id())))
 
 
-async def story(cluster: Cluster) -> dict[str, Any]:
+async def story(cluster: Cluster, recordings: Path) -> dict[str, Any]:
     nodes = working_nodes()
     sessions: dict[str, str] = {}
     for n in range(100):  # the first of each node
@@ -44,6 +46,12 @@ async def story(cluster: Cluster) -> dict[str, Any]:
         "served": where(served),
         "names": sorted(entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)),
     }
+    folder = recordings / "s0"
+    folder.mkdir(parents=True)
+    (folder / "events.jsonl").write_text("{}")
+    forgotten = await forget_elsewhere(Keys("s0"), [recordings])  # simulated nodes share the disk: one finds it
+    told["forgotten"] = sorted({str(path) for removed, _ in forgotten for path in removed})
+    told["asked"], told["left"] = len(forgotten), [str(path) for _, left in forgotten for path in left]
     (doomed,) = [node for node in cluster.worker_nodes if node.node_id == dying]
     cluster.remove_node(doomed, allow_graceful=False)
     import time
@@ -72,4 +80,5 @@ async def story(cluster: Cluster) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with simulated_cluster(2) as two:
-        Path(sys.argv[1]).write_text(json.dumps(asyncio.run(story(two))), encoding="utf-8")
+        out = Path(sys.argv[1])
+        out.write_text(json.dumps(asyncio.run(story(two, out.parent / "recordings"))), encoding="utf-8")

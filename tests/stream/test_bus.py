@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis as sync_redis
 
-from stream.bus import RETENTION, Bus, BusError, Keys, check, claim, public
+from stream.bus import ALIVE, LISTED, RETENTION, Bus, BusError, Keys, check, claim, public
 from stream.client import subscribe
 from stream.events import Base, Degraded, SessionEnded, parse
 from stream.redis_server import private_server, server_binary
@@ -205,3 +205,31 @@ async def test_an_id_is_claimed_once(redis_url: str, session: str) -> None:
     keys = Keys(session)
     assert await claim(redis_url, keys)
     assert not await claim(redis_url, keys), "it is about to start elsewhere"
+
+
+async def test_a_killed_session_is_forgotten_as_others_are(redis_url: str) -> None:
+    """Events go after the time that the session asked for, and no name stays in the directory for ever."""
+    keys, client = Keys("killed", f"kept-{secrets.token_hex(3)}"), sync_redis.Redis.from_url(redis_url)
+    bus = Bus(redis_url, keys, kept=2)
+    await bus.register("2026-01-01T00:00:00Z")
+    await bus.beat("{}")
+    bus.publish(notice("killed", 0))
+    await bus.flush()
+    assert 0 < client.ttl(keys.events) <= 2 and 0 < client.ttl(keys.alive) <= ALIVE
+    assert 0 < client.ttl(keys.directory) <= 2 + 2 * LISTED
+    await asyncio.sleep(1.2)
+    bus.publish(notice("killed", 1))  # each event puts the end off
+    await bus.flush()
+    await asyncio.sleep(1.2)
+    assert client.exists(keys.events)
+    async with asyncio.timeout(5):
+        while client.exists(keys.events):
+            await asyncio.sleep(0.1)
+    longer = Bus(redis_url, Keys("longer", keys.prefix))
+    await longer.register("2026-01-01T00:00:00Z")
+    assert client.ttl(keys.directory) > RETENTION
+    again = Bus(redis_url, Keys("again", keys.prefix), kept=2)
+    await again.register("2026-01-01T00:00:00Z")
+    assert client.ttl(keys.directory) > RETENTION  # the longest counts
+    for each in (bus, longer, again):
+        await each.aclose()

@@ -21,6 +21,7 @@ from stream.bus import PREFIX, Bus, Keys, check, claim
 from stream.client import consume_all, history
 from stream.directory import overview
 from stream.events import Alert
+from stream.forget import forget
 from stream.redis_server import server_binary
 from tests.stream.test_bus import ended, notice
 from tests.stream.test_client import ids, publish
@@ -145,6 +146,28 @@ async def test_a_session_lives_in_one_slot_and_sessions_on_all_nodes(cluster: Cl
     everything = consume_all(cluster.urls[0], "metrics", "one")
     assert len({(await asyncio.wait_for(anext(everything), 5)).session for _ in range(18)}) == 3
     await everything.aclose()
+
+
+async def test_a_session_is_forgotten_on_all_nodes(cluster: Cluster) -> None:
+    """Its alerts and the directory lie elsewhere than its events do; each node may be named."""
+    for n, session in enumerate(sessions(3)):
+        keys, url = Keys(session), cluster.urls[(n + 1) % 3]
+        bus = Bus(url, keys)
+        await bus.register("2026-01-01T00:00:00Z")
+        bus.publish(ended(session))
+        assert await bus.aclose()
+        announcer = Announcer(url)
+        found = Alert(
+            id=f"{session}:0:alert:r", session=session, rule="r", speaker="A", emotion="joy", audio_start=0,
+            audio_end=1, utterances=[0], probability=1,
+        )  # fmt: skip
+        assert await announcer.announce(found)
+        await announcer.aclose()
+        done = await forget(cluster.urls[n], keys)
+        assert keys.events in done.removed.keys and len(done.removed.keys) == 2
+        assert done.removed.entries.keys() == {keys.directory, f"{PREFIX}:alerts"}
+        assert not done.left
+        assert not [key for node in cluster.nodes for key in node.keys("*") if session in key]
 
 
 async def collect(url: str, session: str) -> list[stream.Event]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.asr import Recognized
+from model.asr import Recognized, Word
 from model.checkpoint import load_checkpoint
 from model.sight import Sight
 from model.step import FusionStep
@@ -205,6 +205,40 @@ async def test_words_stay_out_of_a_redacted_session(redis_url: str, demo_audio: 
     assert all("words " not in event.wire() for event in events[:-1])
     assert all(event.words == [] for event in events if isinstance(event, UtteranceHeard))
     assert all(event.text is None for event in events if isinstance(event, Emotion))
+
+
+async def test_what_identifies_is_masked_in_every_event(redis_url: str, demo_audio: np.ndarray) -> None:
+    """Labels, words with times, partial words and interim labels; the text encoder reads the true words."""
+    pytest.importorskip("presidio_analyzer")
+    said = ["My", "name", "is", "Xenia", "and", "my", "number", "is", "555", "0199"]
+
+    class Telling(LocalHelpers):
+        async def transcribe(self, samples: np.ndarray, language: str | None) -> Recognized:
+            await super().transcribe(samples, language)
+            return Recognized(" ".join(said), tuple(Word(word, n / 9, n / 9, 0.9) for n, word in enumerate(said)))
+
+    helpers = Telling()
+    masked = plan(mask=True, interim=1.0, names={0: "Mara", 1: "Jonas"})
+    session = Session(masked, MODEL.config, helpers, Bus(redis_url, Keys(masked.session)))
+    await session.start()
+    for block in blocks(demo_audio):
+        await session.push(block)
+        await asyncio.sleep(0.01)  # else nobody gets to interim labels
+    await session.finish("end of source")
+    events = [event async for event in subscribe(redis_url, masked.session)]
+    assert events[0].masked and not events[0].redacted  # type: ignore[union-attr]
+    wires = [event.wire() for event in events]
+    assert not [wire for wire in wires if "Xenia" in wire or "0199" in wire]
+    told = {event.text for event in events if isinstance(event, UtteranceHeard)}
+    assert told == {"My name is <PERSON> and my number is <NUMBER>"}
+    heard = next(event for event in events if isinstance(event, UtteranceHeard))
+    assert [word.word for word in heard.words] == ["My", "name", "is", "<PERSON>", *said[4:8], "<NUMBER>"]
+    labels = [event for event in events if isinstance(event, Emotion)]
+    assert {event.text for event in labels if event.trigger != "interval"} == told
+    so_far = [event for event in events if isinstance(event, UtterancePartial)]
+    so_far += [event for event in labels if event.trigger == "interval"]  # type: ignore[misc]
+    assert so_far and {event.text for event in so_far} == {None}
+    assert any("Xenia" in line.words for lines in helpers.read for line in lines)
 
 
 async def test_the_transcript_is_given_out_whole_and_by_speaker(redis_url: str, demo_audio: np.ndarray) -> None:

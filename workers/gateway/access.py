@@ -13,10 +13,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stream.bus import connect
-from stream.directory import overview
+from stream.directory import overview, owned
 
 Scope = Literal["ingest", "read", "admin"]
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "admin")
+OWNED = 30 * 24 * 3600  # seconds that a token's sessions are known as its own after it has started the last
 
 
 class AccessError(Exception):
@@ -132,31 +133,27 @@ class Access:
 
     async def reserve(self, token: Token, session: str) -> None:
         """Count a session that is about to start as the token's. Raises Refused (429)."""
-        key = self._owned(token)
+        key = owned(self._prefix, token.name)
         await self._client.sadd(key, session)
-        owned = sorted(map(str, await self._client.smembers(key)))
-        over = {info.id for info in await overview(self._redis, self._prefix, owned) if info.state != "live"} - {
-            session
-        }
+        await self._client.expire(key, OWNED)
+        mine = sorted(map(str, await self._client.smembers(key)))
+        over = {info.id for info in await overview(self._redis, self._prefix, mine) if info.state != "live"} - {session}
         if over:
             await self._client.srem(key, *over)
-        if len(set(owned) - over) > token.sessions:
+        if len(set(mine) - over) > token.sessions:
             await self.release(token, session)
             raise Refused(429, f"token {token.name}: {token.sessions} sessions at once, and so many go on", 10)
 
     async def release(self, token: Token, session: str) -> None:
         """Count it no more."""
-        await self._client.srem(self._owned(token), session)
+        await self._client.srem(owned(self._prefix, token.name), session)
 
     async def owns(self, token: Token, session: str) -> bool:
         """Whether the token may stop and feed a session: it started it, or is an administrator's."""
-        return "admin" in token.scopes or bool(await self._client.sismember(self._owned(token), session))
+        return "admin" in token.scopes or bool(await self._client.sismember(owned(self._prefix, token.name), session))
 
     async def aclose(self) -> None:
         await self._client.aclose()
-
-    def _owned(self, token: Token) -> str:
-        return f"{self._prefix}:token:{token.name}:sessions"
 
 
 def _digest(token: str) -> str:

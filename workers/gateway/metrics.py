@@ -91,7 +91,7 @@ class Metrics:
                         self.count(event)
                         await asyncio.sleep(0)  # a long history shall not hold up requests
             except Exception as error:  # an event of another version, say; figures are not worth more than the service
-                log.warning("events are not counted", error=repr(error))
+                log.warning("events are not counted", error=type(error).__name__)
                 await asyncio.sleep(AGAIN)
 
     async def scrape(self, redis: str, prefix: str) -> bytes:

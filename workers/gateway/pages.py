@@ -15,6 +15,7 @@ import stream
 from model.checkpoint import shipped
 from stream.bus import BusError, check
 from stream.exports import FORMATS
+from workers import masking
 from workers.gateway.access import Scope
 from workers.gateway.state import Anybody, Here, Reader
 
@@ -45,6 +46,7 @@ class Offer(BaseModel):
     asr: list[str]
     modalities: list[str]
     record: bool
+    mask: bool
     media: bool
     pull_from: list[str]
     exports: list[Export]
@@ -102,6 +104,7 @@ async def options(state: Here, token: Anybody) -> Offer:
         asr=["auto", "whisper", "pocketsphinx", "none"],
         modalities=["text", "audio", "visual"],
         record=settings.record is not None,
+        mask=masking.available(),
         media=settings.media is not None,
         pull_from=sorted(settings.pull_from),
         exports=[

@@ -75,7 +75,7 @@ def asyncapi() -> str:
                 "undertone:{tag}:events",
                 of_session,
                 f"Redis Stream, the durable log: fields id, type and event (the JSON). About {CAP} events are kept, "
-                f"until {RETENTION // 3600} h after the last.",
+                f"until {RETENTION // 3600} h after the last, or as `session.started` says (`kept`, in seconds).",
                 tag,
             ),
             "live": channel("undertone:{tag}", of_session, "Redis Pub/Sub channel: the JSON, nothing kept.", tag),

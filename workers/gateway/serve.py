@@ -113,3 +113,5 @@ def configure_logs() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # At DEBUG, should anybody ask for that, it would tell every frame of WebSockets: words.
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)

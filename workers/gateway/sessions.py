@@ -12,13 +12,15 @@ import structlog
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel
 from ray.exceptions import RayActorError
+from redis.exceptions import NoPermissionError, RedisError
 
 from model.asr import AsrError
 from model.checkpoint import CheckpointError
-from stream.bus import BusError
+from stream.bus import SESSION_ID, BusError, Keys
 from stream.client import history
 from stream.directory import SessionInfo, overview
 from stream.exports import FORMATS, ExportError, export
+from stream.forget import CannotForget, Forgotten, forget, rewrite_log
 from stream.media import MediaError
 from stream.reach import Reach
 from stream.turns import AnnotationError
@@ -34,8 +36,9 @@ from workers.conduct import (
     find_session,
     start_session,
 )
+from workers.elsewhere import forget_elsewhere
 from workers.gateway.access import Refused, Token
-from workers.gateway.state import UPLOADS, Here, Ingester, Reader, State, known
+from workers.gateway.state import UPLOADS, Admin, Here, Ingester, Reader, State, known
 from workers.planning import UsageError
 from workers.run import START, SessionError
 
@@ -97,6 +100,40 @@ async def stop(session: str, state: Here, token: Ingester) -> SessionInfo:
         raise HTTPException(409, f"session {session} does not go on, or was not started by a gateway")
     actor.stop.remote()
     return info
+
+
+@router.delete("/sessions/{session}/data", responses={409: {"description": "It is live, or recorded elsewhere"}})
+async def forget_data(session: str, state: Here, token: Admin) -> Forgotten:
+    """Remove all that is kept of a session, look again, and say what was removed and what is left (scope admin).
+
+    Of files: recordings and events that waited for Redis, here and on the nodes of the cluster that live.
+    """
+    settings = state.settings
+    redis = settings.operator or settings.redis
+    if not SESSION_ID.fullmatch(session):
+        raise HTTPException(404, f"no session {session[:64]!r}")
+    try:
+        keys, folders = Keys(session, settings.prefix), [settings.record] if settings.record else []
+        done = await forget(redis, keys, folders)
+        for removed, left in await forget_elsewhere(keys, folders):
+            done.removed.files += removed
+            done.left.files += left
+    except CannotForget as error:
+        raise HTTPException(409, str(error)) from None
+    except NoPermissionError:
+        raise HTTPException(
+            403, "the gateway's user of Redis may not delete (undertone serve --redis-operator)"
+        ) from None
+    except ClusterError as error:
+        raise HTTPException(503, f"{error}; what other nodes keep of {session} is there still") from None
+    if not done.removed:
+        raise HTTPException(404, f"nothing is kept of a session {session!r}")
+    log.info("session forgotten", session=session, token=token.name, left=len(done.left.lines()))
+    try:
+        await rewrite_log(redis)
+    except RedisError as error:
+        log.warning("the append-only file of Redis has it still", session=session, error=str(error))
+    return done
 
 
 @router.get(

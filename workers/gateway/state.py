@@ -13,7 +13,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Query, Request
 from starlette.requests import HTTPConnection
 
-from stream.bus import SESSION_ID
+from stream.bus import RETENTION, SESSION_ID
 from stream.directory import SessionInfo, overview
 from workers.conduct import Place
 from workers.gateway.access import Access, Refused, Scope, Token
@@ -40,10 +40,14 @@ class Settings:
     """Megabytes of a recording that is sent whole."""
     asr_model: str | None = None
     """faster-whisper: a size, Hugging Face id or folder; None = the best that is here."""
+    kept: int = RETENTION
+    """Seconds that Redis keeps events after a session's last."""
+    operator: str | None = None
+    """Redis as who may delete; None = as in `redis`."""
 
     @property
     def place(self) -> Place:
-        return Place(self.redis, self.prefix, self.record, self.media, self.asr_model, self.pull_from)
+        return Place(self.redis, self.prefix, self.record, self.media, self.asr_model, self.pull_from, self.kept)
 
 
 @dataclass
@@ -117,5 +121,6 @@ async def known(state: State, session: str) -> SessionInfo:
 Here = Annotated[State, Depends(state_of)]
 Reader = Annotated[Token, Depends(Needs("read"))]
 Ingester = Annotated[Token, Depends(Needs("ingest"))]
+Admin = Annotated[Token, Depends(Needs("admin"))]
 Anybody = Annotated[Token, Depends(Needs(None))]
 After = Annotated[str | None, Query(max_length=200, description="Go on after this event id.")]

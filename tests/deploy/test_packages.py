@@ -1,0 +1,45 @@
+"""The locks: every package by its hash, in the version of constraints.txt."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from tests.conftest import ROOT
+
+PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
+
+
+def name(text: str) -> str:
+    """As PyPI compares them."""
+    return re.sub(r"[-_.]+", "-", text).lower()
+
+
+def pins(file: str) -> dict[str, str]:
+    return {name(pin[1]): pin[2] for line in (ROOT / file).read_text().splitlines() if (pin := PIN.match(line))}
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_every_package_is_hashed_and_as_constrained(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert all("--hash=sha256:" in entry for entry in re.split(r"^(?=[A-Za-z0-9])", text, flags=re.M) if entry.strip())
+    chosen, constrained = pins(lock), pins("constraints.txt")
+    wrong = {each: version for each, version in chosen.items() if constrained.get(each, version) != version}
+    assert not wrong, f"{wrong}: make lock"
+    # pip freeze does not tell of the first two; the third is for Python 3.11.2, Debian's.
+    assert chosen.keys() - constrained.keys() <= {"pip", "setuptools", "async-timeout"}, "make lock"
+    assert "torch" not in chosen and not [each for each in chosen if each.startswith("nvidia")]
+
+
+def test_the_locks_have_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asked = {"requirements.lock": ("prosody", "serve", "export"), "requirements-dev.lock": tuple(extras)}
+    for lock, wanted in asked.items():
+        needed = {re.split(r"[<>=]", each)[0] for each in project["dependencies"]} - {"torch"}
+        needed |= {re.split(r"[<>=]", each)[0] for extra in wanted for each in extras[extra]}
+        assert {name(each) for each in needed} <= pins(lock).keys(), f"{lock}: make lock"
+    user, developer = pins("requirements.lock"), pins("requirements-dev.lock")
+    assert user.items() <= developer.items()
