@@ -25,7 +25,8 @@ from workers.run import new_session, run
 def planned(path: Path = DEMO, transcript: Path | None = DEMO_TRANSCRIPT):
     session = f"actors-{secrets.token_hex(4)}"
     source = FileSource(path)
-    return plan_session(Wishes(transcript=transcript, asr="pocketsphinx", session=session), source), source
+    wishes = Wishes(transcript=transcript, asr="pocketsphinx", session=session, speculate=False)
+    return plan_session(wishes, source), source
 
 
 async def replay(redis_url: str, speed: float | None = None, during=None) -> list[Event]:
