@@ -170,7 +170,7 @@ def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
 
 
 def _lock() -> None:
-    """A token for a private cluster: who reaches Ray's ports can run code, and all users of a machine reach loopback.
+    """A token for a private cluster: it listens on all of the machine's addresses, and runs code for whoever gets in.
 
     Ray asks for one by itself, but would keep it in the home folder, for everything; ours ends with this process.
     """
