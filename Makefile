@@ -64,7 +64,7 @@ lock:  ## Both locks anew, from pyproject.toml and constraints.txt, with the uv 
 	$(LOCK) --all-extras -o requirements-dev.lock
 
 audit: install-dev  ## Known vulnerabilities of all packages (asks pypi.org)
-	$(BIN)/pip-audit --disable-pip --require-hashes -r requirements-dev.lock
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock
 
 sbom: install-dev  ## The packages of this environment with versions and licences, as CycloneDX, in sbom.json
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(BIN)/python
