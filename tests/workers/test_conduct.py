@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.recordings import voice, write_mp4
 
 OPENED = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from stream.media import FileSource, MediaError
 from workers.conduct import bound_memory
@@ -20,7 +20,7 @@ try:
     FileSource(Path(sys.argv[1]))
 except MediaError as error:
     print(error, file=sys.stderr)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10)
 """
 
 
