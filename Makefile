@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export UNDERTONE_DATA ?= $(abspath ../shared/data)
 export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
-.PHONY: demo demo-live test lint fuzz bench train install install-dev lock audit sbom clean
+.PHONY: demo demo-live test lint fuzz chaos soak bench train install install-dev lock audit sbom clean
 
 demo: install  ## Replay a conversation of a minute through the whole live path
 	$(BIN)/undertone replay deploy/demo/conversation.opus --transcript deploy/demo/conversation.stm --speed 4
@@ -28,6 +28,16 @@ lint: install-dev  ## ruff, mypy, import-linter, licences of all packages
 fuzz: install-dev  ## A hundred thousand bad inputs; the results in runs/fuzz
 	$(BIN)/python -m tests.fuzz --inputs 100000
 	$(BIN)/python -m tests.fuzz --inputs 20000 --guided --out runs/fuzz/guided
+
+chaos: install-dev  ## Processes, nodes and the network fail while sessions run; an hour
+	mkdir -p runs/chaos
+	$(BIN)/python -m tests.chaos kills --out runs/chaos/kills.json
+	$(BIN)/python -m tests.chaos nodes --out runs/chaos/nodes.json
+	$(BIN)/python -m tests.chaos network --out runs/chaos/network.json
+
+soak: install-dev  ## Eight sessions in real time for an hour, with a fault every half minute
+	mkdir -p runs/chaos
+	$(BIN)/python -m tests.chaos soak --out runs/chaos/soak.json
 
 bench: install-dev  ## Measure everything, and write deploy/BENCHMARKS.md anew
 	mkdir -p deploy/benchmarks

@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from stream.redis_server import private_server
-from tests.chaos.kills import Plan, Service, Tally, campaign
+from tests.chaos.kills import KINDS, Plan, Service, Tally, campaign
 from tests.chaos.truth import Verdict
+from tests.stream.test_spool import server
 from workers.actors import ray_cluster
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -45,9 +46,36 @@ def kills(
     with tempfile.TemporaryDirectory() as folder, private_server() as redis, ray_cluster(None):
         service = Service(Path(folder), redis, ray.get_runtime_context().gcs_address)
         try:
-            tallies, verdicts = asyncio.run(campaign(service, Plan(number, seed, (shortest, longest)), say))
+            tallies, verdicts = asyncio.run(campaign(service, Plan(seed, (shortest, longest), number), say))
         finally:
             service.close()
+    _close(seed, begun, tallies, verdicts, out)
+
+
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=1, help="Of wall clock.")] = 60.0,
+    sessions: Annotated[int, typer.Option(min=3, help="In real time, at once.")] = 8,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two faults, on average.")] = 30.0,
+    seed: Seed = 7,
+    out: Out = None,
+) -> None:
+    """Sessions in real time, with a fault of any kind now and then: processes, Redis killed or paused."""
+    begun, say = _clock()
+    lanes = tuple(("given", "live", "given", "heard")[n % 4] for n in range(sessions))
+    plan = Plan(
+        seed, (0.5 * every, 1.5 * every), seconds=60 * minutes, lanes=lanes,
+        kinds=(*KINDS, "redis", "redis paused"), speed=1.0,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as name, ray_cluster(None):
+        folder = Path(name)
+        (folder / "redis").mkdir()
+        with server(folder / "redis", "--appendonly", "yes") as redis:
+            service = Service(folder, redis.url, ray.get_runtime_context().gcs_address, server=redis)
+            try:
+                tallies, verdicts = asyncio.run(campaign(service, plan, say))
+            finally:
+                service.close()
     _close(seed, begun, tallies, verdicts, out)
 
 

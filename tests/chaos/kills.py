@@ -24,6 +24,7 @@ import psutil
 import ray
 import websockets
 from ray.exceptions import RayError
+from redis.exceptions import RedisError
 
 from stream import RATE
 from stream.events import Event
@@ -32,6 +33,7 @@ from tests.chaos.truth import Verdict, durable_log, judge
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from tests.e2e.gateways import Gateway, free_port, pcm, wait_ready
 from tests.e2e.test_replay import UNDERTONE
+from tests.stream.test_spool import Server
 from workers.actors import NAMESPACE
 
 KINDS = {
@@ -43,6 +45,7 @@ KINDS = {
 }
 GIVEN = {"kind": "file", "name": "demo.opus", "transcript": "demo.stm", "speed": 3}
 HEARD = {"kind": "file", "name": "demo.opus", "speed": 2}
+PAUSED = 5.0  # seconds for which Redis does not answer
 OPTIONS = {"consent": "synthetic voices", "modalities": ["text", "audio"]}
 
 
@@ -67,8 +70,17 @@ class Tally:
 class Service:
     """Gateways over one Ray and one Redis, each started again when it dies, as a supervisor would."""
 
-    def __init__(self, folder: Path, redis: str, address: str, count: int = 2, through: str | None = None) -> None:
-        """redis: where the log is read; through: where the service reaches it, if elsewhere."""
+    def __init__(
+        self,
+        folder: Path,
+        redis: str,
+        address: str,
+        count: int = 2,
+        through: str | None = None,
+        server: Server | None = None,
+    ) -> None:
+        """redis: where the log is read; through: where the service reaches it, if elsewhere; server: its process."""
+        self.server = server
         self._options = ("--redis", through or redis, "--ray-address", address, "--media", str(folder / "media"))
         self._folder, self.redis = folder, redis
         (folder / "media").mkdir()
@@ -148,10 +160,11 @@ class Service:
         return await self.end_of(session)
 
     async def end_of(self, session: str, patience: float = 600.0) -> list[Event]:
-        deadline = time.monotonic() + patience
+        deadline, log = time.monotonic() + patience, list[Event]()
         while time.monotonic() < deadline:
             await asyncio.sleep(0.5)
-            log = await asyncio.to_thread(durable_log, self.redis, session)
+            with suppress(RedisError):
+                log = await asyncio.to_thread(durable_log, self.redis, session)
             if log and log[-1].type == "session.ended":
                 break
         return log
@@ -175,6 +188,7 @@ class Killer:
         self._service, self._rng = service, random.Random(seed)
         self._watching: set[asyncio.Task[None]] = set()
         self._gateways: set[int] = set()  # those that are being started again
+        self._server_away = False
 
     async def kill(self, kind: str) -> bool:
         """One process of the kind, if there is one."""
@@ -185,6 +199,11 @@ class Killer:
             self._gateways.add(number)
             gateway = self._service.kill_gateway(number)
             self._watch(kind, lambda: self._ready(number, gateway))
+            return True
+        if kind in ("redis", "redis paused"):
+            if self._server_away:
+                return False
+            self._watch(kind, self._lose_redis if kind == "redis" else self._pause_redis)
             return True
         victims = await asyncio.to_thread(processes, kind)
         if not victims:
@@ -218,6 +237,27 @@ class Killer:
         finally:
             self._gateways.discard(number)
 
+    async def _lose_redis(self) -> bool:
+        """Killed, and started again at its place two seconds later."""
+        server = self._service.server
+        assert server is not None
+        self._server_away = True
+        await asyncio.to_thread(server.kill)
+        await asyncio.sleep(2)
+        await asyncio.to_thread(server.start)
+        self._server_away = False
+        return True
+
+    async def _pause_redis(self) -> bool:
+        server = self._service.server
+        assert server is not None
+        self._server_away = True
+        server.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(PAUSED)
+        server.process.send_signal(signal.SIGCONT)
+        self._server_away = False
+        return True
+
     async def _answers(self, kind: str, pid: int, names: list[str]) -> bool:
         """Whether all actors of the kind answer again (a session that has ended need not)."""
         await asyncio.sleep(0.3)  # until Ray has seen it
@@ -245,40 +285,45 @@ class Killer:
 class Plan:
     """What is killed while what goes on."""
 
-    kills: int
     seed: int
     pause: tuple[float, float]
-    """Seconds between two, at least and at most."""
+    """Seconds between two faults, at least and at most."""
+    kills: int | None = None
+    """After so many it is enough; None: after `seconds`."""
+    seconds: float = 0.0
     lanes: tuple[str, ...] = ("given", "heard", "live")
     """Recordings with a transcript, recordings whose words are recognized, tracks that are sent live."""
     kinds: tuple[str, ...] = tuple(KINDS)
     said: float = 58.0
     """Seconds of a live track."""
+    speed: float | None = None
+    """Of recordings; None = 3 with a transcript, else 2."""
 
 
 async def campaign(
     service: Service, plan: Plan, say: Callable[[str], None]
 ) -> tuple[dict[str, Tally], dict[str, Verdict]]:
-    """Sessions one after the other in each lane, until enough has been killed; by kind of kill and by lane."""
+    """Sessions one after the other in each lane, until it is enough; by kind of fault and by lane."""
     rng, killer = random.Random(plan.seed), Killer(service, plan.seed)
     verdicts: dict[str, Verdict] = defaultdict(Verdict)
-    played = {"given": GIVEN, "heard": HEARD}
+    faster = {} if plan.speed is None else {"speed": plan.speed}
+    played = {"given": GIVEN | faster, "heard": HEARD | faster}
     said = np.concatenate([block.samples for block in FileSource(DEMO, "mix")], 1)[0, : round(plan.said * RATE)]
-    enough = asyncio.Event()
+    begun, enough = time.monotonic(), asyncio.Event()
 
-    async def lane(kind: str, truth: list[Event] | None) -> None:
+    async def lane(number: int, kind: str, truth: list[Event] | None) -> None:
         n = 0
         while not enough.is_set():
             n += 1
-            session = f"{kind}-{plan.seed}-{n}"
+            session = f"{kind}-{plan.seed}-{number}-{n}"
             whole = service.push(session, said) if truth is None else service.play(session, played[kind])
             verdicts[kind].add(judge(await whole, truth))
 
-    truths = {kind: await service.play(f"truth-{kind}", played[kind]) for kind in plan.lanes if kind in played}
+    truths = {kind: await service.play(f"truth-{kind}", played[kind]) for kind in played if kind in plan.lanes}
     say("the undisturbed runs are done")
-    lanes = [asyncio.create_task(lane(kind, truths.get(kind))) for kind in plan.lanes]
+    lanes = [asyncio.create_task(lane(n, kind, truths.get(kind))) for n, kind in enumerate(plan.lanes)]
     done = 0
-    while done < plan.kills:
+    while done < plan.kills if plan.kills is not None else time.monotonic() - begun < plan.seconds:
         await killer.back(but=1)
         await asyncio.sleep(rng.uniform(*plan.pause))
         if failed := next((each for each in lanes if each.done()), None):
@@ -286,7 +331,7 @@ async def campaign(
         kind = rng.choice(plan.kinds)
         if await killer.kill(kind):
             done += 1
-            say(f"kill {done} of {plan.kills}: {kind}")
+            say(f"fault {done}: {kind}")
     enough.set()
     await asyncio.gather(*lanes)
     await killer.back()

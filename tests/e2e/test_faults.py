@@ -19,7 +19,7 @@ async def test_nothing_is_lost_when_processes_are_killed(tmp_path: Path, redis_u
     service = Service(tmp_path, redis_url, ray_address)
     try:
         kinds = ("session", "encoder", "recognizer", "gateway")
-        plan = Plan(5, seed=3, pause=(1.0, 2.0), lanes=("given", "live"), kinds=kinds, said=15.0)
+        plan = Plan(3, (1.0, 2.0), kills=5, lanes=("given", "live"), kinds=kinds, said=15.0)
         tallies, verdicts = await campaign(service, plan, print)
     finally:
         service.close()
