@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,8 @@ class Sessions:
         connection.close()
         if "no such session" in (connection.close_reason or ""):  # it has ended: nonsense may do that
             self.id = self._start()
+        if "wait to be heard" in (connection.close_reason or ""):
+            time.sleep(0.5)  # as a sender would that is told so
         if connection.close_code != AWAY:
             raise Refusal(f"closed {connection.close_code}")
 
