@@ -18,7 +18,7 @@ from tests.fuzz.target import outcome
 
 SHARES = {
     "media": 12, "transcripts": 12, "turns": 26, "events": 16, "tables": 14, "corpora": 12, "checkpoints": 3,
-    "pushed": 2, "entries": 0.5, "rest": 2.2, "sockets": 0.8,
+    "pushed": 2, "entries": 0.5, "rest": 2.2, "sockets": 1.5,
 }  # fmt: skip
 """Targets, and how many of a hundred inputs each gets: the cheap ones more."""
 GUIDED = ("transcripts", "turns", "tables", "corpora")

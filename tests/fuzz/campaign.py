@@ -33,6 +33,7 @@ SAID = ("given", "stderr")  # files of the process: the present input, and what 
 SLOW = 3.0  # seconds after which an input is worth a look, and kept
 WARM = 0.2  # of the inputs, before memory is first measured
 BOUND = 32.0  # MB by which memory may have grown from then on
+HELD = {"sockets": 128.0}  # there, 16 tracks may each hold 30 s of sound and up to 8 MB that waits to be heard
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Result:
 
     @property
     def sound(self) -> bool:
-        return not (self.escaped or self.crashes or self.hangs) and self.growth <= BOUND
+        return not (self.escaped or self.crashes or self.hangs) and self.growth <= HELD.get(self.target, BOUND)
 
 
 def campaign(
@@ -209,7 +210,7 @@ def resident(target: Target) -> float:
 
 
 def as_json(results: list[Result]) -> str:
-    rows = [vars(result) | {"memory": result.growth, "sound": result.sound} for result in results]
+    rows = [vars(result) | {"growth": result.growth, "sound": result.sound} for result in results]
     return json.dumps(rows, indent=1) + "\n"
 
 

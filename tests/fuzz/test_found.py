@@ -14,6 +14,7 @@ import av
 import httpx
 import numpy as np
 import pytest
+import ray
 import redis
 from fastapi import HTTPException
 
@@ -32,6 +33,7 @@ from stream.turns import AnnotationError, read_rttm
 from tests.fuzz.checkpoints import CONFIG
 from tests.fuzz.media import recording
 from tests.recordings import RATE, voice, write_wav
+from workers.actors import ClusterError, ray_cluster
 from workers.conduct import inside
 from workers.gateway.access import LOOPBACK, Access
 from workers.gateway.app import create_app
@@ -259,19 +261,24 @@ def test_a_reason_fits_into_a_close_frame() -> None:
     assert len(_reason("😀" * 100).encode()) <= 123 and _reason("😀" * 100).startswith("😀" * 30)
 
 
-@pytest.mark.parametrize(("codec", "sound"), [(b"A_OPUS", False), (b"V_VP8", True)])
-def test_pictures_that_nobody_can_decode_do_not_cost_the_sound(codec: bytes, sound: bool) -> None:
+@pytest.mark.parametrize("part", [pytest.param(b"V_VP8", id="codec"), pytest.param(b"\x9d\x01\x2a", id="key picture")])
+def test_pictures_that_cannot_be_decoded_do_not_cost_the_sound(part: bytes) -> None:
     """Nothing was heard of such a track, and nothing said."""
     track = PushedTrack("Mara", video=True)
     track.attach("a", "webm")
-    track.feed("a", recording("webm", "libopus").replace(codec, codec[:2] + b"X" * len(codec[2:])))
+    track.feed("a", recording("webm", "libopus").replace(part, b"X" * len(part)))
     track.detach("a", over=True)
     source = track.connect()
-    if sound:
-        assert sum(block.samples.shape[1] for block in source) >= 0.39 * RATE and source.ended_early is None
-    else:
-        with pytest.raises(MediaError, match="the audio is of a kind that cannot be decoded"):
-            list(source)
+    assert sum(block.samples.shape[1] for block in source) >= 0.39 * RATE and source.ended_early is None
+
+
+def test_pushed_sound_that_no_decoder_knows() -> None:
+    track = PushedTrack("Mara")
+    track.attach("a", "webm")
+    track.feed("a", recording("webm", "libopus").replace(b"A_OPUS", b"A_XXXX"))
+    track.detach("a", over=True)
+    with pytest.raises(MediaError, match="the audio is of a kind that cannot be decoded"):
+        list(track.connect())
 
 
 def test_sound_that_breaks_off_before_its_sender_ends_is_told() -> None:
@@ -308,3 +315,13 @@ def test_a_clip_whose_name_no_file_system_takes(tmp_path: Path) -> None:
         row = f"Hello,Ross,joy,positive,{'9' * 400},0,0:0:0,0:0:1\n"
         (tmp_path / f"{split}_sent_emo.csv").write_text(header + row)
     assert read_meld(tmp_path).clips["train"] == [None]
+
+
+def test_a_ray_that_does_not_start_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen")
+
+    monkeypatch.setattr(ray, "init", init)
+    line = r"^Ray does not start: The current node timed out during startup\.$"
+    with pytest.raises(ClusterError, match=line), ray_cluster(None):
+        pass

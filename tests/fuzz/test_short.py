@@ -11,7 +11,7 @@ import pytest
 
 from tests.fuzz import entries, rest, sockets
 from tests.fuzz.__main__ import SHARES
-from tests.fuzz.served import using as serving
+from tests.fuzz.served import served
 from tests.fuzz.target import Target, outcome, run
 
 SEED = int(os.environ.get("UNDERTONE_FUZZ_SEED", "7"))
@@ -41,8 +41,8 @@ def test_a_stream_with_garbage(redis_url: str) -> None:
         few(target, 15)
 
 
-def test_requests_and_sockets(tmp_path: Path, redis_url: str, ray_address: str) -> None:
-    with serving(tmp_path, redis_url, ray_address) as there:
+def test_requests_and_sockets(tmp_path: Path) -> None:
+    with served(tmp_path) as there:
         with rest.using(there) as target:
             few(target, 60)
         with sockets.using(there) as target:
