@@ -110,11 +110,16 @@ async def answers() -> bool:
     return True
 
 
+async def no_other_node(*asked: Any) -> list[Any]:
+    return []
+
+
 def main(port: str, url: str, tokens: str, media: str) -> None:
     configure_logs()
     app = create_app(Settings(url, media=Path(media), upload=1), Access(read_tokens(Path(tokens)), url, "undertone"))
     with (
         patch.object(sessions, "start_session", start),
+        patch.object(sessions, "forget_elsewhere", no_other_node),
         patch.object(sessions, "find_session", carried.get),
         patch.object(sockets, "find_session", carried.get),
         patch.object(sessions.ray, "kill", dropped),
