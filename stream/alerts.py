@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import math
@@ -25,6 +24,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from stream.bus import PREFIX, RETENTION, connect
 from stream.events import Alert, Emotion, Event, SessionEnded, SessionStarted, SpeakerMerged
+from stream.tasks import cancelled
 
 CAP = 10_000  # alerts kept, roughly
 WAITING = 1_000  # alerts that wait for a slow webhook before the oldest are given up and counted
@@ -374,9 +374,7 @@ class Webhook:
         except TimeoutError:
             self._tell(f"webhook {self._host}: {self._queue.qsize() + 1} alerts not delivered")
         if self._worker is not None:
-            self._worker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._worker
+            await cancelled(self._worker)
 
 
 def _retry_after(header: str) -> float:

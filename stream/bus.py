@@ -20,6 +20,7 @@ from redis.retry import Retry
 from stream.cluster import Client
 from stream.events import Base, SessionEnded
 from stream.spool import Entry, Spool, spool_path
+from stream.tasks import cancelled
 
 PREFIX = "undertone"
 CAP = 100_000  # events kept a session, roughly
@@ -313,9 +314,8 @@ class Bus:
 
     async def stop(self) -> None:
         """Send nothing more."""
-        while self._writer is not None and not self._writer.done():
-            self._writer.cancel()  # more than once: redis-py now and then answers with another exception
-            await asyncio.wait({self._writer}, timeout=0.5)
+        if self._writer is not None:
+            await cancelled(self._writer)
 
     async def aclose(self, timeout: float = 30.0) -> bool:
         """Wait until everything is sent; False when Redis stayed away for `timeout` seconds and events wait on disk."""

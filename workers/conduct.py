@@ -309,25 +309,29 @@ class ServedSessionActor:
         self._conductor = Conductor(session, options, source, place)
         self._leaving: asyncio.Task[None] | None = None
         self._opened = asyncio.Event()
+        self._refused: Exception | None = None
+        # By itself: whoever made it may be gone by then, and Ray runs nothing but this in a new process.
         context = ray.get_runtime_context()
-        if context.was_current_actor_reconstructed:  # of which Ray runs nothing but this constructor
-            context.current_actor.take_up.remote()
+        context.current_actor.begin.remote(context.was_current_actor_reconstructed)
 
-    async def open(self) -> None:
-        await self._conductor.open()
+    async def begin(self, again: bool) -> None:
+        """Start the session, or go on with what this actor's last process carried."""
+        try:
+            await (self._conductor.take_up() if again else self._conductor.open())
+        except Exception as error:
+            self._refused = error
         self._opened.set()
         self._leaving = asyncio.create_task(self._leave())
 
-    async def take_up(self) -> None:
-        """Go on with the session that this actor's last process carried."""
-        with suppress(Exception):  # its stream says why
-            await self._conductor.take_up()
-        self._opened.set()
-        self._leaving = asyncio.create_task(self._leave())
+    async def opened(self) -> None:
+        """Wait until the session listens, in this process or the one before. Raises what `Conductor.open` raises."""
+        await self._opened.wait()
+        if self._refused is not None:
+            raise self._refused
 
     async def _leave(self) -> None:
         await self._conductor.done()
-        await asyncio.sleep(1)  # for calls that are on their way
+        await asyncio.sleep(2)  # for calls that are on their way
         ray.kill(ray.get_runtime_context().current_actor)
 
     async def attach(self, track: int, connection: str, form: str, rate: int) -> None:

@@ -18,9 +18,9 @@ class Overload:
     """Watches how long utterances are in work, and says what is given up."""
 
     def __init__(self, plan: SessionPlan) -> None:
-        """A recording that is played as fast as it goes has all the time it wants."""
+        """A recording waits: nothing is given up for it."""
         steps: list[str] = []
-        if plan.speculate:
+        if plan.live:
             steps += [PICTURES] if plan.encoders.get("visual") else []
             steps += [AHEAD]
             steps += [WORDS] if plan.encoders.get("audio") and len(plan.modalities) > 1 else []

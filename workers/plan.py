@@ -52,8 +52,9 @@ class SessionPlan:
     interim: float = 3.0
     """Seconds of speech after each of which an utterance that goes on is labelled; 0 = never."""
     speculate: bool = True
-    """Begin with an utterance at the first short silence, before its end is confirmed, and give things up to stay in
-    time (`workers.overload`); not for a recording that is played as fast as it goes."""
+    """Begin with an utterance at the first short silence, before its end is confirmed."""
+    live: bool = False
+    """The source does not wait: who does not keep up has to give something up (`workers.overload`)."""
     redact: bool = False
     mask: bool = False
     """Names, numbers and addresses are masked in the words of events."""

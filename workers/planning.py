@@ -14,6 +14,8 @@ from model.checkpoint import load_step, resolve, tuned_of
 from model.manifest import local
 from stream.bus import RETENTION, Keys
 from stream.live import Source
+from stream.media import FileSource
+from stream.recording import RecordedSource
 from stream.transcript import Transcript, read_transcript
 from stream.turns import Turn, read_rttm
 from workers import masking
@@ -157,6 +159,7 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
         enrolled=enrolled,
         interim=wishes.interim,
         speculate=wishes.speculate,
+        live=not isinstance(source, FileSource | RecordedSource),
         redact=wishes.redact,
         mask=wishes.mask,
         consent=wishes.consent,

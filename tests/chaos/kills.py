@@ -46,6 +46,7 @@ KINDS = {
 GIVEN = {"kind": "file", "name": "demo.opus", "transcript": "demo.stm", "speed": 3}
 HEARD = {"kind": "file", "name": "demo.opus", "speed": 2}
 PAUSED = 5.0  # seconds for which Redis does not answer
+PATIENCE = 240.0  # seconds after which a session that has not ended never will
 OPTIONS = {"consent": "synthetic voices", "modalities": ["text", "audio"]}
 
 
@@ -159,7 +160,7 @@ class Service:
             await asyncio.sleep(0.3)
         return await self.end_of(session)
 
-    async def end_of(self, session: str, patience: float = 600.0) -> list[Event]:
+    async def end_of(self, session: str, patience: float = PATIENCE) -> list[Event]:
         deadline, log = time.monotonic() + patience, list[Event]()
         while time.monotonic() < deadline:
             await asyncio.sleep(0.5)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import ray
 from ray.cluster_utils import Cluster
 
 from stream.events import Event
@@ -20,7 +19,7 @@ from tests.chaos.kills import GIVEN, OPTIONS, Tally
 from tests.chaos.truth import Verdict, durable_log, judge
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from workers.actors import ray_cluster
-from workers.conduct import MediaFile, Options, Place, find_session, start_session
+from workers.conduct import MediaFile, Options, Place, start_session
 from workers.pools import working_nodes
 
 WORKERS = 2
@@ -47,15 +46,7 @@ def cluster() -> Iterator[Cluster]:
 async def play(redis: str, folder: Path, session: str) -> list[Event]:
     """The demo through a session in the cluster; what the log holds of it."""
     place = Place(redis, "undertone", None, folder)
-    actor = start_session(session, Options(**OPTIONS), MediaFile(**GIVEN), place)  # type: ignore[arg-type]
-    while True:
-        try:
-            await actor.open.remote()
-            break
-        except ray.exceptions.RayActorError:  # killed meanwhile: it goes on by itself
-            if find_session(session) is None:
-                raise
-            break
+    start_session(session, Options(**OPTIONS), MediaFile(**GIVEN), place)  # type: ignore[arg-type]
     deadline = time.monotonic() + 240
     log: list[Event] = []
     while time.monotonic() < deadline and not (log and log[-1].type == "session.ended"):

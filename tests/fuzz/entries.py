@@ -31,7 +31,7 @@ async def read(url: str, session: str) -> None:
     shared = [event.id async for event in consume(url, session, "group", "one")]
     if not followed or followed != told[: len(followed)] or set(told) - set(shared):
         raise Wrong(f"history {told}, subscription {followed}, group {shared}")
-    (info,) = await overview(url)
+    (info,) = await overview(url, only=[session])
     if info.state != "ended":
         raise Wrong(f"{session} is {info.state}")
 

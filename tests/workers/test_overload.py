@@ -22,7 +22,7 @@ SILENT = ALL | {"audio": None, "visual": None}
 
 
 def test_steps_are_taken_one_by_one_and_given_back_in_the_opposite_order() -> None:
-    overload = Overload(plan(speculate=True, encoders=ALL))
+    overload = Overload(plan(live=True, encoders=ALL))
     told = [overload.watch(2.0 * n, 0.0) for n in range(8)]
     assert [text for text in told if text] == [f"overloaded, so {step}" for step in (PICTURES, AHEAD, WORDS, SHED)]
     assert all(overload.without(step) for step in (PICTURES, AHEAD, WORDS, SHED))
@@ -36,7 +36,7 @@ def test_steps_are_taken_one_by_one_and_given_back_in_the_opposite_order() -> No
 
 
 def test_between_room_and_overload_nothing_changes() -> None:
-    overload = Overload(plan(speculate=True, encoders=ALL))
+    overload = Overload(plan(live=True, encoders=ALL))
     overload.watch(10.0, 0.0)
     assert all(overload.watch(10.0 + n, 8.0 + n) is None for n in range(100))
     assert overload.level == 1
@@ -45,14 +45,14 @@ def test_between_room_and_overload_nothing_changes() -> None:
 @pytest.mark.parametrize(
     ("changes", "steps"),
     [
-        ({"speculate": False}, ()),
-        ({"speculate": True}, (AHEAD, WORDS, SHED)),
+        ({"live": False}, ()),
+        ({"live": True}, (AHEAD, WORDS, SHED)),
         (
             {"speculate": True, "modalities": ("text",), "encoders": ALL | {"audio": None, "visual": None}},
             (AHEAD, SHED),
         ),
     ],
-    ids=["as fast as it goes", "no pictures", "words alone"],
+    ids=["a recording", "no pictures", "words alone"],
 )
 def test_only_what_is_there_is_given_up(changes: dict, steps: tuple[str, ...]) -> None:
     overload = Overload(plan(**changes))
@@ -90,7 +90,7 @@ async def test_four_times_too_much_is_survived_and_forgotten(
     monkeypatch.setattr("workers.overload.BUDGET", 0.15)
     monkeypatch.setattr("workers.overload.EASY", 0.05)
     monkeypatch.setattr("workers.overload.PATIENCE", 0.2)
-    made, helpers = plan(speculate=True, interim=0.5), Slow()
+    made, helpers = plan(live=True, speculate=True, interim=0.5), Slow()
     session = Session(made, MODEL.config, helpers, Bus(redis_url, Keys(made.session)))
     await session.start()
     for n in range(3):  # the demo three times, at 50 times real time

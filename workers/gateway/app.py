@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from stream.bus import BusError
 from stream.errors import one_line
+from stream.tasks import cancelled
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access, Refused
 from workers.gateway.metrics import Metrics
@@ -62,9 +63,7 @@ def create_app(settings: Settings, access: Access) -> FastAPI:
             state.metrics.follow(settings.redis, settings.prefix, f"gateway-{secrets.token_hex(4)}")
         )
         yield
-        counting.cancel()
-        with suppress(asyncio.CancelledError):
-            await counting
+        await cancelled(counting)
         await access.aclose()
 
     app = FastAPI(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import ray
 import structlog
@@ -170,7 +170,7 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
         await state.access.release(token, session)
         raise HTTPException(503, str(error)) from None
     try:
-        await asyncio.wait_for(actor.open.remote(), START + 60)
+        await asyncio.wait_for(_opened(actor, session), START + 60)
     except Exception as error:
         ray.kill(actor)
         await state.access.release(token, session)
@@ -179,13 +179,23 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
             raise HTTPException(422, str(cause)) from None
         if isinstance(cause, SessionError | ClusterError | BusError):
             raise HTTPException(503, str(cause)) from None
-        if isinstance(error, RayActorError):
-            raise HTTPException(503, "the session's process was killed while it started; try again") from None
         if isinstance(cause, TimeoutError):
             raise HTTPException(503, "the session does not start: has the Ray cluster room for it?") from None
         raise
     log.info("session started", session=session, token=token.name, source=type(source).__name__.lower())
     return await known(state, session)
+
+
+async def _opened(actor: Any, session: str) -> None:
+    """Wait until a session listens. One whose process is killed meanwhile is started again without us."""
+    while True:
+        try:
+            await actor.opened.remote()
+            return
+        except RayActorError:
+            if find_session(session) is None:
+                raise SessionError("the session's process was killed while it started") from None
+            await asyncio.sleep(0.5)
 
 
 async def _body(request: Request, limit: int) -> bytes:
