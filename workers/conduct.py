@@ -331,7 +331,7 @@ class ServedSessionActor:
 
     async def _leave(self) -> None:
         await self._conductor.done()
-        await asyncio.sleep(2)  # for calls that are on their way
+        await asyncio.sleep(1)  # for calls that are on their way
         ray.kill(ray.get_runtime_context().current_actor)
 
     async def attach(self, track: int, connection: str, form: str, rate: int) -> None:

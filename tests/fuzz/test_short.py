@@ -14,6 +14,7 @@ from tests.fuzz.__main__ import SHARES
 from tests.fuzz.served import served
 from tests.fuzz.target import Target, outcome, run
 
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")  # of what it takes to show
 SEED = int(os.environ.get("UNDERTONE_FUZZ_SEED", "7"))
 ALONE = sorted(set(SHARES) - {"entries", "rest", "sockets"})
 """Those that need neither Redis nor Ray."""

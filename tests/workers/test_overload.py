@@ -48,7 +48,7 @@ def test_between_room_and_overload_nothing_changes() -> None:
         ({"live": False}, ()),
         ({"live": True}, (AHEAD, WORDS, SHED)),
         (
-            {"speculate": True, "modalities": ("text",), "encoders": ALL | {"audio": None, "visual": None}},
+            {"live": True, "modalities": ("text",), "encoders": SILENT},
             (AHEAD, SHED),
         ),
     ],

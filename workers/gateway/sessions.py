@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from workers.actors import ClusterError
 from workers.conduct import (
     MediaFile,
     Options,
+    Place,
     Push,
     SessionRequest,
     Upload,
@@ -162,7 +164,7 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
         raise HTTPException(409, f"session {session} has events already; choose another id")
     await state.access.reserve(token, session)
     try:
-        actor = start_session(session, options, source, settings.place)
+        actor = await _named(session, options, source, settings.place)
     except ValueError:
         await state.access.release(token, session)
         raise HTTPException(409, f"session {session} is being started by somebody else") from None
@@ -184,6 +186,15 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
         raise
     log.info("session started", session=session, token=token.name, source=type(source).__name__.lower())
     return await known(state, session)
+
+
+async def _named(session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> Any:
+    """The actor of a new session. One that has just ended may have its id for a moment still. Raises ValueError."""
+    for _ in range(6):
+        with suppress(ValueError):
+            return start_session(session, options, source, place)
+        await asyncio.sleep(0.5)
+    return start_session(session, options, source, place)
 
 
 async def _opened(actor: Any, session: str) -> None:
