@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, cast
 import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray.exceptions import RayError
+from redis.exceptions import RedisError
 
 from stream.bus import RETENTION, SESSION_ID, Keys
 from stream.directory import overview
@@ -231,7 +232,12 @@ class Conductor:
     async def take_up(self) -> None:
         """Go on with a session whose process was killed, unless it had ended. Raises what `open` raises."""
         place = self._place
-        found = await overview(place.redis, place.prefix, [self._session])
+        while True:
+            try:
+                found = await overview(place.redis, place.prefix, [self._session])
+                break
+            except (RedisError, OSError):  # without it nobody knows where to go on; live sound is lost meanwhile
+                await asyncio.sleep(1)
         if found and found[0].state == "ended":
             return
         try:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from datetime import UTC, datetime
+
+from redis.exceptions import RedisError
 
 from model.fusion_config import FusionConfig
 from stream import events
@@ -71,10 +74,12 @@ class Session:
     async def start(self) -> None:
         """Announce the session."""
         started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        await self.bus.register(started)
         if self._break is None:
+            await self.bus.register(started)
             self.bus.publish(self._announcement(started))
         else:
+            with suppress(RedisError, OSError):  # it is registered already, and will be again when Redis is back
+                await self.bus.register(started)
             gone = list(self._book.unfinished.values())
             for each in gone:
                 self._book.fail(each.number)
