@@ -46,7 +46,7 @@ class Carrier:
     def __init__(self, session: str, options: Any, source: Any, place: Any) -> None:
         self._conductor = Conductor(session, options, source, place)
         self._server, self._keys = redis.Redis.from_url(place.redis), Keys(session)
-        self.open, self.stop = Method(self._open), Method(self._stop)
+        self.opened, self.stop = Method(self._open), Method(self._stop)
         self.attach, self.detach = Method(self._attach), Method(self._detach)
         self.push = Method(self._conductor.push)
 
