@@ -66,7 +66,7 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 	$(PIP) check -q
 	touch $@
 
-LOCK := $(BIN)/uv pip compile -q pyproject.toml requirements.in -c constraints.txt --generate-hashes --no-annotate \
+LOCK := $(BIN)/uv pip compile -q pyproject.toml --group lock -c constraints.txt --generate-hashes --no-annotate \
 	--no-header --python-version 3.11 --python-platform linux
 
 lock:  ## Both locks anew, from pyproject.toml and constraints.txt, with the uv of an earlier install-dev
