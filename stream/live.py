@@ -136,12 +136,11 @@ class Reconnecting:
         return Block(number, clock, np.zeros((self.channels, 0), np.float32), notice=notice)
 
 
-class Later:
-    """A source whose media clock does not begin at 0: a session goes on with it that began with another."""
+class Through:
+    """A source whose blocks pass through another object: what is asked of that, its source answers."""
 
-    def __init__(self, source: Source, at: float) -> None:
-        """at: seconds on the session's clock at which the source begins."""
-        self.source, self._at = source, at
+    def __init__(self, source: Source) -> None:
+        self.source = source
         self.name, self.channels, self.split, self.video = source.name, source.channels, source.split, source.video
 
     @property
@@ -154,6 +153,18 @@ class Later:
 
     def stop(self) -> None:
         self.source.stop()
+
+    def __iter__(self) -> Iterator[Block]:
+        yield from self.source
+
+
+class Later(Through):
+    """A source whose media clock does not begin at 0: a session goes on with it that began with another."""
+
+    def __init__(self, source: Source, at: float) -> None:
+        """at: seconds on the session's clock at which the source begins."""
+        super().__init__(source)
+        self._at = at
 
     def __iter__(self) -> Iterator[Block]:
         for block in self.source:

@@ -25,21 +25,21 @@ from pydantic import ValidationError
 from stream import RATE
 from stream.block import Block, VideoFrame
 from stream.events import Event, parse
-from stream.live import Source
+from stream.live import Source, Through
 from stream.media import FileSource, MediaError, reason
 
 SOUND, PICTURES, EVENTS, SETTINGS = "sound.mkv", "pictures", "events.jsonl", "session.json"
 CLOCK = Fraction(1, 1000)  # seconds, of the pictures' time stamps
 
 
-class Recorder:
+class Recorder(Through):
     """A source that keeps what passes through it, and a display that keeps the events."""
 
     def __init__(self, source: Source, folder: Path, settings: dict[str, Any], annotations: dict[str, Path]) -> None:
         """settings: what a replay needs to listen the same way, as JSON; annotations: files it needs (a transcript,
         turns), by name. Raises MediaError when the folder exists or cannot be written."""
-        self.folder, self.source = folder, source
-        self.name, self.channels, self.split, self.video = source.name, source.channels, source.split, source.video
+        super().__init__(source)
+        self.folder = folder
         settings = {**settings, "split": source.split, "source": source.name}
         try:
             folder.mkdir(parents=True)
@@ -53,17 +53,6 @@ class Recorder:
             raise MediaError(f"{folder}: cannot record there ({reason(error)})") from None
         self._cameras: dict[int | None, _Track] = {}
         self._broken = False
-
-    @property
-    def repaired(self) -> int:
-        return self.source.repaired
-
-    @property
-    def ended_early(self) -> str | None:
-        return self.source.ended_early
-
-    def stop(self) -> None:
-        self.source.stop()
 
     def __iter__(self) -> Iterator[Block]:
         """The source's blocks. A disk that fails ends the recording, not the session; the block's notice says so."""

@@ -18,9 +18,8 @@ from stream.bus import Bus, Keys
 from stream.client import subscribe
 from stream.clock import MonotonicClock, Pacer
 from stream.events import Event, SessionEnded
-from stream.live import Later, Reconnecting, Source, Together
+from stream.live import Reconnecting, Source, Through, Together
 from stream.media import MediaError
-from stream.recording import Recorder
 from workers.plan import Helpers, SessionPlan
 from workers.session import Session
 
@@ -161,7 +160,7 @@ async def _blocks(source: Source) -> AsyncGenerator[Block]:
 def _counts(source: Source) -> dict[str, int]:
     """What happened to the source, for the last event."""
     counts = {"repaired_samples": source.repaired}
-    while isinstance(source, Recorder | Later):
+    while isinstance(source, Through):
         source = source.source
     if isinstance(source, Reconnecting):
         counts["reconnects"] = source.reconnects
