@@ -83,7 +83,8 @@ async def campaign(
         tally.kills += 1
         begun = time.monotonic()
         await asyncio.to_thread(made.remove_node, victim, False)
-        await asyncio.to_thread(made.add_node, num_cpus=2, include_dashboard=False, object_store_memory=STORE)
+        # In this thread: Ray sets signal handlers when it starts a node.
+        made.add_node(num_cpus=2, include_dashboard=False, object_store_memory=STORE)
         while victim.node_id in await asyncio.to_thread(working_nodes):
             await asyncio.sleep(0.2)
         tally.recoveries.append(time.monotonic() - begun)
