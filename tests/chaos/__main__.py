@@ -155,7 +155,7 @@ def _show(rows: dict[str, dict[str, object]], title: str) -> None:
     table = Table(title, *next(iter(rows.values()), {}), box=None, header_style="bold")
     for name, row in rows.items():
         table.add_row(name, *(str(value) for value in row.values()))
-    Console().print(table)
+    Console(width=200).print(table)
 
 
 if __name__ == "__main__":
