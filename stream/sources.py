@@ -6,10 +6,11 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 
-from stream.live import Participant, Reconnecting, Source, Together
+from stream.live import Reconnecting, Source
 from stream.media import MediaError
 from stream.microphone import MicrophoneSource
 from stream.network import NetworkSource
+from stream.together import Participant, Together
 
 URL = re.compile(r"(rtsps?|rtmps?|https?|hls\+https?|srt|udp|rtp|tcp|unix)://.+", re.IGNORECASE)
 NAMED = re.compile(r"([^:/=+?]+)=(.+)", re.DOTALL)

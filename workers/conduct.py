@@ -19,11 +19,12 @@ from redis.exceptions import RedisError
 from stream.bus import RETENTION, SESSION_ID, Keys
 from stream.directory import overview
 from stream.fetched import FetchedSource
-from stream.live import Later, Participant, Reconnecting, Source, Together
+from stream.live import Later, Reconnecting, Source
 from stream.media import FileSource, MediaError
 from stream.pushed import PushedTrack
 from stream.reach import Reach
 from stream.recording import Recorder, unused
+from stream.together import Participant, Together
 from workers.actors import NAMESPACE, SHARE
 from workers.pending import one_line
 from workers.planning import UsageError, Wishes, plan_session, settings_of

@@ -18,8 +18,9 @@ from stream.bus import Bus, Keys
 from stream.client import subscribe
 from stream.clock import MonotonicClock, Pacer
 from stream.events import Event, SessionEnded
-from stream.live import Reconnecting, Source, Through, Together
+from stream.live import Reconnecting, Source, Through
 from stream.media import MediaError
+from stream.together import Together
 from workers.plan import Helpers, SessionPlan
 from workers.session import Session
 

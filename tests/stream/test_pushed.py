@@ -10,9 +10,10 @@ import av
 import numpy as np
 import pytest
 
-from stream.live import Participant, Reconnecting, Together
+from stream.live import Reconnecting
 from stream.media import MediaError
 from stream.pushed import HELD, PushedTrack
+from stream.together import Participant, Together
 from tests.recordings import RATE, voice
 
 
