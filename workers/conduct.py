@@ -315,14 +315,19 @@ class ServedSessionActor:
         bound_memory()
         self._conductor = Conductor(session, options, source, place)
         self._leaving: asyncio.Task[None] | None = None
+        self._begun = False
         self._opened = asyncio.Event()
         self._refused: Exception | None = None
         # By itself: whoever made it may be gone by then, and Ray runs nothing but this in a new process.
         context = ray.get_runtime_context()
         context.current_actor.begin.remote(context.was_current_actor_reconstructed)
 
+    @ray.method(max_task_retries=-1)  # Ray refuses it when it believes that this actor is not back yet
     async def begin(self, again: bool) -> None:
-        """Start the session, or go on with what this actor's last process carried."""
+        """Start the session, or go on with what this actor's last process carried; once, however often it is called."""
+        if self._begun:
+            return
+        self._begun = True
         try:
             await (self._conductor.take_up() if again else self._conductor.open())
         except Exception as error:

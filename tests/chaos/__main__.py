@@ -81,15 +81,24 @@ def soak(
 
 @app.command("nodes")
 def nodes_command(
-    number: Annotated[int, typer.Option(min=1, help="How many kills.")] = 12, seed: Seed = 7, out: Out = None
+    number: Annotated[int, typer.Option(min=1, help="How many kills.")] = 12,
+    control: Annotated[bool, typer.Option(help="Ray's control store, kept in Redis, instead of nodes.")] = False,
+    seed: Seed = 7,
+    out: Out = None,
 ) -> None:
     """Kill whole nodes of a cluster of a head and two workers."""
     from tests.chaos import nodes
 
     begun, say = _clock()
-    with tempfile.TemporaryDirectory() as folder, private_server() as redis, nodes.cluster() as made:
-        tallies, verdicts = asyncio.run(nodes.campaign(made, redis, Path(folder), number, seed, say))
-    _close(seed, begun, tallies, verdicts, out)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        private_server() as redis,
+        private_server() as books,
+        nodes.cluster(books if control else None) as made,
+    ):
+        lose = nodes.lose_control if control else nodes.lose_node
+        tally, verdicts = asyncio.run(nodes.campaign(made, lose, redis, Path(folder), number, seed, say))
+    _close(seed, begun, {"control store" if control else "node": tally}, verdicts, out)
 
 
 @app.command("network")

@@ -132,7 +132,8 @@ class Service:
         return await self.end_of(session)
 
     async def push(self, session: str, samples: np.ndarray, ports: Sequence[int] = ()) -> list[Event]:
-        """A live track, sent at its pace by somebody who connects again whenever the connection is lost.
+        """A live track, sent at its pace by somebody who connects again whenever the connection is lost, if only to say
+        that it is over.
 
         ports: where to connect, in turn; none: to the gateways.
         """
@@ -142,7 +143,7 @@ class Service:
         if answer.status_code not in (201, 409):
             raise RuntimeError(answer.text)
         begun, length, turn = time.monotonic(), len(samples) / RATE, 0
-        while (at := time.monotonic() - begun) < length:
+        while time.monotonic() - begun < length + PATIENCE:
             turn += 1
             port = ports[turn % len(ports)]
             url = f"ws://127.0.0.1:{port}/sessions/{session}/tracks/0?format=pcm&rate={RATE}"
@@ -260,14 +261,14 @@ class Killer:
         return True
 
     async def _answers(self, kind: str, pid: int, names: list[str]) -> bool:
-        """Whether all actors of the kind answer again (a session that has ended need not)."""
+        """Whether all actors of the kind answer again, sessions that they listen (those that have ended need not)."""
         await asyncio.sleep(0.3)  # until Ray has seen it
         for name in names:
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
                 with suppress(RayError, ValueError, TimeoutError):
                     actor = ray.get_actor(name, namespace=NAMESPACE)
-                    await asyncio.wait_for(actor.health.remote(), 10)
+                    await asyncio.wait_for(actor.opened.remote() if kind == "session" else actor.health.remote(), 10)
                     break
                 if kind == "session" and name not in await asyncio.to_thread(self._names, kind):
                     break

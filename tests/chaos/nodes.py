@@ -1,17 +1,18 @@
-"""Whole nodes of a Ray cluster killed while sessions run on it; all are on this machine."""
+"""Whole nodes of a Ray cluster, or its control store, killed while sessions run on it; all are on this machine."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import pytest
 from ray.cluster_utils import Cluster
 
 from stream.events import Event
@@ -22,16 +23,22 @@ from workers.actors import ray_cluster
 from workers.conduct import MediaFile, Options, Place, start_session
 from workers.pools import working_nodes
 
+Lose = Callable[[Cluster, random.Random], Awaitable[None]]
 WORKERS = 2
 STORE = 80 << 20
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
-    """A head that takes no work, and worker nodes."""
+def cluster(books: str | None = None) -> Iterator[Cluster]:
+    """A head that takes no work, and worker nodes. books: URL of a Redis in which the head keeps its state."""
     # A folder of its own, so that the address of a cluster that runs on this machine is not written over.
-    with tempfile.TemporaryDirectory(prefix="undertone-ray-", ignore_cleanup_errors=True) as folder:
-        os.environ["RAY_TMPDIR"] = folder
+    with (
+        tempfile.TemporaryDirectory(prefix="undertone-ray-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv("RAY_TMPDIR", folder)
+        if books is not None:
+            environment.setenv("RAY_REDIS_ADDRESS", urlsplit(books).netloc)
         made = Cluster()
         try:
             for cpus in (0, *[2] * WORKERS):
@@ -40,7 +47,6 @@ def cluster() -> Iterator[Cluster]:
                 yield made
         finally:
             made.shutdown()
-            del os.environ["RAY_TMPDIR"]
 
 
 async def play(redis: str, folder: Path, session: str) -> list[Event]:
@@ -55,10 +61,29 @@ async def play(redis: str, folder: Path, session: str) -> list[Event]:
     return log
 
 
+async def lose_node(made: Cluster, rng: random.Random) -> None:
+    """Kill one and add another; over when Ray knows that it is gone."""
+    victim = rng.choice(list(made.worker_nodes))
+    await asyncio.to_thread(made.remove_node, victim, False)
+    # In this thread: Ray sets signal handlers when it starts a node.
+    made.add_node(num_cpus=2, include_dashboard=False, object_store_memory=STORE)
+    while victim.node_id in await asyncio.to_thread(working_nodes):
+        await asyncio.sleep(0.2)
+
+
+async def lose_control(made: Cluster, rng: random.Random) -> None:
+    """Kill Ray's control store and start it again some seconds later; over when it knows the nodes."""
+    made.head_node.kill_gcs_server()
+    await asyncio.sleep(rng.uniform(1, 5))
+    made.head_node.start_gcs_server()
+    while len(await asyncio.to_thread(working_nodes)) < WORKERS:
+        await asyncio.sleep(0.2)
+
+
 async def campaign(
-    made: Cluster, redis: str, folder: Path, kills: int, seed: int, say: Callable[[str], None]
-) -> tuple[dict[str, Tally], dict[str, Verdict]]:
-    """Nodes at random moments, each replaced by a new one; a node has recovered when Ray knows that it is gone."""
+    made: Cluster, lose: Lose, redis: str, folder: Path, kills: int, seed: int, say: Callable[[str], None]
+) -> tuple[Tally, dict[str, Verdict]]:
+    """Something lost at random moments, while three sessions run."""
     shutil.copy(DEMO, folder / "demo.opus")
     shutil.copy(DEMO_TRANSCRIPT, folder / "demo.stm")
     rng, verdict = random.Random(seed), Verdict()
@@ -78,16 +103,11 @@ async def campaign(
         await asyncio.sleep(rng.uniform(3, 10))
         if failed := next((each for each in lanes if each.done()), None):
             failed.result()
-        victim = rng.choice(list(made.worker_nodes))
-        say(f"kill {n + 1} of {kills}: a node of {len(made.worker_nodes)}")
+        say(f"fault {n + 1} of {kills}")
         tally.kills += 1
         begun = time.monotonic()
-        await asyncio.to_thread(made.remove_node, victim, False)
-        # In this thread: Ray sets signal handlers when it starts a node.
-        made.add_node(num_cpus=2, include_dashboard=False, object_store_memory=STORE)
-        while victim.node_id in await asyncio.to_thread(working_nodes):
-            await asyncio.sleep(0.2)
+        await lose(made, rng)
         tally.recoveries.append(time.monotonic() - begun)
     enough.set()
     await asyncio.gather(*lanes)
-    return {"node": tally}, {"given": verdict}
+    return tally, {"given": verdict}

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 
+import httpx
+
 from stream.bus import Bus, Keys
-from stream.client import history
-from tests.chaos.kills import Plan, Service, campaign
-from tests.chaos.truth import durable_log, judge
+from stream.client import history, subscribe
+from stream.events import Emotion
+from tests.chaos.kills import GIVEN, OPTIONS, Plan, Service, campaign
+from tests.chaos.truth import durable_log, judge, labels
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.e2e.gateways import gateways
 from tests.e2e.test_replay import UNDERTONE
 from tests.stream.test_bus import ended, notice
 from tests.stream.test_spool import server
@@ -29,6 +35,29 @@ async def test_nothing_is_lost_when_processes_are_killed(tmp_path: Path, redis_u
         assert verdict.clean, f"{lane}: {verdict}"
     assert verdicts["given"].failed == 0, "a recording is there to be heard again"
     assert sum(verdict.restarts for verdict in verdicts.values()) > 0
+
+
+SAID = 12.1  # seconds, the end of the third utterance
+
+
+async def test_a_gateway_told_to_go_in_mid_utterance_labels_what_was_heard(tmp_path: Path, redis_url: str) -> None:
+    """Its Ray is its own, so its sessions go with it."""
+    shutil.copy(DEMO, tmp_path / "demo.opus")
+    shutil.copy(DEMO_TRANSCRIPT, tmp_path / "demo.stm")
+    with gateways(tmp_path, 1, "--redis", redis_url, "--media", str(tmp_path)) as (gateway,):
+        async with httpx.AsyncClient(base_url=gateway.http, timeout=120) as client:
+            asked = {**OPTIONS, "id": "cut-off", "source": GIVEN | {"speed": 1}, "interim": 1}
+            assert (await client.post("/sessions", json=asked)).status_code == 201
+        async for event in subscribe(redis_url, "cut-off"):
+            if isinstance(event, Emotion) and event.trigger == "interval" and event.utterance == 2:
+                break  # somebody is speaking
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(60) == 0, gateway.log.read_text()
+    log = durable_log(redis_url, "cut-off")
+    verdict = judge(log, None)
+    assert verdict.clean and verdict.failed == 0, verdict
+    assert [event.utterance for event in labels(log, 0).values()] == [0, 1, 2]
+    assert labels(log, 0)[2].audio_end < SAID - 0.5, "the last one was cut off"
 
 
 async def test_a_replay_that_is_killed_goes_on_with_resume(redis_url: str, ray_address: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import secrets
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
@@ -59,8 +61,7 @@ async def test_killed_helpers_come_back_and_nothing_is_lost(redis_url: str, ray_
     calm = await replay(redis_url)
 
     async def kill(plan, pools, display: Collected) -> None:
-        while sum(isinstance(event, Emotion) for event in display.events) < 6:
-            await asyncio.sleep(0.05)
+        await wait_for_labels(display, 6)
         for actor in (pools.recognizer, pools.encoder):
             pid = await actor.__ray_call__.remote(lambda self: os.getpid())
             os.kill(pid, signal.SIGKILL)
@@ -71,13 +72,42 @@ async def test_killed_helpers_come_back_and_nothing_is_lost(redis_url: str, ray_
         assert one[0] == other[0] and one[1] == pytest.approx(other[1], abs=1e-4)
 
 
+async def test_a_worker_without_memory_costs_no_utterance(redis_url: str, ray_address: str) -> None:
+    """The encoder may take no byte more than it has: whatever fails says so, and the next session is well."""
+    calm = await replay(redis_url)
+
+    def starve(encoder: object) -> None:
+        taken = psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (taken, resource.RLIM_INFINITY))
+
+    def feed(encoder: object) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    async def hunger(plan, pools, display: Collected) -> None:
+        await wait_for_labels(display, 4)
+        await pools.encoder.__ray_call__.remote(starve)
+
+    starved = await replay(redis_url, speed=8, during=hunger)
+    outcomes = [event.utterance for event in starved if isinstance(event, Emotion) and event.trigger == "speech_ended"]
+    outcomes += [event.utterance for event in starved if isinstance(event, UtteranceFailed)]
+    assert sorted(outcomes) == list(range(14))
+    plan, _ = planned()
+    await start_pools(plan.plan, plan.needs).encoder.__ray_call__.remote(feed)
+    for one, other in zip(labels(calm), labels(await replay(redis_url)), strict=True):
+        assert one[0] == other[0] and one[1] == pytest.approx(other[1], abs=1e-4)
+
+
+async def wait_for_labels(display: Collected, count: int) -> None:
+    while sum(isinstance(event, Emotion) for event in display.events) < count:
+        await asyncio.sleep(0.05)
+
+
 async def test_a_session_that_is_given_up_ends_with_its_reason(redis_url: str, ray_address: str) -> None:
     plan, source = planned()
     pools, display = start_pools(plan.plan, plan.needs), Collected()
     session = new_session(plan.plan, pools, redis_url, "undertone")
     work = asyncio.create_task(run(session, source, 4, [display]))
-    while not any(isinstance(event, Emotion) for event in display.events):
-        await asyncio.sleep(0.05)
+    await wait_for_labels(display, 1)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -279,6 +280,21 @@ async def test_lost_audio_and_lag_are_announced(redis_url: str, demo_audio: np.n
     kinds = [event.type for event in events]
     assert kinds.count("degraded") == 1 and kinds.count("lag") == 3  # at 1, 2 and 4 s
     assert events[-1].counts["lost_audio_ms"] == 1500  # type: ignore[union-attr]
+
+
+async def test_the_hosts_clock_may_step(redis_url: str, demo_audio: np.ndarray, monkeypatch) -> None:
+    """By days, there and back: times of events are of the media, delays of the monotonic clock."""
+    steady = await run(redis_url, plan(), LocalHelpers(), blocks(demo_audio))
+    clock, rng = time.time, np.random.default_rng(1)
+    monkeypatch.setattr(time, "time", lambda: clock() + rng.uniform(-2e5, 2e5))
+    stepped = await run(redis_url, plan(), LocalHelpers(), blocks(demo_audio))
+    times = [
+        [(e.utterance, e.audio_start, e.audio_end) for e in each if isinstance(e, Emotion)]
+        for each in (steady, stepped)
+    ]
+    assert times[0] == times[1]
+    delays = [e.latency for e in stepped if isinstance(e, Emotion) and e.latency is not None]
+    assert delays and all(0 <= delay.queue + delay.asr + delay.encode < 60 for delay in delays)
 
 
 async def test_long_utterances_are_labelled_while_they_go_on(redis_url: str, demo_audio: np.ndarray) -> None:
