@@ -71,6 +71,7 @@ def serve(
         from workers.actors import ClusterError, ray_cluster
         from workers.console import tell
         from workers.gateway.access import AccessError, read_tokens
+        from workers.gateway.middleware import LOCAL
         from workers.gateway.serve import ServeError
         from workers.gateway.serve import serve as run
         from workers.gateway.state import Settings
@@ -81,6 +82,8 @@ def serve(
             raise fail(f"--pull-from: {error}", USAGE) from None
         try:
             known = read_tokens(tokens) if tokens is not None else None
+            if known is None and host not in LOCAL:
+                raise fail(f"--host {host} would let everybody in: give --tokens FILE (`undertone token NAME`)", USAGE)
             with redis_url(redis) as url, ray_cluster(ray_address, trace):
                 settings = Settings(
                     redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),

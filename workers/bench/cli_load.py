@@ -33,10 +33,10 @@ def register(bench: typer.Typer) -> None:
 def latency(file: File = DEMO, words: Sources = "transcript,pocketsphinx,whisper", as_json: Json = False) -> None:
     """Time to label in real time, from the end of speech to a Redis subscriber; with and without speculation."""
     with _errors():
+        chosen = _words(words, file)
         from workers.bench.latency import bench_latency
         from workers.progress import console_progress
 
-        chosen = _words(words, file)
         with console_progress() as progress:
             rows = bench_latency(file, chosen, progress)
         title = "Milliseconds from the end of speech to the label at a subscriber, in real time"
@@ -83,12 +83,12 @@ def capacity(
         import sys
         from contextlib import redirect_stdout
 
+        chosen, used = _words(words, file), _modalities(modalities)
         from workers.bench.capacity import bench_capacity
         from workers.progress import console_progress
 
-        chosen = _words(words, file)
         with console_progress() as progress, redirect_stdout(sys.stderr):  # Ray warns of many processes there
-            levels, spent = bench_capacity(file, chosen, _modalities(modalities), seconds, most, progress)
+            levels, spent = bench_capacity(file, chosen, used, seconds, most, progress)
         titles = {
             "capacity": "Sessions in real time; ms from the end of speech to the label, without the end-silence",
             "capacity_costs": "CPU-seconds for a minute of a session, by process, at the most that were held",
@@ -105,12 +105,12 @@ def throughput(
 ) -> None:
     """How many times faster than real time a recording is replayed, and what its minutes cost."""
     with _errors():
+        chosen, used = _words(words, file), _modalities(modalities)
         from workers.bench.throughput import bench_throughput
         from workers.progress import console_progress
 
-        chosen = _words(words, file)
         with console_progress() as progress:
-            rows, spent = bench_throughput(file, chosen, minutes, _modalities(modalities), progress)
+            rows, spent = bench_throughput(file, chosen, minutes, used, progress)
         titles = {
             "throughput": "Replayed with --speed max",
             "throughput_costs": "CPU-seconds for a minute of media, by process",
