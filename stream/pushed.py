@@ -66,6 +66,7 @@ class PushedTrack:
         self._current: tuple[str, NetworkSource, Pipe] | None = None
         self._waiting: deque[tuple[NetworkSource, Pipe]] = deque()
         self._first = True
+        self._over = False
         self._changed = threading.Condition()
 
     def attach(self, connection: str, form: str, rate: int = 16_000) -> None:
@@ -99,11 +100,15 @@ class PushedTrack:
         return self._pipe(connection).full
 
     def detach(self, connection: str, over: bool) -> None:
-        """The sender is gone; `over`: for good."""
+        """The sender is gone; `over`: for good, also when this is the first that is heard of it (it was connected to a
+        process that was killed)."""
         with self._changed:
             if self._current is not None and self._current[0] == connection:
                 self._current[2].close(over)
                 self._current = None
+            elif self._current is None and not self._waiting:
+                self._over |= over
+                self._changed.notify()
 
     def connect(self) -> PushedSource:
         """The next connection. Raises MediaError when there has been one and no other is here yet."""
@@ -114,10 +119,15 @@ class PushedTrack:
         return PushedSource(self)
 
     def take(self, timeout: float) -> tuple[NetworkSource, Pipe] | None:
-        """The connection to read, when one has come within so many seconds."""
+        """The connection to read, when one has come within so many seconds; `over` says whether one may come yet."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting, timeout)
+            self._changed.wait_for(lambda: self._waiting or self._over, timeout)
             return self._waiting.popleft() if self._waiting else None
+
+    @property
+    def over(self) -> bool:
+        """It ended before anybody listened."""
+        return self._over
 
     def _pipe(self, connection: str) -> Pipe:
         with self._changed:
@@ -152,7 +162,7 @@ class PushedSource:
         waited = 0.0
         while (taken := self._track.take(timeout=0.2)) is None:
             waited += 0.2
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self._track.over:
                 return
             if waited > self._track.patience:
                 raise MediaError(f"{self.name}: nobody sent anything within {self._track.patience:.0f} s")

@@ -354,8 +354,14 @@ class ServedSessionActor:
     async def push(self, track: int, connection: str, piece: bytes) -> None:
         await self._conductor.push(track, connection, piece)
 
+    @ray.method(max_task_retries=-1)
     async def detach(self, track: int, connection: str, over: bool) -> None:
+        """The sender of a track is gone. If for good, this ends with the session: Ray tells it to the process that goes
+        on when this one is killed before."""
+        await self._opened.wait()
         self._conductor.detach(track, connection, over)
+        if over:
+            await self._conductor.done()
 
     async def stop(self) -> None:
         await self._opened.wait()

@@ -52,7 +52,8 @@ def cluster(books: str | None = None) -> Iterator[Cluster]:
 async def play(redis: str, folder: Path, session: str) -> list[Event]:
     """The demo through a session in the cluster; what the log holds of it."""
     place = Place(redis, "undertone", None, folder)
-    start_session(session, Options(**OPTIONS), MediaFile(**GIVEN), place)  # type: ignore[arg-type]
+    options, source = Options(**OPTIONS), MediaFile(**GIVEN)  # type: ignore[arg-type]
+    await asyncio.to_thread(start_session, session, options, source, place)  # waits for the control store
     deadline = time.monotonic() + 240
     log: list[Event] = []
     while time.monotonic() < deadline and not (log and log[-1].type == "session.ended"):

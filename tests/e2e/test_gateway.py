@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from tests.e2e.gateways import Gateway, free_port, gateways, pcm
 from tests.e2e.test_replay import undertone
 from tests.stream.test_pushed import webm
+from workers.conduct import find_session
 from workers.gateway.access import new_token
 
 HEARD = {"consent": "synthetic voices", "modalities": ["audio"], "interim": 0}
@@ -144,6 +146,23 @@ async def test_a_sender_changes_gateway(pair: list[Gateway], demo_audio: np.ndar
     assert any("connection was lost" in notice for notice in notices) and any("is back" in notice for notice in notices)
     assert events[-1]["counts"]["reconnects"] == 1
     assert len([event for event in events if event["type"] == "emotion" and not event["revision"]]) == 2
+
+
+async def test_a_session_that_is_killed_after_its_sender_left_ends_as_it_would_have(
+    pair: list[Gateway], demo_audio: np.ndarray
+) -> None:
+    """Nobody comes to say again that the track is over."""
+    source = {"kind": "push", "tracks": [{"name": "Mara"}]}
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=120) as client:
+        session = (await client.post("/sessions", json=HEARD | {"source": source})).json()["id"]
+    actor = find_session(session)
+    assert actor is not None
+    process = await actor.__ray_call__.remote(lambda self: os.getpid())
+    await send(pair[0], session, 0, pcm(demo_audio.sum(0)[: 9 * RATE]), 9)
+    os.kill(process, signal.SIGKILL)
+    events = await events_of(pair[1], session)
+    assert events[-1]["type"] == "session.ended" and events[-1]["reason"] == "end of source", events[-1]
+    assert any("another process goes on" in event.get("reason", "") for event in events)
 
 
 async def test_server_sent_events_resume(pair: list[Gateway], redis_url: str) -> None:

@@ -93,6 +93,15 @@ def test_nobody_comes() -> None:
         list(PushedTrack("Anna", patience=0.3).connect())
 
 
+def test_a_track_that_was_over_before_this_process_listened() -> None:
+    track = PushedTrack("Anna")
+    track.detach("of another process", over=True)
+    source = Together([Participant(Reconnecting(track.connect, give_up=10))])
+    started = time.monotonic()
+    assert sum(block.samples.size for block in source) == 0 and source.ended_early is None
+    assert time.monotonic() - started < 5
+
+
 def test_nonsense_is_refused() -> None:
     track = PushedTrack("Anna")
     send(track, bytes(range(256)) * 100)

@@ -97,7 +97,7 @@ async def stop(session: str, state: Here, token: Ingester) -> SessionInfo:
     info = await known(state, session)
     if not await state.access.owns(token, session):
         raise Refused(403, f"session {session} was not started with token {token.name}")
-    actor = find_session(session)
+    actor = await asyncio.to_thread(find_session, session)
     if info.state != "live" or actor is None:
         raise HTTPException(409, f"session {session} does not go on, or was not started by a gateway")
     actor.stop.remote()
@@ -189,12 +189,15 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
 
 
 async def _named(session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> Any:
-    """The actor of a new session. One that has just ended may have its id for a moment still. Raises ValueError."""
+    """The actor of a new session. One that has just ended may have its id for a moment still. Raises ValueError.
+
+    In a thread, as all that asks Ray's control store: while that is away it answers nobody.
+    """
     for _ in range(6):
         with suppress(ValueError):
-            return start_session(session, options, source, place)
+            return await asyncio.to_thread(start_session, session, options, source, place)
         await asyncio.sleep(0.5)
-    return start_session(session, options, source, place)
+    return await asyncio.to_thread(start_session, session, options, source, place)
 
 
 async def _opened(actor: Any, session: str) -> None:
@@ -204,7 +207,7 @@ async def _opened(actor: Any, session: str) -> None:
             await actor.opened.remote()
             return
         except RayActorError:
-            if find_session(session) is None:
+            if await asyncio.to_thread(find_session, session) is None:
                 raise SessionError("the session's process was killed while it started") from None
             await asyncio.sleep(0.5)
 

@@ -76,7 +76,7 @@ async def take_media(
         actor = None if token is None else await _checked(socket, _own_session(state, token, session))
         if actor is None:
             return
-        taking = asyncio.create_task(_take(socket, actor, track, format, rate))
+        taking = asyncio.create_task(_take(state, socket, actor, track, format, rate))
         state.feeding.add(taking)
         taking.add_done_callback(state.feeding.discard)
         with state.metrics.sockets.labels("in").track_inprogress():
@@ -151,7 +151,7 @@ async def _admitted(state: State, presented: str | None, scope: Scope, held: Exi
 
 async def _own_session(state: State, token: Token, session: str) -> Any:
     """The actor of a session that the token may feed. Raises Refused."""
-    actor = find_session(session) if SESSION_ID.fullmatch(session) else None
+    actor = await asyncio.to_thread(find_session, session) if SESSION_ID.fullmatch(session) else None
     if actor is None or not await state.access.owns(token, session):
         raise Refused(404, "no such session of yours goes on")
     return actor
@@ -174,7 +174,7 @@ async def _close(socket: WebSocket, code: int, reason: str) -> None:
         await socket.close(code, reason.encode()[:120].decode(errors="ignore"))  # 123 bytes fit
 
 
-async def _take(socket: WebSocket, actor: Any, track: int, form: str, rate: int) -> None:
+async def _take(state: State, socket: WebSocket, actor: Any, track: int, form: str, rate: int) -> None:
     """Hand on what comes over a WebSocket to a track of a session, until either has enough."""
     connection, over = secrets.token_hex(4), False
     try:
@@ -198,5 +198,6 @@ async def _take(socket: WebSocket, actor: Any, track: int, form: str, rate: int)
             await socket.send_text(json.dumps({"type": "error", "message": reason}))
         await _close(socket, code, reason)
     finally:
-        with suppress(RayError, MediaError):
-            await actor.detach.remote(track, connection, over)
+        telling = asyncio.ensure_future(actor.detach.remote(track, connection, over))
+        state.telling.add(telling)  # not waited for: it ends with the session
+        telling.add_done_callback(state.told)

@@ -63,6 +63,8 @@ class State:
     """Open connections that send media."""
     listening: set[asyncio.Task[None]] = field(default_factory=set)
     """Open connections that receive events."""
+    telling: set[asyncio.Future[None]] = field(default_factory=set)
+    """Sessions that are told that a sender is gone."""
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
     open: Counter[str] = field(default_factory=Counter)
     """Streams and WebSockets of each token."""
@@ -77,6 +79,11 @@ class State:
             yield
         finally:
             self.open[token.name] -= 1
+
+    def told(self, telling: asyncio.Future[None]) -> None:
+        """A session knows, or is gone itself."""
+        self.telling.discard(telling)
+        telling.cancelled() or telling.exception()
 
 
 def state_of(connection: HTTPConnection) -> State:
