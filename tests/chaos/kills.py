@@ -46,7 +46,7 @@ KINDS = {
 GIVEN = {"kind": "file", "name": "demo.opus", "transcript": "demo.stm", "speed": 3}
 HEARD = {"kind": "file", "name": "demo.opus", "speed": 2}
 PAUSED = 5.0  # seconds for which Redis does not answer
-PATIENCE = 240.0  # seconds after which a session that has not ended never will
+PATIENCE = 600.0  # seconds after which a session that has not ended never will
 OPTIONS = {"consent": "synthetic voices", "modalities": ["text", "audio"]}
 
 
