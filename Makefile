@@ -29,10 +29,11 @@ fuzz: install-dev  ## A hundred thousand bad inputs; the results in runs/fuzz
 	$(BIN)/python -m tests.fuzz --inputs 100000
 	$(BIN)/python -m tests.fuzz --inputs 20000 --guided --out runs/fuzz/guided
 
-chaos: install-dev  ## Processes, nodes and the network fail while sessions run; an hour
+chaos: install-dev  ## Processes, nodes, the control store and the network fail while sessions run; half an hour
 	mkdir -p runs/chaos
 	$(BIN)/python -m tests.chaos kills --out runs/chaos/kills.json
 	$(BIN)/python -m tests.chaos nodes --out runs/chaos/nodes.json
+	$(BIN)/python -m tests.chaos nodes --control --number 8 --out runs/chaos/control.json
 	$(BIN)/python -m tests.chaos network --out runs/chaos/network.json
 
 soak: install-dev  ## Eight sessions in real time for an hour, with a fault every half minute
