@@ -34,6 +34,7 @@ from workers.session import Session
 from workers.snapshot import Left, left_behind
 
 PATIENCE = 60.0  # seconds that a pushed track may take to connect, or to come back
+AWAY = 24 * 3600.0  # seconds that a session waits for Redis at its end: here nobody would send its events by hand
 RESTARTS = 100  # of a session's process, whatever killed it
 TRIES = 3  # of them at the same place: then it is the source that kills it
 TRACKS = 16
@@ -194,7 +195,7 @@ class Conductor:
             source = recorder = Recorder(source, folder, *settings_of(wishes))
             self._displays.append(recorder)
         self._source, started = source, asyncio.Event()
-        self._work = asyncio.create_task(carry(session, source, speed, self._displays, self._stopped, started))
+        self._work = asyncio.create_task(carry(session, source, speed, self._displays, self._stopped, started, AWAY))
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({waiting, self._work}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()

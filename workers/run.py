@@ -86,9 +86,10 @@ async def carry(
     displays: Sequence[Display],
     interrupted: asyncio.Event,
     started: asyncio.Event | None = None,
+    patience: float = 30.0,
 ) -> SessionEnded:
     """Carry a source through a session: `started` is set when its first event is there, `interrupted` by whoever
-    stopped the source.
+    stopped the source; patience: seconds that the last events may wait for Redis before they are left on disk.
 
     Listens from the first moment, while models are still being loaded. Whatever fails, the session's stream gets its
     `session.ended`. Raises SessionError.
@@ -105,8 +106,8 @@ async def carry(
         except MediaError as error:
             reason = f"error: {error}"
         await loaded
-        await session.finish(reason, _counts(source))
-        return await asyncio.wait_for(shown, 30)
+        await session.finish(reason, _counts(source), patience)
+        return await asyncio.wait_for(shown, patience)
     except BrokenPipeError:
         raise
     except asyncio.CancelledError:

@@ -174,8 +174,13 @@ class Session:
         """Take a block that another process has seen to: only to hear where its utterances end."""
         self._segmentation.push(block)
 
-    async def finish(self, reason: str, counts: dict[str, int] | None = None) -> events.SessionEnded:
-        """Publish what was heard and what is owed, then `session.ended`."""
+    async def finish(
+        self, reason: str, counts: dict[str, int] | None = None, patience: float = 30.0
+    ) -> events.SessionEnded:
+        """Publish what was heard and what is owed, then `session.ended`.
+
+        Raises ConnectionError when Redis stays away for `patience` seconds; what it did not get waits on disk.
+        """
         remaining, flushed = self._segmentation.flush(), self._flushed
         self._flushed = True
         if not flushed:
@@ -206,7 +211,7 @@ class Session:
         )
         self.bus.publish(ended)
         self.close()
-        if not await self.bus.aclose():
+        if not await self.bus.aclose(patience):
             raise ConnectionError("Redis stayed away; the last events wait on this disk (undertone spool --send)")
         return ended
 
