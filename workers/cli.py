@@ -287,12 +287,12 @@ def _run(
                 tell(f"hint: {hint}")
             tell(f"events of session {plan.session}: {public(url)}")
             kept: list[Display] = []
-            if record is not None:
-                folder = record / plan.session
-                source = recorder = Recorder(source, unused(folder) if resume else folder, *settings_of(wishes))
-                kept.append(recorder)
-                tell(f"recording into {recorder.folder}")
             with ray_cluster(ray_address):
+                if record is not None:
+                    folder = record / plan.session
+                    source = recorder = Recorder(source, unused(folder) if resume else folder, *settings_of(wishes))
+                    kept.append(recorder)
+                    tell(f"recording into {recorder.folder}")
                 session = new_session(plan, start_pools(plan, planned.needs), url, prefix)
                 if left is not None:
                     at = session.take_up(left, replayed=not live)
