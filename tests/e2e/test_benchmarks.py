@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.test_replay import undertone
+from tests.e2e.test_replay import here, undertone
 from tests.recordings import RATE, write_wav
 
 
@@ -65,5 +65,5 @@ def test_what_cannot_be_measured_is_one_clear_line(tmp_path: Path) -> None:
         ("longevity", tmp_path / "bare.opus"),
         ("costs", tmp_path / "none.json"),
     ):
-        refused = undertone("bench", *arguments)
-        assert refused.returncode == 2 and len(refused.stderr.strip().splitlines()) == 1, refused.stderr
+        refused = here("bench", *arguments)
+        assert refused.exit_code == 2 and len(refused.stderr.strip().splitlines()) == 1, refused.stderr

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
+from typer.testing import CliRunner, Result
 
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from tests.recordings import RATE, voice, write_mp4, write_wav
+from workers.cli import app
 
 UNDERTONE = str(Path(sys.executable).parent / "undertone")
 
@@ -29,6 +31,11 @@ def undertone(*arguments: object, timeout: float = 240, **environment: str) -> s
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
     )
+
+
+def here(*arguments: object) -> Result:
+    """The same in this process, which has imported already what it takes: for what ends before anything begins."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def events(done: subprocess.CompletedProcess[str]) -> list[dict]:

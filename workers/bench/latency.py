@@ -98,10 +98,10 @@ def bench_lag(recording: Path, minutes: float, progress: Progress) -> tuple[Rows
         asr="none", transcript=recording.with_suffix(".stm"), enrolled=False, session=f"lag-{secrets.token_hex(3)}"
     )
     watch = Stopwatch(progress, 60 * minutes)
+    planned = plan_session(wishes, source)
+    assert planned.plan.transcript is not None
+    spoken = LoopedTranscript(planned.plan.transcript.cues, source.period)
     with private_server() as redis, ray_cluster(None):
-        planned = plan_session(wishes, source)
-        assert planned.plan.transcript is not None
-        spoken = LoopedTranscript(planned.plan.transcript.cues, source.period)
         run_loaded(replace(planned.plan, transcript=spoken), planned.needs, source, 1.0, redis, [watch])
     ends = np.array([event.audio_end / 60 for _, event in watch.taken])
     seconds = np.array([taken for taken, _ in watch.taken])

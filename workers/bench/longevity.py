@@ -68,11 +68,11 @@ def bench_longevity(recording: Path, hours: float, modalities: Sequence[str], pr
         session=f"longevity-{secrets.token_hex(3)}", speakers="channel" if source.split else "cluster",
         speculate=False, interim=0,
     )  # fmt: skip
+    planned = plan_session(wishes, source)
+    assert planned.plan.transcript is not None
+    spoken = LoopedTranscript(planned.plan.transcript.cues, source.period)
+    plan = replace(planned.plan, transcript=spoken)
     with private_server() as redis, ray_cluster(None):
-        planned = plan_session(wishes, source)
-        assert planned.plan.transcript is not None
-        spoken = LoopedTranscript(planned.plan.transcript.cues, source.period)
-        plan = replace(planned.plan, transcript=spoken)
         started = time.monotonic()
         run_loaded(plan, planned.needs, source, None, redis, [scale])
         taken = time.monotonic() - started
