@@ -16,6 +16,10 @@ T = TypeVar("T")
 Key = tuple[int, float, float, int]
 
 
+class ThrownAway(Exception):
+    """What was asked is not needed any more."""
+
+
 class Ahead:
     """Remembers what was asked about the utterance that each channel may be about to end, until it is understood."""
 
@@ -40,14 +44,23 @@ class Ahead:
             del self._open[utterance.channel]
 
     async def ask(self, utterance: Utterance, what: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The answer to `what` about an utterance: the one that is on its way or there, else a new one."""
+        """The answer to `what` about an utterance: the one that is on its way or there, else a new one.
+
+        Raises ThrownAway when it is dropped meanwhile, not CancelledError: who asks is not the one who is cancelled.
+        """
         asked = self._asked.get(_key(utterance))
         if asked is None:
             return await work()
         task = asked.get(what)
-        if task is None or (task.done() and task.exception() is not None):
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = asked[what] = asyncio.create_task(work())
-        answer: T = await asyncio.shield(task)
+        try:
+            answer: T = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if asking is not None and asking.cancelling():
+                raise
+            raise ThrownAway(str(what)) from None
         return answer
 
     def done(self, utterance: Utterance) -> None:

@@ -16,6 +16,7 @@ from stream.block import Block, Utterance
 from stream.bus import Bus
 from stream.directory import Load
 from stream.segmentation import Segmentation
+from workers.ahead import ThrownAway
 from workers.interims import Interims
 from workers.labelling import Labelling, Unlabelled
 from workers.masking import Masker
@@ -337,6 +338,8 @@ class Session:
             pending.before = tuple(each for each in pending.before if each.understood.is_set())
             await self._understanding.understand_so_far(pending)
             told = await self._labelling.peek(pending, count)
+        except ThrownAway:
+            return  # it has ended: its own label is on the way
         except Exception as error:
             self._notice(events.Degraded, reason=f"no interim label: {one_line(error)}")
             return

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stream.block import Utterance
-from workers.ahead import Ahead
+from workers.ahead import Ahead, ThrownAway
 
 
 def utterance(end: float, channel: int = 0, samples: int = 10) -> Utterance:
@@ -49,7 +49,7 @@ async def test_speech_that_goes_on_throws_it_away() -> None:
     early = asyncio.create_task(ahead.ask(utterance(1), "words", work))
     await asyncio.sleep(0.01)
     ahead.begin(utterance(2))
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(ThrownAway):
         await early
     assert work.cancelled == 1
     assert await ahead.ask(utterance(1), "words", Work()) == 1  # asked anew, not remembered
@@ -83,3 +83,25 @@ async def test_who_gives_up_waiting_stops_nobody_else() -> None:
     await asyncio.sleep(0.01)
     impatient.cancel()
     assert await ahead.ask(utterance(1), "words", work) == 1 and not work.cancelled
+
+
+async def test_who_is_cancelled_while_asking_is_cancelled() -> None:
+    ahead, work = Ahead(), Work(5)
+    ahead.begin(utterance(1))
+    asking = asyncio.create_task(ahead.ask(utterance(1), "words", work))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+async def test_what_was_thrown_away_before_it_ended_is_asked_anew() -> None:
+    ahead, work = Ahead(), Work(5)
+    ahead.begin(utterance(1))
+    early = asyncio.create_task(ahead.ask(utterance(1), "words", work))
+    await asyncio.sleep(0.01)
+    ahead.done(utterance(1))
+    with pytest.raises(ThrownAway):
+        await early
+    ahead.begin(utterance(1))
+    assert await ahead.ask(utterance(1), "words", Work()) == 1

@@ -328,6 +328,35 @@ async def test_long_utterances_are_labelled_while_they_go_on(redis_url: str, dem
     assert [e.probabilities for e in kept] == _labels(calm)
 
 
+async def test_an_interim_label_that_is_not_needed_any_more_ends_nothing(
+    redis_url: str, demo_audio: np.ndarray, monkeypatch
+) -> None:
+    """What it asked about the last utterance is thrown away when that is understood, while the session waits for it."""
+    monkeypatch.setattr("workers.ahead._key", lambda utterance: (utterance.channel, utterance.start, 0.0, 0))
+    helpers = LocalHelpers()
+    embed, transcribe, read = helpers.embed, helpers.transcribe, 0
+
+    async def hears_the_last_but_one_slowly(samples: np.ndarray, language: str | None) -> Recognized:
+        await asyncio.sleep(1.5 if 50 < session.position < 54.5 else 0)
+        return await transcribe(samples, language)
+
+    async def reads_its_first_lines_slowly(lines: list[Line]):
+        nonlocal read
+        read += session.position > 55.5
+        await asyncio.sleep(60 if read == 1 else 0)
+        return await embed(lines)
+
+    helpers.embed, helpers.transcribe = reads_its_first_lines_slowly, hears_the_last_but_one_slowly  # type: ignore[method-assign]
+    made = plan(speculate=True, interim=0.4)
+    session = Session(made, MODEL.config, helpers, Bus(redis_url, Keys(made.session)))
+    await session.start()
+    for block in blocks(demo_audio):
+        await session.push(block)
+        await asyncio.sleep(0.03)
+    ended = await session.finish("end of source")
+    assert (ended.utterances, ended.failed) == (14, 0) and read > 1
+
+
 async def test_what_was_told_of_and_turns_out_to_be_no_speech_is_said_so(redis_url: str) -> None:
     """Promise 4 for interim labels: a number that was given out ends in a label or a failure."""
     rng = np.random.default_rng(0)
