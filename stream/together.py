@@ -248,9 +248,8 @@ class Together:
                     if track is not None and length:
                         late = track.late
                         track.append(begin, end, block.samples)
-                        if 0.0 < late == track.late:
-                            self._notices.append(f"{source.name}: {late:.1f} s came too late and are lost")
-                            track.late = 0.0
+                        if late == track.late:
+                            self._tell_late(source, track)
                 while track is not None and track.size > AHEAD * RATE and not self._stopping.is_set():
                     time.sleep(0.05)
             reason = source.ended_early
@@ -261,4 +260,11 @@ class Together:
                 self._errors.append(reason)
                 self._notices.append(reason)
             if track is not None:
+                self._tell_late(source, track)
                 track.over = True
+
+    def _tell_late(self, source: Source, track: Track) -> None:
+        """Say, once it is over, how much came too late."""
+        if track.late:
+            self._notices.append(f"{source.name}: {track.late:.1f} s came too late and are lost")
+            track.late = 0.0

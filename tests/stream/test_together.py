@@ -14,6 +14,16 @@ from stream.together import Participant, Together, Track
 from tests.senders import TONE_BLOCK, Tone
 
 
+class Sleeper(Tone):
+    """A laptop that sleeps for 2 s after half a second: its clock goes on where it was."""
+
+    def __iter__(self) -> Iterator[Block]:
+        for block in super().__iter__():
+            if block.number == 5:
+                time.sleep(2.0)
+            yield block
+
+
 def test_participants_run_in_step_and_a_late_one_is_silent_until_then() -> None:
     one, other = Tone(20, 1.0), Tone(8, 2.0, wait=1.0)
     together = Together([Participant(one, name="Anna"), Participant(other)])
@@ -87,15 +97,7 @@ def test_a_network_that_is_busy_for_a_while_moves_nothing() -> None:
 
 
 def test_a_sender_that_had_stopped_is_heard_again_and_what_came_too_late_is_told(monkeypatch) -> None:
-    """A laptop that slept: its clock goes on where it was."""
     monkeypatch.setattr(together, "WINDOW", 1.0)
-
-    class Sleeper(Tone):
-        def __iter__(self) -> Iterator[Block]:
-            for block in super().__iter__():
-                if block.number == 15:
-                    time.sleep(2.0)
-                yield block
 
     blocks = list(Together([Participant(Tone(90, 1.0)), Participant(Sleeper(60, 2.0))]))
     sound = np.concatenate([block.samples for block in blocks], 1)[1]
@@ -105,3 +107,9 @@ def test_a_sender_that_had_stopped_is_heard_again_and_what_came_too_late_is_told
     assert len(told) == 1 and "came too late and are lost" in told[0]
     lost = float(told[0].split(": ")[1].split(" s")[0])
     assert len(heard) / RATE + lost == pytest.approx(6.0, abs=0.2)
+
+
+def test_a_sender_that_stays_late_to_its_end_is_told_of() -> None:
+    blocks = list(Together([Participant(Tone(40, 1.0)), Participant(Sleeper(10, 2.0))]))
+    told = [block.notice for block in blocks if block.notice]
+    assert told == ["tone 2.0: 0.5 s came too late and are lost"]
