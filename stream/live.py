@@ -149,9 +149,6 @@ class Through:
     def stop(self) -> None:
         self.source.stop()
 
-    def __iter__(self) -> Iterator[Block]:
-        yield from self.source
-
 
 class Later(Through):
     """A source whose media clock does not begin at 0: a session goes on with it that began with another."""

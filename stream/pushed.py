@@ -65,8 +65,9 @@ class PushedTrack:
         self.name, self.video, self.patience = name, video, patience
         self._current: tuple[str, NetworkSource, Pipe] | None = None
         self._waiting: deque[tuple[NetworkSource, Pipe]] = deque()
+        self.over = False
+        """It ended before anybody listened."""
         self._first = True
-        self._over = False
         self._changed = threading.Condition()
 
     def attach(self, connection: str, form: str, rate: int = 16_000) -> None:
@@ -107,7 +108,7 @@ class PushedTrack:
                 self._current[2].close(over)
                 self._current = None
             elif self._current is None and not self._waiting:
-                self._over |= over
+                self.over |= over
                 self._changed.notify()
 
     def connect(self) -> PushedSource:
@@ -119,15 +120,10 @@ class PushedTrack:
         return PushedSource(self)
 
     def take(self, timeout: float) -> tuple[NetworkSource, Pipe] | None:
-        """The connection to read, when one has come within so many seconds; `over` says whether one may come yet."""
+        """The connection to read, when one has come within so many seconds, or as soon as none will."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._over, timeout)
+            self._changed.wait_for(lambda: self._waiting or self.over, timeout)
             return self._waiting.popleft() if self._waiting else None
-
-    @property
-    def over(self) -> bool:
-        """It ended before anybody listened."""
-        return self._over
 
     def _pipe(self, connection: str) -> Pipe:
         with self._changed:
