@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -43,12 +44,17 @@ async def test_an_answer_that_is_on_its_way_is_waited_for() -> None:
     assert await ahead.ask(utterance(1), "words", work) == 1
 
 
-async def test_speech_that_goes_on_throws_it_away() -> None:
+@pytest.mark.parametrize(
+    "drop",
+    [lambda ahead: ahead.begin(utterance(2)), lambda ahead: ahead.done(utterance(1))],
+    ids=["speech goes on", "nobody will ask"],
+)
+async def test_what_is_not_needed_is_thrown_away(drop: Callable[[Ahead], object]) -> None:
     ahead, work = Ahead(), Work(5)
     ahead.begin(utterance(1))
     early = asyncio.create_task(ahead.ask(utterance(1), "words", work))
     await asyncio.sleep(0.01)
-    ahead.begin(utterance(2))
+    drop(ahead)
     with pytest.raises(ThrownAway):
         await early
     assert work.cancelled == 1
@@ -93,15 +99,3 @@ async def test_who_is_cancelled_while_asking_is_cancelled() -> None:
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-
-
-async def test_what_was_thrown_away_before_it_ended_is_asked_anew() -> None:
-    ahead, work = Ahead(), Work(5)
-    ahead.begin(utterance(1))
-    early = asyncio.create_task(ahead.ask(utterance(1), "words", work))
-    await asyncio.sleep(0.01)
-    ahead.done(utterance(1))
-    with pytest.raises(ThrownAway):
-        await early
-    ahead.begin(utterance(1))
-    assert await ahead.ask(utterance(1), "words", Work()) == 1
