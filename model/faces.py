@@ -1,8 +1,9 @@
 """Faces of an utterance's pictures: found (YuNet), followed, judged for quality; which of them speaks, and what
 expression it wears.
 
-YuNet (Wu et al. 2023, doi:10.1007/s11633-023-1423-y) runs through OpenCV, the expression nets through ONNX Runtime.
-The mouth that moves with the voice is taken for the one that speaks.
+YuNet (Wu et al. 2023, doi:10.1007/s11633-023-1423-y) runs through OpenCV, mini-Xception (Arriaga et al. 2017, arXiv
+1710.07557) through ONNX Runtime; both lie in model/encoders/faces. The mouth that moves with the voice is taken for the
+one that speaks.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from model.sight import Sight
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
+FOLDER = Path(__file__).parent / "encoders" / "faces"
 RATE = 16_000
 FRAMES = 30  # most pictures of one utterance that are looked at: a bounded price for any length
 WIDTH = 320  # pixels at which faces are searched; crops are taken from the full picture
@@ -38,22 +40,42 @@ class _Track:
     mouths: list[Array] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class ExpressionNet:
+    """A facial expression net in ONNX: input `image`, output `probs` [1, 7]."""
+
+    file: Path
+    prepare: Callable[[Image, Array], Array]
+    """From a picture [h, w, 3] RGB and one of its faces [15], as `FaceReader.detect` gives it, to the net's input."""
+    order: tuple[int, ...]
+    """Positions of `EXPRESSIONS` in the output."""
+
+
+def _grey_square(image: Image, box: Array) -> Array:
+    """[1, 1, 64, 64] grey, -1 … 1: the square around a face."""
+    grey = cv2.cvtColor(crop(image, box, 1.0, 64), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    scaled: Array = grey / 127.5 - 1
+    return scaled[None, None]
+
+
+MINI_XCEPTION = ExpressionNet(FOLDER / "mini_xception_fer2013.onnx", _grey_square, (6, 3, 4, 0, 2, 1, 5))
+
+
 class FaceReader:
     """Finds, follows and reads faces. One a process; holds no state between utterances."""
 
-    def __init__(self, detector: Path, expression: Sequence[Path]) -> None:
-        """detector: YuNet's 320 x 320 ONNX; expression: nets of the manifest, whose logits are averaged."""
+    def __init__(self, expression: ExpressionNet = MINI_XCEPTION) -> None:
         cv2.setNumThreads(1)
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of its own defaults
-        self._detector = cv2.FaceDetectorYN.create(str(detector), "", (WIDTH, WIDTH), SURE, 0.3, 20)
+        self._detector = cv2.FaceDetectorYN.create(
+            str(FOLDER / "yunet_n_320_320.onnx"), "", (WIDTH, WIDTH), SURE, 0.3, 20
+        )
         cv2.utils.logging.setLogLevel(level)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._nets: list[tuple[Callable[[Image, Array], Array], tuple[int, ...], onnxruntime.InferenceSession]] = [
-            (*READERS[path.name], onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
-            for path in expression
-        ]
+        self._expression, self._order = expression, list(expression.order)
+        self._net = onnxruntime.InferenceSession(str(expression.file), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images: Sequence[Image], times: Sequence[float], samples: Array, start: float) -> Sight:
         """Look at pictures [h, w, 3] RGB taken at `times`, while `samples` [n] at 16 kHz were heard from `start` on."""
@@ -72,8 +94,6 @@ class FaceReader:
         sight = Sight(len(images), len(tracks), len(speaker.at) / len(images), good, certain)
         if max(q for *_, q in crops) < 0.1:
             return replace(sight, reason="the face is too small, blurred or turned away")
-        if not self._nets:
-            return replace(sight, reason="no expression model")
         logs = np.stack([self.express(image, box) for image, box, _ in crops])
         weights = np.array([q for *_, q in crops])
         mean = (logs * weights[:, None]).sum(0) / weights.sum()
@@ -103,12 +123,9 @@ class FaceReader:
 
     def express(self, image: Image, box: Array) -> Array:
         """[7] log-probabilities of `EXPRESSIONS` of one face."""
-        logs = []
-        for prepare, order, net in self._nets:
-            (probabilities,) = net.run(["probs"], {"image": prepare(image, box)})
-            logs.append(np.log(np.maximum(probabilities[0][list(order)], 1e-4)))
-        mean: Array = np.mean(logs, 0)
-        return mean
+        (probabilities,) = self._net.run(["probs"], {"image": self._expression.prepare(image, box)})
+        logs: Array = np.log(np.maximum(probabilities[0][self._order], 1e-4))
+        return logs
 
     def _follow(self, images: Sequence[Image]) -> list[_Track]:
         """Join each picture's faces to those of the pictures before, by overlap of their boxes."""
@@ -213,20 +230,3 @@ def crop(image: Image, box: Array, margin: float, side: int) -> Image:
     place = np.array([[scale, 0, -x * scale], [0, scale, -y * scale]], np.float32)
     cut = cv2.warpAffine(image, place, (side, side), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cut, np.uint8)
-
-
-def _for_mini_xception(image: Image, box: Array) -> Array:
-    grey = cv2.cvtColor(crop(image, box, 1.0, 64), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    scaled: Array = grey / 127.5 - 1
-    return scaled[None, None]
-
-
-def _for_faceapi(image: Image, box: Array) -> Array:
-    return crop(image, box, 1.2, 112).astype(np.float32).transpose(2, 0, 1)[None]
-
-
-# How each net of the manifest wants its picture, and where it has EXPRESSIONS among its outputs.
-READERS: dict[str, tuple[Callable[[Image, Array], Array], tuple[int, ...]]] = {
-    "mini_xception_fer2013.onnx": (_for_mini_xception, (6, 3, 4, 0, 2, 1, 5)),
-    "faceapi_expression.onnx": (_for_faceapi, (0, 1, 2, 3, 4, 5, 6)),
-}

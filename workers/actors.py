@@ -96,10 +96,10 @@ class EncoderActor:
 class FaceActor:
     """Faces and their expressions."""
 
-    def __init__(self, detector: str, expression: list[str]) -> None:
+    def __init__(self) -> None:
         from model.faces import FaceReader
 
-        self._reader = FaceReader(Path(detector), [Path(path) for path in expression])
+        self._reader = FaceReader()
 
     def look(self, images: list[Any], times: list[float], samples: Samples, start: float) -> Sight:
         return self._reader(images, times, samples, start)

@@ -283,8 +283,6 @@ def _run(
                 raise UsageError(f"--session: events of {plan.session} wait on this disk (undertone spool --send)")
             if not resume and not asyncio.run(claim(url, keys)):
                 raise UsageError(f"--session: {plan.session} is in use or has events in this Redis; choose another id")
-            for hint in planned.hints:
-                tell(f"hint: {hint}")
             tell(f"events of session {plan.session}: {public(url)}")
             kept: list[Display] = []
             with ray_cluster(ray_address):

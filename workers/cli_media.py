@@ -220,11 +220,12 @@ def compose(
             conversation = converse(clips, rng, turns, overlap, speakers)
             name = f"constructed{n}"
             if faces is not None:
-                from workers.bench.faces import pictures, reader
+                from model.faces import FaceReader
+                from workers.bench.faces import pictures
 
                 known = pictures(faces)
                 chosen = [known[k][1] for k in rng.permutation(len(known))[:speakers]]
                 out.mkdir(parents=True, exist_ok=True)
-                film(conversation, chosen, reader(()), out / f"{name}.mp4")
+                film(conversation, chosen, FaceReader(), out / f"{name}.mp4")
             recorded = one_microphone(conversation, rng, snr, reverberation) if mix or faces else conversation
             tell(str(write(recorded, out, name)))

@@ -15,13 +15,11 @@ from rich.text import Text
 from model import prosody
 from model.asr import AsrError, find_whisper
 from model.checkpoint import CheckpointError, load_checkpoint, load_step
-from model.manifest import local
 from stream.bus import BusError, check, public
 from stream.media import MediaError
 from stream.microphone import input_devices
 from stream.redis_server import DEFAULT, server_binary
 from workers.enrolment import EnrolmentError, voices
-from workers.planning import EXPRESSION_NETS
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,8 @@ def examine(redis: str | None, checkpoint: str) -> list[Finding]:
         _asr(),
         _text(),
         _prosody(),
-        _voice(checkpoint),
-        _visual(),
+        _expert("voice", "log-mel CNN", checkpoint),
+        _expert("face", "YuNet and mini-Xception", checkpoint),
         _enrolled(),
         _microphone(),
         _cameras(),
@@ -110,22 +108,14 @@ def _prosody() -> Finding:
     return Finding("prosody", "missing", "pip install praat-parselmouth (GPL-3); until then audio counts as missing")
 
 
-def _voice(checkpoint: str) -> Finding:
+def _expert(name: str, encoder: str, checkpoint: str) -> Finding:
     try:
-        joined = "voice" in load_step(checkpoint).config.experts
+        joined = name in load_step(checkpoint).config.experts
     except CheckpointError as error:
-        return Finding("voice", "broken", str(error))
+        return Finding(name, "broken", str(error))
     if joined:
-        return Finding("voice", "ok", "log-mel CNN, joins as an expert")
-    return Finding("voice", "missing", f"checkpoint {checkpoint} has no weight for it (undertone fit-experts)")
-
-
-def _visual() -> Finding:
-    if local("yunet", "yunet_n_320_320.onnx") is None:
-        best = next(iter(EXPRESSION_NETS))
-        return Finding("visual", "missing", f"no face detector: undertone models pull yunet {best}")
-    net = next((name for name, file in EXPRESSION_NETS.items() if local(name, file) is not None), None)
-    return Finding("visual", "ok" if net else "missing", f"faces (YuNet); expression: {net or 'none'}")
+        return Finding(name, "ok", f"{encoder}, joined as an expert")
+    return Finding(name, "missing", f"{encoder}; checkpoint {checkpoint} has no weight for it (undertone fit-experts)")
 
 
 def _enrolled() -> Finding:

@@ -18,6 +18,7 @@ from model import prosody
 from model.checkpoint import EXPERTS, CheckpointError, load_checkpoint, resolve, tuned_of
 from model.dialogue import SpeakerMemory
 from model.experts import fit_experts
+from model.faces import FaceReader
 from model.incremental import Labeller
 from model.labels import RAVDESS, translate
 from model.metrics import uar
@@ -26,7 +27,7 @@ from model.sight import EXPRESSIONS
 from model.step import FusionStep
 from model.text import ContextReader, Line, TextEncoder
 from model.voice_train import Clip
-from workers.bench.faces import pictures, reader, worsened
+from workers.bench.faces import pictures, worsened
 from workers.compose import SENTENCES
 from workers.train_voice import CONDITIONS, under
 
@@ -113,7 +114,7 @@ def _converse(
 
 def _faces(folder: Path, emotions: tuple[str, ...]) -> tuple[Any, Any, Any]:
     """Views of pictures: posteriors [n, C], truth [n], which picture [n]."""
-    look = reader()
+    look = FaceReader()
     seen, wore, picture = [], [], []
     for number, (name, image) in enumerate(pictures(folder)):
         exact = translate(EXPRESSIONS, np.eye(7, dtype=np.float32)[EXPRESSIONS.index(name)], emotions)

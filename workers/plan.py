@@ -77,10 +77,8 @@ class Needs:
 
     asr: tuple[str, str | None] | None = None
     """Recognizer of speech and its model folder, as `model.asr.choose` gives them."""
-    detector: str | None = None
-    """YuNet's file; None = nobody looks."""
-    expression: tuple[str, ...] = ()
-    """Files of the expression nets."""
+    faces: bool = False
+    """Pictures are looked at."""
     voice: str | None = None
     """Folder of the voice encoder; None = the shipped one."""
 

@@ -11,7 +11,6 @@ from typing import Any
 from model import prosody
 from model.asr import choose
 from model.checkpoint import load_step, resolve, tuned_of
-from model.manifest import local
 from stream.bus import RETENTION, Keys
 from stream.live import Source
 from stream.media import FileSource
@@ -21,12 +20,6 @@ from stream.turns import Turn, read_rttm
 from workers import masking
 from workers.enrolment import voices
 from workers.plan import Needs, SessionPlan
-
-# In order of preference: one is used. (`bench faces`: both at once are no better.)
-EXPRESSION_NETS = {
-    "fer_mini_xception": "mini_xception_fer2013.onnx",
-    "fer_faceapi": "faceapi_expression.onnx",
-}
 
 
 class UsageError(Exception):
@@ -82,11 +75,10 @@ def wishes_of(settings: dict[str, Any], folder: Path) -> Wishes:
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, the models that it needs, and what could be had that is not."""
+    """A plan and the models that it needs."""
 
     plan: SessionPlan
     needs: Needs
-    hints: tuple[str, ...] = ()
 
 
 def plan_session(wishes: Wishes, source: Source) -> Planned:
@@ -124,11 +116,9 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
         heard = ["prosody (Praat)"] if prosody.available() and "audio" in model.config.modalities else []
         heard += ["expert: voice CNN"] if "voice" in model.config.experts else []
         used["audio"] = "; ".join(heard) or None
-    detector: str | None = None
-    expression: tuple[str, ...] = ()
-    hints: list[str] = []
-    if "visual" in wishes.modalities and source.video:
-        detector, expression, used["visual"], hints = _visual("face" in model.config.experts)
+    faces = "visual" in wishes.modalities and source.video
+    if faces:
+        used["visual"] = f"faces (YuNet); {'expert' if 'face' in model.config.experts else 'shown only'}: mini-Xception"
     if used["asr"] is None and used["audio"] is None and used["visual"] is None:
         raise UsageError("nothing to label by: neither words (--asr) nor voice nor faces (--modalities) are to be had")
     enrolled = {}
@@ -166,19 +156,7 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
         recorded=wishes.recorded,
         kept=wishes.kept,
     )
-    return Planned(plan, Needs(asr, detector, expression), tuple(hints))
-
-
-def _visual(opines: bool) -> tuple[str | None, tuple[str, ...], str | None, list[str]]:
-    """The face detector's file, those of the expression nets, what stands in `session.started`, and hints."""
-    detector = local("yunet", "yunet_n_320_320.onnx")
-    if detector is None:
-        return None, (), None, ["there are pictures, but no face detector: undertone models pull yunet"]
-    for name, file in EXPRESSION_NETS.items():
-        if (path := local(name, file)) is not None:
-            return str(detector), (str(path),), f"faces (YuNet); {'expert' if opines else 'shown only'}: {name}", []
-    hint = f"no facial expression: undertone models pull {next(iter(EXPRESSION_NETS))}"
-    return str(detector), (), "faces (YuNet) only", [hint]
+    return Planned(plan, Needs(asr, faces))
 
 
 def _speakers(wishes: Wishes, source: Source, transcript: Transcript | None, recording: str) -> tuple[str, list[Turn]]:

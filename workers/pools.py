@@ -150,10 +150,7 @@ def start_pools(plan: SessionPlan, needs: Needs, node: str | None = None) -> Poo
             transcribers.append(_start(TranscriberActor, name, node, kind, folder))
     name = f"encoder:{plan.checkpoint}:{needs.voice or 'default'}"
     encoder = _start(EncoderActor, name, node, plan.checkpoint, needs.voice)
-    faces = None
-    if needs.detector is not None:
-        name = ":".join(("faces", needs.detector, *needs.expression))
-        faces = _start(FaceActor, name, node, needs.detector, list(needs.expression))
+    faces = _start(FaceActor, "faces", node) if needs.faces else None
     return Pools(transcribers, encoder, start_recognizer(plan.checkpoint, node), faces)
 
 

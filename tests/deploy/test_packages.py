@@ -1,9 +1,14 @@
-"""The locks: every package by its hash, in the version of constraints.txt."""
+"""The locks: every package by its hash, in the version of constraints.txt; and what our own wheel holds."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +48,17 @@ def test_the_locks_have_what_the_project_asks_for() -> None:
         assert {name(each) for each in needed} <= pins(lock).keys(), f"{lock}: make lock"
     user, developer = pins("requirements.lock"), pins("requirements-dev.lock")
     assert user.items() <= developer.items()
+
+
+def test_a_wheel_holds_all_shipped_encoders(tmp_path: Path) -> None:
+    for folder in ("stream", "model", "workers"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "work"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, tmp_path)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('.')"
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    shipped = {str(path.relative_to(ROOT)) for path in (ROOT / "model" / "encoders").rglob("*") if path.is_file()}
+    assert shipped <= held
+    assert {"yunet_n_320_320.onnx", "LICENSE.yunet"} <= {Path(file).name for file in shipped}

@@ -26,9 +26,7 @@ SLOW = 60_000  # ms, while models load
 
 
 @pytest.fixture(scope="module")
-def gateway(
-    tmp_path_factory: pytest.TempPathFactory, redis_url: str, ray_address: str, models: Path
-) -> Iterator[Gateway]:
+def gateway(tmp_path_factory: pytest.TempPathFactory, redis_url: str, ray_address: str) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("dashboard")
     with gateways(folder, 1, "--redis", redis_url, "--ray-address", ray_address) as (one,):
         yield one

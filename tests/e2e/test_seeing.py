@@ -7,30 +7,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.faces import FaceReader
 from tests.e2e.test_replay import events, labels, undertone
 from workers.bench.data import ravdess
-from workers.bench.faces import pictures, reader
+from workers.bench.faces import pictures
 from workers.compose import Conversation, converse, film
 
 pytestmark = pytest.mark.data
 
 
 @pytest.fixture(scope="module")
-def conversation(data: Path, models: Path) -> Conversation:
+def conversation(data: Path) -> Conversation:
     clips = ravdess(data / "ravdess" / "Actor_19") + ravdess(data / "ravdess" / "Actor_20")
     return converse(clips, np.random.default_rng(1), turns=5, overlap=0.0)
 
 
 def make(conversation: Conversation, data: Path, path: Path, covered: bool) -> Path:
     faces = dict(pictures(data / "faces"))
-    film(conversation, [faces["happy"], faces["neutral"]], reader(()), path, covered)
+    film(conversation, [faces["happy"], faces["neutral"]], FaceReader(), path, covered)
     return path
 
 
 def replay(path: Path, redis_url: str, ray_address: str) -> tuple[dict, list[dict]]:
-    """The first event of a film's session, and its provisional labels."""
+    """The first event of a film's session, and its provisional labels; no model was downloaded."""
+    nothing = {"UNDERTONE_MODELS": str(path.parent), "XDG_DATA_HOME": str(path.parent)}
     where = ("--redis", redis_url, "--ray-address", ray_address)
-    done = undertone("replay", path, "--asr", "pocketsphinx", "--speed", 4, "--json", *where)
+    done = undertone("replay", path, "--asr", "pocketsphinx", "--speed", 4, "--json", *where, **nothing)
     assert done.returncode == 0, done.stderr
     return events(done)[0], labels(events(done))
 
@@ -38,7 +40,7 @@ def replay(path: Path, redis_url: str, ray_address: str) -> tuple[dict, list[dic
 def test_a_film_with_faces(conversation: Conversation, data: Path, tmp_path: Path, redis_url, ray_address) -> None:
     path = make(conversation, data, tmp_path / "film.mp4", covered=False)
     started, said = replay(path, redis_url, ray_address)
-    assert "YuNet" in started["encoders"]["visual"]
+    assert started["encoders"]["visual"] == "faces (YuNet); expert: mini-Xception"
     assert len(said) >= 4
     for event in said:
         seen = event["visual"]

@@ -1,4 +1,4 @@
-"""Real faces under the real detector and expression nets."""
+"""Real faces under the shipped detector and expression net."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 
 from model.faces import FaceReader, speaking_shares
-from model.manifest import local
 from model.sight import EXPRESSIONS
 from tests.recordings import voice
-from workers.bench.faces import pictures, reader
+from workers.bench.faces import pictures
 
-pytestmark = pytest.mark.data
 SILENT = np.zeros(0, np.float32)
 
 
 @pytest.fixture(scope="module")
-def faces(models: Path) -> FaceReader:
-    return reader()
+def faces() -> FaceReader:
+    return FaceReader()
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +25,7 @@ def known(data: Path) -> dict[str, np.ndarray]:
     return dict(pictures(data / "faces"))
 
 
+@pytest.mark.data
 def test_expressions_of_known_faces(faces: FaceReader, known: dict[str, np.ndarray]) -> None:
     right = 0
     for name, image in known.items():
@@ -43,6 +42,7 @@ def test_no_face_a_covered_camera_and_no_picture_have_their_reasons(faces: FaceR
     assert faces([], [], SILENT, 0.0).reason == "no picture"
 
 
+@pytest.mark.data
 def test_a_poor_crop_persuades_less(faces: FaceReader, known: dict[str, np.ndarray]) -> None:
     import cv2
 
@@ -56,6 +56,7 @@ def test_a_poor_crop_persuades_less(faces: FaceReader, known: dict[str, np.ndarr
     assert small.expression is None
 
 
+@pytest.mark.data
 def test_a_face_that_leaves_the_picture(faces: FaceReader, known: dict[str, np.ndarray]) -> None:
     there, gone = known["neutral"], np.full_like(known["neutral"], 90)
     gone[::2] = 120
@@ -63,16 +64,10 @@ def test_a_face_that_leaves_the_picture(faces: FaceReader, known: dict[str, np.n
     assert sight.faces == 1 and sight.visible == pytest.approx(0.5)
 
 
+@pytest.mark.data
 def test_the_number_of_pictures_is_bounded(faces: FaceReader, known: dict[str, np.ndarray]) -> None:
     images = [known["neutral"]] * 100
     assert faces(images, [n / 10 for n in range(100)], voice(10), 0.0).frames == 30
-
-
-def test_a_detector_without_expression_nets_says_so(known: dict[str, np.ndarray]) -> None:
-    detector = local("yunet", "yunet_n_320_320.onnx")
-    assert detector is not None
-    sight = FaceReader(detector, [])([known["happy"]], [0.0], SILENT, 0.0)
-    assert sight.faces == 1 and sight.expression is None and sight.reason == "no expression model"
 
 
 def test_the_mouth_that_goes_with_the_voice_speaks() -> None:

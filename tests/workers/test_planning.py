@@ -55,20 +55,16 @@ def test_a_named_microphone_is_one_speaker(mono: FileSource) -> None:
     assert plan.speakers == "channel" and plan.names == {0: "Anna"}
 
 
-@pytest.mark.data
-def test_a_film_is_looked_at_if_the_models_are_there(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_film_is_looked_at_though_no_model_was_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film = FileSource(write_mp4(tmp_path / "film.mp4", voice(1)[None]))
-    monkeypatch.setenv("UNDERTONE_MODELS", str(models))
-    planned = plan_session(Wishes(asr="pocketsphinx"), film)
-    assert "YuNet" in str(planned.plan.encoders["visual"]) and len(planned.needs.expression) == 1 and not planned.hints
-    covered = plan_session(Wishes(asr="pocketsphinx", modalities=("text", "audio")), film)
-    assert covered.plan.encoders["visual"] is None and covered.needs.detector is None
-    monkeypatch.setenv("UNDERTONE_MODELS", str(tmp_path))
+    monkeypatch.delenv("UNDERTONE_MODELS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    blind = plan_session(Wishes(asr="pocketsphinx"), film)
-    assert blind.plan.encoders["visual"] is None and "undertone models pull yunet" in blind.hints[0]
+    planned = plan_session(Wishes(asr="pocketsphinx"), film)
+    assert planned.plan.encoders["visual"] == "faces (YuNet); expert: mini-Xception" and planned.needs.faces
+    shown = plan_session(Wishes(checkpoint="emorynlp", asr="pocketsphinx", modalities=("text", "visual")), film)
+    assert shown.plan.encoders["visual"] == "faces (YuNet); shown only: mini-Xception"
+    covered = plan_session(Wishes(asr="pocketsphinx", modalities=("text", "audio")), film)
+    assert covered.plan.encoders["visual"] is None and not covered.needs.faces
 
 
 def test_speakers_that_contradict_the_channels(mono: FileSource) -> None:

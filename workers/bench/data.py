@@ -1,4 +1,4 @@
-"""Recordings to measure on: any folder of audio with RTTM, any folder of RAVDESS-named clips."""
+"""Recordings to measure on (a folder of audio with RTTM, or of RAVDESS-named clips), and nets to compare with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.labels import RAVDESS
+from model.manifest import folders
 from model.voice_train import Clip
 from stream.media import MediaError, read_audio
 from stream.turns import AnnotationError, Turn, read_fields, read_rttm
@@ -59,3 +60,8 @@ def _clips(folder: Path) -> Iterator[Clip]:
         parts = path.stem.split("-")
         if len(parts) == 7 and all(part.isdigit() for part in parts) and 1 <= int(parts[2]) <= len(RAVDESS):
             yield Clip(read_audio(path)[0], int(parts[2]) - 1, int(parts[6]), path.stem)
+
+
+def comparison_net(name: str, file: str) -> Path | None:
+    """NAME/FILE in a folder of models, $UNDERTONE_MODELS above all; None where it is not there."""
+    return next((path for folder in folders() if (path := folder / name / file).is_file()), None)

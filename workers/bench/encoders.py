@@ -15,9 +15,8 @@ from model import prosody, text
 from model.asr import PocketSphinx, Whisper
 from model.checkpoint import load_checkpoint, load_step, resolve, tuned_of
 from model.dialogue import Heard
-from model.faces import FaceReader
+from model.faces import FOLDER, MINI_XCEPTION, FaceReader
 from model.incremental import Labeller
-from model.manifest import local
 from model.prosody import Array
 from model.silero import SileroVad
 from model.speaker import SpeakerEncoder
@@ -26,7 +25,6 @@ from model.voice import VoiceEncoder
 from stream.media import read_audio
 from stream.vad import FrameVad, WebRtcVad
 from workers.bench.asr import known_whispers
-from workers.planning import EXPRESSION_NETS
 from workers.tables import Rows
 
 RUNS = 15
@@ -99,11 +97,8 @@ def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
     yield "pocketsphinx", "ASR", [], partial(_words, None)
     for folder in known_whispers():
         yield f"faster-whisper {folder.name}", "ASR", [folder], partial(_words, str(folder))
-    detector = local("yunet", "yunet_n_320_320.onnx")
-    if detector is not None:
-        nets = [path for name, file in EXPRESSION_NETS.items() if (path := local(name, file)) is not None]
-        yield "YuNet, 30 pictures", "visual", [detector], partial(_pictures, detector, nets, False)
-        yield "expression nets, 30 faces", "visual", nets, partial(_pictures, detector, nets, True)
+    yield "YuNet, 30 pictures", "visual", [FOLDER / "yunet_n_320_320.onnx"], partial(_pictures, False)
+    yield "mini-Xception, 30 faces", "visual", [MINI_XCEPTION.file], partial(_pictures, True)
 
 
 def _frames(vad: Callable[[], FrameVad]) -> Work:
@@ -126,11 +121,8 @@ def _graph() -> Work:
     return lambda _: labeller.step([state], [heard])
 
 
-def _pictures(detector: Path, nets: list[Path], expression: bool) -> Work:
-    faces, picture = (
-        FaceReader(detector, nets),
-        np.random.default_rng(0).integers(0, 255, (270, 480, 3)).astype(np.uint8),
-    )
+def _pictures(expression: bool) -> Work:
+    faces, picture = FaceReader(), np.random.default_rng(0).integers(0, 255, (270, 480, 3)).astype(np.uint8)
     box = np.array([100, 50, 120, 150, 130, 100, 190, 100, 160, 130, 140, 160, 180, 160, 0.9], np.float32)
     if expression:
         return lambda _: [faces.express(picture, box) for _ in range(30)]
