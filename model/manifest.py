@@ -21,7 +21,7 @@ class ModelFile:
     sha256: str
     size: int
     """Bytes."""
-    url: str | None = None
+    url: str
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,6 @@ def find(model: Model) -> Path | None:
         if all((here / f.name).is_file() and (here / f.name).stat().st_size == f.size for f in model.files):
             return here
     return None
-
-
-def local(name: str, file: str) -> Path | None:
-    """The path of one file of a model, if it is here."""
-    folder = find(manifest()[name])
-    return None if folder is None else folder / file
 
 
 def wrong(file: ModelFile, path: Path) -> str | None:

@@ -52,14 +52,7 @@ def pull_whisper(name: str, into: Path | None = None) -> Path:
 
 def _address(model: Model, file: ModelFile) -> str:
     mirror = os.environ.get(MIRROR)
-    if mirror:
-        return f"{mirror.rstrip('/')}/{model.name}/{file.name}"
-    if file.url is None:
-        raise DownloadError(
-            f"{model.name}/{file.name} is published nowhere (converted from {model.origin}): set ${MIRROR} to a mirror "
-            f"that has it, or put the file into {folders()[0] / model.name}"
-        )
-    return file.url
+    return f"{mirror.rstrip('/')}/{model.name}/{file.name}" if mirror else file.url
 
 
 def _fetch(url: str, file: ModelFile, path: Path, progress: Progress) -> None:

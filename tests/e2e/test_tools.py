@@ -47,20 +47,19 @@ def test_what_cannot_be_enrolled_is_one_clear_line(tmp_path: Path) -> None:
 def test_models_are_listed_and_verified(models: Path, tmp_path: Path) -> None:
     here = {"UNDERTONE_MODELS": str(models)}
     rows = json.loads(undertone("models", "list", "--json", **here).stdout)
-    assert {row["name"] for row in rows} >= {"yunet", "fer_mini_xception"} and all(row["folder"] for row in rows)
+    folders = {row["name"]: row["folder"] for row in rows}
+    assert folders["speech_embedding"] == str(models / "speech_embedding")
     assert undertone("models", "verify", **here).returncode == 0
-    (tmp_path / "yunet").mkdir()
-    shutil.copy(models / "yunet" / "yunet_n_320_320.onnx", tmp_path / "yunet")
-    path = tmp_path / "yunet" / "yunet_n_320_320.onnx"
+    shutil.copytree(models / "speech_embedding", tmp_path / "speech_embedding")
+    path = tmp_path / "speech_embedding" / "melspectrogram.onnx"
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    broken = undertone("models", "verify", "yunet", UNDERTONE_MODELS=str(tmp_path))
+    broken = undertone("models", "verify", "speech_embedding", UNDERTONE_MODELS=str(tmp_path))
     assert broken.returncode == 1 and "another file" in broken.stderr
     unknown = undertone("models", "pull", "nothing")
     assert unknown.returncode == 2 and "no model nothing" in unknown.stderr
-    offline = undertone(
-        "models", "pull", "yunet", UNDERTONE_MODELS=str(tmp_path), UNDERTONE_MODELS_URL="http://127.0.0.1:9"
-    )
+    mirror = {"UNDERTONE_MODELS": str(tmp_path), "UNDERTONE_MODELS_URL": "http://127.0.0.1:9"}
+    offline = undertone("models", "pull", "speech_embedding", **mirror)
     assert offline.returncode == 1 and len(offline.stderr.strip().splitlines()) == 1
 
 

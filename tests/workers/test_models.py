@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from model.manifest import Model, ModelFile, find, folders, local, manifest, wrong
+from model.manifest import Model, ModelFile, find, folders, manifest, wrong
 from model.progress import Silent
 from workers import models
 from workers.models import DownloadError, pull
 
 CONTENT = bytes(range(256)) * 2000
-FILE = ModelFile("net.onnx", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+FILE = ModelFile("net.onnx", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), "https://example.org/net.onnx")
 MODEL = Model("net", "tests", "none", "https://example.org", (FILE,))
 
 
@@ -113,12 +113,6 @@ def test_a_server_that_has_it_not(server: Server, tmp_path: Path) -> None:
         pull(MODEL, Silent(), tmp_path)
 
 
-def test_what_is_published_nowhere_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("UNDERTONE_MODELS_URL", raising=False)
-    with pytest.raises(DownloadError, match=r"UNDERTONE_MODELS_URL to a mirror"):
-        pull(MODEL, Silent(), tmp_path)
-
-
 def test_the_local_folder_comes_first_and_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERTONE_MODELS", str(tmp_path))
     assert folders()[0] == tmp_path and find(MODEL) is None
@@ -139,4 +133,3 @@ def test_the_manifest_names_the_files_that_are_used(models: Path, monkeypatch: p
         folder = find(model)
         assert folder == models / model.name and model.licence and model.origin.startswith("https://")
         assert [wrong(file, folder / file.name) for file in model.files] == [None] * len(model.files)
-    assert local("yunet", "yunet_n_320_320.onnx") == models / "yunet" / "yunet_n_320_320.onnx"

@@ -11,14 +11,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from model.manifest import local
 from model.prosody import Array
 from model.speaker import SpeakerEncoder
 from stream import RATE
 from stream.block import Samples, Utterance
 from stream.media import FileSource, read_audio
 from stream.segmenter import Endpointing, TurnSegmenter, VadSegmenter
-from workers.bench.data import Recording, with_turns
+from workers.bench.data import Recording, comparison_net, with_turns
 from workers.bench.vad import detector
 from workers.diarization import Diarization, Part, voices
 from workers.tables import Rows
@@ -92,7 +91,7 @@ def bench_voices(folder: Path) -> Rows:
     """Equal error rate of each embedding between pieces of clips SPEAKER-*.flac, by the pieces' length."""
     clips = [(path.stem.split("-")[0], read_audio(path)[0]) for path in sorted(folder.glob("*-*.flac"))]
     encoders = {"GE2E (shipped)": SpeakerEncoder()}
-    path = local("dvector", "dvector.onnx")
+    path = comparison_net("dvector", "dvector.onnx")
     if path is not None:
         encoders["d-vector (ONNX)"] = DVector(path)  # type: ignore[assignment]
     rows: Rows = []
@@ -127,7 +126,10 @@ def equal_error_rate(embeddings: Array, speakers: list[str]) -> float:
 
 
 class DVector:
-    """The d-vector of the manifest, for comparison: 40 MFCC as librosa defines them, windows of 100 frames."""
+    """A d-vector, for comparison: 40 MFCC as librosa defines them, windows of 100 frames.
+
+    Source: https://github.com/wq2012/SpeakerRecognitionFromScratch (Apache-2.0), converted to ONNX.
+    """
 
     def __init__(self, path: Path) -> None:
         from transformers.audio_utils import mel_filter_bank

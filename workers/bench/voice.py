@@ -10,12 +10,11 @@ import numpy as np
 import onnxruntime
 
 from model.labels import RAVDESS
-from model.manifest import local
 from model.prosody import Array
 from model.speaker import SpeakerEncoder
 from model.voice import VoiceEncoder, trim
 from model.voice_train import Clip
-from workers.bench.data import ravdess
+from workers.bench.data import comparison_net, ravdess
 from workers.tables import Rows
 from workers.train_voice import CONDITIONS, FOLDS, scores_of, under
 
@@ -88,7 +87,7 @@ def _embeddings(clips: list[Clip]) -> list[tuple[str, Array]]:
     options.intra_op_num_threads = 1
 
     def network(name: str, file: str) -> onnxruntime.InferenceSession | None:
-        path = local(name, file)
+        path = comparison_net(name, file)
         return path and onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     yamnet = network("yamnet", "yamnet.onnx")
@@ -97,7 +96,7 @@ def _embeddings(clips: list[Clip]) -> list[tuple[str, Array]]:
     mel, embed = (network("speech_embedding", f) for f in ("melspectrogram.onnx", "embedding_model.onnx"))
     if mel and embed:
         found.append(("Google speech embedding", np.stack([_speech(mel, embed, samples) for samples in heard])))
-    path = local("dvector", "dvector.onnx")
+    path = comparison_net("dvector", "dvector.onnx")
     if path:
         from workers.bench.speakers import DVector
 
