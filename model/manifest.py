@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_data_path
 
@@ -22,6 +24,8 @@ class ModelFile:
     size: int
     """Bytes."""
     url: str
+    parts: tuple[str, ...] = ()
+    """Files of Python packages, as DISTRIBUTION/PATH, that are this file when joined in this order."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,13 @@ def manifest(path: Path = MANIFEST) -> dict[str, Model]:
     """All models by name."""
     entries = tomllib.loads(path.read_text(encoding="utf-8"))
     return {
-        name: Model(name, e["use"], e["licence"], e["origin"], tuple(ModelFile(**file) for file in e["files"]))
+        name: Model(name, e["use"], e["licence"], e["origin"], tuple(_file(**file) for file in e["files"]))
         for name, e in entries.items()
     }
+
+
+def _file(parts: Sequence[str] = (), **fields: Any) -> ModelFile:
+    return ModelFile(**fields, parts=tuple(parts))
 
 
 def folders() -> list[Path]:
@@ -57,11 +65,12 @@ def folders() -> list[Path]:
 
 def find(model: Model) -> Path | None:
     """The first folder that has all files of a model, at their sizes; `verify` reads them whole."""
-    for folder in folders():
-        here = folder / model.name
-        if all((here / f.name).is_file() and (here / f.name).stat().st_size == f.size for f in model.files):
-            return here
-    return None
+    return next((here for folder in folders() if complete(model, here := folder / model.name)), None)
+
+
+def complete(model: Model, folder: Path) -> bool:
+    """Whether a folder has all files of a model, at their sizes."""
+    return all((folder / f.name).is_file() and (folder / f.name).stat().st_size == f.size for f in model.files)
 
 
 def wrong(file: ModelFile, path: Path) -> str | None:
