@@ -1,114 +1,170 @@
-"""`undertone bench asr`: word error rates, and words heard where nobody speaks."""
+"""`undertone bench asr` and `undertone bench windows`: word error rates, what they cost, and words that nobody said."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from model.asr import Asr, PocketSphinx, Samples, Whisper, find_whisper, load
-from model.manifest import folders
+from model.asr import SIZES, AsrError, AsrModel, Guarded, Recognized, Samples, locate
+from model.progress import Progress
+from model.silero import SileroVad
+from model.whisper import FULL, SMALLEST, Whisper
 from stream import RATE
-from stream.media import read_audio
-from stream.segmenter import Endpointing, VadSegmenter
-from stream.transcript import read_transcript
-from stream.vad import WebRtcVad
+from stream.vad import FrameVad, WebRtcVad
+from workers.bench.speech import spoken, utterances, wordless
 from workers.tables import Rows
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-JFK = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
+VADS: dict[str, Callable[[], FrameVad]] = {"webrtc": WebRtcVad, "silero": SileroVad}
+WINDOWS = (FULL, 1500, 1250, 1000, 800, 600)  # mel frames of 10 ms
+SHORT = 3.0  # seconds of the utterance whose cost is measured
+TIMES = 15  # that it is measured
 
 
-def bench_asr(data: Path, models: list[str]) -> Rows:
-    """A row for each recognizer and set of recordings whose words are known, and one for what has no words."""
-    spoken = list(_spoken(data))
+def here() -> list[AsrModel]:
+    """The faster-whisper models that are here, the smallest first."""
+    found = []
+    for size in SIZES:
+        try:
+            found.append(locate(size))
+        except AsrError:
+            continue
+    return [model for model in found if model is not None]
+
+
+def _chosen(models: Sequence[str]) -> list[AsrModel]:
+    found = [locate(name) for name in models] if models else here()
+    if None in found or not found:
+        raise AsrError("no faster-whisper model here: undertone models pull base")
+    return [model for model in found if model is not None]
+
+
+def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
+    """A row for each recognizer, VAD and set of recordings whose words are known; and for sounds without words.
+
+    WER over each set as a whole, in %, through the live segmenter and the guard. Raises AsrError.
+    """
+    sets = list(spoken(data))
+    cut = {
+        (s.title, vad): [(utterances(a, make()), words) for a, words in s.recordings]
+        for s in sets
+        for vad, make in VADS.items()
+    }
+    silent = [(title, vad, utterances(sound, make())) for title, sound in wordless(data) for vad, make in VADS.items()]
     rows: Rows = []
-    for name, guarded, bare in _recognizers(models):
-        row: dict[str, object]
-        for title, utterances, words, digits in spoken:
-            if "digits" in name and not digits:
-                continue  # a model that knows ten words
-            started = time.perf_counter()
-            heard = " ".join(result.text for result in guarded(utterances, "en"))
-            taken = time.perf_counter() - started
-            seconds = sum(map(len, utterances)) / RATE
-            row = {"asr": name, "recordings": title, "words": len(words.split())}
-            row |= {"WER": round(100 * _error(words, heard), 1), "times_real_time": round(seconds / taken, 1)}
-            rows.append(row)
-        for title, samples in _wordless():
-            row = {"asr": name, "recordings": title, "words": 0}
-            for key, asr in (("heard_without_guard", bare), ("heard", guarded)):
-                row[key] = sum(len(result.text.split()) for result in asr([samples], "en"))
-            rows.append(row)
+    for model in _chosen(models):
+        bare = Whisper(model.folder, threads=1)
+        guarded = Guarded(bare)
+        for title, vad in cut:
+            progress.tell(f"{model}: {title}, {vad}")
+            pairs = cut[title, vad]
+            started = time.process_time()
+            heard = [" ".join(_text(guarded, samples) for samples in said) for said, _ in pairs]
+            spent, seconds = time.process_time() - started, sum(len(u) for said, _ in pairs for u in said) / RATE
+            rows.append(
+                {
+                    "asr": model.name, "recordings": title, "vad": vad,
+                    "words": sum(len(plain(words).split()) for _, words in pairs),
+                    "WER": error_rate([words for _, words in pairs], heard),
+                    "CPU s/s": round(spent / max(seconds, 1e-9), 3),
+                }
+            )  # fmt: skip
+        for title, vad, parts in silent:
+            progress.tell(f"{model}: {title}, {vad}")
+            rows.append(
+                {
+                    "asr": model.name, "recordings": f"{title}, five minutes", "vad": vad, "words": 0,
+                    "utterances": len(parts),
+                    "heard without guard": sum(len(_text(bare, part).split()) for part in parts),
+                    "heard": sum(len(_text(guarded, part).split()) for part in parts),
+                }
+            )  # fmt: skip
     return rows
 
 
-def _error(words: str, heard: str) -> float:
+def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tuple[Rows, Rows]:
+    """WER and CPU seconds by the smallest window and by faster-whisper's own ways; and what a short utterance costs.
+
+    One thread, utterances of the live segmenter (WebRTC), one at a time, English given. Raises AsrError.
+    """
+    sets = [
+        (s.title, [(utterances(samples, WebRtcVad()), words) for samples, words in s.recordings])
+        for s in spoken(data)
+        if "," not in s.title.removeprefix("LibriSpeech,").removeprefix("RAVDESS,")  # as recorded
+    ]
+    short = next(u for _, pairs in sets for said, _ in pairs for u in said if len(u) >= SHORT * RATE)
+    short = short[: round(SHORT * RATE)]
+    rows: Rows = []
+    costs: Rows = []
+    for model in _chosen(models):
+        full: dict[str, float] = {}
+        for name, recognize in _ways(model.folder):
+            row: dict[str, Any] = {"asr": model.name, "window": name}
+            progress.tell(f"{model}: {name}")
+            for title, pairs in sets:
+                started = time.process_time()
+                heard = [" ".join(_text(recognize, samples) for samples in said) for said, _ in pairs]
+                spent, wer = time.process_time() - started, error_rate([words for _, words in pairs], heard)
+                key = title.partition(",")[0]
+                row |= {f"{key} WER": wer, f"{key} CPU s": round(spent, 1)}
+            rows.append(row)
+            times = []
+            for _ in range(TIMES):
+                started = time.process_time()
+                recognize([short], "en")
+                times.append(time.process_time() - started)
+            seconds = float(np.median(times))
+            full.setdefault(model.name, seconds)
+            costs.append(
+                {
+                    "asr": model.name, "window": name, "CPU s": round(seconds, 3),
+                    "times less": round(full[model.name] / seconds, 1),
+                }
+            )  # fmt: skip
+    return rows, costs
+
+
+def _ways(folder: str) -> Iterator[tuple[str, Any]]:
+    """(name, recognizer): ours on windows, the full one first, then what faster-whisper itself has."""
+    for smallest in WINDOWS:
+        ours = ", ours" if smallest == SMALLEST else ""
+        yield f"{smallest} frames{ours}" if smallest < FULL else "3000 frames (30 s)", Whisper(folder, 1, smallest)
+    from faster_whisper import BatchedInferencePipeline, WhisperModel
+
+    model = WhisperModel(folder, "cpu", compute_type="int8", cpu_threads=1)
+    batched = BatchedInferencePipeline(model)
+    options: dict[str, Any] = {"language": "en", "beam_size": 1, "word_timestamps": True, "temperature": 0.0}
+    yield "faster-whisper", _upstream(lambda samples: model.transcribe(samples, **options))
+    yield "faster-whisper, chunk_length=10", _upstream(lambda s: model.transcribe(s, chunk_length=10, **options))
+    yield (
+        "faster-whisper, batched pipeline",
+        _upstream(lambda s: batched.transcribe(s, clip_timestamps=[{"start": 0, "end": len(s) / RATE}], **options)),
+    )
+
+
+def _upstream(transcribe: Callable[[Samples], Any]) -> Callable[[Sequence[Samples], str], list[Recognized]]:
+    def recognize(utterances_: Sequence[Samples], language: str) -> list[Recognized]:
+        return [Recognized(" ".join(part.text.strip() for part in transcribe(each)[0])) for each in utterances_]
+
+    return recognize
+
+
+def _text(recognize: Any, samples: Samples) -> str:
+    return str(recognize([samples], "en")[0].text)
+
+
+def error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
+    """WER in % over all pairs together, letters, digits and apostrophes alone counting."""
     from jiwer import wer
 
-    return float(wer(_plain(words), _plain(heard) or "-"))
+    return round(100 * float(wer([plain(words) for words in said], [plain(words) or "-" for words in heard])), 1)
 
 
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[^a-z0-9' ]", " ", text.lower()).split())
-
-
-def _recognizers(models: list[str]) -> Iterator[tuple[str, Asr, Asr]]:
-    found = models or list(map(str, known_whispers()))
-    yield "pocketsphinx", load("pocketsphinx", None), PocketSphinx()
-    for model in found:
-        folder = find_whisper(model)
-        assert folder is not None
-        yield f"faster-whisper {Path(model).name}", load("whisper", folder), Whisper(folder)
-
-
-def known_whispers() -> list[Path]:
-    """The folders of faster-whisper models that are here."""
-    return [path.parent for folder in folders() for path in sorted(folder.glob("*whisper*/model.bin"))]
-
-
-def _spoken(data: Path) -> Iterator[tuple[str, list[Samples], str, bool]]:
-    """(title, utterances, words, whether they are digits)."""
-    digits = sorted((data / "digits").glob("?_*_?.wav"))
-    if digits:
-        rng, pause = np.random.default_rng(0), np.zeros(RATE // 5, np.float32)
-        order = rng.permutation(len(digits))
-        utterances, words = [], []
-        for five in np.array_split(order, len(order) // 5):
-            clips = [read_audio(digits[n])[0] for n in five]
-            parts = [part for clip in clips for part in (pause, 0.5 * clip / max(float(np.abs(clip).max()), 1e-6))]
-            utterances.append(np.concatenate([*parts, pause]))
-            words += [DIGITS[int(digits[n].name[0])] for n in five]
-        yield "spoken digits, 5 a breath", utterances, " ".join(words), True
-    speech = data / "librispeech" / "jfk.flac"
-    if speech.exists():
-        yield "a speech (JFK)", _utterances(speech), JFK, False
-    call = data / "conversations" / "telephone" / "sample.wav"
-    if call.exists():
-        cues = read_transcript(call.with_suffix(".stm"), "sample").cues
-        words_ = re.sub(r"[\[<(][^\])>]*[\])>]", " ", " ".join(cue.text for cue in cues))
-        yield "a telephone call", _utterances(call), words_, False
-
-
-def _utterances(path: Path) -> list[Samples]:
-    segmenter = VadSegmenter(WebRtcVad(), Endpointing())
-    return [u.samples for u in (*segmenter.push(read_audio(path)[0]), *segmenter.flush())]
-
-
-def _wordless() -> Iterator[tuple[str, Samples]]:
-    """What must give no words."""
-    rng = np.random.default_rng(0)
-    length = 15 * RATE
-    yield "silence, 15 s", rng.normal(0, 1e-4, length).astype(np.float32)
-    yield "white noise, 15 s", rng.normal(0, 0.1, length).astype(np.float32)
-    time_ = np.arange(length) / RATE
-    chords = [220 * 2 ** (step / 12) for step in (0, 4, 7, 5, 9, 12, 7, 11, 14)]
-    music = sum(
-        np.sin(2 * np.pi * chords[3 * c + k] * h * time_) / h * (np.floor(time_ / 0.5) % 3 == c)
-        for c in range(3) for k in range(3) for h in range(1, 5)
-    )  # fmt: skip
-    beat = np.exp(-8 * (time_ % 0.5))
-    yield "music, 15 s", (0.08 * music * (0.3 + beat)).astype(np.float32)
+def plain(text: str) -> str:
+    """Words in small letters; what stands in brackets in a transcript (noises, comments) is none."""
+    spoken_ = re.sub(r"[\[<(][^\])>]*[\])>]", " ", text.lower())
+    return " ".join(re.sub(r"[^a-z0-9' ]", " ", spoken_).split())

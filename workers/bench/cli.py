@@ -66,21 +66,38 @@ def speakers(data: Turns = None, as_json: Json = False) -> None:
             _show("Voices told apart: equal error rate in % between pieces of six LibriSpeech speakers", rows, False)
 
 
+Recordings = Annotated[Path | None, typer.Option(help="Laid out as $UNDERTONE_DATA: librispeech, conversations, …")]
+Models = Annotated[
+    list[str] | None, typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: what is here]")
+]
+
+
 @bench.command()
-def asr(
-    data: Annotated[Path | None, typer.Option(help="As $UNDERTONE_DATA is laid out: digits, librispeech, …")] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: what is here]"),
-    ] = None,
-    as_json: Json = False,
-) -> None:
+def asr(data: Recordings = None, model: Models = None, as_json: Json = False) -> None:
     """Recognition of speech: WER of each recognizer at hand, and what it hears where nobody speaks."""
     with one_line_errors():
         from workers.bench.asr import bench_asr
+        from workers.progress import console_progress
 
-        rows = bench_asr(data or development_data(), model or [])
+        with console_progress() as progress:
+            rows = bench_asr(data or development_data(), model or [], progress)
         _show("Words: error rate in %, and words heard where nobody speaks", rows, as_json)
+
+
+@bench.command()
+def windows(data: Recordings = None, model: Models = None, as_json: Json = False) -> None:
+    """Recognition of speech on windows of several lengths: WER and CPU time, beside faster-whisper's own options."""
+    with one_line_errors():
+        from workers.bench.asr import bench_windows
+        from workers.progress import console_progress
+
+        with console_progress() as progress:
+            rows, costs = bench_windows(data or development_data(), model or [], progress)
+        if as_json:
+            _show("", rows + costs, True)
+        else:
+            _show("WER in % and CPU seconds by the smallest window", rows, False)
+            _show("An utterance of 3 s, one thread, median CPU seconds", costs, False)
 
 
 @bench.command()

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 File = Annotated[Path, typer.Argument(help="A recording with a transcript (.stm) beside it.")]
 DEMO = Path("deploy/demo/conversation.opus")
-Sources = Annotated[
-    str, typer.Option(help="transcript, none, pocketsphinx, whisper (each model that is here); comma-separated.")
-]
+Sources = Annotated[str, typer.Option(help="transcript, none, whisper (each model that is here); comma-separated.")]
 Modalities = Annotated[str, typer.Option(help="What is used, comma-separated.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
 
@@ -30,7 +28,7 @@ def register(bench: typer.Typer) -> None:
         bench.command()(command)
 
 
-def latency(file: File = DEMO, words: Sources = "transcript,pocketsphinx,whisper", as_json: Json = False) -> None:
+def latency(file: File = DEMO, words: Sources = "transcript,whisper", as_json: Json = False) -> None:
     """Time to label in real time, from the end of speech to a Redis subscriber; with and without speculation."""
     with _errors():
         chosen = _words(words, file)
@@ -72,7 +70,7 @@ def ray(file: File = DEMO, as_json: Json = False) -> None:
 
 def capacity(
     file: File = DEMO,
-    words: Sources = "transcript,pocketsphinx,whisper",
+    words: Sources = "transcript,whisper",
     modalities: Modalities = "text,audio",
     seconds: Annotated[float, typer.Option(min=1, max=300, help="Of each number of sessions.")] = 40.0,
     most: Annotated[int, typer.Option(min=1, help="Sessions at once.")] = 64,
@@ -98,7 +96,7 @@ def capacity(
 
 def throughput(
     file: File = DEMO,
-    words: Sources = "transcript,none,pocketsphinx,whisper",
+    words: Sources = "transcript,none,whisper",
     modalities: Modalities = "text,audio",
     minutes: Annotated[float, typer.Option(min=0.1, help="Of media; a fifth where words are recognized.")] = 10.0,
     as_json: Json = False,

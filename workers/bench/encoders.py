@@ -12,7 +12,6 @@ import numpy as np
 from faster_whisper import utils
 
 from model import prosody, text
-from model.asr import PocketSphinx, Whisper
 from model.checkpoint import load_checkpoint, load_step, resolve, tuned_of
 from model.dialogue import Heard
 from model.faces import FOLDER, MINI_XCEPTION, FaceReader
@@ -22,9 +21,10 @@ from model.silero import SileroVad
 from model.speaker import SpeakerEncoder
 from model.text import Line
 from model.voice import VoiceEncoder
+from model.whisper import Whisper
 from stream.media import read_audio
 from stream.vad import FrameVad, WebRtcVad
-from workers.bench.asr import known_whispers
+from workers.bench.asr import here
 from workers.tables import Rows
 
 RUNS = 15
@@ -94,9 +94,8 @@ def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
     yield "voice CNN", "audio", [encoders / "voice"], VoiceEncoder
     yield "GE2E speaker embedding", "speaker", [encoders / "speaker"], SpeakerEncoder
     yield "fusion-GCN, one step", "graph", [resolve("meld") / "model.safetensors"], _graph
-    yield "pocketsphinx", "ASR", [], partial(_words, None)
-    for folder in known_whispers():
-        yield f"faster-whisper {folder.name}", "ASR", [folder], partial(_words, str(folder))
+    for model in here():
+        yield str(model), "ASR", [Path(model.folder)], partial(_words, model.folder)
     yield "YuNet, 30 pictures", "visual", [FOLDER / "yunet_n_320_320.onnx"], partial(_pictures, False)
     yield "mini-Xception, 30 faces", "visual", [MINI_XCEPTION.file], partial(_pictures, True)
 
@@ -108,8 +107,8 @@ def _frames(vad: Callable[[], FrameVad]) -> Work:
     ]
 
 
-def _words(folder: str | None) -> Work:
-    recognize = PocketSphinx() if folder is None else Whisper(folder)
+def _words(folder: str) -> Work:
+    recognize = Whisper(folder, threads=1)
     return lambda samples: recognize([samples], "en")
 
 

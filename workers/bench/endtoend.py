@@ -84,7 +84,7 @@ async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Pat
     """The events of a session that replays one conversation, words by the best recognizer that knows more than ten."""
     split = len(conversation.samples) > 1
     names = {spoken.channel: spoken.speaker for spoken in conversation.said} if split else {}
-    wishes = Wishes(asr="pocketsphinx", vad=vad, names=names, interim=0, enrolled=False, speculate=False)
+    wishes = Wishes(asr="whisper", vad=vad, names=names, interim=0, enrolled=False, speculate=False)
     source = FileSource(path, "split" if split else "mix")
     planned = plan_session(wishes, source)
     needs = replace(planned.needs, voice=None if encoder is None else str(encoder))

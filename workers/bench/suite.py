@@ -152,7 +152,14 @@ def _vad(progress: Progress) -> Tables:
 def _asr(progress: Progress) -> Tables:
     from workers.bench.asr import bench_asr
 
-    return {"asr": bench_asr(_data(), [])}
+    return {"asr": bench_asr(_data(), [], progress)}
+
+
+def _windows(progress: Progress) -> Tables:
+    from workers.bench.asr import bench_windows
+
+    rows, costs = bench_windows(_data(), [], progress)
+    return {"windows": rows, "windows_cost": costs}
 
 
 def _speakers(progress: Progress) -> Tables:
@@ -189,7 +196,7 @@ def _latency(progress: Progress) -> Tables:
     from workers.bench.latency import bench_latency
     from workers.bench.words import words_by
 
-    return {"latency": bench_latency(DEMO, words_by(("transcript", "pocketsphinx", "whisper"), DEMO), progress)}
+    return {"latency": bench_latency(DEMO, words_by(("transcript", "whisper"), DEMO), progress)}
 
 
 def _lag(progress: Progress) -> Tables:
@@ -234,7 +241,7 @@ def _capacity(progress: Progress) -> Tables:
     from workers.bench.capacity import bench_capacity
     from workers.bench.words import words_by
 
-    words = words_by(("transcript", "pocketsphinx", "whisper"), DEMO)
+    words = words_by(("transcript", "whisper"), DEMO)
     levels, costs = bench_capacity(DEMO, words, ("text", "audio"), 40.0, 64, progress)
     return {"capacity": levels, "capacity_costs": costs}
 
@@ -257,6 +264,7 @@ def _longevity(progress: Progress) -> Tables:
 PARTS: dict[str, Part] = {
     "vad": _vad,
     "asr": _asr,
+    "windows": _windows,
     "speakers": _speakers,
     "voice": _voice,
     "faces": _faces,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCES = ("transcript", "none", "pocketsphinx", "whisper")
+SOURCES = ("transcript", "none", "whisper")
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,11 @@ class Words:
     """One way to come by them."""
 
     name: str
-    """transcript, none, pocketsphinx, or the folder's name of a faster-whisper model."""
+    """transcript, none, or the name of a faster-whisper model."""
     asr: str
     """As `workers.planning.Wishes` has it."""
     model: str | None = None
-    """Folder of a faster-whisper model."""
+    """As `model.asr.locate` takes it."""
 
     @property
     def given(self) -> bool:
@@ -30,12 +30,12 @@ def words_by(sources: Sequence[str], recording: Path) -> list[Words]:
 
     Raises FileNotFoundError when the recording has no transcript (.stm) beside it and one is asked for.
     """
-    from workers.bench.asr import known_whispers
+    from workers.bench.asr import here
 
     found = []
     for source in sources:
         if source == "whisper":
-            found += [Words(folder.name, "whisper", str(folder)) for folder in known_whispers()]
+            found += [Words(model.name, "whisper", model.name) for model in here()]
         elif source == "transcript":
             recording.with_suffix(".stm").stat()
             found.append(Words(source, "none"))
