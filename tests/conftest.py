@@ -25,6 +25,17 @@ def _folder(variable: str, default: str) -> Path:
     return folder
 
 
+def recognizer(size: str) -> str:
+    """A faster-whisper model that is on this machine."""
+    from model.asr import locate
+
+    if locate(size) is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"faster-whisper {size} is not here, and CI has it (requirements-whisper*.lock)")
+        pytest.skip(f"faster-whisper {size} is not here: undertone models pull {size}")
+    return size
+
+
 # Started in the background we would ignore Ctrl-C, and so would every command that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -43,10 +54,23 @@ def models() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny() -> str:
+    """The small English Whisper, for tests of real words."""
+    return recognizer("tiny.en")
+
+
+@pytest.fixture(scope="session")
+def base() -> str:
+    """The Whisper that is the default."""
+    return recognizer("base")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_state_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Events that wait for Redis wait in a folder of the tests."""
+    """Events that wait for Redis wait in a folder of the tests, and no model is downloaded."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+    os.environ["HF_HUB_OFFLINE"] = "1"  # no test fetches from the real hub
 
 
 @pytest.fixture(scope="session")

@@ -38,10 +38,10 @@ class ClusterError(Exception):
 class TranscriberActor:
     """Words of utterances; those of several sessions that wait at the same time go through the model together."""
 
-    def __init__(self, asr: str, folder: str | None) -> None:
+    def __init__(self, model: str) -> None:
         from model.asr import load, transcribe_together
 
-        recognizer = load(asr, folder)
+        recognizer = load(model)
         recognizer.warm_up()
         self._batches: Batcher[tuple[Samples, str | None], Recognized] = Batcher(
             functools.partial(transcribe_together, recognizer), most=8

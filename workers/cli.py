@@ -39,8 +39,10 @@ Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE
 RayAddress = Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one here.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
 Checkpoint = Annotated[str, typer.Option(help="A shipped checkpoint's name or a folder.")]
-AsrKind = Annotated[str, typer.Option("--asr", help="auto, whisper, pocketsphinx or none.")]
-AsrModel = Annotated[str | None, typer.Option(help="faster-whisper: a size, Hugging Face id or folder.")]
+AsrKind = Annotated[str, typer.Option("--asr", help="auto, whisper or none.")]
+AsrModel = Annotated[
+    str | None, typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: base, or what is here]")
+]
 Vad = Annotated[str, typer.Option(help="webrtc or silero.")]
 ModalityList = Annotated[str, typer.Option("--modalities", help="What may be used, comma-separated.")]
 Names = Annotated[str | None, typer.Option(help="Speakers of the channels in order, comma-separated.")]
@@ -246,7 +248,7 @@ def _run(
     resume: bool,
 ) -> None:
     """Plan a session, start what it needs, carry it through, and exit with its outcome."""
-    _one_of("--asr", wishes.asr, ("auto", "whisper", "pocketsphinx", "none"))
+    _one_of("--asr", wishes.asr, ("auto", "whisper", "none"))
     _one_of("--vad", wishes.vad, ("webrtc", "silero"))
     _one_of("--speakers", wishes.speakers, ("auto", "channel", "turns", "cluster"))
     import asyncio
@@ -260,6 +262,7 @@ def _run(
     from stream.spool import spool_path
     from workers.actors import ClusterError, ray_cluster
     from workers.console import display_for, summary, tell
+    from workers.models import fetch_recognizer
     from workers.planning import UsageError, plan_session, settings_of
     from workers.pools import start_pools
     from workers.run import Display, SessionError, new_session, run
@@ -272,6 +275,8 @@ def _run(
         wishes = replace(wishes, recorded=True)
 
     try:
+        if "text" in wishes.modalities and wishes.transcript is None and wishes.asr != "none":
+            fetch_recognizer(wishes.asr == "whisper", wishes.asr_model)
         with redis_url(redis) as url:
             planned = plan_session(wishes, source)
             plan = planned.plan

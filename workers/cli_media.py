@@ -27,35 +27,35 @@ def register(app: typer.Typer) -> None:
 
 
 @models.command("list")
-def list_command(as_json: Json = False) -> None:
-    """Show every model of the manifest, what it is for, its licence, and where it lies."""
+def list_command(
+    speed: Annotated[bool, typer.Option(help="Time the speech recognizers that are here.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Show every model that can be fetched: its use, size, licence, and where it is.
+
+    Those that turn speech into words are timed on this machine where they are here.
+    """
     with one_line_errors():
         import json
+        from dataclasses import asdict
 
         from rich.console import Console
-        from rich.table import Table
 
-        from model.manifest import find, manifest
+        from workers.model_list import listed, models_table
 
-        here = {name: find(model) for name, model in manifest().items()}
+        rows = listed(speed)
         if as_json:
-            rows = [
-                {"name": m.name, "use": m.use, "licence": m.licence, "bytes": m.size, "folder": str(here[m.name] or "")}
-                for m in manifest().values()
-            ]
-            print(json.dumps(rows, indent=2))
-            return
-        table = Table("model", "use", "MB", "licence", "here", box=None, header_style="bold")
-        for model in manifest().values():
-            folder = here[model.name]
-            size = f"{model.size / 1e6:.1f}"
-            table.add_row(model.name, model.use, size, model.licence, str(folder) if folder else "[yellow]no[/]")
-        Console().print(table)
+            print(json.dumps([asdict(row) for row in rows], indent=2))
+        else:
+            Console().print(models_table(rows))
 
 
 @models.command()
 def pull(
-    names: Annotated[list[str], typer.Argument(help="Models of the manifest, or faster-whisper-SIZE.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(help="As `undertone models list` shows them; of faster-whisper, the size will do: base."),
+    ],
     into: Annotated[Path | None, typer.Option(help="Folder. [default: $UNDERTONE_MODELS, or the user's data]")] = None,
 ) -> None:
     """Download models, going on where an earlier download broke off, and check them.
@@ -63,20 +63,23 @@ def pull(
     $UNDERTONE_MODELS_URL names a mirror to take all of them from.
     """
     with one_line_errors():
-        from model.asr import SIZES
+        from model.asr import PREFIX, SIZES
         from model.manifest import manifest
         from workers.console import tell
         from workers.models import pull, pull_whisper
         from workers.progress import console_progress
 
         known = manifest()
-        sizes = {f"faster-whisper-{size}" for size in SIZES}
+        sizes = {name: name.removeprefix(PREFIX) for name in names if name.removeprefix(PREFIX) in SIZES}
         if strangers := [name for name in names if name not in known and name not in sizes]:
-            listed = ", ".join([*known, "faster-whisper-SIZE"])
+            listed = ", ".join(dict.fromkeys([*known, *(PREFIX + size for size in SIZES)]))
             raise fail(f"no model {', '.join(strangers)}; there are {listed}", USAGE)
         for name in names:
             with console_progress() as progress:
-                folder = pull(known[name], progress, into) if name in known else pull_whisper(name, into)
+                if name in sizes:
+                    folder = pull_whisper(sizes[name], progress, into)
+                else:
+                    folder = pull(known[name], progress, into)
             tell(f"{name}: {folder}")
 
 

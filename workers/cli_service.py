@@ -37,7 +37,8 @@ def serve(
     ] = None,
     cors: Annotated[list[str] | None, typer.Option(help="Let this other web origin talk to us.")] = None,
     asr_model: Annotated[
-        str | None, typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: the best here]")
+        str | None,
+        typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: base, or what is here]"),
     ] = None,
     upload: Annotated[int, typer.Option(min=1, help="Megabytes of a recording that is sent whole.")] = 256,
     drain: Annotated[float, typer.Option(min=0, help="Seconds that senders have to move when we end.")] = 30.0,
@@ -75,6 +76,7 @@ def serve(
         from workers.gateway.serve import ServeError
         from workers.gateway.serve import serve as run
         from workers.gateway.state import Settings
+        from workers.models import fetch_recognizer
 
         try:
             Reach(pull_from or ())
@@ -84,6 +86,7 @@ def serve(
             known = read_tokens(tokens) if tokens is not None else None
             if known is None and host not in LOCAL:
                 raise fail(f"--host {host} would let everybody in: give --tokens FILE (`undertone token NAME`)", USAGE)
+            fetch_recognizer(False, asr_model)
             with redis_url(redis) as url, ray_cluster(ray_address, trace):
                 settings = Settings(
                     redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),

@@ -97,7 +97,7 @@ class Options(Strict):
     interim: Annotated[float, Field(ge=0, le=600)] = 3.0
     checkpoint: Annotated[str, Field(pattern="^[a-z0-9_-]{1,40}$")] = "meld"
     """One that is shipped."""
-    asr: Literal["auto", "whisper", "pocketsphinx", "none"] = "auto"
+    asr: Literal["auto", "whisper", "none"] = "auto"
     vad: Literal["webrtc", "silero"] = "webrtc"
 
 
@@ -138,7 +138,7 @@ class Place:
     record: Path | None
     media: Path | None
     asr_model: str | None = None
-    """faster-whisper: a size, Hugging Face id or folder; None = the best that is here."""
+    """faster-whisper: a size, Hugging Face id or folder; None = base, or what is here."""
     pull_from: frozenset[str] = frozenset()
     """Hosts, addresses and networks that streams may be fetched from."""
     kept: int = RETENTION

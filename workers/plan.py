@@ -75,8 +75,8 @@ class SessionPlan:
 class Needs:
     """The models that a session needs besides its checkpoint."""
 
-    asr: tuple[str, str | None] | None = None
-    """Recognizer of speech and its model folder, as `model.asr.choose` gives them."""
+    asr: str | None = None
+    """The model of the recognizer of speech, as `model.asr.locate` takes it: each node has a copy of its own."""
     faces: bool = False
     """Pictures are looked at."""
     voice: str | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model import prosody
-from model.asr import choose
+from model.asr import DEFAULTS, AsrError, AsrModel, locate
 from model.checkpoint import load_step, resolve, tuned_of
 from stream.bus import RETENTION, Keys
 from stream.live import Source
@@ -98,7 +98,7 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
         known = ", ".join((*model.config.modalities, "visual"))
         raise UsageError(f"--modalities: the checkpoint knows {known}, not {', '.join(unknown) or 'nothing'}")
 
-    asr = None
+    asr = unheard = None
     used: dict[str, str | None] = dict.fromkeys(("asr", "text", "audio", "visual", "speaker"))
     if "text" in wishes.modalities:
         tuned = tuned_of(wishes.checkpoint)
@@ -107,11 +107,10 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
         if transcript is not None:
             used["asr"] = f"transcript {wishes.transcript}"
         else:
-            kind, folder = choose(wishes.asr, wishes.asr_model)
-            if kind is not None:
-                asr = (kind, folder)
-                spoken = wishes.language or "language detected"
-                used["asr"] = f"faster-whisper {Path(folder).name}, {spoken}" if folder else kind
+            recognizer, unheard = _recognizer(wishes)
+            if recognizer is not None:
+                asr = wishes.asr_model or recognizer.name
+                used["asr"] = f"{recognizer}, {_spoken(wishes.language, recognizer)}"
     if "audio" in wishes.modalities:
         heard = ["prosody (Praat)"] if prosody.available() and "audio" in model.config.modalities else []
         heard += ["expert: voice CNN"] if "voice" in model.config.experts else []
@@ -120,7 +119,7 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
     if faces:
         used["visual"] = f"faces (YuNet); {'expert' if 'face' in model.config.experts else 'shown only'}: mini-Xception"
     if used["asr"] is None and used["audio"] is None and used["visual"] is None:
-        raise UsageError("nothing to label by: neither words (--asr) nor voice nor faces (--modalities) are to be had")
+        raise UsageError(f"nothing to label by: {unheard or 'no words (--asr)'}, and no voice or faces (--modalities)")
     enrolled = {}
     if speakers == "cluster":
         enrolled = voices() if wishes.enrolled else {}
@@ -157,6 +156,29 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
         kept=wishes.kept,
     )
     return Planned(plan, Needs(asr, faces))
+
+
+def _recognizer(wishes: Wishes) -> tuple[AsrModel | None, str | None]:
+    """The recognizer of speech, or why there is none. Raises AsrError where the user wants one."""
+    if wishes.asr == "none":
+        return None, None
+    missing = f"no faster-whisper model is here (undertone models pull {wishes.asr_model or DEFAULTS[0]})"
+    try:
+        found = locate(wishes.asr_model)
+        if found is None and (wishes.asr == "whisper" or wishes.asr_model):
+            raise AsrError(missing)
+    except AsrError as error:
+        if wishes.asr == "whisper" or wishes.asr_model:
+            raise
+        return None, str(error)
+    return found, None if found else missing
+
+
+def _spoken(language: str | None, recognizer: AsrModel) -> str:
+    """The language that words are taken for, as `session.started` tells it."""
+    if not recognizer.multilingual:
+        return "English only: it cannot tell other languages"
+    return language or "language detected"
 
 
 def _speakers(wishes: Wishes, source: Source, transcript: Transcript | None, recording: str) -> tuple[str, list[Turn]]:

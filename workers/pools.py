@@ -144,10 +144,9 @@ def start_pools(plan: SessionPlan, needs: Needs, node: str | None = None) -> Poo
     node = node or node_of(plan.session, nodes)
     transcribers = []
     if needs.asr is not None:
-        kind, folder = needs.asr
         for n in range(min(TRANSCRIBERS, max(1, int(nodes.get(node, 0)) // 2))):
-            name = f"transcriber:{kind}:{folder or 'default'}:{n}"
-            transcribers.append(_start(TranscriberActor, name, node, kind, folder))
+            name = f"transcriber:{needs.asr}:{n}"
+            transcribers.append(_start(TranscriberActor, name, node, needs.asr))
     name = f"encoder:{plan.checkpoint}:{needs.voice or 'default'}"
     encoder = _start(EncoderActor, name, node, plan.checkpoint, needs.voice)
     faces = _start(FaceActor, "faces", node) if needs.faces else None

@@ -125,7 +125,7 @@ class Service:
         """A recording through a session, to its end; what the log holds of it."""
         asked = {**OPTIONS, "id": session, "source": source}
         if "transcript" not in source:
-            asked["asr"] = "pocketsphinx"
+            asked["asr"] = "whisper"
         answer = await self.ask("POST", "/sessions", json=asked)
         if answer.status_code not in (201, 409):  # 409: the gateway that started it was killed before it could say so
             raise RuntimeError(answer.text)

@@ -41,11 +41,11 @@ def live(script: str, recording: Path, redis_url: str, ray_address: str) -> tupl
 
 
 @pytest.mark.microphone
-def test_a_conversation_is_recognized_live(recording: Path, redis_url: str, ray_address: str) -> None:
-    """Three lines by two people into a two-channel microphone, words by pocketsphinx, stopped by Ctrl-C."""
+def test_a_conversation_is_recognized_live(tiny: str, recording: Path, redis_url: str, ray_address: str) -> None:
+    """Three lines by two people into a two-channel microphone, words by faster-whisper, stopped by Ctrl-C."""
     script = f"""
     set -m
-    "$UNDERTONE" live --channels 2 --names Mara,Jonas --asr pocketsphinx --json --ray-address "$RAY" &
+    "$UNDERTONE" live --channels 2 --names Mara,Jonas --asr-model {tiny} --json --ray-address "$RAY" &
     recognizer=$!
     {PLAY}
     sleep 3
@@ -57,6 +57,7 @@ def test_a_conversation_is_recognized_live(recording: Path, redis_url: str, ray_
     assert "Traceback" not in errors
     assert events[0]["sources"][0].startswith("microphone: ")
     assert [event["speaker"] for event in labels(events)] == ["Mara", "Jonas", "Mara"]
+    assert "wonderful news" in labels(events)[2]["text"] and "Jonas" in labels(events)[0]["text"]
     assert all(event["modalities"]["missing"] == [] for event in labels(events))
     assert events[-1]["type"] == "session.ended" and events[-1]["reason"] == "interrupted"
     assert [event["latency"]["vad"] for event in labels(events)] == pytest.approx([0.5] * 3, abs=0.05)

@@ -61,8 +61,8 @@ def read_back(url: str, session: str) -> list[dict]:
     ]
 
 
-def test_the_demo_with_nothing_running(tmp_path: Path) -> None:
-    """What `make demo` does: private Redis, private Ray, exit 0, a summary, every line with its speaker and words."""
+def test_a_replay_with_nothing_running(tmp_path: Path) -> None:
+    """Words given: private Redis, private Ray, exit 0, a summary, every line with its speaker and words."""
     done = undertone("replay", DEMO, "--transcript", DEMO_TRANSCRIPT, "--speed", "max", "--json", UNDERTONE_REDIS="")
     assert done.returncode == 0, done.stderr
     said = labels(events(done))
@@ -74,11 +74,11 @@ def test_the_demo_with_nothing_running(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("words", ["transcript", "pocketsphinx"])
-def test_the_telephone_call(words: str, data: Path, redis_url: str, ray_address: str) -> None:
+@pytest.mark.parametrize("words", ["transcript", "whisper"])
+def test_the_telephone_call(words: str, base: str, data: Path, redis_url: str, ray_address: str) -> None:
     folder = data / "conversations" / "telephone"
-    options = ["--transcript", folder / "sample.stm"] if words == "transcript" else ["--asr", "pocketsphinx"]
-    if words == "pocketsphinx":
+    options = ["--transcript", folder / "sample.stm"] if words == "transcript" else ["--asr-model", base]
+    if words == "whisper":
         options += ["--rttm", folder / "sample.rttm"]
     done = undertone(
         "replay", folder / "sample.wav", *options, "--speed", "max", "--json",
@@ -99,7 +99,7 @@ def test_the_telephone_call(words: str, data: Path, redis_url: str, ray_address:
         assert all(abs(event["audio_start"] - float(line[3])) < 0.01 for event, line in zip(said, lines, strict=True))
     else:
         assert len(said) == 10
-        assert "new jersey" in " ".join(event["text"] for event in said)
+        assert "New Jersey" in " ".join(event["text"] for event in said)
 
 
 @pytest.mark.data
@@ -115,11 +115,12 @@ def test_whisper_digits_are_heard(data: Path, models: Path, tmp_path: Path, redi
     )
     done = undertone(
         "replay", write_wav(tmp_path / "digits.wav", recording[None]), "--asr-model", models / "whisper_digits",
+        "--language", "en",
         "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address, "--vad", "silero",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     received = events(done)
-    assert received[0]["encoders"]["asr"] == "faster-whisper whisper_digits, language detected"
+    assert received[0]["encoders"]["asr"] == "faster-whisper whisper_digits, en"
     assert "seven" in " ".join(event["text"].lower() for event in labels(received))
 
 

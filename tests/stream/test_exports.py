@@ -32,7 +32,7 @@ def started(**change) -> events.SessionStarted:
         "sources": ["call.wav"],
         "channels": "per speaker",
         "speakers": "channel",
-        "encoders": {"asr": "pocketsphinx", "text": "MiniLM", "visual": None},
+        "encoders": {"asr": "faster-whisper base", "text": "MiniLM", "visual": None},
         "checkpoint": "meld",
         "emotions": list(EMOTIONS),
         "consent": "both agreed",

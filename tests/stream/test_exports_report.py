@@ -22,7 +22,7 @@ def test_the_header_says_what_was_listened_to_with_what_and_by_whose_leave(page)
     assert said["Length"] == "0:20" and said["Sources"] == "call.wav" and said["Consent"] == "both agreed"
     assert said["Speakers"] == "Anna, Ben, unknown; told apart by their channels"
     assert said["Utterances"] == "7, 2 without a label, 1 uncertain"
-    assert said["asr"] == "pocketsphinx" and said["visual"] == "none" and said["split"] == "2"
+    assert said["asr"] == "faster-whisper base" and said["visual"] == "none" and said["split"] == "2"
     assert "perceived expression" in page.text_content() and "not what anybody feels" in plain(page.text_content())
 
 

@@ -27,7 +27,7 @@ from workers.run import new_session, run
 def planned(path: Path = DEMO, transcript: Path | None = DEMO_TRANSCRIPT):
     session = f"actors-{secrets.token_hex(4)}"
     source = FileSource(path)
-    wishes = Wishes(transcript=transcript, asr="pocketsphinx", session=session, speculate=False)
+    wishes = Wishes(transcript=transcript, asr="none", session=session, speculate=False)
     return plan_session(wishes, source), source
 
 

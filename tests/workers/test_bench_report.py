@@ -62,7 +62,7 @@ RESULTS: Results = {
             "tables": {
                 "capacity": [
                     {"words": words, "sessions": sessions, "p95": 100 * sessions, "held": "yes"}
-                    for words in ("transcript", "pocketsphinx")
+                    for words in ("transcript", "base")
                     for sessions in (1, 2, 3)
                 ]
             },

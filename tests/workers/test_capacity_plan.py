@@ -18,7 +18,7 @@ COSTS = Costs(
     machine="a machine",
     cores=4,
     taken="2026-01-01T00:00:00+00:00",
-    held={"transcript": 12, "pocketsphinx": 3},
+    held={"transcript": 12, "base": 3},
     utterances=15.0,
     events=4.0,
     event_bytes=500.0,
@@ -26,9 +26,9 @@ COSTS = Costs(
     running={"session": 1.2, "ray": 0.6},
     understanding={
         "text": 0.05, "audio": 0.1, "speaker": 0.02, "visual": 0.2, "graph": 0.005, "redis": 0.001,
-        "pocketsphinx": 0.8,
+        "base": 0.8,
     },
-    memory={"session": 100, "encoder": 600, "recognizer": 100, "ray": 300, "face": 150, "pocketsphinx": 150},
+    memory={"session": 100, "encoder": 600, "recognizer": 100, "ray": 300, "face": 150, "base": 150},
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def plan(*options: object) -> Result:
 
 def test_more_sessions_never_need_less() -> None:
     machines = Machines()
-    for asr in (None, "pocketsphinx"):
+    for asr in (None, "base"):
         plans = [plan_capacity(Demand(sessions, asr), machines, COSTS) for sessions in (1, 10, 100, 1000, 10_000)]
         for fewer, more in pairwise(plans):
             assert fewer.nodes <= more.nodes and fewer.memory_gb <= more.memory_gb
@@ -63,9 +63,9 @@ def test_the_figures_are_those_of_the_costs() -> None:
 def test_what_is_switched_on_costs() -> None:
     nothing_else = plan_capacity(Demand(100, modalities=("text",)), Machines(), COSTS)
     assert "audio" not in nothing_else.cores and "speaker" not in nothing_else.cores
-    everything = Demand(100, "pocketsphinx", ("text", "audio", "visual"), one_microphone=True)
+    everything = Demand(100, "base", ("text", "audio", "visual"), one_microphone=True)
     planned = plan_capacity(everything, Machines(), COSTS)
-    assert {"audio", "speaker", "visual", "pocketsphinx"} <= set(planned.cores)
+    assert {"audio", "speaker", "visual", "base"} <= set(planned.cores)
     assert planned.nodes > nothing_else.nodes
     assert any("Faces" in line for line in planned.assumptions)
     busier = plan_capacity(replace(everything, utterances=30.0), Machines(), COSTS)
@@ -86,7 +86,7 @@ def test_what_cannot_be_planned() -> None:
         (Demand(10, "whisper_small"), Machines()),
         (Demand(10, modalities=("text", "smell")), Machines()),
         (Demand(10, modalities=()), Machines()),
-        (Demand(10, "pocketsphinx", ("audio",)), Machines()),
+        (Demand(10, "base", ("audio",)), Machines()),
         (Demand(10), Machines(memory=1)),
     ):
         with pytest.raises(UsageError):
@@ -100,7 +100,7 @@ def test_the_command_with_the_shipped_figures() -> None:
     assert planned["nodes"] == max(planned["nodes_for"].values()) > 1
     assert planned["redis"]["shards"] >= 1 and planned["gpus"] == 0
     assert planned["demand"]["sessions"] == 10_000 and len(planned["assumptions"]) > 5
-    table = plan("--sessions", 10_000, "--asr", "pocketsphinx")
+    table = plan("--sessions", 10_000, "--asr", "base")
     assert table.exit_code == 0 and "Assumed" in table.output and "No GPU" in table.output
 
 
@@ -135,8 +135,8 @@ def test_costs_are_taken_from_results(tmp_path: Path) -> None:
         "capacity": [level("transcript", 1, "yes"), level("transcript", 8, "yes"), level("transcript", 16, "no")],
         "capacity_costs": [cost("transcript", kind, seconds) for kind, seconds in kinds.items()],
     }
-    tables["capacity"] += [level("pocketsphinx", 1, "yes")]
-    tables["capacity_costs"] += [cost("pocketsphinx", "transcriber", 12.0)]
+    tables["capacity"] += [level("base", 1, "yes")]
+    tables["capacity_costs"] += [cost("base", "transcriber", 12.0)]
     milliseconds = {"text": 50, "audio": 150, "speaker": 20, "visual": 200, "graph": 2, "ASR": 800}
     encoders = [{"encoder": kind, "modality": kind, "ms": ms, "MB_in_memory": 10} for kind, ms in milliseconds.items()]
     results = {"schema": 1, "taken": "2026-01-01", "machine": {"cpu": "a machine", "cores": 4}}
@@ -146,9 +146,9 @@ def test_costs_are_taken_from_results(tmp_path: Path) -> None:
     file.write_text(json.dumps(results))
 
     costs = read_costs(file)
-    assert costs.held == {"transcript": 8, "pocketsphinx": 1}
+    assert costs.held == {"transcript": 8, "base": 1}
     assert costs.understanding["text"] == pytest.approx(0.05) and costs.understanding["audio"] == pytest.approx(0.15)
-    assert costs.understanding["pocketsphinx"] == pytest.approx(0.8) and costs.events == 4
+    assert costs.understanding["base"] == pytest.approx(0.8) and costs.events == 4
     assert costs.memory["ray"] == 200 and costs.memory["session"] == 100
 
     kept = tmp_path / "costs.json"

@@ -20,7 +20,7 @@ def test_the_table_shows_label_probability_and_doubt() -> None:
             sources=["x"],
             channels="mixed",
             speakers="cluster",
-            encoders={"asr": "pocketsphinx", "visual": None},
+            encoders={"asr": "faster-whisper base", "visual": None},
             checkpoint="meld",
             emotions=["neutral", "joy"],
             consent=None,

@@ -13,7 +13,7 @@ pytest.importorskip("presidio_analyzer")
 
 from workers.masking import Masker
 
-# Each stretch between ⟦ and ⟧ identifies somebody. As Whisper writes, and as pocketsphinx does: small, without digits.
+# Each stretch between ⟦ and ⟧ identifies somebody. As Whisper writes, and in small letters without digits.
 NUMBERS = [
     "You can call me at ⟦555-0199⟧ after six.",
     "My number is ⟦+49 30 901820⟧, that is Berlin.",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from model.asr import AsrError, locate
 from model.manifest import Model, ModelFile, find, folders, manifest, wrong
 from model.progress import Silent
+from stream.media import FileSource
+from tests.recordings import voice, write_wav
 from workers import models
 from workers.models import DownloadError, pull
+from workers.planning import UsageError, Wishes, plan_session
 
 CONTENT = bytes(range(256)) * 2000
 FILE = ModelFile("net.onnx", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), "https://example.org/net.onnx")
@@ -129,7 +134,106 @@ def test_the_local_folder_comes_first_and_is_exact(tmp_path: Path, monkeypatch: 
 @pytest.mark.data
 def test_the_manifest_names_the_files_that_are_used(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERTONE_MODELS", str(models))
+    assert find(manifest()["speech_embedding"]) == models / "speech_embedding"
     for model in manifest().values():
-        folder = find(model)
-        assert folder == models / model.name and model.licence and model.origin.startswith("https://")
-        assert [wrong(file, folder / file.name) for file in model.files] == [None] * len(model.files)
+        assert model.licence and model.origin.startswith("https://")
+        assert all(file.url.startswith("https://") for file in model.files)
+
+
+@pytest.fixture
+def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without any model, where packages carry none; returns the user's folder of models."""
+    for variable in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    for variable in ("UNDERTONE_MODELS", "UNDERTONE_MODELS_URL", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("model.asr.unpacked", lambda model: None)
+    return tmp_path / "undertone" / "models"
+
+
+@pytest.fixture(scope="module")
+def whole(base: str) -> Path:
+    """The folder of a real model."""
+    found = locate(base)
+    assert found is not None
+    return Path(found.folder)
+
+
+class Hub(SimpleHTTPRequestHandler):
+    """Serves the files of a folder as the Hugging Face hub does those of a model."""
+
+    folder: Path
+
+    def translate_path(self, path: str) -> str:
+        assert path.startswith("/Systran/faster-whisper-base/resolve/")
+        return str(self.folder / path.rpartition("/")[2])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_default_model_is_fetched_once(whole: Path, nothing_here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real files, from a hub on loopback: shown while they come, checked, and there the next time."""
+    Hub.folder = whole
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{http.server_address[1]}")
+    told = Told()
+    found = models.whisper(None, told)
+    http.shutdown()
+    http.server_close()
+    assert found.name == "base" and found.folder == str(nothing_here / "faster-whisper-base")
+    assert told.lines and "fetching base from http://127.0.0.1" in told.lines[0] and told.steps > 100
+    known = manifest()["faster-whisper-base"]
+    assert [wrong(file, Path(found.folder) / file.name) for file in known.files] == [None] * 4
+    assert models.whisper(None, told) == found == locate("base")
+
+
+class Told(Silent):
+    """Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.steps = 0
+
+    def tell(self, message: str) -> None:
+        self.lines.append(message)
+
+    def step(self, what: str, done: int, total: int) -> None:
+        self.steps += 1
+
+
+@pytest.mark.parametrize("trouble", ["no network", "a hub that does not answer", "offline", "a hub without it"])
+def test_without_a_hub_there_is_one_line_and_the_session_goes_on(
+    nothing_here: Path, trouble: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        if trouble == "no network":
+            deaf.close()
+        elif trouble == "offline":
+            monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(models, "TIMEOUT", 0.3)
+        size = "small" if trouble == "a hub without it" else None
+        if size is None:
+            models.fetch_recognizer(False, None)
+            line = capsys.readouterr().err.splitlines()[-1]
+            assert line.startswith("no words will be heard, voice and faces alone: ")
+            assert "pip install 'undertone[whisper]'" in line
+        with pytest.raises(DownloadError) as error:
+            models.whisper(size, Silent())
+        assert "\n" not in str(error.value)
+        with pytest.raises(DownloadError):
+            models.fetch_recognizer(True, size)
+    assert not list(nothing_here.rglob("model.bin"))
+
+
+def test_a_planned_session_says_why_it_hears_no_words(nothing_here: Path, tmp_path: Path) -> None:
+    source = FileSource(write_wav(tmp_path / "call.wav", voice(1)[None]))
+    planned = plan_session(Wishes(), source)
+    assert planned.plan.encoders["asr"] is None and planned.needs.asr is None
+    with pytest.raises(UsageError, match="undertone models pull base"):
+        plan_session(Wishes(modalities=("text",)), source)
+    with pytest.raises(AsrError, match="undertone models pull small"):
+        plan_session(Wishes(asr_model="small"), source)

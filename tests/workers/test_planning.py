@@ -28,7 +28,7 @@ def test_a_stereo_call_with_its_transcript() -> None:
 
 
 def test_a_mono_call_is_clustered_unless_turns_are_given(mono: FileSource, tmp_path: Path) -> None:
-    plan = plan_session(Wishes(asr="pocketsphinx"), mono).plan
+    plan = plan_session(Wishes(asr="none"), mono).plan
     assert plan.speakers == "cluster" and plan.session.startswith("my-call-1-")
     turns = plan_session(Wishes(transcript=DEMO_TRANSCRIPT), FileSource(mono.path)).plan
     assert turns.speakers == "turns" and len(turns.turns) == 14 and turns.encoders["vad"] == "given turns"
@@ -39,19 +39,19 @@ def test_a_mono_call_is_clustered_unless_turns_are_given(mono: FileSource, tmp_p
 
 def test_without_praat_prosody_is_missing_and_said_so(mono: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.prosody.available", lambda: False)
-    plan = plan_session(Wishes(asr="pocketsphinx"), mono).plan
+    plan = plan_session(Wishes(asr="none"), mono).plan
     assert plan.encoders["audio"] == "expert: voice CNN" and plan.encoders["text"] is not None
     with pytest.raises(UsageError, match="nothing to label by"):
         plan_session(Wishes(asr="none", modalities=("text",)), mono)
 
 
-def test_a_text_only_session_measures_no_voice(mono: FileSource) -> None:
-    plan = plan_session(Wishes(asr="pocketsphinx", modalities=("text",)), mono).plan
+def test_a_text_only_session_measures_no_voice(mono: FileSource, tiny: str) -> None:
+    plan = plan_session(Wishes(asr_model=tiny, modalities=("text",)), mono).plan
     assert plan.modalities == ("text",) and plan.encoders["audio"] is None
 
 
 def test_a_named_microphone_is_one_speaker(mono: FileSource) -> None:
-    plan = plan_session(Wishes(asr="pocketsphinx", names={0: "Anna"}), mono).plan
+    plan = plan_session(Wishes(asr="none", names={0: "Anna"}), mono).plan
     assert plan.speakers == "channel" and plan.names == {0: "Anna"}
 
 
@@ -59,11 +59,11 @@ def test_a_film_is_looked_at_though_no_model_was_downloaded(tmp_path: Path, monk
     film = FileSource(write_mp4(tmp_path / "film.mp4", voice(1)[None]))
     monkeypatch.delenv("UNDERTONE_MODELS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    planned = plan_session(Wishes(asr="pocketsphinx"), film)
+    planned = plan_session(Wishes(asr="none"), film)
     assert planned.plan.encoders["visual"] == "faces (YuNet); expert: mini-Xception" and planned.needs.faces
-    shown = plan_session(Wishes(checkpoint="emorynlp", asr="pocketsphinx", modalities=("text", "visual")), film)
+    shown = plan_session(Wishes(checkpoint="emorynlp", asr="none", modalities=("text", "visual")), film)
     assert shown.plan.encoders["visual"] == "faces (YuNet); shown only: mini-Xception"
-    covered = plan_session(Wishes(asr="pocketsphinx", modalities=("text", "audio")), film)
+    covered = plan_session(Wishes(asr="none", modalities=("text", "audio")), film)
     assert covered.plan.encoders["visual"] is None and not covered.needs.faces
 
 

@@ -19,7 +19,8 @@ from workers.watch import KEPT, Conversation, WatchApp, matches, printable
 def started(session: str) -> SessionStarted:
     return SessionStarted(
         id=f"{session}:started", session=session, time="now", sources=["x"], channels="mixed", speakers="cluster",
-        encoders={"asr": "pocketsphinx"}, checkpoint="meld", emotions=["neutral", "joy"], consent=None, redacted=False,
+        encoders={"asr": "faster-whisper base"}, checkpoint="meld", emotions=["neutral", "joy"], consent=None,
+        redacted=False,
     )  # fmt: skip
 
 
@@ -81,7 +82,7 @@ async def test_labels_become_final_and_words_are_no_markup(redis_url: str, prefi
         assert text == "[bold]hi[/]  [2Jthere" and (speaker, sentiment, state) == ("Ann", "positive", "provisional")
         assert time == "0:01.0" and emotion == "joy" and bar == "██████·· 0.75"
         assert rows(app)[1][3] == "joy?"
-        assert listed(app) == ["● one"] and "pocketsphinx" in status(app)
+        assert listed(app) == ["● one"] and "faster-whisper base" in status(app)
         final = label("one", 0, revision=1, final=True, trigger="context", emotion="neutral", latency=None)
         merged = SpeakerMerged(id="one:merged", session="one", speaker="Ann", into="Ben")
         await publish(redis_url, prefix, [final, merged, ended("one")])

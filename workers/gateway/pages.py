@@ -101,7 +101,7 @@ async def options(state: Here, token: Anybody) -> Offer:
     settings = state.settings
     return Offer(
         checkpoints=shipped(),
-        asr=["auto", "whisper", "pocketsphinx", "none"],
+        asr=["auto", "whisper", "none"],
         modalities=["text", "audio", "visual"],
         record=settings.record is not None,
         mask=masking.available(),
