@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from stream.segmenter import Endpointing, VadSegmenter
 from stream.transcript import read_transcript
 from stream.vad import WebRtcVad
 from workers.tables import Rows
+from workers.word_errors import plain_words, word_error_rate
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 JFK = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
@@ -35,8 +35,8 @@ def bench_asr(data: Path, models: list[str]) -> Rows:
             heard = " ".join(result.text for result in guarded(utterances, "en"))
             taken = time.perf_counter() - started
             seconds = sum(map(len, utterances)) / RATE
-            row = {"asr": name, "recordings": title, "words": len(words.split())}
-            row |= {"WER": round(100 * _error(words, heard), 1), "times_real_time": round(seconds / taken, 1)}
+            row = {"asr": name, "recordings": title, "words": len(plain_words(words).split())}
+            row |= {"WER": round(100 * word_error_rate(words, heard), 1), "times_real_time": round(seconds / taken, 1)}
             rows.append(row)
         for title, samples in _wordless():
             row = {"asr": name, "recordings": title, "words": 0}
@@ -44,16 +44,6 @@ def bench_asr(data: Path, models: list[str]) -> Rows:
                 row[key] = sum(len(result.text.split()) for result in asr([samples], "en"))
             rows.append(row)
     return rows
-
-
-def _error(words: str, heard: str) -> float:
-    from jiwer import wer
-
-    return float(wer(_plain(words), _plain(heard) or "-"))
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[^a-z0-9' ]", " ", text.lower()).split())
 
 
 def _recognizers(models: list[str]) -> Iterator[tuple[str, Asr, Asr]]:
@@ -89,8 +79,7 @@ def _spoken(data: Path) -> Iterator[tuple[str, list[Samples], str, bool]]:
     call = data / "conversations" / "telephone" / "sample.wav"
     if call.exists():
         cues = read_transcript(call.with_suffix(".stm"), "sample").cues
-        words_ = re.sub(r"[\[<(][^\])>]*[\])>]", " ", " ".join(cue.text for cue in cues))
-        yield "a telephone call", _utterances(call), words_, False
+        yield "a telephone call", _utterances(call), " ".join(cue.text for cue in cues), False
 
 
 def _utterances(path: Path) -> list[Samples]:
