@@ -8,10 +8,10 @@ export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
 .PHONY: demo demo-live test lint fuzz chaos soak bench train install install-dev lock audit sbom clean
 
-demo: install  ## Replay a conversation of a minute through the whole live path
-	$(BIN)/undertone replay deploy/demo/conversation.opus --transcript deploy/demo/conversation.stm --speed 4
+demo: install  ## Replay a conversation of a minute through the whole live path; words by ASR, measured against its script
+	$(BIN)/undertone replay deploy/demo/conversation.opus --reference deploy/demo/conversation.stm --speed 2
 
-demo-live: install  ## The same through a (virtual) microphone; words by ASR
+demo-live: install  ## The same through a (virtual) microphone
 	deploy/install-system-packages.sh --all
 	PATH="$(abspath $(BIN)):$$PATH" deploy/virtual-microphone.sh deploy/demo/live.sh
 

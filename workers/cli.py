@@ -53,6 +53,10 @@ Enrolled = Annotated[bool, typer.Option(help="Call the voices of `undertone enro
 Consent = Annotated[str | None, typer.Option(help="Who agreed to the analysis, as published with the session.")]
 Redact = Annotated[bool, typer.Option("--redact", help="Leave words out of all events.")]
 Mask = Annotated[bool, typer.Option("--mask", help="Mask names, numbers and addresses in the words of events.")]
+Reference = Annotated[
+    Path | None,
+    typer.Option(help="Script (STM, VTT, SRT or CSV) that the words heard are measured against at the end."),
+]
 Speculate = Annotated[bool, typer.Option(help="Begin at the first short silence. (Never with --speed max.)")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --session, whose process was killed.")]
 Keep = Annotated[float, typer.Option(min=0.01, max=87_600, help="Hours that Redis keeps the events after the last.")]
@@ -97,6 +101,7 @@ def replay(
     keep: Keep = 24.0,
     speculate: Speculate = True,
     resume: Resume = False,
+    reference: Reference = None,
     redis: Redis = None,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
@@ -112,6 +117,8 @@ def replay(
         if interim is None:
             interim = 3.0 if pace is not None else 0.0  # nobody watches a label that holds for a blink
         if file.startswith("redis:") or file.endswith(".jsonl"):
+            if reference is not None:
+                raise fail("--reference: past events are published again, nothing is heard", USAGE)
             _republish(file, pace, session, redis, prefix, as_json)
             return
         _one_of("--channels", channels, ("auto", "mix", "split"))
@@ -132,9 +139,11 @@ def replay(
                 as_json,
                 record,
                 resume,
+                reference,
             )
         else:
-            _run(wishes, FileSource(Path(file), channels), pace, redis, prefix, ray_address, as_json, record, resume)
+            source = FileSource(Path(file), channels)
+            _run(wishes, source, pace, redis, prefix, ray_address, as_json, record, resume, reference)
 
 
 @app.command()
@@ -168,6 +177,7 @@ def live(
     keep: Keep = 24.0,
     speculate: Speculate = True,
     resume: Resume = False,
+    reference: Reference = None,
     redis: Redis = None,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
@@ -188,7 +198,7 @@ def live(
             language=language, interim=interim, enrolled=enrolled, speculate=speculate, kept=round(3600 * keep),
             mask=mask,
         )  # fmt: skip
-        _run(wishes, source, None, redis, prefix, ray_address, as_json, record, resume)
+        _run(wishes, source, None, redis, prefix, ray_address, as_json, record, resume, reference)
 
 
 def _as_recorded(wishes: Wishes, source: RecordedSource, context: typer.Context) -> Wishes:
@@ -246,6 +256,7 @@ def _run(
     as_json: bool,
     record: Path | None,
     resume: bool,
+    reference: Path | None,
 ) -> None:
     """Plan a session, start what it needs, carry it through, and exit with its outcome."""
     _one_of("--asr", wishes.asr, ("auto", "whisper", "none"))
@@ -263,13 +274,17 @@ def _run(
     from workers.actors import ClusterError, ray_cluster
     from workers.console import display_for, summary, tell
     from workers.models import fetch_recognizer
-    from workers.planning import UsageError, plan_session, settings_of
+    from workers.planning import UsageError, plan_session, recording_of, settings_of
     from workers.pools import start_pools
     from workers.run import Display, SessionError, new_session, run
     from workers.snapshot import left_behind
+    from workers.word_errors import WordScore
 
     if resume and not wishes.session:
         raise fail("--resume: say which --session", USAGE)
+    if reference is not None and (wishes.transcript or wishes.redact or wishes.mask):
+        raise fail("--reference measures words as heard: not with --transcript, --redact or --mask", USAGE)
+    score = None if reference is None else WordScore(reference, recording_of(source))
     live = not hasattr(source, "path")
     if record is not None:
         wishes = replace(wishes, recorded=True)
@@ -280,6 +295,8 @@ def _run(
         with redis_url(redis) as url:
             planned = plan_session(wishes, source)
             plan = planned.plan
+            if score is not None and planned.needs.asr is None:
+                raise UsageError("--reference: no recognizer hears words (--asr, --modalities)")
             keys = Keys(plan.session, prefix)
             left = asyncio.run(left_behind(url, keys)) if resume else None
             if resume and left is None:
@@ -289,7 +306,7 @@ def _run(
             if not resume and not asyncio.run(claim(url, keys)):
                 raise UsageError(f"--session: {plan.session} is in use or has events in this Redis; choose another id")
             tell(f"events of session {plan.session}: {public(url)}")
-            kept: list[Display] = []
+            kept: list[Display] = [] if score is None else [score]
             with ray_cluster(ray_address):
                 if record is not None:
                     folder = record / plan.session
@@ -314,7 +331,10 @@ def _run(
         tell(f"warning: {source.repaired} samples were not finite numbers; they were taken as silence")
     if ended.reason.startswith("error: "):
         raise fail(summary(ended, 0).removeprefix("error: "), RUNTIME)
-    tell(summary(ended, time.monotonic() - started))
+    seconds = time.monotonic() - started
+    tell(summary(ended, seconds))
+    if score is not None:
+        tell(score.line(seconds))
     if outcome.interrupted and not live:
         raise typer.Exit(INTERRUPTED)  # while Ctrl-C is how a live session ends
 

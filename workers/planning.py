@@ -81,6 +81,12 @@ class Planned:
     needs: Needs
 
 
+def recording_of(source: Source) -> str:
+    """Name of a source in STM and RTTM files, which may speak of several recordings."""
+    path: Path | None = getattr(source, "path", None)
+    return path.stem if path else "live"
+
+
 def plan_session(wishes: Wishes, source: Source) -> Planned:
     """Decide everything before anything starts.
 
@@ -88,8 +94,7 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
     """
     if wishes.mask and not masking.available():
         raise UsageError("--mask needs presidio-analyzer: pip install 'undertone[mask]'")
-    path: Path | None = getattr(source, "path", None)
-    recording = path.stem if path else "live"
+    recording = recording_of(source)
     transcript = read_transcript(wishes.transcript, recording) if wishes.transcript else None
     speakers, turns = _speakers(wishes, source, transcript, recording)
     model = load_step(wishes.checkpoint)

@@ -73,11 +73,11 @@ class Session:
         return self._segmentation.position
 
     async def start(self) -> None:
-        """Announce the session."""
+        """Announce the session, or that this process goes on with it; from here on another process can do so."""
         started = datetime.now(UTC).isoformat(timespec="milliseconds")
         if self._break is None:
             await self.bus.register(started)
-            self.bus.publish(self._announcement(started))
+            told: list[events.Base] = [self._announcement(started)]
         else:
             with suppress(RedisError, OSError):  # it is registered already, and will be again when Redis is back
                 await self.bus.register(started)
@@ -85,7 +85,7 @@ class Session:
             for each in gone:
                 self._book.fail(each.number)
             told = [self._noticed(events.Degraded, reason=self._break), *(lost(self.plan.session, u) for u in gone)]
-            self.bus.publish(*told, state=self._snapshot())
+        self.bus.publish(*told, state=self._snapshot())
         self._publisher = asyncio.create_task(self._publish_in_order())
         self._begun = time.monotonic()
         await self.bus.beat(self.load().model_dump_json())

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Plays the demo recording into a virtual microphone and recognizes it live. Run inside deploy/virtual-microphone.sh.
+# Plays the demo recording into a virtual microphone, recognizes it live and measures the words against its script. Run
+# inside deploy/virtual-microphone.sh.
 set -euo pipefail
 here=$(dirname "$0")
 wav=$(mktemp --suffix .wav)
@@ -14,7 +15,8 @@ with wave.open(sys.argv[2], "wb") as file:
     file.setparams((2, 2, 16000, 0, "NONE", ""))
     file.writeframes((samples.T * 32767).astype(np.int16).tobytes())
 PY
-undertone live --channels 2 --names Mara,Jonas --seconds "${SECONDS_TO_HEAR:-70}" "$@" &
+undertone live --channels 2 --names Mara,Jonas --seconds "${SECONDS_TO_HEAR:-70}" \
+    --reference "$here/conversation.stm" "$@" &
 recognizer=$!
 # Play once something is recording: the demo loses no word to the start-up of the recognizer.
 for _ in $(seq 600); do

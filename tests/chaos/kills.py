@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from redis.exceptions import RedisError
 from stream import RATE
 from stream.events import Event
 from stream.media import FileSource
-from tests.chaos.truth import Verdict, durable_log, judge
+from tests.chaos.truth import Verdict, durable_log, judge, labels
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from tests.e2e.gateways import Gateway, free_port, pcm, wait_ready
 from tests.e2e.test_replay import UNDERTONE
@@ -177,7 +178,8 @@ def processes(kind: str) -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if process.cmdline()[:1] and process.cmdline()[0].startswith(f"ray::{KINDS[kind]}"):
+            title = "".join(process.cmdline()[:1])  # while it works: ray::NAME:ENCODERACTOR.METHOD
+            if title.startswith("ray::") and f":{KINDS[kind]}" in title:
                 found.append(process)
     return found
 
@@ -211,15 +213,32 @@ class Killer:
         if not victims:
             return False
         victim = self._rng.choice(victims)
-        names = await asyncio.to_thread(self._names, kind)
+        names = await asyncio.to_thread(self._names, f"{kind}:")
         with suppress(ProcessLookupError, psutil.Error):
             os.kill(victim.pid, signal.SIGKILL)
-        self._watch(kind, lambda: self._answers(kind, victim.pid, names))
+        self._watch(kind, lambda: self._answers(kind, names))
         return True
 
-    def _names(self, kind: str) -> list[str]:
+    async def kill_midway(self, lane: str) -> bool:
+        """The process of a session of the lane that has a label and has not ended, if there is one."""
+        for name in await asyncio.to_thread(self._names, f"session:{lane}"):
+            try:
+                actor = ray.get_actor(name, namespace=NAMESPACE)
+                pid = await asyncio.wait_for(actor.__ray_call__.remote(lambda _: os.getpid()), 10)
+                os.kill(pid, signal.SIGSTOP)  # so that its log stays as it is read
+            except (RayError, ValueError, TimeoutError, ProcessLookupError):
+                continue
+            log = await asyncio.to_thread(durable_log, self._service.redis, name.removeprefix("session:"))
+            midway = bool(labels(log, 0)) and log[-1].type != "session.ended"
+            os.kill(pid, signal.SIGKILL if midway else signal.SIGCONT)
+            if midway:
+                self._watch("session", partial(self._answers, "session", [name]))
+                return True
+        return False
+
+    def _names(self, beginning: str) -> list[str]:
         named = [str(each["name"]) for each in ray.util.list_named_actors(all_namespaces=True)]
-        return [name for name in named if name.startswith(f"{kind}:")]
+        return [name for name in named if name.startswith(beginning)]
 
     def _watch(self, kind: str, back: Callable[[], Any]) -> None:
         self.tallies[kind].kills += 1
@@ -260,7 +279,7 @@ class Killer:
         self._server_away = False
         return True
 
-    async def _answers(self, kind: str, pid: int, names: list[str]) -> bool:
+    async def _answers(self, kind: str, names: list[str]) -> bool:
         """Whether all actors of the kind answer again, sessions that they listen (those that have ended need not)."""
         await asyncio.sleep(0.3)  # until Ray has seen it
         for name in names:
@@ -270,7 +289,7 @@ class Killer:
                     actor = ray.get_actor(name, namespace=NAMESPACE)
                     await asyncio.wait_for(actor.opened.remote() if kind == "session" else actor.health.remote(), 10)
                     break
-                if kind == "session" and name not in await asyncio.to_thread(self._names, kind):
+                if kind == "session" and name not in await asyncio.to_thread(self._names, name):
                     break
                 await asyncio.sleep(0.1)
             else:
@@ -296,6 +315,9 @@ class Plan:
     lanes: tuple[str, ...] = ("given", "heard", "live")
     """Recordings with a transcript, recordings whose words are recognized, tracks that are sent live."""
     kinds: tuple[str, ...] = tuple(KINDS)
+    """Chosen from at random."""
+    order: tuple[str, ...] = ()
+    """Instead of `kills` at random: kinds, or lanes of which a session is killed midway, one after the other."""
     said: float = 58.0
     """Seconds of a live track."""
     speed: float | None = None
@@ -324,14 +346,14 @@ async def campaign(
     truths = {kind: await service.play(f"truth-{kind}", played[kind]) for kind in played if kind in plan.lanes}
     say("the undisturbed runs are done")
     lanes = [asyncio.create_task(lane(n, kind, truths.get(kind))) for n, kind in enumerate(plan.lanes)]
-    done = 0
-    while done < plan.kills if plan.kills is not None else time.monotonic() - begun < plan.seconds:
+    done, wanted = 0, len(plan.order) or plan.kills
+    while done < wanted if wanted is not None else time.monotonic() - begun < plan.seconds:
         await killer.back(but=1)
         await asyncio.sleep(rng.uniform(*plan.pause))
         if failed := next((each for each in lanes if each.done()), None):
             failed.result()
-        kind = rng.choice(plan.kinds)
-        if await killer.kill(kind):
+        kind = plan.order[done] if plan.order else rng.choice(plan.kinds)
+        if await (killer.kill_midway(kind) if kind in plan.lanes else killer.kill(kind)):
             done += 1
             say(f"fault {done}: {kind}")
     enough.set()

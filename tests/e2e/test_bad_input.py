@@ -30,6 +30,7 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
     write_mp4(tmp_path / "mute.mp4", None)
     (tmp_path / "bad.stm").write_text("call 1 Ann zero 1 Hello\n")
+    (tmp_path / "good.stm").write_text("call 1 Ann 0 1 Hello\n")
     np.save(tmp_path / "array.npy", np.zeros(3))
     return tmp_path
 
@@ -68,6 +69,12 @@ def test_files(files: Path, redis_url: str, name: str, message: str) -> None:
         (["--transcript", "missing.stm"], "no such file"),
         (["--transcript", "bad.stm"], "bad.stm:1: not an STM line"),
         (["--rttm", "missing.rttm"], "no such file"),
+        (["--reference", "missing.stm"], "missing.stm: no such file"),
+        (["--reference", "bad.stm"], "bad.stm:1: not an STM line"),
+        (["--reference", "good.stm", "--transcript", "good.stm"], "not with --transcript, --redact or --mask"),
+        (["--reference", "good.stm", "--redact"], "not with --transcript, --redact or --mask"),
+        (["--reference", "good.stm", "--mask"], "not with --transcript, --redact or --mask"),
+        (["--reference", "good.stm", "--asr", "none"], "--reference: no recognizer hears words"),
         (["--session", "a b"], "--session"),
         (["--asr", "whisper", "--asr-model", "."], "holds no faster-whisper model"),
     ],
@@ -78,6 +85,13 @@ def test_options(files: Path, redis_url: str, options: list[str], message: str) 
     done = here("replay", DEMO, "--redis", redis_url, *paths)
     assert done.exit_code == 2 and done.stdout == "" and message in done.stderr.strip().splitlines()[-1], done.stderr
     assert redis.Redis.from_url(redis_url).dbsize() == before
+
+
+@pytest.mark.parametrize("command", [("live", "tcp://127.0.0.1:9"), ("replay", "redis:past")])
+def test_a_reference_of_other_commands(files: Path, redis_url: str, command: tuple[str, str]) -> None:
+    done = here(*command, "--reference", files / "missing.stm", "--redis", redis_url)
+    assert done.exit_code == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_unknown_options_and_commands_show_usage() -> None:

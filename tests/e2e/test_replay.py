@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def test_the_telephone_call(words: str, base: str, data: Path, redis_url: str, r
 
 @pytest.mark.data
 def test_whisper_digits_are_heard(data: Path, models: Path, tmp_path: Path, redis_url: str, ray_address: str) -> None:
-    """A real faster-whisper model through the whole path."""
+    """A real faster-whisper model through the whole path, its words measured against a script."""
     from stream.media import FileSource
 
     digits = [np.concatenate([b.samples for b in FileSource(data / "digits" / name)], 1)[0] for name in
@@ -113,15 +114,22 @@ def test_whisper_digits_are_heard(data: Path, models: Path, tmp_path: Path, redi
     recording = np.concatenate(
         [part for digit in digits for part in (pause, 0.5 * digit / np.abs(digit).max())] + [pause]
     )
+    script = tmp_path / "script.csv"
+    script.write_text("start,end,text\n0,9,Seven. Seven? Seven!\n")
     done = undertone(
         "replay", write_wav(tmp_path / "digits.wav", recording[None]), "--asr-model", models / "whisper_digits",
         "--language", "en",
-        "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address, "--vad", "silero",
+        "--reference", script, "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address,
+        "--vad", "silero",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     received = events(done)
     assert received[0]["encoders"]["asr"] == "faster-whisper whisper_digits, en"
     assert "seven" in " ".join(event["text"].lower() for event in labels(received))
+    *_, ended, measured = done.stderr.splitlines()
+    assert ended.startswith("end of source: ")
+    said = f"against script.csv \\(3 words\\), {len(labels(received))} labels"
+    assert re.fullmatch(rf"WER \d{{1,2}}\.\d % {said}, \d+ s", measured)
 
 
 def test_ctrl_c_publishes_what_was_heard(redis_url: str, ray_address: str) -> None:

@@ -9,7 +9,7 @@ from model import packaged
 from model.asr import AsrError, Guarded, believable, load, locate, transcribe_together
 from model.whisper import FULL, LONGEST, RATE, Whisper, is_multilingual, window_of
 from stream.media import FileSource, read_audio
-from workers.bench.asr import error_rate
+from workers.word_errors import word_error_rate
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -72,7 +72,7 @@ def test_a_short_window_hears_what_the_full_one_hears(clips: list[np.ndarray], b
     assert found is not None
     full = Whisper(found.folder, smallest=FULL)(clips, "en")
     short = whisper(clips, "en")
-    assert error_rate([each.text for each in full], [each.text for each in short]) < 15
+    assert word_error_rate([each.text for each in full], [each.text for each in short]) < 0.15
     for one, other in zip(full, short, strict=True):  # and at the same times
         times = {word.text.lower().strip(",.?!"): word.start for word in one.words}
         near = [abs(times[t] - w.start) for w in other.words if (t := w.text.lower().strip(",.?!")) in times]

@@ -207,6 +207,22 @@ async def test_a_live_source_goes_on_and_says_what_was_lost(redis_url: str, demo
     assert ended.duration > at
 
 
+@pytest.mark.parametrize("replayed", [True, False])
+async def test_a_session_that_has_heard_nothing_yet_goes_on_too(redis_url: str, replayed: bool) -> None:
+    made = plan()
+    for _ in range(2):
+        session = Session(made, MODEL.config, Repeatable(), Bus(redis_url, Keys(made.session)))
+        if (left := await left_behind(redis_url, session.bus.keys)) is not None:
+            session.take_up(left, replayed)
+        await session.start()
+        await session.bus.flush()
+        await kill(session)
+    started, goes_on = await history(redis_url, made.session)
+    assert isinstance(started, SessionStarted)
+    assert isinstance(goes_on, Degraded)
+    assert "another process goes on" in goes_on.reason
+
+
 async def test_what_another_version_left_is_not_read(redis_url: str, demo_audio: np.ndarray) -> None:
     made = plan()
     bus = Bus(redis_url, Keys(made.session))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from stream import RATE
 from stream.vad import FrameVad, WebRtcVad
 from workers.bench.speech import spoken, utterances, wordless
 from workers.tables import Rows
+from workers.word_errors import plain_words, word_error_rate
 
 VADS: dict[str, Callable[[], FrameVad]] = {"webrtc": WebRtcVad, "silero": SileroVad}
 WINDOWS = (FULL, 1500, 1250, 1000, 800, 600)  # mel frames of 10 ms
@@ -68,8 +68,8 @@ def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
             rows.append(
                 {
                     "asr": model.name, "recordings": title, "vad": vad,
-                    "words": sum(len(plain(words).split()) for _, words in pairs),
-                    "WER": error_rate([words for _, words in pairs], heard),
+                    "words": sum(len(plain_words(words).split()) for _, words in pairs),
+                    "WER": _percent([words for _, words in pairs], heard),
                     "CPU s/s": round(spent / max(seconds, 1e-9), 3),
                 }
             )  # fmt: skip
@@ -108,7 +108,7 @@ def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tupl
             for title, pairs in sets:
                 started = time.process_time()
                 heard = [" ".join(_text(recognize, samples) for samples in said) for said, _ in pairs]
-                spent, wer = time.process_time() - started, error_rate([words for _, words in pairs], heard)
+                spent, wer = time.process_time() - started, _percent([words for _, words in pairs], heard)
                 key = title.partition(",")[0]
                 row |= {f"{key} WER": wer, f"{key} CPU s": round(spent, 1)}
             rows.append(row)
@@ -157,14 +157,5 @@ def _text(recognize: Any, samples: Samples) -> str:
     return str(recognize([samples], "en")[0].text)
 
 
-def error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
-    """WER in % over all pairs together, letters, digits and apostrophes alone counting."""
-    from jiwer import wer
-
-    return round(100 * float(wer([plain(words) for words in said], [plain(words) or "-" for words in heard])), 1)
-
-
-def plain(text: str) -> str:
-    """Words in small letters; what stands in brackets in a transcript (noises, comments) is none."""
-    spoken_ = re.sub(r"[\[<(][^\])>]*[\])>]", " ", text.lower())
-    return " ".join(re.sub(r"[^a-z0-9' ]", " ", spoken_).split())
+def _percent(said: Sequence[str], heard: Sequence[str]) -> float:
+    return round(100 * word_error_rate(said, heard), 1)

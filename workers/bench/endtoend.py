@@ -24,6 +24,7 @@ from workers.planning import Wishes, plan_session
 from workers.pools import start_pools
 from workers.run import new_session, run
 from workers.tables import Rows
+from workers.word_errors import word_error_rate
 
 STEP = 0.01  # seconds between the moments at which a label is compared with the truth
 
@@ -96,7 +97,6 @@ async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Pat
 
 def score(conversation: Conversation, told: list[Event]) -> dict[str, float]:
     """Errors (0 … 1) of a session's events against what is known of its conversation."""
-    from jiwer import wer
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.detection import DetectionErrorRate
     from pyannote.metrics.diarization import DiarizationErrorRate
@@ -115,7 +115,7 @@ def score(conversation: Conversation, told: list[Event]) -> dict[str, float]:
     labels = [event for event in told if isinstance(event, Emotion)]
     return {
         "segmentation": DetectionErrorRate()(reference, hypothesis, uem=whole),
-        "WER": wer(words, recognized.lower() or "-"),
+        "WER": word_error_rate([words], [recognized]),
         "DER": DiarizationErrorRate()(reference, hypothesis, uem=whole),
         "emotion": _time_weighted(conversation, [event for event in labels if event.revision == 0]),
         "emotion_final": _time_weighted(conversation, [event for event in labels if event.final]),
