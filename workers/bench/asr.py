@@ -94,7 +94,7 @@ def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tupl
     sets = [
         (s.title, [(utterances(samples, WebRtcVad()), words) for samples, words in s.recordings])
         for s in spoken(data)
-        if "," not in s.title.removeprefix("LibriSpeech,").removeprefix("RAVDESS,")  # as recorded
+        if not s.worsened
     ]
     short = next(u for _, pairs in sets for said, _ in pairs for u in said if len(u) >= SHORT * RATE)
     short = short[: round(SHORT * RATE)]

@@ -101,6 +101,18 @@ def windows(data: Recordings = None, model: Models = None, as_json: Json = False
 
 
 @bench.command()
+def language(data: Recordings = None, as_json: Json = False) -> None:
+    """Languages told apart: English words left out as foreign, and foreign ones read, by length."""
+    with one_line_errors():
+        from workers.bench.language import bench_language
+        from workers.progress import console_progress
+
+        with console_progress() as progress:
+            rows = bench_language(data or development_data(), progress)
+        _show("Utterances whose words were wrongly left out, or wrongly read", rows, as_json)
+
+
+@bench.command()
 def voice(
     data: Annotated[
         Path | None, typer.Option(help="Folder of RAVDESS-named clips. [default: $UNDERTONE_DATA/ravdess]")

@@ -31,6 +31,8 @@ class Spoken:
     title: str
     recordings: list[tuple[Samples, str]]
     """Samples [n] at 16 kHz, and the words said in them."""
+    worsened: bool = False
+    """By a line, noise or a room."""
 
     @property
     def seconds(self) -> float:
@@ -78,6 +80,7 @@ def _demo() -> Iterator[Spoken]:
         yield Spoken(
             f"demo conversation{condition}",
             [(worsen(samples).astype(np.float32), words) for samples, words in zip(channels, said, strict=True)],
+            bool(condition),
         )
 
 

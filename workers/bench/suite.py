@@ -162,6 +162,12 @@ def _windows(progress: Progress) -> Tables:
     return {"windows": rows, "windows_cost": costs}
 
 
+def _language(progress: Progress) -> Tables:
+    from workers.bench.language import bench_language
+
+    return {"language": bench_language(_data(), progress)}
+
+
 def _speakers(progress: Progress) -> Tables:
     from workers.bench.speakers import bench_speakers, bench_voices
 
@@ -265,6 +271,7 @@ PARTS: dict[str, Part] = {
     "vad": _vad,
     "asr": _asr,
     "windows": _windows,
+    "language": _language,
     "speakers": _speakers,
     "voice": _voice,
     "faces": _faces,
