@@ -95,7 +95,7 @@ class Options(Strict):
     mask: bool = False
     record: bool = False
     interim: Annotated[float | None, Field(ge=0, le=600)] = None
-    """Of null: 3, and 0 for a recording as fast as it goes."""
+    """Seconds; null = 3, but 0 for a recording that is played as fast as it goes."""
     checkpoint: Annotated[str, Field(pattern="^[a-z0-9_-]{1,40}$")] = "meld"
     """One that is shipped."""
     asr: Literal["auto", "whisper", "pocketsphinx", "none"] = "auto"

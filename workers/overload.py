@@ -8,7 +8,7 @@ BUDGET = 3.0  # seconds that an utterance may be in work
 EASY = 1.0  # seconds below which there is room again
 PATIENCE = 8.0  # seconds of room before something is taken back
 
-PARTIALS = "while somebody talks, words come with interim labels alone"
+PARTIALS = "words while somebody talks come with interim labels alone"
 PICTURES = "one of four pictures is looked at"
 AHEAD = "no interim labels, and nothing begun before an utterance's end"
 WORDS = "words and pictures are left out, the voice alone is heard"
