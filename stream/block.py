@@ -63,3 +63,10 @@ class Utterance:
     speaker: str | None = None
     """Named when turns were given or a channel has a name."""
     frames: tuple[VideoFrame, ...] = field(default=(), repr=False)
+    onset: float | None = None
+    """First moment of speech, after the pre-roll; None = `start`."""
+
+    @property
+    def spoken(self) -> float:
+        """Seconds from the onset to the end of speech."""
+        return self.end - (self.start if self.onset is None else self.onset)

@@ -61,7 +61,10 @@ class Word(BaseModel):
 
 
 class UtterancePartial(Base):
-    """Words so far of an utterance that goes on."""
+    """Words so far of an utterance that goes on, after 0.5 s of speech, 1 s, and then each second.
+
+    Not published where words are redacted or masked, nor with `--interim 0`.
+    """
 
     type: Literal["utterance.partial"] = "utterance.partial"
     utterance: int
@@ -70,6 +73,9 @@ class UtterancePartial(Base):
     audio_end: Seconds
     """Up to where it had been heard."""
     text: str | None
+    stable: str = ""
+    """The words at the beginning of `text` that will not change until the utterance has ended: two consecutive
+    hypotheses agree on them."""
 
 
 class UtteranceHeard(Base):

@@ -137,7 +137,7 @@ class VadSegmenter:
         if not self._speaking or self._start is None or self._steady(self._tape.cut(self._onset, self._end)):
             return []
         samples = self._tape.cut(self._start, self._now)
-        return [Utterance(self._channel, self._start, self._end, samples, self._now, self._speaker)]
+        return [self._utterance(self._start, self._end, samples, self._now)]
 
     def pausing(self) -> list[Utterance]:
         options = self._options
@@ -147,7 +147,7 @@ class VadSegmenter:
         if self._steady(self._tape.cut(self._onset, self._end)):
             return []
         samples = self._tape.cut(self._start, self._end + options.padding)
-        return [Utterance(self._channel, self._start, self._end, samples, self._now, self._speaker)]
+        return [self._utterance(self._start, self._end, samples, self._now)]
 
     def _judge(self, probability: float) -> list[Utterance]:
         options = self._options
@@ -203,7 +203,10 @@ class VadSegmenter:
             return []
         samples = self._tape.cut(start, end + tail)
         confirmed = max(self._now, end)  # the sum of many frames may run ahead of the tape by a rounding error
-        return [Utterance(self._channel, start, end, samples, confirmed, self._speaker)]
+        return [self._utterance(start, end, samples, confirmed)]
+
+    def _utterance(self, start: float, end: float, samples: Samples, confirmed: float) -> Utterance:
+        return Utterance(self._channel, start, end, samples, confirmed, self._speaker, onset=self._onset)
 
     def _steady(self, samples: Samples) -> bool:
         frames = samples[: len(samples) // self._vad.size * self._vad.size].reshape(-1, self._vad.size)

@@ -36,7 +36,10 @@ class ClusterError(Exception):
 
 @ray.remote(concurrency_groups={"health": 1})
 class TranscriberActor:
-    """Words of utterances; those of several sessions that wait at the same time go through the model together."""
+    """Words of utterances; those of several sessions that wait at the same time go through the model together.
+
+    Partial words, of utterances that go on, wait until no utterance that has ended does.
+    """
 
     def __init__(self, model: str) -> None:
         from model.asr import load, transcribe_together
@@ -47,8 +50,8 @@ class TranscriberActor:
             functools.partial(transcribe_together, recognizer), most=8
         )
 
-    async def transcribe(self, samples: Samples, language: str | None) -> Recognized:
-        return await self._batches((samples, language))
+    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Recognized:
+        return await self._batches((samples, language), urgent=not partial)
 
     @ray.method(concurrency_group="health")
     async def health(self) -> bool:

@@ -1,4 +1,7 @@
-"""Calls that come while a batch is worked on become the next batch: no call waits for company."""
+"""Calls that come while a batch is worked on become the next batch: no call waits for company.
+
+Calls that are not urgent wait until there are no others.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,22 @@ class Batcher(Generic[In, Out]):
     def __init__(self, work: Callable[[list[In]], list[Out]], most: int) -> None:
         """most: items of one batch."""
         self._work, self._most = work, most
-        self._waiting: list[tuple[In, asyncio.Future[Out]]] = []
+        self._urgent: list[tuple[In, asyncio.Future[Out]]] = []
+        self._later: list[tuple[In, asyncio.Future[Out]]] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def __call__(self, item: In) -> Out:
+    async def __call__(self, item: In, urgent: bool = True) -> Out:
         done: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, done))
+        (self._urgent if urgent else self._later).append((item, done))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._run())
         return await done
 
     async def _run(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        while waiting := self._urgent or self._later:
+            # One at a time of those that can wait, so that what is urgent meanwhile waits for one alone.
+            count = self._most if waiting is self._urgent else 1
+            batch, waiting[:count] = waiting[:count], []
             try:
                 results = await asyncio.to_thread(self._work, [item for item, _ in batch])
             except Exception as error:

@@ -48,7 +48,9 @@ ModalityList = Annotated[str, typer.Option("--modalities", help="What may be use
 Names = Annotated[str | None, typer.Option(help="Speakers of the channels in order, comma-separated.")]
 SessionId = Annotated[str | None, typer.Option(help="Id of the session. [default: made from the source's name]")]
 Language = Annotated[str | None, typer.Option(help="Spoken language for faster-whisper, as en. [default: detected]")]
-Interim = Annotated[float, typer.Option(min=0, help="Label long utterances every so many seconds; 0 = at their end.")]
+Interim = Annotated[
+    float, typer.Option(min=0, help="Seconds between interim labels; 0 = neither these nor words before the end.")
+]
 Enrolled = Annotated[bool, typer.Option(help="Call the voices of `undertone enroll` by name.")]
 Consent = Annotated[str | None, typer.Option(help="Who agreed to the analysis, as published with the session.")]
 Redact = Annotated[bool, typer.Option("--redact", help="Leave words out of all events.")]

@@ -94,7 +94,8 @@ class Options(Strict):
     redact: bool = False
     mask: bool = False
     record: bool = False
-    interim: Annotated[float, Field(ge=0, le=600)] = 3.0
+    interim: Annotated[float | None, Field(ge=0, le=600)] = None
+    """Seconds; null = 3, but 0 for a recording that is played as fast as it goes."""
     checkpoint: Annotated[str, Field(pattern="^[a-z0-9_-]{1,40}$")] = "meld"
     """One that is shipped."""
     asr: Literal["auto", "whisper", "none"] = "auto"
@@ -173,13 +174,15 @@ class Conductor:
         source, names, speed = await asyncio.to_thread(self._open_source)
         options, asked = self._options, self._asked
         words = asked.transcript if isinstance(asked, MediaFile) else None
+        paced = speed is not None or not isinstance(asked, MediaFile | Upload)
+        interim = options.interim if options.interim is not None else 3.0 if paced else 0.0
         wishes = Wishes(
             checkpoint=options.checkpoint, asr=options.asr, asr_model=self._place.asr_model, vad=options.vad,
             modalities=tuple(options.modalities), names=names, session=self._session, consent=options.consent,
-            redact=options.redact, mask=options.mask, language=options.language, interim=options.interim,
+            redact=options.redact, mask=options.mask, language=options.language, interim=interim,
             recorded=options.record, kept=self._place.kept,
             transcript=inside(self._place.media, words) if words else None,
-            speculate=speed is not None or not isinstance(asked, MediaFile | Upload),
+            speculate=paced,
         )  # fmt: skip
         planned = await asyncio.to_thread(plan_session, wishes, source)
         here = ray.get_runtime_context().get_node_id()  # a node may have come since this session was placed

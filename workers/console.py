@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stream.events import Degraded, Emotion, Event, Lag, SessionEnded, SessionStarted, SpeakerMerged, UtteranceFailed
+from workers.rows import Row, update
 
 # Okabe & Ito's palette, which colour-blind people can tell apart; the words always stand beside it.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -48,7 +49,7 @@ class TableDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._rows: OrderedDict[int, Emotion] = OrderedDict()
+        self._rows: OrderedDict[int, Row] = OrderedDict()
         self._started = time.monotonic()
         self._first_block: float | None = None
         self._position = 0.0
@@ -64,15 +65,13 @@ class TableDisplay:
         self._live.__exit__(None, None, None)
 
     def event(self, event: Event) -> None:
+        update(self._rows, event, limit=200)
         if isinstance(event, SessionStarted):
             others = [name for name in event.emotions if name != "neutral"]
             self._colours = dict(zip(others, COLOURS, strict=False))
             self._note = started_line(event)
-        elif isinstance(event, Emotion):
-            self._rows[event.utterance] = event
-            self._rows.move_to_end(event.utterance) if event.trigger == "speech_ended" else None
-            if len(self._rows) > 200:
-                self._rows.popitem(last=False)
+        elif isinstance(event, Emotion) and event.trigger == "speech_ended":
+            self._rows.move_to_end(event.utterance)
         elif isinstance(event, Lag | Degraded | SpeakerMerged | UtteranceFailed):
             self._live.console.print(Text(describe(event), style="yellow"))
         self._refresh()
@@ -96,20 +95,21 @@ class TableDisplay:
         table.add_column("emotion", no_wrap=True)
         table.add_column("", no_wrap=True)
         table.add_column("sentiment", no_wrap=True)
-        for emotion in list(self._rows.values())[-max(4, self._console.height - 5) :]:
-            probability = emotion.probabilities[emotion.emotion]
-            colour = self._colours.get(emotion.emotion, NEUTRAL)
-            bar = "█" * round(probability * BAR)
-            name = emotion.emotion + ("?" if emotion.uncertain else "")
-            table.add_row(
-                clock(emotion.audio_start),
-                Text(emotion.speaker),  # not str: rich would read "[laughter]" as markup
-                Text(emotion.text if emotion.text is not None else "…"),
-                Text(name, style=colour if emotion.final else f"{colour} italic"),
-                Text.assemble((bar.ljust(BAR, "·"), colour), f" {probability:.2f}"),
-                emotion.sentiment,
-            )
+        for row in list(self._rows.values())[-max(4, self._console.height - 5) :]:
+            who = Text(row.latest.speaker)  # not str: rich would read "[b]" as markup
+            table.add_row(clock(row.latest.audio_start), who, row.words, *self._verdict(row.label))
         return table
+
+    def _verdict(self, label: Emotion | None) -> tuple[Text, ...]:
+        if label is None:
+            return ()
+        name, probability = label.emotion + ("?" if label.uncertain else ""), label.probabilities[label.emotion]
+        colour = self._colours.get(label.emotion, NEUTRAL)
+        return (
+            Text(name, style=colour if label.final else f"{colour} italic"),
+            Text.assemble((("█" * round(probability * BAR)).ljust(BAR, "·"), colour), f" {probability:.2f}"),
+            Text(label.sentiment),
+        )
 
     def _status(self) -> str:
         run = time.monotonic() - (self._first_block or self._started)

@@ -65,7 +65,8 @@ class Diarization:
             first = round((start - whole.start) * RATE)
             samples = whole.samples[first : None if last else first + round((end - start) * RATE)]
             frames = tuple(frame for frame in whole.frames if start <= frame.time < end)
-            spoken.append((replace(whole, start=start, end=end, samples=samples, frames=frames), speaker))
+            onset = whole.onset if start == whole.start else None
+            spoken.append((replace(whole, start=start, end=end, samples=samples, frames=frames, onset=onset), speaker))
         return spoken, merges
 
     async def guess(self, going_on: Utterance) -> str:

@@ -1,11 +1,20 @@
-"""Which utterances have been told of while they go on, and when the next telling is due."""
+"""Which utterances have been told of while they go on, and when their words and labels so far are due.
+
+All times are seconds of speech, from an utterance's onset.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stream.block import Utterance
+from workers.agreement import Agreement
+
+FIRST_WORDS_S = (
+    0.5  # longer than what the segmenter drops as too short, so that a number is seldom given out for nothing
+)
+WORDS_INTERVAL_S = 1.0
 
 
 @dataclass
@@ -16,15 +25,35 @@ class Told:
     utterance: Utterance
     count: int = 0
     next_at: float = 0.0
-    """Seconds of the utterance at which it is told of again."""
+    """When its label is due."""
+    next_words: float = FIRST_WORDS_S
+    """When its words are due."""
+    agreement: Agreement = field(default_factory=Agreement)
+    """Of the words told so far."""
+    speaker: str | None = None
+    """As last guessed."""
+
+
+@dataclass(frozen=True)
+class Interim:
+    """One telling of an utterance that goes on."""
+
+    told: Told
+    utterance: Utterance
+    """Up to then."""
+    count: int
+    """Tellings before this one."""
+    label: bool
+    """A label is due, not words alone."""
 
 
 class Interims:
     """By channel, start and given speaker, which an utterance keeps as it grows."""
 
-    def __init__(self, every: float) -> None:
-        """every: seconds of speech between tellings; 0 = never."""
-        self._every = every
+    def __init__(self, every: float, words: bool) -> None:
+        """every: seconds of speech between labels; 0 = nothing is told. words: they are told too, more often."""
+        self._every, self._words = every, words
+        self._first = FIRST_WORDS_S if words else max(FIRST_WORDS_S, every)
         self._told: dict[tuple[int, float, str | None], Told] = {}
 
     def grown(self, going_on: list[Utterance]) -> list[Utterance]:
@@ -32,16 +61,18 @@ class Interims:
 
         By media time alone, whether or not there is time to tell: so a replay numbers utterances as the last one did.
         """
-        long = [u for u in going_on if self._every and u.end - u.start >= self._every]
+        long = [u for u in going_on if self._every and u.spoken >= self._first]
         return [utterance for utterance in long if _key(utterance) not in self._told]
 
-    def due(self, going_on: list[Utterance]) -> Utterance | None:
-        """The utterance to be told of now, if any."""
-        for utterance in going_on:
-            told = self._told.get(_key(utterance))
-            if told is not None and utterance.end - utterance.start >= told.next_at:
-                return utterance
-        return None
+    def due(self, going_on: list[Utterance], words: bool = True) -> Utterance | None:
+        """The utterance to be told of now, if any: the one due for longest. words: also if these alone are."""
+        known = [utterance for utterance in going_on if self.goes_on(utterance)]
+        due = max(known, key=lambda utterance: self._overdue(utterance, words), default=None)
+        return due if due is not None and self._overdue(due, words) >= 0 else None
+
+    def _overdue(self, utterance: Utterance, words: bool) -> float:
+        told = self._told[_key(utterance)]
+        return utterance.spoken - (min(told.next_at, told.next_words) if words and self._words else told.next_at)
 
     def goes_on(self, utterance: Utterance) -> bool:
         """Whether an utterance has a number and has not ended."""
@@ -49,14 +80,17 @@ class Interims:
 
     def reserve(self, utterance: Utterance, number: int) -> None:
         """Tell of an utterance under this number."""
-        self._told[_key(utterance)] = Told(number, utterance)
+        self._told[_key(utterance)] = Told(number, utterance, next_at=self._every)
 
-    def tell(self, utterance: Utterance) -> tuple[int, int]:
-        """Count one more telling; returns the utterance's number and which telling it is, from 0."""
-        told = self._told[_key(utterance)]
+    def tell(self, utterance: Utterance) -> Interim:
+        """Count one more telling."""
+        told, spoken = self._told[_key(utterance)], utterance.spoken
+        interim = Interim(told, utterance, told.count, label=spoken >= told.next_at)
         told.count, told.utterance = told.count + 1, utterance
-        told.next_at = (1 + (utterance.end - utterance.start) // self._every) * self._every
-        return told.number, told.count - 1
+        told.next_words = (1 + spoken // WORDS_INTERVAL_S) * WORDS_INTERVAL_S
+        if interim.label:
+            told.next_at = (1 + spoken // self._every) * self._every
+        return interim
 
     def close(self, utterance: Utterance) -> int | None:
         """The utterance has ended; the number that was reserved for it."""

@@ -8,6 +8,7 @@ BUDGET = 3.0  # seconds that an utterance may be in work
 EASY = 1.0  # seconds below which there is room again
 PATIENCE = 8.0  # seconds of room before something is taken back
 
+PARTIALS = "words while somebody talks come with interim labels alone"
 PICTURES = "one of four pictures is looked at"
 AHEAD = "no interim labels, and nothing begun before an utterance's end"
 WORDS = "words and pictures are left out, the voice alone is heard"
@@ -21,6 +22,7 @@ class Overload:
         """A recording waits: nothing is given up for it."""
         steps: list[str] = []
         if plan.live:
+            steps += [PARTIALS] if plan.partials else []
             steps += [PICTURES] if plan.encoders.get("visual") else []
             steps += [AHEAD]
             steps += [WORDS] if plan.encoders.get("audio") and len(plan.modalities) > 1 else []

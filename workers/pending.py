@@ -34,6 +34,8 @@ class Pending:
     before: tuple[Pending, ...] = ()
     """The utterances whose words the text encoder reads along, until it has."""
     said: Recognized = field(default_factory=Recognized)
+    stable: str = ""
+    """While it goes on: the first of the words, which will not change any more."""
     understood: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the words are final."""
     embedding: Array | None = None
@@ -105,6 +107,7 @@ class Pending:
             audio_start=self.utterance.start,
             audio_end=self.utterance.end,
             text=self.text_so_far,
+            stable=self.stable,
         )
 
     def emotion(

@@ -50,7 +50,7 @@ class SessionPlan:
     enrolled: dict[str, Array] = field(default_factory=dict)
     """Known voices by name."""
     interim: float = 3.0
-    """Seconds of speech after each of which an utterance that goes on is labelled; 0 = never."""
+    """Seconds of speech after each of which an utterance that goes on is labelled; 0 = nothing is told of it."""
     speculate: bool = True
     """Begin with an utterance at the first short silence, before its end is confirmed."""
     live: bool = False
@@ -63,6 +63,12 @@ class SessionPlan:
     """What is heard and seen is kept on disk."""
     kept: int = RETENTION
     """Seconds that Redis keeps the events after the last of them."""
+
+    @property
+    def partials(self) -> bool:
+        """Whether words are told while somebody talks: where there are any, neither redacted nor masked."""
+        readable = self.transcript is not None or ("text" in self.modalities and self.encoders["asr"] is not None)
+        return self.interim > 0 and readable and not self.redact and not self.mask
 
     @property
     def people(self) -> set[str]:
@@ -90,7 +96,10 @@ class Helpers(Protocol):
         """Returns when all models are loaded. Raises RayError with the cause when one cannot."""
         ...
 
-    async def transcribe(self, samples: Samples, language: str | None) -> Recognized: ...
+    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Recognized:
+        """The words in `samples` ([n] at `stream.RATE`). partial: of an utterance that goes on; utterances that have
+        ended go first."""
+        ...
 
     async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
         """The last line's embedding, and the opinion of the expert that reads it in context."""

@@ -64,9 +64,9 @@ class Pools:
         actors = [*self.transcribers, self.encoder, self.recognizer, *([self.faces] if self.faces else [])]
         await asyncio.gather(*(actor.health.remote() for actor in actors))
 
-    async def transcribe(self, samples: Samples, language: str | None) -> Recognized:
+    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Recognized:
         actor = self.transcribers[next(self._turn) % len(self.transcribers)]
-        words: Recognized = await actor.transcribe.remote(samples, language)
+        words: Recognized = await actor.transcribe.remote(samples, language, partial)
         return words
 
     async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from redis.exceptions import RedisError
 
+from model.asr import Recognized
 from model.fusion_config import FusionConfig
 from stream import events
 from stream.block import Block, Utterance
@@ -17,10 +18,10 @@ from stream.bus import Bus
 from stream.directory import Load
 from stream.segmentation import Segmentation
 from workers.ahead import ThrownAway
-from workers.interims import Interims
+from workers.interims import Interim, Interims
 from workers.labelling import Labelling, Unlabelled
 from workers.masking import Masker
-from workers.overload import AHEAD, SHED, Overload
+from workers.overload import AHEAD, PARTIALS, SHED, Overload
 from workers.pending import Pending, lost, one_line
 from workers.plan import Helpers, SessionPlan, segmenters
 from workers.snapshot import Book, Left, Milestone, Row, Speaker, Told
@@ -56,7 +57,7 @@ class Session:
         self._since: deque[float] = deque()  # when each of those in work was heard
         self._queue: asyncio.Queue[tuple[Pending, asyncio.Task[None]] | None] = asyncio.Queue()
         self._publisher: asyncio.Task[None] | None = None
-        self._interims = Interims(plan.interim)
+        self._interims = Interims(plan.interim, plan.partials)
         self._interim: asyncio.Task[None] | None = None
         self._lag = self._lag_announced = 0.0
         self._given_up = 0
@@ -187,7 +188,7 @@ class Session:
         if not flushed:
             await self._admit(remaining)
         if self._interim is not None:
-            await self._interim
+            self._interim.cancel()  # nothing goes on any more
         self._queue.put_nowait(None)
         if self._publisher is not None:
             await self._publisher
@@ -276,10 +277,9 @@ class Session:
         if changed:
             self.bus.keep(self._snapshot())
         busy = self._room.locked() or self._telling() or self._overload.without(AHEAD)
-        due = None if busy else self._interims.due(going_on)
+        due = None if busy else self._interims.due(going_on, words=not self._overload.without(PARTIALS))
         if due is not None:
-            number, count = self._interims.tell(due)
-            self._interim = asyncio.create_task(self._tell_interim(due, number, count))
+            self._interim = asyncio.create_task(self._tell_interim(self._interims.tell(due)))
 
     def _pending(self, utterance: Utterance, speaker: str, number: int) -> Pending:
         before = tuple(self._spoken)
@@ -329,26 +329,34 @@ class Session:
     def _telling(self) -> bool:
         return self._interim is not None and not self._interim.done()
 
-    async def _tell_interim(self, utterance: Utterance, number: int, count: int) -> None:
-        """Words and label so far of an utterance that goes on. Whatever fails here, its end will tell."""
+    async def _tell_interim(self, interim: Interim) -> None:
+        """Words so far of an utterance that goes on, and its label where one is due. Whatever fails here, its end will
+        tell."""
+        told, utterance = interim.told, interim.utterance
         try:
-            speaker = await self._understanding.voices.guess(utterance)
-            pending = self._pending(utterance, speaker, number)
-            pending.said = self._understanding.given_words(utterance, speaker, keep=True)
-            pending.before = tuple(each for each in pending.before if each.understood.is_set())
-            await self._understanding.understand_so_far(pending)
-            told = await self._labelling.peek(pending, count)
+            if interim.label or told.speaker is None:
+                told.speaker = await self._understanding.voices.guess(utterance)
+            pending = self._pending(utterance, told.speaker, told.number)
+            pending.said = self._understanding.given_words(utterance, told.speaker, keep=True)
+            await self._understanding.read_so_far(pending)
+            if pending.text_so_far and self._interims.goes_on(utterance):
+                told.agreement.add(pending.said.text)
+                pending.said, pending.stable = Recognized(told.agreement.text), told.agreement.stable
+                self.bus.publish(pending.partial(interim.count))
+            if interim.label:
+                await self._label_so_far(pending, interim)
         except ThrownAway:
             return  # it has ended: its own label is on the way
         except Exception as error:
-            self._notice(events.Degraded, reason=f"no interim label: {one_line(error)}")
-            return
-        if not self._interims.goes_on(utterance):
-            return  # its own label is on the way
-        if pending.said.text:
-            self.bus.publish(pending.partial(count))
-        if told is not None:
-            self.bus.publish(told)
+            if interim.label:
+                self._notice(events.Degraded, reason=f"no interim label: {one_line(error)}")
+
+    async def _label_so_far(self, pending: Pending, interim: Interim) -> None:
+        pending.before = tuple(each for each in pending.before if each.understood.is_set())
+        await self._understanding.understand_so_far(pending)
+        label = await self._labelling.peek(pending, interim.count)
+        if label is not None and self._interims.goes_on(interim.utterance):
+            self.bus.publish(label)
 
     def _watch_lag(self, lag: float) -> None:
         """Announce a lag of a second, and then each doubling, until it is made up."""

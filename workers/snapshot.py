@@ -21,6 +21,7 @@ from stream.block import Utterance
 from stream.bus import Keys, kept
 from stream.events import Emotion
 from workers import interims
+from workers.agreement import Agreement
 
 if TYPE_CHECKING:
     from workers.pending import Pending
@@ -66,18 +67,24 @@ class Told(BaseModel):
     end: float
     count: int
     next_at: float
+    next_words: float = 0.0
+    committed: list[str] = []
+    rest: list[str] = []
+    """Of `workers.agreement.Agreement`; empty where words are redacted or masked."""
 
     @classmethod
     def of(cls, told: interims.Told) -> Told:
         heard = told.utterance
         return cls(
             number=told.number, channel=heard.channel, speaker=heard.speaker, start=heard.start, end=heard.end,
-            count=told.count, next_at=told.next_at,
+            count=told.count, next_at=told.next_at, next_words=told.next_words,
+            committed=told.agreement.committed, rest=told.agreement.rest,
         )  # fmt: skip
 
     def going_on(self) -> interims.Told:
         heard = Utterance(self.channel, self.start, self.end, np.zeros(0, np.float32), self.end, self.speaker)
-        return interims.Told(self.number, heard, self.count, self.next_at)
+        agreement = Agreement(self.committed, self.rest)
+        return interims.Told(self.number, heard, self.count, self.next_at, self.next_words, agreement)
 
 
 class Milestone(BaseModel):
@@ -211,6 +218,7 @@ class Book:
         """As JSON. position: media time heard, in seconds; counts: of the segmenters."""
         self._written = time.monotonic()
         done = self._milestone.next_utterance if self._milestone else 0
+        open_then = {told.number for told in self._milestone.told} if self._milestone else set()
         return Snapshot(
             milestone=self._milestone,
             memory=self._memory,
@@ -219,7 +227,7 @@ class Book:
             next_utterance=self.next_utterance,
             unfinished=list(self.unfinished.values()),
             failed=self.failed,
-            failed_since=sum(number >= done for number in self._failed_last),
+            failed_since=sum(number >= done or number in open_then for number in self._failed_last),
             notices=self.notices,
             dropped=self.dropped,
             counts=dict(self.counts + counts),

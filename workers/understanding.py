@@ -41,9 +41,16 @@ class Understanding:
         pending.broken = [one_line(error) for error in outcomes if isinstance(error, BaseException)]
         pending.encode = time.monotonic() - started - pending.asr
 
+    async def read_so_far(self, pending: Pending) -> None:
+        """Words of an utterance that goes on. Asked for anew each time: an answer that others go before is none for
+        the utterance's end to wait for."""
+        if self._recognizes:
+            samples, language = pending.utterance.samples, self._plan.language
+            pending.said = await self._helpers.transcribe(samples, language, partial=True)
+
     async def understand_so_far(self, pending: Pending) -> None:
-        """Words and sound of an utterance that goes on."""
-        await asyncio.gather(self._read(pending), self._listen(pending))
+        """What the words that `read_so_far` found say, and the sound, of an utterance that goes on."""
+        await asyncio.gather(self._embed(pending), self._listen(pending))
 
     def begin_ahead(self, pausing: Iterable[Utterance], before: Iterable[Pending]) -> None:
         """Ask already what will be asked if these utterances end here, after those `before`."""
@@ -81,6 +88,12 @@ class Understanding:
     async def _parts(self, utterance: Utterance) -> list[Part]:
         return await self.ahead.ask(utterance, "voices", lambda: self._helpers.voices(utterance.samples))
 
+    @property
+    def _recognizes(self) -> bool:
+        """Whether words come from a recognizer of speech."""
+        readable = "text" in self._plan.modalities and self._plan.transcript is None
+        return readable and self._plan.encoders["asr"] is not None
+
     async def _read(self, pending: Pending) -> None:
         if "text" not in self._plan.modalities or self._overload.without(WORDS):
             pending.understood.set()
@@ -88,22 +101,23 @@ class Understanding:
             return
         started = time.monotonic()
         try:
-            if self._plan.transcript is None and self._plan.encoders["asr"]:
+            if self._recognizes:
                 samples, language = pending.utterance.samples, self._plan.language
                 pending.said = await self.ahead.ask(
                     pending.utterance, "words", lambda: self._helpers.transcribe(samples, language)
                 )
             pending.asr = time.monotonic() - started
             pending.understood.set()
-            if pending.said.text:
-                for earlier in pending.before:
-                    await earlier.understood.wait()
-                await self._embed(pending)
+            for earlier in pending.before if pending.said.text else ():
+                await earlier.understood.wait()
+            await self._embed(pending)
         finally:
             pending.understood.set()
             pending.before = ()  # else each utterance would hold on to all before it
 
     async def _embed(self, pending: Pending) -> None:
+        if "text" not in self._plan.modalities or not pending.said.text:
+            return
         lines = [Line(each.speaker, each.said.text) for each in (*pending.before, pending)]
         pending.embedding, opinion = await self.ahead.ask(
             pending.utterance, tuple(lines), lambda: self._helpers.embed(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from redis.exceptions import RedisError
@@ -30,6 +30,7 @@ from stream.events import (
     UtteranceFailed,
 )
 from workers.console import BAR, COLOURS, NEUTRAL, clock, describe, started_line, summary
+from workers.rows import Row, printable, update
 
 KEPT = 500  # labels a session
 REDRAW = 0.15  # seconds between looks for something new to draw
@@ -41,27 +42,25 @@ NARROWEST = 20  # characters for words
 class Conversation:
     """What is known of a session."""
 
-    labels: OrderedDict[int, Emotion] = field(default_factory=OrderedDict)
-    """The latest label by utterance."""
+    rows: OrderedDict[int, Row] = field(default_factory=OrderedDict)
+    """By utterance."""
     colours: dict[str, str] = field(default_factory=dict)
     note: str = ""
     """The last thing worth a line."""
     ended: bool = False
 
     def event(self, event: Event) -> None:
+        update(self.rows, event, KEPT)
         match event:
             case SessionStarted():
                 others = [name for name in event.emotions if name != "neutral"]
                 self.colours = dict(zip(others, COLOURS, strict=False))
                 self.note = started_line(event)
-            case Emotion():
-                self.labels[event.utterance] = event
-                if len(self.labels) > KEPT:
-                    self.labels.popitem(last=False)
             case SpeakerMerged():
-                for number, label in self.labels.items():
-                    if label.speaker == event.speaker:
-                        self.labels[number] = label.model_copy(update={"speaker": event.into})
+                for number, row in self.rows.items():
+                    if row.label is not None and row.label.speaker == event.speaker:
+                        label = row.label.model_copy(update={"speaker": event.into})
+                        self.rows[number] = replace(row, label=label)
                 self.note = describe(event).strip()
             case Lag() | Degraded() | UtteranceFailed():
                 self.note = describe(event).strip()
@@ -70,15 +69,10 @@ class Conversation:
                 self.note = summary(event, 0)
 
 
-def matches(label: Emotion, wanted: str) -> bool:
+def matches(row: Row, wanted: str) -> bool:
     """Whether words, speaker or emotion hold what is searched for; upper and lower case are one."""
-    text = f"{label.speaker}\n{label.text or ''}\n{label.emotion}"
+    text = f"{row.latest.speaker}\n{row.latest.text or ''}\n{row.label.emotion if row.label else ''}"
     return wanted.casefold() in text.casefold()
-
-
-def printable(text: str) -> str:
-    """In one line and without what would steer the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 class WatchApp(App[str]):
@@ -115,11 +109,11 @@ class WatchApp(App[str]):
         """Events that came since the pause."""
         self._sources: list[AsyncIterator[Event]] = [subscribe(url, session, prefix) for session in sessions]
         self._sources = self._sources or [follow(url, prefix)]
-        self._paused: dict[str, list[Emotion]] | None = None  # what was there to see when the user paused
+        self._paused: dict[str, list[Row]] | None = None  # what was there to see when the user paused
         self._by_hand = bool(sessions)  # the choice is the user's; else it is the newest session
         self._finals = False
         self._wanted = ""
-        self._shown: dict[str, Emotion] = {}
+        self._shown: dict[str, Row] = {}
         self._listed: list[tuple[str, bool]] = []
         self._to_end = True  # the next drawing shows the last label
         self._dirty = True
@@ -178,18 +172,18 @@ class WatchApp(App[str]):
 
     def _draw_labels(self) -> None:
         table = self.query_one(DataTable)
-        rows = {str(label.utterance): label for label in self._labels()}
+        rows = {str(row.latest.utterance): row for row in self._rows()}
         keys = list(rows)
         y = table.max_scroll_y if self._to_end else table.scroll_offset.y
         at_end, self._to_end = y >= table.max_scroll_y, False
         if keys[: len(self._shown)] != list(self._shown):
             table.clear()
             self._shown = {}
-        for key, label in rows.items():
+        for key, row in rows.items():
             if key not in self._shown:
-                table.add_row(*self._cells(label), key=key)
-            elif self._shown[key] is not label:
-                for column, cell in zip(COLUMNS, self._cells(label), strict=True):
+                table.add_row(*self._cells(row), key=key)
+            elif self._shown[key] is not row:
+                for column, cell in zip(COLUMNS, self._cells(row), strict=True):
                     table.update_cell(key, column, cell)
         self._shown = rows
         # The table knows its new height only after a refresh.
@@ -198,24 +192,28 @@ class WatchApp(App[str]):
         else:
             self.call_after_refresh(table.scroll_to, y=y, animate=False)
 
-    def _labels(self) -> list[Emotion]:
+    def _rows(self) -> list[Row]:
         """What is to be seen of the chosen session."""
         known = self.conversations.get(self.chosen or "", Conversation())
-        labels = list(known.labels.values()) if self._paused is None else self._paused.get(self.chosen or "", [])
-        return [label for label in labels if (label.final or not self._finals) and matches(label, self._wanted)]
+        rows = list(known.rows.values()) if self._paused is None else self._paused.get(self.chosen or "", [])
+        if self._finals:
+            rows = [row for row in rows if row.label is not None and row.label.final]
+        return [row for row in rows if matches(row, self._wanted)]
 
-    def _cells(self, label: Emotion) -> tuple[Text, ...]:
-        """Text, not str: the table would read "[laughter]" as markup."""
-        known = self.conversations[label.session]
-        colour = known.colours.get(label.emotion, NEUTRAL)
+    def _cells(self, row: Row) -> tuple[Text, ...]:
+        words = row.words
+        words.truncate(self._width(), overflow="ellipsis")
+        who = Text(printable(row.latest.speaker))
+        verdict = (
+            self._verdict(row.label) if row.label is not None else (Text(), Text(), Text(), Text("goes on", "dim"))
+        )
+        return (Text(clock(row.latest.audio_start), justify="right"), who, words, *verdict)
+
+    def _verdict(self, label: Emotion) -> tuple[Text, ...]:
+        colour = self.conversations[label.session].colours.get(label.emotion, NEUTRAL)
         probability = label.probabilities[label.emotion]
         bar = "█" * round(probability * BAR)
-        words = Text(printable(label.text if label.text is not None else "…"))
-        words.truncate(self._width(), overflow="ellipsis")
         return (
-            Text(clock(label.audio_start), justify="right"),
-            Text(printable(label.speaker)),
-            words,
             Text(label.emotion + ("?" if label.uncertain else ""), style=colour),
             Text.assemble((bar.ljust(BAR, "·"), colour), f" {probability:.2f}"),
             Text(label.sentiment),
@@ -263,7 +261,7 @@ class WatchApp(App[str]):
     def action_pause(self) -> None:
         self.waiting = 0
         if self._paused is None:
-            self._paused = {session: list(known.labels.values()) for session, known in self.conversations.items()}
+            self._paused = {session: list(known.rows.values()) for session, known in self.conversations.items()}
         else:
             self._paused = None
         self._redraw()

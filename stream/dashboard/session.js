@@ -91,7 +91,7 @@ export class Session {
   }
 
   "utterance.partial"(event) {
-    this.#update(event, { text: event.text, open: true });
+    this.#update(event, { text: event.text, stable: event.stable, open: true });
   }
 
   utterance(event) {

@@ -175,7 +175,7 @@ export class Transcript {
     const [line, meter, note, modalities] = verdict.children;
     who.firstElementChild.textContent = clock(utterance.start);
     who.lastElementChild.textContent = name;
-    words.textContent = wordsOf(utterance);
+    words.replaceChildren(...wordsOf(utterance));
     words.classList.toggle("absent", !utterance.text);
     const state = stateOf(utterance);
     node.className = `utterance ${state}${label?.uncertain ? " uncertain" : ""}${details.open ? " opened" : ""}`;
@@ -248,9 +248,12 @@ function stateOf({ failure, open, label }) {
   return label.final ? "final" : "provisional";
 }
 
-function wordsOf({ text, open }) {
-  if (text === null) return "words withheld";
-  return text || (open ? "…" : "no words understood");
+/** The words; of an utterance that goes on, those that may still change in an element of their own. */
+function wordsOf({ text, stable = "", open }) {
+  if (text === null) return ["words withheld"];
+  if (!open) return [text || "no words understood"];
+  const settled = text.startsWith(stable) ? stable : "";
+  return [settled, element("span", { className: "unstable", textContent: text ? text.slice(settled.length) : "…" })];
 }
 
 function badges({ modalities, visual }) {

@@ -159,6 +159,16 @@ def test_words_are_never_markup(page: Page, gateway: Gateway, redis_url: str) ->
     assert page.locator("article img, article b").count() == 0
 
 
+def test_words_that_may_still_change_stand_apart(page: Page, gateway: Gateway, redis_url: str) -> None:
+    session = published(talking(redis_url))
+    page.goto(f"{gateway.http}/#session={session}")
+    words = page.locator("#utterance-0 .words")
+    expect(words).to_have_text("So what do you")
+    expect(words.locator(".unstable")).to_have_text(" do you")
+    assert words.evaluate("node => getComputedStyle(node).fontStyle") == "normal"
+    assert words.locator(".unstable").evaluate("node => getComputedStyle(node).fontStyle") == "italic"
+
+
 def test_a_token_is_asked_for(browser: Browser, tmp_path: Path, redis_url: str, ray_address: str) -> None:
     secret, entry = new_token("desk", ["read"])
     (tmp_path / "tokens.toml").write_text(entry)
@@ -185,6 +195,27 @@ def published(conversation: Coroutine[Any, Any, str]) -> str:
     """Its session id. In a thread of its own, for Playwright occupies this one's event loop."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, conversation).result()
+
+
+async def talking(url: str) -> str:
+    """A session in which somebody is in the middle of an utterance."""
+    session = f"talking-{secrets.token_hex(4)}"
+    bus = Bus(url, Keys(session))
+    await bus.register("2026-01-01T00:00:00+00:00")
+    bus.publish(
+        events.UtterancePartial(
+            id=f"{session}:0:partial:1",
+            session=session,
+            utterance=0,
+            speaker="Mara",
+            audio_start=0,
+            audio_end=1,
+            text="So what do you",
+            stable="So what",
+        )
+    )
+    assert await bus.aclose()
+    return session
 
 
 async def conversation(url: str, count: int, text: str = "So what do you make of it?") -> str:

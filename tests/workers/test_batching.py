@@ -23,6 +23,22 @@ async def test_calls_that_wait_become_one_batch_in_order() -> None:
     assert await batcher(99) == 990  # and again after it has been idle
 
 
+async def test_what_can_wait_goes_after_all_that_is_urgent_and_one_at_a_time() -> None:
+    batches: list[list[int]] = []
+
+    def work(items: list[int]) -> list[int]:
+        batches.append(items)
+        time.sleep(0.05)
+        return items
+
+    batcher: Batcher[int, int] = Batcher(work, most=8)
+    early = asyncio.gather(*(batcher(n, urgent=False) for n in (1, 2, 3)))
+    await asyncio.sleep(0.02)
+    assert await asyncio.gather(*map(batcher, (10, 20))) == [10, 20]
+    assert await early == [1, 2, 3]
+    assert batches == [[1], [10, 20], [2], [3]]
+
+
 async def test_an_error_is_everyones_in_its_batch_and_nobody_elses() -> None:
     def work(items: list[int]) -> list[int]:
         time.sleep(0.02)

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from stream.events import SessionEnded, SessionStarted, UtteranceFailed
 from tests.stream.test_events import EMOTION
+from tests.workers.test_watch import partial
 from workers.console import TableDisplay, clock, describe, summary
 
 
@@ -30,10 +31,12 @@ def test_the_table_shows_label_probability_and_doubt() -> None:
     display.event(EMOTION.model_copy(update={"uncertain": True}))
     display.event(EMOTION.model_copy(update={"utterance": 4, "speaker": "[b]", "text": "[laughter] [/noise]"}))
     display.event(EMOTION.model_copy(update={"revision": 1, "final": True, "emotion": "neutral", "id": "s:3:1"}))
+    display.event(partial("s", 5, "So what do", stable="So what").model_copy(update={"speaker": "Mia"}))
     plain = Console(file=io.StringIO(), width=100)
     plain.print(display.table())
     shown = plain.file.getvalue()  # type: ignore[attr-defined]
     assert shown.count("Ann") == 1, "a revision replaces the row"
+    assert "So what do" in shown, "also before there is a label"
     assert "[laughter] [/noise]" in shown and "[b]" in shown, "words are no markup"
     assert "neutral" in shown and "0.25" in shown and "0:01.0" in shown and "positive" in shown
 

@@ -11,9 +11,9 @@ from model.asr import Recognized
 from model.sight import Sight
 from stream.bus import Bus, Keys
 from stream.client import history
-from stream.events import Degraded, Emotion, UtteranceFailed
+from stream.events import Degraded, Emotion, UtteranceFailed, UtterancePartial
 from tests.workers.test_session import MODEL, LocalHelpers, blocks, plan
-from workers.overload import AHEAD, PATIENCE, PICTURES, SHED, WORDS, Overload
+from workers.overload import AHEAD, BUDGET, PARTIALS, PATIENCE, PICTURES, SHED, WORDS, Overload
 from workers.session import Session
 
 ALL = {"asr": "test", "text": "test", "audio": "test", "visual": "test", "vad": "webrtc"}
@@ -22,14 +22,13 @@ SILENT = ALL | {"audio": None, "visual": None}
 
 
 def test_steps_are_taken_one_by_one_and_given_back_in_the_opposite_order() -> None:
-    overload = Overload(plan(live=True, encoders=ALL))
+    steps = (PARTIALS, PICTURES, AHEAD, WORDS, SHED)
+    overload = Overload(plan(live=True, encoders=ALL, interim=3.0))
     told = [overload.watch(2.0 * n, 0.0) for n in range(8)]
-    assert [text for text in told if text] == [f"overloaded, so {step}" for step in (PICTURES, AHEAD, WORDS, SHED)]
-    assert all(overload.without(step) for step in (PICTURES, AHEAD, WORDS, SHED))
+    assert [text for text in told if text] == [f"overloaded, so {step}" for step in steps]
+    assert all(overload.without(step) for step in steps)
     back = [overload.watch(100.0 + n, None) for n in range(60)]
-    assert [text for text in back if text] == [
-        f"there is room again; no more: {step}" for step in (SHED, WORDS, AHEAD, PICTURES)
-    ]
+    assert [text for text in back if text] == [f"there is room again; no more: {step}" for step in reversed(steps)]
     at = [n for n, text in enumerate(back) if text]
     assert min(np.diff(at)) >= PATIENCE, "not at once, or it would go back and forth"
     assert overload.level == 0
@@ -47,12 +46,13 @@ def test_between_room_and_overload_nothing_changes() -> None:
     [
         ({"live": False}, ()),
         ({"live": True}, (AHEAD, WORDS, SHED)),
+        ({"live": True, "interim": 3.0}, (PARTIALS, AHEAD, WORDS, SHED)),
         (
             {"live": True, "modalities": ("text",), "encoders": SILENT},
             (AHEAD, SHED),
         ),
     ],
-    ids=["a recording", "no pictures", "words alone"],
+    ids=["a recording", "no pictures", "words while somebody talks", "words alone"],
 )
 def test_only_what_is_there_is_given_up(changes: dict, steps: tuple[str, ...]) -> None:
     overload = Overload(plan(**changes))
@@ -69,7 +69,7 @@ class Slow(LocalHelpers):
         self.pictures: list[int] = []
         self._one = asyncio.Lock()
 
-    async def transcribe(self, samples: np.ndarray, language: str | None) -> Recognized:
+    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
         async with self._one:
             await asyncio.sleep(self.pace)
         return Recognized("words")
@@ -80,6 +80,22 @@ class Slow(LocalHelpers):
     async def look(self, images, times, samples, start) -> Sight:
         self.pictures.append(len(images))
         return Sight(len(images), 0, reason="no face")
+
+
+async def test_words_while_somebody_talks_are_the_first_thing_given_up(redis_url: str, demo_audio: np.ndarray) -> None:
+    made = plan(live=True, interim=2.0)
+    session = Session(made, MODEL.config, LocalHelpers(), Bus(redis_url, Keys(made.session)))
+    await session.start()
+    session._overload.watch(BUDGET + 1, 0.0)
+    for block in blocks(demo_audio):
+        await session.push(block)
+        await asyncio.sleep(0.01)
+    await session.finish("end of source")
+    events = await history(redis_url, made.session)
+    labels = {e.id.replace("interim", "partial") for e in events if isinstance(e, Emotion) and e.trigger == "interval"}
+    partial = [e for e in events if isinstance(e, UtterancePartial)]
+    assert labels and labels <= {e.id for e in partial}
+    assert all(e.audio_end - e.audio_start >= 2.0 for e in partial), "with a label or not at all"
 
 
 async def test_four_times_too_much_is_survived_and_forgotten(
@@ -102,8 +118,8 @@ async def test_four_times_too_much_is_survived_and_forgotten(
     events = await history(redis_url, made.session)
     told = [e.reason for e in events if isinstance(e, Degraded) and "no interim label:" not in e.reason]
     taken = [reason for reason in told if reason.startswith("overloaded")]
-    assert taken[:2] == [f"overloaded, so {AHEAD}", f"overloaded, so {WORDS}"]
-    assert told[-1] == f"there is room again; no more: {AHEAD}"
+    assert taken[:3] == [f"overloaded, so {step}" for step in (PARTIALS, AHEAD, WORDS)]
+    assert told[-1] == f"there is room again; no more: {PARTIALS}"
     labels = [e for e in events if isinstance(e, Emotion) and e.trigger == "speech_ended"]
     failed = [e for e in events if isinstance(e, UtteranceFailed)]
     assert len(labels) + len(failed) == len({e.utterance for e in (*labels, *failed)})

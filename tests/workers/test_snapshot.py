@@ -6,6 +6,7 @@ import asyncio
 import copy
 import random
 from binascii import crc32
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from model.asr import Recognized
 from model.labels import RAVDESS
 from model.text import Line
 from stream import RATE
-from stream.block import Block
+from stream.block import Block, Utterance
 from stream.bus import Bus, Keys, kept
 from stream.client import history
 from stream.events import Degraded, Emotion, Event, SessionEnded, SessionStarted, UtteranceFailed, UtteranceHeard
@@ -23,10 +24,12 @@ from stream.transcript import read_transcript
 from tests.conftest import DEMO_TRANSCRIPT
 from tests.workers.test_session import MODEL, LocalHelpers, blocks, numbers, plan
 from workers.diarization import Part
+from workers.interims import Interims
+from workers.pending import Pending
 from workers.plan import SessionPlan
 from workers.recognizer import Recognizer
 from workers.session import Session
-from workers.snapshot import left_behind
+from workers.snapshot import Book, Memory, Milestone, Snapshot, Told, left_behind
 
 
 def seeded(samples: np.ndarray) -> np.random.Generator:
@@ -40,7 +43,7 @@ class Repeatable(LocalHelpers):
         super().__init__()
         self.understood = 0
 
-    async def transcribe(self, samples: np.ndarray, language: str | None) -> Recognized:
+    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
         self.understood += 1
         await asyncio.sleep(self.rng.uniform(0, 0.01))
         return Recognized(f"words {seeded(samples).integers(1000)}")
@@ -150,6 +153,53 @@ async def test_a_killed_session_goes_on_as_if_nothing_had_happened(
     order = [e.utterance for e in disturbed if isinstance(e, UtteranceHeard)]
     assert order == sorted(order)
     assert await kept(redis_url, Keys(made.session)) == (None, [])
+
+
+async def test_what_was_told_while_somebody_talked_is_kept(redis_url: str, demo_audio: np.ndarray) -> None:
+    """Its number, how often it was told of, and which words were stable; none of redacted ones."""
+    told = {}
+    for redact in (False, True):
+        made, pieces = plan(interim=0.5, redact=redact), blocks(demo_audio)
+        session = Session(made, MODEL.config, Repeatable(), Bus(redis_url, Keys(made.session)))
+        await session.start()
+        for n in range(126):
+            await play(session, pieces[n : n + 1])
+            await asyncio.sleep(0.05 if n > 110 else 0)
+        open_now = session._interims.told
+        assert open_now and open_now[0].count > 1
+        read = Told.model_validate_json(Told.of(open_now[0]).model_dump_json())
+        again = Interims(0.5, words=True)
+        again.restore([read.going_on()])
+        (restored,) = again.told
+        assert (restored.number, restored.count) == (open_now[0].number, open_now[0].count)
+        assert (restored.next_at, restored.next_words) == (open_now[0].next_at, open_now[0].next_words)
+        assert restored.agreement == open_now[0].agreement
+        told[redact] = restored.agreement.text
+        await kill(session)
+    assert told[False] and not told[True]
+
+
+def test_what_was_told_is_read_as_an_earlier_version_left_it() -> None:
+    left = {"number": 3, "channel": 0, "speaker": None, "start": 1.0, "end": 5.0, "count": 2, "next_at": 6.0}
+    restored = Told.model_validate(left).going_on()
+    assert (restored.number, restored.count, restored.next_at, restored.agreement.text) == (3, 2, 6.0, "")
+
+
+def test_a_failure_that_is_replayed_counts_once() -> None:
+    """Also of an utterance that had its number before the place from which a replay goes on."""
+    book, silence = Book(0), np.zeros(0, np.float32)
+    long = Utterance(0, 1.0, 2.0, silence, 2.0, "a")
+    reserved = book.begin(long, "a")
+    ended = Pending("s", book.begin(long, "b"), long, "b", 0.0, False)
+    goes_on = Told(number=reserved, channel=0, speaker="a", start=1.0, end=2.0, count=1, next_at=3.0)
+    ended.milestone = Milestone(
+        position=3.0, flushed=False, next_utterance=2, speakers=[], unnamed=0, told=[goes_on], words_given=None
+    )
+    book.finish(ended, Memory())
+    book.fail(reserved)
+    replayed = Book(0)
+    replayed.take_up(Snapshot.model_validate_json(book.snapshot(4.0, Counter())), replayed=True)
+    assert (book.failed, replayed.failed) == (1, 0)
 
 
 async def test_what_was_labelled_is_not_understood_again(redis_url: str, demo_audio: np.ndarray) -> None:

@@ -96,7 +96,7 @@ async def test_work_begins_before_the_end_is_confirmed(redis_url: str, demo_audi
             self.asked: list[tuple[float, int]] = []
             self.slow = 0.0
 
-        async def transcribe(self, samples: np.ndarray, language: str | None) -> Recognized:
+        async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
             self.asked.append((self.session.position, len(samples)))
             await asyncio.sleep(self.slow)
             return Recognized(f"{len(samples)} samples")

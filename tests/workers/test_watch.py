@@ -10,10 +10,11 @@ import pytest
 from textual.widgets import DataTable, Input, OptionList, Static
 
 from stream.bus import Bus, Keys
-from stream.events import Base, Degraded, Emotion, SessionEnded, SessionStarted, SpeakerMerged
+from stream.events import Base, Degraded, Emotion, SessionEnded, SessionStarted, SpeakerMerged, UtterancePartial
 from stream.redis_server import private_server
 from tests.stream.test_events import EMOTION
-from workers.watch import KEPT, Conversation, WatchApp, matches, printable
+from workers.rows import Row, printable
+from workers.watch import KEPT, Conversation, WatchApp, matches
 
 
 def started(session: str) -> SessionStarted:
@@ -28,6 +29,13 @@ def label(session: str, utterance: int, **changes: object) -> Emotion:
     revision = changes.get("revision", 0)
     update = {"id": f"{session}:{utterance}:{revision}", "session": session, "utterance": utterance}
     return EMOTION.model_copy(update=update | changes)
+
+
+def partial(session: str, utterance: int, text: str, stable: str) -> UtterancePartial:
+    return UtterancePartial(
+        id=f"{session}:{utterance}:partial:{text}", session=session, utterance=utterance, speaker="Ann",
+        audio_start=1, audio_end=2, text=text, stable=stable,
+    )  # fmt: skip
 
 
 def ended(session: str) -> SessionEnded:
@@ -99,6 +107,24 @@ async def test_labels_become_final_and_words_are_no_markup(redis_url: str, prefi
     assert app.return_code == 0 and app.return_value is None
 
 
+async def test_words_of_who_still_talks_come_before_any_label(redis_url: str, prefix: str) -> None:
+    app = WatchApp(redis_url, ["one"], prefix)
+    async with app.run_test(size=(140, 30)) as pilot:
+        await publish(redis_url, prefix, [partial("one", 0, "So what do", stable="So what")])
+        await until(lambda: rows(app) == [["0:01.0", "Ann", "So what do", "", "", "", "goes on"]])
+        await pilot.press("f")
+        assert rows(app) == []
+        await pilot.press("f")
+        await publish(redis_url, prefix, [label("one", 0, text="So what do", trigger="interval", id="one:0:interim:0")])
+        await until(lambda: rows(app)[0][3] == "joy")
+        await publish(redis_url, prefix, [partial("one", 0, "So what do you think", stable="So what do you")])
+        await until(lambda: words(app) == ["So what do you think"])
+        assert rows(app)[0][3] == "joy" and rows(app)[0][6] == "goes on"
+        await publish(redis_url, prefix, [label("one", 0, text="So what do you think?")])
+        await until(lambda: rows(app)[0][6] == "provisional")
+        assert words(app) == ["So what do you think?"]
+
+
 async def test_all_sessions_new_ones_too_live_ones_first(redis_url: str, prefix: str) -> None:
     await publish(redis_url, prefix, [label("over", 0, text="long ago"), ended("over")])
     await publish(redis_url, prefix, [label("live", 0, text="now")])
@@ -136,7 +162,7 @@ async def test_search(redis_url: str, prefix: str) -> None:
         assert len(rows(app)) == 2 and "search: fox" in status(app) and "paused" in status(app)
         await pilot.press("escape")
         assert len(rows(app)) == 3 and "search" not in status(app)
-    assert matches(labels[2], "NEUTR") and not matches(labels[0], "neutral")
+    assert matches(Row(labels[2]), "NEUTR") and not matches(Row(labels[0]), "neutral")
 
 
 async def test_a_pause_keeps_receiving(redis_url: str, prefix: str) -> None:
@@ -185,5 +211,5 @@ def test_memory_is_bounded() -> None:
     for number in range(KEPT + 10):
         known.event(label("one", number))
     known.event(Degraded(id="d", session="one", audio_time=1, reason="video dropped"))
-    assert len(known.labels) == KEPT and next(iter(known.labels)) == 10 and "video dropped" in known.note
+    assert len(known.rows) == KEPT and next(iter(known.rows)) == 10 and "video dropped" in known.note
     assert printable("a\nb\x1b[0m") == "a b [0m"

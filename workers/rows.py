@@ -1,0 +1,54 @@
+"""What a terminal shows of each utterance: its latest label, and its words so far while somebody talks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from rich.text import Text
+
+from stream.events import Emotion, Event, UtteranceFailed, UtterancePartial
+
+
+@dataclass(frozen=True)
+class Row:
+    """One utterance; at least one of the two is there."""
+
+    label: Emotion | None = None
+    partial: UtterancePartial | None = None
+    """While it goes on."""
+
+    @property
+    def latest(self) -> Emotion | UtterancePartial:
+        """The event that has its speaker, start and words."""
+        event = self.partial or self.label
+        assert event is not None
+        return event
+
+    @property
+    def words(self) -> Text:
+        """Those that may still change are dim and italic. Text, not str: a table would read "[laughter]" as markup."""
+        text = printable(self.latest.text if self.latest.text is not None else "…")
+        stable = len(text) if self.partial is None else len(self.partial.stable)
+        return Text.assemble(text[:stable], (text[stable:], "dim italic"))
+
+
+def update(rows: OrderedDict[int, Row], event: Event, limit: int) -> None:
+    """Take an event into the rows, by utterance, of which the last `limit` are kept."""
+    match event:
+        case UtterancePartial():
+            rows[event.utterance] = replace(rows.get(event.utterance, Row()), partial=event)
+        case Emotion():
+            known = rows.get(event.utterance, Row())
+            rows[event.utterance] = Row(event, known.partial if event.trigger == "interval" else None)
+        case UtteranceFailed() if (known := rows.pop(event.utterance, Row())).label is not None:
+            rows[event.utterance] = Row(known.label)
+        case _:
+            pass
+    if len(rows) > limit:
+        rows.popitem(last=False)
+
+
+def printable(text: str) -> str:
+    """In one line and without what would steer the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
