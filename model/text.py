@@ -47,9 +47,12 @@ class TextConfig:
     """How many earlier utterances the encoder reads; 0: the utterance alone."""
     width: int = 384
     """Of one hidden layer."""
+    languages: tuple[str, ...] = ("en",)
+    """Codes of those that it reads; words in others count as missing. Empty: it reads all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))  # JSON knows no tuples
+        object.__setattr__(self, "languages", tuple(self.languages))
 
     @property
     def embedding_width(self) -> int:

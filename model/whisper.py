@@ -89,6 +89,8 @@ class Whisper:
         if language is not None and language not in self._codes:
             known = ", ".join(sorted(self._codes))
             raise ValueError(f"this Whisper model does not know the language {language!r}; it knows {known}")
+        if not self._model.model.is_multilingual:
+            language = "en"
         pieces = [
             (n, samples[first : first + LONGEST])
             for n, samples in enumerate(utterances)

@@ -88,6 +88,8 @@ class UtteranceHeard(Base):
     audio_end: Seconds
     text: str | None
     """None when redacted; "" when nothing was understood."""
+    language: str | None = None
+    """That the words were taken for, such as "en"; null where it was not told."""
     words: list[Word] = []
     """With their times, where the recognizer gives any; none when redacted."""
 
@@ -97,6 +99,8 @@ class Modalities(BaseModel):
 
     used: list[str]
     missing: list[str]
+    reasons: dict[str, str] = {}
+    """Why a missing one is missing, where that is known: {"text": "language: de"}, which the encoder does not read."""
 
 
 class Visual(BaseModel):

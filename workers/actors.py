@@ -21,6 +21,7 @@ from model.dialogue import GraphRow, Heard
 from model.incremental import Judgement, Step
 from model.prosody import Array
 from model.sight import Sight
+from model.spoken_language import languages_of
 from model.text import Line
 from stream.block import Samples
 from workers.batching import Batcher
@@ -75,8 +76,13 @@ class EncoderActor:
         self._reader = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None
         self._voice, self._speaker = VoiceEncoder(Path(voice)) if voice else VoiceEncoder(), SpeakerEncoder()
         self.embed([Line("a", "warm"), Line("b", "up")])
+        self.languages("warm up")
         self.hear(warm := np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32))
         self.voices(warm)
+
+    @ray.method(concurrency_group="text")
+    def languages(self, text: str) -> dict[str, float]:
+        return languages_of(text)
 
     @ray.method(concurrency_group="text")
     def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:

@@ -57,7 +57,12 @@ class Labelling:
         """
         heard = self._gather(pending, self._memory)
         if not pending.used:
-            reason = "nothing to go by: no words were understood, and neither voice nor face could be judged"
+            words = (
+                f"the words' language ({pending.foreign}) is not read"
+                if pending.foreign
+                else "no words were understood"
+            )
+            reason = f"nothing to go by: {words}, and neither voice nor face could be judged"
             raise Unlabelled("; ".join([*pending.broken, reason]))
         started, session, number = time.monotonic(), self._plan.session, self._count
         try:

@@ -11,6 +11,7 @@ from model.asr import Recognized
 from model.incremental import Judgement
 from model.prosody import Array
 from model.sight import EXPRESSIONS, Sight
+from model.spoken_language import Belief
 from stream import events
 from stream.block import Utterance
 from workers.masking import Masker
@@ -34,6 +35,10 @@ class Pending:
     before: tuple[Pending, ...] = ()
     """The utterances whose words the text encoder reads along, until it has."""
     said: Recognized = field(default_factory=Recognized)
+    foreign: str | None = None
+    """Language of the words, where the text encoder does not read it."""
+    languages: dict[str, Belief] | None = None
+    """Of each speaker, after this utterance."""
     stable: str = ""
     """While it goes on: the first of the words, which will not change any more."""
     understood: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,6 +66,17 @@ class Pending:
         pending = cls(session, -1, over, speaker, 0.0, False, None, said=Recognized(words))
         pending.understood.set()
         return pending
+
+    @property
+    def readable(self) -> str:
+        """The words as the text encoder reads them: none of a language that it does not know."""
+        return "" if self.foreign else self.said.text
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why a modality is missing, where that is known."""
+        unread = self.foreign and self.said.text and "text" in self.missing
+        return {"text": f"language: {self.foreign}"} if unread else {}
 
     @property
     def told(self) -> Recognized | None:
@@ -91,6 +107,7 @@ class Pending:
             audio_start=start,
             audio_end=self.utterance.end,
             text=self.text,
+            language=self.said.language if self.text else None,
             words=[
                 events.Word(word=w.text, start=start + w.start, end=start + w.end, probability=w.probability)
                 for w in (told.words if told else ())
@@ -133,7 +150,7 @@ class Pending:
             probabilities=judgement.emotion,
             sentiment=_likeliest(judgement.sentiment),
             uncertain=judgement.uncertain,
-            modalities=events.Modalities(used=self.used, missing=self.missing),
+            modalities=events.Modalities(used=self.used, missing=self.missing, reasons=self.reasons),
             contribution=judgement.contribution,
             influences=influences,
             visual=None if self.sight is None else _visual(self.sight),

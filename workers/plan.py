@@ -101,6 +101,10 @@ class Helpers(Protocol):
         ended go first."""
         ...
 
+    async def languages(self, text: str) -> dict[str, float]:
+        """Probability of each language for words that were given."""
+        ...
+
     async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
         """The last line's embedding, and the opinion of the expert that reads it in context."""
         ...

@@ -108,7 +108,8 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
     if "text" in wishes.modalities:
         tuned = tuned_of(wishes.checkpoint)
         expert = f"; expert: {model.config.reader}, tuned" if tuned.reader else ""
-        used["text"] = f"{model.config.text}{', tuned' if tuned.adapter else ''}{expert}"
+        reads = f"; reads {', '.join(model.config.text.languages)}" if model.config.text.languages else ""
+        used["text"] = f"{model.config.text}{', tuned' if tuned.adapter else ''}{reads}{expert}"
         if transcript is not None:
             used["asr"] = f"transcript {wishes.transcript}"
         else:
@@ -180,9 +181,14 @@ def _recognizer(wishes: Wishes) -> tuple[AsrModel | None, str | None]:
 
 
 def _spoken(language: str | None, recognizer: AsrModel) -> str:
-    """The language that words are taken for, as `session.started` tells it."""
+    """The language that words are taken for, as `session.started` tells it. Raises UsageError."""
+    from faster_whisper.tokenizer import _LANGUAGE_CODES
+
+    known = _LANGUAGE_CODES if recognizer.multilingual else ("en",)
+    if language is not None and language not in known:
+        raise UsageError(f"--language: {recognizer} knows {', '.join(sorted(known))}, not {language!r}")
     if not recognizer.multilingual:
-        return "English only: it cannot tell other languages"
+        return "English only, it cannot tell other languages"
     return language or "language detected"
 
 

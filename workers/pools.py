@@ -69,6 +69,10 @@ class Pools:
         words: Recognized = await actor.transcribe.remote(samples, language, partial)
         return words
 
+    async def languages(self, text: str) -> dict[str, float]:
+        told: dict[str, float] = await self.encoder.languages.remote(text)
+        return told
+
     async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
         read: tuple[Array, Array | None] = await self.encoder.embed.remote(lines)
         return read

@@ -52,7 +52,7 @@ class Session:
         self._understanding = Understanding(plan, config, helpers, self._overload)
         self._labelling = Labelling(plan, config, helpers)
         self._book = Book(context(config))
-        self._spoken: deque[Pending] = deque(maxlen=context(config))
+        self._spoken: deque[Pending] = deque(maxlen=max(context(config), IN_FLIGHT))
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._since: deque[float] = deque()  # when each of those in work was heard
         self._queue: asyncio.Queue[tuple[Pending, asyncio.Task[None]] | None] = asyncio.Queue()
@@ -120,6 +120,7 @@ class Session:
         before, milestone = left.snapshot, left.snapshot.milestone
         self._book.take_up(before, replayed)
         self._labelling.restore(before.memory, left.rows)
+        self._understanding.languages.restore(before.memory.languages)
         if milestone is not None:
             known = [Pending.known(self.plan.session, speaker, words) for speaker, words in milestone.spoken]
             self._spoken.extend(known)

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, PlainSerializer, PlainValidator, ValidationError
 
 from model.dialogue import GraphRow
+from model.spoken_language import Belief
 from stream import speakers
 from stream.block import Utterance
 from stream.bus import Keys, kept
@@ -112,6 +113,8 @@ class Memory(BaseModel):
     """Least recently heard first."""
     voices: dict[str, Floats] = {}
     """[21]: count, total and square of seven columns."""
+    languages: dict[str, Belief] = {}
+    """Of each speaker."""
 
 
 class Unfinished(BaseModel):
@@ -165,6 +168,7 @@ class Book:
         self._spoken: deque[tuple[str, str]] = deque(maxlen=context)
         self._milestone: Milestone | None = None
         self._memory = Memory()
+        self._languages: dict[str, Belief] = {}
         self._failed_last: deque[int] = deque(maxlen=100)
         self._tries = 0
         self._tried_at = 0.0
@@ -192,8 +196,11 @@ class Book:
     def finish(self, pending: Pending, memory: Memory) -> None:
         """It has its label or has failed, after all before it; `memory` is what all of them left."""
         self.unfinished.pop(pending.number, None)
+        if pending.languages is not None:
+            self._languages = pending.languages
+        memory.languages = self._languages
         if not pending.redacted and pending.mask is None:
-            self._spoken.append((pending.speaker, pending.said.text))
+            self._spoken.append((pending.speaker, pending.readable))
         if pending.milestone is not None:
             pending.milestone.spoken = list(self._spoken)
             self._milestone, self._memory = pending.milestone, memory
@@ -202,6 +209,7 @@ class Book:
         """Go on from what another process has left."""
         self._tried_at = before.position
         self._milestone, self._memory, self._tries = before.milestone, before.memory, before.tries + 1
+        self._languages = before.memory.languages
         if before.milestone is not None:
             self._spoken.extend(before.milestone.spoken)
         self.notices = before.notices + 1000  # some may have been told since, and an id is used once

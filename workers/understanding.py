@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from model.asr import Recognized
 from model.fusion_config import FusionConfig
@@ -16,6 +17,7 @@ from model.text import Line
 from stream.block import Utterance
 from workers.ahead import Ahead
 from workers.diarization import Diarization, Part
+from workers.languages import SpokenLanguages
 from workers.overload import PICTURES, WORDS, Overload
 from workers.pending import Pending, one_line
 from workers.plan import Helpers, SessionPlan
@@ -28,6 +30,7 @@ class Understanding:
         self.ahead, self._overload = Ahead(), overload
         self.voices = Diarization(plan.enrolled, self._parts)
         self._plan, self._config, self._helpers = plan, config, helpers
+        self.languages = SpokenLanguages(config.text.languages, plan.language)
         self._guesses: set[asyncio.Task[None]] = set()
 
     async def understand(self, pending: Pending) -> None:
@@ -45,8 +48,9 @@ class Understanding:
         """Words of an utterance that goes on. Asked for anew each time: an answer that others go before is none for
         the utterance's end to wait for."""
         if self._recognizes:
-            samples, language = pending.utterance.samples, self._plan.language
+            samples, language = pending.utterance.samples, self.languages.expected(pending.speaker)
             pending.said = await self._helpers.transcribe(samples, language, partial=True)
+        pending.foreign = self.languages.judge(pending.speaker, pending.said).foreign
 
     async def understand_so_far(self, pending: Pending) -> None:
         """What the words that `read_so_far` found say, and the sound, of an utterance that goes on."""
@@ -102,23 +106,41 @@ class Understanding:
         started = time.monotonic()
         try:
             if self._recognizes:
-                samples, language = pending.utterance.samples, self._plan.language
-                pending.said = await self.ahead.ask(
-                    pending.utterance, "words", lambda: self._helpers.transcribe(samples, language)
-                )
+                pending.said = await self._recognize(pending, self.languages.expected(pending.speaker))
+            elif self._plan.language is None and pending.said.text:
+                text = pending.said.text
+                heard = await self.ahead.ask(pending.utterance, "language", lambda: self._helpers.languages(text))
+                pending.said = replace(pending.said, languages=heard)
             pending.asr = time.monotonic() - started
-            pending.understood.set()
-            for earlier in pending.before if pending.said.text else ():
+            for earlier in pending.before:
                 await earlier.understood.wait()
+            await self._settle_language(pending)
+            pending.understood.set()
             await self._embed(pending)
         finally:
             pending.understood.set()
             pending.before = ()  # else each utterance would hold on to all before it
 
+    async def _recognize(self, pending: Pending, language: str | None) -> Recognized:
+        samples = pending.utterance.samples
+        return await self.ahead.ask(
+            pending.utterance, ("words", language), lambda: self._helpers.transcribe(samples, language)
+        )
+
+    async def _settle_language(self, pending: Pending) -> None:
+        """Decide in which language the utterance is, after all before it, whichever of them was heard first."""
+        belief = self.languages.judge(pending.speaker, pending.said)
+        pending.foreign = belief.foreign
+        if pending.number >= 0:
+            pending.languages = self.languages.keep(pending.speaker, belief)
+        language = self.languages.language(belief, pending.said.languages or {})
+        if self._recognizes and pending.said.languages and language not in (None, pending.said.language):
+            pending.said = await self._recognize(pending, language)
+
     async def _embed(self, pending: Pending) -> None:
-        if "text" not in self._plan.modalities or not pending.said.text:
+        if "text" not in self._plan.modalities or not pending.readable:
             return
-        lines = [Line(each.speaker, each.said.text) for each in (*pending.before, pending)]
+        lines = [Line(each.speaker, each.readable) for each in (*pending.before, pending)]
         pending.embedding, opinion = await self.ahead.ask(
             pending.utterance, tuple(lines), lambda: self._helpers.embed(lines)
         )

@@ -14,6 +14,7 @@ import pytest
 from model.asr import Recognized, Word
 from model.checkpoint import load_checkpoint
 from model.sight import Sight
+from model.spoken_language import languages_of
 from model.step import FusionStep
 from model.text import Line
 from stream.block import Block
@@ -52,6 +53,9 @@ class LocalHelpers:
         if call in self.fail:
             raise RuntimeError("the recognizer of speech broke")
         return Recognized() if call in self.silent else Recognized(f"words {call}")
+
+    async def languages(self, text: str) -> dict[str, float]:
+        return languages_of(text)
 
     async def embed(self, lines: list[Line]) -> tuple[np.ndarray, np.ndarray]:
         self.read.append(lines)
