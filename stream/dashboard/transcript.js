@@ -260,7 +260,7 @@ function badges({ modalities, visual }) {
   const badge = (name, className) => element("span", { className, textContent: modalityName(name) });
   const used = modalities.used.map((name) => badge(name, "badge"));
   const missing = modalities.missing.map((name) => {
-    const title = name === "visual" && visual?.reason ? visual.reason : "";
+    const title = modalities.reasons?.[name] ?? (name === "visual" && visual?.reason ? visual.reason : "");
     const struck = Object.assign(badge(name, "badge missing"), { title });
     struck.setAttribute("role", "img");
     struck.setAttribute("aria-label", `missing: ${modalityName(name)}${title ? ` (${title})` : ""}`);

@@ -73,8 +73,7 @@ async def test_given_words_are_judged_too(redis_url: str, demo_audio: np.ndarray
     german = ("Das weiß ich doch nicht.", "Wo warst du gestern Abend?", "Ich habe den ganzen Tag gewartet.")
     english = ("I really don't know.", "Where were you last night?", "I waited for you all day long.")
     cues = [
-        Cue(0.1 + 4.1 * n, 4.0 + 4.1 * n, (german if n % 2 else english)[n // 2 % 3], channel=n % 2)
-        for n in range(14)
+        Cue(0.1 + 4.1 * n, 4.0 + 4.1 * n, (german if n % 2 else english)[n // 2 % 3], channel=n % 2) for n in range(14)
     ]
 
     class Voiced(LocalHelpers):
