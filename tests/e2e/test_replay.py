@@ -75,7 +75,7 @@ def test_a_replay_with_nothing_running(tmp_path: Path) -> None:
 
 
 def test_the_demo_is_heard(base: str, redis_url: str, ray_address: str) -> None:
-    """What `make demo` does, on an unfriendly machine: no folder of models, no hub; the words come from Whisper base."""
+    """What `make demo` does, without a folder of models and without a hub: words by Whisper base."""
     done = undertone(
         "replay", DEMO, "--reference", DEMO_TRANSCRIPT, "--speed", "4", "--json",
         "--redis", redis_url, "--ray-address", ray_address, UNDERTONE_MODELS="",
