@@ -58,9 +58,9 @@ def _file(parts: Sequence[str] = (), **fields: Any) -> ModelFile:
 
 
 def folders() -> list[Path]:
-    """Where models are looked for, in this order: $UNDERTONE_MODELS, then the user's own."""
-    given = os.environ.get("UNDERTONE_MODELS")
-    return [*([Path(given)] if given else []), user_data_path("undertone") / "models"]
+    """Where models are looked for, in this order: those of $UNDERTONE_MODELS (as in $PATH), then the user's own."""
+    given = os.environ.get("UNDERTONE_MODELS", "").split(os.pathsep)
+    return [*(Path(folder) for folder in given if folder), user_data_path("undertone") / "models"]
 
 
 def find(model: Model) -> Path | None:

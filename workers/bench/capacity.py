@@ -129,7 +129,8 @@ def bench_capacity(
         for source in words:
             transcript = path.with_suffix(".stm").name if source.given else None
             media = MediaFile(kind="file", name=path.name, transcript=transcript)
-            options = Options.model_validate({"consent": "a benchmark", "modalities": modalities, "asr": source.asr})
+            asked = {"consent": "a benchmark", "modalities": modalities, "asr": source.asr}
+            options = Options.model_validate(asked if source.partials else asked | {"interim": 0})
             place = Place(redis, PREFIX, None, path.parent, source.model)
             progress.tell(f"words: {source.name}")
             with ray_cluster(None):  # for each anew: the actors of the words before would still be there

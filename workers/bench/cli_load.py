@@ -74,14 +74,17 @@ def capacity(
     modalities: Modalities = "text,audio",
     seconds: Annotated[float, typer.Option(min=1, max=300, help="Of each number of sessions.")] = 40.0,
     most: Annotated[int, typer.Option(min=1, help="Sessions at once.")] = 64,
+    partials: Annotated[bool, typer.Option(help="Tell words and labels while somebody talks.")] = True,
     as_json: Json = False,
 ) -> None:
     """How many real-time sessions this machine holds until the 95 % time to label doubles, and what each costs."""
     with _errors():
         import sys
         from contextlib import redirect_stdout
+        from dataclasses import replace
 
         chosen, used = _words(words, file), _modalities(modalities)
+        chosen = [replace(source, partials=partials) for source in chosen]
         from workers.bench.capacity import bench_capacity
         from workers.progress import console_progress
 

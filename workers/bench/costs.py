@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.bench.results import Results, ResultsError, read_results, tables_of
+from workers.bench.words import SILENT
 
 SHIPPED = Path(__file__).parent / "measured.json"
 
@@ -85,7 +86,7 @@ def costs_of(results: Results) -> Costs:
     looking = sum(row["MB_in_memory"] for row in encoders if row["modality"] == "visual")
     memory = {kind: memory[kind] for kind in ("session", "encoder", "recognizer", "ray")}
     memory["face"] = memory["recognizer"] + looking
-    for asr in held.keys() - {"transcript", "none"}:
+    for asr in (name for name in held if name not in ("transcript", "none") and not name.endswith(SILENT)):
         spoken, sizes = _processes(costs, asr)
         understanding[asr] = spoken["transcriber"] / utterances
         memory[asr] = sizes["transcriber"]

@@ -13,9 +13,10 @@ import numpy as np
 from model.progress import Progress
 from stream import RATE
 from stream.block import BLOCK
-from stream.events import Emotion, Event
+from stream.events import Emotion, Event, UtterancePartial
 from stream.media import FileSource
 from stream.redis_server import private_server
+from stream.segmenter import Endpointing
 from workers.actors import ray_cluster
 from workers.bench.loaded import run_loaded
 from workers.bench.looped import LoopedSource, LoopedTranscript
@@ -34,10 +35,15 @@ class Stopwatch:
         self._progress, self._seconds = progress, seconds
         self.taken: list[tuple[float, Emotion]] = []
         """Seconds from the end of speech to the label, and the label."""
+        self.stable: dict[int, float] = {}
+        """Seconds from the start of speech to the first words that will not change, by utterance."""
 
     def event(self, event: Event) -> None:
         if isinstance(event, Emotion) and event.trigger == "speech_ended":
             self.taken.append((time.monotonic() - self._origin - event.audio_end, event))
+        elif isinstance(event, UtterancePartial) and event.stable:
+            onset = event.audio_start + Endpointing.pre_roll
+            self.stable.setdefault(event.utterance, time.monotonic() - self._origin - onset)
 
     def position(self, seconds: float) -> None:
         self._origin = min(self._origin, time.monotonic() - seconds)
@@ -50,8 +56,8 @@ def bench_latency(recording: Path, words: Sequence[Words], progress: Progress) -
 
     Two clocks: with computation, as a subscriber has it, in all and over the end-silence that has to pass before an
     end is one; without (`silence`), from the end of speech to the moment at which a block had told of that silence.
-    The block's length, at whose end what it holds is heard, is in all of them. Then the medians of the stages. Raises
-    MediaError.
+    The block's length, at whose end what it holds is heard, is in all of them. `stable words`: from the start of speech
+    (as the VAD has it) to the first words that will not change. Then the medians of the stages. Raises MediaError.
     """
     kinds = [(source, speculate) for source in words for speculate in (False, True)]
     rows: Rows = []
@@ -79,6 +85,9 @@ def _row(watch: Stopwatch) -> dict[str, float]:
     for name, values in (("in all", taken), ("over", taken - silence), ("silence", told)):
         for percent in (50, 95, 99) if name != "silence" else (50,):
             row[f"{name} p{percent}"] = round(float(np.percentile(values, percent)))
+    if watch.stable:
+        early = 1000 * np.array(list(watch.stable.values()))
+        row |= {f"stable words p{percent}": round(float(np.percentile(early, percent))) for percent in (50, 95)}
     for stage in STAGES:
         seconds = [getattr(event.latency, stage) for _, event in watch.taken if event.latency]
         row[stage] = round(1000 * float(np.median(seconds)), 1)

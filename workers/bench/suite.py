@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -245,9 +246,10 @@ def _scale(progress: Progress) -> Tables:
 
 def _capacity(progress: Progress) -> Tables:
     from workers.bench.capacity import bench_capacity
-    from workers.bench.words import words_by
+    from workers.bench.words import SILENT, words_by
 
     words = words_by(("transcript", "whisper"), DEMO)
+    words += [replace(each, name=f"{each.name}{SILENT}", partials=False) for each in words if each.model == "base"]
     levels, costs = bench_capacity(DEMO, words, ("text", "audio"), 40.0, 64, progress)
     return {"capacity": levels, "capacity_costs": costs}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+SILENT = ", no partials"  # behind the name of a way that tells nothing while somebody talks
 SOURCES = ("transcript", "none", "whisper")
 
 
@@ -19,6 +20,8 @@ class Words:
     """As `workers.planning.Wishes` has it."""
     model: str | None = None
     """As `model.asr.locate` takes it."""
+    partials: bool = True
+    """Words and labels are told while somebody talks."""
 
     @property
     def given(self) -> bool:
