@@ -115,7 +115,7 @@ class AsrModel:
     """Its size ("base"), its id on the Hugging Face hub, or the name of its folder."""
     folder: str
     origin: str
-    """How it came here, for the user."""
+    """Source of the files, for the user to read."""
     multilingual: bool
 
     def __str__(self) -> str:

@@ -58,7 +58,7 @@ def _file(parts: Sequence[str] = (), **fields: Any) -> ModelFile:
 
 
 def folders() -> list[Path]:
-    """Where models are looked for, in this order: those of $UNDERTONE_MODELS (as in $PATH), then the user's own."""
+    """Folders that are searched for models: those of $UNDERTONE_MODELS (written as $PATH is), then the user's own."""
     given = os.environ.get("UNDERTONE_MODELS", "").split(os.pathsep)
     return [*(Path(folder) for folder in given if folder), user_data_path("undertone") / "models"]
 
@@ -69,7 +69,7 @@ def find(model: Model) -> Path | None:
 
 
 def complete(model: Model, folder: Path) -> bool:
-    """Whether a folder has all files of a model, at their sizes."""
+    """True when a folder has all files of a model, at their sizes."""
     return all((folder / f.name).is_file() and (folder / f.name).stat().st_size == f.size for f in model.files)
 
 

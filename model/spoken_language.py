@@ -1,4 +1,4 @@
-"""Whether an encoder of words knows the language that a speaker speaks.
+"""Evidence that a speaker speaks a language which an encoder of words knows.
 
 An utterance proves little by itself: of short ones recognizers guess the language. So the evidence is gathered for each
 speaker with a hidden Markov chain of two states, "known" and "another" (forward algorithm: Rabiner 1989, eq. 19 to 21):
@@ -26,7 +26,7 @@ FADES = 0.8  # of the evidence for each other language, from one utterance to th
 
 @dataclass(frozen=True)
 class Belief:
-    """What is known of a speaker's language after an utterance."""
+    """Belief about a speaker's language after an utterance."""
 
     known: float = AT_FIRST
     """Probability that the words are in a language that the encoder knows."""

@@ -52,7 +52,7 @@ class _Hypothesis:
     """The decoder was stopped before it found an end."""
 
     def repeats_itself(self, seconds: float) -> bool:
-        """Whether it is no transcription of so many seconds, but the decoder gone astray."""
+        """True for a decoder gone astray: no transcription of so many seconds of speech."""
         return self.cut or self.compression > REPETITIVE or not believable(self.recognized.text, seconds)
 
     def accepted(self) -> Recognized:
@@ -193,7 +193,7 @@ def _batches(windows: Sequence[int], most: int) -> Iterator[tuple[int, list[int]
 
 
 def _joined(parts: list[Recognized]) -> Recognized:
-    """What was heard of an utterance in pieces of `LONGEST`."""
+    """One transcription out of those of an utterance's pieces, each `LONGEST` samples but the last."""
     if len(parts) == 1:
         return parts[0]
     words = tuple(
@@ -210,7 +210,7 @@ def window_of(samples: int, smallest: int) -> int:
 
 
 def is_multilingual(folder: str | Path) -> bool:
-    """Whether a model folder is of a Whisper for many languages, by the size of its vocabulary. Raises OSError."""
+    """True for the folder of a Whisper for many languages, by the size of its vocabulary. Raises OSError."""
     lines = Path(folder) / "vocabulary.txt"
     size = len(lines.read_bytes().splitlines()) if lines.exists() else 0
     return (size or len(json.loads((Path(folder) / "vocabulary.json").read_bytes()))) > ENGLISH_VOCABULARY

@@ -89,7 +89,7 @@ class UtteranceHeard(Base):
     text: str | None
     """None when redacted; "" when nothing was understood."""
     language: str | None = None
-    """That the words were taken for, such as "en"; null where it was not told."""
+    """Language that the words were taken for, such as "en"; null where it is not known."""
     words: list[Word] = []
     """With their times, where the recognizer gives any; none when redacted."""
 

@@ -129,23 +129,13 @@ def replay(
             transcript, rttm, speakers, language, interim, enrolled, speculate=speculate and pace is not None,
             kept=round(3600 * keep), mask=mask,
         )  # fmt: skip
+        source: Source
         if Path(file).is_dir():
-            recorded = RecordedSource(Path(file))
-            _run(
-                _as_recorded(wishes, recorded, context),
-                recorded,
-                pace,
-                redis,
-                prefix,
-                ray_address,
-                as_json,
-                record,
-                resume,
-                reference,
-            )
+            source = recorded = RecordedSource(Path(file))
+            wishes = _as_recorded(wishes, recorded, context)
         else:
             source = FileSource(Path(file), channels)
-            _run(wishes, source, pace, redis, prefix, ray_address, as_json, record, resume, reference)
+        _run(wishes, source, pace, redis, prefix, ray_address, as_json, record, resume, reference)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Which utterances have been told of while they go on, and when their words and labels so far are due.
+"""Schedule of the words and labels that are told of utterances while they go on.
 
 All times are seconds of speech, from an utterance's onset.
 """
@@ -29,9 +29,9 @@ class Told:
     next_words: float = FIRST_WORDS_S
     """When its words are due."""
     agreement: Agreement = field(default_factory=Agreement)
-    """Of the words told so far."""
+    """Agreement of the words told so far."""
     speaker: str | None = None
-    """As last guessed."""
+    """The speaker as last guessed."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Listed:
     speed: float | None
     """Times real time of a recognizer on a short utterance; None: not measured."""
     here: str | None
-    """Where it is; None: it is not."""
+    """Source and folder; None: it is not here."""
 
 
 def listed(speed: bool) -> list[Listed]:

@@ -38,7 +38,7 @@ class Pending:
     foreign: str | None = None
     """Language of the words, where the text encoder does not read it."""
     languages: dict[str, Belief] | None = None
-    """Of each speaker, after this utterance."""
+    """Belief about each speaker's language after this utterance."""
     stable: str = ""
     """While it goes on: the first of the words, which will not change any more."""
     understood: asyncio.Event = field(default_factory=asyncio.Event)

@@ -66,7 +66,7 @@ class SessionPlan:
 
     @property
     def partials(self) -> bool:
-        """Whether words are told while somebody talks: where there are any, neither redacted nor masked."""
+        """True where words are told while somebody talks: where there are any, neither redacted nor masked."""
         readable = self.transcript is not None or ("text" in self.modalities and self.encoders["asr"] is not None)
         return self.interim > 0 and readable and not self.redact and not self.mask
 

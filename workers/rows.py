@@ -1,4 +1,4 @@
-"""What a terminal shows of each utterance: its latest label, and its words so far while somebody talks."""
+"""Rows of a terminal's table, one an utterance: its latest label, and its words so far while somebody talks."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Told(BaseModel):
     next_words: float = 0.0
     committed: list[str] = []
     rest: list[str] = []
-    """Of `workers.agreement.Agreement`; empty where words are redacted or masked."""
+    """State of `workers.agreement.Agreement`; empty where words are redacted or masked."""
 
     @classmethod
     def of(cls, told: interims.Told) -> Told:
@@ -114,7 +114,7 @@ class Memory(BaseModel):
     voices: dict[str, Floats] = {}
     """[21]: count, total and square of seven columns."""
     languages: dict[str, Belief] = {}
-    """Of each speaker."""
+    """Belief about each speaker's language."""
 
 
 class Unfinished(BaseModel):

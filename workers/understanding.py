@@ -53,7 +53,7 @@ class Understanding:
         pending.foreign = self.languages.judge(pending.speaker, pending.said).foreign
 
     async def understand_so_far(self, pending: Pending) -> None:
-        """What the words that `read_so_far` found say, and the sound, of an utterance that goes on."""
+        """Embedding of the words that `read_so_far` found, and the sound, of an utterance that goes on."""
         await asyncio.gather(self._embed(pending), self._listen(pending))
 
     def begin_ahead(self, pausing: Iterable[Utterance], before: Iterable[Pending]) -> None:
@@ -94,7 +94,7 @@ class Understanding:
 
     @property
     def _recognizes(self) -> bool:
-        """Whether words come from a recognizer of speech."""
+        """True where words come from a recognizer of speech."""
         readable = "text" in self._plan.modalities and self._plan.transcript is None
         return readable and self._plan.encoders["asr"] is not None
 

@@ -19,7 +19,7 @@ class Words:
     asr: str
     """As `workers.planning.Wishes` has it."""
     model: str | None = None
-    """As `model.asr.locate` takes it."""
+    """Name or folder, as `model.asr.locate` takes it."""
     partials: bool = True
     """Words and labels are told while somebody talks."""
 
