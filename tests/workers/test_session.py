@@ -300,15 +300,6 @@ async def test_the_hosts_clock_may_step(redis_url: str, demo_audio: np.ndarray, 
     assert delays and all(0 <= delay.queue + delay.asr + delay.encode < 60 for delay in delays)
 
 
-class Everything:
-    """A VAD that takes whatever is loud for speech."""
-
-    size = 320
-
-    def __call__(self, frame: np.ndarray) -> float:
-        return float(frame.std() > 0.01)
-
-
 async def test_a_lost_source_is_announced(redis_url: str, demo_audio: np.ndarray) -> None:
     pieces = blocks(demo_audio)[:60]
     nothing = np.zeros((2, 0), np.float32)
