@@ -29,11 +29,7 @@ STEP = 250  # frames by which windows differ, so that utterances of like length 
 BATCH = 8  # utterances
 LONGEST = FULL * HOP  # samples heard at once; a longer utterance is heard in pieces
 TOKENS = 15  # a second of speech, at most, before the full window is tried; English speech has 3 to 6
-REPETITIVE, SILENT, DOUBTFUL = (
-    2.4,
-    0.6,
-    -1.0,
-)  # compression ratio, no-speech probability, mean log-probability: Whisper's
+REPETITIVE, DOUBTFUL = 2.4, -1.0  # compression ratio, mean log-probability: the thresholds of Whisper's own decoding
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # punctuation that belongs to the word after or before it
 LIKELY = 1e-3  # probability of a language below which it is not told
 ENGLISH_VOCABULARY = 51_864  # tokens of the models that know English alone; the others have one more, or two
@@ -46,7 +42,6 @@ class _Hypothesis:
     recognized: Recognized
     log_probability: float
     """Mean over the tokens."""
-    no_speech: float
     compression: float
     cut: bool
     """The decoder was stopped before it found an end."""
@@ -56,9 +51,8 @@ class _Hypothesis:
         return self.cut or self.compression > REPETITIVE or not believable(self.recognized.text, seconds)
 
     def accepted(self) -> Recognized:
-        """The words; none where Whisper itself doubts that there is speech."""
-        unheard = self.no_speech > SILENT and self.log_probability < DOUBTFUL
-        if unheard or self.compression > REPETITIVE:
+        """The words; none where the decoder doubts them (noise, many who talk at once) or repeats itself."""
+        if self.log_probability < DOUBTFUL or self.compression > REPETITIVE:
             return replace(self.recognized, text="", words=())
         return self.recognized
 
@@ -154,7 +148,6 @@ class Whisper:
             beam_size=1,
             max_length=len(prompt) + room,
             return_scores=True,
-            return_no_speech_prob=True,
         )
         tokens = [[token for token in result.sequences_ids[0] if token < tokenizer.eot] for result in results]
         timed = self._model.find_alignment(tokenizer, tokens, encoded, frames)
@@ -164,9 +157,7 @@ class Whisper:
             recognized = Recognized(text, _words(alignment), spoken, languages)
             log_probability = float(result.scores[0]) * count / (count + 1)
             compression = get_compression_ratio(text) if text else 0.0
-            hypotheses.append(
-                _Hypothesis(recognized, log_probability, float(result.no_speech_prob), compression, count >= room)
-            )
+            hypotheses.append(_Hypothesis(recognized, log_probability, compression, count >= room))
         return hypotheses
 
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from stream.block import Utterance
 from workers.agreement import Agreement
 
-FIRST_WORDS_S = (
-    0.5  # longer than what the segmenter drops as too short, so that a number is seldom given out for nothing
-)
+# Longer than what the segmenter drops as too short, so that a number is seldom given out for nothing.
+FIRST_WORDS_S = 0.5
 WORDS_INTERVAL_S = 1.0
 
 

@@ -91,15 +91,15 @@ def utterances(samples: Samples, vad: FrameVad) -> list[Samples]:
 
 
 def wordless(data: Path) -> Iterator[tuple[str, Samples]]:
-    """(title, five minutes [n] at 16 kHz). Babble is of RAVDESS's actors, where they are here."""
+    """(title, five minutes [n] at 16 kHz). Babble is of LibriSpeech's readers, where they are here."""
     rng, length = np.random.default_rng(SEED), MINUTES * 60 * RATE
     yield "silence", rng.normal(0, 1e-4, length).astype(np.float32)
     changing = np.repeat(10 ** rng.uniform(-1.5, 0, length // (2 * RATE)), 2 * RATE)  # else the segmenter drops it
     yield "noise", (0.3 * changing * noise(rng, length, ())).astype(np.float32)
     yield "music", _music(rng, length)
-    clips = sorted((data / "ravdess").glob("Actor_*/03-01-*.flac"))
+    clips = sorted((data / "librispeech").glob("*-*.flac"))
     if clips:
-        yield "babble of 12", _babble(rng, [_mono(clip) for clip in clips[::4]], length)
+        yield "babble of 12", _babble(rng, [_mono(clip) for clip in clips], length)
 
 
 def _music(rng: np.random.Generator, length: int) -> Samples:
