@@ -21,6 +21,7 @@ STAYS = 0.95  # probability that the next utterance is in the same language
 FAVOUR = 0.5  # natural log of the odds that each utterance adds for a known language: what is doubtful is read
 FLOOR = 1e-3  # the least probability of a language; detectors are surer than they are right
 SURE = 1e-4  # the belief stays so far from 0 and 1, else no utterance could turn it
+PROVING = 4  # words; chosen on the training sets of MELD and EmoryNLP
 FADES = 0.8  # of the evidence for each other language, from one utterance to the next
 
 
@@ -60,10 +61,15 @@ class Belief:
 
 
 def languages_of(text: str) -> dict[str, float]:
-    """Probability of each language for a text, by py3langid; {} for a text without letters."""
+    """Weight of each language for a text, by py3langid's probabilities; {} for a text without letters.
+
+    Of a text of less than `PROVING` words they are flattened: few words prove little.
+    """
     if not any(character.isalpha() for character in text):
         return {}
-    return {name: p for name, p in _identifier().rank(text) if p >= FLOOR}
+    share = min(1.0, len(text.split()) / PROVING)
+    flattened = {name: p**share for name, p in _identifier().rank(text)}
+    return {name: weight for name, weight in flattened.items() if weight >= FLOOR}
 
 
 @cache

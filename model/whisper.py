@@ -60,8 +60,9 @@ class _Hypothesis:
 class Whisper:
     """Greedy decoding of utterances in batches of like length: int8 on a CPU, float16 on a GPU. Thread-safe."""
 
-    def __init__(self, folder: str, threads: int = 2, smallest: int = SMALLEST) -> None:
-        """folder: of a faster-whisper model; threads: on a CPU; smallest: window in mel frames.
+    def __init__(self, folder: str, threads: int = 1, smallest: int = SMALLEST) -> None:
+        """folder: of a faster-whisper model; threads: on a CPU, where a second one gains nothing on a short window;
+        smallest: window in mel frames.
 
         Raises RuntimeError when the folder holds no model that CTranslate2 reads.
         """

@@ -81,7 +81,7 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
         cores["graph"] = 0.0
     redis_cores = cores.pop("redis")
 
-    pools = min(TRANSCRIBERS, max(1, machines.cores // 2)) if demand.asr else 0
+    pools = min(TRANSCRIBERS, max(1, machines.cores)) if demand.asr else 0
     fixed = sum(costs.memory[name] for name in ("ray", "encoder", "recognizer"))
     fixed += pools * costs.memory.get(demand.asr or "", 0.0) + costs.memory["face"] * ("visual" in demand.modalities)
     room = 1000 * machines.memory * machines.utilisation - fixed  # MB of a node that sessions may take

@@ -44,7 +44,7 @@ POOL: dict[str, Any] = {
     "namespace": NAMESPACE,
     "get_if_exists": True,
 }
-TRANSCRIBERS = 4  # a node, at most: each holds a model
+TRANSCRIBERS = 4  # a node, at most, and no more than its cores: each holds a model and works on one core
 
 
 @dataclass
@@ -148,7 +148,7 @@ def start_pools(plan: SessionPlan, needs: Needs, node: str | None = None) -> Poo
     node = node or node_of(plan.session, nodes)
     transcribers = []
     if needs.asr is not None:
-        for n in range(min(TRANSCRIBERS, max(1, int(nodes.get(node, 0)) // 2))):
+        for n in range(min(TRANSCRIBERS, max(1, int(nodes.get(node, 0))))):
             name = f"transcriber:{needs.asr}:{n}"
             transcribers.append(_start(TranscriberActor, name, node, needs.asr))
     name = f"encoder:{plan.checkpoint}:{needs.voice or 'default'}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -19,10 +20,25 @@ from workers.bench.speech import spoken, utterances, wordless
 from workers.tables import Rows
 from workers.word_errors import plain_words, word_error_rate
 
+P = ParamSpec("P")
+T = TypeVar("T")
 VADS: dict[str, Callable[[], FrameVad]] = {"webrtc": WebRtcVad, "silero": SileroVad}
 WINDOWS = (FULL, 1500, 1250, 1000, 800, 600)  # mel frames of 10 ms
 SHORT = 3.0  # seconds of the utterance whose cost is measured
 TIMES = 15  # that it is measured
+
+
+def one_thread(bench: Callable[P, T]) -> Callable[P, T]:
+    """NumPy's threads spin after their work, and would count as CPU time."""
+
+    @functools.wraps(bench)
+    def limited(*args: P.args, **kwargs: P.kwargs) -> T:
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):
+            return bench(*args, **kwargs)
+
+    return limited
 
 
 def here() -> list[AsrModel]:
@@ -43,6 +59,7 @@ def _chosen(models: Sequence[str]) -> list[AsrModel]:
     return [model for model in found if model is not None]
 
 
+@one_thread
 def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
     """A row for each recognizer, VAD and set of recordings whose words are known; and for sounds without words.
 
@@ -57,7 +74,7 @@ def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
     silent = [(title, vad, utterances(sound, make())) for title, sound in wordless(data) for vad, make in VADS.items()]
     rows: Rows = []
     for model in _chosen(models):
-        bare = Whisper(model.folder, threads=1)
+        bare = Whisper(model.folder)
         guarded = Guarded(bare)
         for title, vad in cut:
             progress.tell(f"{model}: {title}, {vad}")
@@ -86,6 +103,7 @@ def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
     return rows
 
 
+@one_thread
 def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tuple[Rows, Rows]:
     """WER and CPU seconds by the smallest window and by faster-whisper's own ways; and what a short utterance costs.
 
@@ -132,7 +150,10 @@ def _ways(folder: str) -> Iterator[tuple[str, Any]]:
     """(name, recognizer): ours on windows, the full one first, then what faster-whisper itself has."""
     for smallest in WINDOWS:
         ours = ", ours" if smallest == SMALLEST else ""
-        yield f"{smallest} frames{ours}" if smallest < FULL else "3000 frames (30 s)", Whisper(folder, 1, smallest)
+        yield (
+            f"{smallest} frames{ours}" if smallest < FULL else "3000 frames (30 s)",
+            Whisper(folder, smallest=smallest),
+        )
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     model = WhisperModel(folder, "cpu", compute_type="int8", cpu_threads=1)

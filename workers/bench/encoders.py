@@ -108,7 +108,7 @@ def _frames(vad: Callable[[], FrameVad]) -> Work:
 
 
 def _words(folder: str) -> Work:
-    recognize = Whisper(folder, threads=1)
+    recognize = Whisper(folder)
     return lambda samples: recognize([samples], "en")
 
 
