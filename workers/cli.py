@@ -251,7 +251,9 @@ def _run(
     reference: Path | None,
 ) -> None:
     """Plan a session, start what it needs, carry it through, and exit with its outcome."""
-    _one_of("--asr", wishes.asr, ("auto", "whisper", "none"))
+    from workers.planning import RECOGNIZERS
+
+    _one_of("--asr", wishes.asr, RECOGNIZERS)
     _one_of("--vad", wishes.vad, ("webrtc", "silero"))
     _one_of("--speakers", wishes.speakers, ("auto", "channel", "turns", "cluster"))
     import asyncio

@@ -21,6 +21,9 @@ from workers import masking
 from workers.enrolment import voices
 from workers.plan import Needs, SessionPlan
 
+RECOGNIZERS = ("auto", "whisper", "none")
+"""Of speech. auto: Whisper where a model is here, else no words."""
+
 
 class UsageError(Exception):
     """Options that contradict each other or what is there; the message says what to do."""
@@ -65,6 +68,8 @@ def wishes_of(settings: dict[str, Any], folder: Path) -> Wishes:
     """The wishes of a recorded session. Raises UsageError."""
     known = {name: value for name, value in settings.items() if name in Wishes.__dataclass_fields__}
     known |= {name: folder / str(known[name]) for name in ("transcript", "rttm") if name in known}
+    if known.get("asr") not in RECOGNIZERS:
+        known["asr"] = "auto"  # the recognizer of an earlier version
     try:
         known["modalities"] = tuple(known["modalities"])
         known["names"] = {int(channel): name for channel, name in known["names"].items()}

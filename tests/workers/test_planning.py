@@ -8,7 +8,7 @@ import pytest
 from stream.media import FileSource
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from tests.recordings import voice, write_mp4, write_wav
-from workers.planning import UsageError, Wishes, plan_session
+from workers.planning import UsageError, Wishes, plan_session, settings_of, wishes_of
 
 
 @pytest.fixture
@@ -72,3 +72,18 @@ def test_speakers_that_contradict_the_channels(mono: FileSource) -> None:
         with pytest.raises(UsageError, match="--speakers"):
             plan_session(Wishes(speakers=wish, asr="none"), source)
     assert np.isfinite(mono.info.duration or 0)
+
+
+def test_a_session_recorded_with_a_recognizer_that_is_gone_is_heard_by_the_one_there_is(tmp_path: Path) -> None:
+    settings, _ = settings_of(Wishes(names={0: "Anna"}))
+    assert wishes_of(settings | {"asr": "pocketsphinx"}, tmp_path).asr == "auto"
+    assert wishes_of(settings | {"asr": "none"}, tmp_path).asr == "none"
+
+
+@pytest.mark.parametrize(("model", "language"), [("tiny.en", "de"), ("base", "xx")])
+def test_a_language_that_the_model_does_not_know_is_refused(
+    mono: FileSource, tiny: str, base: str, model: str, language: str
+) -> None:
+    with pytest.raises(UsageError, match=f"--language: faster-whisper {model} knows"):
+        plan_session(Wishes(asr_model=model, language=language), mono)
+    assert plan_session(Wishes(asr_model=model, language="en"), mono).needs.asr == model
