@@ -17,6 +17,7 @@ RATE = 16_000
 LEAST_SPEECH = 0.15  # seconds without which an utterance has no words
 FASTEST = 7.0  # words a second
 MOST_REPEATS = 5  # of the same words in a row, from which on it is the recognizer that stammers
+OWN = "your folder"  # origin of a model that the user has named by its folder
 PREFIX = "faster-whisper-"  # of the folders that hold a model
 DEFAULTS = ("base", "small", "base.en", "small.en", "tiny.en", "tiny")  # those that keep up without a GPU, best first
 SIZES = {
@@ -118,6 +119,11 @@ class AsrModel:
     """Source of the files, for the user to read."""
     multilingual: bool
 
+    @property
+    def reference(self) -> str:
+        """The model as `locate` takes it on every node: one has it where another has not."""
+        return self.folder if self.origin == OWN else self.name
+
     def __str__(self) -> str:
         return f"faster-whisper {self.name}"
 
@@ -129,14 +135,14 @@ def locate(name: str | None = None) -> AsrModel | None:
     packages that carry the model. Without a name, each of these is asked for the sizes of `DEFAULTS` in that order.
     Returns None when there is none. Raises AsrError when one is here and broken, or a folder is none.
     """
-    if name is not None and Path(name).is_dir():
-        if not (Path(name) / "model.bin").is_file():
-            raise AsrError(f"{name}: holds no faster-whisper model (no model.bin)")
-        return _found(Path(name).resolve().name.removeprefix(PREFIX), Path(name), "your folder")
+    if name is not None and (Path(name) / "model.bin").is_file():
+        return _found(Path(name).resolve().name.removeprefix(PREFIX), Path(name).resolve(), OWN)
     for place in (_in_folders, _in_hub_cache, _in_packages):
         for size in DEFAULTS if name is None else (name,):
             if (found := place(size)) is not None:
                 return found
+    if name is not None and Path(name).is_dir():
+        raise AsrError(f"{name}: holds no faster-whisper model (no model.bin)")
     return None
 
 

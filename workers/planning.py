@@ -120,7 +120,7 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
         else:
             recognizer, unheard = _recognizer(wishes)
             if recognizer is not None:
-                asr = wishes.asr_model or recognizer.name
+                asr = recognizer.reference
                 used["asr"] = f"{recognizer}, {_spoken(wishes.language, recognizer)}"
     if "audio" in wishes.modalities:
         heard = ["prosody (Praat)"] if prosody.available() and "audio" in model.config.modalities else []
