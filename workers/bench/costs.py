@@ -68,7 +68,7 @@ def costs_of(results: Results) -> Costs:
     capacity, encoders = tables_of(results, "capacity"), tables_of(results, "encoders")["encoders"]
     levels, costs = capacity["capacity"], capacity["capacity_costs"]
     held: dict[str, int] = {}
-    for row in levels:
+    for row in (row for row in levels if not row["words"].endswith(SILENT)):
         held[row["words"]] = max(held.get(row["words"], 0), row["sessions"] if row["held"] == "yes" else 0)
     level = next(row for row in levels if row["words"] == "transcript" and row["sessions"] == 1)
     utterances = level["utterances/min"]
@@ -86,7 +86,7 @@ def costs_of(results: Results) -> Costs:
     looking = sum(row["MB_in_memory"] for row in encoders if row["modality"] == "visual")
     memory = {kind: memory[kind] for kind in ("session", "encoder", "recognizer", "ray")}
     memory["face"] = memory["recognizer"] + looking
-    for asr in (name for name in held if name not in ("transcript", "none") and not name.endswith(SILENT)):
+    for asr in held.keys() - {"transcript", "none"}:
         spoken, sizes = _processes(costs, asr)
         understanding[asr] = spoken["transcriber"] / utterances
         memory[asr] = sizes["transcriber"]
