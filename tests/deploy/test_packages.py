@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from model.manifest import manifest
 from tests.conftest import ROOT
 
+WEIGHTS = ("whisper", "whisper-tiny")  # extras
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
 
 
@@ -41,13 +43,26 @@ def test_every_package_is_hashed_and_as_constrained(lock: str) -> None:
 def test_the_locks_have_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    asked = {"requirements.lock": ("prosody", "serve", "export"), "requirements-dev.lock": tuple(extras)}
+    asked = {"requirements.lock": ("prosody", "serve", "export"), "requirements-dev.lock": (*extras.keys() - WEIGHTS,)}
     for lock, wanted in asked.items():
         needed = {re.split(r"[<>=]", each)[0] for each in project["dependencies"]} - {"torch"}
         needed |= {re.split(r"[<>=]", each)[0] for extra in wanted for each in extras[extra]}
         assert {name(each) for each in needed} <= pins(lock).keys(), f"{lock}: make lock"
     user, developer = pins("requirements.lock"), pins("requirements-dev.lock")
     assert user.items() <= developer.items()
+
+
+@pytest.mark.parametrize("extra", WEIGHTS)
+def test_what_strangers_packed_is_in_a_lock_of_its_own(extra: str) -> None:
+    """It may be gone tomorrow, and then all else shall still be installed."""
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][extra]
+    lock = f"requirements-{extra}.lock"
+    assert {f"{each}=={version}" for each, version in pins(lock).items()} == set(packages)
+    assert (ROOT / lock).read_text().count("--hash=sha256:") >= len(packages)
+    others = pins("requirements.lock").keys() | pins("requirements-dev.lock").keys()
+    assert not pins(lock).keys() & others
+    carried = {part.partition("/")[0] for model in manifest().values() for file in model.files for part in file.parts}
+    assert pins(lock).keys() <= carried
 
 
 def test_a_wheel_holds_all_shipped_encoders(tmp_path: Path) -> None:
