@@ -88,6 +88,7 @@ def verify(names: Wanted = None) -> None:
     """Read models whole and compare them with the manifest's checksums."""
     with one_line_errors():
         from model.manifest import find, folders, manifest, wrong
+        from model.packaged import cache
         from workers.console import tell
 
         known, broken = manifest(), False
@@ -95,7 +96,8 @@ def verify(names: Wanted = None) -> None:
             raise fail(f"no model {', '.join(sorted(strangers))}; there are {', '.join(known)}", USAGE)
         for name in names or known:
             model = known[name]
-            here = find(model) or next((f / name for f in folders() if (f / name).is_dir()), None)
+            places = [folder / name for folder in (*folders(), cache())]
+            here = find(model) or next((place for place in places if place.is_dir()), None)
             if here is None:
                 tell(f"{name}: not here")
                 broken = broken or bool(names)

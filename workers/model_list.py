@@ -21,38 +21,36 @@ class Listed:
 
     name: str
     use: str
-    megabytes: float
     licence: str
+    bytes: int
     languages: str
     """Spoken ones that a recognizer knows; "" for other models."""
     speed: float | None
     """Times real time of a recognizer on a short utterance; None: not measured."""
-    here: str | None
-    """Source and folder; None: it is not here."""
+    folder: str
+    """Where it is; "" where it is not."""
+    origin: str = ""
+    """Source of the files of a recognizer that is here, or the fault of one that is broken."""
 
 
 def listed(speed: bool) -> list[Listed]:
     """All models. speed: time the recognizers that are here, which takes a few seconds each."""
     rows = [
-        Listed(model.name, model.use, round(model.size / 1e6, 1), model.licence, "", None, _folder(model.name))
+        Listed(model.name, model.use, model.licence, model.size, "", None, str(find(model) or ""))
         for model in manifest().values()
         if not model.name.startswith(PREFIX)
     ]
     for size, megabytes in SIZES.items():
+        found, fault = None, ""
         try:
             found = locate(size)
-            here = None if found is None else f"{found.origin} ({found.folder})"
         except AsrError as error:
-            found, here = None, f"broken: {error}"
+            fault = f"broken: {error}"
         languages = "English" if size.endswith(".en") else "100" if size in ("turbo", "large-v3") else "99"
         fast = times_real_time(found) if speed and found is not None else None
-        rows.append(Listed(PREFIX + size, "speech to words", megabytes, "MIT", languages, fast, here))
+        folder, origin = (found.folder, found.origin) if found is not None else ("", fault)
+        rows.append(Listed(PREFIX + size, "speech to words", "MIT", megabytes * 10**6, languages, fast, folder, origin))
     return rows
-
-
-def _folder(name: str) -> str | None:
-    folder = find(manifest()[name])
-    return None if folder is None else str(folder)
 
 
 def times_real_time(model: AsrModel) -> float:
@@ -77,6 +75,6 @@ def models_table(rows: list[Listed]) -> Table:
         table.add_column(column, overflow="fold")
     for row in rows:
         speed = "" if row.speed is None else f"{row.speed:g}"
-        here = row.here or "[yellow]no[/]"
-        table.add_row(row.name, f"{row.megabytes:g}", row.languages, speed, here, row.use, row.licence)
+        here = ": ".join(dict.fromkeys(part for part in (row.origin, row.folder) if part)) or "[yellow]no[/]"
+        table.add_row(row.name, f"{row.bytes / 1e6:.3g}", row.languages, speed, here, row.use, row.licence)
     return table

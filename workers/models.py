@@ -110,9 +110,13 @@ def pull(model: Model, progress: Progress, into: Path | None = None, tries: int 
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DownloadError(f"{folder}: {error.strerror}") from None
-    for file in model.files:
-        if wrong(file, folder / file.name) is not None:
-            _fetch(_address(model, file), file, folder / file.name, progress, tries)
+    try:
+        for file in model.files:
+            if wrong(file, folder / file.name) is not None:
+                _fetch(_address(model, file), file, folder / file.name, progress, tries)
+    finally:
+        if not any(folder.iterdir()):  # nothing came
+            folder.rmdir()
     return folder
 
 

@@ -208,7 +208,7 @@ def test_text_alone_and_prosody_alone(redis_url: str, ray_address: str) -> None:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         for event in labels(events(done)):
-            assert event["modalities"] == {"used": [modality], "missing": [missing]}
+            assert event["modalities"] == {"used": [modality], "missing": [missing], "reasons": {}}
 
 
 def test_an_hour_is_replayed(tmp_path: Path, demo_audio: np.ndarray, redis_url: str, ray_address: str) -> None:

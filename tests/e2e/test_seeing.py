@@ -32,12 +32,14 @@ def replay(path: Path, redis_url: str, ray_address: str) -> tuple[dict, list[dic
     """The first event of a film's session, and its provisional labels; no model was downloaded."""
     nothing = {"UNDERTONE_MODELS": str(path.parent), "XDG_DATA_HOME": str(path.parent)}
     where = ("--redis", redis_url, "--ray-address", ray_address)
-    done = undertone("replay", path, "--asr", "none", "--speed", 4, "--json", *where, **nothing)
+    done = undertone("replay", path, "--asr-model", "base", "--speed", 4, "--json", *where, **nothing)
     assert done.returncode == 0, done.stderr
     return events(done)[0], labels(events(done))
 
 
-def test_a_film_with_faces(conversation: Conversation, data: Path, tmp_path: Path, redis_url, ray_address) -> None:
+def test_a_film_with_faces(
+    conversation: Conversation, data: Path, tmp_path: Path, redis_url, ray_address, base: str
+) -> None:
     path = make(conversation, data, tmp_path / "film.mp4", covered=False)
     started, said = replay(path, redis_url, ray_address)
     assert started["encoders"]["visual"] == "faces (YuNet); expert: mini-Xception"
@@ -57,7 +59,7 @@ def test_a_film_with_faces(conversation: Conversation, data: Path, tmp_path: Pat
 
 
 def test_the_same_film_with_the_camera_covered(
-    conversation: Conversation, data: Path, tmp_path: Path, redis_url, ray_address
+    conversation: Conversation, data: Path, tmp_path: Path, redis_url, ray_address, base: str
 ) -> None:
     path = make(conversation, data, tmp_path / "covered.mp4", covered=True)
     _, said = replay(path, redis_url, ray_address)
