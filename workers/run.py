@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -95,7 +97,7 @@ async def carry(
     `session.ended`. Raises SessionError.
     """
     shown = asyncio.create_task(_show(session.bus, displays, started))
-    loaded = asyncio.create_task(_load(session.helpers))
+    loaded = asyncio.create_task(_load(session))
     try:
         await session.start()
         loaded.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else source.stop())
@@ -122,10 +124,12 @@ async def carry(
         session.close()
 
 
-async def _load(helpers: Helpers) -> None:
+async def _load(session: Session) -> None:
     """Wait until the models are loaded. Raises SessionError with what kept one from it."""
+    session.loaded_at = math.inf
     try:
-        await asyncio.wait_for(helpers.ready(), START)
+        await asyncio.wait_for(session.helpers.ready(), START)
+        session.loaded_at = time.monotonic()
     except TimeoutError:
         raise SessionError("the actors do not start: has the Ray cluster room for them?") from None
     except RayError as error:

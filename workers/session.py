@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from contextlib import suppress
@@ -67,6 +68,8 @@ class Session:
         self._flushed = False
         self.behind = 0.0
         """Media time up to which a source that is played anew needs no labels: another process has told them."""
+        self.loaded_at = 0.0
+        """On the machine's clock, when the models were loaded; infinite until then. Nothing is late before."""
 
     @property
     def position(self) -> float:
@@ -151,10 +154,17 @@ class Session:
             given_up=self._overload.level,
         )
 
+    @property
+    def oldest(self) -> float | None:
+        """On the machine's clock, since when the first of the utterances in work has been, with all models there; None
+        when there is none."""
+        since = max(self._since[0], self.loaded_at) if self._since else math.inf
+        return None if math.isinf(since) else since
+
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT)
-            if change := self._overload.watch(time.monotonic(), self._since[0] if self._since else None):
+            if change := self._overload.watch(time.monotonic(), self.oldest):
                 self._notice(events.Degraded, reason=change)
             await self.bus.beat(self.load().model_dump_json())
             if self._book.age > KEPT and not self.bus.waits:

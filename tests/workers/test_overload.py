@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 
 import numpy as np
 import pytest
@@ -129,3 +131,18 @@ async def test_four_times_too_much_is_survived_and_forgotten(
     assert labels[-1].modalities.missing == []
     waits = [e.latency.queue + e.latency.asr + e.latency.encode for e in labels if e.latency]
     assert max(waits) < 8 * 0.3, "bounded by what was in work when the steps were taken"
+
+
+async def test_what_waits_for_models_to_load_is_not_late(redis_url: str, demo_audio: np.ndarray) -> None:
+    """A live session listens while its models load: that alone is no reason to give anything up."""
+    made = plan(live=True)
+    session = Session(made, MODEL.config, LocalHelpers(), Bus(redis_url, Keys(made.session)))
+    assert session.oldest is None
+    begun = time.monotonic() - 60
+    session._since.append(begun)
+    assert session.oldest == begun
+    session.loaded_at = math.inf
+    assert session.oldest is None
+    session.loaded_at = begun + 50
+    assert session.oldest == begun + 50, "from then on"
+    await session.bus.aclose(1)
