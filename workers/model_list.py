@@ -28,7 +28,7 @@ class Listed:
     speed: float | None
     """Times real time of a recognizer on a short utterance; None: not measured."""
     folder: str
-    """Where it is; "" where it is not."""
+    """Folder of a model that is here, else ""."""
     origin: str = ""
     """Source of the files of a recognizer that is here, or the fault of one that is broken."""
 

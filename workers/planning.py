@@ -22,7 +22,7 @@ from workers.enrolment import voices
 from workers.plan import Needs, SessionPlan
 
 RECOGNIZERS = ("auto", "whisper", "none")
-"""Of speech. auto: Whisper where a model is here, else no words."""
+"""Choices for the recognizer of speech. auto: Whisper where a model is here, else no words."""
 
 
 class UsageError(Exception):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,8 @@ def test_packages_come_after_folders_and_are_named(base: str, tmp_path: Path, mo
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("UNDERTONE_MODELS", raising=False)
     if packaged._installed(packaged_files()[0]) is None:
+        if os.environ.get("CI"):
+            pytest.fail("the packages of requirements-whisper.lock are not installed, and CI has them")
         pytest.skip("the packages are not installed: this machine has the model from elsewhere")
     found = locate()
     assert found is not None and found.name == "base" and found.origin == "Python packages" and found.multilingual
