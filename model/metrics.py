@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 def accuracy(truth: Ints, guess: Ints) -> float:
@@ -63,3 +65,34 @@ def t_interval(values: Sequence[float]) -> dict[str, float]:
     if len(values) > 1:
         half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return {"mean": round(float(np.mean(values)), 2), "half_width_95": round(half, 2)}
+
+
+def scores(truth: Ints, probabilities: Floats) -> dict[str, float]:
+    """The headline scores of one run, in percent."""
+    guess, classes = probabilities.argmax(1), probabilities.shape[1]
+    values = {
+        "accuracy": accuracy(truth, guess),
+        "weighted_f1": weighted_f1(truth, guess, classes),
+        "macro_f1": macro_f1(truth, guess, classes),
+        "uar": uar(truth, guess),
+        "ece": ece(truth, probabilities),
+    }
+    return {name: round(100 * value, 2) for name, value in values.items()}
+
+
+def with_intervals(truth: Ints, probabilities: Floats, dialogue: Ints, resamples: int = 500) -> dict[str, Any]:
+    """`scores`, and for each name a `name_95`: 95 % percentile bootstrap over dialogues."""
+    rng = np.random.default_rng(0)
+    members = [np.flatnonzero(dialogue == d) for d in np.unique(dialogue)]
+    drawn = []
+    for _ in range(resamples):
+        rows = np.concatenate([members[d] for d in rng.integers(len(members), size=len(members))])
+        drawn.append(scores(truth[rows], probabilities[rows]))
+    bounds = {
+        f"{name}_95": [round(float(b), 2) for b in np.percentile([run[name] for run in drawn], [2.5, 97.5])]
+        for name in drawn[0]
+    }
+    return scores(truth, probabilities) | bounds
+
+
+NAMES = {"accuracy": "accuracy", "weighted_f1": "weighted F1", "macro_f1": "macro F1", "uar": "UAR", "ece": "ECE"}

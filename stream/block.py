@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stream import RATE
+RATE = 16_000
+"""Samples a second of every array of sound inside the system; float32 with full scale ±1."""
 
 Samples = NDArray[np.float32]
 

@@ -15,5 +15,11 @@ def one_line(message: str) -> str:
 class InputError(Exception):
     """Something from outside cannot be used. The message is one line for the user, whatever the input holds."""
 
+    exit_code, http_status = 2, 422
+
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
+
+
+class MediaError(InputError):
+    """A source that cannot be read; the message is one line for the user."""

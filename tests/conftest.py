@@ -27,7 +27,7 @@ def _folder(variable: str, default: str) -> Path:
 
 def recognizer(size: str) -> str:
     """A faster-whisper model that is on this machine."""
-    from model.asr import locate
+    from model.encoders.asr import locate
 
     if locate(size) is None:
         if os.environ.get("CI"):
@@ -48,7 +48,7 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def models() -> Path:
-    """$UNDERTONE_MODELS, set for what looks models up there (`model.manifest`)."""
+    """$UNDERTONE_MODELS, set for what looks models up there (`model.encoders.manifest`)."""
     folder = _folder("UNDERTONE_MODELS", "models")
     os.environ.setdefault("UNDERTONE_MODELS", str(folder))
     return folder
@@ -76,7 +76,7 @@ def _no_state_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A private Redis server."""
-    from stream.redis_server import private_server
+    from stream.bus.server import private_server
 
     with private_server() as url:
         yield url
@@ -87,7 +87,7 @@ def ray_address() -> Iterator[str]:
     """One Ray instance for all tests; subprocesses join it."""
     import ray
 
-    from workers.actors import ray_cluster
+    from workers.cluster.actors import ray_cluster
 
     with ray_cluster(None):
         yield ray.get_runtime_context().gcs_address
@@ -96,6 +96,6 @@ def ray_address() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def demo_audio() -> NDArray[np.float32]:
     """The demo conversation, [2, n] at 16 kHz."""
-    from stream.media import FileSource
+    from stream.sources.file import FileSource
 
     return np.concatenate([block.samples for block in FileSource(DEMO, "split")], 1)

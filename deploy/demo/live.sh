@@ -9,7 +9,7 @@ trap 'rm -f "$wav"' EXIT
 import sys, wave
 from pathlib import Path
 import numpy as np
-from stream.media import FileSource
+from stream.sources.file import FileSource
 samples = np.concatenate([block.samples for block in FileSource(Path(sys.argv[1]), "split")], 1)
 with wave.open(sys.argv[2], "wb") as file:
     file.setparams((2, 2, 16000, 0, "NONE", ""))

@@ -11,7 +11,7 @@ import sys
 from rich.console import Console
 
 from stream.events import parse
-from workers.console import TableDisplay
+from workers.console.display import TableDisplay
 
 console = Console(record=True, width=118, height=24, file=io.StringIO(), force_terminal=True)
 display = TableDisplay(console)

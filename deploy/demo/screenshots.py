@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from stream.redis_server import private_server
+from stream.bus.server import private_server
 
 HERE = Path(__file__).parent
 UNDERTONE = Path(sys.executable).with_name("undertone")

@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 
-from stream.client import consume
+from stream.bus.subscriber import consume
 
 URL = os.environ.get("UNDERTONE_REDIS", "redis://localhost:6379/0")
 

@@ -6,7 +6,7 @@ UNDERTONE_REDIS=redis://localhost:6379/0 python subscribe.py SESSION
 import os
 import sys
 
-from stream.client import subscribe_sync
+from stream.bus.subscriber import subscribe_sync
 
 url = os.environ.get("UNDERTONE_REDIS", "redis://localhost:6379/0")
 

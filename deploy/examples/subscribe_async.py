@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 
-from stream.client import subscribe
+from stream.bus.subscriber import subscribe
 
 URL = os.environ.get("UNDERTONE_REDIS", "redis://localhost:6379/0")
 

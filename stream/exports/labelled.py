@@ -22,6 +22,8 @@ SHORTEST = 0.001  # seconds; several formats cannot hold an interval of no lengt
 class ExportError(Exception):
     """These events cannot be written in this format; the message is one line for the user."""
 
+    exit_code, http_status = 1, 422
+
 
 @dataclass(frozen=True)
 class Labelled:

@@ -17,11 +17,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stream.redis_server import private_server
+from stream.bus.server import private_server
 from tests.chaos.kills import KINDS, Plan, Service, Tally, campaign
 from tests.chaos.truth import Verdict
-from tests.stream.test_spool import server
-from workers.actors import ray_cluster
+from tests.stream.bus.test_spool import server
+from workers.cluster.actors import ray_cluster
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 Seed = Annotated[int, typer.Option(help="Of the random moments and victims.")]

@@ -27,15 +27,15 @@ import websockets
 from ray.exceptions import RayError
 from redis.exceptions import RedisError
 
-from stream import RATE
+from stream.block import RATE
 from stream.events import Event
-from stream.media import FileSource
+from stream.sources.file import FileSource
 from tests.chaos.truth import Verdict, durable_log, judge, labels
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.gateways import Gateway, free_port, pcm, wait_ready
 from tests.e2e.test_replay import UNDERTONE
-from tests.stream.test_spool import Server
-from workers.actors import NAMESPACE
+from tests.stream.bus.test_spool import Server
+from tests.support.gateways import Gateway, free_port, pcm, wait_ready
+from workers.cluster.actors import NAMESPACE
 
 KINDS = {
     "session": "ServedSessionActor",

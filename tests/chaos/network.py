@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.media import FileSource
+from stream.sources.file import FileSource
 from tests.chaos.kills import GIVEN, Service
 from tests.chaos.truth import Verdict, judge
 from tests.conftest import DEMO

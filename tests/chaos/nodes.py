@@ -19,9 +19,10 @@ from stream.events import Event
 from tests.chaos.kills import GIVEN, OPTIONS, Tally
 from tests.chaos.truth import Verdict, durable_log, judge
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from workers.actors import ray_cluster
-from workers.conduct import MediaFile, Options, Place, start_session
-from workers.pools import working_nodes
+from workers.cluster.actors import ray_cluster
+from workers.cluster.pools import working_nodes
+from workers.cluster.request import MediaFile, Options, Place
+from workers.cluster.session_actor import start_session
 
 Lose = Callable[[Cluster, random.Random], Awaitable[None]]
 WORKERS = 2

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import redis
 
-from stream.bus import Keys
+from stream.bus.keys import Keys
 from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed, UtteranceHeard, parse
 
 SAME = 1e-4  # by which two probabilities may differ: batches of another size are summed up in another order

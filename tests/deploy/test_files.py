@@ -23,11 +23,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError
 from redis.retry import Retry
 
-from stream.bus import Bus, Keys
-from stream.client import consume, subscribe
-from stream.directory import overview
+from stream.bus.directory import overview
+from stream.bus.forget import forget, rewrite_log
+from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
+from stream.bus.subscriber import consume, subscribe
 from stream.events import SessionEnded
-from stream.forget import forget, rewrite_log
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from model.manifest import manifest
+from model.encoders.manifest import manifest
 from tests.conftest import ROOT
 
 WEIGHTS = ("whisper", "whisper-tiny")  # extras

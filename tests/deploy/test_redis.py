@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import NoPermissionError
 
-from stream.bus import BusError, check
+from stream.bus.connection import BusError, check
 from tests.conftest import DEMO
 from tests.deploy.test_files import DEPLOY, SecureRedis, passes
 from tests.deploy.test_files import server as secure  # a fixture

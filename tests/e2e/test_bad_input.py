@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import redis
 
-from stream.redis_server import private_server
+from stream.bus.server import private_server
 from tests.conftest import DEMO
 from tests.e2e.test_replay import here, undertone
-from tests.recordings import voice, write_mp4
+from tests.support.recordings import voice, write_mp4
 
 
 def refused(code: int, message: str, *arguments: object, **environment: str) -> None:

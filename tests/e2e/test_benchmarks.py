@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from tests.e2e.test_replay import here, undertone
-from tests.recordings import RATE, write_wav
+from tests.support.recordings import RATE, write_wav
 
 
 @pytest.fixture(scope="module")

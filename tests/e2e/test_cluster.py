@@ -13,7 +13,7 @@ from tests.e2e.test_replay import UNDERTONE, undertone
 
 
 def test_sessions_stay_on_their_nodes_and_outlive_another(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.e2e.two_nodes", str(tmp_path / "told.json")]
+    command = [sys.executable, "-m", "tests.support.two_nodes", str(tmp_path / "told.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "told.json").read_text())

@@ -21,9 +21,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from stream.bus import Bus, Keys
+from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
+from stream.bus.server import private_server
 from stream.events import Base, Emotion, SessionEnded
-from stream.redis_server import private_server
 from tests.conftest import ROOT
 from tests.stream.test_events import EMOTION
 

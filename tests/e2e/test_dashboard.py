@@ -15,10 +15,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from stream import events
-from stream.bus import Bus, Keys
+from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
 from tests.conftest import DEMO
-from tests.e2e.gateways import Gateway, gateways
-from tests.recordings import RATE, write_wav
+from tests.support.gateways import Gateway, gateways
+from tests.support.recordings import RATE, write_wav
 from workers.gateway.access import new_token
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")

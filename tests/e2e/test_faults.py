@@ -9,16 +9,17 @@ from pathlib import Path
 
 import httpx
 
-from stream.bus import Bus, Keys
-from stream.client import history, subscribe
+from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
+from stream.bus.subscriber import history, subscribe
 from stream.events import Emotion, UtterancePartial
 from tests.chaos.kills import GIVEN, OPTIONS, Plan, Service, campaign
 from tests.chaos.truth import durable_log, judge, labels
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.gateways import gateways
 from tests.e2e.test_replay import UNDERTONE
-from tests.stream.test_bus import ended, notice
-from tests.stream.test_spool import server
+from tests.stream.bus.test_publisher import ended, notice
+from tests.stream.bus.test_spool import server
+from tests.support.gateways import gateways
 
 
 async def test_nothing_is_lost_when_processes_are_killed(tmp_path: Path, redis_url: str, ray_address: str) -> None:

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 import websockets
 
-from stream import RATE
-from stream.client import history
+from stream.block import RATE
+from stream.bus.subscriber import history
 from stream.events import parse
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.gateways import Gateway, free_port, gateways, pcm
 from tests.e2e.test_replay import here, undertone
-from tests.stream.test_pushed import webm
-from workers.conduct import find_session
+from tests.stream.sources.test_pushed import webm
+from tests.support.gateways import Gateway, free_port, gateways, pcm
+from workers.cluster.session_actor import find_session
 from workers.gateway.access import new_token
 
 HEARD = {"consent": "synthetic voices", "modalities": ["audio"], "interim": 0}

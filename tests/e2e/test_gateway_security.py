@@ -15,13 +15,13 @@ import pytest
 import websockets
 
 from tests.conftest import DEMO
-from tests.e2e.gateways import Gateway, gateways
 from tests.e2e.test_gateway import HEARD, events_of
 from tests.e2e.test_replay import undertone
-from tests.recordings import voice
-from tests.senders import transport_stream
-from tests.stream.test_fetched import site
-from tests.stream.test_media import silence
+from tests.stream.sources.test_fetched import site
+from tests.stream.sources.test_file import silence
+from tests.support.gateways import Gateway, gateways
+from tests.support.recordings import voice
+from tests.support.senders import transport_stream
 
 PUSH = {"kind": "push", "tracks": [{"name": "Mara"}]}
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.e2e.test_replay import UNDERTONE, labels, undertone
-from tests.recordings import RATE, write_wav
-from tests.senders import tcp_sender, transport_stream
+from tests.support.recordings import RATE, write_wav
+from tests.support.senders import tcp_sender, transport_stream
 
 VIRTUAL = ROOT / "deploy" / "virtual-microphone.sh"
 PLAY = """

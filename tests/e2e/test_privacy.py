@@ -17,10 +17,10 @@ import redis as sync_redis
 import websockets
 
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.gateways import gateways
 from tests.e2e.test_gateway import events_of
 from tests.e2e.test_replay import undertone
 from tests.e2e.test_traces import collector
+from tests.support.gateways import gateways
 from workers.gateway.access import new_token
 
 WORDS = ("xylophone", "zeppelin")

@@ -17,8 +17,8 @@ import redis
 from typer.testing import CliRunner, Result
 
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.recordings import RATE, voice, write_mp4, write_wav
-from workers.cli import app
+from tests.support.recordings import RATE, voice, write_mp4, write_wav
+from workers.cli.app import app
 
 UNDERTONE = str(Path(sys.executable).parent / "undertone")
 
@@ -123,7 +123,7 @@ def test_the_telephone_call(words: str, base: str, data: Path, redis_url: str, r
 @pytest.mark.data
 def test_whisper_digits_are_heard(data: Path, models: Path, tmp_path: Path, redis_url: str, ray_address: str) -> None:
     """A real faster-whisper model through the whole path, its words measured against a script."""
-    from stream.media import FileSource
+    from stream.sources.file import FileSource
 
     digits = [np.concatenate([b.samples for b in FileSource(data / "digits" / name)], 1)[0] for name in
               sorted(path.name for path in (data / "digits").glob("7_*.wav"))[:3]]  # fmt: skip

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.faces import FaceReader
+from model.encoders.faces import FaceReader
 from tests.e2e.test_replay import events, labels, undertone
-from workers.bench.data import ravdess
-from workers.bench.faces import pictures
-from workers.compose import Conversation, converse, film
+from workers.bench.accuracy.data import ravdess
+from workers.research.compose import Conversation, converse, film, pictures
 
 pytestmark = pytest.mark.data
 

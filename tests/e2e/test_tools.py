@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from stream.media import read_audio
-from stream.turns import read_rttm
+from stream.sources.file import read_audio
+from stream.speech.turns import read_rttm
 from tests.e2e.test_replay import events, labels, undertone
-from tests.recordings import RATE, voice, write_wav
+from tests.support.recordings import RATE, voice, write_wav
 
 pytestmark = pytest.mark.data
 

@@ -15,8 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.conftest import DEMO
-from tests.e2e.gateways import gateways
 from tests.e2e.test_gateway import events_of
+from tests.support.gateways import gateways
 
 
 @contextmanager

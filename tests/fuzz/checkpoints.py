@@ -9,9 +9,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from model.checkpoint import CheckpointError, load_checkpoint, load_step, save_checkpoint
-from model.fusion import FusionGCN
-from model.fusion_config import FusionConfig
+from model.fusion.checkpoint import CheckpointError, load_checkpoint, load_step, save_checkpoint
+from model.fusion.config import FusionConfig
+from model.fusion.network import FusionGCN
 from tests.fuzz.mutations import WORDS, altered, mutated
 from tests.fuzz.target import Target
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from model.corpora import read_emorynlp, read_iemocap, read_meld
-from model.feature_pickles import read_features
-from model.tables import TableError
+from model.data.corpora import read_emorynlp, read_iemocap, read_meld
+from model.data.feature_pickles import read_features
+from model.data.tables import TableError
 from tests.fuzz.mutations import WORDS, mutated
 from tests.fuzz.target import Target
 

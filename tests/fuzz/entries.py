@@ -13,11 +13,11 @@ from unittest.mock import patch
 import redis
 from hypothesis import strategies as st
 
-from stream import client
-from stream.bus import Keys
-from stream.client import consume, history, subscribe
-from stream.directory import overview
-from stream.redis_server import private_server
+from stream.bus import subscriber as client
+from stream.bus.directory import overview
+from stream.bus.keys import Keys
+from stream.bus.server import private_server
+from stream.bus.subscriber import consume, history, subscribe
 from tests.fuzz.events import LINES, payloads
 from tests.fuzz.target import Target, Wrong
 

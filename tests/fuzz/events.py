@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stream import events
+from stream.errors import MediaError
 from stream.events import parse
-from stream.media import MediaError
-from stream.recording import read_events
+from stream.sources.recording import read_events
 from tests.fuzz.mutations import WORDS, altered, mutated
 from tests.fuzz.target import Target, Wrong
-from tests.stream.test_exports import emotion, heard, started
+from tests.stream.exports.test_exports import emotion, heard, started
 
 SPOKEN = heard(0, "Ann", 0.0, 1.5, "Hello, who is it?")
 SEEDS = [

@@ -13,10 +13,11 @@ import numpy as np
 from hypothesis import strategies as st
 
 from stream.block import BLOCK
-from stream.media import FileSource, MediaError
+from stream.errors import MediaError
+from stream.sources.file import FileSource
 from tests.fuzz.mutations import mutated
 from tests.fuzz.target import Target
-from tests.recordings import RATE, voice
+from tests.support.recordings import RATE, voice
 
 SECONDS = 0.4
 SOUNDS = (

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from stream.media import MediaError
-from stream.pushed import PushedTrack
+from stream.errors import MediaError
+from stream.sources.pushed import PushedTrack
 from tests.fuzz.media import recording
 from tests.fuzz.mutations import mutated
 from tests.fuzz.target import Target
-from tests.recordings import voice
+from tests.support.recordings import voice
 
 Step = tuple[str, str, object]
 

@@ -16,10 +16,10 @@ from unittest.mock import patch
 import redis
 import uvicorn
 
-from stream.bus import Keys
-from stream.directory import Load
+from stream.bus.directory import Load
+from stream.bus.keys import Keys
 from stream.events import Base, SessionEnded, SessionStarted
-from workers.conduct import Conductor
+from workers.cluster.served import Conductor
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access, read_tokens
 from workers.gateway.app import create_app
@@ -41,7 +41,7 @@ class Method:
 
 
 class Carrier:
-    """`workers.conduct.ServedSessionActor`, up to where recognition would begin."""
+    """`workers.cluster.session_actor.ServedSessionActor`, up to where recognition would begin."""
 
     def __init__(self, session: str, options: Any, source: Any, place: Any) -> None:
         self._conductor = Conductor(session, options, source, place)

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from stream.bus import Keys
+from stream.bus.keys import Keys
 from tests.fuzz.events import LINES
 from tests.fuzz.media import recordings
 from tests.fuzz.mutations import NASTY, altered, mutated, values

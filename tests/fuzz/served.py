@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 
-from stream.redis_server import private_server
-from tests.e2e.gateways import Gateway, free_port, wait_ready
+from stream.bus.server import private_server
 from tests.fuzz.media import recordings
 from tests.fuzz.target import Wrong
+from tests.support.gateways import Gateway, free_port, wait_ready
 from workers.gateway.access import new_token
 
 OURS = re.compile(rb"/(model|stream|workers)/")

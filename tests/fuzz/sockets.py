@@ -17,12 +17,12 @@ import websockets
 from hypothesis import strategies as st
 from websockets.sync.client import ClientConnection, connect
 
-from stream import RATE
+from stream.block import RATE
 from tests.fuzz.media import recording
 from tests.fuzz.mutations import NASTY, mutated, values
 from tests.fuzz.served import Served, served
 from tests.fuzz.target import LONGEST, Refusal, Target, Wrong
-from tests.recordings import voice
+from tests.support.recordings import voice
 
 TRACKS = 16
 AWAY = 4000  # a close code that, other than 1000, does not mean the end of the track

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from model.prosody import COLUMNS
-from model.tables import Dialogue, Row, TableError, read_table, write_table
+from model.data.tables import Dialogue, Row, TableError, read_table, write_table
+from model.encoders.prosody import COLUMNS
 from tests.fuzz.mutations import WORDS, mutated
 from tests.fuzz.target import Target, Wrong
 

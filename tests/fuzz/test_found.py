@@ -17,30 +17,33 @@ import pytest
 import ray
 import redis
 
-from model.checkpoint import CheckpointError, load_checkpoint, load_step, save_checkpoint
-from model.corpora import read_emorynlp, read_iemocap, read_meld
-from model.feature_pickles import read_features
-from model.fusion import FusionGCN
-from model.tables import TableError, read_table
-from stream.bus import Bus, Keys
-from stream.client import consume, history, subscribe
-from stream.directory import overview
+from model.data.corpora import read_emorynlp, read_iemocap, read_meld
+from model.data.feature_pickles import read_features
+from model.data.tables import TableError, read_table
+from model.fusion.checkpoint import CheckpointError, load_checkpoint, load_step, save_checkpoint
+from model.fusion.network import FusionGCN
+from stream.bus.directory import overview
+from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
+from stream.bus.subscriber import consume, history, subscribe
+from stream.errors import MediaError
 from stream.events import SessionEnded
-from stream.media import FileSource, MediaError, Sound
-from stream.pushed import CONNECTIONS, PushedTrack
-from stream.reach import Reach
-from stream.turns import AnnotationError, read_rttm
+from stream.sources.decoding import Sound
+from stream.sources.file import FileSource
+from stream.sources.pushed import CONNECTIONS, PushedTrack
+from stream.sources.reach import Reach
+from stream.speech.turns import AnnotationError, read_rttm
 from tests.fuzz.checkpoints import CONFIG
 from tests.fuzz.media import recording
-from tests.recordings import RATE, voice, write_wav
-from workers.actors import ClusterError, ray_cluster
-from workers.conduct import inside
+from tests.support.recordings import RATE, voice, write_wav
+from workers.cli.top import Overview
+from workers.cluster.actors import ClusterError, ray_cluster
+from workers.cluster.served import inside
 from workers.gateway.access import LOOPBACK, Access
 from workers.gateway.app import create_app
 from workers.gateway.sockets import _close
 from workers.gateway.state import Ingester, Settings
-from workers.planning import UsageError
-from workers.top import Overview
+from workers.session.planning import UsageError
 
 
 def wav(rate: int, form: int = 1) -> bytes:

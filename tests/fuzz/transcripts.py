@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from stream.transcript import read_transcript
-from stream.turns import AnnotationError
+from stream.speech.transcript import read_transcript
+from stream.speech.turns import AnnotationError
 from tests.fuzz.mutations import WORDS, mutated
 from tests.fuzz.target import Target
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stream.turns import AnnotationError, read_rttm
+from stream.speech.turns import AnnotationError, read_rttm
 from tests.fuzz.mutations import WORDS, mutated
 from tests.fuzz.target import Target
 

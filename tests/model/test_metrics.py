@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, recall_score
 
 from model import metrics
-from model.calibration import conformal_threshold, fit_temperature
-from model.evaluation import with_intervals
+from model.fusion.calibration import conformal_threshold, fit_temperature
+from model.metrics import with_intervals
 
 labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
 

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stream.bus import connect
-from stream.directory import overview, owned
+from stream.bus.connection import connect
+from stream.bus.directory import overview, owned
 
 Scope = Literal["ingest", "read", "admin"]
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "admin")
@@ -22,6 +22,8 @@ OWNED = 30 * 24 * 3600  # seconds that a token's sessions are known as its own a
 
 class AccessError(Exception):
     """A token file that cannot be used; the message is one line."""
+
+    exit_code, http_status = 2, 422
 
 
 class Refused(Exception):

@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from ray.exceptions import RayError
 from redis.exceptions import RedisError
 
-from stream.bus import BusError
+from stream.bus.connection import BusError
+from stream.bus.tasks import cancelled
 from stream.errors import one_line
-from stream.tasks import cancelled
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access, Refused
 from workers.gateway.metrics import Metrics

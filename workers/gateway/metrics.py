@@ -21,8 +21,8 @@ from prometheus_client import (
     generate_latest,
 )
 
-from stream.client import consume_all
-from stream.directory import overview
+from stream.bus.directory import overview
+from stream.bus.subscriber import consume_all
 from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed
 
 disable_created_metrics()  # type: ignore[no-untyped-call]

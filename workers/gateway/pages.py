@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from ray.exceptions import RayError
 
 import stream
-from model.checkpoint import shipped
-from stream.bus import BusError, check
+from model.fusion.checkpoint import shipped
+from stream.bus.connection import BusError, check
 from stream.exports import FORMATS
-from workers import masking
 from workers.gateway.access import Scope
 from workers.gateway.state import Anybody, Here, Reader
+from workers.session import masking
 
 PAGE = Path(stream.__file__).parent / "dashboard"
 router = APIRouter(tags=["operation"])

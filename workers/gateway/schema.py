@@ -10,7 +10,7 @@ import yaml
 from pydantic.json_schema import models_json_schema
 
 from stream import events
-from stream.bus import CAP, RETENTION
+from stream.bus.publisher import CAP, RETENTION
 from workers.gateway.access import Access
 from workers.gateway.app import create_app
 from workers.gateway.state import Settings

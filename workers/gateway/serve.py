@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from ray.exceptions import RayError
 
-from workers.conduct import find_session
+from workers.cluster.session_actor import find_session
 from workers.gateway.access import Access, Token
 from workers.gateway.app import create_app
 from workers.gateway.state import Settings, State
@@ -25,6 +25,8 @@ log = structlog.get_logger("undertone.gateway")
 
 class ServeError(Exception):
     """The gateway cannot serve as asked; the message is one line."""
+
+    exit_code, http_status = 1, 503
 
 
 def serve(

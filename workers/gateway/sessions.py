@@ -15,34 +15,25 @@ from pydantic import BaseModel
 from ray.exceptions import RayActorError
 from redis.exceptions import NoPermissionError, RedisError
 
-from model.asr import AsrError
-from model.checkpoint import CheckpointError
-from stream.bus import SESSION_ID, BusError, Keys
-from stream.client import history
-from stream.directory import SessionInfo, overview
+from model.encoders.asr import AsrError
+from model.fusion.checkpoint import CheckpointError
+from stream.bus.connection import BusError
+from stream.bus.directory import SessionInfo, overview
+from stream.bus.forget import CannotForget, Forgotten, forget, rewrite_log
+from stream.bus.keys import SESSION_ID, Keys
+from stream.bus.subscriber import history
+from stream.errors import MediaError
 from stream.exports import FORMATS, ExportError, export
-from stream.forget import CannotForget, Forgotten, forget, rewrite_log
-from stream.media import MediaError
-from stream.reach import Reach
-from stream.turns import AnnotationError
-from workers.actors import ClusterError
-from workers.conduct import (
-    MediaFile,
-    Options,
-    Place,
-    Push,
-    SessionRequest,
-    Upload,
-    UploadRequest,
-    Url,
-    find_session,
-    start_session,
-)
-from workers.elsewhere import forget_elsewhere
+from stream.sources.reach import Reach
+from stream.speech.turns import AnnotationError
+from workers.cluster.actors import ClusterError
+from workers.cluster.forget_nodes import forget_elsewhere
+from workers.cluster.request import MediaFile, Options, Place, Push, SessionRequest, Upload, UploadRequest, Url
+from workers.cluster.session_actor import find_session, start_session
 from workers.gateway.access import Refused, Token
 from workers.gateway.state import UPLOADS, Admin, Here, Ingester, Reader, State, known
-from workers.planning import UsageError
-from workers.run import START, SessionError
+from workers.session.planning import UsageError
+from workers.session.runner import START, SessionError
 
 SENDING = 600.0  # seconds that a recording may take to come
 log = structlog.get_logger("undertone.gateway")

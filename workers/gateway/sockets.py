@@ -14,11 +14,12 @@ from fastapi.responses import StreamingResponse
 from ray.exceptions import ActorUnavailableError, RayError
 from redis.exceptions import RedisError
 
-from stream.bus import SESSION_ID, BusError
-from stream.client import subscribe
+from stream.bus.connection import BusError
+from stream.bus.keys import SESSION_ID
+from stream.bus.subscriber import subscribe
+from stream.errors import MediaError
 from stream.events import Event
-from stream.media import MediaError
-from workers.conduct import find_session
+from workers.cluster.session_actor import find_session
 from workers.gateway.access import Refused, Scope, Token
 from workers.gateway.state import After, Here, Reader, State, bearer, known
 

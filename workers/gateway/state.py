@@ -13,9 +13,10 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Query, Request
 from starlette.requests import HTTPConnection
 
-from stream.bus import RETENTION, SESSION_ID
-from stream.directory import SessionInfo, overview
-from workers.conduct import Place
+from stream.bus.directory import SessionInfo, overview
+from stream.bus.keys import SESSION_ID
+from stream.bus.publisher import RETENTION
+from workers.cluster.request import Place
 from workers.gateway.access import Access, Refused, Scope, Token
 from workers.gateway.metrics import Metrics
 

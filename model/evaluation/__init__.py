@@ -1,0 +1,1 @@
+"""Scores of checkpoints, and studies of what each part of the network is worth."""

@@ -1,0 +1,121 @@
+"""What a label costs: parameters, operations, time; beside a like transformer and beside re-running the dialogue."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.evaluation.lab import EVERYTHING, Lab
+from model.fusion.checkpoint import load_checkpoint
+from model.fusion.dialogue import Heard
+from model.fusion.incremental import Labeller
+from model.fusion.network import FusionGCN
+from model.fusion.step import FusionStep
+from model.training.collate import collate
+
+LENGTHS = (10, 50, 200, 500)  # utterances so far
+
+
+def cost(lab: Lab) -> str:
+    """Cost of the label of one more utterance, after n; times as ratios to ours at n = 10, measured in turns."""
+    model = load_checkpoint(lab.corpus)
+    rng = np.random.default_rng(0)
+    heard = [
+        Heard({name: rng.normal(size=width).astype(np.float32) for name, width in model.config.inputs.items()}, n % 3)
+        for n in range(max(LENGTHS))
+    ]
+    transformer, blocks = _transformer_like(model)
+    works: dict[tuple[str, int], Callable[[], object]] = {}
+    for n in LENGTHS:
+        works["ours, incremental", n] = _incremental(model, heard[:n])
+        within = heard[max(0, n - model.config.window) : n]
+        works["the same network, re-run over its window", n] = _rerun(model, within)
+        works["the same network, re-run over the dialogue", n] = _rerun(model, heard[:n], everything=True)
+        window = min(n, model.config.window)
+        works["transformer of the same size, over our window", n] = _attend(transformer, window)
+        works["transformer of the same size, over the dialogue", n] = _attend(transformer, n)
+    milliseconds = _medians(works)
+    step = FusionStep(model.config, model.weights())
+    rows: dict[str, list[dict[str, float]]] = {}
+    for (name, n), work in works.items():
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            work()
+        operations = counter.get_total_flops() or 2 * step.multiply_adds()  # of NumPy nothing is counted
+        rows.setdefault(name, []).append({"n": n, "mflop": operations / 1e6, "ms": milliseconds[name, n]})
+    unit = rows["ours, incremental"][0]["ms"]
+    sizes = {"ours": model, "transformer": transformer}
+    parameters = {name: sum(p.numel() for p in network.parameters()) for name, network in sizes.items()}
+    lab.out.mkdir(parents=True, exist_ok=True)
+    (lab.out / "cost.json").write_text(json.dumps({"parameters": parameters, "rows": rows}, indent=1) + "\n")
+    lines = [
+        f"Parameters: ours {parameters['ours']:,}, the transformer ({blocks} encoder layers) "
+        f"{parameters['transformer']:,}. MFLOP, and time as a multiple of ours at n = 10 "
+        f"({unit:.2f} ms on {torch.get_num_threads()} threads):\n",
+        "| | " + " | ".join(f"n = {n}" for n in LENGTHS) + " |",
+        "|---" * (len(LENGTHS) + 1) + "|",
+    ]
+    for name, values in rows.items():
+        cells = [f"{value['mflop']:.1f} MFLOP, × {value['ms'] / unit:.1f}" for value in values]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _incremental(model: FusionGCN, heard: list[Heard]) -> Callable[[], object]:
+    labeller = Labeller(FusionStep(model.config, model.weights()))
+    state = labeller.new_state()
+    for utterance in heard[:-1]:
+        labeller.step([state], [utterance])
+    return lambda: labeller.step([state], [heard[-1]])
+
+
+def _rerun(model: FusionGCN, heard: list[Heard], everything: bool = False) -> Callable[[], object]:
+    utterances = collate([heard], model.config, [0])
+    return lambda: model(utterances, lookahead=EVERYTHING if everything else 0)
+
+
+class _Transformer(nn.Module):
+    """A plain transformer encoder over the utterances' concatenated embeddings."""
+
+    def __init__(self, width: int, hidden: int, layers: int, classes: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, hidden)
+        layer = nn.TransformerEncoderLayer(hidden, 4, 2 * hidden, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers)
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.encoder(self.project(embeddings)))
+        return logits
+
+
+def _transformer_like(model: FusionGCN) -> tuple[_Transformer, int]:
+    """The transformer whose number of layers brings it nearest to the model's parameters."""
+    config = model.config
+    size = sum(p.numel() for p in model.parameters())
+    made = [_Transformer(sum(config.widths), config.hidden, n, len(config.emotions)).eval() for n in range(1, 13)]
+    sizes = [abs(sum(p.numel() for p in network.parameters()) - size) for network in made]
+    best = int(np.argmin(sizes))
+    return made[best], best + 1
+
+
+def _attend(transformer: _Transformer, n: int) -> Callable[[], object]:
+    embeddings = torch.randn(1, n, transformer.project.in_features)
+    return lambda: transformer(embeddings)
+
+
+def _medians(works: Mapping[tuple[str, int], Callable[[], object]], rounds: int = 30) -> dict[tuple[str, int], float]:
+    """Median milliseconds of each; in turns, so that a busy moment of the machine meets all of them."""
+    spent: dict[tuple[str, int], list[float]] = {key: [] for key in works}
+    with torch.inference_mode():
+        for _ in range(rounds):
+            for key, work in works.items():
+                started = time.perf_counter()
+                work()
+                spent[key].append(1000 * (time.perf_counter() - started))
+    return {key: float(np.median(times)) for key, times in spent.items()}

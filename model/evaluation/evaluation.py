@@ -1,0 +1,253 @@
+"""`undertone evaluate`: a checkpoint on a table, as it is and under what goes wrong live."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from model import metrics
+from model.data.tables import Dialogue, read_table
+from model.fusion.checkpoint import CheckpointError, load_checkpoint, resolve, tuned_of
+from model.fusion.dialogue import Heard
+from model.fusion.network import FusionGCN
+from model.metrics import scores, with_intervals
+from model.progress import Progress
+from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
+from model.training.prepared import Prepared, prepare
+from model.training.train import predict
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+LOOKAHEADS = (0, 1, 2, 4)
+MISSING = tuple(tenths / 10 for tenths in range(8))
+WORD_ERRORS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+WRONG_SPEAKERS = (0.0, 0.05, 0.1, 0.2, 0.3)
+WINDOWS = (1, 2, 3, 5, 10)
+DRAWS = 5  # of what is missing, averaged
+WORD_DRAWS = 2  # of wrong words: all is read anew for each
+BINS = 10
+
+
+def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = False) -> dict[str, Any]:
+    """Score a checkpoint on a conversation table; everything that JSON can hold.
+
+    `full` adds lookahead, modality subsets, missing modalities, word errors, wrong speakers and window sizes. Raises
+    CheckpointError when the table is labelled otherwise, TableError for a table that cannot be read.
+    """
+    model = load_checkpoint(checkpoint)
+    labels, dialogues = read_table(table)
+    if labels.emotions != model.config.emotions:
+        raise CheckpointError(
+            f"checkpoint {checkpoint} labels {', '.join(model.config.emotions)}; "
+            f"{table} is labelled with {', '.join(labels.emotions)}"
+        )
+    tuned = tuned_of(checkpoint)
+
+    def heard(said: Sequence[Dialogue]) -> Prepared:
+        return prepare(said, labels, model.config, tuned, progress)
+
+    data = heard(dialogues)
+    truth, probabilities = data.truth, predict(model, data)
+    report: dict[str, Any] = {
+        "checkpoint": checkpoint,
+        "table": str(table),
+        "utterances": len(truth),
+        "dialogues": len(dialogues),
+        "emotions": list(labels.emotions),
+        "provisional": with_intervals(truth, probabilities, data.dialogue),
+        "final": with_intervals(truth, predict(model, data, revised=True), data.dialogue),
+        "majority": scores(truth, np.eye(len(labels.emotions))[np.full(len(truth), np.bincount(truth).argmax())]),
+        "per_class": _per_class(truth, probabilities, labels.emotions),
+        "confusion": _confusion(truth, probabilities.argmax(1), len(labels.emotions)).tolist(),
+        "shift": shifts(dialogues, truth, probabilities.argmax(1), len(labels.emotions)),
+        "ece_if_calibrated": round(100 * metrics.ece_if_calibrated(probabilities), 2),
+        "calibration": _calibration(truth, probabilities, labels.emotions),
+        "uncertain": _uncertain(truth, probabilities, float(model.conformal_threshold)),
+    }
+    others = sorted((resolve(checkpoint) / "seeds").glob("*.safetensors"))
+    networks = [model, *(_with_weights(model, file) for file in others)]
+    if others:
+        runs = [scores(truth, predict(network, data)) for network in networks]
+        report["over_seeds"] = {n: metrics.t_interval([run[n] for run in runs]) for n in runs[0]} | {"runs": len(runs)}
+    if full:
+        report |= _robustness(networks, data, dialogues, heard, progress)
+    return report
+
+
+def _with_weights(model: FusionGCN, file: Path) -> FusionGCN:
+    other = FusionGCN(model.config)
+    other.load_state_dict({name: value.float() for name, value in load_file(file).items()})
+    return other.eval()
+
+
+def _robustness(
+    networks: Sequence[FusionGCN],
+    data: Prepared,
+    dialogues: Sequence[Dialogue],
+    heard: Callable[[Sequence[Dialogue]], Prepared],
+    progress: Progress,
+) -> dict[str, Any]:
+    """What the same networks (one a seed; means over them) say when they see more, less, or worse."""
+    truth, config = data.truth, networks[0].config
+
+    def run(prepared: Prepared, lookahead: int = 0, window: int = config.window) -> dict[str, float]:
+        seen = [with_window(network, window) for network in networks]
+        return _mean([scores(truth, predict(network, prepared, lookahead=lookahead)) for network in seen])
+
+    longest = int(data.length.max())
+    curve = [{"k": str(k), **run(data, k)} for k in LOOKAHEADS]
+    curve.append({"k": "∞", **run(data, longest, longest + 1)})
+    progress.tell("lookahead done")
+    sizes = (*(w for w in WINDOWS if w < config.window), config.window)
+    windows = [{"window": size, **run(data, window=size)} for size in sizes]
+    names = config.modalities
+    subsets = [
+        {"modalities": list(kept), **run(without_modalities(data, set(names) - set(kept)))}
+        for size in range(1, len(names) + 1)
+        for kept in combinations(names, size)
+    ]
+
+    def missing(rate: float) -> dict[str, float]:
+        return _mean([run(with_missing(data, names, rate, seed)) for seed in range(DRAWS)])
+
+    def misheard(wer: float) -> dict[str, float]:
+        return _mean([run(heard(with_word_errors(dialogues, wer, words, seed))) for seed in range(WORD_DRAWS)])
+
+    without = [{"rate": rate, **missing(rate)} for rate in MISSING]
+    progress.tell("windows and modalities done")
+    words = vocabulary(dialogues)
+    garbled = [{"wer": wer, **misheard(wer)} for wer in WORD_ERRORS]
+    progress.tell("word errors done")
+    mistaken = [{"rate": rate, **run(heard(with_wrong_speakers(dialogues, rate, 0)))} for rate in WRONG_SPEAKERS]
+    return {
+        "lookahead": curve,
+        "window": windows,
+        "subsets": subsets,
+        "missing": without,
+        "word_errors": garbled,
+        "wrong_speakers": mistaken,
+    }
+
+
+def _mean(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: round(float(np.mean([run[name] for run in runs])), 2) for name in runs[0]}
+
+
+def with_window(model: FusionGCN, size: int) -> FusionGCN:
+    """The same network, its weights shared, with another window W."""
+    other = copy.copy(model)
+    other.config = replace(model.config, window=size, revision=min(model.config.revision, size - 1))
+    return other
+
+
+def without_modalities(data: Prepared, names: set[str]) -> Prepared:
+    """The same utterances with some modalities withheld."""
+    heard = [
+        [_with_only(one, [name for name in one.features if name not in names]) for one in conversation]
+        for conversation in data.heard
+    ]
+    return Prepared(heard, data.emotion, data.sentiment)
+
+
+def _with_only(one: Heard, kept: Sequence[str]) -> Heard:
+    """The utterance with the modalities `kept`; without words the reader has no opinion."""
+    features = {name: one.features[name] for name in kept}
+    return replace(one, features=features, opinions=one.opinions if "text" in kept else {})
+
+
+def with_missing(data: Prepared, names: Sequence[str], rate: float, seed: int) -> Prepared:
+    """Each modality of each utterance is absent with chance `rate`, but never the last one (as in GCNet, Lian 2023)."""
+    rng = np.random.default_rng(seed)
+
+    def thinned(one: Heard) -> Heard:
+        kept = [name for name in names if name in one.features and rng.random() >= rate]
+        if not kept and one.features:
+            kept = [sorted(one.features)[rng.integers(len(one.features))]]
+        return _with_only(one, kept)
+
+    heard = [[thinned(one) for one in conversation] for conversation in data.heard]
+    return Prepared(heard, data.emotion, data.sentiment)
+
+
+def shifts(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints, classes: int) -> dict[str, dict[str, float]]:
+    """Scores where a speaker's emotion differs from that of their previous utterance, and where it does not.
+
+    A speaker's first utterance belongs to neither.
+    """
+    kinds = []
+    for dialogue in dialogues:
+        last: dict[str, str] = {}
+        for row in dialogue.rows:
+            before = last.get(row.speaker)
+            kinds.append("" if before is None else "shift" if before != row.emotion else "no shift")
+            last[row.speaker] = row.emotion
+    outcome = {}
+    for kind in ("shift", "no shift"):
+        rows = np.flatnonzero(np.array(kinds) == kind)
+        if len(rows):
+            outcome[kind] = {
+                "utterances": len(rows),
+                "accuracy": round(100 * metrics.accuracy(truth[rows], guess[rows]), 2),
+                "weighted_f1": round(100 * metrics.weighted_f1(truth[rows], guess[rows], classes), 2),
+            }
+    return outcome
+
+
+def _confusion(truth: Ints, guess: Ints, classes: int) -> Ints:
+    """[true, guessed] counts."""
+    return np.bincount(truth * classes + guess, minlength=classes * classes).reshape(classes, classes)
+
+
+def _per_class(truth: Ints, probabilities: Floats, emotions: Sequence[str]) -> dict[str, dict[str, float]]:
+    guess = probabilities.argmax(1)
+    f1 = metrics.f1_per_class(truth, guess, len(emotions))
+    outcome = {}
+    for c, emotion in enumerate(emotions):
+        hits = int(((truth == c) & (guess == c)).sum())
+        outcome[emotion] = {
+            "precision": round(100 * hits / max(1, int((guess == c).sum())), 1),
+            "recall": round(100 * hits / max(1, int((truth == c).sum())), 1),
+            "f1": round(100 * float(f1[c]), 1),
+            "support": int((truth == c).sum()),
+        }
+    return outcome
+
+
+def _reliability(said: Floats, right: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """Equal-mass bins of said probability against what happened."""
+    order = np.argsort(said, kind="stable")
+    return [
+        {"said": round(float(said[rows].mean()), 4), "happened": round(float(right[rows].mean()), 4), "n": len(rows)}
+        for rows in np.array_split(order, BINS)
+        if len(rows)
+    ]
+
+
+def _calibration(truth: Ints, probabilities: Floats, emotions: Sequence[str]) -> dict[str, Any]:
+    def curve(said: Floats, right: NDArray[np.bool_]) -> dict[str, Any]:
+        bins = _reliability(said, right)
+        gap = sum(b["n"] * abs(b["said"] - b["happened"]) for b in bins) / len(truth)
+        return {"ece": round(100 * gap, 2), "bins": bins}
+
+    overall = curve(probabilities.max(1), probabilities.argmax(1) == truth)
+    each = {emotion: curve(probabilities[:, c], truth == c) for c, emotion in enumerate(emotions)}
+    return {"winning class": overall} | each
+
+
+def _uncertain(truth: Ints, probabilities: Floats, threshold: float) -> dict[str, float]:
+    """How often the conformal set is not one label, and how the rest fares."""
+    sure = (probabilities >= threshold).sum(1) == 1
+    right = probabilities.argmax(1) == truth
+    return {
+        "share": round(100 * float((~sure).mean()), 1),
+        "accuracy_certain": round(100 * float(right[sure].mean()), 2) if sure.any() else 0.0,
+        "accuracy_uncertain": round(100 * float(right[~sure].mean()), 2) if (~sure).any() else 0.0,
+    }

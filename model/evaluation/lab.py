@@ -1,0 +1,104 @@
+"""What the studies share: a corpus with its views, cells that were measured already, the table of cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from model.encoders.text import Tuned
+from model.fusion.config import FusionConfig
+from model.fusion.network import FusionGCN
+from model.metrics import scores
+from model.progress import Progress, Silent
+from model.training.config import TrainingConfig, leave_out, load_config
+from model.training.experiment import configure, over_seeds, read_pair, tuned_on_sentences, views
+from model.training.prepared import Prepared, prepare
+from model.training.train import predict, train
+
+EPOCHS = 8
+EVERYTHING = 10_000  # utterances: a window that no dialogue fills
+
+
+@dataclass
+class Lab:
+    """A corpus with its text adapter, and the cells that were measured already."""
+
+    data: Path
+    corpus: str
+    out: Path
+    seeds: int
+    progress: Progress
+    _prepared: dict[str, tuple[FusionConfig, list[Prepared], Prepared]] = field(default_factory=dict)
+
+    @cached_property
+    def config(self) -> TrainingConfig:
+        """The corpus's run, shorter, and without its expert: these studies are of the graph."""
+        config = leave_out(load_config(self.corpus), ["experts"])
+        return replace(config, recipe=replace(config.recipe, epochs=EPOCHS))
+
+    @cached_property
+    def pair(self) -> Any:
+        """(label set, training dialogues, validation dialogues)."""
+        return read_pair(self.data / self.corpus)
+
+    def prepared(self, config: TrainingConfig) -> tuple[FusionConfig, list[Prepared], Prepared]:
+        """(network configuration, training views, dev) of a run."""
+        labels, training, validation = self.pair
+        tuned = Tuned()
+        if config.adapter is not None:
+            shipped = load_config(self.corpus)  # in the format of whose reader the adapter is tuned
+            tuned = Tuned(tuned_on_sentences(shipped, config.adapter, self.progress))
+        key = repr((config.text, config.modalities, config.recipe.noise_share > 0, tuned))
+        network = configure(config, labels, training)
+        if key not in self._prepared:
+            train_views = views(training, labels, network, tuned, config.recipe, self.progress)
+            dev = prepare(validation, labels, network, tuned, self.progress)
+            self._prepared[key] = (network, train_views, dev)
+        _, train_views, dev = self._prepared[key]
+        return network, train_views, dev
+
+    def measure(self, study: str, cell: str, run: Callable[[int], dict[str, float]]) -> list[dict[str, float]]:
+        """The scores of a cell, a run a seed; those measured before are read from out/STUDY.json."""
+        file = self.out / f"{study}.json"
+        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        runs = kept.setdefault(cell, [])
+        for seed in range(len(runs), self.seeds):
+            self.progress.tell(f"{study}: {cell}, seed {seed}")
+            runs.append(run(seed))
+            self.out.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        return list(runs[: self.seeds])
+
+    def train_and_score(self, config: TrainingConfig, seed: int) -> dict[str, float]:
+        """Provisional scores of one run, and the final label's weighted F1."""
+        network, train_views, dev = self.prepared(config)
+        model = train(network, config.recipe, train_views, dev, seed, Silent())
+        final = scores(dev.truth, predict(model, dev, revised=True))
+        return score_dev(model, dev, config.recipe.lookahead) | {"final_weighted_f1": final["weighted_f1"]}
+
+
+def score_dev(model: FusionGCN, dev: Prepared, lookahead: int = 0) -> dict[str, float]:
+    """Headline scores on dev."""
+    return scores(dev.truth, predict(model, dev, lookahead=lookahead))
+
+
+COLUMNS = {
+    "accuracy": "accuracy",
+    "weighted_f1": "weighted F1",
+    "macro_f1": "macro F1",
+    "final_weighted_f1": "final weighted F1",
+}
+
+
+def table(cells: Mapping[str, Sequence[dict[str, float]]], columns: Mapping[str, str] = COLUMNS) -> str:
+    """A Markdown table: mean ± half-width of the 95 % t-interval."""
+    lines = ["| | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, runs in cells.items():
+        summary = over_seeds(runs)
+        values = [f"{summary[c]['mean']:.2f} ± {summary[c]['half_width_95']:.2f}" for c in columns]
+        lines.append(f"| {name} | " + " | ".join(values) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,181 @@
+"""Two modules on their own: the alignment on a simple multimodal task, the graph on the speaker relation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from model.encoders.prosody import COLUMNS
+from model.evaluation.lab import Lab, score_dev, table
+from model.fusion.config import EMPTY, FusionConfig
+from model.fusion.dialogue import Heard
+from model.fusion.network import FusionGCN, Utterances
+from model.progress import Silent
+from model.training.config import TrainingConfig, leave_out
+from model.training.prepared import Prepared, like_lengths
+from model.training.train import batches, train
+
+REACH = 6  # utterances back whose speaker is to be told
+
+
+def alignment_alone(lab: Lab) -> str:
+    """One utterance, no conversation: text and prosody to emotion, with prosody as it is and taken from elsewhere.
+
+    The prosody of some other utterance is noise of the right kind; a gate should close on it.
+    """
+    cells = {}
+    base = leave_out(lab.config, ["context", "revision", "slots", "noise"])
+    base = replace(base, network=replace(base.network, layers=0), recipe=replace(base.recipe, batch=256, epochs=8))
+    variants = {
+        "text alone": ["prosody", "alignment", "alignment_loss"],
+        "no alignment (states are pooled)": ["alignment", "alignment_loss"],
+        "co-attention without gate": ["gate", "alignment_loss"],
+        "co-attention and gate": ["alignment_loss"],
+        "co-attention, gate and alignment loss": [],
+    }
+    for prosody in ("own", "of another utterance"):
+        for variant, parts in variants.items():
+            if prosody != "own" and variant == "text alone":
+                continue
+            config = leave_out(base, parts)
+
+            def run(seed: int, config: TrainingConfig = config, shuffled: bool = prosody != "own") -> dict[str, float]:
+                network, (training, *_), dev = lab.prepared(config)
+                training, dev = (_single_utterances(part, shuffled, seed) for part in (training, dev))
+                model = train(network, config.recipe, [training], dev, seed, Silent())
+                return score_dev(model, dev) | {"gate": 100 * _opening(model, dev)}
+
+            name = variant if variant == "text alone" else f"{variant}; prosody {prosody}"
+            cells[name] = lab.measure("alignment", name, run)
+    columns = {"accuracy": "accuracy", "weighted_f1": "weighted F1", "gate": "gate text ← prosody, % open"}
+    return table(cells, columns)
+
+
+def _single_utterances(data: Prepared, shuffled: bool, seed: int) -> Prepared:
+    """Every utterance a conversation of its own; with another utterance's prosody if `shuffled`."""
+    heard = [replace(one, slot=0) for conversation in data.heard for one in conversation]
+    if shuffled:
+        donors = np.random.default_rng(seed).permutation([n for n, one in enumerate(heard) if "audio" in one.features])
+        takers = [n for n, one in enumerate(heard) if "audio" in one.features]
+        given = {taker: heard[donor].features["audio"] for taker, donor in zip(takers, donors, strict=True)}
+        heard = [
+            Heard(one.features | ({"audio": given[n]} if n in given else {}), one.slot) for n, one in enumerate(heard)
+        ]
+    labels = (list(np.concatenate(values)[:, None]) for values in (data.emotion, data.sentiment))
+    return Prepared([[one] for one in heard], *labels)
+
+
+@torch.inference_mode()
+def _opening(model: FusionGCN, dev: Prepared) -> float:
+    """How open the gate text ← prosody is on average, 0 … 1; 1 without a gate, 0 without alignment."""
+    if not model.has("alignment") or len(model.config.modalities) < 2:
+        return 0.0
+    if not model.has("gate"):
+        return 1.0
+    opened: list[Tensor] = []
+    gate = model.alignment.gate["0_from_1"]
+    hook = gate.register_forward_hook(lambda _, __, out: opened.append(out.sigmoid().mean(-1).flatten()))
+    score_dev(model, dev)
+    hook.remove()
+    return float(torch.cat(opened).mean())
+
+
+class _SameSpeaker(nn.Module):
+    """The graph's states, compared: was utterance s said by the speaker of t?"""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.graph = FusionGCN(config)
+        self.compare = nn.Bilinear(config.hidden, config.hidden, 1, bias=False)
+        self.usual = nn.Parameter(torch.zeros(REACH))  # turn-taking: how often the speaker is the same, by distance
+
+    def forward(self, utterances: Utterances) -> Tensor:
+        """[B, T, REACH] logits of utterance t having the speaker of t-1 … t-REACH."""
+        hidden = self.graph.config.hidden
+        classes = len(self.graph.config.emotions)
+        states = self.graph(utterances).rows[..., -hidden - classes : -classes]
+        earlier = torch.stack([_back(states, distance) for distance in range(1, REACH + 1)], 2)
+        logits: Tensor = self.compare(states[:, :, None].expand_as(earlier).contiguous(), earlier)
+        return logits.squeeze(-1) + self.usual
+
+
+def _back(values: Tensor, distance: int) -> Tensor:
+    """values [B, T, …] at t - distance, 0 where there is none."""
+    return torch.cat([torch.zeros_like(values[:, :distance]), values[:, :-distance]], 1)[:, : values.shape[1]]
+
+
+def graph_alone(lab: Lab) -> str:
+    """Who spoke is hidden (no slots, no relations, prosody not normalised by speaker): can the graph tell it?
+
+    The text is embedded without its context, whose letters would say who spoke.
+    """
+    base = leave_out(lab.config, ["alignment", "context", "slots", "relations", "revision", "noise", "tuning"])
+    variants = {
+        "no graph": replace(base, network=replace(base.network, layers=0)),
+        "fixed adjacency": leave_out(base, ["adaptive"]),
+        "adaptive adjacency": base,
+    }
+    cells = {}
+    for name, config in variants.items():
+
+        def run(seed: int, config: TrainingConfig = config) -> dict[str, float]:
+            network, (training, *_), dev = lab.prepared(config)
+            network = replace(network, widths=tuple(min(w, len(COLUMNS)) if m == "audio" else w
+                                                    for m, w in network.inputs.items()))  # fmt: skip
+            return _tell_speakers(network, _unnormalised(training), _unnormalised(dev), seed)
+
+        cells[name] = lab.measure("relation", name, run)
+    return table(cells, {"auc": "AUC", "accuracy": "accuracy", "distance": "AUC of the distance alone"})
+
+
+def _unnormalised(data: Prepared) -> Prepared:
+    """Prosody relative to the prior alone: what is relative to the speaker would say who it is."""
+    heard = [
+        [replace(one, features={k: v[: len(COLUMNS)] if k == "audio" else v for k, v in one.features.items()})
+         for one in conversation]
+        for conversation in data.heard
+    ]  # fmt: skip
+    return Prepared(heard, data.emotion, data.sentiment)
+
+
+def _tell_speakers(network: FusionConfig, training: Prepared, dev: Prepared, seed: int) -> dict[str, float]:
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model, device = _SameSpeaker(network), torch.device("cpu")
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
+    for _ in range(10):
+        model.train()
+        for utterances, _, _ in batches(training, network, like_lengths(training.length, 16, rng), device):
+            truth, real = _pairs(utterances)
+            loss = F.binary_cross_entropy_with_logits(model(utterances)[real], truth[real].float())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+    model.eval()
+    told, said, usual = [], [], []
+    with torch.inference_mode():
+        for utterances, _, _ in batches(dev, network, like_lengths(dev.length, 32), device):
+            truth, real = _pairs(utterances)
+            told.append(truth[real])
+            said.append(model(utterances)[real])
+            usual.append(model.usual.expand(truth.shape)[real])
+    true, logit = torch.cat(told).numpy(), torch.cat(said).numpy()
+    return {
+        "auc": round(100 * float(roc_auc_score(true, logit)), 2),
+        "accuracy": round(100 * float(((logit > 0) == true).mean()), 2),
+        "distance": round(100 * float(roc_auc_score(true, torch.cat(usual).numpy())), 2),
+    }
+
+
+def _pairs(utterances: Utterances) -> tuple[Tensor, Tensor]:
+    """[B, T, REACH]: whether the speakers are the same, and whether there are two utterances to compare."""
+    here = utterances.index != EMPTY
+    same = torch.stack([_back(utterances.slot + 1, d) == utterances.slot + 1 for d in range(1, REACH + 1)], 2)
+    real = torch.stack([_back(here.long(), d).bool() & here for d in range(1, REACH + 1)], 2)
+    return same, real

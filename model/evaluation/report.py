@@ -1,0 +1,153 @@
+"""The report of `undertone evaluate`: one HTML page that needs nothing else, one JSON, a table for the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.table import Table
+from rich.text import Text
+
+from model.metrics import NAMES
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Undertone: {{ r.checkpoint }} on {{ r.table }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .2rem .8rem; text-align: right }
+td:first-child, th:first-child { text-align: left } tr { border-bottom: 1px solid #ddd }
+figure { margin: 1.5rem 0 } figcaption { color: #555 } svg { max-width: 100%; height: auto }
+</style>
+<h1>{{ r.checkpoint }} on {{ r.table }}</h1>
+<p>{{ r.utterances }} utterances of {{ r.dialogues }} dialogues. Percent; intervals are 95 % bootstrap over dialogues.
+If the checkpoint was selected on this table (its card says on what), the figures are optimistic. Labels are perceived
+expression. So few utterances show an ECE of {{ r.ece_if_calibrated }} even of a perfectly calibrated model.</p>
+<table><tr><th></th>{% for title in names.values() %}<th>{{ title }}</th>{% endfor %}</tr>
+{% for title, key in (("as the speaker stops", "provisional"), ("final", "final")) %}<tr><td>{{ title }}</td>
+{% for n in names %}<td>{{ "%.2f"|format(r[key][n]) }} <small>({{ "%.1f"|format(r[key][n ~ "_95"][0]) }} …
+{{ "%.1f"|format(r[key][n ~ "_95"][1]) }})</small></td>{% endfor %}</tr>{% endfor %}
+<tr><td>majority class</td>{% for n in names %}<td>{{ "%.2f"|format(r.majority[n]) }}</td>{% endfor %}</tr>
+{% if r.over_seeds %}<tr><td>over {{ r.over_seeds.runs }} seeds (± 95 % t-interval)</td>{% for n in names %}
+<td>{{ "%.2f"|format(r.over_seeds[n].mean) }} ± {{ "%.2f"|format(r.over_seeds[n].half_width_95) }}</td>{% endfor %}</tr>
+{% endif %}</table>
+<h2>Classes</h2>
+<table><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>utterances</th></tr>
+{% for emotion, c in r.per_class.items() %}<tr><td>{{ emotion }}</td><td>{{ c.precision }}</td><td>{{ c.recall }}</td>
+<td>{{ c.f1 }}</td><td>{{ c.support }}</td></tr>{% endfor %}</table>
+<h2>Emotion shifts</h2>
+<p>Against the same speaker's previous utterance.</p>
+<table><tr><th></th><th>utterances</th><th>accuracy</th><th>weighted F1</th></tr>
+{% for kind, s in r["shift"].items() %}<tr><td>{{ kind }}</td><td>{{ s.utterances }}</td><td>{{ s.accuracy }}</td>
+<td>{{ s.weighted_f1 }}</td></tr>{% endfor %}</table>
+<p>{{ r.uncertain.share }} % are called uncertain; accuracy {{ r.uncertain.accuracy_certain }} without them,
+{{ r.uncertain.accuracy_uncertain }} on them.</p>
+{% if r.subsets %}<h2>Modalities</h2>
+<p>This table and the curves at the end are means over {{ r.over_seeds.runs if r.over_seeds else 1 }} networks that
+differ by their seed.</p>
+<table><tr><th></th><th>accuracy</th><th>weighted F1</th></tr>
+{% for s in r.subsets %}<tr><td>{{ s.modalities|join(", ") }}</td><td>{{ s.accuracy }}</td><td>{{ s.weighted_f1 }}</td>
+</tr>{% endfor %}</table>{% endif %}
+{% for caption, figure in figures %}<figure>{{ figure }}<figcaption>{{ caption }}</figcaption></figure>{% endfor %}
+</html>
+"""
+
+CURVES = (
+    ("lookahead", "k", "later utterances in sight", "Lookahead: networks trained without, shown wider masks."),
+    ("window", "window", "earlier utterances in sight", "Window W: the same networks with less of the past."),
+    (
+        "missing",
+        "rate",
+        "rate of absent modalities",
+        "Missing modalities: each absent with this chance, never the last.",
+    ),
+    ("word_errors", "wer", "word error rate", "Wrong words, in the utterance and in what the text encoder remembers."),
+    ("wrong_speakers", "rate", "rate of wrong speakers", "Utterances given to another speaker of the dialogue."),
+)
+
+
+def write_report(report: dict[str, Any], folder: Path) -> None:
+    """folder/report.json and folder/report.html."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    figures = [
+        ("Confusions: rows are the annotated emotion, in percent of it.", _confusion(report)),
+        ("Calibration: probability said and frequency found, in ten bins of equal size.", _calibration(report)),
+    ]
+    figures += [(caption, _curve(report[k], x, label)) for k, x, label, caption in CURVES if k in report]
+    page = Environment(autoescape=True).from_string(PAGE).render(r=report, names=NAMES, figures=figures)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+def _svg(figure: Figure) -> Markup:
+    """For inlining: the drawing without XML's own declarations."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg")
+    drawing = file.getvalue()
+    return Markup(drawing[drawing.index("<svg") :])
+
+
+def _confusion(report: dict[str, Any]) -> Markup:
+    counts = np.array(report["confusion"])
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(6.5, 5.5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), value in np.ndenumerate(share):
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 50 else "black")
+    emotions = report["emotions"]
+    axes.set_xticks(range(len(emotions)), emotions, rotation=45, ha="right")
+    axes.set_yticks(range(len(emotions)), emotions)
+    axes.set(xlabel="said", ylabel="annotated")
+    return _svg(figure)
+
+
+def _calibration(report: dict[str, Any]) -> Markup:
+    curves = report["calibration"]
+    columns = 4
+    figure = Figure(figsize=(10, 2.6 * -(-len(curves) // columns)), layout="constrained")
+    grid: Sequence[Axes] = figure.subplots(-(-len(curves) // columns), columns, squeeze=False).flatten().tolist()
+    for axes, (name, curve) in zip(grid, curves.items(), strict=False):
+        said = [point["said"] for point in curve["bins"]]
+        axes.plot([0, 1], [0, 1], color="lightgrey")
+        axes.plot(said, [point["happened"] for point in curve["bins"]], marker="o", markersize=3)
+        axes.set_title(f"{name} (ECE {curve['ece']:.1f})", fontsize=10)
+    for axes in grid[len(curves) :]:
+        axes.set_axis_off()
+    return _svg(figure)
+
+
+def _curve(points: Sequence[dict[str, Any]], x: str, label: str) -> Markup:
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    places = [str(point[x]) for point in points]
+    for name in ("accuracy", "weighted_f1", "macro_f1"):
+        axes.plot(places, [point[name] for point in points], marker="o", label=NAMES[name])
+    axes.set(xlabel=label, ylabel="%")
+    axes.legend()
+    return _svg(figure)
+
+
+def evaluation_table(report: dict[str, Any]) -> Table:
+    """The report for a terminal."""
+    title = Text(f"{report['checkpoint']} on {report['table']}, {report['utterances']} utterances")
+    table = Table(title=title, title_justify="left")
+    table.add_column("score")
+    table.add_column("as the speaker stops (95 % over dialogues)", justify="right")
+    table.add_column("final", justify="right")
+    for name, written in NAMES.items():
+        cells = []
+        for label in ("provisional", "final"):
+            low, high = report[label][f"{name}_95"]
+            cells.append(f"{report[label][name]:.2f} ({low:.2f} … {high:.2f})")
+        table.add_row(written, *cells)
+    for emotion, scores in report["per_class"].items():
+        table.add_row(Text(f"F1 {emotion}"), f"{scores['f1']:.1f}", "")
+    return table

@@ -1,0 +1,130 @@
+"""Checkpoints: a folder with config.json, model.safetensors and a model card, in Hugging Face's layout.
+
+The tuned encoders of the words, where there are any, are PEFT folders within: `adapter` and `reader`
+(`model.encoders.text`). `seeds` has the weights of the run's other seeds, for intervals; they are never served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from model.encoders.text import Tuned
+from model.errors import InputError
+from model.fusion.config import FusionConfig
+from model.fusion.dialogue import Heard
+from model.fusion.step import FusionStep
+
+if TYPE_CHECKING:  # whoever only labels needs no PyTorch
+    from model.fusion.network import FusionGCN
+
+SHIPPED = Path(__file__).parents[1] / "checkpoints"
+EXPERTS = "experts.json"
+
+
+class CheckpointError(InputError):
+    """A checkpoint that cannot be used; the message is one line for the user."""
+
+
+def resolve(name: str) -> Path:
+    """The folder of a checkpoint: a path, or the name of one that is shipped ("meld"). Raises CheckpointError."""
+    for folder in (Path(name), SHIPPED / name):
+        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            return folder
+    names = ", ".join(shipped())
+    raise CheckpointError(
+        f"no checkpoint {name!r}: neither a folder with config.json and model.safetensors nor shipped ({names})"
+    )
+
+
+def shipped() -> list[str]:
+    """The names of the checkpoints in the package."""
+    return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()) if SHIPPED.exists() else []
+
+
+def load_checkpoint(name: str) -> FusionGCN:
+    """Load a checkpoint's network as it was trained. Only safetensors are read. Raises CheckpointError."""
+    from model.fusion.network import FusionGCN
+
+    folder = resolve(name)
+    try:
+        _configuration(folder)
+        # huggingface_hub prints that the weights are local, to a stdout that carries our events.
+        with contextlib.redirect_stdout(io.StringIO()):
+            model: FusionGCN = FusionGCN.from_pretrained(str(folder), strict=True)
+    except Exception as error:
+        raise _unusable(folder, error) from None
+    return model.eval()
+
+
+def load_step(name: str) -> FusionStep:
+    """A checkpoint for labelling, with the experts for voice and face that its experts.json names.
+
+    The file has, by expert, the fitted "weight" and the "prior" by emotion. Raises CheckpointError.
+    """
+    folder = resolve(name)
+    try:
+        config = _configuration(folder)
+        weights = load_file(folder / "model.safetensors")
+        weights = {name: values.astype(np.float32) for name, values in weights.items()}
+        if (folder / EXPERTS).is_file():
+            fitted = json.loads((folder / EXPERTS).read_text(encoding="utf-8"))
+            config, weights = _with_experts(config, weights, fitted)
+        step = FusionStep(config, weights)
+        step.step([step.new_state()], [Heard({}, 0)])  # else weights of other shapes would show at the first utterance
+    except Exception as error:
+        raise _unusable(folder, error) from None
+    return step
+
+
+def _configuration(folder: Path) -> FusionConfig:
+    """Of a checkpoint whose weights have its shapes: a network of others would be built, at any size, in vain."""
+    config = FusionConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    shapes = {f"projection.{name}.1.weight": [config.hidden, width] for name, width in config.inputs.items()}
+    shapes["slot.weight"] = [config.slots, config.hidden]
+    with safe_open(folder / "model.safetensors", "np") as weights:
+        for name, shape in shapes.items():
+            if (found := weights.get_slice(name).get_shape()) != shape:
+                raise ValueError(f"{name} is {found}, and the configuration says {shape}")
+    return config
+
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+def _with_experts(
+    config: FusionConfig, weights: Weights, fitted: dict[str, dict[str, Any]]
+) -> tuple[FusionConfig, Weights]:
+    """Let experts in whose weight and prior (by emotion) were fitted after training (`model.fusion.experts`)."""
+    priors = [[expert["prior"][emotion] for emotion in config.emotions] for expert in fitted.values()]
+    weight = np.append(weights["expert_weight"], [expert["weight"] for expert in fitted.values()])
+    prior = np.concatenate([weights["expert_prior"], np.reshape(priors, (-1, len(config.emotions)))])
+    joined = {"expert_weight": weight.astype(np.float32), "expert_prior": prior.astype(np.float32)}
+    return replace(config, experts=(*config.experts, *fitted)), weights | joined
+
+
+def _unusable(folder: Path, error: Exception) -> CheckpointError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return CheckpointError(f"{folder}: not a checkpoint of this version ({reason})")
+
+
+def tuned_of(name: str) -> Tuned:
+    """The tuned encoders that come with a checkpoint."""
+    folders = (resolve(name) / part for part in Tuned._fields)
+    return Tuned(*(folder if (folder / "adapter_model.safetensors").is_file() else None for folder in folders))
+
+
+def save_checkpoint(model: FusionGCN, folder: Path, card: str, metrics: dict[str, object]) -> None:
+    """Write weights, configuration, metrics.json and the model card."""
+    model.save_pretrained(folder)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,0 +1,81 @@
+"""What fixes the shape of the fusion network. Without PyTorch, so that whoever only labels need not load it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from model.encoders.prosody import ProsodyPrior
+from model.encoders.text import TextConfig
+
+EMPTY = -1  # index of a padded utterance, or of a place in the past that holds none yet
+MODULES = ("alignment", "gate", "context", "adaptive", "relations", "slots", "revision")
+"""What can be left out of the network for comparison (ablation)."""
+
+
+LIMITS = {"hidden": 16_384, "heads": 256, "layers": 64, "window": 10_000, "slots": 10_000}
+"""The largest that a configuration may ask for: a damaged one shall be refused, not fill the memory."""
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Everything that fixes the network's shape; stored as config.json beside the weights."""
+
+    label_set: str
+    emotions: tuple[str, ...]
+    sentiments: tuple[str, ...]
+    modalities: tuple[str, ...]
+    """In the order of the modality axis. (Not a mapping: config.json sorts its keys.)"""
+    widths: tuple[int, ...]
+    """Of each modality's embedding."""
+    hidden: int = 128
+    heads: int = 4
+    layers: int = 2
+    window: int = 20
+    """W: how many earlier utterances a label may use."""
+    revision: int = 2
+    """R: how many later utterances the final label may use."""
+    slots: int = 8
+    """Speaker-slot embeddings, in order of first appearance; later speakers share the last."""
+    dropout: float = 0.3
+    without: tuple[str, ...] = ()
+    """Those of `MODULES` that are left out."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """What makes the embeddings of the modality "text"."""
+    reader: TextConfig | None = None
+    """What reads the words in their context and gives the opinion of the expert "reader"."""
+    prosody: ProsodyPrior | None = None
+    """What the modality "audio" is normalised with, if it is prosody."""
+    experts: tuple[str, ...] = ()
+    """Encoders with an emotion posterior of their own, which join after the heads (DESIGN §4.7)."""
+
+    def __post_init__(self) -> None:
+        # JSON knows neither tuples nor nested dataclasses; this class is read back from config.json.
+        def restore(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        restore("emotions", tuple(self.emotions))
+        restore("sentiments", tuple(self.sentiments))
+        restore("modalities", tuple(self.modalities))
+        restore("widths", tuple(self.widths))
+        restore("without", tuple(self.without))
+        restore("experts", tuple(self.experts))
+        for name in ("text", "reader"):
+            if isinstance(getattr(self, name), dict):
+                restore(name, TextConfig(**getattr(self, name)))
+        prior: Any = self.prosody
+        if isinstance(prior, dict):
+            restore("prosody", ProsodyPrior(**{key: tuple(values) for key, values in prior.items()}))
+        for name, largest in LIMITS.items():
+            if type(getattr(self, name)) is not int or not 0 <= getattr(self, name) <= largest:
+                raise ValueError(f"{name} must be a whole number from 0 to {largest}, not {getattr(self, name)!r}")
+        if not 0 <= self.revision < self.window:
+            raise ValueError(f"revision must lie in 0 … window - 1, not {self.revision} of {self.window}")
+        if strangers := set(self.without) - set(MODULES):
+            raise ValueError(f"no module {', '.join(sorted(strangers))}; there are {', '.join(MODULES)}")
+
+    @cached_property
+    def inputs(self) -> dict[str, int]:
+        """Width by modality, in the order of the modality axis."""
+        return dict(zip(self.modalities, self.widths, strict=True))

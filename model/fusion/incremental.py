@@ -1,0 +1,152 @@
+"""Labelling while a conversation goes on: one utterance at a time, many conversations at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.fusion.config import EMPTY
+from model.fusion.dialogue import GraphRow, Heard
+from model.fusion.experts import MODALITY_OF
+from model.fusion.step import FusionStep, GraphState
+from model.fusion.step_layers import Array, softmax
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the network says of one utterance at one revision."""
+
+    number: int
+    """The utterance's place in the graph, from 0."""
+    revision: int
+    """0 provisional, 1 final."""
+    emotion: dict[str, float]
+    """Calibrated probabilities; sum to 1."""
+    sentiment: dict[str, float]
+    uncertain: bool
+    """The conformal prediction set does not hold exactly one label."""
+    contribution: dict[str, float]
+    """Share of each modality, summing to 1; empty for a revision. What an expert moves of the probabilities (total
+    variation) is its modality's; the rest is shared out as the graph pools its nodes."""
+    influences: dict[int, float]
+    """Attention paid to earlier utterances (by number, the strongest five); empty for a revision."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The outcome of one utterance: its own provisional label, the final label now due, and the row it leaves."""
+
+    judgement: Judgement
+    final: Judgement | None
+    row: GraphRow
+
+
+class Labeller:
+    """The trained network as a function from (state, utterance) to labels. Holds no conversation itself."""
+
+    def __init__(self, network: FusionStep) -> None:
+        self.config = network.config
+        self._network = network
+
+    def new_state(self) -> GraphState:
+        return self._network.new_state()
+
+    def restore(self, rows: Sequence[GraphRow]) -> GraphState:
+        """The state of a conversation from the rows of its last W utterances."""
+        return self._network.restore(rows)
+
+    def step(self, states: Sequence[GraphState], utterances: Sequence[Heard], keep: bool = True) -> list[Step]:
+        """Label the next utterance of each conversation, together; O(W) work each.
+
+        The states move on by one, unless the utterances are not to be kept: they are still going on.
+        """
+        starts = [state.count for state in states]
+        labels = self._network.step(states, utterances)
+        emotion = softmax(labels.emotion)
+        judgements = self._judgements(starts, 0, emotion, softmax(labels.sentiment))
+        without = softmax(labels.emotion[:, None] - labels.said)
+        moved = 0.5 * np.abs(emotion[:, None] - without).sum(-1)  # [B, E]
+        shares = self._contributions(labels.contribution, labels.present, moved, np.logical_or.reduce(labels.said, -1))
+        influences = _strongest(labels.index, labels.influence, starts)
+        for judgement, share, influence in zip(judgements, shares, influences, strict=True):
+            judgement.contribution.update(share)
+            judgement.influences.update(influence)
+        rows = [state.row(number) for state, number in zip(states, starts, strict=True)]
+        finals: dict[int, Judgement] = {}
+        if keep:
+            self._network.count(states)
+            due = [b for b, number in enumerate(starts) if number >= self.config.revision]
+            numbers = [starts[b] - self.config.revision for b in due]
+            finals = dict(zip(due, self._revised([states[b] for b in due], numbers), strict=True))
+        else:
+            self._network.forget(states)
+        return [Step(judgements[b], finals.get(b), row) for b, row in enumerate(rows)]
+
+    def revise(self, state: GraphState, number: int) -> Judgement:
+        """The final label of utterance `number`, from what has been heard up to now."""
+        return self._revised([state], [number])[0]
+
+    def finish(self, state: GraphState) -> list[Judgement]:
+        """The final labels still owed when the conversation ends."""
+        return [self.revise(state, n) for n in range(max(0, state.count - self.config.revision), state.count)]
+
+    def _revised(self, states: Sequence[GraphState], numbers: Sequence[int]) -> list[Judgement]:
+        if not states:
+            return []
+        emotion, sentiment = self._network.revise(states, numbers)
+        return self._judgements(numbers, 1, softmax(emotion), softmax(sentiment))
+
+    def _contributions(
+        self, pooled: Array, present: NDArray[np.bool_], moved: Array, spoke: NDArray[np.bool_]
+    ) -> list[dict[str, float]]:
+        """Shares by modality. pooled, present [B, M] of the graph's nodes; moved, spoke [B, E] of the experts."""
+        moved = moved / np.maximum(moved.sum(-1, keepdims=True), 1)
+        columns = (each.tolist() for each in (pooled, present, moved, spoke))
+        return [self._shares(*each) for each in zip(*columns, strict=True)]
+
+    def _shares(
+        self, pooled: list[float], present: list[bool], moved: list[float], spoke: list[bool]
+    ) -> dict[str, float]:
+        left = 1 - sum(moved)
+        shares = {
+            name: share * left
+            for name, share, here in zip(self.config.modalities, pooled, present, strict=True)
+            if here
+        }
+        for name, share, opines in zip(self.config.experts, moved, spoke, strict=True):
+            if opines:
+                modality = MODALITY_OF.get(name, name)
+                shares[modality] = shares.get(modality, 0.0) + share
+        total = sum(shares.values())
+        return {name: share / total for name, share in shares.items()} if total else shares
+
+    def _judgements(self, numbers: Sequence[int], revision: int, emotion: Array, sentiment: Array) -> list[Judgement]:
+        """emotion [B, C], sentiment [B, S] probabilities."""
+        candidates = (emotion >= self._network.conformal_threshold).sum(-1).tolist()
+        return [
+            Judgement(
+                number,
+                revision,
+                dict(zip(self.config.emotions, emotions, strict=True)),
+                dict(zip(self.config.sentiments, sentiments, strict=True)),
+                held != 1,
+                {},
+                {},
+            )
+            for number, emotions, sentiments, held in zip(
+                numbers, emotion.tolist(), sentiment.tolist(), candidates, strict=True
+            )
+        ]
+
+
+def _strongest(index: NDArray[np.int64], influence: Array, own: Sequence[int], most: int = 5) -> list[dict[int, float]]:
+    """The earlier utterances with the most attention, of at least 1 %. index, influence [B, P]; own: B numbers."""
+    strongest = []
+    for numbers, shares, present in zip(index.tolist(), influence.tolist(), own, strict=True):
+        pairs = zip(numbers, shares, strict=True)
+        earlier = [(n, share) for n, share in pairs if share >= 0.01 and n not in (EMPTY, present)]
+        strongest.append(dict(sorted(earlier, key=lambda pair: -pair[1])[:most]))
+    return strongest

@@ -1,0 +1,125 @@
+"""The layers of the fusion-GCN: attention over what is in sight, as alignment and as graph convolution.
+
+Shapes as in `model/fusion/network.py`: B conversations, T or Q utterances or nodes that ask, K keys in sight, d width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def attention(query: Tensor, key_value: Tensor, bias: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """Multi-head attention. query [B, Q, d], key_value [B, K, 2d], bias [B, H or 1, Q, K] -> [B, Q, d], weights."""
+    key, value = key_value.chunk(2, dim=-1)
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+    weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias).softmax(-1)  # [B, H, Q, K]
+    return (weights @ v).transpose(1, 2).flatten(-2), weights
+
+
+def closed(allowed: Tensor) -> Tensor:
+    """Additive mask: 0 where allowed, so far below any score elsewhere that exp() gives exactly 0."""
+    return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -1e9)
+
+
+class CrossModalAlignment(nn.Module):
+    """Co-attention for each ordered pair of modalities (m <- n), behind a gate that closes on noise.
+
+    The query is modality m at t; keys and values are modality n at t-W … t where n is present.
+    """
+
+    def __init__(self, modalities: int, width: int, heads: int, gated: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.ModuleList(nn.Linear(width, width) for _ in range(modalities))
+        self.key_value = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(modalities))
+        pairs = [(m, n) for m in range(modalities) for n in range(modalities) if m != n and gated]
+        self.gate = nn.ModuleDict({f"{m}_from_{n}": nn.Linear(2 * width, width) for m, n in pairs})
+
+    def keys(self, states: Tensor) -> Tensor:
+        """[B, T, M, d] -> [B, T, M, 2d], which is what the row keeps of this layer."""
+        return torch.stack([layer(states[:, :, m]) for m, layer in enumerate(self.key_value)], dim=2)
+
+    def forward(self, states: Tensor, keys: Tensor, allowed: Tensor, present: Tensor) -> Tensor:
+        """states [B, T, M, d], keys [B, K, M, 2d], allowed [B, T, K], present [B, K, M] -> [B, T, M, d]."""
+        aligned = []
+        for m in range(states.shape[2]):
+            state = states[:, :, m]
+            out = state
+            for n in range(states.shape[2]):
+                if n == m:
+                    continue
+                seen = allowed & present[:, None, :, n]
+                context, _ = attention(self.query[m](state), keys[:, :, n], closed(seen)[:, None], self.heads)
+                if self.gate:
+                    context = context * torch.sigmoid(self.gate[f"{m}_from_{n}"](torch.cat([state, context], dim=-1)))
+                out = out + context * seen.any(-1, keepdim=True)
+            aligned.append(out)
+        return torch.stack(aligned, dim=2)
+
+
+class EdgeAttention(nn.Module):
+    """Adjacency over typed, directed edges.
+
+    Adaptive: edge weight = softmax(learned similarity + relation bias - learned decay * log(1 + utterances apart)).
+    Fixed (for comparison): every utterance in sight weighs the same.
+    """
+
+    def __init__(self, width: int, heads: int, relations: int, adaptive: bool = True) -> None:
+        super().__init__()
+        self.heads, self.adaptive = heads, adaptive
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.relation_bias = nn.Parameter(torch.zeros(relations, heads))
+        self.relation_value = nn.Parameter(torch.zeros(relations, width))
+        self.decay = nn.Parameter(torch.full((heads,), -2.0))
+
+    def forward(
+        self, nodes: Tensor, keys: Tensor, relation: Tensor, distance: Tensor, allowed: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """nodes [B, Q, d], keys [B, K, 2d], the edges' relation, distance and mask [B, Q, K] -> [B, Q, d], weights."""
+        query, bias = self.query(nodes), closed(allowed)[:, None]
+        if self.adaptive:
+            bias = bias + F.embedding(relation, self.relation_bias).permute(0, 3, 1, 2)  # [B, H, Q, K]
+            bias = bias - F.softplus(self.decay)[:, None, None] * torch.log1p(distance.abs())[:, None]
+        else:
+            query, bias = query * 0, bias.expand(-1, self.heads, -1, -1)
+        message, weights = attention(query, keys, bias, self.heads)
+        share = weights.mean(1)  # [B, Q, K]
+        per_relation = torch.zeros(*share.shape[:2], self.relation_value.shape[0], device=share.device)
+        per_relation = per_relation.scatter_add(-1, relation, share)
+        return message + per_relation @ self.relation_value, weights
+
+
+class NodeUpdate(nn.Module):
+    """One layer over the nodes: messages along the edges, initial residual (GCNII), feed-forward."""
+
+    def __init__(self, width: int, heads: int, relations: int, dropout: float, adaptive: bool = True) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.edges = EdgeAttention(width, heads, relations, adaptive)
+        self.initial = nn.Parameter(torch.tensor(-2.0))
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def keys(self, nodes: Tensor) -> Tensor:
+        keys: Tensor = self.edges.key_value(self.norm(nodes))
+        return keys
+
+    def forward(self, nodes: Tensor, first: Tensor, keys: Tensor, *edges: Tensor) -> tuple[Tensor, Tensor]:
+        message, weights = self.edges(self.norm(nodes), keys, *edges)
+        share = torch.sigmoid(self.initial)
+        nodes = nodes + self.dropout((1 - share) * message + share * first)
+        return nodes + self.dropout(self.feed_forward(nodes)), weights
+
+
+def relation(query_slot: Tensor, key_slot: Tensor, distance: Tensor) -> Tensor:
+    """{same, other speaker} x {past, self, future}, as 0 … 5. Slots [B, Q] and [B, K], distance [B, Q, K]."""
+    other = (query_slot[:, :, None] != key_slot[:, None, :]).long()
+    when = 1 - distance.sign()  # past 0, self 1, future 2
+    return other * 3 + when

@@ -1,0 +1,221 @@
+"""The fusion graph-convolutional network: causal, windowed, and incremental by construction.
+
+After the three modules of arXiv 2501.15063 (cross-modal alignment and context fusion; adaptive graph convolution over
+a directed dialogue graph; multi-task heads), with every layer restricted to a window of W past utterances. The mask
+made from the utterances' indices is the only thing that decides what a label may look at.
+
+This is the network as it is trained and evaluated, T utterances at once. Live, `model.fusion.step` does the same from
+the same weights for one new utterance, keeping of the past each layer's keys and values.
+
+Shapes: B conversations, T utterances, M modalities, d hidden width, K = T utterances in sight.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.fusion.config import EMPTY, FusionConfig
+from model.fusion.layers import CrossModalAlignment, NodeUpdate, relation
+
+
+@dataclass
+class Utterances:
+    """What the network reads of T utterances in each of B conversations."""
+
+    features: dict[str, Tensor]
+    """Per modality [B, T, D_m]; the values of an absent modality are ignored."""
+    present: Tensor
+    """[B, T, M] bool."""
+    slot: Tensor
+    """[B, T] int64: the speaker's slot in its conversation."""
+    index: Tensor
+    """[B, T] int64: the utterance's number in its conversation, EMPTY for padding."""
+    opinions: Tensor
+    """[B, T, E, C] the experts' posteriors; all 0 where an expert has none."""
+
+    def to(self, device: torch.device) -> "Utterances":
+        features = {name: values.to(device) for name, values in self.features.items()}
+        rest = (self.present, self.slot, self.index, self.opinions)
+        return Utterances(features, *(values.to(device) for values in rest))
+
+
+@dataclass
+class Labels:
+    """What the network says of T utterances."""
+
+    emotion: Tensor
+    """[B, T, C] calibrated logits."""
+    sentiment: Tensor
+    """[B, T, S] logits."""
+    contribution: Tensor
+    """[B, T, M] share of each modality in the pooled state, 0 where absent; sums to 1."""
+    influence: Tensor
+    """[B, T, K] attention of the last graph layer on each utterance in sight; sums to 1."""
+    rows: Tensor
+    """[B, T, d + C] pooled states and what the experts added: what a revision reads."""
+    aligned: Tensor
+    """[B, T, M, d] modality states before the graph, for the alignment loss."""
+    said: Tensor
+    """[B, T, E, C] what each expert adds to the logits, calibrated like them."""
+
+
+class FusionGCN(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="undertone",
+    tags=["emotion-recognition-in-conversation"],
+    license="apache-2.0",
+):
+    """projection -> alignment -> context -> graph -> (revision) -> heads; see the module's docstring."""
+
+    temperature: Tensor
+    revision_temperature: Tensor
+    conformal_threshold: Tensor
+    expert_weight: Tensor
+    expert_prior: Tensor
+    sentiment_given_emotion: Tensor
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        d, modalities, adaptive = config.hidden, len(config.inputs), self.has("adaptive")
+        self.projection = nn.ModuleDict(
+            {name: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, d)) for name, width in config.inputs.items()}
+        )
+        self.absent = nn.Parameter(torch.randn(modalities, d) * 0.02)
+        self.modality = nn.Parameter(torch.randn(modalities, d) * 0.02)
+        self.slot = nn.Embedding(config.slots, d)
+        nn.init.normal_(self.slot.weight, std=0.02)
+        if self.has("alignment"):
+            self.alignment = CrossModalAlignment(modalities, d, config.heads, self.has("gate"))
+        if self.has("context"):
+            self.context = NodeUpdate(d, config.heads, 2, config.dropout, adaptive)
+        self.graph = nn.ModuleList(
+            NodeUpdate(d, config.heads, 12, config.dropout, adaptive) for _ in range(config.layers)
+        )
+        self.pool = nn.Linear(d, 1)
+        self.norm = nn.LayerNorm(d)
+        if self.has("revision"):
+            self.revision = NodeUpdate(d, config.heads, 6, config.dropout, adaptive)
+        self.emotion = nn.Linear(d, len(config.emotions))
+        self.sentiment = nn.Linear(d, len(config.sentiments))
+        self.dropout = nn.Dropout(config.dropout)
+        # Fitted on validation data after training (calibration.py); identity until then.
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("revision_temperature", torch.ones(()))
+        self.register_buffer("conformal_threshold", torch.zeros(()))
+        self.register_buffer("expert_weight", torch.zeros(len(config.experts)))
+        self.register_buffer("expert_prior", torch.full((len(config.experts), len(config.emotions)), 1.0))
+        # How the training data relates the two tasks: P(sentiment | emotion), [C, S]. The consistency loss reads it.
+        self.register_buffer(
+            "sentiment_given_emotion",
+            torch.full((len(config.emotions), len(config.sentiments)), 1 / len(config.sentiments)),
+        )
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """Every tensor by name, as `model.fusion.step` reads them."""
+        return {name: tensor.numpy(force=True) for name, tensor in self.state_dict().items()}
+
+    def has(self, module: str) -> bool:
+        """Whether one of `MODULES` is part of this network."""
+        return module not in self.config.without
+
+    def forward(self, utterances: Utterances, lookahead: int = 0) -> Labels:
+        """Label T utterances.
+
+        With lookahead k, label t sees utterances up to t + k of the same call (k = 0: prefix-invariant).
+        """
+        config = self.config
+        _, length, modalities = utterances.present.shape
+        index, slot, present = utterances.index, utterances.slot, utterances.present
+        here = index != EMPTY
+        distance = index[:, :, None] - index[:, None, :]  # [B, T, T]
+        valid = here[:, None, :] & here[:, :, None]
+        allowed = valid & (distance <= config.window) & (distance >= -lookahead)
+
+        states = self._project(utterances)
+        if self.has("alignment"):
+            states = self.alignment(states, self.alignment.keys(states), allowed, present)
+
+        # Nodes are (utterance, modality), utterance-major. An absent node is no key but to itself.
+        def per_node(edges: Tensor) -> Tensor:
+            return edges.repeat_interleave(modalities, 1).repeat_interleave(modalities, 2)
+
+        kind = torch.arange(modalities, device=index.device)
+        cross = (kind[:, None] != kind[None, :]).long().repeat(length, length)[None]  # [1, T·M, T·M]
+        node_distance = per_node(distance)
+        itself = (node_distance == 0) & (cross == 0)
+        open_edges = per_node(allowed) & present.flatten(1)[:, None, :] | itself
+        kinds = per_node(relation(slot, slot, distance)) * 2 + cross
+        if not self.has("relations"):
+            kinds = torch.zeros_like(kinds)
+
+        nodes = states.flatten(1, 2)  # [B, T·M, d]
+        weights = itself.expand_as(open_edges)[:, None].float()
+        if self.has("context"):
+            nodes, weights = self.context(
+                nodes, nodes, self.context.keys(nodes), cross.expand_as(kinds), node_distance, open_edges
+            )
+        first = nodes
+        for layer in self.graph:
+            assert isinstance(layer, NodeUpdate)
+            nodes, weights = layer(nodes, first, layer.keys(nodes), kinds, node_distance, open_edges)
+
+        by_modality = nodes.unflatten(1, (length, -1))  # [B, T, M, d]
+        heard = present | ~present.any(-1, keepdim=True)
+        contribution = self.pool(by_modality).squeeze(-1).masked_fill(~heard, -1e9).softmax(-1)
+        pooled = self.norm((contribution[..., None] * by_modality).sum(2))  # [B, T, d]
+        each_said = self._expert_say(utterances.opinions)
+        said = each_said.sum(-2)
+
+        # Mean over heads and the utterance's own present nodes, summed over each earlier utterance's nodes.
+        edge = weights.mean(1).unflatten(1, (length, -1)).unflatten(3, (-1, modalities)).sum(-1)  # [B, T, M, K]
+        influence = (edge * contribution[..., None]).sum(2)
+        emotion, sentiment = self._heads(pooled, said, self.temperature)
+        kept = torch.cat([pooled, said], -1)
+        return Labels(emotion, sentiment, contribution, influence, kept, states, each_said / self.temperature)
+
+    def revise(self, rows: Tensor, slot: Tensor, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Final labels, from the causal states of t-W+R+1 … t+R, the last W.
+
+        rows [B, K, d + C] as in `Labels`, slot and index [B, K]; targets [B, T] places on the K axis to label.
+        Returns logits [B, T, C] and [B, T, S].
+        """
+        hidden, classes = self.config.hidden, len(self.config.emotions)
+        states, said = rows.split([hidden, classes], dim=-1)
+        queries, said = (x.gather(1, targets[..., None].expand(-1, -1, x.shape[-1])) for x in (states, said))
+        if not self.has("revision"):
+            return self._heads(queries, said, self.temperature)  # the final label is the provisional one
+        query_index, query_slot = index.gather(1, targets), slot.gather(1, targets)
+        distance = query_index[:, :, None] - index[:, None, :]
+        allowed = (index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
+        allowed = allowed & (distance < self.config.window - self.config.revision)  # all that W rows hold at t+R
+        kinds = relation(query_slot, slot, distance)
+        if not self.has("relations"):
+            kinds = torch.zeros_like(kinds)
+        revised, _ = self.revision(queries, queries, self.revision.keys(states), kinds, distance, allowed)
+        return self._heads(revised, said, self.revision_temperature)
+
+    def _project(self, utterances: Utterances) -> Tensor:
+        """[B, T, M, d]: each modality in the common space, its learned token where it is absent."""
+        projected = torch.stack([layer(utterances.features[name]) for name, layer in self.projection.items()], dim=2)
+        states = torch.where(utterances.present[..., None], projected, self.absent)
+        states = states + self.modality
+        if self.has("slots"):
+            states = states + self.slot(utterances.slot.clamp(max=self.config.slots - 1))[:, :, None]
+        dropped: Tensor = self.dropout(states)
+        return dropped
+
+    def _expert_say(self, opinions: Tensor) -> Tensor:
+        """[B, T, E, C] posteriors -> what log-linear pooling adds to the logits: w · log(posterior / prior) of each."""
+        spoken = opinions.sum(-1, keepdim=True) > 0
+        ratio = (opinions.clamp(min=1e-6) / self.expert_prior).log() * spoken
+        return self.expert_weight[:, None] * ratio
+
+    def _heads(self, pooled: Tensor, said: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = self.dropout(pooled)
+        return (self.emotion(pooled) + said) / temperature, self.sentiment(pooled)

@@ -1,0 +1,1 @@
+"""Training: recipes, tuning, the experiment over seeds, and the model card."""

@@ -1,0 +1,301 @@
+"""LoRA tuning of the text encoders: on single sentences first (GoEmotions), then on conversations, in context.
+
+LoRA: Hu et al. 2021, arXiv 2106.09685, by `peft`, on every linear layer. The first adapter makes the embeddings that
+the fusion-GCN is trained on. The second starts from it and, with its head, becomes the expert "reader". It has learnt
+the conversations by heart, so its embeddings of them would mislead the graph (model/RESULTS.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import with_config
+from torch import nn
+
+from model import metrics
+from model.data.tables import Dialogue, TableError
+from model.encoders.text import Line, Reader, TextConfig, load_encoder, pooled, quiet
+from model.labels import SENTIMENTS, LabelSet
+from model.progress import Progress
+from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
+from model.training.prepared import like_lengths, so_far
+
+
+@with_config(extra="forbid")
+@dataclass(frozen=True)
+class AdapterRecipe:
+    """How to tune. The defaults are what the shipped checkpoints were tuned with."""
+
+    rank: int = 8
+    rate: float = 7e-4
+    epochs: int = 3
+    """On the conversations; the best on dev by weighted F1 is kept."""
+    batch: int = 32
+    dropout: float = 0.2
+    """Of the embedding in front of the head. None inside the encoder: drawing random numbers would be half the cost."""
+    class_weight_power: float = 0.25
+    label_smoothing: float = 0.05
+    sentiment_weight: float = 0.3
+    word_errors: float = 0.05
+    speaker_errors: float = 0.05
+    """Noise in what the encoder reads, drawn anew each epoch."""
+    sentence_rate: float = 1e-3
+    sentence_epochs: int = 3
+    """On GoEmotions; 0 leaves that stage out."""
+    graph: bool = True
+    """Whether the graph too reads with the adapter tuned on GoEmotions, or with the encoder as it is."""
+    sentence_batch: int = 64
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Utterances in context, with what is to be learnt of them."""
+
+    lines: Sequence[Sequence[Line]]
+    target: NDArray[np.float32]
+    """[n, C] shares of the classes (an annotator's disagreement is not rounded off)."""
+    sentiment: NDArray[np.int64] | None = None
+
+    @property
+    def length(self) -> NDArray[np.float64]:
+        """[n] characters."""
+        return np.array([sum(len(line.words) for line in lines) for lines in self.lines], dtype=np.float64)
+
+
+def read_goemotions(path: Path) -> Examples:
+    """GoEmotions in its Ekman grouping (Demszky et al. 2020): TSV of text, label ids, id. Raises TableError."""
+    try:
+        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+        target = np.zeros((len(rows), 7), np.float32)
+        for number, (_, ids, *_) in enumerate(rows):
+            target[number, [int(label) for label in ids.split(",")]] = 1
+    except OSError as error:
+        raise TableError(f"{path}: {error.strerror}") from None
+    except (ValueError, IndexError) as error:
+        raise TableError(f"{path}: not GoEmotions' lines of text, label ids and id ({error})") from None
+    return Examples([[Line("a", row[0])] for row in rows], target / target.sum(1, keepdims=True))
+
+
+def read_conversations(dialogues: Sequence[Dialogue], labels: LabelSet, context: int) -> Examples:
+    """The utterances of a table, each with those before it."""
+    rows = [row for dialogue in dialogues for row in dialogue.rows]
+    emotion = [labels.emotions.index(row.emotion) for row in rows]
+    sentiment = np.array([SENTIMENTS.index(row.sentiment) for row in rows])
+    return Examples(so_far(dialogues, context), np.eye(len(labels.emotions), dtype=np.float32)[emotion], sentiment)
+
+
+class Tuner:
+    """An encoder with its adapter and, while it learns, its heads. CUDA in bfloat16 where there is a GPU."""
+
+    def __init__(self, text: TextConfig, recipe: AdapterRecipe, seed: int) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(seed)
+        self.text, self.recipe = text, recipe
+        self._read = Reader(text)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        encoder = load_encoder(text.encoder)
+        for module in encoder.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        lora = LoraConfig(
+            r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules="all-linear", exclude_modules=".*pooler.*"
+        )
+        with quiet():
+            self._model: Any = get_peft_model(encoder, lora).to(self._device)
+
+    def load(self, adapter: Path) -> None:
+        """Go on from a tuned adapter."""
+        from peft import load_peft_weights, set_peft_model_state_dict
+
+        set_peft_model_state_dict(self._model, load_peft_weights(str(adapter), device=str(self._device)))
+
+    def save(self, adapter: Path, head: nn.Module) -> None:
+        """Write the adapter, in half precision, as PEFT does, and the head of the emotions."""
+        from peft import get_peft_model_state_dict
+        from safetensors.torch import save_file
+
+        adapter.mkdir(parents=True, exist_ok=True)
+        weights = {
+            name: value.half().cpu()
+            for name, value in get_peft_model_state_dict(self._model, save_embedding_layers=False).items()
+        }
+        save_file(weights, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+        held = {name: value.cpu().contiguous() for name, value in head.state_dict().items()}
+        save_file(held, adapter / "head.safetensors")
+        config = self._model.peft_config["default"]
+        config.base_model_name_or_path = self.text.encoder
+        config.inference_mode = True
+        config.save_pretrained(str(adapter))
+
+    def fit(
+        self,
+        epochs: Sequence[Examples],
+        validation: Examples,
+        rate: float,
+        batch: int,
+        folder: Path,
+        seed: int,
+        progress: Progress,
+    ) -> float:
+        """Learn for an epoch from each of `epochs`; the best on validation is in folder/"best". Returns its score.
+
+        An interrupted fit goes on after its last whole epoch.
+        """
+        rng, recipe = np.random.default_rng(seed), self.recipe
+        classes = epochs[0].target.shape[1]
+        share = epochs[0].target.mean(0)
+        weight = (1 / np.maximum(share, 1e-4)) ** recipe.class_weight_power
+        weight = torch.tensor(weight / (weight * share).sum(), dtype=torch.float32, device=self._device)
+        heads = nn.ModuleList([nn.Linear(self.text.embedding_width, n) for n in (classes, len(SENTIMENTS))])
+        heads.to(self._device)
+        tuned = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": tuned}, {"params": heads.parameters()}]
+        optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+        steps = sum(-(-len(examples.lines) // batch) for examples in epochs)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [rate, 1e-3], total_steps=steps + 1, pct_start=0.1)
+        parts = {"adapter": self._model, "heads": heads, "optimizer": optimizer, "schedule": schedule}
+        first, best = self._resume(folder / "state.pt", parts)
+        for number, examples in enumerate(epochs):
+            order = like_lengths(examples.length, batch, rng)
+            if number < first:
+                continue
+            self._model.train()
+            torch.manual_seed(1000 * seed + number)  # so that a resumed fit draws the same dropout
+            losses = []
+            for step, chosen in enumerate(order):
+                loss = self._loss(examples, chosen, heads, weight)
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(tuned, 1.0)
+                optimizer.step()
+                schedule.step()
+                losses.append(float(loss.detach()))
+                progress.step(f"{folder.name}, epoch {number + 1} of {len(epochs)}", step + 1, len(order))
+            guess = self.predict(validation, heads[0]).argmax(1)
+            score = metrics.weighted_f1(validation.target.argmax(1), guess, classes)
+            mean = float(np.mean(losses))
+            progress.curve(folder.name, {"loss": mean, "validation weighted F1": 100 * score}, number + 1)
+            progress.tell(
+                f"{folder.name}: epoch {number + 1} of {len(epochs)}, loss {mean:.3f}, "
+                f"validation weighted F1 {100 * score:.2f}"
+            )
+            if score > best:
+                best = score
+                self.save(folder / "best", heads[0])
+            self._keep(folder / "state.pt", parts, number + 1, best)
+        return best
+
+    def _loss(
+        self, examples: Examples, chosen: NDArray[np.int64], heads: nn.ModuleList, weight: torch.Tensor
+    ) -> torch.Tensor:
+        recipe = self.recipe
+        embedding = F.dropout(self._embed([examples.lines[i] for i in chosen]), recipe.dropout)
+        target = torch.from_numpy(examples.target[chosen]).to(self._device)
+        target = (1 - recipe.label_smoothing) * target + recipe.label_smoothing / target.shape[1]
+        loss: torch.Tensor = -(target * weight * heads[0](embedding).log_softmax(-1)).sum(-1).mean()
+        if examples.sentiment is not None:
+            coarse = torch.from_numpy(examples.sentiment[chosen]).to(self._device)
+            loss = loss + recipe.sentiment_weight * F.cross_entropy(heads[1](embedding), coarse)
+        return loss
+
+    def _embed(self, lines: Sequence[Sequence[Line]]) -> torch.Tensor:
+        inputs, pool = self._read(lines)
+        inputs = {name: values.to(self._device) for name, values in inputs.items()}
+        with torch.autocast(self._device.type, torch.bfloat16):
+            hidden = self._model(**inputs, output_hidden_states=True).hidden_states
+        embedding: torch.Tensor = pooled(hidden, pool.to(self._device), self.text)
+        return embedding
+
+    @torch.inference_mode()
+    def predict(self, examples: Examples, head: nn.Module) -> NDArray[np.float32]:
+        """[n, C] posteriors."""
+        self._model.eval()
+        out = np.empty(examples.target.shape, np.float32)
+        for chosen in like_lengths(examples.length, 64):
+            embedding = self._embed([examples.lines[i] for i in chosen])
+            out[chosen] = head(embedding).softmax(-1).float().cpu().numpy()
+        return out
+
+    @staticmethod
+    def _keep(file: Path, parts: dict[str, Any], epochs: int, best: float) -> None:
+        state = {name: part.state_dict() for name, part in parts.items() if name != "adapter"}
+        trained = {name for name, parameter in parts["adapter"].named_parameters() if parameter.requires_grad}
+        state["adapter"] = {name: value for name, value in parts["adapter"].state_dict().items() if name in trained}
+        partial = file.with_suffix(".partial")
+        torch.save(state | {"epochs": epochs, "best": best}, partial)
+        partial.replace(file)
+
+    @staticmethod
+    def _resume(file: Path, parts: dict[str, Any]) -> tuple[int, float]:
+        """(epochs done, best score so far) of an interrupted fit."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            return 0, -1.0
+        state = torch.load(file, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(state[name], **({"strict": False} if name == "adapter" else {}))
+        return int(state["epochs"]), float(state["best"])
+
+
+def tune_sentences(
+    text: TextConfig, recipe: AdapterRecipe, data: Path, work: Path, seed: int, progress: Progress
+) -> Path | None:
+    """The adapter tuned on GoEmotions, made once for each encoder and recipe. None when the recipe leaves it out."""
+    if recipe.sentence_epochs == 0:
+        return None
+    settings = [
+        text.encoder,
+        text.layers,
+        text.context > 0,
+        recipe.rank,
+        recipe.sentence_rate,
+        recipe.sentence_epochs,
+        recipe.sentence_batch,
+        seed,
+    ]
+    folder = work / f"sentences-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
+    if not (folder / "done").exists():
+        training, validation = (read_goemotions(data / f"{split}.tsv") for split in ("train", "dev"))
+        tuner = Tuner(text, recipe, seed)
+        epochs = [training] * recipe.sentence_epochs
+        tuner.fit(epochs, validation, recipe.sentence_rate, recipe.sentence_batch, folder, seed, progress)
+        (folder / "done").touch()
+    return folder / "best"
+
+
+def tune_conversations(
+    text: TextConfig,
+    recipe: AdapterRecipe,
+    training: Sequence[Dialogue],
+    validation: Sequence[Dialogue],
+    labels: LabelSet,
+    start: Path | None,
+    work: Path,
+    seed: int,
+    progress: Progress,
+) -> Path:
+    """The adapter tuned on conversations, in context, from `start` (an adapter) or from nothing."""
+    folder = work / f"reader-{seed}"
+    if not (folder / "done").exists():
+        tuner = Tuner(text, recipe, seed)
+        if start is not None:
+            tuner.load(start)
+        epochs, words = [], vocabulary(training)
+        for epoch in range(recipe.epochs):
+            noisy = with_word_errors(training, recipe.word_errors, words, seed=1000 * seed + epoch)
+            noisy = with_wrong_speakers(noisy, recipe.speaker_errors, seed=1000 * seed + epoch)
+            epochs.append(read_conversations(noisy, labels, text.context))
+        dev = read_conversations(validation, labels, text.context)
+        tuner.fit(epochs, dev, recipe.rate, recipe.batch, folder, seed, progress)
+        (folder / "done").touch()
+    return folder / "best"

@@ -1,0 +1,30 @@
+"""Conversations to one padded batch."""
+
+from __future__ import annotations
+
+import torch
+
+from model.fusion.config import EMPTY, FusionConfig
+from model.fusion.dialogue import Heard
+from model.fusion.network import Utterances
+
+
+def collate(conversations: list[list[Heard]], config: FusionConfig, start: list[int]) -> Utterances:
+    """Pad conversations to one batch; `start[b]` is the number of the first utterance of conversation b."""
+    batch, length = len(conversations), max(map(len, conversations))
+    features = {name: torch.zeros(batch, length, width) for name, width in config.inputs.items()}
+    present = torch.zeros(batch, length, len(config.inputs), dtype=torch.bool)
+    slot = torch.zeros(batch, length, dtype=torch.long)
+    index = torch.full((batch, length), EMPTY, dtype=torch.long)
+    opinions = torch.zeros(batch, length, len(config.experts), len(config.emotions))
+    for b, utterances in enumerate(conversations):
+        for t, heard in enumerate(utterances):
+            for e, name in enumerate(config.experts):
+                if name in heard.opinions:
+                    opinions[b, t, e] = torch.tensor(heard.opinions[name])
+            slot[b, t], index[b, t] = heard.slot, start[b] + t
+            for m, name in enumerate(config.inputs):
+                if name in heard.features:
+                    features[name][b, t] = torch.from_numpy(heard.features[name])
+                    present[b, t, m] = True
+    return Utterances(features, present, slot, index, opinions)

@@ -1,0 +1,248 @@
+"""`undertone train`: tune the text encoder, train the fusion-GCN over seeds, keep the best, write its card."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from model import metrics
+from model.data.tables import Dialogue, TableError, read_table
+from model.encoders.prosody import WIDTH
+from model.encoders.text import Tuned
+from model.fusion.checkpoint import CheckpointError, save_checkpoint
+from model.fusion.config import FusionConfig
+from model.fusion.network import FusionGCN
+from model.labels import SENTIMENTS, LabelSet
+from model.metrics import scores, with_intervals
+from model.progress import Progress
+from model.training import baselines
+from model.training.adapt import AdapterRecipe, tune_conversations, tune_sentences
+from model.training.card import model_card
+from model.training.config import TrainingConfig
+from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
+from model.training.prepared import Prepared, cache_folder, fit_prior, prepare
+from model.training.train import Recipe, predict, train
+
+
+def over_seeds(runs: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and 95 % t-interval half-width over runs, for each score."""
+    return {name: metrics.t_interval([run[name] for run in runs]) for name in runs[0]}
+
+
+def read_pair(folder: Path) -> tuple[LabelSet, list[Dialogue], list[Dialogue]]:
+    """train.csv and dev.csv of a folder. Raises TableError."""
+    labels, training = read_table(folder / "train.csv")
+    other, validation = read_table(folder / "dev.csv")
+    if other != labels:
+        raise TableError(f"{folder}: train.csv is labelled as {labels.name}, dev.csv as {other.name}")
+    return labels, training, validation
+
+
+def configure(config: TrainingConfig, labels: LabelSet, training: Sequence[Dialogue]) -> FusionConfig:
+    """The network's configuration for a label set and the modalities that the training data has."""
+    ready = {
+        name: len(values) for dialogue in training for row in dialogue.rows for name, values in row.features.items()
+    }
+    widths = {"text": config.text.embedding_width} | ready
+    prior = fit_prior(training) if "audio" in config.modalities and "audio" not in ready else None
+    if prior is not None:
+        widths["audio"] = WIDTH
+    modalities = tuple(name for name in config.modalities if name in widths)
+    return FusionConfig(
+        labels.name,
+        labels.emotions,
+        SENTIMENTS,
+        modalities,
+        tuple(widths[name] for name in modalities),
+        **asdict(config.network),
+        without=config.without,
+        text=config.text,
+        reader=config.reader,
+        experts=("reader",) if config.reader else (),
+        prosody=prior,
+    )
+
+
+def views(
+    training: Sequence[Dialogue],
+    labels: LabelSet,
+    config: FusionConfig,
+    tuned: Tuned,
+    recipe: Recipe,
+    progress: Progress,
+) -> list[Prepared]:
+    """The training data as it is and, if the recipe wants noise, as a recognizer might have heard it."""
+    prepared = [prepare(training, labels, config, tuned, progress, experts=False)]
+    if recipe.noise_share:
+        noisy = with_word_errors(training, recipe.word_errors, vocabulary(training), seed=0)
+        noisy = with_wrong_speakers(noisy, recipe.speaker_errors, seed=0)
+        prepared.append(prepare(noisy, labels, config, tuned, progress, experts=False))
+    return prepared
+
+
+def tune(
+    config: TrainingConfig,
+    labels: LabelSet,
+    training: Sequence[Dialogue],
+    validation: Sequence[Dialogue],
+    work: Path,
+    progress: Progress,
+) -> Tuned:
+    """The encoders of a run, tuned or found where an interrupted run left them."""
+    recipe = config.adapter
+    if recipe is None:
+        return Tuned()
+    start = tuned_on_sentences(config, recipe, progress)
+    for_graph = start if recipe.graph else None
+    if config.reader is None:
+        return Tuned(for_graph)
+    reader = tune_conversations(config.reader, recipe, training, validation, labels, start, work, 0, progress)
+    return Tuned(for_graph, reader)
+
+
+def tuned_on_sentences(config: TrainingConfig, recipe: AdapterRecipe, progress: Progress) -> Path | None:
+    """The adapter tuned on GoEmotions, which all corpora share; None where the run has none. Raises TableError."""
+    if recipe.sentence_epochs == 0:
+        return None
+    goemotions = Path(os.environ.get("UNDERTONE_DATA", "")) / "goemotions"
+    if not (goemotions / "train.tsv").is_file():
+        raise TableError(
+            f"{goemotions}: no GoEmotions to start from; set UNDERTONE_DATA, or sentence_epochs = 0 in [adapter]"
+        )
+    # In the reader's format, which it will go on from; the graph's encoder loses nothing by that.
+    format_ = config.reader or config.text
+    return tune_sentences(format_, recipe, goemotions, cache_folder(), 0, progress)
+
+
+def train_command(
+    config: TrainingConfig,
+    folder: Path,
+    out: Path,
+    tuned: Tuned | None,
+    with_baselines: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train over seeds on folder/train.csv, select on folder/dev.csv, keep the best seed in `out`.
+
+    `tuned`: encoders that are tuned already, instead of tuning. What is finished is kept in out/work, and a run that
+    was interrupted goes on there. Raises CheckpointError when another run's work lies there.
+    """
+    started = time.monotonic()
+    labels, training, validation = read_pair(folder)
+    work = out / "work"
+    _claim(work, config, folder, tuned)
+    if tuned is None:
+        tuned = tune(config, labels, training, validation, work, progress)
+    tuning_minutes = (time.monotonic() - started) / 60
+    network = configure(config, labels, training)
+    train_views = views(training, labels, network, tuned, config.recipe, progress)
+    dev = prepare(validation, labels, network, tuned, progress)
+    truth = dev.truth
+    models = [
+        _trained(work / f"seed-{seed}.safetensors", network, config.recipe, train_views, dev, seed, progress)
+        for seed in range(config.seeds)
+    ]
+    provisional = [scores(truth, predict(model, dev)) for model in models]
+    final = [scores(truth, predict(model, dev, revised=True)) for model in models]
+    best = int(np.argmax([run["weighted_f1"] for run in provisional]))
+    model = models[best]
+    report: dict[str, Any] = {
+        "data": f"{labels.name}: {len(train_views[0].truth)} training and {len(truth)} validation utterances",
+        "selected_on": "validation (dev); its scores are therefore optimistic",
+        "seeds": config.seeds,
+        "interval": "95 % t-interval over the seeds of the graph network; the text encoders are one and the same",
+        "provisional": over_seeds(provisional),
+        "final": over_seeds(final),
+        "runs": provisional,
+        "shipped_seed": best,
+        "shipped": with_intervals(truth, predict(model, dev), dev.dialogue),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "temperature": round(float(model.temperature), 4),
+        "conformal_threshold": round(float(model.conformal_threshold), 4),
+        "config": asdict(config),
+        "machine": f"{platform.machine()}, {platform.system()}, "
+        + (torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"),
+    }
+    if with_baselines:
+        report["baselines"] = _baselines(training, validation, labels, truth, progress)
+    report["minutes"] = {
+        "tuning": round(tuning_minutes, 1),
+        "in all": round((time.monotonic() - started) / 60, 1),
+        "not counted": "what an interrupted run had finished, and GoEmotions when its adapter was there already",
+    }
+    save_checkpoint(model, out, model_card(model, report), report)
+    shutil.rmtree(out / "seeds", ignore_errors=True)  # of an earlier run
+    (out / "seeds").mkdir()
+    for seed, other in enumerate(models):
+        if seed != best:  # in half precision: for the interval over seeds that `evaluate` gives
+            halves = {name: value.half() for name, value in other.state_dict().items()}
+            save_file(halves, out / "seeds" / f"seed-{seed}.safetensors")
+    for name, part in tuned._asdict().items():
+        if part is not None:
+            shutil.copytree(part, out / name, dirs_exist_ok=True)
+    return report
+
+
+def _claim(work: Path, config: TrainingConfig, folder: Path, tuned: Tuned | None) -> None:
+    """Make `work` this run's; what a run with other settings left there would be mistaken for ours."""
+    given = [str(part) for part in tuned or ()]
+    settings = json.dumps([asdict(config), str(folder.resolve()), given], indent=1)
+    claim = work / "settings.json"
+    if claim.exists() and claim.read_text(encoding="utf-8") != settings:
+        raise CheckpointError(f"{work.parent}: holds a run with other settings; choose another --out or remove {work}")
+    work.mkdir(parents=True, exist_ok=True)
+    claim.write_text(settings, encoding="utf-8")
+
+
+def _trained(
+    file: Path,
+    network: FusionConfig,
+    recipe: Recipe,
+    train_views: Sequence[Prepared],
+    dev: Prepared,
+    seed: int,
+    progress: Progress,
+) -> FusionGCN:
+    """The network of one seed: from an earlier, interrupted run, else trained now."""
+    if file.exists():
+        model = FusionGCN(network)
+        model.load_state_dict(load_file(file))
+        return model.eval()
+    model = train(network, recipe, train_views, dev, seed, progress)
+    partial = file.with_suffix(".partial")
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, partial)
+    partial.replace(file)
+    return model
+
+
+def _baselines(
+    training: list[Dialogue],
+    validation: list[Dialogue],
+    labels: LabelSet,
+    truth: NDArray[np.int64],
+    progress: Progress,
+) -> dict[str, dict[str, float]]:
+    guesses = {
+        "majority": baselines.majority(training, validation, labels),
+        "tfidf_past_six": baselines.tfidf(training, validation, labels, progress.tell),
+    }
+    classes = len(labels.emotions)
+    return {
+        name: {
+            "accuracy": round(100 * metrics.accuracy(truth, guess), 2),
+            "weighted_f1": round(100 * metrics.weighted_f1(truth, guess, classes), 2),
+        }
+        for name, guess in guesses.items()
+    }

@@ -1,0 +1,155 @@
+"""Conversation tables as the network reads them: embedded, normalised and in order, exactly as live."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.tables import Dialogue
+from model.encoders.prosody import ProsodyPrior
+from model.encoders.text import ContextReader, Line, TextConfig, TextEncoder, Tuned
+from model.fusion.config import FusionConfig
+from model.fusion.dialogue import Heard, SpeakerMemory
+from model.labels import SENTIMENTS, LabelSet
+from model.progress import Progress
+
+
+@dataclass
+class Prepared:
+    """A table as the network reads it."""
+
+    heard: list[list[Heard]]
+    emotion: list[NDArray[np.int64]]
+    sentiment: list[NDArray[np.int64]]
+
+    @property
+    def dialogue(self) -> NDArray[np.int64]:
+        """[n] the number of each utterance's dialogue."""
+        return np.repeat(np.arange(len(self.heard)), [len(h) for h in self.heard])
+
+    @property
+    def length(self) -> NDArray[np.float64]:
+        """[dialogues] utterances."""
+        return np.array([len(heard) for heard in self.heard], dtype=np.float64)
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """[n] the emotion of each utterance."""
+        return np.concatenate(self.emotion)
+
+
+def cache_folder() -> Path:
+    """Where embeddings of tables are kept between runs (XDG)."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "undertone"
+
+
+def so_far(dialogues: Sequence[Dialogue], context: int) -> list[list[Line]]:
+    """For each utterance of the dialogues, in order: up to `context` lines before it, and its own."""
+    lines = []
+    for dialogue in dialogues:
+        said = [Line(row.speaker, row.text) for row in dialogue.rows]
+        lines += [said[max(0, t - context) : t + 1] for t in range(len(said))]
+    return lines
+
+
+def like_lengths(
+    length: NDArray[np.float64], batch: int, rng: np.random.Generator | None = None
+) -> list[NDArray[np.int64]]:
+    """The places 0 … n-1 in batches of like lengths, which saves padding; roughly so and shuffled with a generator."""
+    if rng is not None:
+        length = length * (1 + 0.2 * rng.standard_normal(len(length)))
+    order = np.argsort(length, kind="stable")
+    batches = [order[start : start + batch] for start in range(0, len(order), batch)]
+    if rng is not None:
+        rng.shuffle(batches)
+    return batches
+
+
+def _read(
+    lines: Sequence[Sequence[Line]],
+    config: TextConfig,
+    folder: Path | None,
+    kind: Callable[[TextConfig, Path], TextEncoder | ContextReader],
+    progress: Progress,
+) -> NDArray[np.float32]:
+    """What the live encoder makes of each of the lines; cached under a hash of all that decides it."""
+    files = sorted(folder.glob("*.safetensors")) if folder else []
+    weights = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    key = hashlib.sha256(json.dumps([asdict(config), kind.__name__, weights, lines]).encode()).hexdigest()[:32]
+    file = cache_folder() / f"text-{key}.npy"
+    if file.exists():
+        stored: NDArray[np.float32] = np.load(file, allow_pickle=False)
+        return stored
+    encoder = kind(config, folder)  # type: ignore[arg-type]  # a reader has a folder
+    out: NDArray[np.float32] | None = None
+    length = np.array([sum(len(line.words) for line in said) for said in lines], dtype=np.float64)
+    batches = like_lengths(length, 64)
+    for number, chosen in enumerate(batches):
+        read = encoder([lines[i] for i in chosen])
+        out = np.empty((len(lines), read.shape[1]), np.float32) if out is None else out
+        out[chosen] = read
+        progress.step("reading utterances, in batches of 64", number + 1, len(batches))
+    assert out is not None
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}.npy")
+    np.save(partial, out)
+    partial.replace(file)
+    return out
+
+
+def fit_prior(dialogues: Sequence[Dialogue]) -> ProsodyPrior | None:
+    """Prosody statistics of the training speakers, None when the table has no prosody."""
+    voices: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
+    for dialogue in dialogues:
+        for row in dialogue.rows:
+            if row.prosody is not None:
+                voices.setdefault((dialogue.id, row.speaker), []).append(row.prosody)
+    return ProsodyPrior.fit(np.stack(rows) for rows in voices.values())
+
+
+def prepare(
+    dialogues: Sequence[Dialogue],
+    labels: LabelSet,
+    config: FusionConfig,
+    tuned: Tuned,
+    progress: Progress,
+    experts: bool = True,
+) -> Prepared:
+    """Read a table exactly as a live session would have heard it, utterance by utterance.
+
+    Embeddings that the table brings (`Row.features`) stand for what we would have made ourselves. Without `experts`
+    nobody has an opinion: so for training data, on which an expert that has learnt them by heart would be too sure.
+    """
+    ready = any("text" in row.features for dialogue in dialogues for row in dialogue.rows)
+    reads = "text" in config.modalities and not ready
+    lines = so_far(dialogues, config.text.context)
+    embeddings: Iterator[NDArray[np.float32]] = iter(
+        _read(lines, config.text, tuned.adapter, TextEncoder, progress) if reads else []
+    )
+    judges = reads and experts and config.reader is not None and tuned.reader is not None
+    opinions: Iterator[NDArray[np.float32]] = iter([])
+    if judges and config.reader is not None:
+        past = so_far(dialogues, config.reader.context)
+        opinions = iter(_read(past, config.reader, tuned.reader, ContextReader, progress))
+    prepared = Prepared([], [], [])
+    for dialogue in dialogues:
+        memory = SpeakerMemory(config.prosody, config.window)
+        heard = []
+        for row in dialogue.rows:
+            features = {name: values for name, values in row.features.items() if name in config.modalities}
+            embedding, opinion = next(embeddings, None), next(opinions, None)
+            if embedding is not None and row.text.strip():
+                features["text"] = embedding
+            said = {"reader": opinion} if opinion is not None and row.text.strip() else {}
+            heard.append(memory.hear(row.speaker, features, row.prosody, said))
+        prepared.heard.append(heard)
+        prepared.emotion.append(np.array([labels.emotions.index(row.emotion) for row in dialogue.rows]))
+        prepared.sentiment.append(np.array([SENTIMENTS.index(row.sentiment) for row in dialogue.rows]))
+    return prepared

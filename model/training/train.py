@@ -1,0 +1,228 @@
+"""Training of the fusion-GCN on prepared conversations: select on validation data, calibrate at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import with_config
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from model import metrics
+from model.fusion.calibration import conformal_threshold, fit_temperature
+from model.fusion.config import EMPTY, FusionConfig
+from model.fusion.experts import fit_experts
+from model.fusion.network import FusionGCN, Labels, Utterances
+from model.progress import Progress
+from model.training.collate import collate
+from model.training.prepared import Prepared, like_lengths
+
+COVERAGE = 0.7  # of the conformal set; at MELD's difficulty more would call nearly every utterance uncertain
+
+
+@with_config(extra="forbid")
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults are what the shipped checkpoint was trained with."""
+
+    epochs: int = 15
+    patience: int = 6
+    batch: int = 32
+    """Dialogues a step."""
+    rate: float = 1e-3
+    weight_decay: float = 0.05
+    average: float = 0.98
+    """What is selected and kept is the exponential moving average of the weights, with this decay a step."""
+    sentiment_weight: float = 0.3
+    consistency_weight: float = 0.1
+    alignment_weight: float = 0.05
+    revision_weight: float = 0.5
+    label_smoothing: float = 0.05
+    class_weight_power: float = 0.25
+    """Loss weight of a class = (1 / frequency) ** power: 0 favours accuracy, 1 favours rare classes."""
+    modality_dropout: float = 0.15
+    """Chance that a modality of an utterance is hidden during training, never all of them."""
+    word_errors: float = 0.15
+    speaker_errors: float = 0.1
+    """How noisy the second view of the training data is that a dialogue is drawn from with `noise_share`."""
+    noise_share: float = 0.3
+    lookahead: int = 0
+    """How many later utterances the provisional label may use: 0 but for comparison with the offline literature."""
+
+
+def batches(
+    data: Prepared, config: FusionConfig, groups: Sequence[NDArray[np.int64]], device: torch.device
+) -> Iterator[tuple[Utterances, torch.Tensor, torch.Tensor]]:
+    """Padded batches of (utterances, emotion [B, T], sentiment [B, T]) of the given groups of dialogues."""
+    for chosen in groups:
+        utterances = collate([data.heard[i] for i in chosen], config, [0] * len(chosen)).to(device)
+        targets = [torch.zeros_like(utterances.index) for _ in range(2)]
+        for b, i in enumerate(chosen):
+            for target, values in zip(targets, (data.emotion[i], data.sentiment[i]), strict=True):
+                target[b, : len(values)] = torch.from_numpy(values)
+        yield utterances, targets[0], targets[1]
+
+
+def hide_modalities(utterances: Utterances, chance: float) -> None:
+    """Modality dropout, in place: what is hidden in training is what may be missing live."""
+    present = utterances.present
+    kept = present & (torch.rand(present.shape, device=present.device) >= chance)
+    nothing = ~kept.any(-1, keepdim=True)
+    utterances.present = torch.where(nothing, present, kept)
+
+
+def _alignment_loss(labels: Labels, present: torch.Tensor) -> torch.Tensor:
+    """InfoNCE between the first modality and each other one of the same utterance, over the batch."""
+    losses = []
+    for m in range(1, labels.aligned.shape[2]):
+        both = present[..., 0] & present[..., m]
+        if both.sum() < 2:
+            continue
+        first, other = (F.normalize(labels.aligned[both][:, k], dim=-1) for k in (0, m))
+        scores = first @ other.T / 0.1
+        truth = torch.arange(len(scores), device=scores.device)
+        losses.append((F.cross_entropy(scores, truth) + F.cross_entropy(scores.T, truth)) / 2)
+    return torch.stack(losses).mean() if losses else labels.aligned.new_zeros(())
+
+
+def _everywhere(utterances: Utterances) -> torch.Tensor:
+    """[B, T] places of all utterances, for revising a whole conversation."""
+    return torch.arange(utterances.index.shape[1], device=utterances.index.device).expand_as(utterances.index)
+
+
+@torch.inference_mode()
+def predict(model: FusionGCN, data: Prepared, revised: bool = False, lookahead: int = 0) -> NDArray[np.float64]:
+    """[n, C] calibrated probabilities of a prepared table: provisional labels, or the final ones if `revised`."""
+    model.eval()
+    device = model.absent.device
+    out = []
+    groups = like_lengths(data.length, 32)
+    for utterances, _, _ in batches(data, model.config, groups, device):
+        labels = model(utterances, lookahead=lookahead)
+        logits = labels.emotion
+        if revised:
+            logits, _ = model.revise(labels.rows, utterances.slot, utterances.index, _everywhere(utterances))
+        out.append(logits.softmax(-1)[utterances.index != EMPTY].double().cpu().numpy())
+    rows = np.split(np.arange(len(data.truth)), np.cumsum(data.length.astype(int))[:-1])  # of each dialogue
+    placed = np.empty((len(data.truth), len(model.config.emotions)))
+    placed[np.concatenate([rows[dialogue] for group in groups for dialogue in group])] = np.concatenate(out)
+    return placed
+
+
+def train(
+    config: FusionConfig,
+    recipe: Recipe,
+    views: Sequence[Prepared],
+    validation: Prepared,
+    seed: int,
+    progress: Progress,
+) -> FusionGCN:
+    """One run: the epoch with the best validation weighted F1, then temperatures and threshold fitted on validation.
+
+    `views`: the training data as it is, and as noise has made it (the same dialogues in the same order).
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = FusionGCN(config).to(device)
+    training = views[0]
+    emotions, sentiments = training.truth, np.concatenate(training.sentiment)
+    classes = len(config.emotions)
+    share = np.bincount(emotions, minlength=classes) / len(emotions)
+    weight = torch.tensor((1 / np.maximum(share, 1e-4)) ** recipe.class_weight_power, dtype=torch.float32)
+    joint = np.zeros((classes, len(config.sentiments)))
+    np.add.at(joint, (emotions, sentiments), 1)
+    given = joint / np.maximum(joint.sum(1, keepdims=True), 1)
+    model.sentiment_given_emotion.copy_(torch.tensor(given))
+
+    optimizer = torch.optim.AdamW(model.parameters(), recipe.rate, weight_decay=recipe.weight_decay)
+    steps = recipe.epochs * -(-len(training.heard) // recipe.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=0.1)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
+    smooth = averaged.module
+    assert isinstance(smooth, FusionGCN)
+    truth = validation.truth
+    best, best_epoch, best_weights = -1.0, -1, model.state_dict()
+    for epoch in range(recipe.epochs):
+        model.train()
+        losses: list[dict[str, float]] = []
+        noisy = (rng.random(len(training.heard)) < recipe.noise_share) & (len(views) > 1)
+        heard = [views[int(view)].heard[d] for d, view in enumerate(noisy)]
+        order = rng.permutation(len(training.heard))
+        groups = [order[start : start + recipe.batch] for start in range(0, len(order), recipe.batch)]
+        epoch_data = Prepared(heard, training.emotion, training.sentiment)
+        for utterances, emotion, sentiment in batches(epoch_data, config, groups, device):
+            hide_modalities(utterances, recipe.modality_dropout)
+            terms = _losses(model, recipe, utterances, emotion, sentiment, weight.to(device))
+            optimizer.zero_grad()
+            sum(terms.values(), torch.zeros((), device=device)).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            averaged.update_parameters(model)
+            losses.append({name: float(term.detach()) for name, term in terms.items()})
+        guess = predict(smooth, validation, lookahead=recipe.lookahead).argmax(1)
+        score = metrics.weighted_f1(truth, guess, classes)
+        means = {f"{name} loss": float(np.mean([row[name] for row in losses])) for name in losses[0]}
+        right = metrics.accuracy(truth, guess)
+        reached = {"validation weighted F1": 100 * score, "validation accuracy": 100 * right}
+        progress.curve(f"seed {seed}", means | reached, epoch + 1)
+        progress.step(f"seed {seed}, validation weighted F1 {100 * score:.2f}", epoch + 1, recipe.epochs)
+        if score > best:
+            best, best_epoch = score, epoch
+            best_weights = {name: value.clone() for name, value in smooth.state_dict().items()}
+        elif epoch - best_epoch >= recipe.patience:
+            break
+    model.load_state_dict(best_weights)
+    _calibrate(model, validation)
+    progress.tell(f"seed {seed}: validation weighted F1 {100 * best:.2f} after epoch {best_epoch + 1}")
+    return model.eval().cpu()
+
+
+def _losses(
+    model: FusionGCN,
+    recipe: Recipe,
+    utterances: Utterances,
+    emotion: torch.Tensor,
+    sentiment: torch.Tensor,
+    weight: torch.Tensor,
+) -> dict[str, torch.Tensor]:
+    real = utterances.index != EMPTY
+    labels = model(utterances, lookahead=recipe.lookahead)
+    smoothing = recipe.label_smoothing
+
+    def fine(logits: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits[real], emotion[real], weight=weight, label_smoothing=smoothing)
+
+    implied = labels.emotion[real].softmax(-1) @ model.sentiment_given_emotion
+    coarse = labels.sentiment[real].log_softmax(-1)
+    terms = {
+        "emotion": fine(labels.emotion),
+        "sentiment": recipe.sentiment_weight * F.nll_loss(coarse, sentiment[real]),
+        "consistency": recipe.consistency_weight * F.kl_div(coarse, implied, reduction="batchmean"),
+        "alignment": recipe.alignment_weight * _alignment_loss(labels, utterances.present),
+    }
+    if model.has("revision"):
+        places = _everywhere(utterances)
+        revised, _ = model.revise(labels.rows, utterances.slot, utterances.index, places)
+        terms["revision"] = recipe.revision_weight * fine(revised)
+    return terms
+
+
+def _calibrate(model: FusionGCN, validation: Prepared) -> None:
+    truth = validation.truth
+    if model.config.experts:
+        flat = [one.opinions for conversation in validation.heard for one in conversation]
+        silent = np.zeros(len(model.config.emotions))
+        posteriors = np.array([[said.get(name, silent) for name in model.config.experts] for said in flat])
+        weights, prior = fit_experts(predict(model, validation), posteriors, truth, validation.dialogue)
+        model.expert_weight.copy_(torch.from_numpy(weights))
+        model.expert_prior.copy_(torch.from_numpy(prior))
+    for revised, temperature in ((False, model.temperature), (True, model.revision_temperature)):
+        logits = torch.from_numpy(np.log(np.maximum(predict(model, validation, revised), 1e-12)))
+        temperature.fill_(fit_temperature(logits, torch.from_numpy(truth)))
+    model.conformal_threshold.fill_(conformal_threshold(predict(model, validation), truth, COVERAGE))

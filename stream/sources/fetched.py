@@ -1,0 +1,199 @@
+"""Streams whose address somebody outside named.
+
+FFmpeg opens nothing there by itself: its redirects and playlists would lead anywhere. HTTP is fetched here, hop by hop;
+RTSP and RTMP go through a relay that is connected to the checked address.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import select
+import socket
+import ssl
+import threading
+from base64 import b64encode
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+import av
+
+from stream.errors import MediaError
+from stream.sources.decoding import CONTAINERS, LIMITS
+from stream.sources.network import OPEN, STALLED, NetworkSource
+from stream.sources.reach import PORTS, Reach
+
+REDIRECTS = 5
+PIECE = 1 << 16
+# With a Python file in its place FFmpeg's own keeping of HTTP connections would crash.
+HLS = {"http_persistent": "0", "http_multiple": "0"}
+
+
+class FetchedSource(NetworkSource):
+    """One connection to a stream at an allowed host, until it ends, breaks or is stopped."""
+
+    def __init__(self, url: str, reach: Reach) -> None:
+        """Raises MediaError when the address may not be fetched."""
+        self._parts = reach.check(url)
+        super().__init__(url)
+        self._url, self._reach = url, reach
+        self._file: Download | None = None
+
+    def _open(self) -> av.container.InputContainer:
+        if not self._parts.scheme.startswith("http"):
+            scheme = self._parts.scheme.removesuffix("s")
+            options = {"rtsp_transport": "tcp"} if scheme == "rtsp" else {}  # else it would open UDP ports of its own
+            form = "rtsp" if scheme == "rtsp" else "flv"
+            options |= LIMITS | {"protocol_whitelist": f"{scheme},tcp", "format_whitelist": form}
+            return self._opened_with(relayed(self._url, self._reach), form, options)
+        self._file = Download(self._url, self._reach, self._stopping)
+        options = LIMITS | HLS | {"protocol_whitelist": "none", "format_whitelist": f"{CONTAINERS},hls"}
+        return self._opened_with(self._file, None, options, io_open=self._nested)
+
+    def _finite(self, container: av.container.InputContainer) -> bool:
+        # What has a length, and came whole, is a recording. FFmpeg does not always know: it cannot ask for the length.
+        return super()._finite(container) or (self._file is not None and self._file.whole)
+
+    def _nested(self, url: str, flags: int, options: dict[str, str]) -> Download:
+        """What a playlist names."""
+        return Download(url, self._reach, self._stopping)
+
+
+class Download:
+    """The body of a web address as a file to read, redirects followed, each hop checked."""
+
+    def __init__(self, url: str, reach: Reach, stopping: threading.Event) -> None:
+        """Raises MediaError when it, or where it leads, may not be fetched; OSError when that fails."""
+        self.name = url
+        self._reach, self._stopping = reach, stopping
+        self._position = 0
+        answer = self._ask()
+        self._response: http.client.HTTPResponse | None = answer
+        length = answer.headers["Content-Length"]
+        self._size = int(length) if length is not None and length.isdecimal() else None
+        self._seekable = self._size is not None and answer.headers["Accept-Ranges"] == "bytes"
+
+    @property
+    def whole(self) -> bool:
+        """It had a length, and all of it was read."""
+        return self._size is not None and self._position >= self._size
+
+    def read(self, size: int) -> bytes:
+        """What has come, up to `size` bytes; b"" at the end."""
+        if self._stopping.is_set():
+            return b""
+        if self._response is None:
+            if self.whole:
+                return b""
+            self._response = self._ask()
+        try:
+            piece = self._response.read1(size)
+        except http.client.HTTPException as error:
+            raise OSError(f"the server breaks off ({type(error).__name__})") from None
+        self._position += len(piece)
+        return piece
+
+    def seekable(self) -> bool:
+        return self._seekable
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go on elsewhere, which asks the server anew."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size or 0}[whence]
+        if base + offset != self._position:
+            self.close()
+            self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+    def _ask(self) -> http.client.HTTPResponse:
+        """The answer to a request for what lies from our position on."""
+        for _ in range(REDIRECTS + 1):
+            if urlsplit(self.name).scheme not in ("http", "https"):
+                raise MediaError(f"source: a page or playlist leads to {self.name[:60]!r}, which is not fetched")
+            try:
+                response = self._get()
+            except http.client.HTTPException as error:
+                raise OSError(f"no HTTP is spoken there ({type(error).__name__})") from None
+            leads = response.headers["Location"]
+            if response.status in (301, 302, 303, 307, 308) and leads:
+                response.close()
+                self.name = urljoin(self.name, leads)
+                continue
+            if response.status != (206 if self._position else 200):
+                response.close()
+                raise OSError(f"the server answers {response.status} {response.reason}"[:100])
+            return response
+        raise OSError(f"more than {REDIRECTS} redirects")
+
+    def _get(self) -> http.client.HTTPResponse:
+        parts = urlsplit(self.name)
+        connection = _Connection(self.name, self._reach)
+        headers = {"User-Agent": "undertone", "Connection": "close"}
+        if self._position:
+            headers["Range"] = f"bytes={self._position}-"
+        if parts.username is not None:
+            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("GET", target, headers=headers)
+        return connection.getresponse()
+
+
+class _Connection(http.client.HTTPConnection):
+    """Connected by `Reach`, not by name."""
+
+    def __init__(self, url: str, reach: Reach) -> None:
+        parts = reach.check(url)
+        super().__init__(parts.hostname or "", parts.port or PORTS[parts.scheme])
+        self._url, self._reach = url, reach
+
+    def connect(self) -> None:
+        self.sock = self._reach.connect(self._url, OPEN)
+        self.sock.settimeout(STALLED)
+
+
+def relayed(url: str, reach: Reach) -> str:
+    """The same address on loopback, from where one connection is handed on to the host. Raises MediaError, OSError."""
+    far = reach.connect(url, OPEN)
+    far.settimeout(STALLED)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1)
+    listener.settimeout(OPEN)
+    threading.Thread(target=_relay, args=(listener, far, url.startswith("rtsp")), daemon=True).start()
+    parts = urlsplit(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    here = f"{login}{at}127.0.0.1:{listener.getsockname()[1]}"
+    return parts._replace(scheme=parts.scheme.removesuffix("s"), netloc=here).geturl()
+
+
+def _relay(listener: socket.socket, far: socket.socket, rtsp: bool) -> None:
+    """Hand bytes on both ways until either end closes. An RTSP server that redirects is cut off: FFmpeg would go."""
+    with far, listener:
+        try:
+            near, _ = listener.accept()
+        except OSError:
+            return
+        listener.close()
+        said = b""
+        with near:
+            try:
+                while True:
+                    waiting = isinstance(far, ssl.SSLSocket) and far.pending()
+                    ready: list[Any] = [far] if waiting else select.select([near, far], [], [])[0]
+                    for end in ready:
+                        piece = end.recv(PIECE)
+                        if end is far and rtsp:
+                            said = (said + piece.replace(b"\r", b"").lower())[-len(piece) - 16 :]
+                            if b"\nlocation:" in said:
+                                return
+                        if not piece:
+                            return
+                        (near if end is far else far).sendall(piece)
+            except OSError:
+                return

@@ -1,0 +1,195 @@
+"""Audio and video files, through PyAV, as blocks on one media clock."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from stream.block import BLOCK, RATE, Block, Samples, VideoFrame
+from stream.errors import MediaError
+from stream.sources.decoding import CONTAINERS, CROWD, LIMITS, PIXELS, Pictures, Sound, bound, reason
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds."""
+
+    channels: int
+    rate: int
+    duration: float | None
+    """Seconds, None when the container does not say."""
+    video: bool
+
+
+class FileSource:
+    """A media file as blocks of 16 kHz float32 audio, mixed to mono or channel by channel, with its video frames."""
+
+    def __init__(
+        self, path: Path, channels: str = "auto", content: bytes | None = None, longest: float | None = None
+    ) -> None:
+        """channels: "mix", "split", or "auto": split a stereo file whose two channels differ.
+
+        content: the file's bytes, for what shall touch no disk; `path` then is only a name. longest: in seconds.
+
+        Raises MediaError when there is nothing to hear.
+        """
+        if content is None and not path.exists():
+            raise MediaError(f"{path}: no such file")
+        if content is None and path.is_dir():
+            raise MediaError(f"{path}: is a folder, not a recording")
+        if not (path.stat().st_size if content is None else content):
+            raise MediaError(f"{path}: the file is empty")
+        self.path, self._content, self._longest = path, content, longest
+        self.repaired = 0
+        """Samples that were not finite numbers and became silence."""
+        self.ended_early: str | None = None
+        """Why reading stopped before the end of the recording, if it did."""
+        self._stopped = False
+        with self._open() as container:
+            audio = container.streams.audio[0]
+            duration = audio.duration * audio.time_base if audio.duration and audio.time_base else None
+            if duration is None and container.duration:
+                duration = Fraction(container.duration, av.time_base)
+            self.info = MediaInfo(
+                audio.codec_context.channels,
+                audio.codec_context.sample_rate,
+                float(duration) if duration is not None else None,
+                _film(container) is not None,
+            )
+            first = container.streams.video[0] if self.info.video else None
+            if first is not None and first.codec_context is not None and not first.codec_context.width:
+                # FFmpeg forgets a size that is beyond the limit; decoding would give no picture and no reason.
+                raise MediaError(f"{path}: pictures of more than {PIXELS} pixels, or of no known size")
+        if longest is not None and self.info.duration is not None and self.info.duration > longest:
+            raise MediaError(f"{path}: {self.info.duration / 3600:.1f} h long; {self._bound} are taken")
+        if channels == "auto":
+            channels = "split" if self.info.channels == 2 and self._channels_differ() else "mix"
+        self.split = channels == "split" and self.info.channels > 1
+        self.channels = self.info.channels if self.split else 1
+        self.name, self.video = str(path), self.info.video
+
+    def _open(self) -> av.container.InputContainer:
+        try:
+            file: Any = str(self.path) if self._content is None else io.BytesIO(self._content)
+            opens = {"protocol_whitelist": "file" if self._content is None else "", "format_whitelist": CONTAINERS}
+            container = av.open(file, metadata_errors="replace", options=LIMITS | opens)
+        except (av.error.FFmpegError, OSError) as error:
+            raise MediaError(f"{self.path}: not a media file that can be read ({reason(error)})") from None
+        if not container.streams.audio:
+            container.close()
+            raise MediaError(f"{self.path}: has no audio track")
+        if container.streams.audio[0].codec_context is None:
+            container.close()
+            raise MediaError(f"{self.path}: the audio is of a kind that cannot be decoded")
+        try:
+            bound(container, str(self.path))
+        except MediaError:
+            container.close()
+            raise
+        return container
+
+    @property
+    def _bound(self) -> str:
+        return f"at most {(self._longest or 0) / 3600:g} h"
+
+    def _channels_differ(self) -> bool:
+        """Whether the first 30 s say that the two channels carry different voices, not one stereo scene."""
+        parts, seconds = [], 0.0
+        for samples in self._audio(split=True):
+            parts.append(samples)
+            seconds += samples.shape[1] / RATE
+            if seconds > 30:
+                break
+        self.repaired, self.ended_early = 0, None
+        if not parts:
+            return False
+        left, right = np.concatenate(parts, 1)
+        power = float(np.sqrt((left**2).mean() * (right**2).mean()))
+        return power > 0 and abs(float((left * right).mean())) / power < 0.5
+
+    def stop(self) -> None:
+        """Deliver no further block."""
+        self._stopped = True
+
+    def __iter__(self) -> Iterator[Block]:
+        """Blocks in order; a file that breaks off ends the iteration and says why in `ended_early`."""
+        frames = self._video() if self.info.video else iter(())
+        upcoming = next(frames, None)
+        held: list[Samples] = []
+        size = number = done = 0
+
+        def block(samples: Samples) -> Block:
+            nonlocal number, done, upcoming
+            end, shown = (done + samples.shape[1]) / RATE, deque[VideoFrame](maxlen=CROWD)
+            while upcoming is not None and upcoming.time < end:
+                shown.append(upcoming)
+                upcoming = next(frames, None)
+            made = Block(number, done / RATE, samples, tuple(shown))
+            number, done = number + 1, done + samples.shape[1]
+            return made
+
+        for samples in self._audio(self.split):
+            held.append(samples)
+            size += samples.shape[1]
+            if size >= BLOCK:
+                joined = np.concatenate(held, 1)
+                whole = size - size % BLOCK
+                for start in range(0, whole, BLOCK):
+                    if self._stopped:
+                        return
+                    yield block(joined[:, start : start + BLOCK])
+                held, size = [joined[:, whole:]], size - whole
+        if size:
+            yield block(np.concatenate(held, 1))
+
+    def _audio(self, split: bool) -> Iterator[Samples]:
+        """[channels or 1, n] at 16 kHz, on the media clock."""
+        most, count = math.inf if self._longest is None else self._longest * RATE, 0
+        with self._open() as container:
+            sound = Sound(container.streams.audio[0].codec_context.layout if split else None)
+            try:
+                for frame in container.decode(container.streams.audio[0]):
+                    for samples in sound.take(frame):
+                        count += samples.shape[1]
+                        if count > most:
+                            self.ended_early = f"the recording is longer than said; {self._bound} are taken"
+                            return
+                        yield samples
+                yield from sound.flush()
+            except (av.error.FFmpegError, ValueError, OSError) as error:
+                self.ended_early = f"the recording breaks off ({reason(error)})"
+        self.repaired += sound.repaired
+
+    def _video(self) -> Iterator[VideoFrame]:
+        with self._open() as container:
+            stream, audio = _film(container), container.streams.audio[0]
+            assert stream is not None
+            stream.thread_type = "AUTO"
+            start = float(audio.start_time * audio.time_base) if audio.start_time and audio.time_base else 0.0
+            pictures = Pictures(start)
+            try:
+                for frame in container.decode(stream):
+                    yield from pictures.take(frame)
+            except (av.error.FFmpegError, ValueError, OSError):
+                return  # the audio track says how the file ends
+
+
+def _film(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The first track of pictures that move and can be decoded."""
+    cover = av.stream.Disposition.attached_pic
+    film = (s for s in container.streams.video if s.codec_context is not None and not s.disposition & cover)
+    return next(film, None)
+
+
+def read_audio(path: Path, channels: str = "mix") -> Samples:
+    """All of a file, [channels, n] at 16 kHz. Raises MediaError."""
+    return np.concatenate([block.samples for block in FileSource(path, channels)], 1)

@@ -1,0 +1,102 @@
+"""A live source that may go away and comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from stream.block import RATE, Block
+from stream.errors import MediaError
+from stream.sources.base import Source
+
+
+class Reconnecting:
+    """A source that is opened again whenever it breaks, with back-off; the media clock runs on through the gap."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Source],
+        give_up: float = 300.0,
+        seconds: float | None = None,
+        first: float = 0.5,
+        longest: float = 30.0,
+    ) -> None:
+        """connect: makes the source anew. In seconds: after `give_up` of trying in vain, or at `seconds` of media, the
+        source has ended; between tries, `first` doubling up to `longest`.
+
+        Raises MediaError when there is no such source to begin with.
+        """
+        self._connect, self._give_up, self._first, self._longest = connect, give_up, first, longest
+        self._pause, self._seconds = first, seconds
+        self._source: Source = connect()
+        self._stopping = threading.Event()
+        self.name, self.channels = self._source.name, self._source.channels
+        self.split, self.video = self._source.split, self._source.video
+        self.repaired = 0
+        self.reconnects = 0
+        self.ended_early: str | None = None
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._source.stop()
+
+    def __iter__(self) -> Iterator[Block]:
+        """Blocks on one clock. Before and after a gap stands an empty block whose `notice` says so.
+
+        Raises MediaError when the first connection fails.
+        """
+        number, clock = 0, 0.0
+        lost_at: float | None = None
+        while not self._stopping.is_set():
+            offset: float | None = None
+            why = ""
+            try:
+                for block in self._source:
+                    gap = 0.0
+                    if offset is None:
+                        arrived = time.monotonic() - block.samples.shape[1] / RATE
+                        gap = 0.0 if lost_at is None else max(0.0, arrived - lost_at)
+                        offset = clock + gap - block.start
+                        if lost_at is not None:
+                            self._pause = self._first
+                            self.reconnects += 1
+                            yield self._note(number, clock, f"{self.name} is back after {gap:.1f} s")
+                            number, lost_at = number + 1, None
+                    frames = tuple(replace(frame, time=frame.time + offset) for frame in block.frames)
+                    start = block.start + offset
+                    yield replace(block, number=number, start=start, frames=frames, dropped=block.dropped + gap)
+                    number, clock = number + 1, start + block.samples.shape[1] / RATE
+                    if self._seconds is not None and clock >= self._seconds:
+                        self.stop()
+                why = self._source.ended_early or ""
+            except MediaError as error:
+                if number == 0:
+                    raise
+                why = str(error)
+            self.repaired += self._source.repaired
+            if not why or self._stopping.is_set():
+                return
+            if lost_at is None:
+                lost_at = time.monotonic()
+                yield self._note(number, clock, f"{self.name} is lost: {why}; trying to reach it again")
+                number += 1
+            if not self._again(lost_at):
+                self.ended_early = f"{self.name}: {why}; not back within {self._give_up:.0f} s"
+                return
+
+    def _again(self, lost_at: float) -> bool:
+        """Wait and make the source anew; False when it has been in vain for too long."""
+        while time.monotonic() - lost_at < self._give_up and not self._stopping.wait(self._pause):
+            self._pause = min(2 * self._pause, self._longest)
+            with contextlib.suppress(MediaError):
+                self._source = self._connect()
+                return True
+        return self._stopping.is_set()
+
+    def _note(self, number: int, clock: float, notice: str) -> Block:
+        return Block(number, clock, np.zeros((self.channels, 0), np.float32), notice=notice)

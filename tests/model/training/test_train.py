@@ -1,0 +1,93 @@
+"""Training for real, on little."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model import metrics
+from model.data.tables import read_table, write_table
+from model.encoders.text import Tuned
+from model.evaluation.evaluation import evaluate
+from model.fusion.checkpoint import CheckpointError
+from model.progress import Silent
+from model.training import baselines
+from model.training.config import Network, TrainingConfig, leave_out
+from model.training.experiment import configure, train_command, views
+from model.training.prepared import prepare
+from model.training.train import Recipe, predict, train
+
+TINY = TrainingConfig("meld", seeds=2, network=Network(hidden=32), recipe=Recipe(epochs=6, rate=2e-3))
+
+
+class Recorder(Silent):
+    def __init__(self) -> None:
+        self.curves: list[dict[str, float]] = []
+        self.told: list[str] = []
+
+    def tell(self, message: str) -> None:
+        self.told.append(message)
+
+    def curve(self, name: str, values: dict[str, float], step: int) -> None:
+        self.curves.append(values)
+
+
+@pytest.mark.data
+def test_training_learns_and_repeats(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few epochs on a sixth of MELD beat the majority class clearly, and a seed gives the same network twice."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    labels, dialogues = read_table(data / "meld" / "train.csv")
+    training, validation = dialogues[:160], dialogues[160:200]
+    config = configure(TINY, labels, training)
+    train_views = views(training, labels, config, Tuned(), TINY.recipe, Silent())
+    assert len(train_views) == 2
+    dev = prepare(validation, labels, config, Tuned(), Silent())
+    assert list(tmp_path.glob("undertone/text-*.npy")), "embeddings are cached"
+    recorder = Recorder()
+    model = train(config, TINY.recipe, train_views, dev, 0, recorder)
+    score = metrics.weighted_f1(dev.truth, predict(model, dev).argmax(1), 7)
+    floor = metrics.weighted_f1(dev.truth, baselines.majority(training, validation, labels), 7)
+    assert score > floor + 0.08
+    assert recorder.curves[-1]["emotion loss"] < recorder.curves[0]["emotion loss"]
+    assert "alignment loss" in recorder.curves[0]
+    again = train(config, TINY.recipe, train_views, dev, 0, Silent())
+    assert np.allclose(predict(model, dev), predict(again, dev), atol=1e-6)
+    assert np.allclose(model.sentiment_given_emotion.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.data
+def test_a_run_is_resumed_and_its_checkpoint_evaluates(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`undertone train` end to end on little: interrupted after a seed, it goes on with the next one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _, dialogues = read_table(data / "meld" / "train.csv")
+    write_table(tmp_path / "train.csv", "train", dialogues[:60])
+    write_table(tmp_path / "dev.csv", "dev", dialogues[60:80])
+    run = replace(TINY, recipe=replace(TINY.recipe, epochs=2, noise_share=0))
+    out = tmp_path / "checkpoint"
+
+    class Interrupting(Recorder):
+        def tell(self, message: str) -> None:
+            super().tell(message)
+            if message.startswith("seed 1"):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_command(run, tmp_path, out, None, False, Interrupting())
+    second = Recorder()
+    report = train_command(run, tmp_path, out, None, True, second)
+    assert not any(line.startswith("seed 0") for line in second.told) and second.told[0].startswith("seed 1")
+    assert len(report["runs"]) == 2 and report["provisional"]["accuracy"]["half_width_95"] >= 0
+    assert {"majority", "tfidf_past_six"} == set(report["baselines"])
+    card = (out / "README.md").read_text()
+    assert "must not be used for" in card and "GPL-3.0" in card
+    assert json.loads((out / "metrics.json").read_text())["shipped"] == report["shipped"]
+    scored = evaluate(str(out), tmp_path / "dev.csv", Silent(), full=False)
+    assert json.dumps(scored)
+    with pytest.raises(CheckpointError, match="other settings"):
+        train_command(leave_out(run, ["gate"]), tmp_path, out, None, False, Silent())

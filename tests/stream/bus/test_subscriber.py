@@ -1,0 +1,126 @@
+"""Receiving, alone and in groups, against a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import pytest
+import redis as sync_redis
+from redis.exceptions import AuthenticationError
+
+import stream
+from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
+from stream.bus.server import private_server
+from stream.bus.subscriber import consume_all
+from stream.events import Base, Event
+from tests.stream.bus.test_publisher import ended, notice
+
+
+@pytest.fixture
+def session() -> str:
+    return f"client-{secrets.token_hex(4)}"
+
+
+async def publish(url: str, session: str, count: int, end: bool = True) -> None:
+    bus = Bus(url, Keys(session))
+    await bus.register("2026-01-01T00:00:00Z")
+    for n in range(count):
+        bus.publish(notice(session, n))
+    if end:
+        bus.publish(ended(session))
+    assert await bus.aclose()
+
+
+def ids(events: list[Event] | list[Base]) -> list[str]:
+    return [event.id.removeprefix(f"{event.session}:") for event in events]
+
+
+async def test_goes_on_after_an_event_id(redis_url: str, session: str) -> None:
+    await publish(redis_url, session, 1200)
+    rest = [event async for event in stream.subscribe(redis_url, session, after=f"{session}:notice:1197")]
+    assert ids(rest) == ["notice:1198", "notice:1199", "ended"]
+    early = [event async for event in stream.subscribe(redis_url, session, after=f"{session}:notice:3")]
+    assert len(early) == 1197
+    unknown = [event async for event in stream.subscribe(redis_url, session, after="gone")]
+    assert len(unknown) == 1201
+
+
+async def test_an_event_sent_twice_comes_once(redis_url: str, session: str) -> None:
+    """A publisher that does not hear Redis's answer sends again."""
+    await publish(redis_url, session, 3, end=False)
+    await publish(redis_url, session, 5)
+    assert ids([event async for event in stream.subscribe(redis_url, session)]) == [
+        *(f"notice:{n}" for n in range(5)), "ended",
+    ]  # fmt: skip
+
+
+def test_without_an_event_loop(redis_url: str, session: str) -> None:
+    asyncio.run(publish(redis_url, session, 2))
+    assert ids(list(stream.subscribe_sync(redis_url, session))) == ["notice:0", "notice:1", "ended"]
+
+
+async def test_a_wrong_password_is_said_at_once() -> None:
+    with private_server("--requirepass", "right") as url, pytest.raises(AuthenticationError):
+        await anext(stream.subscribe(url, "any"))
+
+
+async def test_a_restarted_redis_is_found_again(session: str) -> None:
+    with private_server() as url:
+        events = stream.subscribe(url, session)
+        await publish(url, session, 2, end=False)
+        assert ids([await anext(events), await anext(events)]) == ["notice:0", "notice:1"]
+        sync_redis.Redis.from_url(url).client_kill_filter(_type="normal", skipme=True)
+        await publish(url, session, 4)
+        assert ids([event async for event in events]) == ["notice:2", "notice:3", "ended"]
+
+
+async def test_a_group_shares_the_work(redis_url: str, session: str) -> None:
+    """Three consumers while a publisher races: every event to exactly one of them, and all of them end."""
+
+    async def work(name: str) -> list[Event]:
+        taken = []
+        async for event in stream.consume(redis_url, session, "team", name):
+            taken.append(event)
+            await asyncio.sleep(0)
+        return taken
+
+    await publish(redis_url, session, 50, end=False)
+    shares = asyncio.gather(*(work(f"consumer-{n}") for n in range(3)))
+    await publish(redis_url, session, 300)
+    taken = [event.id for share in await asyncio.wait_for(shares, 30) for event in share]
+    assert len(taken) >= 301  # those of both publishers, which Redis holds twice
+    assert len(set(taken)) == 301
+
+
+async def test_what_a_consumer_had_not_done_comes_again(
+    redis_url: str, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(redis_url, session, 3)
+    first = stream.consume(redis_url, session, "team", "mortal")
+    assert ids([await anext(first)]) == ["notice:0"]
+    await first.aclose()  # dies before it is done with it
+    again = stream.consume(redis_url, session, "team", "mortal")
+    assert ids([await anext(again)]) == ["notice:0"]
+    await again.aclose()
+    monkeypatch.setattr("stream.bus.subscriber.ABANDONED", 0.05)
+    await asyncio.sleep(0.1)
+    heir = [event async for event in stream.consume(redis_url, session, "team", "heir")]
+    assert sorted(ids(heir)) == ["ended", "notice:0", "notice:1", "notice:2"]
+
+
+async def test_all_sessions_also_those_to_come(session: str) -> None:
+    with private_server() as url:
+        await publish(url, f"{session}-a", 2)
+        events, shared = stream.follow(url), consume_all(url, "metrics", "one")
+        seen = [await asyncio.wait_for(anext(events), 5) for _ in range(3)]
+        counted = [await asyncio.wait_for(anext(shared), 5) for _ in range(3)]
+        await publish(url, f"{session}-b", 2)
+        seen += [await asyncio.wait_for(anext(events), 5) for _ in range(3)]
+        counted += [await asyncio.wait_for(anext(shared), 5) for _ in range(3)]
+        for got in (seen, counted):
+            assert ids(got) == ["notice:0", "notice:1", "ended"] * 2
+            assert [event.session[-1] for event in got] == ["a"] * 3 + ["b"] * 3
+        await events.aclose()
+        await shared.aclose()

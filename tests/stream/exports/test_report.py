@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from lxml import html
+
+from stream.exports import export
+from stream.exports.charts import NEGATIVE, POSITIVE, clock, trend, valence
+from stream.exports.text import plain
+from tests.stream.exports.test_exports import NASTY, conversation, emotion, failed, heard, started
+
+
+@pytest.fixture(scope="module")
+def page() -> html.HtmlElement:
+    return html.document_fromstring(export(conversation(), "html").decode())
+
+
+def test_the_header_says_what_was_listened_to_with_what_and_by_whose_leave(page) -> None:
+    terms = [term.text_content() for term in page.iter("dt")]
+    said = dict(zip(terms, [plain(value.text_content()) for value in page.iter("dd")], strict=True))
+    assert said["Length"] == "0:20" and said["Sources"] == "call.wav" and said["Consent"] == "both agreed"
+    assert said["Speakers"] == "Anna, Ben, unknown; told apart by their channels"
+    assert said["Utterances"] == "7, 2 without a label, 1 uncertain"
+    assert said["asr"] == "faster-whisper base" and said["visual"] == "none" and said["split"] == "2"
+    assert "perceived expression" in page.text_content() and "not what anybody feels" in plain(page.text_content())
+
+
+def test_the_table_has_words_emotions_and_what_is_uncertain(page) -> None:
+    rows = [[plain(cell.text_content()) for cell in row.iter("td")] for row in page.find(".//tbody").iter("tr")]
+    assert rows[0] == ["0:00", "Anna", "=1+1 is two", "joy 70 %"]
+    assert rows[1] == ["0:02", "Ben", plain(NASTY), "anger 80 % not final"]
+    assert rows[2][3] == "joy 40 % uncertain, or neutral not final"
+    assert rows[3][2] == "no words kept"
+    assert rows[4] == ["0:08", "unknown", "no words kept", "no label: no words & no <sound>"]
+    assert [float(meter.get("value")) for meter in page.iter("meter")] == [0.7, 0.8, 0.4, 0.9, 0.6]
+
+
+def test_every_speaker_has_a_drawing_and_the_same_in_words(page) -> None:
+    names = [figure.findtext("h3/bdi") for figure in page.iter("figure")]
+    assert names == ["Anna", "Ben", "unknown"]
+    captions = [figure.findtext("figcaption") for figure in page.iter("figure")]
+    assert captions[0] == "2 labels: neutral 1 (50 %), joy 1 (50 %)." and captions[2] == "No labels."
+    for figure in page.iter("figure"):
+        words = [text.text_content() for text in figure.iter("text")]
+        assert {"neutral", "joy", "anger", "positive", "negative", "time", "utterances"} <= set(words)
+
+
+def test_what_went_wrong_is_told(page) -> None:
+    assert [item.text_content() for item in page.iter("li")] == ["0:08 source lost <again>"]
+
+
+def test_the_page_needs_nothing_else_and_runs_nothing(page) -> None:
+    assert not list(page.iter("script", "link", "img", "iframe", "b"))
+    addresses = [value for _, name, value, _ in page.iterlinks() if name not in ("xmlns",)]
+    assert all(address.startswith("#") for address in addresses)
+    ids = page.xpath("//@id")
+    targets = {address[1:] for address in addresses}
+    assert targets <= set(ids)
+
+
+def test_the_drawing_takes_the_color_of_the_page_s_text() -> None:
+    text = export(conversation(), "html").decode()
+    drawings = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    assert "currentColor" in drawings and "#000000" not in drawings.replace("clip", "")
+    assert "color-scheme: light dark" in text
+
+
+def test_a_session_that_goes_on_says_so_and_consent_that_was_not_stated_too() -> None:
+    anna = heard(0, "Anna", 0, 1, "Hi")
+    text = plain(export([started(consent=None, redacted=True), anna, emotion(anna, 1, 0, 0)], "html").decode())
+    assert "0:01 so far" in text and "nothing was stated" in text and "left out" in text
+
+
+def test_labels_and_names_of_any_kind_are_drawn_and_written_as_they_are() -> None:
+    labels = ["<b>&amp;", "$x^{2$", "喜び", "😀"]
+    anna = heard(0, NASTY, 0, 1, NASTY)
+    label = emotion(anna, 1, 0, 0, emotion="$x^{2$", probabilities=dict.fromkeys(labels, 0.25))
+    given = [started(emotions=labels, sources=[NASTY], checkpoint=NASTY), anna, label, failed(1, NASTY, 2, 3, NASTY)]
+    page = html.document_fromstring(export(given, "html").decode())
+    assert not list(page.iter("b")) and page.findtext(".//h3/bdi") == plain(NASTY)
+    assert set(labels) <= {text.text_content() for text in page.iter("text")}
+
+
+def test_the_same_events_make_the_same_page() -> None:
+    assert export(conversation(), "html") == export(conversation(), "html")
+
+
+def test_valence_is_positive_less_negative_whatever_the_label_set() -> None:
+    anna = heard(0, "Anna", 0, 1, "Hi")
+    assert valence(emotion(anna, 0.2, 0.7, 0.1)) == pytest.approx(0.6)
+    shares = {"peaceful": 0.5, "mad": 0.2, "surprise": 0.3}
+    assert valence(emotion(anna, 1, 0, 0, emotion="mad", probabilities=shares)) == pytest.approx(0.3)
+    assert not POSITIVE & NEGATIVE
+
+
+def test_the_trend_is_a_mean_of_the_past() -> None:
+    assert trend([1, 0, 0, 0, 0, 0]) == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4, 1 / 5, 0])
+
+
+@pytest.mark.parametrize("seconds, shown", [(0, "0:00"), (59.6, "1:00"), (3599.4, "59:59"), (3661, "1:01:01")])
+def test_clocks(seconds, shown) -> None:
+    assert clock(seconds) == shown

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from stream.block import BLOCK, RATE, Block
+from stream.errors import MediaError
+from stream.sources import mixing as together
+from stream.sources.mixing import Participant, Together, Track
+from stream.sources.reconnecting import Reconnecting
+from tests.support.senders import TONE_BLOCK, Tone
+
+
+class Sleeper(Tone):
+    """A laptop that sleeps for 2 s after half a second: its clock goes on where it was."""
+
+    def __iter__(self) -> Iterator[Block]:
+        for block in super().__iter__():
+            if block.number == 5:
+                time.sleep(2.0)
+            yield block
+
+
+def test_participants_run_in_step_and_a_late_one_is_silent_until_then() -> None:
+    one, other = Tone(20, 1.0), Tone(8, 2.0, wait=1.0)
+    together = Together([Participant(one, name="Anna"), Participant(other)])
+    blocks = list(together)
+    audio = np.concatenate([block.samples for block in blocks], 1)
+    assert together.channels == 2 and together.split
+    assert [block.number for block in blocks] == list(range(len(blocks)))
+    first = int(np.argmax(audio[1] == 2.0)) / RATE
+    assert 0.8 < first < 1.6  # when it began to arrive
+    assert (audio[0] == 1.0).sum() == pytest.approx(20 * TONE_BLOCK, abs=2 * TONE_BLOCK)
+    assert (audio[1] == 2.0).sum() == pytest.approx(8 * TONE_BLOCK, abs=2 * TONE_BLOCK)
+    assert all(frame.channel in (0, 1) for block in blocks for frame in block.frames)
+
+
+def test_a_participant_who_is_lost_does_not_hold_up_the_others() -> None:
+    made = iter([Tone(3, 2.0, ended="reset")])
+
+    def connect() -> Tone:
+        try:
+            return next(made)
+        except StopIteration:
+            raise MediaError("still away") from None
+
+    together = Together([Participant(Tone(30, 1.0)), Participant(Reconnecting(connect, give_up=1.0, first=0.2))])
+    blocks = list(together)
+    audio = np.concatenate([block.samples for block in blocks], 1)
+    assert (audio[0] == 1.0).sum() >= 28 * TONE_BLOCK
+    assert any("is lost: reset" in (block.notice or "") for block in blocks)
+    assert together.ended_early is not None and "reset" in together.ended_early
+
+
+def test_a_burst_is_kept_until_it_is_due() -> None:
+    """HLS delivers a segment of seconds at once."""
+    started = time.monotonic()
+    together = Together([Participant(Tone(12, burst=True)), Participant(Tone(12))])
+    audio = np.concatenate([block.samples for block in together], 1)
+    assert time.monotonic() - started > 1.0
+    assert (audio[0] == 1.0).sum() >= 11 * TONE_BLOCK
+
+
+def test_a_camera_that_does_not_open_costs_the_pictures_alone() -> None:
+    class Broken(Tone):
+        def __iter__(self) -> Iterator[Block]:
+            raise MediaError("/dev/video0: cannot be opened")
+
+    blocks = list(Together([Participant(Tone(5), camera=Broken(0), name="Anna")]))
+    assert sum(block.samples.shape[1] for block in blocks) >= 4 * TONE_BLOCK
+    assert [block.notice for block in blocks if block.notice] == ["/dev/video0: cannot be opened"]
+
+
+@pytest.mark.parametrize("rate", [0.99, 1.01, 0.9999, 1.0])
+def test_a_clock_that_runs_wrong_is_followed_for_an_hour(rate: float) -> None:
+    track, blocks = Track(1), round(3600 * RATE / BLOCK)
+    apart = []
+    for n in range(blocks):
+        now = (n + 1) * BLOCK / RATE / rate
+        sound = np.sin(2 * np.pi * 100 * (np.arange(BLOCK) + n * BLOCK) / RATE)[None].astype(np.float32)
+        track.append(*track.follower.lay(n * BLOCK / RATE, BLOCK / RATE, now), sound)
+        apart.append(track.end / RATE - now)
+        samples = track.take(track.size)
+        assert np.abs(np.diff(samples)).max() < 0.05  # neither a hole nor a jump: the tone itself moves by 0.04
+    assert track.late == 0 and max(map(abs, apart)) < (0.4 if rate in (0.99, 1.01) else 0.02)
+
+
+def test_a_network_that_is_busy_for_a_while_moves_nothing() -> None:
+    track = Track(1)
+    for n in range(3000):
+        late = 0.5 if 800 < n < 1000 else 0.0
+        begin, _ = track.follower.lay(n * BLOCK / RATE, BLOCK / RATE, (n + 1) * BLOCK / RATE + late)
+        assert begin == pytest.approx(n * BLOCK / RATE)
+
+
+def test_a_sender_that_had_stopped_is_heard_again_and_what_came_too_late_is_told(monkeypatch) -> None:
+    monkeypatch.setattr(together, "WINDOW", 1.0)
+
+    blocks = list(Together([Participant(Tone(90, 1.0)), Participant(Sleeper(60, 2.0))]))
+    sound = np.concatenate([block.samples for block in blocks], 1)[1]
+    heard = np.flatnonzero(sound == 2.0) / RATE
+    assert heard[-1] == pytest.approx(8.0, abs=0.4)  # 6 s of sound and 2 s of sleep
+    told = [block.notice for block in blocks if block.notice]
+    assert len(told) == 1 and "came too late and are lost" in told[0]
+    lost = float(told[0].split(": ")[1].split(" s")[0])
+    assert len(heard) / RATE + lost == pytest.approx(6.0, abs=0.2)
+
+
+def test_a_sender_that_stays_late_to_its_end_is_told_of() -> None:
+    blocks = list(Together([Participant(Tone(40, 1.0)), Participant(Sleeper(10, 2.0))]))
+    told = [block.notice for block in blocks if block.notice]
+    assert told == ["tone 2.0: 0.5 s came too late and are lost"]

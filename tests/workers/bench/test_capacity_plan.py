@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from workers.bench.report.capacity_plan import Demand, Machines, plan_capacity
+from workers.bench.report.costs import Costs, read_costs
+from workers.bench.report.results import ResultsError
+from workers.cli.app import app
+from workers.session.planning import UsageError
+
+COSTS = Costs(
+    machine="a machine",
+    cores=4,
+    taken="2026-01-01T00:00:00+00:00",
+    held={"transcript": 12, "base": 3},
+    utterances=15.0,
+    events=4.0,
+    event_bytes=500.0,
+    kept_bytes=800.0,
+    running={"session": 1.2, "ray": 0.6},
+    understanding={
+        "text": 0.05, "audio": 0.1, "speaker": 0.02, "visual": 0.2, "graph": 0.005, "redis": 0.001,
+        "base": 0.8,
+    },
+    memory={"session": 100, "encoder": 600, "recognizer": 100, "ray": 300, "face": 150, "base": 150},
+)  # fmt: skip
+
+
+def plan(*options: object) -> Result:
+    return CliRunner().invoke(app, ["plan", *map(str, options)])
+
+
+def test_more_sessions_never_need_less() -> None:
+    machines = Machines()
+    for asr in (None, "base"):
+        plans = [plan_capacity(Demand(sessions, asr), machines, COSTS) for sessions in (1, 10, 100, 1000, 10_000)]
+        for fewer, more in pairwise(plans):
+            assert fewer.nodes <= more.nodes and fewer.memory_gb <= more.memory_gb
+            assert fewer.redis["shards"] <= more.redis["shards"]
+            assert all(fewer.cores[name] < more.cores[name] for name in fewer.cores)
+        assert plans[0].nodes == 1 and plans[0].redis["shards"] == 1
+        assert plans[-1].nodes == max(plans[-1].nodes_for.values()) == plans[-1].nodes_for[plans[-1].bound_by] > 10
+
+
+def test_the_figures_are_those_of_the_costs() -> None:
+    planned = plan_capacity(Demand(600), Machines(cores=16, memory=64, utilisation=0.5), COSTS)
+    # 600 sessions x 15 utterances a minute = 150 utterances a second
+    assert planned.cores == {"session": 12.0, "ray": 6.0, "text": 7.5, "audio": 15.0, "graph": 0.75}
+    assert planned.redis["events_per_second"] == 600
+    assert planned.redis["memory_gb"] == pytest.approx(600 * 86_400 * 800 / 1e9, abs=0.1)
+    assert planned.network_mbit["sound_in"] == pytest.approx(600 * 0.256)
+    assert planned.network_mbit["events_to_redis"] == pytest.approx(2 * 600 * 500 * 8 / 1e6)
+    assert planned.nodes_for["cores"] == 6  # 41.25 cores of 8 a node
+    assert planned.nodes_for["the encoder (one process a node, one core)"] == 45  # 22.5 cores of half a one
+
+
+def test_what_is_switched_on_costs() -> None:
+    nothing_else = plan_capacity(Demand(100, modalities=("text",)), Machines(), COSTS)
+    assert "audio" not in nothing_else.cores and "speaker" not in nothing_else.cores
+    everything = Demand(100, "base", ("text", "audio", "visual"), one_microphone=True)
+    planned = plan_capacity(everything, Machines(), COSTS)
+    assert {"audio", "speaker", "visual", "base"} <= set(planned.cores)
+    assert planned.nodes > nothing_else.nodes
+    assert any("Faces" in line for line in planned.assumptions)
+    busier = plan_capacity(replace(everything, utterances=30.0), Machines(), COSTS)
+    assert busier.cores["audio"] == pytest.approx(2 * planned.cores["audio"])
+    assert busier.cores["session"] == planned.cores["session"]
+
+
+def test_gpus_are_planned_only_by_a_figure_of_the_users() -> None:
+    without = plan_capacity(Demand(100_000), Machines(gpus=8), COSTS)
+    assert without.gpus == 0 and any(line.startswith("No GPU") for line in without.assumptions)
+    given = plan_capacity(Demand(100_000), Machines(gpus=8, gpu_steps=10_000), COSTS)
+    assert given.gpus == 5  # 25,000 utterances a second by 6,000 each
+    assert given.cores["graph"] == 0 and any("as you said" in line for line in given.assumptions)
+
+
+def test_what_cannot_be_planned() -> None:
+    for demand, machines in (
+        (Demand(10, "whisper_small"), Machines()),
+        (Demand(10, modalities=("text", "smell")), Machines()),
+        (Demand(10, modalities=()), Machines()),
+        (Demand(10, "base", ("audio",)), Machines()),
+        (Demand(10), Machines(memory=1)),
+    ):
+        with pytest.raises(UsageError):
+            plan_capacity(demand, machines, COSTS)
+
+
+def test_the_command_with_the_shipped_figures() -> None:
+    done = plan("--sessions", 10_000, "--json")
+    assert done.exit_code == 0, done.output
+    planned = json.loads(done.stdout)
+    assert planned["nodes"] == max(planned["nodes_for"].values()) > 1
+    assert planned["redis"]["shards"] >= 1 and planned["gpus"] == 0
+    assert planned["demand"]["sessions"] == 10_000 and len(planned["assumptions"]) > 5
+    table = plan("--sessions", 10_000, "--asr", "base")
+    assert table.exit_code == 0 and "Assumed" in table.output and "No GPU" in table.output
+
+
+def test_bad_options_are_one_line(tmp_path: Path) -> None:
+    torn = tmp_path / "torn.json"
+    torn.write_text('{"parts": {')
+    other = tmp_path / "other.json"
+    other.write_text('{"answer": 42}')
+    bare = tmp_path / "bare.json"
+    bare.write_text(json.dumps({"schema": 1, "taken": "2026-01-01", "machine": {}, "parts": {}}))
+    for options in (
+        ("--asr", "telepathy"),
+        ("--modalities", "smell"),
+        ("--memory-per-node", 1),
+        ("--measured", tmp_path / "none.json"),
+        *(("--measured", file) for file in (torn, other, bare)),
+    ):
+        done = plan("--sessions", 10, *options)
+        assert done.exit_code == 2 and len(done.stderr.strip().splitlines()) == 1, done.output
+
+
+def test_costs_are_taken_from_results(tmp_path: Path) -> None:
+    def level(words: str, sessions: int, held: str) -> dict[str, object]:
+        figures = {"utterances/min": 15.0, "events/min": 60.0, "B/event": 500, "B kept/event": 800}
+        return {"words": words, "sessions": sessions, "held": held, **figures}
+
+    def cost(words: str, process: str, seconds: float) -> dict[str, object]:
+        return {"words": words, "process": process, "processes": 2, "s/min": seconds, "MB each": 100.0}
+
+    kinds = {"session": 1.2, "encoder": 3.0, "recognizer": 0.15, "redis": 0.03, "ray": 0.6}
+    tables = {
+        "capacity": [level("transcript", 1, "yes"), level("transcript", 8, "yes"), level("transcript", 16, "no")],
+        "capacity_costs": [cost("transcript", kind, seconds) for kind, seconds in kinds.items()],
+    }
+    tables["capacity"] += [level("base", 1, "yes")]
+    tables["capacity_costs"] += [cost("base", "transcriber", 12.0)]
+    milliseconds = {"text": 50, "audio": 150, "speaker": 20, "visual": 200, "graph": 2, "ASR": 800}
+    encoders = [{"encoder": kind, "modality": kind, "ms": ms, "MB_in_memory": 10} for kind, ms in milliseconds.items()]
+    results = {"schema": 1, "taken": "2026-01-01", "machine": {"cpu": "a machine", "cores": 4}}
+    parts = {"capacity": tables, "encoders": {"encoders": encoders}}
+    results["parts"] = {name: {"seconds": 1, "yardstick_ms": 1.0, "tables": part} for name, part in parts.items()}
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps(results))
+
+    costs = read_costs(file)
+    assert costs.held == {"transcript": 8, "base": 1}
+    assert costs.understanding["text"] == pytest.approx(0.05) and costs.understanding["audio"] == pytest.approx(0.15)
+    assert costs.understanding["base"] == pytest.approx(0.8) and costs.events == 4
+    assert costs.memory["ray"] == 200 and costs.memory["session"] == 100
+
+    kept = tmp_path / "costs.json"
+    kept.write_text(CliRunner().invoke(app, ["bench", "costs", str(file)]).stdout)
+    assert read_costs(kept) == costs
+    del results["parts"]["encoders"]
+    file.write_text(json.dumps(results))
+    with pytest.raises(ResultsError, match="no encoders"):
+        read_costs(file)

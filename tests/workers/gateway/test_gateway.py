@@ -1,0 +1,173 @@
+"""The gateway's doors: a real server and Redis, without Ray, which those who are not let in never reach."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import quote
+
+import httpx
+import pytest
+import uvicorn
+import websockets
+from redis import Redis
+from redis.exceptions import ConnectionError
+
+from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
+from stream.bus.server import private_server
+from stream.events import SessionEnded
+from workers.gateway.access import Access, Token, new_token
+from workers.gateway.app import create_app
+from workers.gateway.serve import PIECE
+from workers.gateway.state import UPLOADS, Settings, State
+
+FRONT = "https://front.example.org"
+START = {"consent": "nobody is here", "source": {"kind": "push", "tracks": [{"name": "Mara"}]}}
+
+
+class Door:
+    """A gateway in this process, and a client of it."""
+
+    def __init__(self, client: httpx.AsyncClient, state: State) -> None:
+        self.client, self.state = client, state
+
+    async def closed(self, path: str) -> tuple[int | None, str | None]:
+        """How a WebSocket ends: code and reason."""
+        address = str(self.client.base_url).replace("http", "ws", 1).rstrip("/") + path
+        headers = {"Authorization": self.client.headers["Authorization"]}
+        async with websockets.connect(address, additional_headers=headers) as socket:
+            with suppress(websockets.ConnectionClosed):
+                while True:
+                    await asyncio.wait_for(socket.recv(), 20)
+        return socket.close_code, socket.close_reason
+
+
+@asynccontextmanager
+async def door(redis: str, origins: frozenset[str] = frozenset(), **limits: int) -> AsyncIterator[Door]:
+    secret, entry = new_token("desk", ["admin"])
+    token = Token.model_validate(tomllib.loads(entry)["token"][0] | limits)
+    app = create_app(Settings(redis, origins=origins, upload=1), Access([token], redis, "undertone"))
+    config = uvicorn.Config(app, "127.0.0.1", 0, log_config=None, ws="websockets-sansio", ws_max_size=PIECE)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.02)
+    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    headers = {"Authorization": f"Bearer {secret}"}
+    async with httpx.AsyncClient(base_url=address, headers=headers, timeout=30) as client:
+        yield Door(client, app.state.undertone)
+    server.should_exit = True
+    await serving
+
+
+async def finished(redis: str, session: str) -> None:
+    """A session that has been."""
+    bus = Bus(redis, Keys(session))
+    await bus.register("2026-01-01T00:00:00Z")
+    counts: dict[str, int] = {}
+    bus.publish(
+        SessionEnded(
+            id=f"{session}:ended", session=session, reason="end", duration=0, utterances=0, failed=0, counts=counts
+        )
+    )
+    assert await bus.aclose()
+
+
+async def test_other_pages(redis_url: str) -> None:
+    async with door(redis_url, frozenset({FRONT})) as one:
+        allowed = await one.client.get("/options", headers={"Origin": FRONT})
+        assert allowed.headers["access-control-allow-origin"] == FRONT and allowed.headers["vary"] == "Origin"
+        asked = await one.client.options("/sessions", headers={"Origin": FRONT})
+        assert asked.status_code == 204 and "POST" in asked.headers["access-control-allow-methods"]
+        refused = await one.client.get("/options", headers={"Origin": "https://evil.example"})
+        assert refused.status_code == 403 and "access-control-allow-origin" not in refused.headers
+        assert (await one.client.get("/options", headers={"Origin": "null"})).status_code == 403
+        for answer in (allowed, refused, await one.client.get("/"), await one.client.get("/nowhere")):
+            headers = answer.headers
+            assert "default-src 'self'" in headers["content-security-policy"] and "unsafe" not in str(headers)
+            assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert headers["cross-origin-resource-policy"] == "same-origin"
+    async with door(redis_url) as one:
+        answer = await one.client.get("/options", headers={"Origin": FRONT})
+        assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
+
+
+async def test_methods_make_no_labels(redis_url: str) -> None:
+    async with door(redis_url) as one:
+        assert (await one.client.request("BREW", "/options")).status_code == 405
+        assert "BREW" not in (await one.client.get("/metrics")).text
+
+
+async def test_bodies_are_bounded_before_the_token_is_looked_at(redis_url: str) -> None:
+    async with door(redis_url) as one:
+        large = json.dumps(START | {"surprise": "x" * 70_000}).encode()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield large
+
+        kind = {"Content-Type": "application/json", "Authorization": "Bearer none"}
+        for content in (large, pieces()):
+            answer = await one.client.post("/sessions", content=content, headers=kind)
+            assert (answer.status_code, answer.json()["detail"]) == (413, "a request may have 64 KB at most")
+        packed = {"Content-Encoding": "gzip"}
+        assert (await one.client.post("/recordings", params=START, content=b"x", headers=packed)).status_code == 415
+
+
+async def test_recordings_are_bounded(redis_url: str) -> None:
+    async with door(redis_url) as one:
+        said = {"consent": "nobody is here"}
+        answer = await one.client.post("/recordings", params=said, content=bytes(2 << 20))
+        assert (answer.status_code, answer.json()["detail"]) == (413, "a recording may have 1 MB at most")
+        answer = await one.client.post("/recordings", params=said, content=b"x", headers={"Authorization": "Bearer x"})
+        assert answer.status_code == 401
+        for _ in range(UPLOADS):
+            await one.state.uploads.acquire()
+        answer = await one.client.post("/recordings", params=said, content=b"x")
+        assert answer.status_code == 503 and answer.headers["retry-after"] == "10"
+
+
+@pytest.mark.parametrize("session", ["a{b}", "a}:x", "*", "a\nb", "a b", "é", "x" * 65, ".x"])
+async def test_no_key_is_forged_by_a_session_id(redis_url: str, session: str) -> None:
+    async with door(redis_url) as one:
+        named = f"/sessions/{quote(session, safe='')}"
+        for more in ("", "/events", "/export/csv"):
+            assert (await one.client.get(named + more)).status_code == 404
+        assert (await one.client.delete(named)).status_code == 404
+        for more in ("/events", "/tracks/0"):
+            code, reason = await one.closed(named + more)
+            assert code == 1008 and str(reason).startswith("no ")
+        started = await one.client.post("/sessions", json=START | {"id": session})
+        assert started.status_code == 422 and "id" in started.text
+        sent = await one.client.post("/recordings", params={"consent": "nobody", "id": session}, content=b"x")
+        assert sent.status_code == 422
+
+
+async def test_connections_of_a_token_are_limited(redis_url: str) -> None:
+    await finished(redis_url, "over")
+    async with door(redis_url, connections=2) as one:
+        assert await one.closed("/sessions/over/events") == (1000, "")
+        assert "session.ended" in (await one.client.get("/sessions/over/events")).text
+        assert one.state.open["desk"] == 0
+        token = one.state.access.who(one.client.headers["Authorization"].removeprefix("Bearer "))
+        with one.state.connected(token), one.state.connected(token):
+            reason = "token desk: 2 connections at once, and so many are open"
+            assert await one.closed("/sessions/over/events") == (1008, reason)
+            answer = await one.client.get("/sessions/over/events")
+            assert (answer.status_code, answer.json()["detail"]) == (429, reason)
+        assert await one.closed("/sessions/over/events") == (1000, "")
+
+
+async def test_a_redis_that_fails_is_told_as_the_reason() -> None:
+    with private_server() as url:
+        async with door(url) as one:
+            with suppress(ConnectionError):
+                Redis.from_url(url).shutdown(nosave=True)
+            for path in ("events", "tracks/0"):
+                told = (1013, "Redis or Ray cannot be reached just now; try again")
+                assert await one.closed(f"/sessions/x/{path}") == told
+            assert (await one.client.get("/sessions")).status_code == 503

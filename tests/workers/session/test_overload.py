@@ -1,0 +1,149 @@
+"""What is given up under overload, in which order, and that it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+import numpy as np
+import pytest
+
+from model.encoders.face_observation import Sight
+from model.encoders.transcription import Recognized
+from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
+from stream.bus.subscriber import history
+from stream.events import Degraded, Emotion, UtteranceFailed, UtterancePartial
+from tests.workers.session.test_session import MODEL, LocalHelpers, blocks, plan
+from workers.session.overload import AHEAD, BUDGET, PARTIALS, PATIENCE, PICTURES, SHED, WORDS, Overload
+from workers.session.session import Session
+
+ALL = {"asr": "test", "text": "test", "audio": "test", "visual": "test", "vad": "webrtc"}
+
+SILENT = ALL | {"audio": None, "visual": None}
+
+
+def test_steps_are_taken_one_by_one_and_given_back_in_the_opposite_order() -> None:
+    steps = (PARTIALS, PICTURES, AHEAD, WORDS, SHED)
+    overload = Overload(plan(live=True, encoders=ALL, interim=3.0))
+    told = [overload.watch(2.0 * n, 0.0) for n in range(8)]
+    assert [text for text in told if text] == [f"overloaded, so {step}" for step in steps]
+    assert all(overload.without(step) for step in steps)
+    back = [overload.watch(100.0 + n, None) for n in range(60)]
+    assert [text for text in back if text] == [f"there is room again; no more: {step}" for step in reversed(steps)]
+    at = [n for n, text in enumerate(back) if text]
+    assert min(np.diff(at)) >= PATIENCE, "not at once, or it would go back and forth"
+    assert overload.level == 0
+
+
+def test_between_room_and_overload_nothing_changes() -> None:
+    overload = Overload(plan(live=True, encoders=ALL))
+    overload.watch(10.0, 0.0)
+    assert all(overload.watch(10.0 + n, 8.0 + n) is None for n in range(100))
+    assert overload.level == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"live": False}, ()),
+        ({"live": True}, (AHEAD, WORDS, SHED)),
+        ({"live": True, "interim": 3.0}, (PARTIALS, AHEAD, WORDS, SHED)),
+        (
+            {"live": True, "modalities": ("text",), "encoders": SILENT},
+            (AHEAD, SHED),
+        ),
+    ],
+    ids=["a recording", "no pictures", "words while somebody talks", "words alone"],
+)
+def test_only_what_is_there_is_given_up(changes: dict, steps: tuple[str, ...]) -> None:
+    overload = Overload(plan(**changes))
+    told = [overload.watch(2.0 * n, 0.0) for n in range(8)]
+    assert tuple(text.removeprefix("overloaded, so ") for text in told if text) == steps
+
+
+class Slow(LocalHelpers):
+    """Understands `pace` seconds of an utterance's words in as many seconds, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pace = 0.0
+        self.pictures: list[int] = []
+        self._one = asyncio.Lock()
+
+    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
+        async with self._one:
+            await asyncio.sleep(self.pace)
+        return Recognized("words")
+
+    async def hear(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        return np.zeros(7, np.float32), None
+
+    async def look(self, images, times, samples, start) -> Sight:
+        self.pictures.append(len(images))
+        return Sight(len(images), 0, reason="no face")
+
+
+async def test_words_while_somebody_talks_are_the_first_thing_given_up(redis_url: str, demo_audio: np.ndarray) -> None:
+    made = plan(live=True, interim=2.0)
+    session = Session(made, MODEL.config, LocalHelpers(), Bus(redis_url, Keys(made.session)))
+    await session.start()
+    session._overload.watch(BUDGET + 1, 0.0)
+    for block in blocks(demo_audio):
+        await session.push(block)
+        await asyncio.sleep(0.01)
+    await session.finish("end of source")
+    events = await history(redis_url, made.session)
+    labels = {e.id.replace("interim", "partial") for e in events if isinstance(e, Emotion) and e.trigger == "interval"}
+    partial = [e for e in events if isinstance(e, UtterancePartial)]
+    assert labels and labels <= {e.id for e in partial}
+    assert all(e.audio_end - e.audio_start >= 2.0 for e in partial), "with a label or not at all"
+
+
+async def test_four_times_too_much_is_survived_and_forgotten(
+    redis_url: str, demo_audio: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words take four times as long as they are said: steps are told, labels stay in time, and all comes back."""
+    monkeypatch.setattr("workers.session.session.BEAT", 0.02)
+    monkeypatch.setattr("workers.session.overload.BUDGET", 0.15)
+    monkeypatch.setattr("workers.session.overload.EASY", 0.05)
+    monkeypatch.setattr("workers.session.overload.PATIENCE", 0.2)
+    made, helpers = plan(live=True, speculate=True, interim=0.5), Slow()
+    session = Session(made, MODEL.config, helpers, Bus(redis_url, Keys(made.session)))
+    await session.start()
+    for n in range(3):  # the demo three times, at 50 times real time
+        helpers.pace = 0.3 if n == 1 else 0.0
+        for block in blocks(demo_audio):
+            await session.push(block)
+            await asyncio.sleep(0.004)
+    await session.finish("end of source")
+    events = await history(redis_url, made.session)
+    told = [e.reason for e in events if isinstance(e, Degraded) and "no interim label:" not in e.reason]
+    taken = [reason for reason in told if reason.startswith("overloaded")]
+    assert taken[:3] == [f"overloaded, so {step}" for step in (PARTIALS, AHEAD, WORDS)]
+    assert told[-1] == f"there is room again; no more: {PARTIALS}"
+    labels = [e for e in events if isinstance(e, Emotion) and e.trigger == "speech_ended"]
+    failed = [e for e in events if isinstance(e, UtteranceFailed)]
+    assert len(labels) + len(failed) == len({e.utterance for e in (*labels, *failed)})
+    assert all("overloaded" in e.reason for e in failed)
+    voice_alone = [e for e in labels if e.modalities.missing == ["text"]]
+    assert voice_alone, "and the event says so"
+    assert labels[-1].modalities.missing == []
+    waits = [e.latency.queue + e.latency.asr + e.latency.encode for e in labels if e.latency]
+    assert max(waits) < 8 * 0.3, "bounded by what was in work when the steps were taken"
+
+
+async def test_what_waits_for_models_to_load_is_not_late(redis_url: str, demo_audio: np.ndarray) -> None:
+    """A live session listens while its models load: that alone is no reason to give anything up."""
+    made = plan(live=True)
+    session = Session(made, MODEL.config, LocalHelpers(), Bus(redis_url, Keys(made.session)))
+    assert session.oldest is None
+    begun = time.monotonic() - 60
+    session._since.append(begun)
+    assert session.oldest == begun
+    session.loaded_at = math.inf
+    assert session.oldest is None
+    session.loaded_at = begun + 50
+    assert session.oldest == begun + 50, "from then on"
+    await session.bus.aclose(1)

@@ -1,0 +1,128 @@
+"""What a session finds out about an utterance: who speaks, what voice and face say, and that it begins to ask early."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model.encoders.face_observation import Sight
+from model.encoders.transcription import Recognized
+from model.fusion.checkpoint import load_step
+from stream.block import VideoFrame
+from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
+from stream.bus.subscriber import subscribe
+from stream.events import Degraded, Emotion, UtteranceFailed, UtteranceHeard
+from tests.workers.session.test_session import MODEL, LocalHelpers, blocks, numbers, plan, run
+from workers.cluster.recognizer import Recognizer
+from workers.session.diarization import Part
+from workers.session.session import Session
+
+WITH_MEDIA = load_step("meld")
+
+
+async def test_speakers_on_one_microphone_are_clustered_split_and_merged(
+    redis_url: str, demo_audio: np.ndarray
+) -> None:
+    one, other = np.eye(256, dtype=np.float32)[:2]
+    strange = (0.6 * one + 0.8 * other) / np.float32(1.0)
+    voices = iter([[one], [one, other], [strange], [other]])
+
+    class Voices(LocalHelpers):
+        async def voices(self, samples):
+            heard = next(voices, [one])
+            cut = len(samples) / 16_000 / len(heard)
+            return [Part(n * cut, (n + 1) * cut, voice) for n, voice in enumerate(heard)]
+
+    mono = blocks(demo_audio.sum(0, keepdims=True)[:, : 25 * 16_000])
+    events = await run(redis_url, plan(channels=1, speakers="cluster"), Voices(), mono)
+    heard = [e for e in events if isinstance(e, UtteranceHeard)]
+    assert [e.speaker for e in heard[:3]] == ["speaker 1", "speaker 1", "speaker 2"]
+    assert heard[1].audio_end == heard[2].audio_start  # one stretch of speech, cut where the voice changes
+    assert numbers(events, 0) == list(range(len(heard)))
+
+
+async def test_an_unknown_voice_costs_the_name_alone(redis_url: str, demo_audio: np.ndarray) -> None:
+    mono = blocks(demo_audio.sum(0, keepdims=True)[:, : 12 * 16_000])
+    events = await run(redis_url, plan(channels=1, speakers="cluster", interim=2.0), LocalHelpers(), mono)
+    reasons = [e.reason for e in events if isinstance(e, Degraded)]
+    assert any("the speaker is not known" in reason for reason in reasons)
+    assert sum("no interim label" in reason for reason in reasons) <= 6  # once an interval, not once a block
+    assert numbers(events, 0) and not any(isinstance(e, UtteranceFailed) for e in events)
+
+
+async def test_faces_and_voices_join_as_experts(redis_url: str, demo_audio: np.ndarray) -> None:
+    happy = np.array([0.02, 0.88, 0.02, 0.02, 0.02, 0.02, 0.02], np.float32)
+
+    class Seeing(LocalHelpers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recognizer = Recognizer(WITH_MEDIA)
+
+        async def look(self, images, times, samples, start):
+            assert all(start <= time for time in times)
+            return Sight(len(images), 1, 1.0, 0.9, None, happy)
+
+        async def hear(self, samples):
+            return None, np.full(8, 0.125, np.float32)
+
+    seen = [
+        replace(block, frames=(VideoFrame(block.start, np.zeros((2, 2, 3), np.uint8)),)) for block in blocks(demo_audio)
+    ]
+    encoders = plan().encoders | {"visual": "test"}
+    looking = plan(encoders=encoders, modalities=("text", "audio", "visual"))
+    session = Session(looking, WITH_MEDIA.config, Seeing(), Bus(redis_url, Keys(looking.session)))
+    await session.start()
+    for block in seen:
+        await session.push(block)
+    await session.finish("end of source")
+    labels = [e async for e in subscribe(redis_url, looking.session) if isinstance(e, Emotion) and not e.revision]
+    assert labels
+    for event in labels:
+        assert event.visual is not None and event.visual.expression is not None and event.visual.frames > 0
+        assert event.visual.expression["happy"] == pytest.approx(0.88)
+        assert {"text", "audio", "visual"} == set(event.modalities.used)
+        assert sum(event.contribution.values()) == pytest.approx(1, abs=1e-4) and event.contribution["visual"] > 0
+
+
+async def test_work_begins_before_the_end_is_confirmed(redis_url: str, demo_audio: np.ndarray) -> None:
+    """Speculation asks at the first short silence, asks nothing twice about an end that was right, and labels alike."""
+
+    class Watched(LocalHelpers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[tuple[float, int]] = []
+            self.slow = 0.0
+
+        async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
+            self.asked.append((self.session.position, len(samples)))
+            await asyncio.sleep(self.slow)
+            return Recognized(f"{len(samples)} samples")
+
+    async def labels(speculate: bool, slow: float = 0.0) -> tuple[list[Emotion], list[tuple[float, int]]]:
+        helpers, chosen = Watched(), plan(speculate=speculate)
+        helpers.slow = slow
+        helpers.session = session = Session(chosen, MODEL.config, helpers, Bus(redis_url, Keys(chosen.session)))
+        await session.start()
+        for block in blocks(demo_audio[:, : 30 * 16_000]):
+            await session.push(block)
+            await asyncio.sleep(0.01)
+        await session.finish("end of source")
+        told = [event async for event in subscribe(redis_url, chosen.session)]
+        return [e for e in told if isinstance(e, Emotion) and not e.revision], helpers.asked
+
+    patient, late = await labels(False)
+    eager, early = await labels(True)
+    alike = ("utterance", "speaker", "audio_start", "audio_end", "text", "probabilities")
+    assert [[getattr(e, name) for name in alike] for e in eager] == [
+        [getattr(e, name) for name in alike] for e in patient
+    ]
+    assert len({size for _, size in early}) == len(early), "asked twice about the same samples"
+    overtaken, _ = await labels(True, slow=0.5)  # the next pause comes before the words do
+    assert [e.probabilities for e in overtaken] == [e.probabilities for e in patient]
+    first = {size: position for position, size in early}
+    gained = [position - first[size] for position, size in late]
+    assert len(gained) == len(patient) and sorted(gained)[len(gained) // 2] >= 0.2

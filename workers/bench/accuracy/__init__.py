@@ -1,0 +1,1 @@
+"""How well it recognizes: VAD, diarization, ASR, languages, voices, faces, whole conversations."""

@@ -1,0 +1,183 @@
+"""`undertone bench asr` and `undertone bench windows`: word error rates, what they cost, and words that nobody said."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from model.encoders.asr import SIZES, AsrError, AsrModel, Guarded, locate
+from model.encoders.silero import SileroVad
+from model.encoders.transcription import Recognized, Samples
+from model.encoders.whisper import FULL, SMALLEST, Whisper
+from model.progress import Progress
+from stream.block import RATE
+from stream.speech.vad import FrameVad, WebRtcVad
+from workers.bench.accuracy.speech import spoken, utterances, wordless
+from workers.console.tables import Rows
+from workers.console.word_errors import plain_words, word_error_rate
+
+P = ParamSpec("P")
+T = TypeVar("T")
+VADS: dict[str, Callable[[], FrameVad]] = {"webrtc": WebRtcVad, "silero": SileroVad}
+WINDOWS = (FULL, 1500, 1250, 1000, 800, 600)  # mel frames of 10 ms
+SHORT = 3.0  # seconds of the utterance whose cost is measured
+TIMES = 15  # that it is measured
+
+
+def one_thread(bench: Callable[P, T]) -> Callable[P, T]:
+    """NumPy's threads spin after their work, and would count as CPU time."""
+
+    @functools.wraps(bench)
+    def limited(*args: P.args, **kwargs: P.kwargs) -> T:
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):
+            return bench(*args, **kwargs)
+
+    return limited
+
+
+def here() -> list[AsrModel]:
+    """The faster-whisper models that are here, the smallest first."""
+    found = []
+    for size in SIZES:
+        try:
+            found.append(locate(size))
+        except AsrError:
+            continue
+    return [model for model in found if model is not None]
+
+
+def _chosen(models: Sequence[str]) -> list[AsrModel]:
+    found = [locate(name) for name in models] if models else here()
+    if None in found or not found:
+        raise AsrError("no faster-whisper model here: undertone models pull base")
+    return [model for model in found if model is not None]
+
+
+@one_thread
+def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
+    """A row for each recognizer, VAD and set of recordings whose words are known; and for sounds without words.
+
+    WER over each set as a whole, in %, through the live segmenter and the guard. Raises AsrError.
+    """
+    sets = list(spoken(data))
+    cut = {
+        (s.title, vad): [(utterances(a, make()), words) for a, words in s.recordings]
+        for s in sets
+        for vad, make in VADS.items()
+    }
+    silent = [(title, vad, utterances(sound, make())) for title, sound in wordless(data) for vad, make in VADS.items()]
+    rows: Rows = []
+    for model in _chosen(models):
+        bare = Whisper(model.folder)
+        guarded = Guarded(bare)
+        for title, vad in cut:
+            progress.tell(f"{model}: {title}, {vad}")
+            pairs = cut[title, vad]
+            started = time.process_time()
+            heard = [" ".join(_text(guarded, samples) for samples in said) for said, _ in pairs]
+            spent, seconds = time.process_time() - started, sum(len(u) for said, _ in pairs for u in said) / RATE
+            rows.append(
+                {
+                    "asr": model.name, "recordings": title, "vad": vad,
+                    "words": sum(len(plain_words(words).split()) for _, words in pairs),
+                    "WER": _percent([words for _, words in pairs], heard),
+                    "CPU s/s": round(spent / max(seconds, 1e-9), 3),
+                }
+            )  # fmt: skip
+        for title, vad, parts in silent:
+            progress.tell(f"{model}: {title}, {vad}")
+            rows.append(
+                {
+                    "asr": model.name, "recordings": f"{title}, five minutes", "vad": vad, "words": 0,
+                    "utterances": len(parts),
+                    "heard without guard": sum(len(_text(bare, part).split()) for part in parts),
+                    "heard": sum(len(_text(guarded, part).split()) for part in parts),
+                }
+            )  # fmt: skip
+    return rows
+
+
+@one_thread
+def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tuple[Rows, Rows]:
+    """WER and CPU seconds by the smallest window and by faster-whisper's own ways; and what a short utterance costs.
+
+    One thread, utterances of the live segmenter (WebRTC), one at a time, English given. Raises AsrError.
+    """
+    sets = [
+        (s.title, [(utterances(samples, WebRtcVad()), words) for samples, words in s.recordings])
+        for s in spoken(data)
+        if not s.worsened
+    ]
+    short = next(u for _, pairs in sets for said, _ in pairs for u in said if len(u) >= SHORT * RATE)
+    short = short[: round(SHORT * RATE)]
+    rows: Rows = []
+    costs: Rows = []
+    for model in _chosen(models):
+        full: dict[str, float] = {}
+        for name, recognize in _ways(model.folder):
+            row: dict[str, Any] = {"asr": model.name, "window": name}
+            progress.tell(f"{model}: {name}")
+            for title, pairs in sets:
+                started = time.process_time()
+                heard = [" ".join(_text(recognize, samples) for samples in said) for said, _ in pairs]
+                spent, wer = time.process_time() - started, _percent([words for _, words in pairs], heard)
+                key = title.partition(",")[0]
+                row |= {f"{key} WER": wer, f"{key} CPU s": round(spent, 1)}
+            rows.append(row)
+            times = []
+            for _ in range(TIMES):
+                started = time.process_time()
+                recognize([short], "en")
+                times.append(time.process_time() - started)
+            seconds = float(np.median(times))
+            full.setdefault(model.name, seconds)
+            costs.append(
+                {
+                    "asr": model.name, "window": name, "CPU s": round(seconds, 3),
+                    "times less": round(full[model.name] / seconds, 1),
+                }
+            )  # fmt: skip
+    return rows, costs
+
+
+def _ways(folder: str) -> Iterator[tuple[str, Any]]:
+    """(name, recognizer): ours on windows, the full one first, then what faster-whisper itself has."""
+    for smallest in WINDOWS:
+        ours = ", ours" if smallest == SMALLEST else ""
+        yield (
+            f"{smallest} frames{ours}" if smallest < FULL else "3000 frames (30 s)",
+            Whisper(folder, smallest=smallest),
+        )
+    from faster_whisper import BatchedInferencePipeline, WhisperModel
+
+    model = WhisperModel(folder, "cpu", compute_type="int8", cpu_threads=1)
+    batched = BatchedInferencePipeline(model)
+    options: dict[str, Any] = {"language": "en", "beam_size": 1, "word_timestamps": True, "temperature": 0.0}
+    yield "faster-whisper", _upstream(lambda samples: model.transcribe(samples, **options))
+    yield "faster-whisper, chunk_length=10", _upstream(lambda s: model.transcribe(s, chunk_length=10, **options))
+    yield (
+        "faster-whisper, batched pipeline",
+        _upstream(lambda s: batched.transcribe(s, clip_timestamps=[{"start": 0, "end": len(s) / RATE}], **options)),
+    )
+
+
+def _upstream(transcribe: Callable[[Samples], Any]) -> Callable[[Sequence[Samples], str], list[Recognized]]:
+    def recognize(utterances_: Sequence[Samples], language: str) -> list[Recognized]:
+        return [Recognized(" ".join(part.text.strip() for part in transcribe(each)[0])) for each in utterances_]
+
+    return recognize
+
+
+def _text(recognize: Any, samples: Samples) -> str:
+    return str(recognize([samples], "en")[0].text)
+
+
+def _percent(said: Sequence[str], heard: Sequence[str]) -> float:
+    return round(100 * word_error_rate(said, heard), 1)

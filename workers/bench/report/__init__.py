@@ -1,0 +1,1 @@
+"""All benchmarks together: the suite, its results, the report, comparison of two runs, planning from them."""

@@ -1,0 +1,213 @@
+"""What so many sessions need, reckoned from what one was measured to cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from stream.block import RATE
+from stream.bus.publisher import RETENTION
+from workers.bench.report.costs import Costs
+from workers.cluster.actors import SHARE
+from workers.cluster.pools import TRANSCRIBERS
+from workers.console.tables import Rows
+from workers.session.planning import UsageError
+
+SINGLES = 3  # actors of a node beside the transcribers: encoder, recognizer, faces
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is to be carried, at its busiest."""
+
+    sessions: int
+    asr: str | None = None
+    """Recognizer of speech, as the costs name it; None: words are given, or none are read."""
+    modalities: tuple[str, ...] = ("text", "audio")
+    one_microphone: bool = False
+    """Speakers are told apart by voice; else each has a channel."""
+    utterances: float | None = None
+    """A minute and session. [default: as measured]"""
+    hours: float = 24.0
+    """A day for which so many sessions go on."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What there is to carry it with."""
+
+    cores: int = 16
+    """Of a node."""
+    memory: float = 64.0
+    """GB of a node, and of a Redis shard."""
+    utilisation: float = 0.6
+    """The share of a core, of a process or of memory that is planned to be used."""
+    gpus: int = 1
+    """Of a node; used only where `gpu_steps` is given."""
+    gpu_steps: float | None = None
+    """Steps of the graph a second on one GPU; None: the graph stays on the cores."""
+
+
+@dataclass(frozen=True)
+class CapacityPlan:
+    """What it takes. Nodes are alike and complete: each has its own pools, and a session's calls stay on its node."""
+
+    nodes: int
+    bound_by: str
+    """What asks for so many nodes."""
+    nodes_for: dict[str, int]
+    """Nodes that each need would ask for by itself."""
+    cores: dict[str, float]
+    """Cores kept busy, by stage."""
+    memory_gb: float
+    """Of all nodes together."""
+    gpus: int
+    redis: dict[str, float]
+    """shards, events_per_second, cores, memory_gb."""
+    network_mbit: dict[str, float]
+    """Megabits a second: sound in, events into Redis, events to each subscriber of all sessions."""
+    assumptions: list[str] = field(default_factory=list)
+
+
+def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityPlan:
+    """Raises UsageError for what was not measured or fits no machine."""
+    stages = _stages(demand, costs)
+    rate = demand.sessions * (demand.utterances or costs.utterances) / 60  # utterances a second
+    cores = {name: demand.sessions * seconds / 60 for name, seconds in costs.running.items()}
+    cores |= {name: rate * costs.understanding[name] for name in stages}
+    gpus = 0
+    if machines.gpu_steps is not None:
+        gpus = math.ceil(rate / (machines.gpu_steps * machines.utilisation))
+        cores["graph"] = 0.0
+    redis_cores = cores.pop("redis")
+
+    pools = min(TRANSCRIBERS, max(1, machines.cores)) if demand.asr else 0
+    fixed = sum(costs.memory[name] for name in ("ray", "encoder", "recognizer"))
+    fixed += pools * costs.memory.get(demand.asr or "", 0.0) + costs.memory["face"] * ("visual" in demand.modalities)
+    room = 1000 * machines.memory * machines.utilisation - fixed  # MB of a node that sessions may take
+    slots = math.floor(machines.cores / SHARE) - SINGLES - pools
+    if room < costs.memory["session"] or slots < 1:
+        raise UsageError(f"a node of {machines.cores} cores and {machines.memory:g} GB does not hold one session")
+    used = machines.utilisation
+    nodes_for = {
+        "cores": _up(sum(cores.values()) / (machines.cores * used)),
+        "memory": _up(demand.sessions * costs.memory["session"] / room),
+        "the encoder (one process a node, one core)": _up(sum(cores.get(name, 0.0) for name in ENCODER) / used),
+        "the recognizer (one process a node, one core)": _up(cores["graph"] / used),
+        "Ray's places for actors": _up(demand.sessions / slots),
+    }
+    if demand.asr:
+        nodes_for[f"words ({pools} processes a node, one core each)"] = _up(cores[demand.asr] / (pools * used))
+    if "visual" in demand.modalities:
+        nodes_for["faces (one process a node, one core)"] = _up(cores["visual"] / used)
+    if gpus:
+        nodes_for["GPUs"] = _up(gpus / max(1, machines.gpus))
+    bound_by = max(nodes_for, key=nodes_for.__getitem__)
+    nodes = nodes_for[bound_by]
+
+    events = rate * costs.events
+    kept_gb = events * min(3600 * demand.hours, RETENTION) * costs.kept_bytes / 1e9
+    shards = max(_up(redis_cores / used), _up(kept_gb / (machines.memory * used)))
+    payload = events * costs.event_bytes * 8 / 1e6
+    return CapacityPlan(
+        nodes=nodes,
+        bound_by=bound_by,
+        nodes_for=nodes_for,
+        cores={name: round(count, 2) for name, count in cores.items()},
+        memory_gb=round((nodes * fixed + demand.sessions * costs.memory["session"]) / 1000, 1),
+        gpus=gpus,
+        redis={
+            "shards": shards,
+            "events_per_second": round(events, 1),
+            "cores": round(redis_cores, 2),
+            "memory_gb": round(kept_gb, 1),
+        },
+        network_mbit={
+            "sound_in": round(demand.sessions * RATE * 16 / 1e6, 1),
+            "events_to_redis": round(2 * payload, 1),
+            "events_to_each_subscriber_of_all": round(payload, 1),
+        },
+        assumptions=_assumptions(demand, machines, costs, rate),
+    )
+
+
+ENCODER = ("text", "audio", "speaker")
+
+
+def _up(count: float) -> int:
+    return max(1, math.ceil(count - 1e-9))
+
+
+def _stages(demand: Demand, costs: Costs) -> list[str]:
+    """What is done with each utterance. Raises UsageError."""
+    known = [name for name in costs.understanding if name not in (*ENCODER, "visual", "graph", "redis")]
+    if demand.asr is not None and demand.asr not in known:
+        raise UsageError(f"--asr: {demand.asr} was not measured, but {', '.join(['none', *known])}")
+    unknown = set(demand.modalities) - {"text", "audio", "visual"}
+    if unknown or not demand.modalities:
+        raise UsageError(f"--modalities: of text, audio, visual, not {', '.join(sorted(unknown)) or 'nothing'}")
+    if demand.asr and "text" not in demand.modalities:
+        raise UsageError("--asr: words are recognized for the modality text, which is switched off")
+    speaker = ["speaker"] if demand.one_microphone else []
+    return [*demand.modalities, *speaker, *([demand.asr] if demand.asr else []), "graph", "redis"]
+
+
+def _assumptions(demand: Demand, machines: Machines, costs: Costs, rate: float) -> list[str]:
+    """Everything that was taken for granted, a line each."""
+    utterances = demand.utterances or costs.utterances
+    held = ", ".join(f"{count} with words by {words}" for words, count in costs.held.items())
+    lines = [
+        f"Costs measured on {costs.machine}, {costs.cores} cores, {costs.taken[:10]}; it held in real time: {held}.",
+        f"{utterances:g} utterances a minute and session ({costs.utterances:g} in the measured conversation): "
+        f"{rate:,.0f} a second, each of about the same length as there.",
+        f"CPU-seconds a minute and session: {_listed(costs.running)}; an utterance: {_listed(costs.understanding)}.",
+        f"MB a process: {_listed(costs.memory)}. A session is a process.",
+        f"{100 * machines.utilisation:.0f} % of cores, of each process and of memory are used; the rest is for peaks.",
+        "Each node has one encoder, one recognizer and one process for faces, which use one core each, "
+        f"at most {TRANSCRIBERS} transcribers, and Ray admits {1 / SHARE:.0f} actors a core.",
+        f"{costs.events:g} events an utterance, {costs.event_bytes:g} bytes each, {costs.kept_bytes:g} in Redis, which "
+        f"keeps them for {RETENTION / 3600:g} h; {demand.hours:g} h a day at this load.",
+        f"A Redis shard is one core and {machines.memory:g} GB, without a replica: "
+        f"{_rate(costs, machines):,.0f} events a second.",
+        f"Sound: one channel of 16 bit at {RATE // 1000} kHz a session. Gateways, proxies and replicas come on top.",
+    ]
+    if "visual" in demand.modalities:
+        lines.append("Faces: measured alone, on 30 pictures an utterance; what decoding video costs was not measured.")
+    if machines.gpu_steps is None:
+        lines.append("No GPU: none has been measured, so everything is planned on cores.")
+    else:
+        lines.append(
+            f"A GPU does {machines.gpu_steps:,.0f} steps of the graph a second, as you said: we have not measured any."
+        )
+    return lines
+
+
+def _listed(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
+
+
+def _rate(costs: Costs, machines: Machines) -> float:
+    """Events a second that one shard takes."""
+    return machines.utilisation * costs.events / max(costs.understanding["redis"], 1e-9)
+
+
+def rows_of(plan: CapacityPlan, machines: Machines) -> dict[str, Rows]:
+    """The plan as tables, by title."""
+    needed = {
+        f"nodes of {machines.cores} cores and {machines.memory:g} GB": plan.nodes,
+        "their cores": plan.nodes * machines.cores,
+        "memory used, GB": plan.memory_gb,
+        "GPUs": plan.gpus,
+        "Redis shards": plan.redis["shards"],
+        "Redis memory, GB": plan.redis["memory_gb"],
+        "events a second": plan.redis["events_per_second"],
+        "network: sound in, Mbit/s": plan.network_mbit["sound_in"],
+        "network: events into Redis, Mbit/s": plan.network_mbit["events_to_redis"],
+        "network: to each subscriber of all, Mbit/s": plan.network_mbit["events_to_each_subscriber_of_all"],
+    }
+    bounds = sorted(plan.nodes_for.items(), key=lambda bound: -bound[1])
+    return {
+        "Needed": [{"what": what, "": f"{count:,}"} for what, count in needed.items()],
+        "Nodes that each need asks for": [{"for": what, "nodes": f"{count:,}"} for what, count in bounds],
+        "Cores kept busy": [{"by": what, "cores": f"{count:,.1f}"} for what, count in plan.cores.items() if count],
+    }

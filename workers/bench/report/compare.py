@@ -1,0 +1,104 @@
+"""`undertone bench compare`: what became better or worse from one file of results to another.
+
+Two runs are seldom on equal machines, or on equally quiet ones. So times are not compared in seconds but in the
+yardstick that was timed just before and after their part. Errors, scores and memory are compared as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from workers.bench.report.figures import FIGURES, Figures, Kind
+from workers.bench.report.results import Results, tables_of
+
+if TYPE_CHECKING:
+    from workers.console.tables import Rows
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure that is in both files."""
+
+    row: str
+    figure: str
+    old: float
+    new: float
+    """As they stand in the files."""
+    worse: float
+    """How many times worse, the machines' speed taken out of it; below 1 it is better."""
+
+
+@dataclass
+class Comparison:
+    """What differs between two files."""
+
+    changes: list[Change] = field(default_factory=list)
+    one_sided: list[str] = field(default_factory=list)
+    """A line for each table or row that only one of them has."""
+    failed: list[str] = field(default_factory=list)
+    """A line for each part that failed in the new file."""
+
+    def beyond(self, tolerance: float) -> list[Change]:
+        """Changes by more than this share, the worst first."""
+        found = [c for c in self.changes if not 1 / (1 + tolerance) <= c.worse <= 1 + tolerance]
+        return sorted(found, key=lambda change: -change.worse)
+
+
+def compare(old: Results, new: Results) -> Comparison:
+    """Rows are matched by their labels, wherever they stand in their tables."""
+    told = Comparison(failed=[f"{name}: {part['failed']}" for name, part in new["parts"].items() if "failed" in part])
+    for part in dict.fromkeys((*old["parts"], *new["parts"])):
+        before, after = tables_of(old, part), tables_of(new, part)
+        told.one_sided += _one_sided(part, before, after)
+        for table in (name for name in before if name in after and name in FIGURES):
+            ours, theirs = (_by_label(FIGURES[table], tables[table]) for tables in (before, after))
+            told.one_sided += _one_sided(table, ours, theirs)
+            speed = old["parts"][part]["yardstick_ms"] / new["parts"][part]["yardstick_ms"]
+            for label in (label for label in ours if label in theirs):
+                told.changes += _changes(f"{table}: {label}", FIGURES[table], ours[label], theirs[label], speed)
+    return told
+
+
+def _one_sided(what: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [
+        f"{what}: {name}: only in the {'old' if name in old else 'new'} file"
+        for name in dict.fromkeys((*old, *new))
+        if name not in old or name not in new
+    ]
+
+
+def _by_label(figures: Figures, rows: Rows) -> dict[str, dict[str, Any]]:
+    return {", ".join(str(row[name]) for name in figures.labels if name in row): row for row in rows}
+
+
+def _changes(row: str, figures: Figures, old: dict[str, Any], new: dict[str, Any], speed: float) -> Iterator[Change]:
+    """speed: of the new run's machine, the old one's being 1."""
+    for column, kind in figures.kinds.items():
+        was, now = _number(old.get(column)), _number(new.get(column))
+        if was is None or now is None:
+            continue
+        timed = {Kind.TIME: speed, Kind.SPEED: 1 / speed}.get(kind, 1.0)
+        fair = now * timed
+        worse = _times(fair, was) if kind in (Kind.TIME, Kind.COST) else _times(was, fair)
+        yield Change(row, column, was, now, 1.0 if abs(fair - was) <= _last_place(was, now) else worse)
+
+
+def _number(value: object) -> float | None:
+    """What begins with a number, as 66.4 (60.2 … 72.2), is that number."""
+    found = re.match(r"-?\d+(\.\d+)?", str(value))
+    return float(found[0]) if found else None
+
+
+def _last_place(*values: float) -> float:
+    """One in the last decimal place of these, which is what rounding may make of nothing."""
+    return min(10.0 ** -len(f"{value:g}".partition(".")[2]) for value in values)
+
+
+def _times(larger: float, smaller: float) -> float:
+    if smaller:
+        return larger / smaller
+    return math.inf if larger >= 1 else 1.0

@@ -1,0 +1,115 @@
+"""What a session costs, from a file of results: the figures that `undertone plan` reckons with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.bench.report.results import Results, ResultsError, read_results, tables_of
+from workers.bench.speed.words import SILENT
+
+SHIPPED = Path(__file__).parent / "measured.json"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one session in real time, as `bench capacity` and `bench encoders` measured it on one machine."""
+
+    machine: str
+    cores: int
+    taken: str
+    """ISO time."""
+    held: dict[str, int]
+    """Sessions that the machine held, by source of words."""
+    utterances: float
+    """A minute and session."""
+    events: float
+    """An utterance."""
+    event_bytes: float
+    """Of its JSON."""
+    kept_bytes: float
+    """That Redis takes to keep an event."""
+    running: dict[str, float]
+    """CPU-seconds for a minute of media whatever is said in it: session, ray."""
+    understanding: dict[str, float]
+    """CPU-seconds for an utterance: text, audio, speaker, visual, graph, redis, and each recognizer of speech."""
+    memory: dict[str, float]
+    """MB of a process: session, encoder, recognizer, face, each recognizer of speech; ray: all of its own on a node."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def read_costs(file: Path = SHIPPED) -> Costs:
+    """From a file of `undertone bench all`, or of `undertone bench costs`. Raises ResultsError, FileNotFoundError."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if "parts" not in values:
+            return Costs(**values)
+    except (ValueError, TypeError):
+        raise ResultsError(f"{file}: neither results of `undertone bench all` nor of `undertone bench costs`") from None
+    try:
+        return costs_of(read_results(file))
+    except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ResultsError(f"{file}: its capacity and encoders parts do not fit this version ({error!r})") from None
+
+
+def costs_of(results: Results) -> Costs:
+    """The base is what was measured with words given; of each recognizer of speech, only its own cost is taken.
+
+    How the encoders' process divides into text and audio, and what was not part of those sessions (speakers on one
+    microphone, faces), is taken from the encoders alone. Raises ResultsError.
+    """
+    for part in ("capacity", "encoders"):
+        if not tables_of(results, part):
+            raise ResultsError(f"the results hold no {part}: undertone bench all --only capacity,encoders")
+    capacity, encoders = tables_of(results, "capacity"), tables_of(results, "encoders")["encoders"]
+    levels, costs = capacity["capacity"], capacity["capacity_costs"]
+    held: dict[str, int] = {}
+    for row in (row for row in levels if not row["words"].endswith(SILENT)):
+        held[row["words"]] = max(held.get(row["words"], 0), row["sessions"] if row["held"] == "yes" else 0)
+    level = next(row for row in levels if row["words"] == "transcript" and row["sessions"] == 1)
+    utterances = level["utterances/min"]
+    seconds, memory = _processes(costs, "transcript")
+    alone = {kind: sum(row["ms"] for row in encoders if row["modality"] == kind) / 1000 for kind in ALONE}
+    both = alone["text"] + alone["audio"]
+    understanding = {
+        "text": seconds["encoder"] / utterances * alone["text"] / both,
+        "audio": seconds["encoder"] / utterances * alone["audio"] / both,
+        "speaker": alone["speaker"],
+        "visual": alone["visual"],
+        "graph": seconds["recognizer"] / utterances,
+        "redis": seconds["redis"] / utterances,
+    }
+    looking = sum(row["MB_in_memory"] for row in encoders if row["modality"] == "visual")
+    memory = {kind: memory[kind] for kind in ("session", "encoder", "recognizer", "ray")}
+    memory["face"] = memory["recognizer"] + looking
+    for asr in held.keys() - {"transcript", "none"}:
+        spoken, sizes = _processes(costs, asr)
+        understanding[asr] = spoken["transcriber"] / utterances
+        memory[asr] = sizes["transcriber"]
+    return Costs(
+        machine=results["machine"]["cpu"],
+        cores=results["machine"]["cores"],
+        taken=results["taken"],
+        held=held,
+        utterances=utterances,
+        events=round(level["events/min"] / utterances, 2),
+        event_bytes=level["B/event"],
+        kept_bytes=level["B kept/event"],
+        running={"session": seconds["session"], "ray": seconds["ray"]},
+        understanding={name: round(value, 5) for name, value in understanding.items()},
+        memory={name: round(value, 1) for name, value in memory.items()},
+    )
+
+
+ALONE = ("text", "audio", "speaker", "visual")
+
+
+def _processes(rows: list[dict[str, Any]], words: str) -> tuple[dict[str, float], dict[str, float]]:
+    """CPU-seconds for a minute of media, and MB of a process (of Ray's own: of all), by kind."""
+    mine = {row["process"]: row for row in rows if row["words"] == words}
+    sizes = {kind: row["MB each"] * (row["processes"] if kind == "ray" else 1) for kind, row in mine.items()}
+    return {kind: row["s/min"] for kind, row in mine.items()}, sizes

@@ -1,0 +1,95 @@
+"""`undertone bench report`: a file of results as BENCHMARKS.md with its plots."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment
+
+from workers.bench.report.plots import ELSEWHERE, ELSEWHERE_AT, PLOTS, svg
+from workers.bench.report.results import Results, tables_of
+
+if TYPE_CHECKING:
+    from workers.console.tables import Rows
+
+TEMPLATE = "BENCHMARKS.md.j2"
+PLOTTED = "benchmarks"  # the plots' folder, beside the page
+
+
+def write_report(results: Results, folder: Path) -> list[Path]:
+    """folder/BENCHMARKS.md and folder/benchmarks/*.svg. Returns what was written; the same results, the same bytes."""
+    (folder / PLOTTED).mkdir(parents=True, exist_ok=True)
+    page = _Page(results, folder)
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    calls = {"table": page.table, "tables": page.tables, "plot": page.plot, "others": page.others}
+    environment.globals |= calls | {"markdown": markdown}
+    template = environment.from_string(files("workers.bench.report").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    elsewhere: Rows = [
+        {"model": name} | {f"after {n}": ms for n, ms in zip(ELSEWHERE_AT, taken, strict=True)}
+        for name, taken in ELSEWHERE.items()
+    ]
+    text = template.render(machine=results["machine"], taken=results["taken"][:10], elsewhere=elsewhere)
+    file = folder / "BENCHMARKS.md"
+    file.write_text(re.sub(r"\n{3,}", "\n\n", text), encoding="utf-8")
+    return [file, *page.drawn]
+
+
+class _Page:
+    """What the template calls."""
+
+    def __init__(self, results: Results, folder: Path) -> None:
+        self._results, self._folder = results, folder
+        self._shown: set[str] = set()
+        self.drawn: list[Path] = []
+
+    def table(self, part: str, name: str, *without: str) -> str:
+        """A table in Markdown, less some columns; or a line that says why there is none."""
+        self._shown.add(part)
+        rows = tables_of(self._results, part).get(name)
+        if rows:
+            return markdown([{key: row[key] for key in row if key not in without} for row in rows])
+        entry: dict[str, str] = self._results["parts"].get(part, {})
+        reason = entry.get("skipped") or entry.get("failed")
+        return f"*Not measured on this machine{f' ({reason})' if reason else ''}.*"
+
+    def tables(self, part: str) -> str:
+        """All tables of a part, or that line."""
+        names = tables_of(self._results, part) or [part]
+        return "\n\n".join(self.table(part, name) for name in names)
+
+    def plot(self, name: str) -> str:
+        """An image in Markdown; nothing where its table was not measured."""
+        plot, file = PLOTS[name], self._folder / PLOTTED / f"{name}.svg"
+        rows = tables_of(self._results, plot.part).get(plot.table, [])
+        drawing = svg(plot, rows)
+        if drawing is None:
+            file.unlink(missing_ok=True)
+            return ""
+        file.write_text(drawing, encoding="utf-8")
+        self.drawn.append(file)
+        return f"![{plot.title}]({PLOTTED}/{name}.svg)"
+
+    def others(self) -> list[str]:
+        """Parts of which the template has shown nothing up to here."""
+        return [part for part in self._results["parts"] if part not in self._shown]
+
+
+def markdown(rows: Rows) -> str:
+    """A table: a column for each key that any row has, empty where a row has it not."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [[column.replace("_", " ") for column in columns], ["---" for _ in columns]]
+    lines += [[_cell(row.get(column)) for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float) and value >= 1000:
+        return f"{value:,}"
+    return str(value).replace("|", "\\|").replace("\n", " ")

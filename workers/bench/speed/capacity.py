@@ -1,0 +1,250 @@
+"""`undertone bench capacity`: how many real-time sessions this machine holds, and what one of them costs."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import ray
+
+from model.progress import Progress
+from stream.bus.connection import connect
+from stream.bus.keys import Keys
+from stream.bus.server import private_server
+from stream.events import Event
+from workers.bench.speed.latency import Stopwatch
+from workers.bench.speed.looped import looped_file
+from workers.bench.speed.processes import busiest, by_kind, spent, used
+from workers.bench.speed.words import Words
+from workers.cluster.actors import SHARE, ray_cluster
+from workers.cluster.request import MediaFile, Options, Place
+from workers.cluster.served import Conductor
+from workers.console.tables import Rows
+
+LENGTH = 900.0  # seconds of the recording that is played; a level has to be over by then
+SETTLE = 60.0  # seconds that a session may take to its first label, models being loaded; measuring begins then
+GRACE = 3.0  # seconds for which the load goes on while the last labels come
+DRAIN = 180.0  # seconds that sessions may take to label what they have heard, once they are stopped
+BEHIND = 1.0  # seconds behind its source from which on a session does not keep up
+POOLS = 10  # actors besides the sessions
+PREFIX = "bench"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a session's subscriber got for what was said in a stretch of time."""
+
+    labels: list[float]
+    """Seconds from the end of speech to each label, without the silence that ends an utterance."""
+    events: int
+    size: int
+    """Bytes of the events' JSON."""
+
+
+class _Watch(Stopwatch):
+    """A stopwatch that also counts events, and says how far behind its source the session is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._position = 0.0
+        self._events: list[tuple[float, int]] = []
+        self.labelled = asyncio.Event()
+
+    def event(self, event: Event) -> None:
+        super().event(event)
+        if self.taken:
+            self.labelled.set()
+        self._events.append((time.monotonic(), len(event.wire().encode())))
+
+    def position(self, seconds: float) -> None:
+        super().position(seconds)
+        self._position = seconds
+
+    def heard(self, begin: float, end: float) -> Heard:
+        """For what was said between two moments of the machine's clock."""
+        labels = [
+            seconds - (event.latency.vad if event.latency else 0.0)
+            for seconds, event in self.taken
+            if begin <= self._origin + event.audio_end < end
+        ]
+        sizes = [size for moment, size in self._events if begin <= moment < end]
+        return Heard(labels, len(sizes), sum(sizes))
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the session is behind its source now."""
+        return time.monotonic() - self._origin - self._position
+
+
+class TimedSession:
+    """As `workers.cluster.session_actor` has it, an actor of its own in the same way, with a stopwatch beside."""
+
+    def __init__(self, session: str, options: Options, source: MediaFile, place: Place) -> None:
+        self._watch = _Watch()
+        self._conductor = Conductor(session, options, source, place, [self._watch])
+
+    async def loaded(self) -> None:
+        """Returns when the process is there."""
+
+    async def open(self) -> None:
+        await self._conductor.open()
+
+    async def labelled(self) -> None:
+        """Returns when its first label is there."""
+        await self._watch.labelled.wait()
+
+    async def heard(self, begin: float, end: float) -> Heard:
+        return self._watch.heard(begin, end)
+
+    async def lag(self) -> float:
+        return self._watch.lag
+
+    async def close(self) -> None:
+        """Returns when all that was heard is labelled."""
+        self._conductor.stop()
+        await self._conductor.done()
+
+
+def bench_capacity(
+    recording: Path, words: Sequence[Words], modalities: Sequence[str], seconds: float, most: int, progress: Progress
+) -> tuple[Rows, Rows]:
+    """A row for each number of sessions that was tried, and one for each kind of process at the highest that was held.
+
+    Held: the 95 % time to label over the end-silence is at most twice that of one session, and none falls behind its
+    source. Sessions are doubled up to `most` until that is no longer so, then the limit is narrowed down. Each number
+    is measured for `seconds` (one session for twice as long), once all have started. Raises MediaError.
+    """
+    levels: Rows = []
+    costs: Rows = []
+    with tempfile.TemporaryDirectory() as folder, private_server() as redis:
+        path = looped_file(recording, LENGTH, Path(folder))
+        for source in words:
+            transcript = path.with_suffix(".stm").name if source.given else None
+            media = MediaFile(kind="file", name=path.name, transcript=transcript)
+            asked = {"consent": "a benchmark", "modalities": modalities, "asr": source.asr}
+            options = Options.model_validate(asked if source.partials else asked | {"interim": 0})
+            place = Place(redis, PREFIX, None, path.parent, source.model)
+            progress.tell(f"words: {source.name}")
+            with ray_cluster(None):  # for each anew: the actors of the words before would still be there
+                room = int(ray.cluster_resources()["CPU"] / SHARE) - POOLS  # Ray starts no more actors than that
+                found = search(partial(_measure, options, media, place, seconds, progress), min(most, room))
+            levels += [{"words": source.name, **level.row} for level in found]
+            highest = max(found, key=lambda level: (level.held, level.sessions))
+            costs += [{"words": source.name, "sessions": highest.sessions, **row} for row in highest.costs]
+    return levels, costs
+
+
+@dataclass(frozen=True)
+class Level:
+    sessions: int
+    held: bool
+    p95: float
+    row: dict[str, Any]
+    costs: Rows
+
+
+def search(measure: Callable[[int, float | None], Level], most: int) -> list[Level]:
+    """Levels by their number of sessions: one, doubled until too many, then halfway until within a quarter."""
+    found = [measure(1, None)]
+    base, held, failed = found[0].p95, 1, None if found[0].held else 1
+    while failed is None and 2 * held <= most:
+        found.append(measure(2 * held, base))
+        held, failed = (held, 2 * held) if not found[-1].held else (2 * held, None)
+    while failed is not None and failed - held > max(1, held // 4):
+        middle = (held + failed) // 2
+        found.append(measure(middle, base))
+        held, failed = (middle, failed) if found[-1].held else (held, middle)
+    return sorted(found, key=lambda level: level.sessions)
+
+
+def _measure(
+    options: Options,
+    media: MediaFile,
+    place: Place,
+    seconds: float,
+    progress: Progress,
+    sessions: int,
+    base: float | None,
+) -> Level:
+    """So many sessions at once. base: the 95 % time to label of one alone in ms; None = this is it."""
+    progress.tell(f"{sessions} sessions")
+    return asyncio.run(_level(options, media, place, seconds if base is not None else 2 * seconds, sessions, base))
+
+
+async def _level(
+    options: Options, media: MediaFile, place: Place, seconds: float, sessions: int, base: float | None
+) -> Level:
+    names = [f"capacity-{secrets.token_hex(4)}" for _ in range(sessions)]
+    kind = cast(Any, ray.remote)(TimedSession).options(num_cpus=SHARE)
+    actors = [kind.remote(name, options, media, place) for name in names]
+    try:
+        await asyncio.gather(*(actor.loaded.remote() for actor in actors))
+        for actor in actors:  # one after the other, so that they do not all speak in step
+            await actor.open.remote()
+        await asyncio.wait([asyncio.gather(*(actor.labelled.remote() for actor in actors))], timeout=SETTLE)
+        begin, before = time.monotonic(), used()
+        await asyncio.sleep(seconds)
+        end, after = time.monotonic(), used()
+        await asyncio.sleep(GRACE)
+        lag = max(await asyncio.gather(*(actor.lag.remote() for actor in actors)))
+        _, busy = await asyncio.wait([asyncio.gather(*(actor.close.remote() for actor in actors))], timeout=DRAIN)
+        heard: list[Heard] = await asyncio.gather(*(actor.heard.remote(begin, end) for actor in actors))
+        kept = await _kept(place.redis, names)
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+    taken = 1000 * np.array([label for each in heard for label in each.labels])
+    p50, p95 = np.percentile(taken, (50, 95)) if len(taken) else (math.inf, math.inf)
+    held = not busy and lag < BEHIND and p95 <= (math.inf if base is None else 2 * base)
+    count, minutes, cpu = sum(each.events for each in heard), sessions * (end - begin) / 60, spent(before, after)
+    ours = {pid: used_ for pid, used_ in cpu.items() if after[pid].kind != "driver"}
+    row = {
+        "sessions": sessions,
+        "labels": len(taken),
+        **({"p50": round(p50), "p95": round(p95)} if len(taken) else {}),
+        "lag s": round(lag, 1),
+        "held": "yes" if held else "no",
+        "cores": round(sum(ours.values()) / (end - begin), 2),
+        "of": os.cpu_count(),
+        "busiest": busiest(ours, after, end - begin),
+        "s/min": round(sum(ours.values()) / minutes, 2),
+        "utterances/min": round(len(taken) / minutes, 1),
+        "events/min": round(count / minutes, 1),
+        "B/event": round(sum(each.size for each in heard) / max(1, count)),
+        "B kept/event": round(kept),
+    }
+    costs = []
+    for name, seconds_ in sorted(by_kind(cpu, after).items()):
+        each = [use.memory for use in after.values() if use.kind == name]
+        costs.append(
+            {
+                "process": name,
+                "processes": len(each),
+                "s/min": round(seconds_ / minutes, 3),
+                "MB each": round(float(np.mean(each)), 1),
+            }
+        )
+    return Level(sessions, held, float(p95), row, costs)
+
+
+async def _kept(redis: str, sessions: Sequence[str]) -> float:
+    """Bytes that Redis takes to keep one event."""
+    client = connect(redis)
+    try:
+        size = count = 0
+        for keys in (Keys(session, PREFIX) for session in sessions):
+            size += await client.memory_usage(keys.events) or 0
+            count += await client.xlen(keys.events)
+    finally:
+        await client.aclose()
+    return size / max(1, count)

@@ -1,0 +1,128 @@
+"""`undertone bench encoders`: what an utterance of 3 s costs each encoder on one core, and how large it is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from faster_whisper import utils
+
+from model.encoders import prosody, text
+from model.encoders.faces import FOLDER, MINI_XCEPTION, FaceReader
+from model.encoders.prosody import Array
+from model.encoders.silero import SileroVad
+from model.encoders.speaker import SpeakerEncoder
+from model.encoders.text import Line
+from model.encoders.voice import VoiceEncoder
+from model.encoders.whisper import Whisper
+from model.fusion.checkpoint import load_checkpoint, load_step, resolve, tuned_of
+from model.fusion.dialogue import Heard
+from model.fusion.incremental import Labeller
+from stream.sources.file import read_audio
+from stream.speech.vad import FrameVad, WebRtcVad
+from workers.bench.accuracy.asr import here
+from workers.console.tables import Rows
+
+RUNS = 15
+DEMO = Path(__file__).parents[3] / "deploy" / "demo" / "conversation.opus"
+
+
+def bench_encoders() -> Rows:
+    """A row an encoder: median milliseconds, MB of its files, and of the process by which loading it grows."""
+    import torch
+
+    torch.set_num_threads(1)
+    samples = read_audio(DEMO)[0, 4_800:52_800]
+    rows: Rows = []
+    for name, modality, files, build in _encoders():
+        before = _resident()
+        work = build()
+        work(samples)
+        grown = _resident() - before
+        taken = []
+        for _ in range(RUNS):
+            started = time.perf_counter()
+            work(samples)
+            taken.append(time.perf_counter() - started)
+        size = sum(f.stat().st_size for path in files for f in (path, *path.rglob("*")) if f.is_file())
+        rows.append(
+            {
+                "encoder": name,
+                "modality": modality,
+                "ms": round(1000 * float(np.median(taken)), 1),
+                "MB_on_disk": round(size / 1e6, 1),
+                "MB_in_memory": round(grown / 1e6),
+            }
+        )
+    return rows
+
+
+def _resident() -> int:
+    """Bytes of this process in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+Work = Callable[[Array], object]
+
+
+def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
+    """(name, modality, files, what makes it: a function of an utterance)."""
+    assets, encoders = Path(utils.__file__).parent / "assets", Path(text.__file__).parent / "weights"
+    yield "WebRTC VAD", "speech", [], partial(_frames, WebRtcVad)
+    yield "Silero VAD", "speech", [assets / "silero_vad_v6.onnx"], partial(_frames, SileroVad)
+    config, tuned = load_checkpoint("meld").config, tuned_of("meld")
+    lines = [Line("a", "I never said that we should meet on Monday"), Line("b", "but you did and I wrote it down")]
+
+    def texts() -> Work:
+        encode = text.TextEncoder(config.text, tuned.adapter)
+        return lambda _: encode([lines])
+
+    def reader() -> Work:
+        assert config.reader is not None and tuned.reader is not None
+        read = text.ContextReader(config.reader, tuned.reader)
+        return lambda _: read([6 * lines])
+
+    yield "MiniLM-L6, tuned", "text", [Path(text.folder())], texts
+    yield "MiniLM-L6, reading 12 utterances", "text", [tuned.reader] if tuned.reader else [], reader
+    if prosody.available():
+        yield "prosody (Praat)", "audio", [], lambda: prosody.measure
+    yield "voice CNN", "audio", [encoders / "voice"], VoiceEncoder
+    yield "GE2E speaker embedding", "speaker", [encoders / "speaker"], SpeakerEncoder
+    yield "fusion-GCN, one step", "graph", [resolve("meld") / "model.safetensors"], _graph
+    for model in here():
+        yield str(model), "ASR", [Path(model.folder)], partial(_words, model.folder)
+    yield "YuNet, 30 pictures", "visual", [FOLDER / "yunet_n_320_320.onnx"], partial(_pictures, False)
+    yield "mini-Xception, 30 faces", "visual", [MINI_XCEPTION.file], partial(_pictures, True)
+
+
+def _frames(vad: Callable[[], FrameVad]) -> Work:
+    detect = vad()
+    return lambda samples: [
+        detect(frame) for frame in samples[: 48_000 // detect.size * detect.size].reshape(-1, detect.size)
+    ]
+
+
+def _words(folder: str) -> Work:
+    recognize = Whisper(folder)
+    return lambda samples: recognize([samples], "en")
+
+
+def _graph() -> Work:
+    labeller = Labeller(load_step("meld"))
+    state, rng = labeller.new_state(), np.random.default_rng(0)
+    inputs = labeller.config.inputs
+    heard = Heard({name: rng.normal(size=width).astype(np.float32) for name, width in inputs.items()}, 0)
+    return lambda _: labeller.step([state], [heard])
+
+
+def _pictures(expression: bool) -> Work:
+    faces, picture = FaceReader(), np.random.default_rng(0).integers(0, 255, (270, 480, 3)).astype(np.uint8)
+    box = np.array([100, 50, 120, 150, 130, 100, 190, 100, 160, 130, 140, 160, 180, 160, 0.9], np.float32)
+    if expression:
+        return lambda _: [faces.express(picture, box) for _ in range(30)]
+    return lambda _: [faces.detect(picture) for _ in range(30)]

@@ -1,0 +1,219 @@
+"""`undertone bench graph`, `undertone bench batching`: what one utterance's step costs, alone and among sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from model.fusion.checkpoint import load_step
+from model.fusion.config import FusionConfig
+from model.fusion.dialogue import Heard
+from model.fusion.incremental import Labeller
+from model.fusion.step import FusionStep, GraphState
+from model.progress import Progress
+from workers.cluster.recognizer import Recognizer
+from workers.console.tables import Rows
+
+LENGTHS = (10, 100, 1_000, 10_000)  # utterances that went before
+RE_RUNS = (10, 50, 100)
+SESSIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+ROUNDS = 200
+SECONDS = 1.0  # for which each number of sessions is kept busy
+
+
+def bench_graph(hidden: int | None, progress: Progress) -> Rows:
+    """Rows of a step after so many utterances, beside the network re-run over the dialogue and the floor; one core.
+
+    hidden: width of the network, with random weights; None = the shipped checkpoint's. Times are taken in turns.
+    """
+    import torch
+
+    from model.fusion.network import FusionGCN
+    from model.training.collate import collate
+
+    torch.manual_seed(0)
+    model = FusionGCN(_config(hidden)).eval()  # time does not depend on the weights
+    network = FusionStep(model.config, model.weights())
+    labeller = Labeller(network)
+    works: dict[str, Callable[[], object]] = {}
+    for n in LENGTHS:
+        progress.step("conversations", LENGTHS.index(n), len(LENGTHS))
+        works[f"step after {n:,}"] = partial(labeller.step, [_after(labeller, n)], [_heard(network.config, n)])
+    for n in RE_RUNS:
+        everything = collate([[_heard(network.config, k) for k in range(n)]], model.config, [0])
+        works[f"re-run over {n}"] = partial(model, everything, lookahead=1_000_000)
+    works["floor"] = partial(_products, network)
+    # The caches stay as it left them itself.
+    alone = {f"step after {LENGTHS[-1]:,}, in a loop": works[f"step after {LENGTHS[-1]:,}"]}
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1), torch.inference_mode():
+            milliseconds = _in_turns(works) | _in_turns(alone)
+    finally:
+        torch.set_num_threads(cores)
+    unit = milliseconds[f"step after {LENGTHS[0]:,}"]
+    rows: Rows = []
+    for name, times in milliseconds.items():
+        ratio = float(np.median(times) / np.median(unit))
+        p50, p95 = np.percentile(times, [50, 95])
+        rows.append({"work": name, "ms, median": round(p50, 3), "95 %": round(p95, 3), "ratio": round(ratio, 2)})
+    rows.append({"work": "slope, % a thousand utterances", **_slope(milliseconds)})
+    size = _after(labeller, 1).nbytes
+    rows += [
+        {"work": "multiply-adds of a step, million", "figure": round(network.multiply_adds() / 1e6, 2)},
+        {"work": "weights read by a step, MB", "figure": round(sum(m.nbytes for m, _ in network.matrices()) / 1e6, 2)},
+        {"work": "one session's state, KiB", "figure": round(size / 1024)},
+    ]
+    return rows
+
+
+def bench_batching(hidden: int | None, progress: Progress) -> Rows:
+    """Rows by number of sessions that wait for the recognizer at the same time: steps a second, and what a label has
+    to wait for others when utterances come at random and the recognizer is busy for a third of the time."""
+    config = _config(hidden)
+    network = load_step("meld") if hidden is None else _random(config)
+    rows: Rows = []
+    with threadpool_limits(1):
+        for n, sessions in enumerate(SESSIONS):
+            progress.step("sessions", n, len(SESSIONS))
+            rate = asyncio.run(_busy(network, sessions))
+            waits = asyncio.run(_at_random(network, sessions, rate / 3))
+            p50, p95 = np.percentile(waits, [50, 95])
+            rows.append(
+                {
+                    "sessions": sessions,
+                    "steps/s": round(rate),
+                    "offered/s": round(rate / 3),
+                    "added wait ms p50": round(float(p50), 2),
+                    "added wait ms p95": round(float(p95), 2),
+                }
+            )
+    return rows
+
+
+async def _busy(network: FusionStep, sessions: int) -> float:
+    """Labels a second when every session asks for its next as soon as it has one."""
+    recognizer, until, count = Recognizer(network), time.perf_counter() + SECONDS, 0
+
+    async def talk(name: str) -> int:
+        n = 0
+        while time.perf_counter() < until:
+            await recognizer.label(name, n, _heard(network.config, n))
+            n += 1
+        return n
+
+    started = time.perf_counter()
+    count = sum(await asyncio.gather(*(talk(f"s{n}") for n in range(sessions))))
+    return count / (time.perf_counter() - started)
+
+
+async def _at_random(network: FusionStep, sessions: int, rate: float) -> Sequence[float]:
+    """Milliseconds from asking to having a label, less those of a step alone; Poisson arrivals at `rate` a second."""
+    recognizer, rng, waits = Recognizer(network), np.random.default_rng(0), list[float]()
+    counts = dict.fromkeys((f"s{n}" for n in range(sessions)), 0)
+    alone = []
+    for n in range(20):
+        begun = time.perf_counter()
+        await recognizer.label("alone", n, _heard(network.config, n))
+        alone.append(time.perf_counter() - begun)
+
+    async def ask(name: str, number: int) -> None:
+        begun = time.perf_counter()
+        await recognizer.label(name, number, _heard(network.config, number))
+        waits.append(1000 * (time.perf_counter() - begun - float(np.median(alone))))
+
+    asked: dict[str, asyncio.Task[None]] = {}
+    due = started = time.perf_counter()
+    while due < started + SECONDS:
+        due += rng.exponential(1 / rate)
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        free = [name for name in counts if name not in asked or asked[name].done()]
+        if free:  # a session's next utterance comes after its last
+            name = free[rng.integers(len(free))]
+            asked[name] = asyncio.create_task(ask(name, counts[name]))
+            counts[name] += 1
+    await asyncio.gather(*asked.values())
+    return waits
+
+
+def _config(hidden: int | None) -> FusionConfig:
+    shipped = load_step("meld").config
+    return shipped if hidden is None else replace(shipped, hidden=hidden)
+
+
+def _random(config: FusionConfig) -> FusionStep:
+    import torch
+
+    from model.fusion.network import FusionGCN
+
+    torch.manual_seed(0)
+    return FusionStep(config, FusionGCN(config).weights())
+
+
+def _after(labeller: Labeller, count: int) -> GraphState:
+    """The state of a conversation with so many utterances; those before the window have left nothing in it."""
+    state, places = labeller.new_state(), labeller.config.window + 1
+    for _ in range(min(count, 2 * places)):
+        labeller.step([state], [_heard(labeller.config, state.count)])
+    if count > state.count:
+        shift = (count - state.count) // places * places
+        state.index += shift
+        state.count += shift
+    return state
+
+
+def _heard(config: FusionConfig, n: int) -> Heard:
+    return _made(config, n % 97)
+
+
+@cache
+def _made(config: FusionConfig, n: int) -> Heard:
+    rng = np.random.default_rng(n)
+    features = {name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}
+    classes = len(config.emotions)
+    return Heard(features, n % 3, {name: rng.dirichlet(np.ones(classes)).astype(np.float32) for name in config.experts})
+
+
+def _products(network: FusionStep) -> None:
+    """Nothing but a step's products of weights and vectors: what no arrangement of the work can be faster than."""
+    for matrix, times in network.matrices():
+        for _ in range(times):
+            np.dot(matrix, matrix[0])
+
+
+def _slope(milliseconds: dict[str, Sequence[float]]) -> dict[str, float | str]:
+    """Of the step's time over the conversation's length, with a 95 % interval: bootstrap over the runs."""
+    times = np.array([milliseconds[f"step after {n:,}"] for n in LENGTHS])
+    rng, slopes = np.random.default_rng(0), []
+    for _ in range(1000):
+        drawn: NDArray[np.float64] = times[:, rng.integers(times.shape[1], size=times.shape[1])]
+        medians = np.median(drawn, axis=1)
+        slopes.append(100 * np.polynomial.polynomial.polyfit(np.array(LENGTHS) / 1000, medians / medians[0], 1)[1])
+    low, high = np.percentile(slopes, [2.5, 97.5])
+    return {"figure": f"{np.median(slopes):.2f} ({low:.2f} … {high:.2f})"}
+
+
+def _in_turns(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, Sequence[float]]:
+    """Milliseconds of each run.
+
+    In turns, so that a busy moment of the machine meets all of them, and each time in another order, so that none
+    always finds the caches as the same other left them.
+    """
+    spent: dict[str, list[float]] = {name: [] for name in works}
+    rng = np.random.default_rng(0)
+    for work in works.values():
+        work()
+    for _ in range(rounds):
+        for name in rng.permutation(list(works)):
+            started = time.perf_counter()
+            works[name]()
+            spent[name].append(1000 * (time.perf_counter() - started))
+    return dict(spent)

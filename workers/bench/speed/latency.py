@@ -1,0 +1,128 @@
+"""`undertone bench latency`, `undertone bench lag`: time to label in real time, and whether it grows over an hour."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from model.progress import Progress
+from stream.block import BLOCK, RATE
+from stream.bus.server import private_server
+from stream.events import Emotion, Event, UtterancePartial
+from stream.sources.file import FileSource
+from stream.speech.segmenter import Endpointing
+from workers.bench.speed.loaded import run_loaded
+from workers.bench.speed.looped import LoopedSource, LoopedTranscript
+from workers.bench.speed.words import Words
+from workers.cluster.actors import ray_cluster
+from workers.console.tables import Rows
+from workers.session.planning import Wishes, plan_session
+
+STAGES = ("queue", "asr", "encode", "graph", "publish")
+
+
+class Stopwatch:
+    """A display that times labels against the media clock, as a subscriber sees them."""
+
+    def __init__(self, progress: Progress | None = None, seconds: float = 0.0) -> None:
+        self._origin = float("inf")  # on the machine's clock, of media time 0
+        self._progress, self._seconds = progress, seconds
+        self.taken: list[tuple[float, Emotion]] = []
+        """Seconds from the end of speech to the label, and the label."""
+        self.stable: dict[int, float] = {}
+        """Seconds from the start of speech to the first words that will not change, by utterance."""
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, Emotion) and event.trigger == "speech_ended":
+            self.taken.append((time.monotonic() - self._origin - event.audio_end, event))
+        elif isinstance(event, UtterancePartial) and event.stable:
+            onset = event.audio_start + Endpointing.pre_roll
+            self.stable.setdefault(event.utterance, time.monotonic() - self._origin - onset)
+
+    def position(self, seconds: float) -> None:
+        self._origin = min(self._origin, time.monotonic() - seconds)
+        if self._progress is not None:
+            self._progress.step("minutes", round(seconds / 60), round(self._seconds / 60))
+
+
+def bench_latency(recording: Path, words: Sequence[Words], progress: Progress) -> Rows:
+    """Rows by source of words and by speculation: milliseconds at the median, 95 % and 99 %.
+
+    Two clocks: with computation, as a subscriber has it, in all and over the end-silence that has to pass before an
+    end is one; without (`silence`), from the end of speech to the moment at which a block had told of that silence.
+    The block's length, at whose end what it holds is heard, is in all of them. `stable words`: from the start of speech
+    (as the VAD has it) to the first words that will not change. Then the medians of the stages. Raises MediaError.
+    """
+    kinds = [(source, speculate) for source in words for speculate in (False, True)]
+    rows: Rows = []
+    with private_server() as redis, ray_cluster(None):
+        for n, (source, speculate) in enumerate(kinds):
+            progress.step("replays", n, len(kinds))
+            wishes = Wishes(
+                asr=source.asr, asr_model=source.model, enrolled=False, speculate=speculate,
+                transcript=recording.with_suffix(".stm") if source.given else None,
+                session=f"latency-{secrets.token_hex(3)}",
+            )  # fmt: skip
+            media, watch = FileSource(recording), Stopwatch()
+            planned = plan_session(wishes, media)
+            run_loaded(planned.plan, planned.needs, media, 1.0, redis, [watch])
+            rows.append({"words": source.name, "ahead": "yes" if speculate else "no", **_row(watch)})
+    return rows
+
+
+def _row(watch: Stopwatch) -> dict[str, float]:
+    taken = 1000 * np.array([seconds for seconds, _ in watch.taken])
+    silence = 1000 * np.array([event.latency.vad if event.latency else 0.0 for _, event in watch.taken])
+    ends = np.array([event.audio_end for _, event in watch.taken])
+    told = 1000 * (np.ceil((ends + silence / 1000) * RATE / BLOCK - 1e-6) * BLOCK / RATE - ends)
+    row: dict[str, float] = {"n": len(taken)}
+    for name, values in (("in all", taken), ("over", taken - silence), ("silence", told)):
+        for percent in (50, 95, 99) if name != "silence" else (50,):
+            row[f"{name} p{percent}"] = round(float(np.percentile(values, percent)))
+    if watch.stable:
+        early = 1000 * np.array(list(watch.stable.values()))
+        row |= {f"stable words p{percent}": round(float(np.percentile(early, percent))) for percent in (50, 95)}
+    for stage in STAGES:
+        seconds = [getattr(event.latency, stage) for _, event in watch.taken if event.latency]
+        row[stage] = round(1000 * float(np.median(seconds)), 1)
+    return row
+
+
+def bench_lag(recording: Path, minutes: float, progress: Progress) -> tuple[Rows, Rows]:
+    """A row of the whole with the slope of the time to label, and rows of its course; words given, in real time.
+
+    The recording is repeated. The slope is that of a line by least squares through all labels, with its 95 % interval.
+    Raises MediaError and AnnotationError.
+    """
+    from scipy.stats import linregress, t
+
+    source = LoopedSource(recording, 60 * minutes)
+    wishes = Wishes(
+        asr="none", transcript=recording.with_suffix(".stm"), enrolled=False, session=f"lag-{secrets.token_hex(3)}"
+    )
+    watch = Stopwatch(progress, 60 * minutes)
+    planned = plan_session(wishes, source)
+    assert planned.plan.transcript is not None
+    spoken = LoopedTranscript(planned.plan.transcript.cues, source.period)
+    with private_server() as redis, ray_cluster(None):
+        run_loaded(replace(planned.plan, transcript=spoken), planned.needs, source, 1.0, redis, [watch])
+    ends = np.array([event.audio_end / 60 for _, event in watch.taken])
+    seconds = np.array([taken for taken, _ in watch.taken])
+    line = linregress(ends, seconds)
+    margin = float(line.stderr * t.ppf(0.975, len(ends) - 2))
+    whole = {
+        "minutes": round(minutes, 1),
+        "labels": len(ends),
+        "s of lag a minute": f"{line.slope:.5f} ({line.slope - margin:.5f} … {line.slope + margin:.5f})",
+        "flat": "yes" if abs(line.slope) <= margin else "NO",
+    }
+    course: Rows = []
+    for part, at in zip(np.array_split(seconds, 6), np.array_split(ends, 6), strict=True):
+        p50, p95 = 1000 * np.percentile(part, [50, 95])
+        course.append({"until minute": round(float(at[-1]), 1), "in all p50": round(p50), "in all p95": round(p95)})
+    return [whole], course

@@ -1,0 +1,24 @@
+"""A session with all models loaded, so that loading is in no figure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from stream.sources.base import Source
+from workers.cluster.pools import start_pools
+from workers.session.runner import Display, new_session, run
+from workers.session.services import Needs, SessionPlan
+
+
+def run_loaded(
+    plan: SessionPlan, needs: Needs, source: Source, speed: float | None, redis: str, displays: Sequence[Display]
+) -> None:
+    """Carry a source through a session as a command does, once its pools are ready. Raises SessionError."""
+    pools = start_pools(plan, needs)
+
+    async def replay() -> None:
+        await pools.ready()
+        await run(new_session(plan, pools, redis, "bench"), source, speed, displays)
+
+    asyncio.run(replay())

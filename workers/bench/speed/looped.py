@@ -1,0 +1,100 @@
+"""A recording over and over: as a source of any length, and as a file with its transcript."""
+
+from __future__ import annotations
+
+import math
+import wave
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from stream.block import BLOCK, RATE, Block
+from stream.sources.file import FileSource
+from stream.speech.transcript import AFTER, Cue, Transcript, read_transcript
+
+
+class LoopedSource:
+    """Implements `stream.sources.base.Source`: a recording again and again, until `seconds` of it are given out."""
+
+    def __init__(self, recording: Path, seconds: float) -> None:
+        """Raises MediaError."""
+        source = FileSource(recording)
+        self._samples = np.concatenate([block.samples for block in source], 1)
+        self._blocks = round(seconds * RATE / BLOCK)
+        self.path, self.name, self.channels, self.split = recording, source.name, source.channels, source.split
+        self.video, self.repaired = False, 0
+        self.ended_early: str | None = None
+        self._stopped = False
+
+    @property
+    def period(self) -> float:
+        """Seconds from one beginning of the recording to the next."""
+        return float(self._samples.shape[1] / RATE)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def __iter__(self) -> Iterator[Block]:
+        step = np.arange(BLOCK)
+        for number in range(self._blocks):
+            if self._stopped:
+                return
+            at = number * BLOCK
+            yield Block(number, at / RATE, self._samples.take(at + step, axis=1, mode="wrap"))
+
+
+class LoopedTranscript(Transcript):
+    """The transcript of a looped recording; only words of about now are held, however long it lasts."""
+
+    def __init__(self, cues: Sequence[Cue], period: float) -> None:
+        super().__init__(list(cues))
+        self._period, self._loops = period, 1
+
+    def take(
+        self,
+        start: float,
+        end: float,
+        channel: int | None = None,
+        speaker: str | None = None,
+        exact: bool = False,
+        keep: bool = False,
+    ) -> str:
+        while end + AFTER > self._loops * self._period:
+            shift = self._loops * self._period
+            coming = Transcript(_shifted(self.cues, shift))
+            self._left = [word for word in self._left if word.middle > shift - self._period] + coming._left
+            self.words += coming.words
+            self._loops += 1
+        return super().take(start, end, channel, speaker, exact, keep)
+
+
+def looped_file(recording: Path, seconds: float, folder: Path) -> Path:
+    """looped.wav in `folder`, at least so many seconds, and looped.stm if there is an STM beside the recording.
+
+    Raises MediaError and AnnotationError.
+    """
+    once, path = FileSource(recording), folder / "looped.wav"
+    samples = np.concatenate([block.samples for block in once], 1)
+    period = samples.shape[1] / RATE
+    loops = math.ceil(seconds / period)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((once.channels, 2, RATE, 0, "NONE", ""))
+        for _ in range(loops):
+            file.writeframes((samples.T.clip(-1, 1) * 32767).astype("<i2").tobytes())
+    words = recording.with_suffix(".stm")
+    if words.is_file():
+        cues = read_transcript(words, recording.stem).cues
+        lines = [_stm_line(cue) for loop in range(loops) for cue in _shifted(cues, loop * period)]
+        path.with_suffix(".stm").write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def _shifted(cues: Sequence[Cue], by: float) -> list[Cue]:
+    return [replace(cue, start=cue.start + by, end=cue.end + by) for cue in cues]
+
+
+def _stm_line(cue: Cue) -> str:
+    channel = "-" if cue.channel is None else cue.channel + 1
+    return f"looped {channel} {cue.speaker} {cue.start:.3f} {cue.end:.3f} {cue.text}\n"

@@ -1,0 +1,92 @@
+"""`undertone bench ray`: what the calls between processes add to a label."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.encoders.text import Line
+from model.fusion.checkpoint import load_step, resolve
+from model.progress import Progress
+from stream.block import RATE
+from stream.sources.file import read_audio
+from workers.bench.speed.scale import CHECKPOINT, synthetic, watch, watched
+from workers.cluster.actors import ray_cluster
+from workers.cluster.pools import Pools, start_pools
+from workers.console.tables import Rows
+from workers.session.services import Needs, SessionPlan
+
+ROUNDS = 100
+PACE = 0.05  # seconds between calls, as in a conversation nobody is in a hurry
+
+Call = tuple[str, tuple[Any, ...]]
+
+
+def bench_ray(recording: Path, progress: Progress) -> Rows:
+    """A row for each call of a label's way, for an utterance of 3 s: milliseconds there and back, in the actor, and
+    what is left to Ray (medians); KB of what is sent and what comes back.
+
+    With speculation (`waits`: label) only the last call stands between the endpoint and the label; the others have
+    been made in the silence before. Raises MediaError.
+    """
+    samples = read_audio(recording)[0, RATE // 2 : 7 * RATE // 2]
+    lines = [Line("abc"[n % 3], "I never said that we should meet on Monday") for n in range(12)]
+    calls: list[Call] = [("voices", (samples,)), ("hear", (samples,)), ("embed", (lines,))]
+    with ray_cluster(None):
+        plan = SessionPlan("ray", (), 1, "channel", ("text", "audio"), {}, str(resolve(CHECKPOINT).resolve()))
+        return asyncio.run(_measure(start_pools(plan, Needs()), calls, progress))
+
+
+async def _measure(pools: Pools, calls: list[Call], progress: Progress) -> Rows:
+    await pools.ready()
+    rows: Rows = []
+    for n, (name, arguments) in enumerate(calls):
+        progress.step("calls", n, len(calls) + 1)
+        method, whole, inside = getattr(pools, name), [], []
+        for _ in range(ROUNDS):
+            await asyncio.sleep(PACE)
+            started = time.perf_counter()
+            answer = await method(*arguments)
+            whole.append(time.perf_counter() - started)
+            inside.append(await pools.encoder.__ray_call__.remote(_timed, name, arguments))
+        rows.append(_row(name, "no", whole, inside, arguments, answer))
+    progress.step("calls", len(calls), len(calls) + 1)
+    heard, whole = synthetic(load_step(CHECKPOINT).config, 0), []
+    await pools.recognizer.__ray_call__.remote(watch)
+    for n in range(ROUNDS):
+        await asyncio.sleep(PACE)
+        started = time.perf_counter()
+        step = await pools.label("ray", n, heard)
+        whole.append(time.perf_counter() - started)
+    taken = await pools.recognizer.__ray_call__.remote(watched)
+    rows.append(_row("label", "yes", whole, list(taken.values()), (heard,), step))
+    return rows
+
+
+def _timed(actor: Any, name: str, arguments: tuple[Any, ...]) -> float:
+    """In the actor's process: seconds of the same call without Ray."""
+    method: Callable[..., object] = getattr(actor, name)
+    started = time.perf_counter()
+    method(*arguments)
+    return time.perf_counter() - started
+
+
+def _row(name: str, waits: str, whole: list[float], inside: list[float], sent: object, back: object) -> dict[str, Any]:
+    there, within, share = (1000 * np.array(each) for each in (whole, inside, np.subtract(whole, inside)))
+    return {
+        "call": name,
+        "waits": waits,
+        "there and back ms": round(float(np.median(there)), 2),
+        "95 %": round(float(np.percentile(there, 95)), 2),
+        "in the actor ms": round(float(np.median(within)), 2),
+        "Ray ms": round(float(np.median(share)), 2),
+        "Ray 95 %": round(float(np.percentile(share, 95)), 2),
+        "KB sent": round(len(pickle.dumps(sent)) / 1000, 1),
+        "KB back": round(len(pickle.dumps(back)) / 1000, 1),
+    }

@@ -1,0 +1,92 @@
+"""`undertone bench startup`: from a command to its first event and its first label, and what each part takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from model.progress import Progress
+from workers.console.tables import Rows
+
+PARTS = ("imports", "Redis", "plan", "Ray", "first event", "models", "first label", "all labels")
+
+
+def bench_startup(recording: Path, runs: int, progress: Progress) -> Rows:
+    """Rows of median seconds: a part's own, and since the command began. Nothing runs before a command but the kernel's
+    file cache. Raises MediaError, RuntimeError when a run fails."""
+    marks: list[dict[str, float]] = []
+    for run in range(runs):
+        progress.step("starts", run, runs)
+        begun = time.time()
+        child = [sys.executable, "-c", f"from {__name__} import replay; replay({str(recording)!r}, {begun!r})"]
+        done = subprocess.run(child, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        marks.append(json.loads(done.stdout.splitlines()[-1]))
+    rows: Rows = []
+    before = np.zeros(runs)
+    for part in PARTS:
+        since = np.array([each[part] for each in marks])
+        own, whole = float(np.median(since - before)), float(np.median(since))
+        rows.append({"part": part, "seconds": round(own, 2), "since the start": round(whole, 2)})
+        before = since
+    return rows
+
+
+class _FirstOf:
+    """A display that notes when an event and a label came first."""
+
+    def __init__(self, marks: dict[str, float], begun: float) -> None:
+        self._marks, self._begun = marks, begun
+
+    def event(self, event: object) -> None:
+        self._marks.setdefault("first event", time.time() - self._begun)
+        if getattr(event, "type", "") == "emotion":
+            self._marks.setdefault("first label", time.time() - self._begun)
+
+    def position(self, seconds: float) -> None:
+        pass
+
+
+def replay(recording: str, begun: float) -> None:
+    """What `undertone replay RECORDING --transcript … --speed max` does; prints when each part ended, in seconds."""
+    marks: dict[str, float] = {}
+
+    def mark(part: str) -> None:
+        marks[part] = time.time() - begun
+
+    import asyncio
+
+    from stream.bus.server import redis_url
+    from stream.sources.file import FileSource
+    from workers.cluster.actors import ray_cluster
+    from workers.cluster.pools import start_pools
+    from workers.session.planning import Wishes, plan_session
+    from workers.session.runner import new_session, run
+
+    mark("imports")
+    with redis_url(None) as url:
+        mark("Redis")
+        source = FileSource(Path(recording))
+        planned = plan_session(Wishes(transcript=Path(recording).with_suffix(".stm"), speculate=False), source)
+        mark("plan")
+        with ray_cluster(None):
+            mark("Ray")
+            pools = start_pools(planned.plan, planned.needs)
+
+            async def work() -> None:
+                async def models() -> None:
+                    await pools.ready()
+                    mark("models")
+
+                session = new_session(planned.plan, pools, url, "undertone")
+                await asyncio.gather(models(), run(session, source, None, [_FirstOf(marks, begun)]))
+
+            asyncio.run(work())
+            mark("all labels")
+    print(json.dumps(marks))

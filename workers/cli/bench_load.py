@@ -1,0 +1,206 @@
+"""The commands that measure a machine under load, and what a session costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.console.errors import RUNTIME, USAGE, fail, one_line_errors
+
+if TYPE_CHECKING:
+    from workers.bench.speed.words import Words
+    from workers.console.tables import Rows
+
+File = Annotated[Path, typer.Argument(help="A recording with a transcript (.stm) beside it.")]
+DEMO = Path("deploy/demo/conversation.opus")
+Sources = Annotated[str, typer.Option(help="transcript, none, whisper (each model that is here); comma-separated.")]
+Modalities = Annotated[str, typer.Option(help="What is used, comma-separated.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
+
+
+def register(bench: typer.Typer) -> None:
+    """Add these commands to `undertone bench`."""
+    for command in (latency, lag, ray, capacity, throughput, longevity, costs):
+        bench.command()(command)
+
+
+def latency(file: File = DEMO, words: Sources = "transcript,whisper", as_json: Json = False) -> None:
+    """Time to label in real time, from the end of speech to a Redis subscriber; with and without speculation."""
+    with _errors():
+        chosen = _words(words, file)
+        from workers.bench.speed.latency import bench_latency
+        from workers.console.progress import console_progress
+
+        with console_progress() as progress:
+            rows = bench_latency(file, chosen, progress)
+        title = "Milliseconds from the end of speech to the label at a subscriber, in real time"
+        _show({"latency": title}, {"latency": rows}, as_json)
+
+
+def lag(
+    file: File = DEMO,
+    minutes: Annotated[float, typer.Option(min=0.5, help="Of real time.")] = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Whether the time to label grows as a session goes on in real time."""
+    with _errors():
+        from workers.bench.speed.latency import bench_lag
+        from workers.console.progress import console_progress
+
+        with console_progress() as progress:
+            whole, course = bench_lag(file, minutes, progress)
+        titles = {"lag": "Lag over a session", "lag_course": "Milliseconds from the end of speech to the label"}
+        _show(titles, {"lag": whole, "lag_course": course}, as_json)
+
+
+def ray(file: File = DEMO, as_json: Json = False) -> None:
+    """What the calls between processes add to a label."""
+    with _errors():
+        from workers.bench.speed.ray_share import bench_ray
+        from workers.console.progress import console_progress
+
+        with console_progress() as progress:
+            rows = bench_ray(file, progress)
+        _show({"ray": "Calls of a label's way; `waits`: the label has to wait for it"}, {"ray": rows}, as_json)
+
+
+def capacity(
+    file: File = DEMO,
+    words: Sources = "transcript,whisper",
+    modalities: Modalities = "text,audio",
+    seconds: Annotated[float, typer.Option(min=1, max=300, help="Of each number of sessions.")] = 40.0,
+    most: Annotated[int, typer.Option(min=1, help="Sessions at once.")] = 64,
+    partials: Annotated[bool, typer.Option(help="Tell words and labels while somebody talks.")] = True,
+    as_json: Json = False,
+) -> None:
+    """How many real-time sessions this machine holds until the 95 % time to label doubles, and what each costs."""
+    with _errors():
+        import sys
+        from contextlib import redirect_stdout
+        from dataclasses import replace
+
+        chosen, used = _words(words, file), _modalities(modalities)
+        chosen = [replace(source, partials=partials) for source in chosen]
+        from workers.bench.speed.capacity import bench_capacity
+        from workers.console.progress import console_progress
+
+        with console_progress() as progress, redirect_stdout(sys.stderr):  # Ray warns of many processes there
+            levels, spent = bench_capacity(file, chosen, used, seconds, most, progress)
+        titles = {
+            "capacity": "Sessions in real time; ms from the end of speech to the label, without the end-silence",
+            "capacity_costs": "CPU-seconds for a minute of a session, by process, at the most that were held",
+        }
+        _show(titles, {"capacity": levels, "capacity_costs": spent}, as_json)
+
+
+def throughput(
+    file: File = DEMO,
+    words: Sources = "transcript,none,whisper",
+    modalities: Modalities = "text,audio",
+    minutes: Annotated[float, typer.Option(min=0.1, help="Of media; a fifth where words are recognized.")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """How many times faster than real time a recording is replayed, and what its minutes cost."""
+    with _errors():
+        chosen, used = _words(words, file), _modalities(modalities)
+        from workers.bench.speed.throughput import bench_throughput
+        from workers.console.progress import console_progress
+
+        with console_progress() as progress:
+            rows, spent = bench_throughput(file, chosen, minutes, used, progress)
+        titles = {
+            "throughput": "Replayed with --speed max",
+            "throughput_costs": "CPU-seconds for a minute of media, by process",
+        }
+        _show(titles, {"throughput": rows, "throughput_costs": spent}, as_json)
+
+
+def longevity(
+    file: File = DEMO,
+    hours: Annotated[float, typer.Option(min=0.01, help="Of media, as fast as it goes.")] = 12.0,
+    modalities: Modalities = "text",
+    as_json: Json = False,
+) -> None:
+    """Hours of media through one session: does any process grow?"""
+    with _errors():
+        from workers.bench.speed.longevity import bench_longevity
+        from workers.console.progress import console_progress
+
+        with console_progress() as progress:
+            processes, whole = bench_longevity(file, hours, _modalities(modalities), progress)
+        titles = {"longevity": "MB of each process in the first and the last third", "longevity_whole": "The session"}
+        _show(titles, {"longevity": processes, "longevity_whole": whole}, as_json)
+
+
+def costs(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Of `undertone bench all`.")] = Path("bench.json"),
+) -> None:
+    """What a session costs, from a file of results: for `undertone plan --measured`. JSON on stdout."""
+    with one_line_errors():
+        from workers.bench.report.costs import read_costs
+        from workers.bench.report.results import ResultsError
+
+        try:
+            print(read_costs(file).to_json(), end="")
+        except ResultsError as error:
+            raise fail(error, USAGE) from None
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Those of sessions that a command starts itself, too."""
+    with one_line_errors():
+        from workers.cluster.actors import ClusterError
+        from workers.session.planning import UsageError
+        from workers.session.runner import SessionError
+
+        try:
+            yield
+        except UsageError as error:
+            raise fail(error, USAGE) from None
+        except (ClusterError, SessionError) as error:
+            raise fail(error, RUNTIME) from None
+
+
+def _words(given: str, file: Path) -> list[Words]:
+    """Raises typer.Exit, FileNotFoundError."""
+    from workers.bench.speed.words import SOURCES, words_by
+
+    sources = _list(given)
+    if not sources or set(sources) - set(SOURCES):
+        raise fail(f"--words: of {', '.join(SOURCES)}, not {given!r}", USAGE)
+    file.stat()
+    found = words_by(sources, file)
+    if not found:
+        raise fail("--words whisper: no faster-whisper model is here", USAGE)
+    return found
+
+
+def _modalities(given: str) -> list[str]:
+    """Raises typer.Exit."""
+    found = _list(given)
+    if not found or set(found) - {"text", "audio", "visual"}:
+        raise fail(f"--modalities: of text, audio, visual, not {given!r}", USAGE)
+    return found
+
+
+def _list(given: str) -> list[str]:
+    return [part.strip() for part in given.split(",") if part.strip()]
+
+
+def _show(titles: dict[str, str], tables: dict[str, Rows], as_json: bool) -> None:
+    import json
+
+    from rich.console import Console
+
+    from workers.console.tables import rows_table
+
+    if as_json:
+        print(json.dumps(tables, indent=2))
+        return
+    for name, title in titles.items():
+        Console().print(rows_table(title, tables[name]))

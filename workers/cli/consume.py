@@ -1,0 +1,215 @@
+"""The commands that read what sessions publish. Heavy imports happen inside them, so that --help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.console.errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors, redis_errors
+from workers.console.options import Prefix
+
+if TYPE_CHECKING:
+    from stream.bus.alerts import Watchdog, Webhook
+
+Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, else localhost]")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (watch, top, alert):
+        app.command()(command)
+
+
+def watch(
+    sessions: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SESSION]...", help="Ids, as the command that runs a session prints them. [default: all]"
+        ),
+    ] = None,
+    redis: Redis = None,
+    prefix: Prefix = "undertone",
+    as_json: Json = False,
+) -> None:
+    """Show the events of sessions from their first: on a terminal a screen with search, in a pipe lines until they end.
+
+    Keys: arrows choose a session, / searches words, speakers and emotions, space pauses, f shows final labels only,
+    q quits.
+    """
+    with one_line_errors(), redis_errors():
+        import asyncio
+
+        wanted = list(dict.fromkeys(sessions or []))
+        url = _url(redis)
+        asyncio.run(_require(url, wanted, prefix))
+        if as_json or not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+            asyncio.run(_lines(url, wanted, prefix, as_json))
+            return
+        from workers.cli.watch import WatchApp
+
+        screen = WatchApp(url, wanted, prefix)
+        if trouble := screen.run():
+            raise fail(trouble, RUNTIME)
+        if screen.return_code:
+            raise typer.Exit(screen.return_code)
+
+
+async def _require(url: str, sessions: Sequence[str], prefix: str) -> None:
+    """Refuse a Redis that does not answer and sessions that have no events in it."""
+    from stream.bus.connection import check, exists
+    from stream.bus.directory import overview
+    from stream.bus.keys import Keys
+
+    try:
+        keys = [Keys(session, prefix) for session in sessions]
+    except ValueError as error:
+        raise fail(error, USAGE) from None
+    await check(url)
+    for each in keys:
+        if not await exists(url, each):
+            known = sorted(info.id for info in await overview(url, prefix))
+            there_are = f"; there are {', '.join(known)}" if known else ""
+            raise fail(f"no session {each.session!r} in this Redis{there_are}", USAGE)
+
+
+async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) -> None:
+    """Events in a pipe; lines of more than one session begin with its id."""
+    import asyncio
+    from collections.abc import AsyncIterator
+
+    from stream.bus.subscriber import follow, subscribe
+    from stream.events import Event
+    from workers.console.display import JsonDisplay, LineDisplay, describe
+
+    display = JsonDisplay() if as_json else LineDisplay()
+
+    async def show(events: AsyncIterator[Event]) -> None:
+        async for event in events:
+            if as_json or len(sessions) == 1:
+                display.event(event)
+            elif line := describe(event):
+                print(event.session, line, flush=True)
+
+    if sessions:
+        await asyncio.gather(*(show(subscribe(url, session, prefix)) for session in sessions))
+    else:
+        await show(follow(url, prefix))
+
+
+def top(
+    redis: Redis = None,
+    prefix: Prefix = "undertone",
+    once: Annotated[bool, typer.Option("--once", help="Print once and exit, as in a pipe.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what every live session does, and how long its last 50 labels took, each second until Ctrl-C.
+
+    Latencies are from the end of speech to the label, end-silence included; the slowest stage has its p50 and p95.
+    """
+    with one_line_errors(), redis_errors():
+        import asyncio
+
+        from rich.console import Console
+
+        from stream.bus.connection import check
+        from workers.cli.top import look_once, watch_load
+
+        url = _url(redis)
+        asyncio.run(check(url))
+        if as_json:
+            print(asyncio.run(look_once(url, prefix)).as_json())
+        elif once or not sys.stdout.isatty():
+            console = Console(width=None if sys.stdout.isatty() else 160)
+            console.print(asyncio.run(look_once(url, prefix)).table())
+        else:
+            asyncio.run(watch_load(url, prefix, Console()))
+
+
+def alert(
+    rules: Annotated[Path, typer.Argument(metavar="RULES.toml", help="[[rule]] tables.")],
+    redis: Redis = None,
+    prefix: Prefix = "undertone",
+    webhook: Annotated[
+        str | None, typer.Option(help="POST alerts to this address, signed with $UNDERTONE_WEBHOOK_SECRET.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hold rules against all sessions, those in Redis and those to come, and publish alerts on PREFIX:alerts.
+
+    A rule: [[rule]] name = "angry customer", emotion = "anger", and as needed speaker = "customer*", above = 0.8
+    (probability), utterances = 3 (in a row), cooldown = 60 (seconds of media), certain = true (no uncertain labels). An
+    alert is published once however many of these commands run, and again by none that starts within a day.
+    """
+    with one_line_errors(), redis_errors():
+        import asyncio
+
+        from stream.bus.alerts import RuleError, Watchdog, Webhook, read_rules
+        from stream.bus.connection import check, public
+        from workers.console.display import tell
+
+        url = _url(redis)
+        try:
+            held = read_rules(rules)
+            secret = os.environ.get("UNDERTONE_WEBHOOK_SECRET", "")
+            if webhook is not None and not secret:
+                raise RuleError("--webhook: set UNDERTONE_WEBHOOK_SECRET to what its receiver checks signatures with")
+            hook = Webhook(webhook, secret, tell) if webhook is not None else None
+        except RuleError as error:
+            raise fail(error, USAGE) from None
+        asyncio.run(check(url))
+        tell(f"{', '.join(rule.name for rule in held)}: alerts on {prefix}:alerts, {public(url)}")
+        try:
+            asyncio.run(_alert(Watchdog(held), hook, url, prefix, as_json))
+        except asyncio.CancelledError:
+            raise typer.Exit(INTERRUPTED) from None
+
+
+async def _alert(watchdog: Watchdog, webhook: Webhook | None, url: str, prefix: str, as_json: bool) -> None:
+    import asyncio
+    import signal
+
+    from stream.bus.alerts import Announcer
+    from stream.bus.subscriber import follow
+    from stream.events import SessionStarted
+    from workers.console.display import clock, tell
+
+    main = asyncio.current_task()
+    assert main is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
+    announcer = Announcer(url, prefix, webhook)
+    try:
+        async for event in follow(url, prefix):
+            if isinstance(event, SessionStarted):
+                for rule in watchdog.unknown(event):
+                    tell(
+                        f"{event.session}: no {rule.emotion!r} ({rule.name}) in its labels {', '.join(event.emotions)}"
+                    )
+            for found in watchdog.event(event):
+                if not await announcer.announce(found):
+                    continue
+                if as_json:
+                    print(found.wire(), flush=True)
+                else:
+                    numbers = ", ".join(map(str, found.utterances))
+                    print(
+                        f"{found.session} {clock(found.audio_end):>7} {found.speaker:<12} {found.rule}: "
+                        f"{found.emotion} {found.probability:.2f} in utterance {numbers}",
+                        flush=True,
+                    )
+    finally:
+        await announcer.aclose()
+        if webhook:
+            await webhook.aclose()
+
+
+def _url(given: str | None) -> str:
+    """The server to read from; a private one would be empty."""
+    from stream.bus.server import DEFAULT
+
+    return given or os.environ.get("UNDERTONE_REDIS") or DEFAULT

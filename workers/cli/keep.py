@@ -1,0 +1,157 @@
+"""Commands on what is kept: which sessions there are, and forgetting them. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.console.errors import RUNTIME, USAGE, fail, one_line_errors, redis_errors
+
+Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, else localhost]")]
+Prefix = Annotated[str, typer.Option(help="Prefix of all keys in Redis.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
+SECONDS = {"m": 60, "h": 3600, "d": 86_400}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(sessions)
+    app.command()(forget)
+
+
+def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = False) -> None:
+    """List the sessions that Redis keeps, the newest first, and until when."""
+    with one_line_errors(), redis_errors():
+        import asyncio
+        import json
+
+        from rich.console import Console
+
+        from stream.bus.connection import check
+        from stream.bus.directory import overview
+        from stream.bus.server import DEFAULT
+        from workers.console.tables import rows_table
+
+        url = redis or os.environ.get("UNDERTONE_REDIS") or DEFAULT
+        asyncio.run(check(url))
+        found = asyncio.run(overview(url, prefix))
+        if as_json:
+            print(json.dumps([info.model_dump() for info in found], indent=2))
+            return
+        rows = [
+            {
+                "session": info.id,
+                "state": info.state,
+                "started": info.started,
+                "minutes": "" if info.duration is None else f"{info.duration / 60:.1f}",
+                "words": "left out" if info.redacted else "masked" if info.masked else "kept",
+                "recorded": "yes" if info.recorded else "no",
+                "kept until": info.kept_until or "",
+            }
+            for info in found
+        ]
+        Console().print(rows_table("Sessions", rows))
+
+
+def forget(
+    sessions: Annotated[list[str] | None, typer.Argument(metavar="[SESSION]...", help="Ids.")] = None,
+    older_than: Annotated[
+        str | None, typer.Option(help="All sessions of which nothing is younger: 30d, 12h or 90m.")
+    ] = None,
+    record: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder in which `--record` has kept sessions; several times for several."),
+    ] = None,
+    redis: Redis = None,
+    prefix: Prefix = "undertone",
+    as_json: Json = False,
+) -> None:
+    """Remove all that Redis and this machine keep of sessions, look again, and exit with 1 if anything is left.
+
+    That is: events with whatever read them in groups, state, the entry in the directory, alerts, the tokens' lists,
+    events that waited for Redis on this machine, and recordings in the folders given. Redis needs a user who may delete
+    (deploy/README.md). Backups and what consumers have kept are not ours to delete. A live session is refused.
+    """
+    with one_line_errors(), redis_errors():
+        import asyncio
+        import time
+
+        from redis.exceptions import RedisError
+
+        from stream.bus.forget import CannotForget, rewrite_log
+        from stream.bus.forget import forget as forget_session
+        from stream.bus.forget import older_than as find_older
+        from stream.bus.keys import Keys
+        from workers.console.display import tell
+
+        if bool(sessions) == bool(older_than):
+            raise fail("forget: ids of sessions, or --older-than", USAGE)
+        folders = record or []
+        for folder in folders:
+            if not folder.is_dir():
+                raise fail(f"--record: {folder}: no such folder", USAGE)
+        try:
+            wanted = [Keys(session, prefix) for session in sessions or []]
+        except ValueError as error:
+            raise fail(error, USAGE) from None
+        age = _seconds(older_than) if older_than else 0.0
+        url = _server(redis)
+        if url is None:
+            tell("no Redis answers at localhost: looking at files alone")
+        if older_than:
+            names = asyncio.run(find_older(url, prefix, folders, time.time() - age))
+            wanted = [Keys(name, prefix) for name in names]
+        left = removed = refused = False
+        for keys in wanted:
+            try:
+                done = asyncio.run(forget_session(url, keys, folders))
+            except CannotForget as error:
+                tell(f"undertone: {error}")
+                refused = not older_than
+                continue
+            left, removed = left or bool(done.left), removed or bool(done.removed.keys or done.removed.entries)
+            if as_json:
+                print(done.model_dump_json())
+                continue
+            print(f"{keys.session}: " + ("removed" if done.removed else "there was nothing"))
+            for line in done.removed.lines():
+                print(f"  {line}")
+            print("".join(f"  LEFT: {line}\n" for line in done.left.lines()) or "  nothing is left\n", end="")
+        if url is not None and removed:
+            try:
+                if asyncio.run(rewrite_log(url)):
+                    tell("Redis writes its append-only file anew; until that is done, the old one has it all")
+            except RedisError as error:
+                tell(f"warning: Redis's append-only file still has it all, until it is rewritten: {error}")
+        if older_than and not wanted:
+            tell(f"nothing is older than {older_than}")
+        if left or refused:
+            raise typer.Exit(RUNTIME if left else USAGE)
+
+
+def _server(given: str | None) -> str | None:
+    """The Redis to look at; None where none was named and none answers, as after a session with a private one."""
+    import asyncio
+
+    from stream.bus.connection import BusError, check
+    from stream.bus.server import DEFAULT
+
+    url = given or os.environ.get("UNDERTONE_REDIS")
+    try:
+        asyncio.run(check(url or DEFAULT))
+    except BusError as error:
+        if url or "refuses" in str(error):
+            raise
+        return None
+    return url or DEFAULT
+
+
+def _seconds(age: str) -> float:
+    found = re.fullmatch(r"(\d{1,6})([mhd])", age)
+    if found is None or not int(found[1]):
+        raise fail(f"--older-than: 30d, 12h or 90m, not {age!r}", USAGE)
+    return int(found[1]) * SECONDS[found[2]]

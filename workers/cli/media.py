@@ -1,0 +1,236 @@
+"""The commands about models and voices. Heavy imports happen inside them, so that --help is instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.console.errors import RUNTIME, USAGE, development_data, fail, one_line_errors
+
+models = typer.Typer(help="Models that are downloaded once.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
+Wanted = Annotated[
+    list[str] | None, typer.Argument(help="Names, as `undertone models list` shows them. [default: all]")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(models, name="models")
+    for command in (enroll, compose):
+        app.command()(command)
+    app.command("train-voice")(train_voice)
+    app.command("fit-experts")(fit_experts)
+
+
+@models.command("list")
+def list_command(
+    speed: Annotated[bool, typer.Option(help="Time the speech recognizers that are here.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Show every model that can be fetched: its use, size, licence, and where it is.
+
+    Those that turn speech into words are timed on this machine where they are here.
+    """
+    with one_line_errors():
+        import json
+        from dataclasses import asdict
+
+        from rich.console import Console
+
+        from workers.cli.model_list import listed, models_table
+
+        rows = listed(speed)
+        if as_json:
+            print(json.dumps([asdict(row) for row in rows], indent=2))
+        else:
+            Console().print(models_table(rows))
+
+
+@models.command()
+def pull(
+    names: Annotated[
+        list[str],
+        typer.Argument(help="As `undertone models list` shows them; of faster-whisper, the size will do: base."),
+    ],
+    into: Annotated[Path | None, typer.Option(help="Folder. [default: $UNDERTONE_MODELS, or the user's data]")] = None,
+) -> None:
+    """Download models, going on where an earlier download broke off, and check them.
+
+    $UNDERTONE_MODELS_URL names a mirror to take all of them from.
+    """
+    with one_line_errors():
+        from model.encoders.asr import PREFIX, SIZES
+        from model.encoders.manifest import manifest
+        from workers.console.display import tell
+        from workers.console.progress import console_progress
+        from workers.research.downloads import pull, pull_whisper
+
+        known = manifest()
+        sizes = {name: name.removeprefix(PREFIX) for name in names if name.removeprefix(PREFIX) in SIZES}
+        if strangers := [name for name in names if name not in known and name not in sizes]:
+            listed = ", ".join(dict.fromkeys([*known, *(PREFIX + size for size in SIZES)]))
+            raise fail(f"no model {', '.join(strangers)}; there are {listed}", USAGE)
+        for name in names:
+            with console_progress() as progress:
+                if name in sizes:
+                    folder = pull_whisper(sizes[name], progress, into)
+                else:
+                    folder = pull(known[name], progress, into)
+            tell(f"{name}: {folder}")
+
+
+@models.command()
+def verify(names: Wanted = None) -> None:
+    """Read models whole and compare them with the manifest's checksums."""
+    with one_line_errors():
+        from model.encoders.manifest import find, folders, manifest, wrong
+        from model.encoders.packaged import cache
+        from workers.console.display import tell
+
+        known, broken = manifest(), False
+        if strangers := set(names or ()) - set(known):
+            raise fail(f"no model {', '.join(sorted(strangers))}; there are {', '.join(known)}", USAGE)
+        for name in names or known:
+            model = known[name]
+            places = [folder / name for folder in (*folders(), cache())]
+            here = find(model) or next((place for place in places if place.is_dir()), None)
+            if here is None:
+                tell(f"{name}: not here")
+                broken = broken or bool(names)
+                continue
+            faults = [f"{file.name}: {fault}" for file in model.files if (fault := wrong(file, here / file.name))]
+            tell(f"{name}: {'; '.join(faults) or 'as it should be'} ({here})")
+            broken = broken or bool(faults)
+        if broken:
+            raise typer.Exit(RUNTIME)
+
+
+def enroll(
+    name: Annotated[str | None, typer.Argument(help="Whose voice it is.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="A recording of this voice alone, 5 s of speech or more.")] = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Remove the voice instead.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Show whose voices are known.")] = False,
+) -> None:
+    """Keep a voice, so that sessions call its speaker by name. Only numbers are kept, on this machine; no recording."""
+    with one_line_errors():
+        from workers.console.display import tell
+        from workers.session import enrolment
+
+        if listed:
+            for known in enrolment.voices():
+                print(known)
+            return
+        if name is None or (file is None) == (not forget):
+            raise fail("give NAME and FILE, or NAME and --forget, or --list", USAGE)
+        if forget:
+            enrolment.forget(name)
+            tell(f"forgot {name}")
+            return
+        assert file is not None
+        from model.encoders.silero import SileroVad
+        from stream.sources.file import FileSource
+        from stream.speech.segmenter import Endpointing, VadSegmenter
+
+        segmenter = VadSegmenter(SileroVad(), Endpointing())
+        pieces = [u.samples for block in FileSource(file, "mix") for u in segmenter.push(block.samples[0])]
+        pieces += [u.samples for u in segmenter.flush()]
+        seconds = enrolment.enroll(name, pieces)
+        tell(f"enrolled {name} from {seconds:.0f} s of speech; kept in {enrolment.folder()}")
+
+
+Clips = Annotated[Path | None, typer.Option(help="Folder of RAVDESS-named clips. [default: $UNDERTONE_DATA/ravdess]")]
+
+
+def train_voice(
+    out: Annotated[Path, typer.Option(help="Folder to write the encoder to.")],
+    data: Clips = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the clips.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Train the voice encoder on RAVDESS: scored on whole actors held out, then on all of them.
+
+    Interrupted, it goes on with the same command. About 70 minutes on one core.
+    """
+    with one_line_errors():
+        import json
+        from dataclasses import replace
+
+        from model.training.voice_train import VoiceRecipe
+        from workers.bench.accuracy.data import ravdess
+        from workers.console.progress import console_progress
+        from workers.research.train_voice import train_voice as work
+
+        recipe = VoiceRecipe() if epochs is None else replace(VoiceRecipe(), epochs=epochs)
+        with console_progress() as progress:
+            report = work(ravdess(data or development_data() / "ravdess"), out, recipe, progress, seed)
+        print(json.dumps(report, indent=2))
+
+
+def fit_experts(
+    voice: Annotated[Path, typer.Option(help="The folder that train-voice wrote.")],
+    checkpoint: Annotated[
+        str, typer.Option(help="A shipped checkpoint's name or a folder; gets an experts.json.")
+    ] = "meld",
+    data: Clips = None,
+    faces: Annotated[
+        Path | None, typer.Option(help="Folder of pictures named by expression. [default: $UNDERTONE_DATA/faces]")
+    ] = None,
+) -> None:
+    """Fit how much a checkpoint believes the voice encoder and the face nets, on clips and pictures held out."""
+    with one_line_errors():
+        import json
+
+        from workers.bench.accuracy.data import ravdess
+        from workers.console.progress import console_progress
+        from workers.research.fit_experts import fit_media_experts
+
+        clips = ravdess(data or development_data() / "ravdess")
+        with console_progress() as progress:
+            fitted = fit_media_experts(checkpoint, voice, clips, faces or development_data() / "faces", progress)
+        print(json.dumps(fitted, indent=2))
+
+
+def compose(
+    out: Annotated[Path, typer.Option(help="Folder for the recordings.")],
+    data: Clips = None,
+    conversations: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
+    speakers: Annotated[int, typer.Option(min=1, max=8, help="In each conversation.")] = 2,
+    turns: Annotated[int, typer.Option(min=1, help="In each conversation.")] = 12,
+    overlap: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of turns that begin before the last has ended.")
+    ] = 0.15,
+    mix: Annotated[bool, typer.Option("--mix", help="One microphone instead of a channel per speaker.")] = False,
+    snr: Annotated[float | None, typer.Option(help="With --mix: noise so many dB below the speech.")] = None,
+    reverberation: Annotated[float, typer.Option(min=0, help="With --mix: seconds of decay by 60 dB.")] = 0.0,
+    faces: Annotated[
+        Path | None, typer.Option(help="Pictures named by expression: make an MP4 with faces too.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Put labelled test conversations together from single acted clips: WAV, RTTM, STM, emotions, and films."""
+    with one_line_errors():
+        import numpy as np
+
+        from workers.bench.accuracy.data import ravdess
+        from workers.console.display import tell
+        from workers.research.compose import converse, film, one_microphone, write
+
+        clips = ravdess(data or development_data() / "ravdess")
+        for n in range(conversations):
+            rng = np.random.default_rng((seed, n))
+            conversation = converse(clips, rng, turns, overlap, speakers)
+            name = f"constructed{n}"
+            if faces is not None:
+                from model.encoders.faces import FaceReader
+                from workers.research.compose import pictures
+
+                known = pictures(faces)
+                chosen = [known[k][1] for k in rng.permutation(len(known))[:speakers]]
+                out.mkdir(parents=True, exist_ok=True)
+                film(conversation, chosen, FaceReader(), out / f"{name}.mp4")
+            recorded = one_microphone(conversation, rng, snr, reverberation) if mix or faces else conversation
+            tell(str(write(recorded, out, name)))

@@ -1,0 +1,74 @@
+"""The command that plans capacity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.console.errors import USAGE, fail, one_line_errors
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(plan)
+
+
+def plan(
+    sessions: Annotated[int, typer.Option(min=1, help="Real-time sessions at once, at the busiest.")],
+    asr: Annotated[str, typer.Option(help="A recognizer of speech that was measured, or none.")] = "none",
+    modalities: Annotated[str, typer.Option(help="Of text, audio, visual; comma-separated.")] = "text,audio",
+    one_microphone: Annotated[
+        bool, typer.Option("--one-microphone", help="Speakers are told apart by voice; else each has a channel.")
+    ] = False,
+    utterances_per_minute: Annotated[
+        float | None, typer.Option(min=0.1, help="Of a session. [default: as measured]")
+    ] = None,
+    hours: Annotated[float, typer.Option(min=0.1, max=24, help="A day at this load.")] = 24.0,
+    cores_per_node: Annotated[int, typer.Option(min=1, help="Cores of a node.")] = 16,
+    memory_per_node: Annotated[float, typer.Option(min=1, help="GB of a node, and of a Redis shard.")] = 64.0,
+    utilisation: Annotated[float, typer.Option(min=0.05, max=1, help="Share of all that is planned to be used.")] = 0.6,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs of a node, with --gpu-steps-per-second.")] = 1,
+    gpu_steps_per_second: Annotated[
+        float | None,
+        typer.Option(min=1, help="Steps of the graph on one GPU, which was not measured by us. [default: no GPU]"),
+    ] = None,
+    measured: Annotated[
+        Path | None, typer.Option(help="Results of `undertone bench all`, of your machine. [default: ours]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")] = False,
+) -> None:
+    """Nodes, memory, Redis and network that so many sessions need, from what one was measured to cost."""
+    with one_line_errors():
+        import json
+        from dataclasses import asdict
+
+        from workers.bench.report.capacity_plan import Demand, Machines, plan_capacity
+        from workers.bench.report.costs import SHIPPED, read_costs
+        from workers.bench.report.results import ResultsError
+        from workers.session.planning import UsageError
+
+        wanted = tuple(dict.fromkeys(part.strip() for part in modalities.split(",") if part.strip()))
+        demand = Demand(sessions, None if asr == "none" else asr, wanted, one_microphone, utterances_per_minute, hours)
+        machines = Machines(cores_per_node, memory_per_node, utilisation, gpus, gpu_steps_per_second)
+        try:
+            costs = read_costs(measured or SHIPPED)
+            planned = plan_capacity(demand, machines, costs)
+        except (ResultsError, UsageError) as error:
+            raise fail(error, USAGE) from None
+        if as_json:
+            print(json.dumps({**asdict(planned), "demand": asdict(demand), "machines": asdict(machines)}, indent=2))
+            return
+
+        from rich.console import Console
+
+        from workers.bench.report.capacity_plan import rows_of
+        from workers.console.tables import rows_table
+
+        console = Console()
+        for title, rows in rows_of(planned, machines).items():
+            console.print(rows_table(title, rows))
+        console.print("Assumed", style="bold")
+        for line in planned.assumptions:
+            console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,300 @@
+"""`undertone watch` on a terminal: sessions at the left, their labels at the right."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from redis.exceptions import RedisError
+from rich.text import Text
+from textual import events
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.widgets import DataTable, Footer, Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from stream.bus.connection import public
+from stream.bus.subscriber import follow, subscribe
+from stream.events import (
+    Degraded,
+    Emotion,
+    Event,
+    Lag,
+    SessionEnded,
+    SessionStarted,
+    SpeakerMerged,
+    UtteranceFailed,
+)
+from workers.console.display import BAR, COLOURS, NEUTRAL, clock, describe, started_line, summary
+from workers.console.rows import Row, printable, update
+
+KEPT = 500  # labels a session
+REDRAW = 0.15  # seconds between looks for something new to draw
+COLUMNS = {"time": 8, "speaker": 14, "words": 0, "emotion": 12, "probability": BAR + 5, "sentiment": 9, "": 11}
+NARROWEST = 20  # characters for words
+
+
+@dataclass
+class Conversation:
+    """What is known of a session."""
+
+    rows: OrderedDict[int, Row] = field(default_factory=OrderedDict)
+    """By utterance."""
+    colours: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+    """The last thing worth a line."""
+    ended: bool = False
+
+    def event(self, event: Event) -> None:
+        update(self.rows, event, KEPT)
+        match event:
+            case SessionStarted():
+                others = [name for name in event.emotions if name != "neutral"]
+                self.colours = dict(zip(others, COLOURS, strict=False))
+                self.note = started_line(event)
+            case SpeakerMerged():
+                for number, row in self.rows.items():
+                    if row.label is not None and row.label.speaker == event.speaker:
+                        label = row.label.model_copy(update={"speaker": event.into})
+                        self.rows[number] = replace(row, label=label)
+                self.note = describe(event).strip()
+            case Lag() | Degraded() | UtteranceFailed():
+                self.note = describe(event).strip()
+            case SessionEnded():
+                self.ended = True
+                self.note = summary(event, 0)
+
+
+def matches(row: Row, wanted: str) -> bool:
+    """Whether words, speaker or emotion hold what is searched for; upper and lower case are one."""
+    text = f"{row.latest.speaker}\n{row.latest.text or ''}\n{row.label.emotion if row.label else ''}"
+    return wanted.casefold() in text.casefold()
+
+
+class WatchApp(App[str]):
+    """Shows the given sessions, or all. Returns why Redis cannot be read, or None when the user left."""
+
+    TITLE = "undertone"
+    ENABLE_COMMAND_PALETTE = False
+    AUTO_FOCUS = None
+    CSS = """
+    OptionList { width: 28; height: 1fr; border: none; border-right: solid $primary; }
+    DataTable { width: 1fr; height: 1fr; }
+    Input { display: none; }
+    #status { height: 1; padding: 0 1; color: $text-muted; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("up", "choose(-1)", "previous"),
+        ("down", "choose(1)", "next"),
+        ("slash", "search", "search"),
+        ("space", "pause", "pause"),
+        ("f", "finals", "finals only"),
+        Binding("pageup", "scroll(-1)", show=False),
+        Binding("pagedown", "scroll(1)", show=False),
+        Binding("escape", "forget", show=False),
+        ("q", "quit", "quit"),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
+    ]
+
+    def __init__(self, url: str, sessions: Sequence[str], prefix: str) -> None:
+        super().__init__()
+        self._url = url
+        self.conversations: dict[str, Conversation] = {session: Conversation() for session in sessions}
+        self.chosen: str | None = sessions[0] if sessions else None
+        self.waiting = 0
+        """Events that came since the pause."""
+        self._sources: list[AsyncIterator[Event]] = [subscribe(url, session, prefix) for session in sessions]
+        self._sources = self._sources or [follow(url, prefix)]
+        self._paused: dict[str, list[Row]] | None = None  # what was there to see when the user paused
+        self._by_hand = bool(sessions)  # the choice is the user's; else it is the newest session
+        self._finals = False
+        self._wanted = ""
+        self._shown: dict[str, Row] = {}
+        self._listed: list[tuple[str, bool]] = []
+        self._to_end = True  # the next drawing shows the last label
+        self._dirty = True
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            yield OptionList()
+            yield DataTable(cursor_type="none", zebra_stripes=True)
+        yield Input(placeholder="words, speaker or emotion; Esc ends the search")
+        yield Static(id="status")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        # The keys are the app's: arrows choose a session wherever one is.
+        self.query_one(OptionList).can_focus = False
+        self.query_one(DataTable).can_focus = False
+        self.set_interval(REDRAW, self.draw)
+        for source in self._sources:
+            self.run_worker(self._receive(source))
+
+    async def _receive(self, source: AsyncIterator[Event]) -> None:
+        received = 0
+        try:
+            async for event in source:
+                self.conversations.setdefault(event.session, Conversation()).event(event)
+                self.waiting += self._paused is not None
+                self._dirty = True
+                received += 1
+                if received % 100 == 0:
+                    await asyncio.sleep(0)  # a long history shall not freeze the keys
+        except RedisError as error:
+            self.exit(f"Redis at {public(self._url)}: {error}")
+
+    def draw(self) -> None:
+        """Bring the screen up to date."""
+        if not self._dirty or not self.query_one(DataTable).columns:
+            return
+        self._dirty = False
+        self._draw_sessions()
+        self._draw_labels()
+        self._draw_status()
+
+    def _draw_sessions(self) -> None:
+        newest_first = list(reversed(self.conversations.items()))
+        listed = sorted(((session, known.ended) for session, known in newest_first), key=lambda each: each[1])
+        if listed and not self._by_hand:
+            self.chosen = listed[0][0]
+        options = self.query_one(OptionList)
+        if listed != self._listed:
+            self._listed = listed
+            marks = {False: ("● ", "green"), True: ("○ ", "dim")}
+            options.clear_options()
+            options.add_options([Option(Text.assemble(marks[ended], session)) for session, ended in listed])
+        names = [session for session, _ in listed]
+        options.highlighted = names.index(self.chosen) if self.chosen in names else None
+
+    def _draw_labels(self) -> None:
+        table = self.query_one(DataTable)
+        rows = {str(row.latest.utterance): row for row in self._rows()}
+        keys = list(rows)
+        y = table.max_scroll_y if self._to_end else table.scroll_offset.y
+        at_end, self._to_end = y >= table.max_scroll_y, False
+        if keys[: len(self._shown)] != list(self._shown):
+            table.clear()
+            self._shown = {}
+        for key, row in rows.items():
+            if key not in self._shown:
+                table.add_row(*self._cells(row), key=key)
+            elif self._shown[key] is not row:
+                for column, cell in zip(COLUMNS, self._cells(row), strict=True):
+                    table.update_cell(key, column, cell)
+        self._shown = rows
+        # The table knows its new height only after a refresh.
+        if at_end:
+            self.call_after_refresh(table.scroll_end, animate=False)
+        else:
+            self.call_after_refresh(table.scroll_to, y=y, animate=False)
+
+    def _rows(self) -> list[Row]:
+        """What is to be seen of the chosen session."""
+        known = self.conversations.get(self.chosen or "", Conversation())
+        rows = list(known.rows.values()) if self._paused is None else self._paused.get(self.chosen or "", [])
+        if self._finals:
+            rows = [row for row in rows if row.label is not None and row.label.final]
+        return [row for row in rows if matches(row, self._wanted)]
+
+    def _cells(self, row: Row) -> tuple[Text, ...]:
+        words = row.words
+        words.truncate(self._width(), overflow="ellipsis")
+        who = Text(printable(row.latest.speaker))
+        verdict = (
+            self._verdict(row.label) if row.label is not None else (Text(), Text(), Text(), Text("goes on", "dim"))
+        )
+        return (Text(clock(row.latest.audio_start), justify="right"), who, words, *verdict)
+
+    def _verdict(self, label: Emotion) -> tuple[Text, ...]:
+        colour = self.conversations[label.session].colours.get(label.emotion, NEUTRAL)
+        probability = label.probabilities[label.emotion]
+        bar = "█" * round(probability * BAR)
+        return (
+            Text(label.emotion + ("?" if label.uncertain else ""), style=colour),
+            Text.assemble((bar.ljust(BAR, "·"), colour), f" {probability:.2f}"),
+            Text(label.sentiment),
+            Text("final" if label.final else "goes on" if label.trigger == "interval" else "provisional", "dim"),
+        )
+
+    def _width(self) -> int:
+        """Characters for words, so that the rest of a row fits."""
+        taken = sum(COLUMNS.values()) + 2 * len(COLUMNS) + 2
+        return max(NARROWEST, self.query_one(DataTable).size.width - taken)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.call_after_refresh(self._lay_out)
+
+    def _lay_out(self) -> None:
+        table = self.query_one(DataTable)
+        table.clear(columns=True)
+        self._shown = {}
+        self._to_end = True
+        for name, width in COLUMNS.items():
+            table.add_column(name, key=name, width=width or self._width())
+        self._dirty = True
+        self.draw()
+
+    def _draw_status(self) -> None:
+        known = self.conversations.get(self.chosen or "")
+        parts = [
+            f"paused, {self.waiting} wait" if self._paused is not None else "",
+            "finals only" if self._finals else "",
+            f"search: {self._wanted}" if self._wanted else "",
+            printable(known.note) if known else "no session yet",
+        ]
+        self.query_one("#status", Static).update(Text("   ".join(filter(None, parts)), no_wrap=True))
+
+    def action_choose(self, step: int) -> None:
+        names = [session for session, _ in self._listed]
+        if names:
+            at = names.index(self.chosen) + step if self.chosen in names else 0
+            self.chosen = names[min(max(at, 0), len(names) - 1)]
+            self._by_hand = self._to_end = True
+            self._shown = {}
+            self.query_one(DataTable).clear()
+            self._redraw()
+
+    def action_pause(self) -> None:
+        self.waiting = 0
+        if self._paused is None:
+            self._paused = {session: list(known.rows.values()) for session, known in self.conversations.items()}
+        else:
+            self._paused = None
+        self._redraw()
+
+    def action_finals(self) -> None:
+        self._finals = not self._finals
+        self._redraw()
+
+    def action_search(self) -> None:
+        search = self.query_one(Input)
+        search.display = True
+        search.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._wanted = event.value
+        self._redraw()
+
+    def on_input_submitted(self) -> None:
+        """The search stays, the keys are the app's again."""
+        self.query_one(Input).display = False
+        self.screen.set_focus(None)
+
+    def action_forget(self) -> None:
+        self.query_one(Input).value = ""
+        self.on_input_submitted()
+
+    def action_scroll(self, pages: int) -> None:
+        table = self.query_one(DataTable)
+        table.scroll_relative(y=pages * table.size.height, animate=False)
+
+    def action_interrupt(self) -> None:
+        self.exit(return_code=130)
+
+    def _redraw(self) -> None:
+        self._dirty = True
+        self.draw()

@@ -1,0 +1,1 @@
+"""All of Ray: actors, pools, and sessions that a gateway starts."""

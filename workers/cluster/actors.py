@@ -1,0 +1,208 @@
+"""Ray: thin actors over the plain objects, and the cluster that they are in."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import AuthenticationError
+
+from model.encoders.face_observation import Sight
+from model.encoders.prosody import Array
+from model.encoders.spoken_language import languages_of
+from model.encoders.text import Line
+from model.encoders.transcription import Recognized
+from model.fusion.dialogue import GraphRow, Heard
+from model.fusion.incremental import Judgement, Step
+from stream.block import Samples
+from workers.cluster.batching import Batcher
+from workers.session.diarization import Part, voices
+
+NAMESPACE = "undertone"
+SHARE = 0.05  # of a core charged for an actor: one that waits costs nothing, and a laptop has room for all kinds
+
+
+class ClusterError(Exception):
+    """Ray cannot be used; the message is one line for the user."""
+
+    exit_code, http_status = 1, 503
+
+
+@ray.remote(concurrency_groups={"health": 1})
+class TranscriberActor:
+    """Words of utterances; those of several sessions that wait at the same time go through the model together.
+
+    Partial words, of utterances that go on, wait until no utterance that has ended does.
+    """
+
+    def __init__(self, model: str) -> None:
+        from model.encoders.asr import load, transcribe_together
+
+        recognizer = load(model)
+        recognizer.warm_up()
+        self._batches: Batcher[tuple[Samples, str | None], Recognized] = Batcher(
+            functools.partial(transcribe_together, recognizer), most=8
+        )
+
+    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Recognized:
+        return await self._batches((samples, language), urgent=not partial)
+
+    @ray.method(concurrency_group="health")
+    async def health(self) -> bool:
+        return True
+
+
+@ray.remote(concurrency_groups={"text": 1, "audio": 1, "speaker": 1, "health": 1})
+class EncoderActor:
+    """Embeddings of words; prosody, emotion and speaker of a voice; each kind in a thread of its own."""
+
+    def __init__(self, checkpoint: str, voice: str | None = None) -> None:
+        from model.encoders import prosody
+        from model.encoders.speaker import SpeakerEncoder
+        from model.encoders.text import ContextReader, TextEncoder
+        from model.encoders.voice import VoiceEncoder
+        from model.fusion.checkpoint import load_checkpoint, tuned_of
+
+        config, tuned = load_checkpoint(checkpoint).config, tuned_of(checkpoint)
+        self._measure = prosody.measure if prosody.available() else None
+        self._text = TextEncoder(config.text, tuned.adapter)
+        self._reader = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None
+        self._voice, self._speaker = VoiceEncoder(Path(voice)) if voice else VoiceEncoder(), SpeakerEncoder()
+        self.embed([Line("a", "warm"), Line("b", "up")])
+        self.languages("warm up")
+        self.hear(warm := np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32))
+        self.voices(warm)
+
+    @ray.method(concurrency_group="text")
+    def languages(self, text: str) -> dict[str, float]:
+        return languages_of(text)
+
+    @ray.method(concurrency_group="text")
+    def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
+        return self._text([lines])[0], None if self._reader is None else self._reader([lines])[0]
+
+    @ray.method(concurrency_group="audio")
+    def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
+        return self._measure(samples) if self._measure is not None else None, self._voice(samples)
+
+    @ray.method(concurrency_group="speaker")
+    def voices(self, samples: Samples) -> list[Part]:
+        return voices(self._speaker, samples)
+
+    @ray.method(concurrency_group="health")
+    def health(self) -> bool:
+        return True
+
+
+@ray.remote(concurrency_groups={"health": 1})
+class FaceActor:
+    """Faces and their expressions."""
+
+    def __init__(self) -> None:
+        from model.encoders.faces import FaceReader
+
+        self._reader = FaceReader()
+
+    def look(self, images: list[Any], times: list[float], samples: Samples, start: float) -> Sight:
+        return self._reader(images, times, samples, start)
+
+    @ray.method(concurrency_group="health")
+    def health(self) -> bool:
+        return True
+
+
+@ray.remote(concurrency_groups={"health": 1})
+class RecognizerActor:
+    """The graph states of the sessions assigned to it."""
+
+    def __init__(self, checkpoint: str) -> None:
+        from model.fusion.checkpoint import load_step
+        from workers.cluster.recognizer import Recognizer
+
+        self._recognizer = Recognizer(load_step(checkpoint))
+
+    async def label(self, session: str, number: int, heard: Heard) -> Step:
+        return await self._recognizer.label(session, number, heard)
+
+    async def peek(self, session: str, number: int, heard: Heard) -> Judgement | None:
+        return self._recognizer.peek(session, number, heard)
+
+    async def restore(self, session: str, rows: list[GraphRow]) -> None:
+        self._recognizer.restore(session, rows)
+
+    async def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]:
+        return self._recognizer.finish(session, rows)
+
+    @ray.method(concurrency_group="health")
+    async def health(self) -> bool:
+        return True
+
+
+@contextmanager
+def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
+    """Ray for as long as the context lasts: the cluster at `address`, else a private one on this machine.
+
+    trace: calls between actors become OpenTelemetry spans (in a cluster, `ray start` decides that).
+
+    Raises ClusterError.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address not in (None, "auto") and "://" not in str(address):
+        _reachable(str(address))
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "3")  # it answers, or does not let us in
+    if address is None:
+        _lock()
+        options |= {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
+    if trace and address is None:
+        options["_tracing_startup_hook"] = "workers.session.tracing:export_spans"
+    try:
+        # "local", because None would join whatever cluster $RAY_ADDRESS or the last `ray start` points to.
+        ray.init(address=address or "local", **options)
+    except Exception as error:  # on a machine that is too busy, Ray raises just that
+        if isinstance(error, AuthenticationError) or "AuthToken" in str(error.__cause__):
+            wanted = "this cluster wants its token (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH=FILE)"
+            raise ClusterError(f"Ray does not start: {wanted}") from None
+        raise ClusterError(f"Ray does not start: {str(error).splitlines()[0]}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _lock() -> None:
+    """A token for a private cluster: it listens on all of the machine's addresses, and runs code for whoever gets in.
+
+    Ray asks for one by itself, but would keep it in the home folder, for everything; ours ends with this process.
+    """
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _reachable(address: str) -> None:
+    """Ray itself would wait for minutes for a cluster that is not there."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"Ray does not start: no cluster at {address} ({error})") from None
+
+
+def stop_all() -> list[str]:
+    """Kill every actor of ours in the connected cluster; returns their names."""
+    stopped = []
+    for entry in ray.util.list_named_actors(all_namespaces=True):
+        if entry["namespace"] == NAMESPACE:
+            ray.kill(ray.get_actor(entry["name"], namespace=NAMESPACE))
+            stopped.append(entry["name"])
+    return stopped

@@ -1,0 +1,172 @@
+"""Where a session is worked on: each node of the cluster is complete, and a session's calls stay on one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from model.encoders.face_observation import Sight
+from model.encoders.prosody import Array
+from model.encoders.text import Line
+from model.encoders.transcription import Recognized
+from model.fusion.dialogue import GraphRow, Heard
+from model.fusion.incremental import Judgement, Step
+from stream.block import Samples
+from workers.cluster.actors import (
+    NAMESPACE,
+    SHARE,
+    ClusterError,
+    EncoderActor,
+    FaceActor,
+    RecognizerActor,
+    TranscriberActor,
+)
+from workers.session.diarization import Part
+from workers.session.services import Needs, ServiceError, SessionPlan, StateLost
+
+# Ray's defaults are wrong for us (DESIGN §8): actors come back, calls are tried again (all are idempotent or pure),
+# queues are bounded.
+POOL: dict[str, Any] = {
+    "num_cpus": SHARE,
+    "max_restarts": -1,
+    "max_task_retries": 3,
+    "max_pending_calls": 1000,
+    "enable_task_events": False,  # else Ray's control store grows with every call
+    "lifetime": "detached",
+    "namespace": NAMESPACE,
+    "get_if_exists": True,
+}
+TRANSCRIBERS = 4  # a node, at most, and no more than its cores: each holds a model and works on one core
+
+
+async def answer(call: Awaitable[Any]) -> Any:
+    """What an actor answers. Raises ServiceError for whatever Ray raises, and StateLost as it is."""
+    try:
+        return await call
+    except StateLost:
+        raise
+    except RayError as error:
+        raise ServiceError(getattr(error, "cause", None) or error) from None
+
+
+@dataclass
+class Pools:
+    """The shared actors of a node, as the helpers a session asks (`workers.session.session.Helpers`)."""
+
+    transcribers: list[Any]
+    encoder: Any
+    recognizer: Any
+    faces: Any = None
+
+    def __post_init__(self) -> None:
+        self._turn = itertools.count()
+
+    async def ready(self) -> None:
+        """Wait until all have loaded what they need. Raises ServiceError with the cause of the first that cannot."""
+        actors = [*self.transcribers, self.encoder, self.recognizer, *([self.faces] if self.faces else [])]
+        await asyncio.gather(*(answer(actor.health.remote()) for actor in actors))
+
+    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Recognized:
+        actor = self.transcribers[next(self._turn) % len(self.transcribers)]
+        words: Recognized = await answer(actor.transcribe.remote(samples, language, partial))
+        return words
+
+    async def languages(self, text: str) -> dict[str, float]:
+        told: dict[str, float] = await answer(self.encoder.languages.remote(text))
+        return told
+
+    async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
+        read: tuple[Array, Array | None] = await answer(self.encoder.embed.remote(lines))
+        return read
+
+    async def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
+        heard: tuple[Array | None, Array | None] = await answer(self.encoder.hear.remote(samples))
+        return heard
+
+    async def look(self, images: list[Any], times: list[float], samples: Samples, start: float) -> Sight:
+        seen: Sight = await answer(self.faces.look.remote(images, times, samples, start))
+        return seen
+
+    async def voices(self, samples: Samples) -> list[Part]:
+        parts: list[Part] = await answer(self.encoder.voices.remote(samples))
+        return parts
+
+    async def label(self, session: str, number: int, heard: Heard) -> Step:
+        step: Step = await answer(self.recognizer.label.remote(session, number, heard))
+        return step
+
+    async def peek(self, session: str, number: int, heard: Heard) -> Judgement | None:
+        judgement: Judgement | None = await answer(self.recognizer.peek.remote(session, number, heard))
+        return judgement
+
+    async def restore(self, session: str, rows: list[GraphRow]) -> None:
+        await answer(self.recognizer.restore.remote(session, rows))
+
+    async def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]:
+        owed: list[Judgement] = await answer(self.recognizer.finish.remote(session, rows))
+        return owed
+
+
+def node_of(session: str, nodes: Mapping[str, float]) -> str:
+    """The node of a session: weighted rendezvous hashing, `nodes` being CPUs by node id.
+
+    Every process finds the same one without asking. A node gets sessions by its share of the CPUs; one that comes
+    takes its share from the others, one that goes leaves its own to them, and no other session has another place.
+    """
+
+    def score(node: str) -> float:
+        digest = blake2b(f"{node} {session}".encode(), digest_size=8).digest()
+        return -nodes[node] / math.log((int.from_bytes(digest) + 0.5) / 2**64)
+
+    return max(nodes, key=score)
+
+
+def working_nodes() -> dict[str, float]:
+    """CPUs of the nodes that live and have any, by node id. Raises ClusterError when there is none."""
+    nodes = {node["NodeID"]: float(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]}
+    working = {node: cpus for node, cpus in nodes.items() if cpus > 0}
+    if not working:
+        raise ClusterError("no node of the Ray cluster has CPUs to work with")
+    return working
+
+
+def on_node(node: str) -> NodeAffinitySchedulingStrategy:
+    """Scheduling on a node, or on any other once it is gone."""
+    return NodeAffinitySchedulingStrategy(node, soft=True)
+
+
+def start_recognizer(checkpoint: str, node: str) -> Any:
+    """The node's recognizer of a checkpoint, a new one or the one that is there."""
+    return _start(RecognizerActor, f"recognizer:{checkpoint}", node, checkpoint)
+
+
+def start_pools(plan: SessionPlan, needs: Needs, node: str | None = None) -> Pools:
+    """The actors that `plan` needs, on a node (its id; None = where the session's id belongs): new ones, or those that
+    sessions of the same kind share there already.
+
+    Raises ClusterError.
+    """
+    nodes = working_nodes()
+    node = node or node_of(plan.session, nodes)
+    transcribers = []
+    if needs.asr is not None:
+        for n in range(min(TRANSCRIBERS, max(1, int(nodes.get(node, 0))))):
+            name = f"transcriber:{needs.asr}:{n}"
+            transcribers.append(_start(TranscriberActor, name, node, needs.asr))
+    name = f"encoder:{plan.checkpoint}:{needs.voice or 'default'}"
+    encoder = _start(EncoderActor, name, node, plan.checkpoint, needs.voice)
+    faces = _start(FaceActor, "faces", node) if needs.faces else None
+    return Pools(transcribers, encoder, start_recognizer(plan.checkpoint, node), faces)
+
+
+def _start(kind: Any, name: str, node: str, *arguments: Any) -> Any:
+    return kind.options(name=f"{name}@{node[:12]}", scheduling_strategy=on_node(node), **POOL).remote(*arguments)

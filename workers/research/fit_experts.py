@@ -1,0 +1,127 @@
+"""`undertone fit-experts`: how much a checkpoint believes the voice encoder and the face nets (DESIGN §4.7).
+
+The voice's weight is fitted on conversations constructed of RAVDESS clips, each judged by a network that never heard
+its actor, as recorded and over line, noise and room; the words are RAVDESS' two sentences, which say nothing of the
+emotion. The faces' weight rests on the few pictures of a folder, each worsened as a webcam might, beside what the graph
+says on average; some pictures are held out at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.encoders import prosody
+from model.encoders.face_observation import EXPRESSIONS
+from model.encoders.faces import FaceReader
+from model.encoders.text import ContextReader, Line, TextEncoder
+from model.fusion.checkpoint import EXPERTS, CheckpointError, load_checkpoint, resolve, tuned_of
+from model.fusion.dialogue import SpeakerMemory
+from model.fusion.experts import fit_experts
+from model.fusion.incremental import Labeller
+from model.fusion.step import FusionStep
+from model.labels import RAVDESS, translate
+from model.metrics import uar
+from model.progress import Progress
+from model.training.voice_train import Clip
+from workers.research.compose import SENTENCES, pictures, worsened
+from workers.research.train_voice import CONDITIONS, under
+
+TURNS = 12  # of a constructed conversation
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def fit_media_experts(
+    checkpoint: str, voice: Path, clips: list[Clip], faces: Path | None, progress: Progress
+) -> dict[str, Any]:
+    """Write experts.json into the checkpoint's folder and return what it holds.
+
+    voice: the folder that `train-voice` wrote, with folds/held_out.npz. Raises CheckpointError.
+    """
+    try:
+        held = np.load(voice / "folds" / "held_out.npz")
+    except OSError:
+        raise CheckpointError(f"{voice}: no folds/held_out.npz; give the folder that train-voice wrote") from None
+    config = load_checkpoint(checkpoint).config
+    if translate(RAVDESS, np.ones(len(RAVDESS), np.float32), config.emotions) is None:
+        raise CheckpointError(f"{checkpoint}: its emotions are not those of voice and face ({', '.join(RAVDESS)})")
+    known = {
+        (str(name), int(actor)): row for row, (name, actor) in enumerate(zip(held["name"], held["actor"], strict=True))
+    }
+    order = [(clip, known[clip.name, clip.actor]) for clip in clips if (clip.name, clip.actor) in known]
+    graph, truth, dialogue, opinion = _converse(checkpoint, order, held, progress)
+    weights, priors = fit_experts(graph, opinion[:, None], truth, dialogue, joining=True)
+    fitted: dict[str, Any] = {"voice": _entry(weights, priors, config.emotions)}
+    fitted["voice"]["fitted_on"] = f"{len(truth)} utterances of constructed conversations, {len(clips)} RAVDESS clips"
+    pooled = np.log(np.maximum(graph, 1e-9)) + weights[0] * np.log(np.maximum(opinion, 1e-6) / priors[0])
+    fitted["voice"]["uar_without"] = round(100 * uar(truth, graph.argmax(1)), 1)
+    fitted["voice"]["uar_with"] = round(100 * uar(truth, pooled.argmax(1)), 1)
+    if faces is not None:
+        seen, wore, picture = _faces(faces, config.emotions)
+        around = graph.mean(0, keepdims=True).repeat(len(seen), 0)
+        weights, priors = fit_experts(around, seen[:, None], wore, picture, joining=True)
+        uniform = np.full((1, len(config.emotions)), 1 / len(config.emotions))  # seven pictures give no prior
+        fitted["face"] = _entry(weights, uniform, config.emotions)
+        fitted["face"]["fitted_on"] = f"{len(seen)} views of {len(set(picture.tolist()))} pictures"
+    path = resolve(checkpoint) / EXPERTS
+    path.write_text(json.dumps(fitted, indent=2) + "\n", encoding="utf-8")
+    return fitted
+
+
+def _entry(weights: Any, priors: Any, emotions: tuple[str, ...]) -> dict[str, Any]:
+    prior = {emotion: round(float(share), 4) for emotion, share in zip(emotions, priors[0], strict=True)}
+    return {"weight": round(float(weights[0]), 3), "prior": prior}
+
+
+def _converse(
+    checkpoint: str, clips: list[tuple[Clip, int]], held: Any, progress: Progress
+) -> tuple[Any, Any, Any, Any]:
+    """Two actors at a time take turns: the network's probabilities [n, C], truth, conversation [n], opinions [n, C]."""
+    model, tuned = load_checkpoint(checkpoint), tuned_of(checkpoint)
+    labeller, config = Labeller(FusionStep(model.config, model.weights())), model.config
+    encode = TextEncoder(config.text, tuned.adapter)
+    read = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None
+    rng = np.random.default_rng(0)
+    actors = sorted({clip.actor for clip, _ in clips})
+    graph, truth, dialogue, opinions = [], [], [], []
+    number = done = 0
+    for pair in zip(actors[::2], actors[1::2], strict=False):
+        mine = [clips[n] for n in rng.permutation(len(clips)) if clips[n][0].actor in pair]
+        for start in range(0, len(mine), TURNS):
+            state, memory, said = labeller.new_state(), SpeakerMemory(config.prosody, config.window), []
+            for clip, row in mine[start : start + TURNS]:
+                condition = CONDITIONS[int(rng.integers(len(CONDITIONS)))]
+                said.append(Line(f"actor {clip.actor}", SENTENCES[int(clip.name.split("-")[4])]))
+                lines = said[-13:]
+                values = prosody.measure(under(condition, clip, row)) if prosody.available() else None
+                says = {} if read is None else {"reader": read([lines])[0]}
+                heard = memory.hear(said[-1].speaker, {"text": encode([lines])[0]}, values, says)
+                graph.append(list(labeller.step([state], [heard])[0].judgement.emotion.values()))
+                opinions.append(translate(RAVDESS, held[condition][row], config.emotions))
+                exact = translate(RAVDESS, np.eye(len(RAVDESS), dtype=np.float32)[clip.emotion], config.emotions)
+                assert exact is not None
+                truth.append(int(exact.argmax()))
+                dialogue.append(number)
+                done += 1
+                progress.step("constructed conversations", done, len(clips))
+            number += 1
+    return np.array(graph), np.array(truth), np.array(dialogue), np.array(opinions, np.float64)
+
+
+def _faces(folder: Path, emotions: tuple[str, ...]) -> tuple[Any, Any, Any]:
+    """Views of pictures: posteriors [n, C], truth [n], which picture [n]."""
+    look = FaceReader()
+    seen, wore, picture = [], [], []
+    for number, (name, image) in enumerate(pictures(folder)):
+        exact = translate(EXPRESSIONS, np.eye(7, dtype=np.float32)[EXPRESSIONS.index(name)], emotions)
+        assert exact is not None
+        for _, view in worsened(image):
+            sight = look([view], [0.0], np.zeros(0, np.float32), 0.0)
+            if sight.expression is not None:
+                seen.append(translate(EXPRESSIONS, sight.expression, emotions))
+                wore.append(int(exact.argmax()))
+                picture.append(number)
+    return np.array(seen, np.float64), np.array(wore), np.array(picture)

@@ -1,0 +1,129 @@
+"""`undertone prepare`: tables of a published corpus, their prosody measured by the functions of the live path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.data.corpora import Corpus, read_emorynlp, read_iemocap, read_meld
+from model.data.feature_pickles import read_features
+from model.data.tables import Dialogue, TableError, write_table
+from model.encoders import prosody
+from model.progress import Progress
+
+READERS: dict[str, Callable[[Path], Corpus]] = {
+    "meld": read_meld,
+    "emorynlp": read_emorynlp,
+    "iemocap": read_iemocap,
+    "features": read_features,
+}
+TOGETHER = 16  # clips a Ray task
+IN_FLIGHT = 8  # tasks
+
+
+def prepare_command(
+    corpus: str, source: Path, out: Path, progress: Progress, ray_address: str | None = None
+) -> dict[str, Any]:
+    """Write out/train.csv, dev.csv, test.csv, and the report also as prepare.json. Raises TableError, ClusterError.
+
+    Clips that are measured stay in out/.prepare.jsonl, where an interrupted run goes on.
+    """
+    if corpus not in READERS:
+        raise TableError(f"no corpus {corpus!r}; there are {', '.join(READERS)}")
+    release = READERS[corpus](source)
+    out.mkdir(parents=True, exist_ok=True)
+    clips = sorted({clip for media in release.clips.values() for clip in media if clip is not None})
+    measured: dict[str, list[float] | str] = {}
+    if clips and prosody.available():
+        measured = _measure_all(clips, out / ".prepare.jsonl", progress, ray_address)
+    elif clips:
+        progress.tell("prosody is left out: pip install praat-parselmouth")
+    broken = {clip: said for clip, said in measured.items() if isinstance(said, str)}
+    counts = {}
+    for split, dialogues in release.splits.items():
+        media = iter(release.clips.get(split, []))
+        write_table(out / f"{split}.csv", split, [_with_prosody(d, media, measured) for d in dialogues])
+        counts[split] = sum(len(dialogue.rows) for dialogue in dialogues)
+    without = sum(clip is None for media in release.clips.values() for clip in media)
+    report = {
+        "utterances": counts,
+        "prosody": len(measured) - len(broken),
+        "without_clip": without,
+        "broken_clips": broken,
+        "left_out": release.left_out,
+    }
+    (out / "prepare.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    progress.tell(
+        f"{out}: {', '.join(f'{n} {split}' for split, n in counts.items())} utterances, {report['prosody']} with "
+        f"prosody, {without} without a clip, {len(broken)} with a broken one"
+        + "".join(f"; {n} labelled {label} left out" for label, n in release.left_out.items())
+    )
+    return report
+
+
+def _with_prosody(dialogue: Dialogue, media: Iterator[Path | None], measured: dict[str, list[float] | str]) -> Dialogue:
+    rows = []
+    for row in dialogue.rows:
+        values = measured.get(str(next(media, None)))
+        rows.append(replace(row, prosody=np.array(values, np.float32)) if isinstance(values, list) else row)
+    return replace(dialogue, rows=rows)
+
+
+def measure_clip(clip: Path) -> list[float] | str:
+    """The seven columns of `model.encoders.prosody` of a clip, as the live path hears it; or why there are none."""
+    from stream.errors import MediaError
+    from stream.sources.file import FileSource
+
+    try:
+        blocks = [block.samples[0] for block in FileSource(clip, "mix")]
+    except MediaError as error:
+        return str(error)
+    values = prosody.measure(np.concatenate(blocks)) if blocks else None
+    return "too short or silent" if values is None else [float(value) for value in values]
+
+
+def _measure_all(
+    clips: list[Path], kept: Path, progress: Progress, ray_address: str | None
+) -> dict[str, list[float] | str]:
+    measured = dict(_kept(kept))
+    missing = [clip for clip in clips if str(clip) not in measured]
+    if not missing:
+        return measured
+    import ray
+
+    from workers.cluster.actors import ray_cluster
+
+    with ray_cluster(ray_address), kept.open("a", encoding="utf-8") as file:
+        task = ray.remote(num_cpus=1, max_retries=2)(lambda some: [(str(clip), measure_clip(clip)) for clip in some])
+        file.write("\n")  # the last line may have been cut off
+        waiting = [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
+        running: list[Any] = []
+        done = 0
+        while waiting or running:
+            while waiting and len(running) < IN_FLIGHT:
+                running.append(task.remote(waiting.pop(0)))
+            (first,), running = ray.wait(running)
+            for clip, said in ray.get(first):
+                measured[clip] = said
+                file.write(json.dumps([clip, said]) + "\n")
+                done += 1
+            file.flush()
+            progress.step("measuring prosody", done, len(missing))
+    return measured
+
+
+def _kept(file: Path) -> Iterable[tuple[str, list[float] | str]]:
+    """What an earlier run measured; its last line may be cut off."""
+    if not file.exists():
+        return
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            clip, said = json.loads(line)
+        except ValueError:
+            continue
+        yield clip, said

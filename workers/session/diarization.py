@@ -1,0 +1,76 @@
+"""Who spoke an utterance that nobody put a name to: cut where the voice changes, then clustered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from model.encoders.prosody import Array
+from stream.block import RATE, Samples, Utterance
+from stream.speech.speakers import SpeakerClusters
+
+if TYPE_CHECKING:
+    from model.encoders.speaker import SpeakerEncoder
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of an utterance in one voice."""
+
+    start: float
+    end: float
+    """Seconds from the utterance's first sample."""
+    voice: Array
+    """[256] unit vector."""
+    narrowband: bool = False
+    """It came over a telephone, which makes voices more alike."""
+
+
+Voices = Callable[[Utterance], Awaitable[list[Part]]]
+"""`voices`, wherever it runs."""
+
+
+def voices(encoder: SpeakerEncoder, samples: Samples) -> list[Part]:
+    """The stretches of an utterance in one voice each, in order and without gaps."""
+    from model.encoders.speaker import narrowband  # sessions tell speakers apart without PyTorch
+
+    edges = [0.0, *encoder.changes(samples), len(samples) / RATE]
+    cuts = [(a, b, samples[round(a * RATE) : round(b * RATE)]) for a, b in pairwise(edges)]
+    return [Part(a, b, encoder(cut), narrowband(cut)) for a, b, cut in cuts]
+
+
+class Diarization:
+    """The speakers of a session."""
+
+    def __init__(self, enrolled: Mapping[str, Array], voices: Voices) -> None:
+        self.clusters, self._voices = SpeakerClusters(enrolled), voices
+
+    async def tell_apart(self, whole: Utterance) -> tuple[list[tuple[Utterance, str]], list[tuple[str, str]]]:
+        """The utterance and its speaker, or several where its voice changes; and who was merged into whom."""
+        if whole.speaker is not None:
+            return [(whole, whole.speaker)], []
+        parts = await self._voices(whole)
+        spoken: list[tuple[Utterance, str]] = []
+        merges: list[tuple[str, str]] = []
+        for n, part in enumerate(parts):
+            speaker, merged = self.clusters.assign(part.voice, part.end - part.start, part.narrowband)
+            merges += merged
+            start, last = whole.start + part.start, n == len(parts) - 1
+            end = whole.end if last else whole.start + part.end
+            if spoken and spoken[-1][1] == speaker:  # the voice only sounded different
+                start = spoken.pop()[0].start
+            first = round((start - whole.start) * RATE)
+            samples = whole.samples[first : None if last else first + round((end - start) * RATE)]
+            frames = tuple(frame for frame in whole.frames if start <= frame.time < end)
+            onset = whole.onset if start == whole.start else None
+            spoken.append((replace(whole, start=start, end=end, samples=samples, frames=frames, onset=onset), speaker))
+        return spoken, merges
+
+    async def guess(self, going_on: Utterance) -> str:
+        """Who speaks at the end of an utterance that goes on, as far as is known; nothing is learnt from it."""
+        if going_on.speaker is not None:
+            return going_on.speaker
+        (*_, last) = await self._voices(going_on)
+        return self.clusters.nearest(last.voice) or "speaker 1"

@@ -1,0 +1,74 @@
+"""Known voices: `undertone enroll` keeps an embedding of each, and nothing of the recording.
+
+A voice embedding is biometric data: it lies on this machine only, readable by its owner, until it is forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from platformdirs import user_data_path
+
+from model.encoders.prosody import Array
+
+LEAST = 5.0  # seconds of speech
+WIDTH = 256  # of `model.encoders.speaker.SpeakerEncoder`'s vectors
+
+
+class EnrolmentError(Exception):
+    """A voice that cannot be enrolled; the message is one line."""
+
+    exit_code, http_status = 2, 422
+
+
+def folder() -> Path:
+    """Where the voices lie, a file each."""
+    return user_data_path("undertone") / "voices"
+
+
+def enroll(name: str, pieces: list[Array]) -> float:
+    """Keep a voice, from utterances [n] at 16 kHz; returns the seconds it rests on. Raises EnrolmentError."""
+    if not name or "/" in name or name.startswith("."):
+        raise EnrolmentError(f"{name!r} is no name for a voice: letters, digits, blanks")
+    seconds = sum(len(piece) for piece in pieces) / 16_000
+    if seconds < LEAST:
+        raise EnrolmentError(f"{seconds:.1f} s of speech were heard; a voice needs {LEAST:.0f} s")
+    from model.encoders.speaker import SpeakerEncoder  # to know a voice needs no PyTorch
+
+    encoder = SpeakerEncoder()
+    embeddings = np.stack([encoder(piece) for piece in pieces])
+    lengths = np.array([len(piece) for piece in pieces])[:, None]
+    mean = (embeddings * lengths).sum(0)
+    mean /= np.linalg.norm(mean)
+    alike = float((embeddings @ mean).min())
+    if alike < 0.5:
+        raise EnrolmentError("the recording has more than one voice; give one of this speaker alone")
+    folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder() / f"{name}.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({"encoder": "ge2e", "seconds": round(seconds, 1), "voice": mean.tolist()}))
+    return seconds
+
+
+def voices() -> dict[str, Array]:
+    """All enrolled voices by name. Raises EnrolmentError when a file is none."""
+    found = {}
+    for path in sorted(folder().glob("*.json")):
+        try:
+            voice = np.array(json.loads(path.read_text())["voice"], np.float32)
+            if voice.shape != (WIDTH,):
+                raise ValueError(f"{voice.size} numbers, not {WIDTH}")
+        except (ValueError, KeyError, TypeError) as error:
+            raise EnrolmentError(f"{path}: not an enrolled voice ({error}); remove it and enroll anew") from None
+        found[path.stem] = voice
+    return found
+
+
+def forget(name: str) -> None:
+    """Remove a voice. Raises EnrolmentError when there is none of this name."""
+    try:
+        (folder() / f"{name}.json").unlink()
+    except FileNotFoundError:
+        raise EnrolmentError(f"no voice {name!r}; there are {', '.join(voices()) or 'none'}") from None

@@ -1,0 +1,49 @@
+"""The language of each speaker of a session, by which it is decided whether the text encoder reads the words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from model.encoders.spoken_language import Belief
+from model.encoders.transcription import Recognized
+
+
+class SpokenLanguages:
+    """Gathers evidence utterance by utterance, in their order, for each speaker."""
+
+    def __init__(self, known: Collection[str], settled: str | None = None) -> None:
+        """known: languages that the text encoder reads, empty for all; settled: the one that is spoken, if given."""
+        self._known, self._settled = tuple(known), settled
+        self._beliefs: dict[str, Belief] = {}
+
+    def expected(self, speaker: str) -> str | None:
+        """The language in which to recognize the speaker's next utterance; None: the recognizer has to find out."""
+        belief = self._beliefs.get(speaker)
+        if self._settled is not None or belief is None:
+            return self._settled
+        return self.language(belief, {})
+
+    def judge(self, speaker: str, said: Recognized) -> Belief:
+        """The belief after an utterance of the speaker; nothing is kept of it."""
+        if self._settled is not None:
+            unread = self._known and self._settled not in self._known
+            return Belief(0.0, {self._settled: 1.0}) if unread else Belief(1.0)
+        before = self._beliefs.get(speaker, Belief())
+        return before.after(said.languages or {}, self._known) if self._known else Belief(1.0)
+
+    def language(self, belief: Belief, heard: Mapping[str, float]) -> str | None:
+        """The language to recognize an utterance in, given the belief and the utterance's own probabilities; None: its
+        likeliest."""
+        mine = [name for name in self._known if name in heard] or self._known
+        if belief.foreign is None and mine:
+            return max(mine, key=lambda name: heard.get(name, 0.0))
+        return belief.foreign
+
+    def keep(self, speaker: str, belief: Belief) -> dict[str, Belief]:
+        """Remember the belief after an utterance; returns those of all speakers at that moment."""
+        self._beliefs[speaker] = belief
+        return dict(self._beliefs)
+
+    def restore(self, beliefs: Mapping[str, Belief]) -> None:
+        """Go on with what another process has kept."""
+        self._beliefs = dict(beliefs)

@@ -1,0 +1,71 @@
+"""Events of a past session published again, as if it went on now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from stream.bus.connection import BusError
+from stream.bus.directory import overview
+from stream.bus.keys import Keys
+from stream.bus.publisher import RETENTION, Bus
+from stream.bus.subscriber import history
+from stream.clock import MonotonicClock, Pacer
+from stream.events import (
+    Degraded,
+    Emotion,
+    Event,
+    Lag,
+    SessionEnded,
+    SessionStarted,
+    UtteranceFailed,
+    UtteranceHeard,
+    UtterancePartial,
+)
+from workers.session.runner import Display
+
+RESENT = 30.0  # seconds that Redis may stay away at the end
+
+
+async def stored_events(url: str, session: str, prefix: str) -> list[Event]:
+    """All events of a session that has ended. Raises BusError when Redis keeps none, or it goes on still."""
+    found = await overview(url, prefix, [session])
+    if not found:
+        raise BusError(f"no session {session!r} in this Redis")
+    if found[0].state == "live":
+        raise BusError(f"session {session!r} goes on still: undertone watch {session}")
+    return await history(url, session, prefix)
+
+
+async def republish(events: Sequence[Event], keys: Keys, url: str, speed: float | None, display: Display) -> None:
+    """Publish events under the session id of `keys`, each at its moment on the media clock.
+
+    Raises BusError when the last of them could not be sent.
+    """
+    first = events[0]
+    bus = Bus(url, keys, first.kept if isinstance(first, SessionStarted) else RETENTION)
+    pacer = Pacer(MonotonicClock(), speed)
+    await bus.register(datetime.now(UTC).isoformat(timespec="milliseconds"))
+    for moment, event in timed(events):
+        await pacer.wait_until(moment)
+        display.position(moment)
+        name = keys.session + event.id.removeprefix(event.session)
+        again = event.model_copy(update={"session": keys.session, "id": name})
+        bus.publish(again)
+        display.event(again)
+    if not await bus.aclose(RESENT):
+        raise BusError("Redis stayed away; the last events wait on this disk (undertone spool --send)")
+
+
+def timed(events: Sequence[Event]) -> Iterator[tuple[float, Event]]:
+    """Events with the media time, in seconds, at which they could first be told. Never goes back."""
+    now = 0.0
+    for event in events:
+        match event:
+            case Emotion(revision=0) | UtteranceHeard() | UtterancePartial() | UtteranceFailed():
+                now = max(now, event.audio_end)
+            case Lag() | Degraded():
+                now = max(now, event.audio_time)
+            case SessionEnded():
+                now = max(now, event.duration)
+        yield now, event

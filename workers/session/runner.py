@@ -1,0 +1,212 @@
+"""A source through a session, from the first block to `session.ended`."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from model.fusion.checkpoint import load_step
+from stream.block import RATE, Block
+from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
+from stream.bus.subscriber import subscribe
+from stream.clock import MonotonicClock, Pacer
+from stream.errors import MediaError
+from stream.events import Event, SessionEnded
+from stream.sources.base import Source, Through
+from stream.sources.mixing import Together
+from stream.sources.reconnecting import Reconnecting
+from workers.session.services import Helpers, ServiceError, SessionPlan
+from workers.session.session import Session
+
+START = 180  # seconds for models to load; a cluster without room for an actor would let us wait for ever
+
+
+class Display(Protocol):
+    """Who is shown what happens."""
+
+    def event(self, event: Event) -> None: ...
+
+    def position(self, seconds: float) -> None:
+        """Media time handed to the session."""
+        ...
+
+
+class SessionError(Exception):
+    """The session could not be carried through; the message is one line."""
+
+    exit_code, http_status = 1, 503
+
+
+@dataclass
+class Outcome:
+    """How a session went, for the exit code and the last line."""
+
+    ended: SessionEnded
+    interrupted: bool
+
+
+def new_session(plan: SessionPlan, helpers: Helpers, redis: str, prefix: str) -> Session:
+    """A session that publishes to a Redis. Raises CheckpointError, BusError."""
+    config = load_step(plan.checkpoint).config
+    return Session(plan, config, helpers, Bus(redis, Keys(plan.session, prefix), plan.kept))
+
+
+async def run(session: Session, source: Source, speed: float | None, displays: Sequence[Display]) -> Outcome:
+    """Carry a source through a session from a command line, showing every event as a subscriber receives it.
+
+    Ctrl-C (SIGINT) and SIGTERM stop listening, and what was heard is still published; a second one gives up. Raises
+    SessionError.
+    """
+    interrupted = asyncio.Event()
+    loop, work = asyncio.get_running_loop(), asyncio.current_task()
+
+    def stop() -> None:
+        if interrupted.is_set() and work is not None:
+            work.cancel()
+        interrupted.set()
+        source.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        return Outcome(await carry(session, source, speed, displays, interrupted), interrupted.is_set())
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def carry(
+    session: Session,
+    source: Source,
+    speed: float | None,
+    displays: Sequence[Display],
+    interrupted: asyncio.Event,
+    started: asyncio.Event | None = None,
+    patience: float = 30.0,
+) -> SessionEnded:
+    """Carry a source through a session: `started` is set when its first event is there, `interrupted` by whoever
+    stopped the source; patience: seconds that the last events may wait for Redis before they are left on disk.
+
+    Listens from the first moment, while models are still being loaded. Whatever fails, the session's stream gets its
+    `session.ended`. Raises SessionError.
+    """
+    shown = asyncio.create_task(_show(session.bus, displays, started))
+    loaded = asyncio.create_task(_load(session))
+    try:
+        await session.start()
+        loaded.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else source.stop())
+        shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
+        try:
+            await _feed(session, source, Pacer(MonotonicClock(), speed), displays)
+            reason = _reason(source, interrupted)
+        except MediaError as error:
+            reason = f"error: {error}"
+        await loaded
+        await session.finish(reason, _counts(source), patience)
+        return await asyncio.wait_for(shown, patience)
+    except BrokenPipeError:
+        raise
+    except asyncio.CancelledError:
+        await _end_for(session, "interrupted")
+        raise
+    except (SessionError, ServiceError, ConnectionError, TimeoutError) as error:
+        await _end_for(session, f"error: {_line(error)}")
+        raise SessionError(_line(error)) from None
+    finally:
+        shown.cancel()
+        loaded.cancel()
+        session.close()
+
+
+async def _load(session: Session) -> None:
+    """Wait until the models are loaded. Raises SessionError with what kept one from it."""
+    session.loaded_at = math.inf
+    try:
+        await asyncio.wait_for(session.helpers.ready(), START)
+        session.loaded_at = time.monotonic()
+    except TimeoutError:
+        raise SessionError("the actors do not start: has the Ray cluster room for them?") from None
+    except ServiceError as error:
+        raise SessionError(f"a model does not load: {_line(error, last=True)}") from None
+
+
+def _line(error: Exception, last: bool = False) -> str:
+    """The line of an error's text that says most: of a Ray traceback the last, else the first."""
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    return lines[-1 if last else 0] if lines else type(error).__name__
+
+
+async def _feed(session: Session, source: Source, pacer: Pacer, displays: Sequence[Display]) -> None:
+    """Hand blocks over at their time; a session that is full holds back a file."""
+    async with aclosing(_blocks(source)) as blocks:
+        async for block in blocks:
+            end = block.start + block.samples.shape[1] / RATE  # when a live source would have it whole
+            if end <= session.behind:
+                session.catch_up(block)
+                continue
+            late = await pacer.wait_until(end)
+            for display in displays:
+                display.position(end)
+            await session.push(replace(block, lag=max(late, block.lag)))
+
+
+async def _blocks(source: Source) -> AsyncGenerator[Block]:
+    """The source's blocks, read in a thread."""
+    iterator = iter(source)
+    while (block := await asyncio.to_thread(next, iterator, None)) is not None:
+        yield block
+
+
+def _counts(source: Source) -> dict[str, int]:
+    """What happened to the source, for the last event."""
+    counts = {"repaired_samples": source.repaired}
+    while isinstance(source, Through):
+        source = source.source
+    if isinstance(source, Reconnecting):
+        counts["reconnects"] = source.reconnects
+    if isinstance(source, Together):
+        counts |= {"reconnects": source.reconnects, "worst_skew_ms": round(1000 * source.worst_skew)}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _reason(source: Source, interrupted: asyncio.Event) -> str:
+    if interrupted.is_set():
+        return "interrupted"
+    return f"error: {source.ended_early}" if source.ended_early else "end of source"
+
+
+async def _end_for(session: Session, reason: str) -> None:
+    """End a session that can no longer do it itself, and let the recognizer forget it."""
+    session.close()
+    await session.bus.aclose(timeout=5)  # what it had to tell comes before
+    await end_for(session.bus.url, session.bus.keys, session.bus.kept, reason)
+    with suppress(ServiceError, TimeoutError):
+        await asyncio.wait_for(session.helpers.finish(session.bus.keys.session, []), 5)
+
+
+async def end_for(url: str, keys: Keys, kept: int, reason: str) -> None:
+    """Publish the `session.ended` of a session that cannot go on, whose events Redis keeps for `kept` seconds."""
+    bus = Bus(url, keys, kept)
+    ended = SessionEnded(
+        id=f"{keys.session}:ended", session=keys.session, reason=reason, duration=0, utterances=0, failed=0, counts={}
+    )
+    bus.publish(ended)
+    await bus.aclose(timeout=5)
+
+
+async def _show(bus: Bus, displays: Sequence[Display], started: asyncio.Event | None) -> SessionEnded:
+    async for event in subscribe(bus.url, bus.keys.session, bus.keys.prefix):
+        if started is not None:
+            started.set()
+        for display in displays:
+            display.event(event)
+        if isinstance(event, SessionEnded):
+            return event
+    raise SessionError("the subscription ended before the session")

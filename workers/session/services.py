@@ -1,0 +1,158 @@
+"""What a session listens to and with what, and whom it asks for help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.encoders.face_observation import Sight
+from model.encoders.prosody import Array
+from model.encoders.silero import SileroVad
+from model.encoders.text import Line
+from model.encoders.transcription import Recognized
+from model.fusion.dialogue import GraphRow, Heard
+from model.fusion.incremental import Judgement, Step
+from stream.block import Samples
+from stream.bus.publisher import RETENTION
+from stream.speech.segmenter import Endpointing, Segmenter, TurnSegmenter, VadSegmenter
+from stream.speech.transcript import Transcript
+from stream.speech.turns import Turn
+from stream.speech.vad import WebRtcVad
+from workers.session.diarization import Part
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    """What a session listens to and with what, decided before it starts."""
+
+    session: str
+    sources: tuple[str, ...]
+    channels: int
+    speakers: str
+    """"channel", "turns" or "cluster"."""
+    modalities: tuple[str, ...]
+    """Those switched on."""
+    encoders: dict[str, str | None]
+    checkpoint: str
+    names: dict[int, str] = field(default_factory=dict)
+    """Speaker of each channel."""
+    turns: tuple[Turn, ...] = ()
+    transcript: Transcript | None = None
+    vad: str = "webrtc"
+    endpointing: Endpointing = field(default_factory=Endpointing)
+    language: str | None = None
+    """Spoken language, such as "en"; None = detected utterance by utterance."""
+    enrolled: dict[str, Array] = field(default_factory=dict)
+    """Known voices by name."""
+    interim: float = 3.0
+    """Seconds of speech after each of which an utterance that goes on is labelled; 0 = nothing is told of it."""
+    speculate: bool = True
+    """Begin with an utterance at the first short silence, before its end is confirmed."""
+    live: bool = False
+    """The source does not wait: who does not keep up has to give something up (`workers.session.overload`)."""
+    redact: bool = False
+    mask: bool = False
+    """Names, numbers and addresses are masked in the words of events."""
+    consent: str | None = None
+    recorded: bool = False
+    """What is heard and seen is kept on disk."""
+    kept: int = RETENTION
+    """Seconds that Redis keeps the events after the last of them."""
+
+    @property
+    def partials(self) -> bool:
+        """True where words are told while somebody talks: where there are any, neither redacted nor masked."""
+        readable = self.transcript is not None or ("text" in self.modalities and self.encoders["asr"] is not None)
+        return self.interim > 0 and readable and not self.redact and not self.mask
+
+    @property
+    def people(self) -> set[str]:
+        """Who is known by name."""
+        said = self.transcript.speakers if self.transcript is not None else ()
+        return {*self.names.values(), *self.enrolled, *said, *(turn.speaker for turn in self.turns)}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The models that a session needs besides its checkpoint."""
+
+    asr: str | None = None
+    """The ASR model, as `model.encoders.asr.locate` takes it: each node has a copy of its own."""
+    faces: bool = False
+    """Pictures are looked at."""
+    voice: str | None = None
+    """Folder of the voice encoder; None = the shipped one."""
+
+
+class Helpers(Protocol):
+    """What a session asks of others: the Ray pools, or plain functions in tests."""
+
+    async def ready(self) -> None:
+        """Returns when all models are loaded. Raises RayError with the cause when one cannot."""
+        ...
+
+    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Recognized:
+        """The words in `samples` ([n] at `stream.RATE`). partial: of an utterance that goes on; utterances that have
+        ended go first."""
+        ...
+
+    async def languages(self, text: str) -> dict[str, float]:
+        """Probability of each language for words that were given."""
+        ...
+
+    async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
+        """The last line's embedding, and the opinion of the expert that reads it in context."""
+        ...
+
+    async def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
+        """Prosody, and the voice encoder's posterior over `model.labels.RAVDESS`."""
+        ...
+
+    async def look(self, images: list[Image], times: list[float], samples: Samples, start: float) -> Sight: ...
+
+    async def voices(self, samples: Samples) -> list[Part]:
+        """The stretches in one voice each, in order and without gaps."""
+        ...
+
+    async def label(self, session: str, number: int, heard: Heard) -> Step: ...
+
+    async def peek(self, session: str, number: int, heard: Heard) -> Judgement | None: ...
+
+    async def restore(self, session: str, rows: list[GraphRow]) -> None: ...
+
+    async def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]: ...
+
+
+def segmenters(plan: SessionPlan) -> list[Segmenter]:
+    """One segmenter a channel, as the plan says."""
+    if plan.speakers == "turns":
+        return [TurnSegmenter(plan.turns, plan.endpointing)]
+    return [
+        VadSegmenter(
+            SileroVad() if plan.vad == "silero" else WebRtcVad(),
+            plan.endpointing,
+            channel,
+            plan.names.get(channel, f"speaker {channel + 1}") if plan.speakers == "channel" else None,
+        )
+        for channel in range(plan.channels)
+    ]
+
+
+class ServiceError(Exception):
+    """A model that the session asks does not answer, or failed."""
+
+    exit_code, http_status = 1, 503
+
+    def __init__(self, cause: BaseException) -> None:
+        """cause: the error where the model runs."""
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class StateLost(Exception):
+    """The recognizer does not hold the state that the utterance continues; `restore` it."""

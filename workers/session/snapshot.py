@@ -1,0 +1,198 @@
+"""What a session leaves in Redis after each utterance, so that another process can go on where it stopped.
+
+JSON, no pickles. `Snapshot` is the state of the session, each `Row` what a labelled utterance leaves for later ones.
+"""
+
+from __future__ import annotations
+
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, PlainSerializer, PlainValidator, ValidationError
+
+from model.encoders.spoken_language import Belief
+from model.fusion.dialogue import GraphRow
+from stream.block import Utterance
+from stream.bus.connection import kept
+from stream.bus.keys import Keys
+from stream.events import Emotion
+from stream.speech import speakers
+from workers.session import interims
+from workers.session.agreement import Agreement
+
+
+def _unpack(value: Any) -> Any:
+    return np.frombuffer(b64decode(value), np.float32) if isinstance(value, str) else np.asarray(value, np.float32)
+
+
+def _pack(values: Any) -> str:
+    return b64encode(np.ascontiguousarray(values, np.float32).tobytes()).decode()
+
+
+Floats = Annotated[Any, PlainValidator(_unpack), PlainSerializer(_pack, return_type=str)]
+
+"""[n] float32, base64 in JSON."""
+
+
+class Speaker(BaseModel):
+    """`stream.speech.speakers.Speaker`"""
+
+    name: str
+    total: Floats
+    seconds: float
+    enrolled: bool
+
+    @classmethod
+    def of(cls, known: speakers.Speaker) -> Speaker:
+        return cls(name=known.name, total=known.total, seconds=known.seconds, enrolled=known.enrolled)
+
+    def known(self) -> speakers.Speaker:
+        return speakers.Speaker(self.name, self.total, self.seconds, self.enrolled)
+
+
+class Told(BaseModel):
+    """`workers.session.interims.Told`: an utterance that went on and had a number."""
+
+    number: int
+    channel: int
+    speaker: str | None
+    start: float
+    end: float
+    count: int
+    next_at: float
+    next_words: float = 0.0
+    committed: list[str] = []
+    rest: list[str] = []
+    """State of `workers.session.agreement.Agreement`; empty where words are redacted or masked."""
+
+    @classmethod
+    def of(cls, told: interims.Told) -> Told:
+        heard = told.utterance
+        return cls(
+            number=told.number, channel=heard.channel, speaker=heard.speaker, start=heard.start, end=heard.end,
+            count=told.count, next_at=told.next_at, next_words=told.next_words,
+            committed=told.agreement.committed, rest=told.agreement.rest,
+        )  # fmt: skip
+
+    def going_on(self) -> interims.Told:
+        heard = Utterance(self.channel, self.start, self.end, np.zeros(0, np.float32), self.end, self.speaker)
+        agreement = Agreement(self.committed, self.rest)
+        return interims.Told(self.number, heard, self.count, self.next_at, self.next_words, agreement)
+
+
+class Milestone(BaseModel):
+    """The session when it had taken in a block, and nothing after it."""
+
+    position: float
+    """Media time of the block's end, in seconds."""
+    flushed: bool
+    """It was the last one, and what was open has been closed."""
+    next_utterance: int
+    spoken: list[tuple[str, str]] = []
+    """Speaker and words of the utterances that the text encoder reads along; none of redacted or masked ones."""
+    speakers: list[Speaker]
+    unnamed: int
+    told: list[Told]
+    words_given: tuple[int, list[int]] | None
+    """Of a transcript: all words before this one, but for these."""
+
+
+class Memory(BaseModel):
+    """`model.fusion.dialogue.SpeakerMemory`, and how far the graph is."""
+
+    in_graph: int = 0
+    slots: dict[str, int] = {}
+    """Least recently heard first."""
+    voices: dict[str, Floats] = {}
+    """[21]: count, total and square of seven columns."""
+    languages: dict[str, Belief] = {}
+    """Belief about each speaker's language."""
+
+
+class Unfinished(BaseModel):
+    """An utterance that has a number and no label yet."""
+
+    number: int
+    speaker: str
+    start: float
+    end: float
+
+
+class Snapshot(BaseModel):
+    """Up to `milestone` every utterance has its label, and `memory` is what these left; the rest is newer."""
+
+    schema_: Literal[1] = 1
+    milestone: Milestone | None
+    """None before the first label."""
+    memory: Memory
+    position: float
+    """Media time heard."""
+    at: float
+    """Wall clock (Unix time) when that was."""
+    next_utterance: int
+    unfinished: list[Unfinished]
+    failed: int
+    failed_since: int
+    """Of these, after the milestone."""
+    notices: int
+    dropped: float
+    """Seconds of audio that nobody heard."""
+    counts: dict[str, int]
+    """Of the segmenters."""
+    tries: int
+    """How often a process went on from about this place."""
+
+    def elapsed(self) -> float:
+        """Seconds since it was written; a clock that was set back makes it 0."""
+        return max(0.0, time.time() - self.at)
+
+
+class Row(BaseModel):
+    """What a labelled utterance leaves: its row in the graph, and what was told of it."""
+
+    index: int
+    slot: int
+    present: tuple[bool, ...]
+    values: Floats
+    told: Emotion
+
+    @classmethod
+    def of(cls, row: GraphRow, told: Emotion) -> Row:
+        return cls(index=row.index, slot=row.slot, present=row.present, values=row.values, told=told)
+
+    def graph(self) -> GraphRow:
+        return GraphRow(self.index, self.slot, self.present, self.values)
+
+
+@dataclass(frozen=True)
+class Left:
+    """All that a session's last process has left."""
+
+    snapshot: Snapshot
+    rows: list[Row]
+
+
+async def left_behind(url: str, keys: Keys) -> Left | None:
+    """What the session's last process has left; None when it has ended, never began, or left what this version cannot
+    read."""
+    state, rows = await kept(url, keys)
+    if state is None:
+        return None
+    try:
+        snapshot = Snapshot.model_validate_json(state)
+        return Left(snapshot, _joined([Row.model_validate_json(row) for row in rows], snapshot.memory.in_graph))
+    except (ValidationError, ValueError):
+        return None
+
+
+def _joined(rows: Sequence[Row], count: int) -> list[Row]:
+    """The last rows before `count` without a gap; of those written twice, the last."""
+    by_index = {row.index: row for row in rows}
+    joined: list[Row] = []
+    while (row := by_index.get(count - 1 - len(joined))) is not None:
+        joined.append(row)
+    return joined[::-1]
