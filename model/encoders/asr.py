@@ -10,7 +10,7 @@ import numpy as np
 
 from model.encoders.manifest import complete, folders, manifest
 from model.encoders.packaged import PackagedError, unpacked
-from model.encoders.transcription import RATE, Asr, Recognized, Samples, believable
+from model.encoders.transcription import RATE, Asr, Samples, Transcription, believable
 
 LEAST_SPEECH = 0.15  # seconds without which an utterance has no words
 OWN = "your folder"  # origin of a model that the user has named by its folder
@@ -38,13 +38,13 @@ class Guarded:
 
         self._asr, self._vad = asr, get_vad_model()
 
-    def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Recognized]:
+    def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Transcription]:
         heard = [self.seconds_of_speech(samples) for samples in utterances]
         spoken = [n for n, seconds in enumerate(heard) if seconds >= LEAST_SPEECH]
-        recognized = [Recognized()] * len(utterances)
+        recognized = [Transcription()] * len(utterances)
         if spoken:
             for n, result in zip(spoken, self._asr([utterances[n] for n in spoken], language), strict=True):
-                recognized[n] = result if believable(result.text, heard[n]) else Recognized()
+                recognized[n] = result if believable(result.text, heard[n]) else Transcription()
         return recognized
 
     def warm_up(self) -> None:
@@ -134,9 +134,9 @@ def _found(name: str, folder: Path, origin: str) -> AsrModel:
         raise AsrError(f"{folder}: no faster-whisper model ({error})") from None
 
 
-def transcribe_together(asr: Asr, utterances: list[tuple[Samples, str | None]]) -> list[Recognized]:
+def transcribe_together(asr: Asr, utterances: list[tuple[Samples, str | None]]) -> list[Transcription]:
     """Utterances with their languages; those in the same language go through the recognizer as one batch."""
-    results = [Recognized()] * len(utterances)
+    results = [Transcription()] * len(utterances)
     for language in {language for _, language in utterances}:
         places = [n for n, (_, other) in enumerate(utterances) if other == language]
         for n, result in zip(places, asr([utterances[n][0] for n in places], language), strict=True):

@@ -13,7 +13,7 @@ EXPRESSIONS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surp
 
 
 @dataclass(frozen=True)
-class Sight:
+class FaceObservation:
     """What an utterance's pictures showed of its speaker."""
 
     frames: int

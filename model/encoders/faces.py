@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from model.encoders.face_observation import Sight
+from model.encoders.face_observation import FaceObservation
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -77,21 +77,23 @@ class FaceReader:
         self._expression, self._order = expression, list(expression.order)
         self._net = onnxruntime.InferenceSession(str(expression.file), options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, images: Sequence[Image], times: Sequence[float], samples: Array, start: float) -> Sight:
+    def __call__(
+        self, images: Sequence[Image], times: Sequence[float], samples: Array, start: float
+    ) -> FaceObservation:
         """Look at pictures [h, w, 3] RGB taken at `times`, while `samples` [n] at 16 kHz were heard from `start` on."""
         images, times = _evenly(images, times)
         if not images:
-            return Sight(0, 0, reason="no picture")
+            return FaceObservation(0, 0, reason="no picture")
         if max(float(image.std()) for image in images) < DARK:
-            return Sight(len(images), 0, reason="the camera is covered or dark")
+            return FaceObservation(len(images), 0, reason="the camera is covered or dark")
         tracks = self._follow(images)
         if not tracks:
-            return Sight(len(images), 0, reason="no face")
+            return FaceObservation(len(images), 0, reason="no face")
         speaker, share = _speaker(tracks, len(images), loudness(samples, start, times))
         crops = [(images[n], box, quality(images[n], box)) for n, box in zip(speaker.at, speaker.boxes, strict=True)]
         good = float(np.mean([q for *_, q in crops]))
         certain = share if len(tracks) > 1 else None
-        sight = Sight(len(images), len(tracks), len(speaker.at) / len(images), good, certain)
+        sight = FaceObservation(len(images), len(tracks), len(speaker.at) / len(images), good, certain)
         if max(q for *_, q in crops) < 0.1:
             return replace(sight, reason="the face is too small, blurred or turned away")
         logs = np.stack([self.express(image, box) for image, box, _ in crops])

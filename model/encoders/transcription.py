@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE = 16_000
-FASTEST = 7.0  # words a second
-MOST_REPEATS = 5  # of the same words in a row, from which on it is the recognizer that stammers
+MAX_WORDS_PER_S = 7.0  # words a second
+MAX_REPEATS = 5  # of the same words in a row, from which on it is the recognizer that stammers
 Samples = NDArray[np.float32]
 
 
@@ -27,7 +27,7 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Recognized:
+class Transcription:
     """The words of one utterance; none for silence, noise and music."""
 
     text: str = ""
@@ -41,7 +41,7 @@ class Recognized:
 class Asr(Protocol):
     """Speech to words, several utterances (of whichever sessions) at once."""
 
-    def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Recognized]:
+    def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Transcription]:
         """utterances: [n] float32 each, 16 kHz; language: a code such as "en", None to detect it."""
         ...
 
@@ -49,12 +49,12 @@ class Asr(Protocol):
 def believable(text: str, seconds: float) -> bool:
     """Whether words can have been said in so many seconds of speech, and do not go round in a circle."""
     words = text.lower().split()
-    if len(words) > 4 + FASTEST * seconds:
+    if len(words) > 4 + MAX_WORDS_PER_S * seconds:
         return False
     for size in range(1, 7):
         run = 1
         for at in range(size, len(words) - size + 1, size):
             run = run + 1 if words[at : at + size] == words[at - size : at] else 1
-            if run >= MOST_REPEATS:
+            if run >= MAX_REPEATS:
                 return False
     return True

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.encoders.transcription import RATE, Recognized, Samples, Word, believable
+from model.encoders.transcription import RATE, Samples, Transcription, Word, believable
 
 Mel = NDArray[np.float32]
 
@@ -39,7 +39,7 @@ ENGLISH_VOCABULARY = 51_864  # tokens of the models that know English alone; the
 class _Hypothesis:
     """The decoder's result for one utterance."""
 
-    recognized: Recognized
+    recognized: Transcription
     log_probability: float
     """Mean over the tokens."""
     compression: float
@@ -50,7 +50,7 @@ class _Hypothesis:
         """True for a decoder gone astray: no transcription of so many seconds of speech."""
         return self.cut or self.compression > REPETITIVE or not believable(self.recognized.text, seconds)
 
-    def accepted(self) -> Recognized:
+    def accepted(self) -> Transcription:
         """The words; none where the decoder doubts them (noise, many who talk at once) or repeats itself."""
         if self.log_probability < DOUBTFUL or self.compression > REPETITIVE:
             return replace(self.recognized, text="", words=())
@@ -76,7 +76,7 @@ class Whisper:
         self._smallest = smallest
         self._codes = set(self._model.supported_languages)
 
-    def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Recognized]:
+    def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Transcription]:
         """Words of utterances [n] float32 at 16 kHz; language: a code such as "en", None to detect it for each.
 
         Raises ValueError for a language that the model does not know.
@@ -91,12 +91,12 @@ class Whisper:
             for n, samples in enumerate(utterances)
             for first in range(0, max(1, len(samples)), LONGEST)
         ]
-        heard: list[list[Recognized]] = [[] for _ in utterances]
+        heard: list[list[Transcription]] = [[] for _ in utterances]
         for (n, _), result in zip(pieces, self._hear([samples for _, samples in pieces], language), strict=True):
             heard[n].append(result)
         return [_joined(parts) for parts in heard]
 
-    def _hear(self, utterances: list[Samples], language: str | None) -> list[Recognized]:
+    def _hear(self, utterances: list[Samples], language: str | None) -> list[Transcription]:
         windows = [window_of(len(samples), self._smallest) for samples in utterances]
         found = self._decode(utterances, windows, language)
         astray = [
@@ -155,7 +155,7 @@ class Whisper:
         hypotheses = []
         for result, said, alignment, languages in zip(results, tokens, timed, heard, strict=True):
             text, count = tokenizer.decode(said).strip(), len(result.sequences_ids[0])
-            recognized = Recognized(text, _words(alignment), spoken, languages)
+            recognized = Transcription(text, _words(alignment), spoken, languages)
             log_probability = float(result.scores[0]) * count / (count + 1)
             compression = get_compression_ratio(text) if text else 0.0
             hypotheses.append(_Hypothesis(recognized, log_probability, compression, count >= room))
@@ -184,7 +184,7 @@ def _batches(windows: Sequence[int], most: int) -> Iterator[tuple[int, list[int]
             yield window, all_of_it[first : first + most]
 
 
-def _joined(parts: list[Recognized]) -> Recognized:
+def _joined(parts: list[Transcription]) -> Transcription:
     """One transcription out of those of an utterance's pieces, each `LONGEST` samples but the last."""
     if len(parts) == 1:
         return parts[0]

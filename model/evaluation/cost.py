@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model.evaluation.lab import EVERYTHING, Lab
 from model.fusion.checkpoint import load_checkpoint
-from model.fusion.dialogue import Heard
-from model.fusion.incremental import Labeller
+from model.fusion.dialogue import UtteranceFeatures
+from model.fusion.incremental import IncrementalLabeller
 from model.fusion.network import FusionGCN
 from model.fusion.step import FusionStep
 from model.training.collate import collate
@@ -27,7 +27,9 @@ def cost(lab: Lab) -> str:
     model = load_checkpoint(lab.corpus)
     rng = np.random.default_rng(0)
     heard = [
-        Heard({name: rng.normal(size=width).astype(np.float32) for name, width in model.config.inputs.items()}, n % 3)
+        UtteranceFeatures(
+            {name: rng.normal(size=width).astype(np.float32) for name, width in model.config.inputs.items()}, n % 3
+        )
         for n in range(max(LENGTHS))
     ]
     transformer, blocks = _transformer_like(model)
@@ -66,15 +68,15 @@ def cost(lab: Lab) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _incremental(model: FusionGCN, heard: list[Heard]) -> Callable[[], object]:
-    labeller = Labeller(FusionStep(model.config, model.weights()))
+def _incremental(model: FusionGCN, heard: list[UtteranceFeatures]) -> Callable[[], object]:
+    labeller = IncrementalLabeller(FusionStep(model.config, model.weights()))
     state = labeller.new_state()
     for utterance in heard[:-1]:
         labeller.step([state], [utterance])
     return lambda: labeller.step([state], [heard[-1]])
 
 
-def _rerun(model: FusionGCN, heard: list[Heard], everything: bool = False) -> Callable[[], object]:
+def _rerun(model: FusionGCN, heard: list[UtteranceFeatures], everything: bool = False) -> Callable[[], object]:
     utterances = collate([heard], model.config, [0])
     return lambda: model(utterances, lookahead=EVERYTHING if everything else 0)
 

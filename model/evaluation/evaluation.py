@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from model import metrics
 from model.data.tables import Dialogue, read_table
 from model.fusion.checkpoint import CheckpointError, load_checkpoint, resolve, tuned_of
-from model.fusion.dialogue import Heard
+from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.network import FusionGCN
 from model.metrics import scores, with_intervals
 from model.progress import Progress
@@ -157,7 +157,7 @@ def without_modalities(data: Prepared, names: set[str]) -> Prepared:
     return Prepared(heard, data.emotion, data.sentiment)
 
 
-def _with_only(one: Heard, kept: Sequence[str]) -> Heard:
+def _with_only(one: UtteranceFeatures, kept: Sequence[str]) -> UtteranceFeatures:
     """The utterance with the modalities `kept`; without words the reader has no opinion."""
     features = {name: one.features[name] for name in kept}
     return replace(one, features=features, opinions=one.opinions if "text" in kept else {})
@@ -167,7 +167,7 @@ def with_missing(data: Prepared, names: Sequence[str], rate: float, seed: int) -
     """Each modality of each utterance is absent with chance `rate`, but never the last one (as in GCNet, Lian 2023)."""
     rng = np.random.default_rng(seed)
 
-    def thinned(one: Heard) -> Heard:
+    def thinned(one: UtteranceFeatures) -> UtteranceFeatures:
         kept = [name for name in names if name in one.features and rng.random() >= rate]
         if not kept and one.features:
             kept = [sorted(one.features)[rng.integers(len(one.features))]]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model.encoders.prosody import COLUMNS
 from model.evaluation.lab import Lab, score_dev, table
 from model.fusion.config import EMPTY, FusionConfig
-from model.fusion.dialogue import Heard
+from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.network import FusionGCN, Utterances
 from model.progress import Silent
 from model.training.config import TrainingConfig, leave_out
@@ -64,7 +64,8 @@ def _single_utterances(data: Prepared, shuffled: bool, seed: int) -> Prepared:
         takers = [n for n, one in enumerate(heard) if "audio" in one.features]
         given = {taker: heard[donor].features["audio"] for taker, donor in zip(takers, donors, strict=True)}
         heard = [
-            Heard(one.features | ({"audio": given[n]} if n in given else {}), one.slot) for n, one in enumerate(heard)
+            UtteranceFeatures(one.features | ({"audio": given[n]} if n in given else {}), one.slot)
+            for n, one in enumerate(heard)
         ]
     labels = (list(np.concatenate(values)[:, None]) for values in (data.emotion, data.sentiment))
     return Prepared([[one] for one in heard], *labels)

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from model.encoders.text import Tuned
 from model.errors import InputError
 from model.fusion.config import FusionConfig
-from model.fusion.dialogue import Heard
+from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.step import FusionStep
 
 if TYPE_CHECKING:  # whoever only labels needs no PyTorch
@@ -80,7 +80,9 @@ def load_step(name: str) -> FusionStep:
             fitted = json.loads((folder / EXPERTS).read_text(encoding="utf-8"))
             config, weights = _with_experts(config, weights, fitted)
         step = FusionStep(config, weights)
-        step.step([step.new_state()], [Heard({}, 0)])  # else weights of other shapes would show at the first utterance
+        step.step(
+            [step.new_state()], [UtteranceFeatures({}, 0)]
+        )  # else weights of other shapes would show at the first utterance
     except Exception as error:
         raise _unusable(folder, error) from None
     return step

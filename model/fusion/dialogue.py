@@ -10,7 +10,7 @@ from model.encoders.prosody import Array, ProsodyPrior, Voice
 
 
 @dataclass(frozen=True)
-class Heard:
+class UtteranceFeatures:
     """One utterance as the network reads it."""
 
     features: dict[str, Array]
@@ -32,13 +32,13 @@ class SpeakerMemory:
         self._slots: dict[str, int] = {}  # least recently heard first
         self._voices: dict[str, Voice] = {}
 
-    def hear(
+    def add(
         self,
         speaker: str,
         embeddings: dict[str, Array],
         prosody: Array | None,
         opinions: dict[str, Array] | None = None,
-    ) -> Heard:
+    ) -> UtteranceFeatures:
         """Take in one utterance, in conversation order. `prosody`: [7] raw columns, or None."""
         if speaker in self._slots:
             self._slots[speaker] = self._slots.pop(speaker)
@@ -52,7 +52,7 @@ class SpeakerMemory:
         if prosody is not None and self._prior is not None:
             voice = self._voices.setdefault(speaker, Voice.unheard())
             features["audio"] = voice.describe(prosody, self._prior)
-        return Heard(features, self._slots[speaker], opinions or {})
+        return UtteranceFeatures(features, self._slots[speaker], opinions or {})
 
     def dump(self) -> tuple[dict[str, int], dict[str, Array]]:
         """The speakers' slots, least recently heard first, and their voices' statistics [21]."""

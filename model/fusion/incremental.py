@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.fusion.config import EMPTY
-from model.fusion.dialogue import GraphRow, Heard
+from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.experts import MODALITY_OF
 from model.fusion.step import FusionStep, GraphState
 from model.fusion.step_layers import Array, softmax
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Prediction:
     """What the network says of one utterance at one revision."""
 
     number: int
@@ -36,15 +36,15 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepResult:
     """The outcome of one utterance: its own provisional label, the final label now due, and the row it leaves."""
 
-    judgement: Judgement
-    final: Judgement | None
+    judgement: Prediction
+    final: Prediction | None
     row: GraphRow
 
 
-class Labeller:
+class IncrementalLabeller:
     """The trained network as a function from (state, utterance) to labels. Holds no conversation itself."""
 
     def __init__(self, network: FusionStep) -> None:
@@ -58,7 +58,9 @@ class Labeller:
         """The state of a conversation from the rows of its last W utterances."""
         return self._network.restore(rows)
 
-    def step(self, states: Sequence[GraphState], utterances: Sequence[Heard], keep: bool = True) -> list[Step]:
+    def step(
+        self, states: Sequence[GraphState], utterances: Sequence[UtteranceFeatures], keep: bool = True
+    ) -> list[StepResult]:
         """Label the next utterance of each conversation, together; O(W) work each.
 
         The states move on by one, unless the utterances are not to be kept: they are still going on.
@@ -75,7 +77,7 @@ class Labeller:
             judgement.contribution.update(share)
             judgement.influences.update(influence)
         rows = [state.row(number) for state, number in zip(states, starts, strict=True)]
-        finals: dict[int, Judgement] = {}
+        finals: dict[int, Prediction] = {}
         if keep:
             self._network.count(states)
             due = [b for b, number in enumerate(starts) if number >= self.config.revision]
@@ -83,17 +85,17 @@ class Labeller:
             finals = dict(zip(due, self._revised([states[b] for b in due], numbers), strict=True))
         else:
             self._network.forget(states)
-        return [Step(judgements[b], finals.get(b), row) for b, row in enumerate(rows)]
+        return [StepResult(judgements[b], finals.get(b), row) for b, row in enumerate(rows)]
 
-    def revise(self, state: GraphState, number: int) -> Judgement:
+    def revise(self, state: GraphState, number: int) -> Prediction:
         """The final label of utterance `number`, from what has been heard up to now."""
         return self._revised([state], [number])[0]
 
-    def finish(self, state: GraphState) -> list[Judgement]:
+    def finish(self, state: GraphState) -> list[Prediction]:
         """The final labels still owed when the conversation ends."""
         return [self.revise(state, n) for n in range(max(0, state.count - self.config.revision), state.count)]
 
-    def _revised(self, states: Sequence[GraphState], numbers: Sequence[int]) -> list[Judgement]:
+    def _revised(self, states: Sequence[GraphState], numbers: Sequence[int]) -> list[Prediction]:
         if not states:
             return []
         emotion, sentiment = self._network.revise(states, numbers)
@@ -123,11 +125,11 @@ class Labeller:
         total = sum(shares.values())
         return {name: share / total for name, share in shares.items()} if total else shares
 
-    def _judgements(self, numbers: Sequence[int], revision: int, emotion: Array, sentiment: Array) -> list[Judgement]:
+    def _judgements(self, numbers: Sequence[int], revision: int, emotion: Array, sentiment: Array) -> list[Prediction]:
         """emotion [B, C], sentiment [B, S] probabilities."""
         candidates = (emotion >= self._network.conformal_threshold).sum(-1).tolist()
         return [
-            Judgement(
+            Prediction(
                 number,
                 revision,
                 dict(zip(self.config.emotions, emotions, strict=True)),

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.fusion.config import EMPTY, FusionConfig
-from model.fusion.dialogue import GraphRow, Heard
+from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.step_layers import (
     CLOSED,
     Alignment,
@@ -133,7 +133,7 @@ class FusionStep:
         attention += self._revision is not None
         return sum(matrix.size * times for matrix, times in self.matrices()) + 2 * attention * places * d
 
-    def step(self, states: Sequence[GraphState], utterances: Sequence[Heard]) -> Labels:
+    def step(self, states: Sequence[GraphState], utterances: Sequence[UtteranceFeatures]) -> Labels:
         """Label the next utterance of each conversation. It is left in its state's free place, but not counted yet."""
         number = np.array([state.count for state in states])
         place = (number % (self.config.window + 1)).tolist()
@@ -235,7 +235,7 @@ class FusionStep:
         revised, _ = self._revision(nodes, nodes, query[:, None], cached[..., self._d :], bias, counted)
         return self._judge(revised[:, 0], said, self._revision_temperature)
 
-    def _read(self, utterances: Sequence[Heard]) -> tuple[NDArray[np.bool_], list[Array], Array]:
+    def _read(self, utterances: Sequence[UtteranceFeatures]) -> tuple[NDArray[np.bool_], list[Array], Array]:
         """Presence [B, M], features [B, D_m] by modality, opinions [B, E, C]."""
         config, batch = self.config, len(utterances)
         present = np.array([[name in heard.features for name in config.inputs] for heard in utterances])

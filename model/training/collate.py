@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from model.fusion.config import EMPTY, FusionConfig
-from model.fusion.dialogue import Heard
+from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.network import Utterances
 
 
-def collate(conversations: list[list[Heard]], config: FusionConfig, start: list[int]) -> Utterances:
+def collate(conversations: list[list[UtteranceFeatures]], config: FusionConfig, start: list[int]) -> Utterances:
     """Pad conversations to one batch; `start[b]` is the number of the first utterance of conversation b."""
     batch, length = len(conversations), max(map(len, conversations))
     features = {name: torch.zeros(batch, length, width) for name, width in config.inputs.items()}

@@ -16,7 +16,7 @@ from model.data.tables import Dialogue
 from model.encoders.prosody import ProsodyPrior
 from model.encoders.text import ContextReader, Line, TextConfig, TextEncoder, Tuned
 from model.fusion.config import FusionConfig
-from model.fusion.dialogue import Heard, SpeakerMemory
+from model.fusion.dialogue import SpeakerMemory, UtteranceFeatures
 from model.labels import SENTIMENTS, LabelSet
 from model.progress import Progress
 
@@ -25,7 +25,7 @@ from model.progress import Progress
 class Prepared:
     """A table as the network reads it."""
 
-    heard: list[list[Heard]]
+    heard: list[list[UtteranceFeatures]]
     emotion: list[NDArray[np.int64]]
     sentiment: list[NDArray[np.int64]]
 
@@ -148,7 +148,7 @@ def prepare(
             if embedding is not None and row.text.strip():
                 features["text"] = embedding
             said = {"reader": opinion} if opinion is not None and row.text.strip() else {}
-            heard.append(memory.hear(row.speaker, features, row.prosody, said))
+            heard.append(memory.add(row.speaker, features, row.prosody, said))
         prepared.heard.append(heard)
         prepared.emotion.append(np.array([labels.emotions.index(row.emotion) for row in dialogue.rows]))
         prepared.sentiment.append(np.array([SENTIMENTS.index(row.sentiment) for row in dialogue.rows]))

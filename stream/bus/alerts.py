@@ -24,15 +24,15 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from stream.bus.connection import connect
 from stream.bus.keys import PREFIX
-from stream.bus.publisher import RETENTION
+from stream.bus.publisher import RETENTION_S
 from stream.bus.tasks import cancelled
 from stream.events import Alert, Emotion, Event, SessionEnded, SessionStarted, SpeakerMerged
 
-CAP = 10_000  # alerts kept, roughly
-WAITING = 1_000  # alerts that wait for a slow webhook before the oldest are given up and counted
-PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)  # seconds between the tries to reach a webhook
-LONGEST = 600.0  # seconds a webhook's Retry-After may ask for
-TIMEOUT = 10.0  # seconds a webhook may take to answer
+MAX_ALERTS = 10_000  # alerts kept, roughly
+MAX_WAITING = 1_000  # alerts that wait for a slow webhook before the oldest are given up and counted
+RETRY_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)  # seconds between the tries to reach a webhook
+MAX_RETRY_AFTER_S = 600.0  # seconds a webhook's Retry-After may ask for
+WEBHOOK_TIMEOUT_S = 10.0  # seconds a webhook may take to answer
 
 
 class RuleError(ValueError):
@@ -266,14 +266,14 @@ class Announcer:
                 return bool(publisher == self._name)
             # Each goes after a day, though others follow it; XADD bounds either the age or the number.
             oldest: Any = await pipe.xrange(name, count=1)
-            yesterday = round(1000 * (time.time() - RETENTION))
+            yesterday = round(1000 * (time.time() - RETENTION_S))
             pipe.multi()
-            pipe.set(mark, self._name, ex=RETENTION)
+            pipe.set(mark, self._name, ex=RETENTION_S)
             if oldest and int(oldest[0][0].partition("-")[0]) < yesterday:
                 pipe.xadd(name, fields, minid=yesterday, approximate=False)
             else:
-                pipe.xadd(name, fields, maxlen=CAP, approximate=True)
-            pipe.expire(name, RETENTION)
+                pipe.xadd(name, fields, maxlen=MAX_ALERTS, approximate=True)
+            pipe.expire(name, RETENTION_S)
             pipe.publish(name, payload)
             try:
                 await pipe.execute()
@@ -282,7 +282,7 @@ class Announcer:
             return True
 
     async def _claim(self, key: str) -> bool:
-        taken = await self._client.set(key, self._name, nx=True, ex=RETENTION)
+        taken = await self._client.set(key, self._name, nx=True, ex=RETENTION_S)
         return bool(taken or await self._client.get(key) == self._name)
 
     async def aclose(self) -> None:
@@ -313,7 +313,7 @@ class Webhook:
         self._url = url
         self._secret = secret.encode()
         self._tell = tell
-        self._queue: asyncio.Queue[Alert] = asyncio.Queue(WAITING)
+        self._queue: asyncio.Queue[Alert] = asyncio.Queue(MAX_WAITING)
         self._worker: asyncio.Task[None] | None = None
 
     def post(self, alert: Alert) -> None:
@@ -337,7 +337,7 @@ class Webhook:
     async def _deliver(self, alert: Alert) -> str:
         """Try until it is taken; returns what kept it from that, or ""."""
         trouble = ""
-        for pause in (*PAUSES, None):
+        for pause in (*RETRY_PAUSES_S, None):
             asked = 0.0
             try:
                 answer = await asyncio.to_thread(self._send, alert)
@@ -354,7 +354,7 @@ class Webhook:
                 asked = _retry_after(answer.headers.get("Retry-After", ""))
             if pause is not None:
                 await asyncio.sleep(max(pause, asked))
-        return f"{trouble}, tried {len(PAUSES) + 1} times"
+        return f"{trouble}, tried {len(RETRY_PAUSES_S) + 1} times"
 
     def _send(self, alert: Alert) -> requests.Response:
         body, timestamp = alert.wire().encode(), str(int(time.time()))
@@ -367,7 +367,7 @@ class Webhook:
         }
         # Streamed and closed: what a stranger answers is not read.
         with requests.post(
-            self._url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
+            self._url, data=body, headers=headers, timeout=WEBHOOK_TIMEOUT_S, allow_redirects=False, stream=True
         ) as answer:
             return answer
 
@@ -387,4 +387,4 @@ def _retry_after(header: str) -> float:
         seconds = float(header) if header.strip().isdigit() else parsedate_to_datetime(header).timestamp() - time.time()
     except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0
-    return min(LONGEST, max(0.0, seconds))
+    return min(MAX_RETRY_AFTER_S, max(0.0, seconds))

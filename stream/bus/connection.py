@@ -15,7 +15,7 @@ from redis.retry import Retry
 from stream.bus.cluster import Client
 from stream.bus.keys import PREFIX, SESSION_ID, Keys
 
-CLAIMED = 60  # seconds that an id is kept for a session that is about to begin
+CLAIM_TTL_S = 60  # seconds that an id is kept for a session that is about to begin
 SENTINELS = re.compile(
     r"redis(?P<tls>s)?\+sentinel://((?P<username>[^:@/]*):(?P<password>[^@/]*)@)?"
     r"(?P<hosts>[^/@]+:\d+)/(?P<service>[^/]+)(/(?P<db>\d+))?"
@@ -82,7 +82,7 @@ async def claim(url: str, keys: Keys) -> bool:
     """Take the session's id for one that is about to start; False when it is taken or Redis still keeps its events."""
     client = connect(url)
     try:
-        return not await client.exists(keys.events) and bool(await client.set(keys.alive, "", nx=True, ex=CLAIMED))
+        return not await client.exists(keys.events) and bool(await client.set(keys.alive, "", nx=True, ex=CLAIM_TTL_S))
     finally:
         await client.aclose()
 
@@ -98,7 +98,7 @@ def public(url: str) -> str:
     return re.sub(r"//.*@", "//…@", url)
 
 
-async def kept(url: str, keys: Keys) -> tuple[str | None, list[str]]:
+async def read_state(url: str, keys: Keys) -> tuple[str | None, list[str]]:
     """The state and the rows that the session's last process has left; None when there is nothing to go on with."""
     client = connect(url)
     try:

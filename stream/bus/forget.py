@@ -18,7 +18,7 @@ from stream.bus.keys import SESSION_ID, Keys
 from stream.bus.spool import spool_path
 from stream.sources.recording import SETTINGS, files_of, parts_of
 
-PAGE = 1000
+SCAN_COUNT = 1000
 
 
 class CannotForget(Exception):
@@ -86,8 +86,8 @@ async def find(url: str | None, keys: Keys, recordings: Sequence[Path] = ()) -> 
         for node in await client.masters():
             # Not the keys that we know of: also those of other versions.
             for pattern in (_literal(keys.channel) + "*", _literal(marker(keys.prefix, f"{keys.session}:")) + "*"):
-                own |= {str(key) async for key in node.scan_iter(pattern, count=PAGE)}
-            sets |= {str(key) async for key in node.scan_iter(owned(_literal(keys.prefix), "*"), count=PAGE)}
+                own |= {str(key) async for key in node.scan_iter(pattern, count=SCAN_COUNT)}
+            sets |= {str(key) async for key in node.scan_iter(owned(_literal(keys.prefix), "*"), count=SCAN_COUNT)}
         entries: dict[str, list[str]] = {}
         if await client.hexists(keys.directory, keys.session):
             entries[keys.directory] = [keys.session]
@@ -174,7 +174,7 @@ async def _lives(url: str, keys: Keys) -> bool:
 async def _alerts(client: redis.asyncio.Redis, keys: Keys) -> list[str]:
     """Positions of the session's alerts in the Stream of all."""
     found, lower = [], "-"
-    while page := await client.xrange(alerts_stream(keys.prefix), min=lower, count=PAGE):
+    while page := await client.xrange(alerts_stream(keys.prefix), min=lower, count=SCAN_COUNT):
         entries: Any = page
         # An alert's id begins with its session's, in which there is no colon.
         found += [position for position, fields in entries if fields.get("id", "").partition(":")[0] == keys.session]

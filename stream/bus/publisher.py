@@ -16,11 +16,11 @@ from stream.bus.spool import Entry, Spool, spool_path
 from stream.bus.tasks import cancelled
 from stream.events import Base, SessionEnded
 
-CAP = 100_000  # events kept a session, roughly
-RETENTION = 24 * 3600  # seconds a session's keys outlive its last event, unless it asks for others
-LISTED = 3600  # seconds after which a session that goes on sees to it that the directory is kept
-ALIVE = 10  # seconds that a sign of life holds
-OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted
+MAX_EVENTS = 100_000  # events kept a session, roughly
+RETENTION_S = 24 * 3600  # seconds a session's keys outlive its last event, unless it asks for others
+DIRECTORY_REFRESH_S = 3600  # seconds after which a session that goes on sees to it that the directory is kept
+HEARTBEAT_TTL_S = 10  # seconds that a sign of life holds
+MAX_OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted
 
 
 class Bus:
@@ -30,7 +30,7 @@ class Bus:
     bounded spool on disk, and the writer tries again (after 1 … 60 s).
     """
 
-    def __init__(self, url: str, keys: Keys, kept: int = RETENTION, spool: Spool | None = None) -> None:
+    def __init__(self, url: str, keys: Keys, kept: int = RETENTION_S, spool: Spool | None = None) -> None:
         """kept: seconds that Redis keeps the events after the last of them; spool: None = the session's own, with what
         another process has left there."""
         self.url, self.keys, self.kept = url, keys, kept
@@ -38,7 +38,7 @@ class Bus:
         """Seconds the last event spent between `publish` and Redis's answer."""
         self.spool = Spool(spool_path(keys.session, keys.prefix)) if spool is None else spool
         self._client = connect(url)
-        self._outbox: asyncio.Queue[tuple[float, Entry]] = asyncio.Queue(OUTBOX)
+        self._outbox: asyncio.Queue[tuple[float, Entry]] = asyncio.Queue(MAX_OUTBOX)
         self._dropped = 0
         self._writer: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -121,7 +121,7 @@ class Bus:
         async with self._client.pipeline(transaction=True) as pipe:
             for event_id, kind, event in entry.events:
                 fields: Any = {"id": event_id, "type": kind, "event": event}
-                pipe.xadd(keys.events, fields, maxlen=CAP, approximate=True)
+                pipe.xadd(keys.events, fields, maxlen=MAX_EVENTS, approximate=True)
                 pipe.publish(keys.channel, event)
             kept = entry.kept or self.kept
             pipe.expire(keys.events, kept)
@@ -151,14 +151,14 @@ class Bus:
     async def beat(self, load: str) -> None:
         """Leave a sign of life; while Redis is away there is none."""
         with contextlib.suppress(RedisError, OSError):
-            await self._client.set(self.keys.alive, load, ex=ALIVE)
-            if time.monotonic() - self._listed > LISTED:
+            await self._client.set(self.keys.alive, load, ex=HEARTBEAT_TTL_S)
+            if time.monotonic() - self._listed > DIRECTORY_REFRESH_S:
                 await self._keep_directory()
 
     async def _keep_directory(self) -> None:
         """The directory goes when the last of its sessions does: a killed one, too, leaves no name behind."""
         self._listed = time.monotonic()
-        directory, least = self.keys.directory, self.kept + 2 * LISTED
+        directory, least = self.keys.directory, self.kept + 2 * DIRECTORY_REFRESH_S
         if await self._client.ttl(directory) < least:
             await self._client.expire(directory, least)
 

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 import platformdirs
 
-LIMIT = 64 << 20  # bytes a session may leave to wait: days of conversation
+MAX_BYTES = 64 << 20  # bytes a session may leave to wait: days of conversation
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def spool_folder() -> Path:
 class Spool:
     """First in, first out; beyond `limit` bytes the oldest are given up. There is no file unless something waits."""
 
-    def __init__(self, path: Path, limit: int = LIMIT) -> None:
+    def __init__(self, path: Path, limit: int = MAX_BYTES) -> None:
         self.path, self.given_up = path, 0
         self._limit = limit
         self._file: sqlite3.Connection | None = None

@@ -22,11 +22,11 @@ from stream.events import Event, SessionStarted, parse_entry
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 1_000  # ids kept to recognise what a publisher sent twice because the first answer was lost
-PAGE = 500
-WAIT = 10.0  # seconds a read blocks; an answer that takes much longer means a connection that is gone
-LOOK = 1.0  # seconds between looks for new sessions
-ABANDONED = 60.0  # seconds after which another consumer's unacknowledged event is taken over
+MAX_REMEMBERED_IDS = 1_000  # ids kept to recognise what a publisher sent twice because the first answer was lost
+PAGE_EVENTS = 500
+READ_BLOCK_S = 10.0  # seconds a read blocks; an answer that takes much longer means a connection that is gone
+DIRECTORY_POLL_S = 1.0  # seconds between looks for new sessions
+CLAIM_IDLE_S = 60.0  # seconds after which another consumer's unacknowledged event is taken over
 
 
 async def subscribe(url: str, session: str, prefix: str = PREFIX, after: str | None = None) -> AsyncGenerator[Event]:
@@ -54,7 +54,7 @@ async def subscribe(url: str, session: str, prefix: str = PREFIX, after: str | N
                         if event is None or event.id in seen:
                             continue
                         seen[event.id] = None
-                        if len(seen) > REMEMBERED:
+                        if len(seen) > MAX_REMEMBERED_IDS:
                             seen.popitem(last=False)
                         yield event
                         if event.type == "session.ended":
@@ -118,7 +118,7 @@ def consume_all(url: str, group: str, consumer: str, prefix: str = PREFIX) -> As
 
 async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerator[Event]]) -> AsyncGenerator[Event]:
     """The events of a task for each session of the directory."""
-    ready: asyncio.Queue[Event] = asyncio.Queue(PAGE)
+    ready: asyncio.Queue[Event] = asyncio.Queue(PAGE_EVENTS)
 
     async def pump(session: str) -> None:
         async with contextlib.aclosing(events_of(session)) as events:
@@ -136,7 +136,7 @@ async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerat
                             del pumping[session]  # forgotten, or expired: its id may be used anew
                         for session in sorted(listed - pumping.keys()):
                             pumping[session] = pumps.create_task(pump(session))
-                        await asyncio.sleep(LOOK)
+                        await asyncio.sleep(DIRECTORY_POLL_S)
 
     looking = asyncio.create_task(look())
     coming = asyncio.create_task(ready.get())
@@ -160,7 +160,7 @@ async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
     lower = "-"
     try:
         while True:
-            page: Any = await client.xrange(keys.events, min=lower, count=PAGE)
+            page: Any = await client.xrange(keys.events, min=lower, count=PAGE_EVENTS)
             if not page:
                 return list(events.values())
             for position, fields in page:
@@ -191,7 +191,7 @@ async def _connections(url: str) -> AsyncGenerator[redis.asyncio.Redis]:
     """A client, and when that has failed another, with back-off; one that worked for a minute resets it."""
     pause, loop = 1.0, asyncio.get_running_loop()
     while True:
-        client = connect(url, timeout=1.5 * WAIT)
+        client = connect(url, timeout=1.5 * READ_BLOCK_S)
         started = loop.time()
         try:
             yield client
@@ -203,8 +203,10 @@ async def _connections(url: str) -> AsyncGenerator[redis.asyncio.Redis]:
 
 
 async def _read(client: redis.asyncio.Redis, keys: Keys, position: str) -> list[tuple[str, Event | None]]:
-    """The events after `position`; waits for the next, and gives [] when none came for `WAIT` seconds."""
-    return _entries(keys, await client.xread({keys.events: position}, count=PAGE, block=round(1000 * WAIT)))
+    """The events after `position`; waits for the next, and gives [] when none came for `READ_BLOCK_S` seconds."""
+    return _entries(
+        keys, await client.xread({keys.events: position}, count=PAGE_EVENTS, block=round(1000 * READ_BLOCK_S))
+    )
 
 
 async def _share(
@@ -212,12 +214,12 @@ async def _share(
 ) -> list[tuple[str, Event | None]]:
     """What this consumer has not acknowledged (`own`); else what another left behind, or what is new."""
     if not own:
-        idle = round(1000 * ABANDONED)
-        claimed: Any = await client.xautoclaim(keys.events, group, consumer, idle, "0", count=PAGE)
+        idle = round(1000 * CLAIM_IDLE_S)
+        claimed: Any = await client.xautoclaim(keys.events, group, consumer, idle, "0", count=PAGE_EVENTS)
         if claimed[1]:
             return [(position, _event(keys, position, fields)) for position, fields in claimed[1]]
     start = "0" if own else ">"
-    wait = round(1000 * LOOK)
+    wait = round(1000 * DIRECTORY_POLL_S)
     return _entries(keys, await client.xreadgroup(group, consumer, {keys.events: start}, count=1, block=wait))
 
 
@@ -244,7 +246,7 @@ async def _position(client: redis.asyncio.Redis, keys: Keys, after: str) -> str:
     """Where in the Stream the event with this id stands; "0" when it is not there."""
     upper = "+"
     while True:
-        page: Any = await client.xrevrange(keys.events, max=upper, count=PAGE)
+        page: Any = await client.xrevrange(keys.events, max=upper, count=PAGE_EVENTS)
         if not page:
             return "0"
         for position, fields in page:

@@ -16,7 +16,7 @@ from stream.events import (
     Word,
 )
 
-SHORTEST = 0.001  # seconds; several formats cannot hold an interval of no length
+MIN_INTERVAL_S = 0.001  # seconds; several formats cannot hold an interval of no length
 
 
 class ExportError(Exception):
@@ -98,7 +98,7 @@ def labelled(events: Sequence[Event]) -> list[Labelled]:
                 utterance=number,
                 speaker=names.get(speaker, speaker),
                 start=known.audio_start,
-                end=max(known.audio_end, round(known.audio_start + SHORTEST, 3)),
+                end=max(known.audio_end, round(known.audio_start + MIN_INTERVAL_S, 3)),
                 text=None if isinstance(known, UtteranceFailed) else known.text,
                 words=tuple(known.words) if isinstance(known, UtteranceHeard) else (),
                 label=label,

@@ -37,7 +37,7 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Block]: ...
 
 
-class Through:
+class SourceWrapper:
     """A source whose blocks pass through another object: what is asked of that, its source answers."""
 
     def __init__(self, source: Source) -> None:
@@ -56,7 +56,7 @@ class Through:
         self.source.stop()
 
 
-class Later(Through):
+class OffsetSource(SourceWrapper):
     """A source whose media clock does not begin at 0: a session goes on with it that began with another."""
 
     def __init__(self, source: Source, at: float) -> None:

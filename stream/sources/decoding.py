@@ -13,22 +13,22 @@ from av.audio.resampler import AudioResampler
 from stream.block import RATE, Samples, VideoFrame
 from stream.errors import MediaError
 
-VIDEO_RATE = 10  # frames kept a second: enough to see whose mouth moves with the voice
+VIDEO_FPS = 10  # frames kept a second: enough to see whose mouth moves with the voice
 VIDEO_WIDTH, VIDEO_HEIGHT = 480, 1080  # pixels, larger pictures are scaled down
-CROWD = 30  # pictures that one block may bring; more in its 100 ms come from a clock gone wrong
+MAX_FRAMES_PER_BLOCK = 30  # pictures that one block may bring; more in its 100 ms come from a clock gone wrong
 # What is decoded: bounds that hold before memory is taken, because a small file may claim to be anything.
-PIXELS = 4096 * 2304  # of a picture
-RATES = range(4_000, 384_001)  # Hz; below, a second of sound becomes many when it is resampled
-CHANNELS = 64
+MAX_PIXELS = 4096 * 2304  # of a picture
+SAMPLE_RATES = range(4_000, 384_001)  # Hz; below, a second of sound becomes many when it is resampled
+MAX_CHANNELS = 64
 # Containers, of FFmpeg's many: those of recordings, none that is a list of other files or addresses to open.
 CONTAINERS = (
     "aac,ac3,aiff,alaw,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dss,dts,dv,eac3,flac,flv,g722,g726,gsm,ircam,loas,matroska,"
     "mov,mp3,mpc,mpc8,mpeg,mpegts,mulaw,mxf,nistsphere,nut,ogg,qcp,sox,tak,truehd,tta,voc,w64,wav,webm,wv"
 )
-LIMITS = {"max_pixels": str(PIXELS), "max_samples": str(1 << 19), "max_streams": "64"}
+LIMITS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(1 << 19), "max_streams": "64"}
 
 
-class Sound:
+class AudioDecoder:
     """Decoded audio frames to samples at 16 kHz on the media clock, which starts with the first frame."""
 
     HOLE = 0.05  # seconds missing between time stamps, in all, from which on silence is put in
@@ -92,7 +92,7 @@ class Sound:
         return clipped
 
 
-class Pictures:
+class VideoDecoder:
     """Decoded video frames to the few and small ones that are looked at."""
 
     def __init__(self, start: float) -> None:
@@ -104,13 +104,13 @@ class Pictures:
         """The frame, if it is due, on the media clock."""
         if frame.time is None or frame.time < self._due < frame.time + 60:  # later, it is a clock that was set anew
             return
-        self._due = frame.time + 0.99 / VIDEO_RATE
+        self._due = frame.time + 0.99 / VIDEO_FPS
         scale = min(1.0, VIDEO_WIDTH / frame.width, VIDEO_HEIGHT / frame.height)
         small = frame.reformat(max(1, round(frame.width * scale)), max(1, round(frame.height * scale)), "rgb24")
         yield VideoFrame(frame.time - self.start, small.to_ndarray())
 
 
-def bound(container: av.container.InputContainer, name: str) -> None:
+def check_limits(container: av.container.InputContainer, name: str) -> None:
     """Hold what will be decoded to the limits. Raises MediaError for what a header already says to be beyond them."""
     for sound in container.streams.audio[:1]:
         if sound.codec_context is None:
@@ -121,18 +121,19 @@ def bound(container: av.container.InputContainer, name: str) -> None:
     for pictures in container.streams.video[:1]:
         if pictures.codec_context is not None:
             width, height = pictures.codec_context.width, pictures.codec_context.height
-            if width * height > PIXELS:
-                raise MediaError(f"{name}: pictures of {width} × {height}; at most {PIXELS} pixels are decoded")
+            if width * height > MAX_PIXELS:
+                raise MediaError(f"{name}: pictures of {width} × {height}; at most {MAX_PIXELS} pixels are decoded")
             pictures.codec_context.options = LIMITS
 
 
 def _beyond(sound: av.AudioFrame | av.AudioCodecContext) -> str | None:
     """What of its form is beyond the limits."""
     rate, channels = sound.sample_rate, len(sound.layout.channels)
-    if rate in RATES and channels <= CHANNELS:
+    if rate in SAMPLE_RATES and channels <= MAX_CHANNELS:
         return None
-    return f"sound at {rate} Hz in {channels} channels; {RATES[0]} … {RATES[-1]} Hz in at most {CHANNELS} are decoded"
+    least, most = SAMPLE_RATES[0], SAMPLE_RATES[-1]
+    return f"sound at {rate} Hz in {channels} channels; {least} … {most} Hz in at most {MAX_CHANNELS} are decoded"
 
 
-def reason(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -20,11 +20,11 @@ import av
 
 from stream.errors import MediaError
 from stream.sources.decoding import CONTAINERS, LIMITS
-from stream.sources.network import OPEN, STALLED, NetworkSource
+from stream.sources.network import OPEN_TIMEOUT_S, PACKET_TIMEOUT_S, NetworkSource
 from stream.sources.reach import PORTS, Reach
 
-REDIRECTS = 5
-PIECE = 1 << 16
+MAX_REDIRECTS = 5
+READ_BYTES = 1 << 16
 # With a Python file in its place FFmpeg's own keeping of HTTP connections would crash.
 HLS = {"http_persistent": "0", "http_multiple": "0"}
 
@@ -114,7 +114,7 @@ class Download:
 
     def _ask(self) -> http.client.HTTPResponse:
         """The answer to a request for what lies from our position on."""
-        for _ in range(REDIRECTS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             if urlsplit(self.name).scheme not in ("http", "https"):
                 raise MediaError(f"source: a page or playlist leads to {self.name[:60]!r}, which is not fetched")
             try:
@@ -130,7 +130,7 @@ class Download:
                 response.close()
                 raise OSError(f"the server answers {response.status} {response.reason}"[:100])
             return response
-        raise OSError(f"more than {REDIRECTS} redirects")
+        raise OSError(f"more than {MAX_REDIRECTS} redirects")
 
     def _get(self) -> http.client.HTTPResponse:
         parts = urlsplit(self.name)
@@ -155,16 +155,16 @@ class _Connection(http.client.HTTPConnection):
         self._url, self._reach = url, reach
 
     def connect(self) -> None:
-        self.sock = self._reach.connect(self._url, OPEN)
-        self.sock.settimeout(STALLED)
+        self.sock = self._reach.connect(self._url, OPEN_TIMEOUT_S)
+        self.sock.settimeout(PACKET_TIMEOUT_S)
 
 
 def relayed(url: str, reach: Reach) -> str:
     """The same address on loopback, from where one connection is handed on to the host. Raises MediaError, OSError."""
-    far = reach.connect(url, OPEN)
-    far.settimeout(STALLED)
+    far = reach.connect(url, OPEN_TIMEOUT_S)
+    far.settimeout(PACKET_TIMEOUT_S)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1)
-    listener.settimeout(OPEN)
+    listener.settimeout(OPEN_TIMEOUT_S)
     threading.Thread(target=_relay, args=(listener, far, url.startswith("rtsp")), daemon=True).start()
     parts = urlsplit(url)
     login, at, _ = parts.netloc.rpartition("@")
@@ -187,7 +187,7 @@ def _relay(listener: socket.socket, far: socket.socket, rtsp: bool) -> None:
                     waiting = isinstance(far, ssl.SSLSocket) and far.pending()
                     ready: list[Any] = [far] if waiting else select.select([near, far], [], [])[0]
                     for end in ready:
-                        piece = end.recv(PIECE)
+                        piece = end.recv(READ_BYTES)
                         if end is far and rtsp:
                             said = (said + piece.replace(b"\r", b"").lower())[-len(piece) - 16 :]
                             if b"\nlocation:" in said:

@@ -16,7 +16,16 @@ import numpy as np
 
 from stream.block import BLOCK, RATE, Block, Samples, VideoFrame
 from stream.errors import MediaError
-from stream.sources.decoding import CONTAINERS, CROWD, LIMITS, PIXELS, Pictures, Sound, bound, reason
+from stream.sources.decoding import (
+    CONTAINERS,
+    LIMITS,
+    MAX_FRAMES_PER_BLOCK,
+    MAX_PIXELS,
+    AudioDecoder,
+    VideoDecoder,
+    check_limits,
+    error_text,
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class FileSource:
             first = container.streams.video[0] if self.info.video else None
             if first is not None and first.codec_context is not None and not first.codec_context.width:
                 # FFmpeg forgets a size that is beyond the limit; decoding would give no picture and no reason.
-                raise MediaError(f"{path}: pictures of more than {PIXELS} pixels, or of no known size")
+                raise MediaError(f"{path}: pictures of more than {MAX_PIXELS} pixels, or of no known size")
         if longest is not None and self.info.duration is not None and self.info.duration > longest:
             raise MediaError(f"{path}: {self.info.duration / 3600:.1f} h long; {self._bound} are taken")
         if channels == "auto":
@@ -83,7 +92,7 @@ class FileSource:
             opens = {"protocol_whitelist": "file" if self._content is None else "", "format_whitelist": CONTAINERS}
             container = av.open(file, metadata_errors="replace", options=LIMITS | opens)
         except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self.path}: not a media file that can be read ({reason(error)})") from None
+            raise MediaError(f"{self.path}: not a media file that can be read ({error_text(error)})") from None
         if not container.streams.audio:
             container.close()
             raise MediaError(f"{self.path}: has no audio track")
@@ -91,7 +100,7 @@ class FileSource:
             container.close()
             raise MediaError(f"{self.path}: the audio is of a kind that cannot be decoded")
         try:
-            bound(container, str(self.path))
+            check_limits(container, str(self.path))
         except MediaError:
             container.close()
             raise
@@ -129,7 +138,7 @@ class FileSource:
 
         def block(samples: Samples) -> Block:
             nonlocal number, done, upcoming
-            end, shown = (done + samples.shape[1]) / RATE, deque[VideoFrame](maxlen=CROWD)
+            end, shown = (done + samples.shape[1]) / RATE, deque[VideoFrame](maxlen=MAX_FRAMES_PER_BLOCK)
             while upcoming is not None and upcoming.time < end:
                 shown.append(upcoming)
                 upcoming = next(frames, None)
@@ -155,7 +164,7 @@ class FileSource:
         """[channels or 1, n] at 16 kHz, on the media clock."""
         most, count = math.inf if self._longest is None else self._longest * RATE, 0
         with self._open() as container:
-            sound = Sound(container.streams.audio[0].codec_context.layout if split else None)
+            sound = AudioDecoder(container.streams.audio[0].codec_context.layout if split else None)
             try:
                 for frame in container.decode(container.streams.audio[0]):
                     for samples in sound.take(frame):
@@ -166,7 +175,7 @@ class FileSource:
                         yield samples
                 yield from sound.flush()
             except (av.error.FFmpegError, ValueError, OSError) as error:
-                self.ended_early = f"the recording breaks off ({reason(error)})"
+                self.ended_early = f"the recording breaks off ({error_text(error)})"
         self.repaired += sound.repaired
 
     def _video(self) -> Iterator[VideoFrame]:
@@ -175,7 +184,7 @@ class FileSource:
             assert stream is not None
             stream.thread_type = "AUTO"
             start = float(audio.start_time * audio.time_base) if audio.start_time and audio.time_base else 0.0
-            pictures = Pictures(start)
+            pictures = VideoDecoder(start)
             try:
                 for frame in container.decode(stream):
                     yield from pictures.take(frame)

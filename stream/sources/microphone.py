@@ -13,9 +13,9 @@ import numpy as np
 from stream.block import BLOCK, RATE, Block
 from stream.errors import MediaError
 
-HELD = 100  # blocks (10 s) kept for a reader that falls behind; then the oldest go, and are counted
+MAX_BLOCKS = 100  # blocks (10 s) kept for a reader that falls behind; then the oldest go, and are counted
 OVERFLOW = "the sound card lost samples: this machine is too busy to empty its buffer in time"
-STALLED = 5  # seconds without a block after which a device counts as gone; even silence comes in blocks
+STALLED_S = 5  # seconds without a block after which a device counts as gone; even silence comes in blocks
 
 
 class MicrophoneSource:
@@ -40,7 +40,7 @@ class MicrophoneSource:
             device = "pulse"  # ALSA's plug-in, which asks the environment when a stream is opened
             os.environ["PULSE_SOURCE"] = pulse
         self._pulse = pulse
-        self._queue: queue.Queue[Any] = queue.Queue(HELD)
+        self._queue: queue.Queue[Any] = queue.Queue(MAX_BLOCKS)
         self._lost = 0
         self._overflowed = False
         self._stopping = threading.Event()
@@ -105,8 +105,8 @@ class MicrophoneSource:
                     samples = self._queue.get(timeout=0.2)
                 except queue.Empty:
                     silent += 1
-                    if silent * 0.2 >= STALLED:
-                        self.ended_early = f"the microphone has given no sound for {STALLED} s"
+                    if silent * 0.2 >= STALLED_S:
+                        self.ended_early = f"the microphone has given no sound for {STALLED_S} s"
                         return
                     continue
                 silent = 0

@@ -12,13 +12,15 @@ import numpy as np
 
 from stream.block import BLOCK, RATE, Block, Samples, VideoFrame
 from stream.sources.base import Source
-from stream.sources.reconnecting import Reconnecting
+from stream.sources.reconnecting import ReconnectingSource
 
-LATE = 1.0  # seconds that one participant's stream may hold up the others before silence takes its place
-AHEAD = 30.0  # seconds of a stream that comes in bursts (HLS) that are kept until they are due
-SEEN = 600  # pictures kept until they are due, of all participants
-WINDOW = 10.0  # seconds of which the earliest arrival counts: a network delays what it carries, and hastens nothing
-STRETCH = 0.02  # by which a stream is played faster or slower at most, to keep step with its sender's clock
+MAX_LATE_S = 1.0  # seconds that one participant's stream may hold up the others before silence takes its place
+MAX_EARLY_S = 30.0  # seconds of a stream that comes in bursts (HLS) that are kept until they are due
+MAX_PICTURES = 600  # pictures kept until they are due, of all participants
+ARRIVAL_WINDOW_S = (
+    10.0  # seconds of which the earliest arrival counts: a network delays what it carries, and hastens nothing
+)
+MAX_STRETCH = 0.02  # by which a stream is played faster or slower at most, to keep step with its sender's clock
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Participant:
     name: str | None = None
 
 
-class Follower:
+class ClockAligner:
     """Keeps a stream on the session's clock, though its sender's clock runs faster or slower than ours.
 
     It is laid where it begins to arrive. How much earlier or later than in its first window it arrives from then on is
@@ -54,14 +56,14 @@ class Follower:
         if self.offset is None:
             self.offset, self._since, self._reached = max(0.0, now - length) - start, now, start
         begin = start + self.offset
-        most = STRETCH * max(0.0, start + length - self._reached)
+        most = MAX_STRETCH * max(0.0, start + length - self._reached)
         step = min(most, max(-most, self._owed))
         self._reached = max(self._reached, start + length)
         self._owed -= step
         self.offset += step
         end = begin + length + step
         self._earliest = max(self._earliest, end - now)
-        if now - self._since >= WINDOW:
+        if now - self._since >= ARRIVAL_WINDOW_S:
             self._measure()
             self._earliest, self._since = -np.inf, now
         return begin, end
@@ -72,7 +74,7 @@ class Follower:
         if self._usual is None:
             self._usual = self._earliest
         apart = self._usual - self._earliest
-        if apart > LATE:
+        if apart > MAX_LATE_S:
             self.offset += apart
             apart = 0.0
         # The smaller of two in a row: a network that was busy for a while is no clock that runs slow.
@@ -89,7 +91,7 @@ class Track:
     start: int = 0
     """Sample of the session's clock at which `held` begins."""
     size: int = 0
-    follower: Follower = field(default_factory=Follower)
+    follower: ClockAligner = field(default_factory=ClockAligner)
     late: float = 0.0
     """Seconds that came after their time, since some came in time."""
     over: bool = False
@@ -138,11 +140,11 @@ def _stretched(samples: Samples, count: int) -> Samples:
     return np.stack([np.interp(at, np.arange(samples.shape[1]), each) for each in samples]).astype(np.float32)
 
 
-class Together:
+class MixedSource:
     """Several participants as one source, a channel (or more) each, in step.
 
-    Each stream is laid on the session's clock by its `Follower`. The slowest sets the pace, but holds up the others by
-    no more than `LATE`.
+    Each stream is laid on the session's clock by its `ClockAligner`. The slowest sets the pace, but holds up the others
+    by no more than `MAX_LATE_S`.
     """
 
     def __init__(self, participants: Sequence[Participant], seconds: float | None = None) -> None:
@@ -157,7 +159,7 @@ class Together:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._tracks = [Track(p.sound.channels) for p in participants]
-        self._frames: deque[VideoFrame] = deque(maxlen=SEEN)
+        self._frames: deque[VideoFrame] = deque(maxlen=MAX_PICTURES)
         self._notices: list[str] = []
         self._errors: list[str] = []
 
@@ -169,7 +171,7 @@ class Together:
     def reconnects(self) -> int:
         """How often a stream came back."""
         every = [source for p in self._participants for source in (p.sound, p.camera)]
-        return sum(source.reconnects for source in every if isinstance(source, Reconnecting))
+        return sum(source.reconnects for source in every if isinstance(source, ReconnectingSource))
 
     def stop(self) -> None:
         self._stopping.set()
@@ -214,7 +216,7 @@ class Together:
             ends = [track.end for track in running]
             if len(ends) > 1 and all(track.follower.offset is not None for track in running):
                 self.worst_skew = max(self.worst_skew, (max(ends) - min(ends)) / RATE)
-            until = min(now, min((max(end, now - round(LATE * RATE)) for end in ends), default=now))
+            until = min(now, min((max(end, now - round(MAX_LATE_S * RATE)) for end in ends), default=now))
             blocks = []
             notices, self._notices = self._notices, []
             for notice in notices:
@@ -223,7 +225,7 @@ class Together:
             while until - done >= BLOCK or (not running and any(track.size for track in self._tracks)):
                 end = (done + BLOCK) / RATE
                 shown = tuple(frame for frame in self._frames if frame.time < end)
-                self._frames = deque((frame for frame in self._frames if frame.time >= end), SEEN)
+                self._frames = deque((frame for frame in self._frames if frame.time >= end), MAX_PICTURES)
                 samples = np.concatenate([track.take(BLOCK) for track in self._tracks])
                 blocks.append(Block(number, done / RATE, samples, shown))
                 number, done = number + 1, done + BLOCK
@@ -231,7 +233,7 @@ class Together:
 
     def _listen(self, source: Source, track: Track | None, channel: int) -> None:
         """A thread: one source's blocks onto its track, its pictures to its participant's channel."""
-        follower = track.follower if track is not None else Follower()
+        follower = track.follower if track is not None else ClockAligner()
         try:
             for block in source:
                 with self._lock:
@@ -250,7 +252,7 @@ class Together:
                         track.append(begin, end, block.samples)
                         if late == track.late:
                             self._tell_late(source, track)
-                while track is not None and track.size > AHEAD * RATE and not self._stopping.is_set():
+                while track is not None and track.size > MAX_EARLY_S * RATE and not self._stopping.is_set():
                     time.sleep(0.05)
             reason = source.ended_early
         except Exception as error:  # in a thread nobody else would hear of it

@@ -13,12 +13,12 @@ import numpy as np
 
 from stream.block import BLOCK, RATE, Block, Samples, VideoFrame
 from stream.errors import MediaError
-from stream.sources.decoding import CROWD, LIMITS, Pictures, Sound, bound, reason
+from stream.sources.decoding import LIMITS, MAX_FRAMES_PER_BLOCK, AudioDecoder, VideoDecoder, check_limits, error_text
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
 
-OPEN, STALLED = 10.0, 5.0  # seconds to wait for an answer, and for the next packet
+OPEN_TIMEOUT_S, PACKET_TIMEOUT_S = 10.0, 5.0  # seconds to wait for an answer, and for the next packet
 ENDED = "the sender ended the stream"
 
 
@@ -58,13 +58,14 @@ class NetworkSource:
         try:
             container = self._open()
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise MediaError(f"{self.name}: cannot be opened ({_why(error, f'no answer for {OPEN:.0f} s')})") from None
+            why = _why(error, f"no answer for {OPEN_TIMEOUT_S:.0f} s")
+            raise MediaError(f"{self.name}: cannot be opened ({why})") from None
         with container:
             if self.channels and not container.streams.audio:
                 raise MediaError(f"{self.name}: has no audio track")
             if self.channels and container.streams.audio[0].codec_context is None:
                 raise MediaError(f"{self.name}: the audio is of a kind that cannot be decoded")
-            bound(container, self.name)
+            check_limits(container, self.name)
             yield from self._blocks(container)
 
     def _open(self) -> av.container.InputContainer:
@@ -74,7 +75,12 @@ class NetworkSource:
         self, what: Any, form: str | None, options: dict[str, str], io_open: Callable[..., Any] | None = None
     ) -> av.container.InputContainer:
         return av.open(
-            what, format=form, options=options, timeout=(OPEN, STALLED), metadata_errors="replace", io_open=io_open
+            what,
+            format=form,
+            options=options,
+            timeout=(OPEN_TIMEOUT_S, PACKET_TIMEOUT_S),
+            metadata_errors="replace",
+            io_open=io_open,
         )
 
     def _finite(self, container: av.container.InputContainer) -> bool:
@@ -84,8 +90,8 @@ class NetworkSource:
     def _blocks(self, container: av.container.InputContainer) -> Iterator[Block]:
         seen = [stream for stream in container.streams.video if stream.codec_context is not None]
         streams = [*container.streams.audio[: self.channels], *seen[:1]]
-        sound, pictures = Sound(), Pictures(0.0)
-        shown: deque[VideoFrame] = deque(maxlen=CROWD)
+        sound, pictures = AudioDecoder(), VideoDecoder(0.0)
+        shown: deque[VideoFrame] = deque(maxlen=MAX_FRAMES_PER_BLOCK)
         held: Samples = np.zeros((self.channels, 0), np.float32)
         number = done = 0
         try:
@@ -112,7 +118,7 @@ class NetworkSource:
             if not self._finite(container):
                 self.ended_early = ENDED
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            self.ended_early = _why(error, f"no packet for {STALLED:.0f} s")
+            self.ended_early = _why(error, f"no packet for {PACKET_TIMEOUT_S:.0f} s")
 
     def _decoded(self, packet: av.Packet) -> list[Any]:
         """The frames of a packet; of a damaged picture none, for the sound goes on."""
@@ -126,4 +132,4 @@ class NetworkSource:
 
 def _why(error: Exception, waited: str) -> str:
     """A failure in words; PyAV's own time limit shows as an exit that somebody requested."""
-    return waited if isinstance(error, TimeoutError | av.error.ExitError) else reason(error)
+    return waited if isinstance(error, TimeoutError | av.error.ExitError) else error_text(error)

@@ -11,12 +11,12 @@ from stream.errors import MediaError
 from stream.sources.network import ENDED, NetworkSource
 
 CONTAINERS = {"webm": "matroska", "pcm": "s16le"}
-RATES = range(8_000, 96_001)  # Hz, of PCM
-CONNECTIONS = 8  # of a track, that wait to be read one after the other
-HELD = 1 << 20  # bytes that wait to be decoded before the sender has to
+SAMPLE_RATES = range(8_000, 96_001)  # Hz, of PCM
+MAX_CONNECTIONS = 8  # of a track, that wait to be read one after the other
+MAX_BUFFERED_BYTES = 1 << 20  # bytes that wait to be decoded before the sender has to
 
 
-class Pipe:
+class BytePipe:
     """Bytes from an event loop to the thread that decodes them."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Pipe:
 
     @property
     def full(self) -> bool:
-        return self._size > HELD
+        return self._size > MAX_BUFFERED_BYTES
 
     def write(self, piece: bytes) -> None:
         with self._changed:
@@ -43,7 +43,7 @@ class Pipe:
             self.closed, self.over = True, over
             self._changed.notify()
 
-    def read(self, size: int = HELD, /) -> bytes:
+    def read(self, size: int = MAX_BUFFERED_BYTES, /) -> bytes:
         """Up to `size` bytes as soon as there are any; b"" at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._pieces or self.closed)
@@ -63,8 +63,8 @@ class PushedTrack:
     def __init__(self, name: str, video: bool = False, patience: float = 60.0) -> None:
         """patience: seconds that the first connection may take to come."""
         self.name, self.video, self.patience = name, video, patience
-        self._current: tuple[str, NetworkSource, Pipe] | None = None
-        self._waiting: deque[tuple[NetworkSource, Pipe]] = deque()
+        self._current: tuple[str, NetworkSource, BytePipe] | None = None
+        self._waiting: deque[tuple[NetworkSource, BytePipe]] = deque()
         self.over = False
         """It ended before anybody listened."""
         self._first = True
@@ -77,15 +77,15 @@ class PushedTrack:
         """
         if form not in CONTAINERS:
             raise MediaError(f"format {form!r}: one of {', '.join(CONTAINERS)}")
-        if rate not in RATES:
-            raise MediaError(f"rate {rate}: between {RATES[0]} and {RATES[-1]} Hz")
-        pipe = Pipe()
+        if rate not in SAMPLE_RATES:
+            raise MediaError(f"rate {rate}: between {SAMPLE_RATES[0]} and {SAMPLE_RATES[-1]} Hz")
+        pipe = BytePipe()
         # Raw samples carry no header, so FFmpeg need not look ahead; of WebM it reads the header only.
         options = {"sample_rate": str(rate), "ch_layout": "mono"} if form == "pcm" else {"probesize": "4096"}
         source = NetworkSource(self.name, CONTAINERS[form], options, pipe)
         with self._changed:
-            if len(self._waiting) >= CONNECTIONS:
-                raise MediaError(f"{self.name}: {CONNECTIONS} connections of this track wait to be heard already")
+            if len(self._waiting) >= MAX_CONNECTIONS:
+                raise MediaError(f"{self.name}: {MAX_CONNECTIONS} connections of this track wait to be heard already")
             if self._current is not None:
                 self._current[2].close(over=False)
             self._current = (connection, source, pipe)
@@ -119,13 +119,13 @@ class PushedTrack:
             self._first = False
         return PushedSource(self)
 
-    def take(self, timeout: float) -> tuple[NetworkSource, Pipe] | None:
+    def take(self, timeout: float) -> tuple[NetworkSource, BytePipe] | None:
         """The connection to read, when one has come within so many seconds, or as soon as none will."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.over, timeout)
             return self._waiting.popleft() if self._waiting else None
 
-    def _pipe(self, connection: str) -> Pipe:
+    def _pipe(self, connection: str) -> BytePipe:
         with self._changed:
             if self._current is None or self._current[0] != connection:
                 raise MediaError(f"{self.name}: another connection sends this track now")
@@ -144,7 +144,7 @@ class PushedSource:
         self.ended_early: str | None = None
         self._track = track
         self._stopping = threading.Event()
-        self._pipe: Pipe | None = None
+        self._pipe: BytePipe | None = None
 
     def stop(self) -> None:
         """Deliver no further block."""

@@ -15,7 +15,7 @@ from stream.errors import MediaError
 from stream.sources.base import Source
 
 
-class Reconnecting:
+class ReconnectingSource:
     """A source that is opened again whenever it breaks, with back-off; the media clock runs on through the gap."""
 
     def __init__(

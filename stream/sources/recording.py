@@ -25,15 +25,15 @@ from pydantic import ValidationError
 from stream.block import RATE, Block, VideoFrame
 from stream.errors import MediaError
 from stream.events import Event, parse
-from stream.sources.base import Source, Through
-from stream.sources.decoding import reason
+from stream.sources.base import Source, SourceWrapper
+from stream.sources.decoding import error_text
 from stream.sources.file import FileSource
 
 SOUND, PICTURES, EVENTS, SETTINGS = "sound.mkv", "pictures", "events.jsonl", "session.json"
 CLOCK = Fraction(1, 1000)  # seconds, of the pictures' time stamps
 
 
-class Recorder(Through):
+class Recorder(SourceWrapper):
     """A source that keeps what passes through it, and a display that keeps the events."""
 
     def __init__(self, source: Source, folder: Path, settings: dict[str, Any], annotations: dict[str, Path]) -> None:
@@ -51,7 +51,7 @@ class Recorder(Through):
             self._events = (folder / EVENTS).open("w", encoding="utf-8")
             self._sound = _Track(folder / SOUND)
         except OSError as error:
-            raise MediaError(f"{folder}: cannot record there ({reason(error)})") from None
+            raise MediaError(f"{folder}: cannot record there ({error_text(error)})") from None
         self._cameras: dict[int | None, _Track] = {}
         self._broken = False
 
@@ -64,7 +64,7 @@ class Recorder(Through):
                         self._keep(block)
                     except (OSError, av.error.FFmpegError) as error:
                         self._broken = True
-                        block = replace(block, notice=f"the recording stops: {reason(error)}")
+                        block = replace(block, notice=f"the recording stops: {error_text(error)}")
                 yield block
         finally:
             for track in (self._sound, *self._cameras.values()):
@@ -210,7 +210,7 @@ def read_events(path: Path) -> list[Event]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise MediaError(f"{path}: cannot be read ({reason(error)})") from None
+        raise MediaError(f"{path}: cannot be read ({error_text(error)})") from None
     events = []
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from stream.errors import MediaError
 from stream.sources.base import Source
 from stream.sources.microphone import MicrophoneSource
-from stream.sources.mixing import Participant, Together
+from stream.sources.mixing import MixedSource, Participant
 from stream.sources.network import NetworkSource
-from stream.sources.reconnecting import Reconnecting
+from stream.sources.reconnecting import ReconnectingSource
 
 URL = re.compile(r"(rtsps?|rtmps?|https?|hls\+https?|srt|udp|rtp|tcp|unix)://.+", re.IGNORECASE)
 NAMED = re.compile(r"([^:/=+?]+)=(.+)", re.DOTALL)
@@ -25,8 +25,8 @@ def participant(spec: str, channels: int, give_up: float, seconds: float | None 
     sees = None
     if plus:
         device = camera.removeprefix(":") or "/dev/video0"
-        sees = Reconnecting(functools.partial(NetworkSource, device, "v4l2", {"framerate": "15"}), give_up)
-    return Participant(Reconnecting(_sound(sound or "mic", channels), give_up, seconds), sees, name)
+        sees = ReconnectingSource(functools.partial(NetworkSource, device, "v4l2", {"framerate": "15"}), give_up)
+    return Participant(ReconnectingSource(_sound(sound or "mic", channels), give_up, seconds), sees, name)
 
 
 def _sound(spec: str, channels: int) -> Callable[[], Source]:
@@ -43,7 +43,7 @@ def _sound(spec: str, channels: int) -> Callable[[], Source]:
 
 def listen(
     specs: Sequence[str], channels: int, seconds: float | None, give_up: float
-) -> tuple[Reconnecting | Together, dict[int, str]]:
+) -> tuple[ReconnectingSource | MixedSource, dict[int, str]]:
     """The source of a live session, and the names given to its channels. Raises MediaError.
 
     channels: of each microphone; give_up: seconds after which a lost source counts as ended.
@@ -56,6 +56,6 @@ def listen(
         first += each.sound.channels
     if len(everyone) == 1 and everyone[0].camera is None:
         sound = everyone[0].sound
-        assert isinstance(sound, Reconnecting)
+        assert isinstance(sound, ReconnectingSource)
         return sound, names
-    return Together(everyone, seconds), names
+    return MixedSource(everyone, seconds), names

@@ -58,7 +58,7 @@ class Segmenter(Protocol):
         ...
 
 
-class Tape:
+class SampleBuffer:
     """The last stretch of a channel, addressed by media time."""
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class VadSegmenter:
         self.counts: Counter[str] = Counter()
         self._vad, self._options, self._channel, self._speaker = vad, options, channel, speaker
         self._step = vad.size / RATE
-        self._tape = Tape()
+        self._tape = SampleBuffer()
         self._rest: Samples = np.zeros(0, np.float32)
         self._now = 0.0  # media time of the last frame judged
         self._recent: deque[bool] = deque(maxlen=max(1, round(2 * options.onset / self._step)))
@@ -226,7 +226,7 @@ class TurnSegmenter:
     def __init__(self, turns: Sequence[Turn], options: Endpointing) -> None:
         self.counts: Counter[str] = Counter()
         self._options = options
-        self._tape = Tape()
+        self._tape = SampleBuffer()
         self._turns = sorted(turns, key=lambda turn: (turn.end, turn.start))
 
     def push(self, samples: Samples) -> list[Utterance]:

@@ -70,7 +70,7 @@ async def test_an_utterance_is_one_trace_across_the_actors(
     assert len(utterances) == 14
     for utterance in utterances:
         names = {span.name for span in spans if span.trace_id == utterance.trace_id}
-        for call in ("EncoderActor.hear", "RecognizerActor.label"):
+        for call in ("EncoderActor.encode_audio", "RecognizerActor.label"):
             assert f"{call} ray.remote" in names and f"{call} ray.remote_worker" in names, names
     told = {attribute.key for span in utterances for attribute in span.attributes}
     assert told == {"undertone.session", "undertone.utterance"}

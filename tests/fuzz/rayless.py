@@ -19,7 +19,7 @@ import uvicorn
 from stream.bus.directory import Load
 from stream.bus.keys import Keys
 from stream.events import Base, SessionEnded, SessionStarted
-from workers.cluster.served import Conductor
+from workers.cluster.served import ServedSession
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access, read_tokens
 from workers.gateway.app import create_app
@@ -44,7 +44,7 @@ class Carrier:
     """`workers.cluster.session_actor.ServedSessionActor`, up to where recognition would begin."""
 
     def __init__(self, session: str, options: Any, source: Any, place: Any) -> None:
-        self._conductor = Conductor(session, options, source, place)
+        self._conductor = ServedSession(session, options, source, place)
         self._server, self._keys = redis.Redis.from_url(place.redis), Keys(session)
         self.opened, self.stop = Method(self._open), Method(self._stop)
         self.attach, self.detach = Method(self._attach), Method(self._detach)

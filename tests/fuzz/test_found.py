@@ -28,9 +28,9 @@ from stream.bus.publisher import Bus
 from stream.bus.subscriber import consume, history, subscribe
 from stream.errors import MediaError
 from stream.events import SessionEnded
-from stream.sources.decoding import Sound
+from stream.sources.decoding import AudioDecoder
 from stream.sources.file import FileSource
-from stream.sources.pushed import CONNECTIONS, PushedTrack
+from stream.sources.pushed import MAX_CONNECTIONS, PushedTrack
 from stream.sources.reach import Reach
 from stream.speech.turns import AnnotationError, read_rttm
 from tests.fuzz.checkpoints import CONFIG
@@ -42,7 +42,7 @@ from workers.cluster.served import inside
 from workers.gateway.access import LOOPBACK, Access
 from workers.gateway.app import create_app
 from workers.gateway.sockets import _close
-from workers.gateway.state import Ingester, Settings
+from workers.gateway.state import IngesterDep, Settings
 from workers.session.planning import UsageError
 
 
@@ -89,7 +89,7 @@ def test_a_rate_at_which_nobody_records(rate: int) -> None:
 
 def test_sound_that_changes_its_rate_and_channels_goes_on() -> None:
     """As in a broadcast. PyAV's resampler let through unchanged what came after frames that needed no change."""
-    sound, made = Sound(), []
+    sound, made = AudioDecoder(), []
     for layout, rate in (("mono", RATE), ("stereo", 2 * RATE), ("mono", RATE)):
         frame = av.AudioFrame.from_ndarray(
             np.full((1 if layout == "mono" else 2, rate), 0.5, np.float32), "fltp", layout
@@ -102,19 +102,19 @@ def test_sound_that_changes_its_rate_and_channels_goes_on() -> None:
 
 
 def test_an_hour_without_packets_is_not_held_in_memory_at_once() -> None:
-    sound = Sound()
+    sound = AudioDecoder()
     sizes = []
     for pts in (0, 3_500 * RATE):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, RATE), np.float32), "fltp", "mono")
         frame.sample_rate, frame.pts, frame.time_base = RATE, pts, Fraction(1, RATE)
         sizes += [samples.shape[1] for samples in sound.take(frame)]
-    assert max(sizes) <= Sound.PIECE and sum(sizes) == 3_501 * RATE
+    assert max(sizes) <= AudioDecoder.PIECE and sum(sizes) == 3_501 * RATE
 
 
 def test_connections_that_nobody_reads_do_not_pile_up() -> None:
     """A track that is over takes no connection any more, and each left up to a megabyte behind."""
     track = PushedTrack("Mara")
-    for number in range(CONNECTIONS):
+    for number in range(MAX_CONNECTIONS):
         track.attach(str(number), "pcm")
     with pytest.raises(MediaError, match="wait to be heard already"):
         track.attach("more", "pcm")
@@ -251,7 +251,7 @@ async def test_a_host_and_an_origin_that_are_none(headers: dict[str, str]) -> No
 async def test_a_body_that_cannot_be_said_back(body: bytes) -> None:
     """FastAPI repeats what it refuses: what JSON cannot hold made that an error of ours."""
     app = create_app(Settings("redis://localhost"), Access(None, "redis://localhost", "undertone"))
-    app.dependency_overrides |= {each.dependency: lambda: LOOPBACK for each in (*Ingester.__metadata__,)}
+    app.dependency_overrides |= {each.dependency: lambda: LOOPBACK for each in (*IngesterDep.__metadata__,)}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         answer = await client.post("/sessions", content=body, headers={"Content-Type": "application/json"})
     detail = answer.json()["detail"]

@@ -21,7 +21,7 @@ from workers.cluster.forget_nodes import forget_elsewhere
 from workers.cluster.pools import Pools, node_of, start_recognizer, working_nodes
 from workers.cluster.request import Options, Place, Push, Track
 from workers.cluster.session_actor import start_session
-from workers.session.services import StateLost
+from workers.session.services import GraphStateMissing
 
 HEARD = synthetic(load_step("meld").config, 0)
 
@@ -64,7 +64,7 @@ async def story(cluster: Cluster, recordings: Path) -> dict[str, Any]:
     lost = False
     try:
         await pools[dying].label(sessions[dying], 1, HEARD)
-    except StateLost:
+    except GraphStateMissing:
         lost = True
         await pools[dying].restore(sessions[dying], rows[dying])
     steps = {node: await pools[node].label(sessions[node], 1, HEARD) for node in sessions}

@@ -17,7 +17,7 @@ from workers.console.options import Prefix
 if TYPE_CHECKING:
     from stream.sources.base import Source
     from stream.sources.recording import RecordedSource
-    from workers.session.planning import Wishes
+    from workers.session.planning import SessionSettings
 
 app = typer.Typer(
     name="undertone",
@@ -112,7 +112,7 @@ def replay(
     with one_line_errors():
         from stream.sources.file import FileSource
         from stream.sources.recording import RecordedSource
-        from workers.session.planning import Wishes
+        from workers.session.planning import SessionSettings
 
         pace = _speed(speed)
         if interim is None:
@@ -123,7 +123,7 @@ def replay(
             _republish(file, pace, session, redis, prefix, as_json)
             return
         _one_of("--channels", channels, ("auto", "mix", "split"))
-        wishes = Wishes(
+        wishes = SessionSettings(
             checkpoint, asr, asr_model, vad, _list(modalities), dict(enumerate(_list(names))), session, consent, redact,
             transcript, rttm, speakers, language, interim, enrolled, speculate=speculate and pace is not None,
             kept=round(3600 * keep), mask=mask,
@@ -180,11 +180,11 @@ def live(
     """
     with one_line_errors():
         from stream.sources.spec import listen
-        from workers.session.planning import Wishes
+        from workers.session.planning import SessionSettings
 
         source, given = listen(sources or [], channels, seconds, reconnect)
         named = given | dict(enumerate(_list(names)))
-        wishes = Wishes(
+        wishes = SessionSettings(
             checkpoint, asr, asr_model, vad, _list(modalities), named, session, consent, redact,
             language=language, interim=interim, enrolled=enrolled, speculate=speculate, kept=round(3600 * keep),
             mask=mask,
@@ -192,16 +192,16 @@ def live(
         _run(wishes, source, None, redis, prefix, ray_address, as_json, record, resume, reference)
 
 
-def _as_recorded(wishes: Wishes, source: RecordedSource, context: typer.Context) -> Wishes:
+def _as_recorded(wishes: SessionSettings, source: RecordedSource, context: typer.Context) -> SessionSettings:
     """As the recorded session listened, but for what the command line says otherwise."""
-    from workers.session.planning import UsageError, Wishes, wishes_of
+    from workers.session.planning import SessionSettings, UsageError, settings_from_recording
 
     said = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
     try:
-        recorded = wishes_of(source.settings, source.path)
+        recorded = settings_from_recording(source.settings, source.path)
     except UsageError as error:
         raise fail(error, USAGE) from None
-    changes = {name: getattr(wishes, name) for name in said if name in Wishes.__dataclass_fields__}
+    changes = {name: getattr(wishes, name) for name in said if name in SessionSettings.__dataclass_fields__}
     return replace(
         recorded, session=wishes.session, consent=wishes.consent, kept=wishes.kept,
         **changes | {"speculate": wishes.speculate},
@@ -239,7 +239,7 @@ def _republish(
 
 
 def _run(
-    wishes: Wishes,
+    wishes: SessionSettings,
     source: Source,
     speed: float | None,
     redis: str | None,
@@ -264,7 +264,7 @@ def _run(
     from stream.bus.keys import Keys
     from stream.bus.server import redis_url
     from stream.bus.spool import spool_path
-    from stream.sources.base import Later
+    from stream.sources.base import OffsetSource
     from stream.sources.recording import Recorder, unused
     from workers.cluster.actors import ClusterError, ray_cluster
     from workers.cluster.pools import start_pools
@@ -272,8 +272,8 @@ def _run(
     from workers.console.word_errors import WordScore
     from workers.research.downloads import fetch_recognizer
     from workers.session.planning import UsageError, plan_session, recording_of, settings_of
-    from workers.session.runner import Display, SessionError, new_session, run
-    from workers.session.snapshot import left_behind
+    from workers.session.runner import EventObserver, SessionError, new_session, run
+    from workers.session.snapshot import load_resume_point
 
     if resume and not wishes.session:
         raise fail("--resume: say which --session", USAGE)
@@ -293,7 +293,7 @@ def _run(
             if score is not None and planned.needs.asr is None:
                 raise UsageError("--reference: no recognizer hears words (--asr, --modalities)")
             keys = Keys(plan.session, prefix)
-            left = asyncio.run(left_behind(url, keys)) if resume else None
+            left = asyncio.run(load_resume_point(url, keys)) if resume else None
             if resume and left is None:
                 raise UsageError(f"--resume: session {plan.session} has ended, or left nothing in this Redis")
             if not resume and spool_path(plan.session, prefix).exists():
@@ -301,7 +301,7 @@ def _run(
             if not resume and not asyncio.run(claim(url, keys)):
                 raise UsageError(f"--session: {plan.session} is in use or has events in this Redis; choose another id")
             tell(f"events of session {plan.session}: {public(url)}")
-            kept: list[Display] = [] if score is None else [score]
+            kept: list[EventObserver] = [] if score is None else [score]
             with ray_cluster(ray_address):
                 if record is not None:
                     folder = record / plan.session
@@ -311,7 +311,7 @@ def _run(
                 session = new_session(plan, start_pools(plan, planned.needs), url, prefix)
                 if left is not None:
                     at = session.take_up(left, replayed=not live)
-                    source = Later(source, at) if live else source
+                    source = OffsetSource(source, at) if live else source
                 started = time.monotonic()
                 with display_for(as_json, Console()) as display:
                     outcome = asyncio.run(run(session, source, speed, [display, *kept]))

@@ -16,19 +16,19 @@ import numpy as np
 import ray
 from ray.exceptions import AuthenticationError
 
-from model.encoders.face_observation import Sight
+from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.spoken_language import languages_of
 from model.encoders.text import Line
-from model.encoders.transcription import Recognized
-from model.fusion.dialogue import GraphRow, Heard
-from model.fusion.incremental import Judgement, Step
+from model.encoders.transcription import Transcription
+from model.fusion.dialogue import GraphRow, UtteranceFeatures
+from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
 from workers.cluster.batching import Batcher
-from workers.session.diarization import Part, voices
+from workers.session.diarization import SpeakerSegment, speaker_segments
 
 NAMESPACE = "undertone"
-SHARE = 0.05  # of a core charged for an actor: one that waits costs nothing, and a laptop has room for all kinds
+CPU_SHARE = 0.05  # of a core charged for an actor: one that waits costs nothing, and a laptop has room for all kinds
 
 
 class ClusterError(Exception):
@@ -49,11 +49,11 @@ class TranscriberActor:
 
         recognizer = load(model)
         recognizer.warm_up()
-        self._batches: Batcher[tuple[Samples, str | None], Recognized] = Batcher(
+        self._batches: Batcher[tuple[Samples, str | None], Transcription] = Batcher(
             functools.partial(transcribe_together, recognizer), most=8
         )
 
-    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Recognized:
+    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:
         return await self._batches((samples, language), urgent=not partial)
 
     @ray.method(concurrency_group="health")
@@ -79,8 +79,8 @@ class EncoderActor:
         self._voice, self._speaker = VoiceEncoder(Path(voice)) if voice else VoiceEncoder(), SpeakerEncoder()
         self.embed([Line("a", "warm"), Line("b", "up")])
         self.languages("warm up")
-        self.hear(warm := np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32))
-        self.voices(warm)
+        self.encode_audio(warm := np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32))
+        self.speaker_segments(warm)
 
     @ray.method(concurrency_group="text")
     def languages(self, text: str) -> dict[str, float]:
@@ -91,12 +91,12 @@ class EncoderActor:
         return self._text([lines])[0], None if self._reader is None else self._reader([lines])[0]
 
     @ray.method(concurrency_group="audio")
-    def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
+    def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
         return self._measure(samples) if self._measure is not None else None, self._voice(samples)
 
     @ray.method(concurrency_group="speaker")
-    def voices(self, samples: Samples) -> list[Part]:
-        return voices(self._speaker, samples)
+    def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
+        return speaker_segments(self._speaker, samples)
 
     @ray.method(concurrency_group="health")
     def health(self) -> bool:
@@ -112,7 +112,7 @@ class FaceActor:
 
         self._reader = FaceReader()
 
-    def look(self, images: list[Any], times: list[float], samples: Samples, start: float) -> Sight:
+    def analyse_faces(self, images: list[Any], times: list[float], samples: Samples, start: float) -> FaceObservation:
         return self._reader(images, times, samples, start)
 
     @ray.method(concurrency_group="health")
@@ -126,20 +126,20 @@ class RecognizerActor:
 
     def __init__(self, checkpoint: str) -> None:
         from model.fusion.checkpoint import load_step
-        from workers.cluster.recognizer import Recognizer
+        from workers.cluster.recognizer import EmotionRecognizer
 
-        self._recognizer = Recognizer(load_step(checkpoint))
+        self._recognizer = EmotionRecognizer(load_step(checkpoint))
 
-    async def label(self, session: str, number: int, heard: Heard) -> Step:
+    async def label(self, session: str, number: int, heard: UtteranceFeatures) -> StepResult:
         return await self._recognizer.label(session, number, heard)
 
-    async def peek(self, session: str, number: int, heard: Heard) -> Judgement | None:
-        return self._recognizer.peek(session, number, heard)
+    async def preview(self, session: str, number: int, heard: UtteranceFeatures) -> Prediction | None:
+        return self._recognizer.preview(session, number, heard)
 
     async def restore(self, session: str, rows: list[GraphRow]) -> None:
         self._recognizer.restore(session, rows)
 
-    async def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]:
+    async def finish(self, session: str, rows: list[GraphRow]) -> list[Prediction]:
         return self._recognizer.finish(session, rows)
 
     @ray.method(concurrency_group="health")

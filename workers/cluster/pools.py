@@ -14,29 +14,29 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from model.encoders.face_observation import Sight
+from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.text import Line
-from model.encoders.transcription import Recognized
-from model.fusion.dialogue import GraphRow, Heard
-from model.fusion.incremental import Judgement, Step
+from model.encoders.transcription import Transcription
+from model.fusion.dialogue import GraphRow, UtteranceFeatures
+from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
 from workers.cluster.actors import (
+    CPU_SHARE,
     NAMESPACE,
-    SHARE,
     ClusterError,
     EncoderActor,
     FaceActor,
     RecognizerActor,
     TranscriberActor,
 )
-from workers.session.diarization import Part
-from workers.session.services import Needs, ServiceError, SessionPlan, StateLost
+from workers.session.diarization import SpeakerSegment
+from workers.session.services import GraphStateMissing, ModelRequirements, ServiceError, SessionPlan
 
 # Ray's defaults are wrong for us (DESIGN §8): actors come back, calls are tried again (all are idempotent or pure),
 # queues are bounded.
 POOL: dict[str, Any] = {
-    "num_cpus": SHARE,
+    "num_cpus": CPU_SHARE,
     "max_restarts": -1,
     "max_task_retries": 3,
     "max_pending_calls": 1000,
@@ -45,14 +45,14 @@ POOL: dict[str, Any] = {
     "namespace": NAMESPACE,
     "get_if_exists": True,
 }
-TRANSCRIBERS = 4  # a node, at most, and no more than its cores: each holds a model and works on one core
+MAX_TRANSCRIBERS = 4  # a node, at most, and no more than its cores: each holds a model and works on one core
 
 
 async def answer(call: Awaitable[Any]) -> Any:
     """What an actor answers. Raises ServiceError for whatever Ray raises, and StateLost as it is."""
     try:
         return await call
-    except StateLost:
+    except GraphStateMissing:
         raise
     except RayError as error:
         raise ServiceError(getattr(error, "cause", None) or error) from None
@@ -75,9 +75,9 @@ class Pools:
         actors = [*self.transcribers, self.encoder, self.recognizer, *([self.faces] if self.faces else [])]
         await asyncio.gather(*(answer(actor.health.remote()) for actor in actors))
 
-    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Recognized:
+    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:
         actor = self.transcribers[next(self._turn) % len(self.transcribers)]
-        words: Recognized = await answer(actor.transcribe.remote(samples, language, partial))
+        words: Transcription = await answer(actor.transcribe.remote(samples, language, partial))
         return words
 
     async def languages(self, text: str) -> dict[str, float]:
@@ -88,31 +88,33 @@ class Pools:
         read: tuple[Array, Array | None] = await answer(self.encoder.embed.remote(lines))
         return read
 
-    async def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
-        heard: tuple[Array | None, Array | None] = await answer(self.encoder.hear.remote(samples))
+    async def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
+        heard: tuple[Array | None, Array | None] = await answer(self.encoder.encode_audio.remote(samples))
         return heard
 
-    async def look(self, images: list[Any], times: list[float], samples: Samples, start: float) -> Sight:
-        seen: Sight = await answer(self.faces.look.remote(images, times, samples, start))
+    async def analyse_faces(
+        self, images: list[Any], times: list[float], samples: Samples, start: float
+    ) -> FaceObservation:
+        seen: FaceObservation = await answer(self.faces.analyse_faces.remote(images, times, samples, start))
         return seen
 
-    async def voices(self, samples: Samples) -> list[Part]:
-        parts: list[Part] = await answer(self.encoder.voices.remote(samples))
+    async def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
+        parts: list[SpeakerSegment] = await answer(self.encoder.speaker_segments.remote(samples))
         return parts
 
-    async def label(self, session: str, number: int, heard: Heard) -> Step:
-        step: Step = await answer(self.recognizer.label.remote(session, number, heard))
+    async def label(self, session: str, number: int, heard: UtteranceFeatures) -> StepResult:
+        step: StepResult = await answer(self.recognizer.label.remote(session, number, heard))
         return step
 
-    async def peek(self, session: str, number: int, heard: Heard) -> Judgement | None:
-        judgement: Judgement | None = await answer(self.recognizer.peek.remote(session, number, heard))
+    async def preview(self, session: str, number: int, heard: UtteranceFeatures) -> Prediction | None:
+        judgement: Prediction | None = await answer(self.recognizer.preview.remote(session, number, heard))
         return judgement
 
     async def restore(self, session: str, rows: list[GraphRow]) -> None:
         await answer(self.recognizer.restore.remote(session, rows))
 
-    async def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]:
-        owed: list[Judgement] = await answer(self.recognizer.finish.remote(session, rows))
+    async def finish(self, session: str, rows: list[GraphRow]) -> list[Prediction]:
+        owed: list[Prediction] = await answer(self.recognizer.finish.remote(session, rows))
         return owed
 
 
@@ -149,7 +151,7 @@ def start_recognizer(checkpoint: str, node: str) -> Any:
     return _start(RecognizerActor, f"recognizer:{checkpoint}", node, checkpoint)
 
 
-def start_pools(plan: SessionPlan, needs: Needs, node: str | None = None) -> Pools:
+def start_pools(plan: SessionPlan, needs: ModelRequirements, node: str | None = None) -> Pools:
     """The actors that `plan` needs, on a node (its id; None = where the session's id belongs): new ones, or those that
     sessions of the same kind share there already.
 
@@ -159,7 +161,7 @@ def start_pools(plan: SessionPlan, needs: Needs, node: str | None = None) -> Poo
     node = node or node_of(plan.session, nodes)
     transcribers = []
     if needs.asr is not None:
-        for n in range(min(TRANSCRIBERS, max(1, int(nodes.get(node, 0))))):
+        for n in range(min(MAX_TRANSCRIBERS, max(1, int(nodes.get(node, 0))))):
             name = f"transcriber:{needs.asr}:{n}"
             transcribers.append(_start(TranscriberActor, name, node, needs.asr))
     name = f"encoder:{plan.checkpoint}:{needs.voice or 'default'}"

@@ -5,43 +5,43 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from model.fusion.dialogue import GraphRow, Heard
-from model.fusion.incremental import Judgement, Labeller, Step
+from model.fusion.dialogue import GraphRow, UtteranceFeatures
+from model.fusion.incremental import IncrementalLabeller, Prediction, StepResult
 from model.fusion.step import FusionStep, GraphState
-from workers.session.services import StateLost
+from workers.session.services import GraphStateMissing
 
-MOST = 32  # utterances of one batch: a larger one is hardly faster, and who comes meanwhile waits for it
+MAX_BATCH = 32  # utterances of one batch: a larger one is hardly faster, and who comes meanwhile waits for it
 
 
 @dataclass
 class _Conversation:
     state: GraphState
-    last: Step | None = None
+    last: StepResult | None = None
 
 
-class Recognizer:
+class EmotionRecognizer:
     """Labels utterances of many sessions; those that wait at the same time share one forward pass.
 
     Idempotent by utterance number: the last one may be asked for again, an unknown one raises StateLost.
     """
 
     def __init__(self, network: FusionStep) -> None:
-        self._labeller = Labeller(network)
+        self._labeller = IncrementalLabeller(network)
         self._conversations: dict[str, _Conversation] = {}
-        self._waiting: list[tuple[str, Heard, asyncio.Future[Step]]] = []
+        self._waiting: list[tuple[str, UtteranceFeatures, asyncio.Future[StepResult]]] = []
 
-    async def label(self, session: str, number: int, heard: Heard) -> Step:
+    async def label(self, session: str, number: int, heard: UtteranceFeatures) -> StepResult:
         """The labels of the session's utterance `number` (from 0, without gaps)."""
         if number == 0 and session not in self._conversations:
             self._conversations[session] = _Conversation(self._labeller.new_state())
         conversation = self._conversations.get(session)
         if conversation is None or number not in (conversation.state.count, conversation.state.count - 1):
-            raise StateLost(session)
+            raise GraphStateMissing(session)
         if number == conversation.state.count - 1:
             if conversation.last is None:
-                raise StateLost(session)
+                raise GraphStateMissing(session)
             return conversation.last
-        done: asyncio.Future[Step] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[StepResult] = asyncio.get_running_loop().create_future()
         self._waiting.append((session, heard, done))
         await asyncio.sleep(0)  # whoever is ready in this turn of the loop joins the batch
         while not done.done():
@@ -49,7 +49,7 @@ class Recognizer:
             await asyncio.sleep(0)
         return done.result()
 
-    def peek(self, session: str, number: int, heard: Heard) -> Judgement | None:
+    def preview(self, session: str, number: int, heard: UtteranceFeatures) -> Prediction | None:
         """What `heard` so far of the session's next utterance, `number`, would be labelled; nothing is kept.
 
         None when the state is not there: an interim label is not worth restoring it.
@@ -59,7 +59,7 @@ class Recognizer:
         return self._labeller.step([state], [heard], keep=False)[0].judgement if state.count == number else None
 
     def _run_batch(self) -> None:
-        waiting, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        waiting, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
         if not waiting:
             return
         try:
@@ -77,7 +77,7 @@ class Recognizer:
         """Continue a conversation from the rows of its last W utterances."""
         self._conversations[session] = _Conversation(self._labeller.restore(rows))
 
-    def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]:
+    def finish(self, session: str, rows: list[GraphRow]) -> list[Prediction]:
         """The final labels still owed; the session is forgotten."""
         if session not in self._conversations:
             self.restore(session, rows)

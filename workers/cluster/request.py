@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from stream.bus.keys import SESSION_ID
-from stream.bus.publisher import RETENTION
+from stream.bus.publisher import RETENTION_S
 
-TRACKS = 16
+MAX_TRACKS = 16
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -33,7 +33,7 @@ class Push(Strict):
     """Tracks that the client sends over WebSockets."""
 
     kind: Literal["push"]
-    tracks: Annotated[list[Track], Field(min_length=1, max_length=TRACKS)]
+    tracks: Annotated[list[Track], Field(min_length=1, max_length=MAX_TRACKS)]
 
 
 class Url(Strict):
@@ -114,5 +114,5 @@ class Place:
     """faster-whisper: a size, Hugging Face id or folder; None = base, or what is here."""
     pull_from: frozenset[str] = frozenset()
     """Hosts, addresses and networks that streams may be fetched from."""
-    kept: int = RETENTION
+    kept: int = RETENTION_S
     """Seconds that Redis keeps events after a session's last."""

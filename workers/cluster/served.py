@@ -15,29 +15,31 @@ from redis.exceptions import RedisError
 from stream.bus.directory import overview
 from stream.bus.keys import Keys
 from stream.errors import MediaError
-from stream.sources.base import Later, Source
+from stream.sources.base import OffsetSource, Source
 from stream.sources.fetched import FetchedSource
 from stream.sources.file import FileSource
-from stream.sources.mixing import Participant, Together
+from stream.sources.mixing import MixedSource, Participant
 from stream.sources.pushed import PushedTrack
 from stream.sources.reach import Reach
-from stream.sources.reconnecting import Reconnecting
+from stream.sources.reconnecting import ReconnectingSource
 from stream.sources.recording import Recorder, unused
 from workers.cluster.pools import start_pools
 from workers.cluster.request import MediaFile, Options, Place, Push, Upload, Url
-from workers.session.planning import UsageError, Wishes, plan_session, settings_of
-from workers.session.runner import Display, SessionError, carry, end_for, new_session
+from workers.session.planning import SessionSettings, UsageError, plan_session, settings_of
+from workers.session.runner import EventObserver, SessionError, new_session, publish_end, run_session
 from workers.session.session import Session
-from workers.session.snapshot import Left, left_behind
+from workers.session.snapshot import ResumePoint, load_resume_point
 from workers.session.utterance import one_line
 
-PATIENCE = 60.0  # seconds that a pushed track may take to connect, or to come back
-AWAY = 24 * 3600.0  # seconds that a session waits for Redis at its end: here nobody would send its events by hand
-TRIES = 3  # of them at the same place: then it is the source that kills it
-LONGEST = 12 * 3600.0  # seconds of a recording that is sent whole: silence takes few bytes
+TRACK_TIMEOUT_S = 60.0  # seconds that a pushed track may take to connect, or to come back
+REDIS_PATIENCE_S = (
+    24 * 3600.0
+)  # seconds that a session waits for Redis at its end: here nobody would send its events by hand
+MAX_RESUMES_HERE = 3  # of them at the same place: then it is the source that kills it
+MAX_RECORDING_S = 12 * 3600.0  # seconds of a recording that is sent whole: silence takes few bytes
 
 
-class Conductor:
+class ServedSession:
     """Opens a source, carries it through a session beside it, and takes what is pushed to its tracks."""
 
     def __init__(
@@ -46,7 +48,7 @@ class Conductor:
         options: Options,
         source: Push | Url | MediaFile | Upload,
         place: Place,
-        displays: Sequence[Display] = (),
+        displays: Sequence[EventObserver] = (),
     ) -> None:
         """displays: who, in this process, is shown the session's events as a subscriber receives them."""
         self._session, self._options, self._asked, self._place = session, options, source, place
@@ -67,7 +69,7 @@ class Conductor:
         words = asked.transcript if isinstance(asked, MediaFile) else None
         paced = speed is not None or not isinstance(asked, MediaFile | Upload)
         interim = options.interim if options.interim is not None else 3.0 if paced else 0.0
-        wishes = Wishes(
+        wishes = SessionSettings(
             checkpoint=options.checkpoint, asr=options.asr, asr_model=self._place.asr_model, vad=options.vad,
             modalities=tuple(options.modalities), names=names, session=self._session, consent=options.consent,
             redact=options.redact, mask=options.mask, language=options.language, interim=interim,
@@ -79,7 +81,7 @@ class Conductor:
         here = ray.get_runtime_context().get_node_id()  # a node may have come since this session was placed
         pools = start_pools(planned.plan, planned.needs, here)
         session = new_session(planned.plan, pools, self._place.redis, self._place.prefix)
-        left = await left_behind(self._place.redis, session.bus.keys) if again else None
+        left = await load_resume_point(self._place.redis, session.bus.keys) if again else None
         if left is not None:
             source = self._take_up(session, left, source)
         if options.record:
@@ -89,20 +91,22 @@ class Conductor:
             source = recorder = Recorder(source, folder, *settings_of(wishes))
             self._displays.append(recorder)
         self._source, started = source, asyncio.Event()
-        self._work = asyncio.create_task(carry(session, source, speed, self._displays, self._stopped, started, AWAY))
+        self._work = asyncio.create_task(
+            run_session(session, source, speed, self._displays, self._stopped, started, REDIS_PATIENCE_S)
+        )
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({waiting, self._work}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not started.is_set():
             self._work.result()
 
-    def _take_up(self, session: Session, left: Left, source: Source) -> Source:
+    def _take_up(self, session: Session, left: ResumePoint, source: Source) -> Source:
         """Let a session go on from what was left; returns its source on the session's clock. Raises SessionError."""
-        if left.snapshot.tries >= TRIES:
-            raise SessionError(f"its process was killed {TRIES + 1} times at the same place")
+        if left.snapshot.tries >= MAX_RESUMES_HERE:
+            raise SessionError(f"its process was killed {MAX_RESUMES_HERE + 1} times at the same place")
         replayed = isinstance(self._asked, MediaFile | Upload)
         at = session.take_up(left, replayed)
-        return source if replayed else Later(source, at)
+        return source if replayed else OffsetSource(source, at)
 
     def _open_source(self) -> tuple[Source, dict[int, str], float | None]:
         """The source, the names of its channels, and the speed at which a recording plays."""
@@ -110,20 +114,20 @@ class Conductor:
             case Push(tracks=tracks):
                 if len(tracks) > 1 and not all(track.name for track in tracks):
                     raise UsageError("tracks: several need a name each")
-                self._tracks = [PushedTrack(track.name or "room", track.video, PATIENCE) for track in tracks]
+                self._tracks = [PushedTrack(track.name or "room", track.video, TRACK_TIMEOUT_S) for track in tracks]
                 people = [
-                    Participant(Reconnecting(track.connect, PATIENCE, longest=1.0), None, track.name)
+                    Participant(ReconnectingSource(track.connect, TRACK_TIMEOUT_S, longest=1.0), None, track.name)
                     for track in self._tracks
                 ]
                 named = {n: track.name for n, track in enumerate(tracks) if track.name}
-                return Together(people), named, None
+                return MixedSource(people), named, None
             case Url(url=url, name=name):
                 fetch = functools.partial(FetchedSource, url, Reach(self._place.pull_from))
-                return Reconnecting(fetch, PATIENCE), {0: name} if name else {}, None
+                return ReconnectingSource(fetch, TRACK_TIMEOUT_S), {0: name} if name else {}, None
             case MediaFile(name=name, speed=speed):
                 return FileSource(inside(self._place.media, name)), {}, speed
             case Upload(name=name, content=content, speed=speed):
-                return FileSource(Path(name), content=content, longest=LONGEST), {}, speed
+                return FileSource(Path(name), content=content, longest=MAX_RECORDING_S), {}, speed
 
     async def take_up(self) -> None:
         """Go on with a session whose process was killed, unless it had ended. Raises what `open` raises."""
@@ -140,7 +144,7 @@ class Conductor:
             await self.open(again=True)
         except Exception as error:
             keys = Keys(self._session, place.prefix)
-            await end_for(place.redis, keys, place.kept, f"error: {one_line(error)}")
+            await publish_end(place.redis, keys, place.kept, f"error: {one_line(error)}")
             raise
 
     def attach(self, track: int, connection: str, form: str, rate: int) -> None:

@@ -10,16 +10,18 @@ from typing import Any, cast
 import ray
 from ray.exceptions import RayError
 
-from workers.cluster.actors import NAMESPACE, SHARE
+from workers.cluster.actors import CPU_SHARE, NAMESPACE
 from workers.cluster.pools import node_of, on_node, working_nodes
-from workers.cluster.request import TRACKS, MediaFile, Options, Place, Push, Upload, Url
-from workers.cluster.served import Conductor
+from workers.cluster.request import MAX_TRACKS, MediaFile, Options, Place, Push, Upload, Url
+from workers.cluster.served import ServedSession
 
-RESTARTS = 100  # of a session's process, whatever killed it
-ROOM = 3 << 29  # bytes that decoding may take: pictures of 4K, with all that a decoder looks back at, take half of it
+MAX_RESTARTS = 100  # of a session's process, whatever killed it
+DECODING_BYTES = (
+    3 << 29
+)  # bytes that decoding may take: pictures of 4K, with all that a decoder looks back at, take half of it
 
 
-def bound_memory(room: int = ROOM) -> None:
+def bound_memory(room: int = DECODING_BYTES) -> None:
     """Let this process have no more than so many bytes beyond what it has: a header may ask FFmpeg for any number.
 
     What it is then refused is an error of that recording. Where Linux is not, nothing happens.
@@ -31,13 +33,13 @@ def bound_memory(room: int = ROOM) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (used + room if most < 0 else min(most, used + room), most))
 
 
-@ray.remote(concurrency_groups={"push": TRACKS, "health": 1})
+@ray.remote(concurrency_groups={"push": MAX_TRACKS, "health": 1})
 class ServedSessionActor:
     """A conductor and its session; goes when the session has ended."""
 
     def __init__(self, session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> None:
         bound_memory()
-        self._conductor = Conductor(session, options, source, place)
+        self._conductor = ServedSession(session, options, source, place)
         self._leaving: asyncio.Task[None] | None = None
         self._begun = False
         self._opened = asyncio.Event()
@@ -60,7 +62,8 @@ class ServedSessionActor:
         self._leaving = asyncio.create_task(self._leave())
 
     async def opened(self) -> None:
-        """Wait until the session listens, in this process or the one before. Raises what `Conductor.open` raises."""
+        """Wait until the session listens, in this process or the one before. Raises what `ServedSession.open`
+        raises."""
         await self._opened.wait()
         if self._refused is not None:
             raise self._refused
@@ -103,8 +106,8 @@ def start_session(session: str, options: Options, source: Push | Url | MediaFile
     Raises ValueError when the id is taken, and ClusterError.
     """
     actor = cast(Any, ServedSessionActor).options(
-        name=f"session:{session}", namespace=NAMESPACE, lifetime="detached", num_cpus=SHARE, max_pending_calls=1000,
-        max_restarts=RESTARTS,
+        name=f"session:{session}", namespace=NAMESPACE, lifetime="detached", num_cpus=CPU_SHARE, max_pending_calls=1000,
+        max_restarts=MAX_RESTARTS,
         scheduling_strategy=on_node(node_of(session, working_nodes())),
     )  # fmt: skip
     return actor.remote(session, options, source, place)

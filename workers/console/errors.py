@@ -28,6 +28,8 @@ def one_line_errors() -> Iterator[None]:
         # Whoever read our output is gone; Python shall not complain about it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(RUNTIME) from None
+    except (typer.Exit, typer.Abort, typer.BadParameter):  # said already, or Typer will
+        raise
     except Exception as error:
         code = _foreseen(error)
         if code is None:

@@ -24,7 +24,7 @@ from stream.errors import one_line
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access, Refused
 from workers.gateway.metrics import Metrics
-from workers.gateway.middleware import Watchman
+from workers.gateway.middleware import RequestGuard
 from workers.gateway.state import Settings, State
 
 log = structlog.get_logger("undertone.gateway")
@@ -71,7 +71,7 @@ def create_app(settings: Settings, access: Access) -> FastAPI:
         description="Recognizes emotion in conversation while it goes on.",
     )  # fmt: skip
     app.state.undertone = state
-    app.add_middleware(Watchman, metrics=state.metrics, origins=settings.origins, private=access.open)
+    app.add_middleware(RequestGuard, metrics=state.metrics, origins=settings.origins, private=access.open)
     app.mount("/static", StaticFiles(directory=pages.PAGE), name="static")
     # Swagger UI's own files, which FastAPI would have browsers fetch from elsewhere.
     app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")

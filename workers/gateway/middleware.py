@@ -33,7 +33,7 @@ METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 log = structlog.get_logger("undertone.http")
 
 
-class Watchman:
+class RequestGuard:
     """Lets in requests of our own page and of allowed ones, and keeps the book."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, origins: frozenset[str], private: bool) -> None:

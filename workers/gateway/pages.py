@@ -16,7 +16,7 @@ from model.fusion.checkpoint import shipped
 from stream.bus.connection import BusError, check
 from stream.exports import FORMATS
 from workers.gateway.access import Scope
-from workers.gateway.state import Anybody, Here, Reader
+from workers.gateway.state import AnybodyDep, ReaderDep, StateDep
 from workers.session import masking
 
 PAGE = Path(stream.__file__).parent / "dashboard"
@@ -69,7 +69,7 @@ async def healthz() -> str:
 
 
 @router.get("/readyz", responses={503: {"description": "Not ready, or draining"}})
-async def readyz(response: Response, state: Here) -> dict[str, bool]:
+async def readyz(response: Response, state: StateDep) -> dict[str, bool]:
     """Redis and Ray answer, and we are not about to go."""
     ready = {"redis": await _answers(state.settings.redis), "ray": await _cluster_answers()}
     if state.draining.is_set():
@@ -82,7 +82,7 @@ async def readyz(response: Response, state: Here) -> dict[str, bool]:
     "/metrics", response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' format"}},
 )  # fmt: skip
-async def metrics(state: Here, token: Reader) -> Response:
+async def metrics(state: StateDep, token: ReaderDep) -> Response:
     """Figures for Prometheus."""
     return Response(
         await state.metrics.scrape(state.settings.redis, state.settings.prefix), media_type="text/plain; version=0.0.4"
@@ -90,13 +90,13 @@ async def metrics(state: Here, token: Reader) -> Response:
 
 
 @router.get("/me")
-async def me(token: Anybody) -> Me:
+async def me(token: AnybodyDep) -> Me:
     """Who you are to us."""
     return Me(name=token.name, scopes=sorted(token.scopes))
 
 
 @router.get("/options")
-async def options(state: Here, token: Anybody) -> Offer:
+async def options(state: StateDep, token: AnybodyDep) -> Offer:
     """What a session can be started with here."""
     settings = state.settings
     return Offer(

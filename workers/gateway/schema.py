@@ -10,7 +10,7 @@ import yaml
 from pydantic.json_schema import models_json_schema
 
 from stream import events
-from stream.bus.publisher import CAP, RETENTION
+from stream.bus.publisher import MAX_EVENTS, RETENTION_S
 from workers.gateway.access import Access
 from workers.gateway.app import create_app
 from workers.gateway.state import Settings
@@ -74,8 +74,9 @@ def asyncapi() -> str:
             "log": channel(
                 "undertone:{tag}:events",
                 of_session,
-                f"Redis Stream, the durable log: fields id, type and event (the JSON). About {CAP} events are kept, "
-                f"until {RETENTION // 3600} h after the last, or as `session.started` says (`kept`, in seconds).",
+                f"Redis Stream, the durable log: fields id, type and event (the JSON). About {MAX_EVENTS} events are "
+                f"kept, until {RETENTION_S // 3600} h after the last, or as `session.started` says (`kept`, in "
+                "seconds).",
                 tag,
             ),
             "live": channel("undertone:{tag}", of_session, "Redis Pub/Sub channel: the JSON, nothing kept.", tag),

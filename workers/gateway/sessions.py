@@ -31,11 +31,11 @@ from workers.cluster.forget_nodes import forget_elsewhere
 from workers.cluster.request import MediaFile, Options, Place, Push, SessionRequest, Upload, UploadRequest, Url
 from workers.cluster.session_actor import find_session, start_session
 from workers.gateway.access import Refused, Token
-from workers.gateway.state import UPLOADS, Admin, Here, Ingester, Reader, State, known
+from workers.gateway.state import MAX_UPLOADS, AdminDep, IngesterDep, ReaderDep, State, StateDep, known
 from workers.session.planning import UsageError
-from workers.session.runner import START, SessionError
+from workers.session.runner import MODEL_LOAD_TIMEOUT_S, SessionError
 
-SENDING = 600.0  # seconds that a recording may take to come
+UPLOAD_TIMEOUT_S = 600.0  # seconds that a recording may take to come
 log = structlog.get_logger("undertone.gateway")
 router = APIRouter(tags=["sessions"])
 KINDS = {each.media_type.partition(";")[0]: {"schema": {"type": "string"}} for each in FORMATS.values()}
@@ -48,7 +48,7 @@ class Sessions(BaseModel):
 
 
 @router.post("/sessions", status_code=201)
-async def start(request: SessionRequest, state: Here, token: Ingester) -> SessionInfo:
+async def start(request: SessionRequest, state: StateDep, token: IngesterDep) -> SessionInfo:
     """Start a session: tracks that will be sent, a stream that is fetched, or a file of the media folder."""
     if isinstance(request.source, Url):
         try:
@@ -60,30 +60,30 @@ async def start(request: SessionRequest, state: Here, token: Ingester) -> Sessio
 
 @router.post("/recordings", status_code=201)
 async def replay(
-    request: Request, state: Here, token: Ingester, options: Annotated[UploadRequest, Query()]
+    request: Request, state: StateDep, token: IngesterDep, options: Annotated[UploadRequest, Query()]
 ) -> SessionInfo:
     """Send a recording (any audio or video file, as the body) and have it played as if live. It stays in memory."""
     if state.uploads.locked():
-        raise Refused(503, f"{UPLOADS} recordings are being sent to this gateway; try again", 10)
+        raise Refused(503, f"{MAX_UPLOADS} recordings are being sent to this gateway; try again", 10)
     async with state.uploads:
         content = await _body(request, state.settings.upload << 20)
     return await _start(state, options, Upload(Path(options.name).name, content, options.pace), token)
 
 
 @router.get("/sessions")
-async def directory(state: Here, token: Reader) -> Sessions:
+async def directory(state: StateDep, token: ReaderDep) -> Sessions:
     """All sessions that Redis still keeps."""
     return Sessions(sessions=await overview(state.settings.redis, state.settings.prefix))
 
 
 @router.get("/sessions/{session}")
-async def session_info(session: str, state: Here, token: Reader) -> SessionInfo:
+async def session_info(session: str, state: StateDep, token: ReaderDep) -> SessionInfo:
     """One session."""
     return await known(state, session)
 
 
 @router.delete("/sessions/{session}", status_code=202)
-async def stop(session: str, state: Here, token: Ingester) -> SessionInfo:
+async def stop(session: str, state: StateDep, token: IngesterDep) -> SessionInfo:
     """Stop listening; what was heard is still labelled, then the session ends."""
     info = await known(state, session)
     if not await state.access.owns(token, session):
@@ -96,7 +96,7 @@ async def stop(session: str, state: Here, token: Ingester) -> SessionInfo:
 
 
 @router.delete("/sessions/{session}/data", responses={409: {"description": "It is live, or recorded elsewhere"}})
-async def forget_data(session: str, state: Here, token: Admin) -> Forgotten:
+async def forget_data(session: str, state: StateDep, token: AdminDep) -> Forgotten:
     """Remove all that is kept of a session, look again, and say what was removed and what is left (scope admin).
 
     Of files: recordings and events that waited for Redis, here and on the nodes of the cluster that live.
@@ -133,7 +133,7 @@ async def forget_data(session: str, state: Here, token: Admin) -> Forgotten:
     "/sessions/{session}/export/{format}", response_class=Response,
     responses={200: {"content": KINDS, "description": "The file"}},
 )  # fmt: skip
-async def download(session: str, format: str, state: Here, token: Reader) -> Response:
+async def download(session: str, format: str, state: StateDep, token: ReaderDep) -> Response:
     """A session so far, as a file."""
     await known(state, session)
     so_far = await history(state.settings.redis, session, state.settings.prefix)
@@ -163,7 +163,7 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
         await state.access.release(token, session)
         raise HTTPException(503, str(error)) from None
     try:
-        await asyncio.wait_for(_opened(actor, session), START + 60)
+        await asyncio.wait_for(_opened(actor, session), MODEL_LOAD_TIMEOUT_S + 60)
     except Exception as error:
         ray.kill(actor)
         await state.access.release(token, session)
@@ -211,14 +211,14 @@ async def _body(request: Request, limit: int) -> bytes:
         raise too_large
     pieces, size = [], 0
     try:
-        async with asyncio.timeout(SENDING):
+        async with asyncio.timeout(UPLOAD_TIMEOUT_S):
             async for piece in request.stream():
                 size += len(piece)
                 if size > limit:
                     raise too_large
                 pieces.append(piece)
     except TimeoutError:
-        raise HTTPException(408, f"a recording has to be here within {SENDING // 60:.0f} min") from None
+        raise HTTPException(408, f"a recording has to be here within {UPLOAD_TIMEOUT_S // 60:.0f} min") from None
     if not size:
         raise HTTPException(422, "the body is empty: send the bytes of an audio or video file")
     return b"".join(pieces)

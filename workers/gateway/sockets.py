@@ -21,7 +21,7 @@ from stream.errors import MediaError
 from stream.events import Event
 from workers.cluster.session_actor import find_session
 from workers.gateway.access import Refused, Scope, Token
-from workers.gateway.state import After, Here, Reader, State, bearer, known
+from workers.gateway.state import AfterQuery, ReaderDep, State, StateDep, bearer, known
 
 QUIET = 15.0  # seconds after which a silent event stream says that it is still there
 BEARER = "bearer."  # browsers cannot set headers of a WebSocket: the token comes as a subprotocol
@@ -37,9 +37,9 @@ router = APIRouter(tags=["events"])
 )
 async def stream_events(
     session: str,
-    state: Here,
-    token: Reader,
-    after: After = None,
+    state: StateDep,
+    token: ReaderDep,
+    after: AfterQuery = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
     """A session's events, from the first or after one, until it ends (Server-Sent Events)."""
@@ -51,7 +51,7 @@ async def stream_events(
 
 
 @router.websocket("/sessions/{session}/events")
-async def send_events(socket: WebSocket, session: str, state: Here, after: After = None) -> None:
+async def send_events(socket: WebSocket, session: str, state: StateDep, after: AfterQuery = None) -> None:
     """A session's events, each a text message; closes with 1000 after the last."""
     async with _welcome(state, socket, "read") as token:
         if token is None or await _checked(socket, known(state, session)) is None:
@@ -70,7 +70,7 @@ async def send_events(socket: WebSocket, session: str, state: Here, after: After
 
 @router.websocket("/sessions/{session}/tracks/{track}")
 async def take_media(
-    socket: WebSocket, session: str, track: int, state: Here, format: str = "pcm", rate: int = 16_000
+    socket: WebSocket, session: str, track: int, state: StateDep, format: str = "pcm", rate: int = 16_000
 ) -> None:
     """Sound and pictures of one track: binary messages of WebM, or 16-bit mono PCM at `rate` Hz."""
     async with _welcome(state, socket, "ingest") as token:

@@ -15,12 +15,12 @@ from starlette.requests import HTTPConnection
 
 from stream.bus.directory import SessionInfo, overview
 from stream.bus.keys import SESSION_ID
-from stream.bus.publisher import RETENTION
+from stream.bus.publisher import RETENTION_S
 from workers.cluster.request import Place
 from workers.gateway.access import Access, Refused, Scope, Token
 from workers.gateway.metrics import Metrics
 
-UPLOADS = 4  # recordings taken at once: each is held in memory whole
+MAX_UPLOADS = 4  # recordings taken at once: each is held in memory whole
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Settings:
     """Megabytes of a recording that is sent whole."""
     asr_model: str | None = None
     """faster-whisper: a size, Hugging Face id or folder; None = the best that is here."""
-    kept: int = RETENTION
+    kept: int = RETENTION_S
     """Seconds that Redis keeps events after a session's last."""
     operator: str | None = None
     """Redis as who may delete; None = as in `redis`."""
@@ -66,7 +66,7 @@ class State:
     """Open connections that receive events."""
     telling: set[asyncio.Future[None]] = field(default_factory=set)
     """Sessions that are told that a sender is gone."""
-    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
+    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_UPLOADS))
     open: Counter[str] = field(default_factory=Counter)
     """Streams and WebSockets of each token."""
 
@@ -99,7 +99,7 @@ def bearer(connection: HTTPConnection) -> str | None:
     return token.strip() if kind.lower() == "bearer" and token else None
 
 
-class Needs:
+class RequiredScope:
     """A dependency: the caller's token, if it has the scope."""
 
     def __init__(self, scope: Scope | None) -> None:
@@ -126,9 +126,9 @@ async def known(state: State, session: str) -> SessionInfo:
     return found[0]
 
 
-Here = Annotated[State, Depends(state_of)]
-Reader = Annotated[Token, Depends(Needs("read"))]
-Ingester = Annotated[Token, Depends(Needs("ingest"))]
-Admin = Annotated[Token, Depends(Needs("admin"))]
-Anybody = Annotated[Token, Depends(Needs(None))]
-After = Annotated[str | None, Query(max_length=200, description="Go on after this event id.")]
+StateDep = Annotated[State, Depends(state_of)]
+ReaderDep = Annotated[Token, Depends(RequiredScope("read"))]
+IngesterDep = Annotated[Token, Depends(RequiredScope("ingest"))]
+AdminDep = Annotated[Token, Depends(RequiredScope("admin"))]
+AnybodyDep = Annotated[Token, Depends(RequiredScope(None))]
+AfterQuery = Annotated[str | None, Query(max_length=200, description="Go on after this event id.")]

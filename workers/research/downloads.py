@@ -17,10 +17,10 @@ from workers.console.display import tell
 from workers.console.progress import console_progress
 
 MIRROR = "UNDERTONE_MODELS_URL"
-TRIES = 5
-PATIENCE = 1.0  # seconds before the second try; doubled for each one after
-TIMEOUT = 20  # seconds without a byte
-CHUNK = 1 << 16
+MAX_TRIES = 5
+BACKOFF_S = 1.0  # seconds before the second try; doubled for each one after
+READ_TIMEOUT_S = 20  # seconds without a byte
+CHUNK_BYTES = 1 << 16
 HUB = "https://huggingface.co"
 REPOSITORIES = {"turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo"}  # the others are Systran's
 
@@ -31,7 +31,7 @@ class DownloadError(Exception):
     exit_code, http_status = 1, 503
 
 
-def whisper(name: str | None, progress: Progress) -> AsrModel:
+def find_or_pull_whisper(name: str | None, progress: Progress) -> AsrModel:
     """A faster-whisper model that is here (`model.encoders.asr.locate`), else downloaded into the user's folder, once.
 
     name: None = what is here, else the default. Raises AsrError and DownloadError.
@@ -62,14 +62,14 @@ def fetch_recognizer(wanted: bool, model: str | None) -> None:
     """
     try:
         with console_progress() as progress:
-            whisper(model, progress)
+            find_or_pull_whisper(model, progress)
     except (AsrError, DownloadError) as error:
         if wanted or model:
             raise
         tell(f"no words will be heard, voice and faces alone: {error} (`make install` brings a model, too)")
 
 
-def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = TRIES) -> Path:
+def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
     """Fetch a faster-whisper model of a size, or of an id on the Hugging Face hub, which may also come from a mirror in
     HF_ENDPOINT; returns its folder. Raises DownloadError.
 
@@ -102,7 +102,7 @@ def hub() -> str:
     return os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
 
 
-def pull(model: Model, progress: Progress, into: Path | None = None, tries: int = TRIES) -> Path:
+def pull(model: Model, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
     """Fetch the files of a model that are not there yet; returns its folder. Raises DownloadError.
 
     A file that broke off lies beside its place as NAME.part; the next call goes on from there.
@@ -132,7 +132,7 @@ def _fetch(url: str, file: ModelFile, path: Path, progress: Progress, tries: int
     reason = ""
     for attempt in range(tries):
         if attempt:
-            time.sleep(PATIENCE * 2 ** (attempt - 1))
+            time.sleep(BACKOFF_S * 2 ** (attempt - 1))
         try:
             if _receive(url, file, part, progress):
                 break
@@ -155,12 +155,12 @@ def _receive(url: str, file: ModelFile, part: Path, progress: Progress) -> bool:
     have = part.stat().st_size if part.exists() else 0
     if have < file.size:
         headers = {"Range": f"bytes={have}-"} if have else {}
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        with requests.get(url, headers=headers, stream=True, timeout=READ_TIMEOUT_S) as response:
             response.raise_for_status()
             resumed = response.status_code == requests.codes.partial_content
             with part.open("ab" if resumed else "wb") as out:
                 have = have if resumed else 0
-                for chunk in response.iter_content(CHUNK):
+                for chunk in response.iter_content(CHUNK_BYTES):
                     out.write(chunk)
                     have += len(chunk)
                     progress.step(f"{file.name}, kB", have // 1000, file.size // 1000)

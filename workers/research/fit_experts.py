@@ -21,7 +21,7 @@ from model.encoders.text import ContextReader, Line, TextEncoder
 from model.fusion.checkpoint import EXPERTS, CheckpointError, load_checkpoint, resolve, tuned_of
 from model.fusion.dialogue import SpeakerMemory
 from model.fusion.experts import fit_experts
-from model.fusion.incremental import Labeller
+from model.fusion.incremental import IncrementalLabeller
 from model.fusion.step import FusionStep
 from model.labels import RAVDESS, translate
 from model.metrics import uar
@@ -81,7 +81,7 @@ def _converse(
 ) -> tuple[Any, Any, Any, Any]:
     """Two actors at a time take turns: the network's probabilities [n, C], truth, conversation [n], opinions [n, C]."""
     model, tuned = load_checkpoint(checkpoint), tuned_of(checkpoint)
-    labeller, config = Labeller(FusionStep(model.config, model.weights())), model.config
+    labeller, config = IncrementalLabeller(FusionStep(model.config, model.weights())), model.config
     encode = TextEncoder(config.text, tuned.adapter)
     read = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None
     rng = np.random.default_rng(0)
@@ -98,7 +98,7 @@ def _converse(
                 lines = said[-13:]
                 values = prosody.measure(under(condition, clip, row)) if prosody.available() else None
                 says = {} if read is None else {"reader": read([lines])[0]}
-                heard = memory.hear(said[-1].speaker, {"text": encode([lines])[0]}, values, says)
+                heard = memory.add(said[-1].speaker, {"text": encode([lines])[0]}, values, says)
                 graph.append(list(labeller.step([state], [heard])[0].judgement.emotion.values()))
                 opinions.append(translate(RAVDESS, held[condition][row], config.emotions))
                 exact = translate(RAVDESS, np.eye(len(RAVDESS), dtype=np.float32)[clip.emotion], config.emotions)

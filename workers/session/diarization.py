@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Part:
+class SpeakerSegment:
     """A stretch of an utterance in one voice."""
 
     start: float
@@ -28,24 +28,24 @@ class Part:
     """It came over a telephone, which makes voices more alike."""
 
 
-Voices = Callable[[Utterance], Awaitable[list[Part]]]
-"""`voices`, wherever it runs."""
+SegmentSpeakers = Callable[[Utterance], Awaitable[list[SpeakerSegment]]]
+"""`speaker_segments`, wherever it runs."""
 
 
-def voices(encoder: SpeakerEncoder, samples: Samples) -> list[Part]:
+def speaker_segments(encoder: SpeakerEncoder, samples: Samples) -> list[SpeakerSegment]:
     """The stretches of an utterance in one voice each, in order and without gaps."""
     from model.encoders.speaker import narrowband  # sessions tell speakers apart without PyTorch
 
     edges = [0.0, *encoder.changes(samples), len(samples) / RATE]
     cuts = [(a, b, samples[round(a * RATE) : round(b * RATE)]) for a, b in pairwise(edges)]
-    return [Part(a, b, encoder(cut), narrowband(cut)) for a, b, cut in cuts]
+    return [SpeakerSegment(a, b, encoder(cut), narrowband(cut)) for a, b, cut in cuts]
 
 
 class Diarization:
     """The speakers of a session."""
 
-    def __init__(self, enrolled: Mapping[str, Array], voices: Voices) -> None:
-        self.clusters, self._voices = SpeakerClusters(enrolled), voices
+    def __init__(self, enrolled: Mapping[str, Array], speaker_segments: SegmentSpeakers) -> None:
+        self.clusters, self._voices = SpeakerClusters(enrolled), speaker_segments
 
     async def tell_apart(self, whole: Utterance) -> tuple[list[tuple[Utterance, str]], list[tuple[str, str]]]:
         """The utterance and its speaker, or several where its voice changes; and who was merged into whom."""

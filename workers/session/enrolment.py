@@ -13,7 +13,7 @@ from platformdirs import user_data_path
 
 from model.encoders.prosody import Array
 
-LEAST = 5.0  # seconds of speech
+MIN_SPEECH_S = 5.0  # seconds of speech
 WIDTH = 256  # of `model.encoders.speaker.SpeakerEncoder`'s vectors
 
 
@@ -33,8 +33,8 @@ def enroll(name: str, pieces: list[Array]) -> float:
     if not name or "/" in name or name.startswith("."):
         raise EnrolmentError(f"{name!r} is no name for a voice: letters, digits, blanks")
     seconds = sum(len(piece) for piece in pieces) / 16_000
-    if seconds < LEAST:
-        raise EnrolmentError(f"{seconds:.1f} s of speech were heard; a voice needs {LEAST:.0f} s")
+    if seconds < MIN_SPEECH_S:
+        raise EnrolmentError(f"{seconds:.1f} s of speech were heard; a voice needs {MIN_SPEECH_S:.0f} s")
     from model.encoders.speaker import SpeakerEncoder  # to know a voice needs no PyTorch
 
     encoder = SpeakerEncoder()

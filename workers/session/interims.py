@@ -17,7 +17,7 @@ WORDS_INTERVAL_S = 1.0
 
 
 @dataclass
-class Told:
+class InterimState:
     """An utterance that goes on and has a number."""
 
     number: int
@@ -37,7 +37,7 @@ class Told:
 class Interim:
     """One telling of an utterance that goes on."""
 
-    told: Told
+    told: InterimState
     utterance: Utterance
     """Up to then."""
     count: int
@@ -53,7 +53,7 @@ class Interims:
         """every: seconds of speech between labels; 0 = nothing is told. words: they are told too, more often."""
         self._every, self._words = every, words
         self._first = FIRST_WORDS_S if words else max(FIRST_WORDS_S, every)
-        self._told: dict[tuple[int, float, str | None], Told] = {}
+        self._told: dict[tuple[int, float, str | None], InterimState] = {}
 
     def grown(self, going_on: list[Utterance]) -> list[Utterance]:
         """Those that have become long enough to be told of, and have no number yet.
@@ -79,7 +79,7 @@ class Interims:
 
     def reserve(self, utterance: Utterance, number: int) -> None:
         """Tell of an utterance under this number."""
-        self._told[_key(utterance)] = Told(number, utterance, next_at=self._every)
+        self._told[_key(utterance)] = InterimState(number, utterance, next_at=self._every)
 
     def tell(self, utterance: Utterance) -> Interim:
         """Count one more telling."""
@@ -97,11 +97,11 @@ class Interims:
         return None if told is None else told.number
 
     @property
-    def told(self) -> list[Told]:
+    def told(self) -> list[InterimState]:
         """All that have a number."""
         return list(self._told.values())
 
-    def restore(self, told: Iterable[Told]) -> None:
+    def restore(self, told: Iterable[InterimState]) -> None:
         """Those that another process has told of."""
         self._told = {_key(each.utterance): each for each in told}
 

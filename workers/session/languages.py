@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from model.encoders.spoken_language import Belief
-from model.encoders.transcription import Recognized
+from model.encoders.transcription import Transcription
 
 
 class SpokenLanguages:
@@ -23,7 +23,7 @@ class SpokenLanguages:
             return self._settled
         return self.language(belief, {})
 
-    def judge(self, speaker: str, said: Recognized) -> Belief:
+    def judge(self, speaker: str, said: Transcription) -> Belief:
         """The belief after an utterance of the speaker; nothing is kept of it."""
         if self._settled is not None:
             unread = self._known and self._settled not in self._known

@@ -8,12 +8,12 @@ from collections import Counter, deque
 from model.encoders.spoken_language import Belief
 from stream.block import Utterance
 from workers.session.snapshot import Memory, Milestone, Snapshot, Unfinished
-from workers.session.utterance import Pending
+from workers.session.utterance import UtteranceInProgress
 
-FURTHER = 5.0  # seconds of media beyond which it is not the same place any more
+SAME_PLACE_S = 5.0  # seconds of media beyond which it is not the same place any more
 
 
-class Book:
+class UtteranceLedger:
     """What a session has begun and finished: the part of its snapshot that it keeps for that alone."""
 
     def __init__(self, context: int) -> None:
@@ -51,7 +51,7 @@ class Book:
         self._failed_last.append(number)
         self.unfinished.pop(number, None)
 
-    def finish(self, pending: Pending, memory: Memory) -> None:
+    def finish(self, pending: UtteranceInProgress, memory: Memory) -> None:
         """It has its label or has failed, after all before it; `memory` is what all of them left."""
         self.unfinished.pop(pending.number, None)
         if pending.languages is not None:
@@ -97,5 +97,5 @@ class Book:
             notices=self.notices,
             dropped=self.dropped,
             counts=dict(self.counts + counts),
-            tries=self._tries if abs(position - self._tried_at) < FURTHER else 0,
+            tries=self._tries if abs(position - self._tried_at) < SAME_PLACE_S else 0,
         ).model_dump_json(by_alias=True)

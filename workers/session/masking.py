@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from model.encoders.transcription import Recognized
+from model.encoders.transcription import Transcription
 
 LEAST = 0.3  # Presidio's scores: below are patterns that match too much
 REGIONS = ("US", "GB", "IE", "CA", "AU", "NZ", "IN", "DE", "AT", "CH", "FR", "ES", "IT", "NL")  # of numbers without +
@@ -79,7 +79,7 @@ class Masker:
         self._spacy = _spacy(model)
         self._masked = lru_cache(64)(self._mask)  # an utterance's words are told several times
 
-    def __call__(self, said: Recognized) -> Recognized:
+    def __call__(self, said: Transcription) -> Transcription:
         """The words as they may be told. Those with times are left out where they are not those of the text."""
         return self._masked(said)
 
@@ -103,14 +103,14 @@ class Masker:
             merged.append(span)
         return merged
 
-    def _mask(self, said: Recognized) -> Recognized:
+    def _mask(self, said: Transcription) -> Transcription:
         told = text = " ".join(said.text.split())
         spans = self.find(text)
         for span in reversed(spans):
             told = f"{told[: span.start]}<{span.kind}>{told[span.end :]}"
         pieces = [word.text.strip() for word in said.words]
         if " ".join(pieces) != text:
-            return Recognized(told)
+            return Transcription(told)
         starts = [0, *accumulate(len(piece) + 1 for piece in pieces)]
         words = []
         for word, start, end in zip(said.words, starts, starts[1:], strict=False):
@@ -122,7 +122,7 @@ class Masker:
             else:
                 probability = min(words[-1].probability, word.probability)
                 words[-1] = replace(words[-1], end=word.end, probability=probability)
-        return Recognized(told, tuple(words))
+        return Transcription(told, tuple(words))
 
 
 def _spacy(model: str | None) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from workers.session.services import SessionPlan
 
-BUDGET = 3.0  # seconds that an utterance may be in work
-EASY = 1.0  # seconds below which there is room again
-PATIENCE = 8.0  # seconds of room before something is taken back
+BUDGET_S = 3.0  # seconds that an utterance may be in work
+RECOVERED_S = 1.0  # seconds below which there is room again
+RECOVERY_S = 8.0  # seconds of room before something is taken back
 
 PARTIALS = "words while somebody talks come with interim labels alone"
 PICTURES = "one of four pictures is looked at"
@@ -35,14 +35,14 @@ class Overload:
         """Look at the clock every other second. oldest: since when the first of the utterances in work has been; None
         when there is none. Returns what changes, for all to know; at most one step at a time."""
         age = 0.0 if oldest is None else now - oldest
-        if age > BUDGET:
+        if age > BUDGET_S:
             self._easy_since = None
             if self.level < len(self._steps):
                 self.level += 1
                 return f"overloaded, so {self._steps[self.level - 1]}"
-        elif age < EASY:
+        elif age < RECOVERED_S:
             self._easy_since = now if self._easy_since is None else self._easy_since
-            if self.level and now - self._easy_since >= PATIENCE:
+            if self.level and now - self._easy_since >= RECOVERY_S:
                 self.level, self._easy_since = self.level - 1, None
                 return f"there is room again; no more: {self._steps[self.level]}"
         else:

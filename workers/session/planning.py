@@ -12,7 +12,7 @@ from model.encoders import prosody
 from model.encoders.asr import DEFAULTS, AsrError, AsrModel, locate
 from model.fusion.checkpoint import load_step, resolve, tuned_of
 from stream.bus.keys import Keys
-from stream.bus.publisher import RETENTION
+from stream.bus.publisher import RETENTION_S
 from stream.sources.base import Source
 from stream.sources.file import FileSource
 from stream.sources.recording import RecordedSource
@@ -20,7 +20,7 @@ from stream.speech.transcript import Transcript, read_transcript
 from stream.speech.turns import Turn, read_rttm
 from workers.session import masking
 from workers.session.enrolment import voices
-from workers.session.services import Needs, SessionPlan
+from workers.session.services import ModelRequirements, SessionPlan
 
 RECOGNIZERS = ("auto", "whisper", "none")
 """Choices for the recognizer of speech. auto: Whisper where a model is here, else no words."""
@@ -33,7 +33,7 @@ class UsageError(Exception):
 
 
 @dataclass(frozen=True)
-class Wishes:
+class SessionSettings:
     """The options shared by `replay` and `live`, as given."""
 
     checkpoint: str = "meld"
@@ -54,12 +54,12 @@ class Wishes:
     enrolled: bool = True
     recorded: bool = False
     speculate: bool = True
-    kept: int = RETENTION
+    kept: int = RETENTION_S
     """Seconds that Redis keeps the events after the last of them."""
     mask: bool = False
 
 
-def settings_of(wishes: Wishes) -> tuple[dict[str, Any], dict[str, Path]]:
+def settings_of(wishes: SessionSettings) -> tuple[dict[str, Any], dict[str, Path]]:
     """What a recorded session has to keep to be replayed alike: the wishes as JSON, and the files they name."""
     settings = asdict(wishes)
     for name in ("session", "consent", "recorded", "speculate", "kept", "transcript", "rttm"):
@@ -67,9 +67,9 @@ def settings_of(wishes: Wishes) -> tuple[dict[str, Any], dict[str, Path]]:
     return settings, {name: path for name in ("transcript", "rttm") if (path := getattr(wishes, name)) is not None}
 
 
-def wishes_of(settings: dict[str, Any], folder: Path) -> Wishes:
+def settings_from_recording(settings: dict[str, Any], folder: Path) -> SessionSettings:
     """The wishes of a recorded session. Raises UsageError."""
-    known = {name: value for name, value in settings.items() if name in Wishes.__dataclass_fields__}
+    known = {name: value for name, value in settings.items() if name in SessionSettings.__dataclass_fields__}
     known |= {name: folder / str(known[name]) for name in ("transcript", "rttm") if name in known}
     if known.get("asr") not in RECOGNIZERS:
         known["asr"] = "auto"  # the recognizer of an earlier version
@@ -78,7 +78,7 @@ def wishes_of(settings: dict[str, Any], folder: Path) -> Wishes:
         known["names"] = {int(channel): name for channel, name in known["names"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{folder}: its settings are damaged ({error!r})") from None
-    return Wishes(**known)
+    return SessionSettings(**known)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Planned:
     """A plan and the models that it needs."""
 
     plan: SessionPlan
-    needs: Needs
+    needs: ModelRequirements
 
 
 def recording_of(source: Source) -> str:
@@ -95,7 +95,7 @@ def recording_of(source: Source) -> str:
     return path.stem if path else "live"
 
 
-def plan_session(wishes: Wishes, source: Source) -> Planned:
+def plan_session(wishes: SessionSettings, source: Source) -> Planned:
     """Decide everything before anything starts.
 
     Raises UsageError, AnnotationError, CheckpointError or AsrError.
@@ -169,10 +169,10 @@ def plan_session(wishes: Wishes, source: Source) -> Planned:
         recorded=wishes.recorded,
         kept=wishes.kept,
     )
-    return Planned(plan, Needs(asr, faces))
+    return Planned(plan, ModelRequirements(asr, faces))
 
 
-def _recognizer(wishes: Wishes) -> tuple[AsrModel | None, str | None]:
+def _recognizer(wishes: SessionSettings) -> tuple[AsrModel | None, str | None]:
     """The recognizer of speech, or why there is none. Raises AsrError where the user wants one."""
     if wishes.asr == "none":
         return None, None
@@ -200,7 +200,9 @@ def _spoken(language: str | None, recognizer: AsrModel) -> str:
     return language or "language detected"
 
 
-def _speakers(wishes: Wishes, source: Source, transcript: Transcript | None, recording: str) -> tuple[str, list[Turn]]:
+def _speakers(
+    wishes: SessionSettings, source: Source, transcript: Transcript | None, recording: str
+) -> tuple[str, list[Turn]]:
     """How speakers are told apart, and their turns if these are given."""
     if wishes.rttm is not None:
         turns = read_rttm(wishes.rttm, recording)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from stream.bus.connection import BusError
 from stream.bus.directory import overview
 from stream.bus.keys import Keys
-from stream.bus.publisher import RETENTION, Bus
+from stream.bus.publisher import RETENTION_S, Bus
 from stream.bus.subscriber import history
 from stream.clock import MonotonicClock, Pacer
 from stream.events import (
@@ -22,9 +22,9 @@ from stream.events import (
     UtteranceHeard,
     UtterancePartial,
 )
-from workers.session.runner import Display
+from workers.session.runner import EventObserver
 
-RESENT = 30.0  # seconds that Redis may stay away at the end
+REDIS_PATIENCE_S = 30.0  # seconds that Redis may stay away at the end
 
 
 async def stored_events(url: str, session: str, prefix: str) -> list[Event]:
@@ -37,13 +37,13 @@ async def stored_events(url: str, session: str, prefix: str) -> list[Event]:
     return await history(url, session, prefix)
 
 
-async def republish(events: Sequence[Event], keys: Keys, url: str, speed: float | None, display: Display) -> None:
+async def republish(events: Sequence[Event], keys: Keys, url: str, speed: float | None, display: EventObserver) -> None:
     """Publish events under the session id of `keys`, each at its moment on the media clock.
 
     Raises BusError when the last of them could not be sent.
     """
     first = events[0]
-    bus = Bus(url, keys, first.kept if isinstance(first, SessionStarted) else RETENTION)
+    bus = Bus(url, keys, first.kept if isinstance(first, SessionStarted) else RETENTION_S)
     pacer = Pacer(MonotonicClock(), speed)
     await bus.register(datetime.now(UTC).isoformat(timespec="milliseconds"))
     for moment, event in timed(events):
@@ -53,7 +53,7 @@ async def republish(events: Sequence[Event], keys: Keys, url: str, speed: float 
         again = event.model_copy(update={"session": keys.session, "id": name})
         bus.publish(again)
         display.event(again)
-    if not await bus.aclose(RESENT):
+    if not await bus.aclose(REDIS_PATIENCE_S):
         raise BusError("Redis stayed away; the last events wait on this disk (undertone spool --send)")
 
 

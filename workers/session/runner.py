@@ -19,16 +19,16 @@ from stream.bus.subscriber import subscribe
 from stream.clock import MonotonicClock, Pacer
 from stream.errors import MediaError
 from stream.events import Event, SessionEnded
-from stream.sources.base import Source, Through
-from stream.sources.mixing import Together
-from stream.sources.reconnecting import Reconnecting
-from workers.session.services import Helpers, ServiceError, SessionPlan
+from stream.sources.base import Source, SourceWrapper
+from stream.sources.mixing import MixedSource
+from stream.sources.reconnecting import ReconnectingSource
+from workers.session.services import InferenceBackend, ServiceError, SessionPlan
 from workers.session.session import Session
 
-START = 180  # seconds for models to load; a cluster without room for an actor would let us wait for ever
+MODEL_LOAD_TIMEOUT_S = 180  # seconds for models to load; a cluster without room for an actor would let us wait for ever
 
 
-class Display(Protocol):
+class EventObserver(Protocol):
     """Who is shown what happens."""
 
     def event(self, event: Event) -> None: ...
@@ -52,13 +52,13 @@ class Outcome:
     interrupted: bool
 
 
-def new_session(plan: SessionPlan, helpers: Helpers, redis: str, prefix: str) -> Session:
+def new_session(plan: SessionPlan, helpers: InferenceBackend, redis: str, prefix: str) -> Session:
     """A session that publishes to a Redis. Raises CheckpointError, BusError."""
     config = load_step(plan.checkpoint).config
     return Session(plan, config, helpers, Bus(redis, Keys(plan.session, prefix), plan.kept))
 
 
-async def run(session: Session, source: Source, speed: float | None, displays: Sequence[Display]) -> Outcome:
+async def run(session: Session, source: Source, speed: float | None, displays: Sequence[EventObserver]) -> Outcome:
     """Carry a source through a session from a command line, showing every event as a subscriber receives it.
 
     Ctrl-C (SIGINT) and SIGTERM stop listening, and what was heard is still published; a second one gives up. Raises
@@ -76,17 +76,17 @@ async def run(session: Session, source: Source, speed: float | None, displays: S
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     try:
-        return Outcome(await carry(session, source, speed, displays, interrupted), interrupted.is_set())
+        return Outcome(await run_session(session, source, speed, displays, interrupted), interrupted.is_set())
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
 
-async def carry(
+async def run_session(
     session: Session,
     source: Source,
     speed: float | None,
-    displays: Sequence[Display],
+    displays: Sequence[EventObserver],
     interrupted: asyncio.Event,
     started: asyncio.Event | None = None,
     patience: float = 30.0,
@@ -97,14 +97,14 @@ async def carry(
     Listens from the first moment, while models are still being loaded. Whatever fails, the session's stream gets its
     `session.ended`. Raises SessionError.
     """
-    shown = asyncio.create_task(_show(session.bus, displays, started))
+    shown = asyncio.create_task(_relay_events(session.bus, displays, started))
     loaded = asyncio.create_task(_load(session))
     try:
         await session.start()
         loaded.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else source.stop())
         shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
         try:
-            await _feed(session, source, Pacer(MonotonicClock(), speed), displays)
+            await _feed_blocks(session, source, Pacer(MonotonicClock(), speed), displays)
             reason = _reason(source, interrupted)
         except MediaError as error:
             reason = f"error: {error}"
@@ -129,7 +129,7 @@ async def _load(session: Session) -> None:
     """Wait until the models are loaded. Raises SessionError with what kept one from it."""
     session.loaded_at = math.inf
     try:
-        await asyncio.wait_for(session.helpers.ready(), START)
+        await asyncio.wait_for(session.helpers.ready(), MODEL_LOAD_TIMEOUT_S)
         session.loaded_at = time.monotonic()
     except TimeoutError:
         raise SessionError("the actors do not start: has the Ray cluster room for them?") from None
@@ -143,7 +143,7 @@ def _line(error: Exception, last: bool = False) -> str:
     return lines[-1 if last else 0] if lines else type(error).__name__
 
 
-async def _feed(session: Session, source: Source, pacer: Pacer, displays: Sequence[Display]) -> None:
+async def _feed_blocks(session: Session, source: Source, pacer: Pacer, displays: Sequence[EventObserver]) -> None:
     """Hand blocks over at their time; a session that is full holds back a file."""
     async with aclosing(_blocks(source)) as blocks:
         async for block in blocks:
@@ -167,11 +167,11 @@ async def _blocks(source: Source) -> AsyncGenerator[Block]:
 def _counts(source: Source) -> dict[str, int]:
     """What happened to the source, for the last event."""
     counts = {"repaired_samples": source.repaired}
-    while isinstance(source, Through):
+    while isinstance(source, SourceWrapper):
         source = source.source
-    if isinstance(source, Reconnecting):
+    if isinstance(source, ReconnectingSource):
         counts["reconnects"] = source.reconnects
-    if isinstance(source, Together):
+    if isinstance(source, MixedSource):
         counts |= {"reconnects": source.reconnects, "worst_skew_ms": round(1000 * source.worst_skew)}
     return {name: count for name, count in counts.items() if count}
 
@@ -186,12 +186,12 @@ async def _end_for(session: Session, reason: str) -> None:
     """End a session that can no longer do it itself, and let the recognizer forget it."""
     session.close()
     await session.bus.aclose(timeout=5)  # what it had to tell comes before
-    await end_for(session.bus.url, session.bus.keys, session.bus.kept, reason)
+    await publish_end(session.bus.url, session.bus.keys, session.bus.kept, reason)
     with suppress(ServiceError, TimeoutError):
         await asyncio.wait_for(session.helpers.finish(session.bus.keys.session, []), 5)
 
 
-async def end_for(url: str, keys: Keys, kept: int, reason: str) -> None:
+async def publish_end(url: str, keys: Keys, kept: int, reason: str) -> None:
     """Publish the `session.ended` of a session that cannot go on, whose events Redis keeps for `kept` seconds."""
     bus = Bus(url, keys, kept)
     ended = SessionEnded(
@@ -201,7 +201,7 @@ async def end_for(url: str, keys: Keys, kept: int, reason: str) -> None:
     await bus.aclose(timeout=5)
 
 
-async def _show(bus: Bus, displays: Sequence[Display], started: asyncio.Event | None) -> SessionEnded:
+async def _relay_events(bus: Bus, displays: Sequence[EventObserver], started: asyncio.Event | None) -> SessionEnded:
     async for event in subscribe(bus.url, bus.keys.session, bus.keys.prefix):
         if started is not None:
             started.set()

@@ -8,20 +8,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.encoders.face_observation import Sight
+from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.silero import SileroVad
 from model.encoders.text import Line
-from model.encoders.transcription import Recognized
-from model.fusion.dialogue import GraphRow, Heard
-from model.fusion.incremental import Judgement, Step
+from model.encoders.transcription import Transcription
+from model.fusion.dialogue import GraphRow, UtteranceFeatures
+from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
-from stream.bus.publisher import RETENTION
+from stream.bus.publisher import RETENTION_S
 from stream.speech.segmenter import Endpointing, Segmenter, TurnSegmenter, VadSegmenter
 from stream.speech.transcript import Transcript
 from stream.speech.turns import Turn
 from stream.speech.vad import WebRtcVad
-from workers.session.diarization import Part
+from workers.session.diarization import SpeakerSegment
 
 Image = NDArray[np.uint8]
 
@@ -61,7 +61,7 @@ class SessionPlan:
     consent: str | None = None
     recorded: bool = False
     """What is heard and seen is kept on disk."""
-    kept: int = RETENTION
+    kept: int = RETENTION_S
     """Seconds that Redis keeps the events after the last of them."""
 
     @property
@@ -78,7 +78,7 @@ class SessionPlan:
 
 
 @dataclass(frozen=True)
-class Needs:
+class ModelRequirements:
     """The models that a session needs besides its checkpoint."""
 
     asr: str | None = None
@@ -89,14 +89,14 @@ class Needs:
     """Folder of the voice encoder; None = the shipped one."""
 
 
-class Helpers(Protocol):
+class InferenceBackend(Protocol):
     """What a session asks of others: the Ray pools, or plain functions in tests."""
 
     async def ready(self) -> None:
         """Returns when all models are loaded. Raises RayError with the cause when one cannot."""
         ...
 
-    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Recognized:
+    async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:
         """The words in `samples` ([n] at `stream.RATE`). partial: of an utterance that goes on; utterances that have
         ended go first."""
         ...
@@ -109,23 +109,25 @@ class Helpers(Protocol):
         """The last line's embedding, and the opinion of the expert that reads it in context."""
         ...
 
-    async def hear(self, samples: Samples) -> tuple[Array | None, Array | None]:
+    async def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
         """Prosody, and the voice encoder's posterior over `model.labels.RAVDESS`."""
         ...
 
-    async def look(self, images: list[Image], times: list[float], samples: Samples, start: float) -> Sight: ...
+    async def analyse_faces(
+        self, images: list[Image], times: list[float], samples: Samples, start: float
+    ) -> FaceObservation: ...
 
-    async def voices(self, samples: Samples) -> list[Part]:
+    async def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
         """The stretches in one voice each, in order and without gaps."""
         ...
 
-    async def label(self, session: str, number: int, heard: Heard) -> Step: ...
+    async def label(self, session: str, number: int, heard: UtteranceFeatures) -> StepResult: ...
 
-    async def peek(self, session: str, number: int, heard: Heard) -> Judgement | None: ...
+    async def preview(self, session: str, number: int, heard: UtteranceFeatures) -> Prediction | None: ...
 
     async def restore(self, session: str, rows: list[GraphRow]) -> None: ...
 
-    async def finish(self, session: str, rows: list[GraphRow]) -> list[Judgement]: ...
+    async def finish(self, session: str, rows: list[GraphRow]) -> list[Prediction]: ...
 
 
 def segmenters(plan: SessionPlan) -> list[Segmenter]:
@@ -154,5 +156,5 @@ class ServiceError(Exception):
         self.cause = cause
 
 
-class StateLost(Exception):
+class GraphStateMissing(Exception):
     """The recognizer does not hold the state that the utterance continues; `restore` it."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from redis.exceptions import RedisError
 
-from model.encoders.transcription import Recognized
+from model.encoders.transcription import Transcription
 from model.fusion.config import FusionConfig
 from stream import events
 from stream.block import Block, Utterance
@@ -20,19 +20,21 @@ from stream.bus.publisher import Bus
 from stream.speech.segmentation import Segmentation
 from workers.session.interims import Interim, Interims
 from workers.session.labelling import Labelling, Unlabelled
-from workers.session.ledger import Book
+from workers.session.ledger import UtteranceLedger
 from workers.session.masking import Masker
 from workers.session.overload import AHEAD, PARTIALS, SHED, Overload
-from workers.session.services import Helpers, SessionPlan, segmenters
-from workers.session.snapshot import Left, Milestone, Row, Speaker, Told
-from workers.session.speculation import ThrownAway
+from workers.session.services import InferenceBackend, SessionPlan, segmenters
+from workers.session.snapshot import GraphRowRecord, InterimSnapshot, Milestone, ResumePoint, SpeakerSnapshot
+from workers.session.speculation import Discarded
 from workers.session.tracing import UtteranceTrace
 from workers.session.understanding import Understanding
-from workers.session.utterance import Pending, lost, one_line
+from workers.session.utterance import UtteranceInProgress, lost, one_line
 
-BEAT = 2.0  # seconds between signs of life
-KEPT = 10.0  # seconds without an utterance after which another process would no longer know how far we are
-IN_FLIGHT = 8  # utterances whose words or embeddings are being made; then the source has to wait
+HEARTBEAT_S = 2.0  # seconds between signs of life
+SNAPSHOT_INTERVAL_S = (
+    10.0  # seconds without an utterance after which another process would no longer know how far we are
+)
+MAX_IN_FLIGHT = 8  # utterances whose words or embeddings are being made; then the source has to wait
 
 
 def context(config: FusionConfig) -> int:
@@ -41,23 +43,23 @@ def context(config: FusionConfig) -> int:
 
 
 class Session:
-    """Takes blocks in order, keeps up to `IN_FLIGHT` utterances in work at once, publishes in order.
+    """Takes blocks in order, keeps up to `MAX_IN_FLIGHT` utterances in work at once, publishes in order.
 
     Every utterance ends in an `emotion` or an `utterance.failed` event.
     """
 
-    def __init__(self, plan: SessionPlan, config: FusionConfig, helpers: Helpers, bus: Bus) -> None:
+    def __init__(self, plan: SessionPlan, config: FusionConfig, helpers: InferenceBackend, bus: Bus) -> None:
         self.plan, self.helpers, self.bus, self._config = plan, helpers, bus, config
         self._mask = Masker(plan.people) if plan.mask else None
         self._segmentation = Segmentation(segmenters(plan))
         self._overload = Overload(plan)
         self._understanding = Understanding(plan, config, helpers, self._overload)
         self._labelling = Labelling(plan, config, helpers)
-        self._book = Book(context(config))
-        self._spoken: deque[Pending] = deque(maxlen=max(context(config), IN_FLIGHT))
-        self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._book = UtteranceLedger(context(config))
+        self._spoken: deque[UtteranceInProgress] = deque(maxlen=max(context(config), MAX_IN_FLIGHT))
+        self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._since: deque[float] = deque()  # when each of those in work was heard
-        self._queue: asyncio.Queue[tuple[Pending, asyncio.Task[None]] | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[UtteranceInProgress, asyncio.Task[None]] | None] = asyncio.Queue()
         self._publisher: asyncio.Task[None] | None = None
         self._interims = Interims(plan.interim, plan.partials)
         self._interim: asyncio.Task[None] | None = None
@@ -115,7 +117,7 @@ class Session:
             kept=plan.kept,
         )
 
-    def take_up(self, left: Left, replayed: bool) -> float:
+    def take_up(self, left: ResumePoint, replayed: bool) -> float:
         """Go on with what another process began, instead of beginning anew; before `start`.
 
         replayed: the source is played again from its beginning, and handed to `catch_up` until it is at `behind`; else
@@ -126,7 +128,9 @@ class Session:
         self._labelling.restore(before.memory, left.rows)
         self._understanding.languages.restore(before.memory.languages)
         if milestone is not None:
-            known = [Pending.known(self.plan.session, speaker, words) for speaker, words in milestone.spoken]
+            known = [
+                UtteranceInProgress.known(self.plan.session, speaker, words) for speaker, words in milestone.spoken
+            ]
             self._spoken.extend(known)
             clusters = self._understanding.voices.clusters
             clusters.speakers, clusters.unnamed = [each.known() for each in milestone.speakers], milestone.unnamed
@@ -164,11 +168,11 @@ class Session:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(BEAT)
+            await asyncio.sleep(HEARTBEAT_S)
             if change := self._overload.watch(time.monotonic(), self.oldest):
                 self._notice(events.Degraded, reason=change)
             await self.bus.beat(self.load().model_dump_json())
-            if self._book.age > KEPT and not self.bus.waits:
+            if self._book.age > SNAPSHOT_INTERVAL_S and not self.bus.waits:
                 self.bus.keep(self._snapshot())
 
     async def push(self, block: Block) -> None:
@@ -293,10 +297,10 @@ class Session:
         if due is not None:
             self._interim = asyncio.create_task(self._tell_interim(self._interims.tell(due)))
 
-    def _pending(self, utterance: Utterance, speaker: str, number: int) -> Pending:
+    def _pending(self, utterance: Utterance, speaker: str, number: int) -> UtteranceInProgress:
         before = tuple(self._spoken)
         heard_at, redact = time.monotonic(), self.plan.redact
-        return Pending(self.plan.session, number, utterance, speaker, heard_at, redact, self._mask, before)
+        return UtteranceInProgress(self.plan.session, number, utterance, speaker, heard_at, redact, self._mask, before)
 
     def _milestone(self) -> Milestone:
         clusters = self._understanding.voices.clusters
@@ -304,9 +308,9 @@ class Session:
             position=self.position,
             flushed=self._flushed,
             next_utterance=self._book.next_utterance,
-            speakers=[Speaker.of(speaker) for speaker in clusters.speakers],
+            speakers=[SpeakerSnapshot.of(speaker) for speaker in clusters.speakers],
             unnamed=clusters.unnamed,
-            told=[Told.of(told) for told in self._interims.told],
+            told=[InterimSnapshot.of(told) for told in self._interims.told],
             words_given=None if self.plan.transcript is None else self.plan.transcript.given(),
         )
 
@@ -316,7 +320,7 @@ class Session:
     async def _publish_in_order(self) -> None:
         while (entry := await self._queue.get()) is not None:
             pending, task = entry
-            row: Row | None = None
+            row: GraphRowRecord | None = None
             told: list[events.Base] = []
             try:
                 await task
@@ -336,7 +340,7 @@ class Session:
                 self._room.release()
             self._book.finish(pending, self._labelling.dump())
             kept = None if row is None else row.model_dump_json(by_alias=True)
-            self.bus.publish(*told, state=self._snapshot(), row=kept, rows=self._labelling.kept + IN_FLIGHT)
+            self.bus.publish(*told, state=self._snapshot(), row=kept, rows=self._labelling.kept + MAX_IN_FLIGHT)
 
     def _telling(self) -> bool:
         return self._interim is not None and not self._interim.done()
@@ -353,20 +357,20 @@ class Session:
             await self._understanding.read_so_far(pending)
             if pending.text_so_far and self._interims.goes_on(utterance):
                 told.agreement.add(pending.said.text)
-                pending.said, pending.stable = Recognized(told.agreement.text), told.agreement.stable
+                pending.said, pending.stable = Transcription(told.agreement.text), told.agreement.stable
                 self.bus.publish(pending.partial(interim.count))
             if interim.label:
                 await self._label_so_far(pending, interim)
-        except ThrownAway:
+        except Discarded:
             return  # it has ended: its own label is on the way
         except Exception as error:
             if interim.label:
                 self._notice(events.Degraded, reason=f"no interim label: {one_line(error)}")
 
-    async def _label_so_far(self, pending: Pending, interim: Interim) -> None:
+    async def _label_so_far(self, pending: UtteranceInProgress, interim: Interim) -> None:
         pending.before = tuple(each for each in pending.before if each.understood.is_set())
         await self._understanding.understand_so_far(pending)
-        label = await self._labelling.peek(pending, interim.count)
+        label = await self._labelling.preview(pending, interim.count)
         if label is not None and self._interims.goes_on(interim.utterance):
             self.bus.publish(label)
 

@@ -1,6 +1,7 @@
 """What a session leaves in Redis after each utterance, so that another process can go on where it stopped.
 
-JSON, no pickles. `Snapshot` is the state of the session, each `Row` what a labelled utterance leaves for later ones.
+JSON, no pickles. `Snapshot` is the state of the session, each `GraphRowRecord` what a labelled utterance leaves for
+later ones.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pydantic import BaseModel, PlainSerializer, PlainValidator, ValidationError
 from model.encoders.spoken_language import Belief
 from model.fusion.dialogue import GraphRow
 from stream.block import Utterance
-from stream.bus.connection import kept
+from stream.bus.connection import read_state
 from stream.bus.keys import Keys
 from stream.events import Emotion
 from stream.speech import speakers
@@ -38,7 +39,7 @@ Floats = Annotated[Any, PlainValidator(_unpack), PlainSerializer(_pack, return_t
 """[n] float32, base64 in JSON."""
 
 
-class Speaker(BaseModel):
+class SpeakerSnapshot(BaseModel):
     """`stream.speech.speakers.Speaker`"""
 
     name: str
@@ -47,15 +48,15 @@ class Speaker(BaseModel):
     enrolled: bool
 
     @classmethod
-    def of(cls, known: speakers.Speaker) -> Speaker:
+    def of(cls, known: speakers.Speaker) -> SpeakerSnapshot:
         return cls(name=known.name, total=known.total, seconds=known.seconds, enrolled=known.enrolled)
 
     def known(self) -> speakers.Speaker:
         return speakers.Speaker(self.name, self.total, self.seconds, self.enrolled)
 
 
-class Told(BaseModel):
-    """`workers.session.interims.Told`: an utterance that went on and had a number."""
+class InterimSnapshot(BaseModel):
+    """`workers.session.interims.InterimState`: an utterance that went on and had a number."""
 
     number: int
     channel: int
@@ -70,7 +71,7 @@ class Told(BaseModel):
     """State of `workers.session.agreement.Agreement`; empty where words are redacted or masked."""
 
     @classmethod
-    def of(cls, told: interims.Told) -> Told:
+    def of(cls, told: interims.InterimState) -> InterimSnapshot:
         heard = told.utterance
         return cls(
             number=told.number, channel=heard.channel, speaker=heard.speaker, start=heard.start, end=heard.end,
@@ -78,10 +79,10 @@ class Told(BaseModel):
             committed=told.agreement.committed, rest=told.agreement.rest,
         )  # fmt: skip
 
-    def going_on(self) -> interims.Told:
+    def going_on(self) -> interims.InterimState:
         heard = Utterance(self.channel, self.start, self.end, np.zeros(0, np.float32), self.end, self.speaker)
         agreement = Agreement(self.committed, self.rest)
-        return interims.Told(self.number, heard, self.count, self.next_at, self.next_words, agreement)
+        return interims.InterimState(self.number, heard, self.count, self.next_at, self.next_words, agreement)
 
 
 class Milestone(BaseModel):
@@ -94,9 +95,9 @@ class Milestone(BaseModel):
     next_utterance: int
     spoken: list[tuple[str, str]] = []
     """Speaker and words of the utterances that the text encoder reads along; none of redacted or masked ones."""
-    speakers: list[Speaker]
+    speakers: list[SpeakerSnapshot]
     unnamed: int
-    told: list[Told]
+    told: list[InterimSnapshot]
     words_given: tuple[int, list[int]] | None
     """Of a transcript: all words before this one, but for these."""
 
@@ -151,7 +152,7 @@ class Snapshot(BaseModel):
         return max(0.0, time.time() - self.at)
 
 
-class Row(BaseModel):
+class GraphRowRecord(BaseModel):
     """What a labelled utterance leaves: its row in the graph, and what was told of it."""
 
     index: int
@@ -161,7 +162,7 @@ class Row(BaseModel):
     told: Emotion
 
     @classmethod
-    def of(cls, row: GraphRow, told: Emotion) -> Row:
+    def of(cls, row: GraphRow, told: Emotion) -> GraphRowRecord:
         return cls(index=row.index, slot=row.slot, present=row.present, values=row.values, told=told)
 
     def graph(self) -> GraphRow:
@@ -169,30 +170,32 @@ class Row(BaseModel):
 
 
 @dataclass(frozen=True)
-class Left:
+class ResumePoint:
     """All that a session's last process has left."""
 
     snapshot: Snapshot
-    rows: list[Row]
+    rows: list[GraphRowRecord]
 
 
-async def left_behind(url: str, keys: Keys) -> Left | None:
+async def load_resume_point(url: str, keys: Keys) -> ResumePoint | None:
     """What the session's last process has left; None when it has ended, never began, or left what this version cannot
     read."""
-    state, rows = await kept(url, keys)
+    state, rows = await read_state(url, keys)
     if state is None:
         return None
     try:
         snapshot = Snapshot.model_validate_json(state)
-        return Left(snapshot, _joined([Row.model_validate_json(row) for row in rows], snapshot.memory.in_graph))
+        return ResumePoint(
+            snapshot, _joined([GraphRowRecord.model_validate_json(row) for row in rows], snapshot.memory.in_graph)
+        )
     except (ValidationError, ValueError):
         return None
 
 
-def _joined(rows: Sequence[Row], count: int) -> list[Row]:
+def _joined(rows: Sequence[GraphRowRecord], count: int) -> list[GraphRowRecord]:
     """The last rows before `count` without a gap; of those written twice, the last."""
     by_index = {row.index: row for row in rows}
-    joined: list[Row] = []
+    joined: list[GraphRowRecord] = []
     while (row := by_index.get(count - 1 - len(joined))) is not None:
         joined.append(row)
     return joined[::-1]

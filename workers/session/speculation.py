@@ -16,11 +16,11 @@ T = TypeVar("T")
 Key = tuple[int, float, float, int]
 
 
-class ThrownAway(Exception):
+class Discarded(Exception):
     """What was asked is not needed any more."""
 
 
-class Ahead:
+class SpeculativeResults:
     """Remembers what was asked about the utterance that each channel may be about to end, until it is understood."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Ahead:
     async def ask(self, utterance: Utterance, what: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The answer to `what` about an utterance: the one that is on its way or there, else a new one.
 
-        Raises ThrownAway when it is dropped meanwhile, not CancelledError: who asks is not the one who is cancelled.
+        Raises Discarded when it is dropped meanwhile, not CancelledError: who asks is not the one who is cancelled.
         """
         asked = self._asked.get(_key(utterance))
         if asked is None:
@@ -60,7 +60,7 @@ class Ahead:
             asking = asyncio.current_task()
             if asking is not None and asking.cancelling():
                 raise
-            raise ThrownAway(str(what)) from None
+            raise Discarded(str(what)) from None
         return answer
 
     def done(self, utterance: Utterance) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.encoders.face_observation import EXPRESSIONS, Sight
+from model.encoders.face_observation import EXPRESSIONS, FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.spoken_language import Belief
-from model.encoders.transcription import Recognized
-from model.fusion.incremental import Judgement
+from model.encoders.transcription import Transcription
+from model.fusion.incremental import Prediction
 from stream import events
 from stream.block import Utterance
 from workers.session.masking import Masker
@@ -20,7 +20,7 @@ from workers.session.tracing import UtteranceTrace
 
 
 @dataclass
-class Pending:
+class UtteranceInProgress:
     """An utterance on its way to its label."""
 
     session: str
@@ -32,9 +32,9 @@ class Pending:
     """Its words go into no event."""
     mask: Masker | None = None
     """What its words go through on their way into events."""
-    before: tuple[Pending, ...] = ()
+    before: tuple[UtteranceInProgress, ...] = ()
     """The utterances whose words the text encoder reads along, until it has."""
-    said: Recognized = field(default_factory=Recognized)
+    said: Transcription = field(default_factory=Transcription)
     foreign: str | None = None
     """Language of the words, where the text encoder does not read it."""
     languages: dict[str, Belief] | None = None
@@ -45,7 +45,7 @@ class Pending:
     """Set when the words are final."""
     embedding: Array | None = None
     prosody: Array | None = None
-    sight: Sight | None = None
+    sight: FaceObservation | None = None
     opinions: dict[str, Array] = field(default_factory=dict)
     """Of the experts that have one."""
     trace: UtteranceTrace = field(default_factory=UtteranceTrace)
@@ -60,10 +60,10 @@ class Pending:
     """What another process needs to go on after it; None where another utterance ended in the same block."""
 
     @classmethod
-    def known(cls, session: str, speaker: str, words: str) -> Pending:
+    def known(cls, session: str, speaker: str, words: str) -> UtteranceInProgress:
         """One that another process labelled: the text encoder reads its words along."""
         over = Utterance(0, 0.0, 0.0, np.zeros(0, np.float32), 0.0, speaker)
-        pending = cls(session, -1, over, speaker, 0.0, False, None, said=Recognized(words))
+        pending = cls(session, -1, over, speaker, 0.0, False, None, said=Transcription(words))
         pending.understood.set()
         return pending
 
@@ -79,7 +79,7 @@ class Pending:
         return {"text": f"language: {self.foreign}"} if unread else {}
 
     @property
-    def told(self) -> Recognized | None:
+    def told(self) -> Transcription | None:
         """The words as events may tell them."""
         if self.redacted:
             return None
@@ -129,7 +129,7 @@ class Pending:
 
     def emotion(
         self,
-        judgement: Judgement,
+        judgement: Prediction,
         influences: dict[int, float],
         latency: events.Latency | None = None,
         interim: int | None = None,
@@ -183,7 +183,7 @@ def lost(session: str, unfinished: Unfinished) -> events.UtteranceFailed:
     )
 
 
-def revised(told: events.Emotion, judgement: Judgement, influences: dict[int, float]) -> events.Emotion:
+def revised(told: events.Emotion, judgement: Prediction, influences: dict[int, float]) -> events.Emotion:
     """The final label of an utterance whose provisional one was told; what it is made of is the same."""
     new = {
         "id": f"{told.session}:{told.utterance}:{judgement.revision}",
@@ -204,7 +204,7 @@ def _likeliest(shares: dict[str, float]) -> str:
     return max(shares, key=shares.__getitem__)
 
 
-def _visual(sight: Sight) -> events.Visual:
+def _visual(sight: FaceObservation) -> events.Visual:
     worn = None if sight.expression is None else dict(zip(EXPRESSIONS, map(float, sight.expression), strict=True))
     return events.Visual(
         frames=sight.frames,

@@ -10,16 +10,16 @@ PRIOR = ProsodyPrior((60.0,) * 7, (5.0,) * 7, (1.0,) * 7)
 
 def test_slots_follow_first_appearance_and_stay() -> None:
     memory = SpeakerMemory(None, window=4)
-    assert [memory.hear(name, {}, None).slot for name in "abacab"] == [0, 1, 0, 2, 0, 1]
+    assert [memory.add(name, {}, None).slot for name in "abacab"] == [0, 1, 0, 2, 0, 1]
 
 
 def test_speakers_beyond_the_window_take_over_the_longest_silent_slot() -> None:
     memory = SpeakerMemory(None, window=2)  # four slots
     for name in "abcd":
-        memory.hear(name, {}, None)
-    memory.hear("a", {}, None)
-    assert memory.hear("e", {}, None).slot == 1  # b's
-    assert memory.hear("a", {}, None).slot == 0
+        memory.add(name, {}, None)
+    memory.add("a", {}, None)
+    assert memory.add("e", {}, None).slot == 1  # b's
+    assert memory.add("a", {}, None).slot == 0
 
 
 def test_normalisation_uses_only_what_was_heard_before() -> None:

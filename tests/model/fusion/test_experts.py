@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from model.fusion.checkpoint import load_step, resolve
-from model.fusion.dialogue import Heard
+from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.experts import MOST_JOINING, fit_experts
-from model.fusion.incremental import Labeller
+from model.fusion.incremental import IncrementalLabeller
 
 
 def test_an_expert_that_knows_something_is_believed_and_a_guesser_is_not() -> None:
@@ -55,12 +55,16 @@ def test_an_expert_joins_a_trained_network(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     features = {name: rng.normal(size=width).astype(np.float32) for name, width in alone.config.inputs.items()}
     happy = np.array([0.05, 0.7, 0.05, 0.05, 0.05, 0.05, 0.05], np.float32)
-    plain = Labeller(alone).step([Labeller(alone).new_state()], [Heard(features, 0)])[0].judgement
-    labeller = Labeller(joined)
-    silent = labeller.step([labeller.new_state()], [Heard(features, 0)])[0].judgement
+    plain = (
+        IncrementalLabeller(alone)
+        .step([IncrementalLabeller(alone).new_state()], [UtteranceFeatures(features, 0)])[0]
+        .judgement
+    )
+    labeller = IncrementalLabeller(joined)
+    silent = labeller.step([labeller.new_state()], [UtteranceFeatures(features, 0)])[0].judgement
     assert list(silent.emotion.values()) == pytest.approx(list(plain.emotion.values()), abs=1e-6)
     assert "visual" not in silent.contribution
-    seen = labeller.step([labeller.new_state()], [Heard(features, 0, {"face": happy})])[0].judgement
+    seen = labeller.step([labeller.new_state()], [UtteranceFeatures(features, 0, {"face": happy})])[0].judgement
     assert seen.emotion["joy"] > plain.emotion["joy"]
     moved = 0.5 * sum(abs(seen.emotion[name] - plain.emotion[name]) for name in plain.emotion)
     assert seen.contribution["visual"] == pytest.approx(moved, abs=1e-5)
@@ -68,10 +72,12 @@ def test_an_expert_joins_a_trained_network(tmp_path: Path) -> None:
 
 
 def test_a_look_at_an_unfinished_utterance_changes_nothing() -> None:
-    labeller = Labeller(load_step("meld"))
+    labeller = IncrementalLabeller(load_step("meld"))
     rng, config = np.random.default_rng(0), labeller.config
     heard = [
-        Heard({name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}, n % 2)
+        UtteranceFeatures(
+            {name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}, n % 2
+        )
         for n in range(6)
     ]
     calm, watched = labeller.new_state(), labeller.new_state()

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.fusion.config import MODULES, FusionConfig
-from model.fusion.dialogue import Heard
-from model.fusion.incremental import Labeller
+from model.fusion.dialogue import UtteranceFeatures
+from model.fusion.incremental import IncrementalLabeller
 from model.fusion.network import FusionGCN
 from model.fusion.step import FusionStep, GraphState
 from model.training.collate import collate
@@ -44,7 +44,7 @@ def model() -> FusionGCN:
     return network
 
 
-def conversation(seed: int, length: int) -> list[Heard]:
+def conversation(seed: int, length: int) -> list[UtteranceFeatures]:
     rng = np.random.default_rng(seed)
     heard = []
     for _ in range(length):
@@ -52,20 +52,20 @@ def conversation(seed: int, length: int) -> list[Heard]:
         features = {name: rng.normal(size=CONFIG.inputs[name]).astype(np.float32) for name in kept}
         said = [name for name in CONFIG.experts if rng.random() > 0.5]
         opinions = {name: rng.dirichlet(np.ones(3)).astype(np.float32) for name in said}
-        heard.append(Heard(features, int(rng.integers(3)), opinions))
+        heard.append(UtteranceFeatures(features, int(rng.integers(3)), opinions))
     return heard
 
 
-def batch_logits(model: FusionGCN, heard: list[Heard]) -> torch.Tensor:
+def batch_logits(model: FusionGCN, heard: list[UtteranceFeatures]) -> torch.Tensor:
     with torch.inference_mode():
         return model(collate([heard], CONFIG, [0])).emotion[0]
 
 
-def labelling(model: FusionGCN) -> Labeller:
-    return Labeller(FusionStep(model.config, model.weights()))
+def labelling(model: FusionGCN) -> IncrementalLabeller:
+    return IncrementalLabeller(FusionStep(model.config, model.weights()))
 
 
-def stream_steps(labeller: Labeller, heard: list[Heard], state: GraphState | None = None):
+def stream_steps(labeller: IncrementalLabeller, heard: list[UtteranceFeatures], state: GraphState | None = None):
     state = state or labeller.new_state()
     return [labeller.step([state], [utterance])[0] for utterance in heard]
 
@@ -89,7 +89,7 @@ def test_lookahead_sees_just_as_far_as_it_says(model: FusionGCN) -> None:
     heard = conversation(3, 10)
     changed = heard[:7] + conversation(4, 3)
 
-    def logits(utterances: list[Heard], lookahead: int) -> torch.Tensor:
+    def logits(utterances: list[UtteranceFeatures], lookahead: int) -> torch.Tensor:
         with torch.inference_mode():
             return model(collate([utterances], CONFIG, [0]), lookahead=lookahead).emotion[0]
 
@@ -181,8 +181,8 @@ def test_values_of_an_absent_modality_do_not_matter(model: FusionGCN) -> None:
 
 
 def test_absent_is_not_zero(model: FusionGCN) -> None:
-    heard = [Heard({"text": np.ones(12, np.float32)}, 0)]
-    zeros = [Heard({"text": np.ones(12, np.float32), "audio": np.zeros(6, np.float32)}, 0)]
+    heard = [UtteranceFeatures({"text": np.ones(12, np.float32)}, 0)]
+    zeros = [UtteranceFeatures({"text": np.ones(12, np.float32), "audio": np.zeros(6, np.float32)}, 0)]
     assert not torch.allclose(batch_logits(model, heard), batch_logits(model, zeros), atol=1e-3)
     step = stream_steps(labelling(model), heard)[0]
     assert set(step.judgement.contribution) == {"text"}

@@ -236,7 +236,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setattr(alerts, "PAUSES", (0.01,) * 7)
+    monkeypatch.setattr(alerts, "RETRY_PAUSES_S", (0.01,) * 7)
     with Receiver() as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server
@@ -286,11 +286,11 @@ async def test_retry_after_is_honoured(receiver: Receiver) -> None:
     (_, _, first), (_, _, second) = receiver.requests
     assert second - first > 0.9
     assert 50 < alerts._retry_after(time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60))) < 61
-    assert alerts._retry_after("soon") == 0 and alerts._retry_after("9" * 400) == alerts.LONGEST
+    assert alerts._retry_after("soon") == 0 and alerts._retry_after("9" * 400) == alerts.MAX_RETRY_AFTER_S
 
 
 async def test_nobody_there_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alerts, "PAUSES", (0.01,) * 7)
+    monkeypatch.setattr(alerts, "RETRY_PAUSES_S", (0.01,) * 7)
     told: list[str] = []
     hook = Webhook("http://127.0.0.1:1/x", "hush", told.append)
     hook.post(alert())
@@ -301,7 +301,7 @@ async def test_nobody_there_is_told_once(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_a_slow_webhook_delays_no_publishing_and_drops_are_counted(
     receiver: Receiver, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alerts, "WAITING", 3)
+    monkeypatch.setattr(alerts, "MAX_WAITING", 3)
     told: list[str] = []
     hook = Webhook(receiver.url, "hush", told.append)
     announcer = Announcer(redis_url, prefix, hook)

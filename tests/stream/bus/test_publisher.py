@@ -15,7 +15,7 @@ import redis as sync_redis
 
 from stream.bus.connection import BusError, check, claim, public
 from stream.bus.keys import Keys
-from stream.bus.publisher import ALIVE, LISTED, RETENTION, Bus
+from stream.bus.publisher import DIRECTORY_REFRESH_S, HEARTBEAT_TTL_S, RETENTION_S, Bus
 from stream.bus.server import private_server, server_binary
 from stream.bus.subscriber import subscribe
 from stream.events import Base, Degraded, SessionEnded, parse
@@ -56,7 +56,7 @@ async def test_stream_and_channel_carry_the_same_and_expire(redis_url: str, sess
     assert [parse(fields["event"]) for _, fields in stored] == events
     heard = [channel.get_message(timeout=1)["data"] for _ in events]
     assert heard == [fields["event"] for _, fields in stored]
-    assert 0 < client.ttl(keys.events) <= RETENTION
+    assert 0 < client.ttl(keys.events) <= RETENTION_S
     assert client.hget(keys.directory, session) == "2026-01-01T00:00:00Z"
     assert keys.events == f"undertone:{{{session}}}:events"
 
@@ -126,7 +126,7 @@ async def _drained(bus: Bus, timeout: float) -> bool:
 
 
 async def test_a_full_outbox_gives_up_the_oldest_and_counts(session: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.bus.publisher.OUTBOX", 10)
+    monkeypatch.setattr("stream.bus.publisher.MAX_OUTBOX", 10)
     bus = Bus("redis://127.0.0.1:1/0", Keys(session))
     for n in range(25):
         bus.publish(notice(session, n))
@@ -217,8 +217,8 @@ async def test_a_killed_session_is_forgotten_as_others_are(redis_url: str) -> No
     await bus.beat("{}")
     bus.publish(notice("killed", 0))
     await bus.flush()
-    assert 0 < client.ttl(keys.events) <= 2 and 0 < client.ttl(keys.alive) <= ALIVE
-    assert 0 < client.ttl(keys.directory) <= 2 + 2 * LISTED
+    assert 0 < client.ttl(keys.events) <= 2 and 0 < client.ttl(keys.alive) <= HEARTBEAT_TTL_S
+    assert 0 < client.ttl(keys.directory) <= 2 + 2 * DIRECTORY_REFRESH_S
     await asyncio.sleep(1.2)
     bus.publish(notice("killed", 1))  # each event puts the end off
     await bus.flush()
@@ -229,9 +229,9 @@ async def test_a_killed_session_is_forgotten_as_others_are(redis_url: str) -> No
             await asyncio.sleep(0.1)
     longer = Bus(redis_url, Keys("longer", keys.prefix))
     await longer.register("2026-01-01T00:00:00Z")
-    assert client.ttl(keys.directory) > RETENTION
+    assert client.ttl(keys.directory) > RETENTION_S
     again = Bus(redis_url, Keys("again", keys.prefix), kept=2)
     await again.register("2026-01-01T00:00:00Z")
-    assert client.ttl(keys.directory) > RETENTION  # the longest counts
+    assert client.ttl(keys.directory) > RETENTION_S  # the longest counts
     for each in (bus, longer, again):
         await each.aclose()

@@ -104,7 +104,7 @@ async def test_what_a_consumer_had_not_done_comes_again(
     again = stream.consume(redis_url, session, "team", "mortal")
     assert ids([await anext(again)]) == ["notice:0"]
     await again.aclose()
-    monkeypatch.setattr("stream.bus.subscriber.ABANDONED", 0.05)
+    monkeypatch.setattr("stream.bus.subscriber.CLAIM_IDLE_S", 0.05)
     await asyncio.sleep(0.1)
     heir = [event async for event in stream.consume(redis_url, session, "team", "heir")]
     assert sorted(ids(heir)) == ["ended", "notice:0", "notice:1", "notice:2"]

@@ -16,7 +16,7 @@ import pytest
 from stream.errors import MediaError
 from stream.sources.fetched import FetchedSource
 from stream.sources.reach import Reach
-from stream.sources.reconnecting import Reconnecting
+from stream.sources.reconnecting import ReconnectingSource
 from tests.support.recordings import RATE, voice, write_mp4
 from tests.support.senders import hls, transport_stream
 
@@ -71,7 +71,7 @@ def test_what_is_allowed_is_heard() -> None:
     with site({"/talk.ts": talk, "/here": "/there", "/there": "/talk.ts"}) as (url, asked):
         assert heard(f"{url}/here") == pytest.approx(2, abs=0.2)
         assert asked == ["/here", "/there", "/talk.ts"]
-        source = Reconnecting(functools.partial(FetchedSource, f"{url}/talk.ts", REACH), give_up=5)
+        source = ReconnectingSource(functools.partial(FetchedSource, f"{url}/talk.ts", REACH), give_up=5)
         assert not [block.notice for block in source if block.notice], "it has ended, and is not played again"
         assert source.ended_early is None
         with pytest.raises(MediaError, match=r"gone.ts: cannot be opened \(the server answers 404"):

@@ -16,7 +16,7 @@ import pytest
 
 from stream.block import BLOCK, RATE
 from stream.errors import MediaError
-from stream.sources.decoding import Sound
+from stream.sources.decoding import AudioDecoder
 from stream.sources.file import FileSource
 from tests.conftest import DEMO
 from tests.support.recordings import voice, write_mp4, write_wav
@@ -181,7 +181,7 @@ def test_a_recording_may_be_bounded_in_time() -> None:
 
 
 def test_hours_between_time_stamps_are_not_made_at_once() -> None:
-    sound = Sound()
+    sound = AudioDecoder()
     longest = total = 0
     for n in range(5):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), "s16", "mono")
@@ -223,7 +223,8 @@ def film(path: Path, picture: bytes, width: int, height: int) -> Path:
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from stream.sources.file import FileSource, MediaError, Sound
+from stream.errors import MediaError
+from stream.sources.file import FileSource
 try:
     print(sum(len(block.frames) for block in FileSource(Path(sys.argv[1]))))
 except MediaError as error:

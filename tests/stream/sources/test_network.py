@@ -11,7 +11,7 @@ import pytest
 from stream.errors import MediaError
 from stream.sources.file import FileSource
 from stream.sources.network import NetworkSource
-from stream.sources.reconnecting import Reconnecting
+from stream.sources.reconnecting import ReconnectingSource
 from tests.support.recordings import RATE, voice
 from tests.support.senders import hls, tcp_sender, transport_stream, web_server
 
@@ -19,7 +19,7 @@ from tests.support.senders import hls, tcp_sender, transport_stream, web_server
 def test_a_cut_connection_is_restored_and_the_gap_is_marked() -> None:
     parts = [(transport_stream(voice(3, seed=1)), 2.0), (transport_stream(voice(3, seed=2)), 2.0)]
     with tcp_sender(parts, pause=1.0) as url:
-        source = Reconnecting(lambda: NetworkSource(url), give_up=1.5, first=0.2)
+        source = ReconnectingSource(lambda: NetworkSource(url), give_up=1.5, first=0.2)
         blocks = list(source)
     notices = [block.notice for block in blocks if block.notice]
     assert "is lost" in notices[0] and "is back after" in notices[1]

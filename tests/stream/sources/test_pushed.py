@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from stream.errors import MediaError
-from stream.sources.mixing import Participant, Together
-from stream.sources.pushed import HELD, PushedTrack
-from stream.sources.reconnecting import Reconnecting
+from stream.sources.mixing import MixedSource, Participant
+from stream.sources.pushed import MAX_BUFFERED_BYTES, PushedTrack
+from stream.sources.reconnecting import ReconnectingSource
 from tests.support.recordings import RATE, voice
 
 
@@ -78,7 +78,7 @@ def test_pictures_come_along() -> None:
 def test_a_lost_connection_comes_again() -> None:
     """The clock runs on through the gap, which is told of."""
     track = PushedTrack("Anna")
-    source = Together([Participant(Reconnecting(track.connect, give_up=10, first=0.05))])
+    source = MixedSource([Participant(ReconnectingSource(track.connect, give_up=10, first=0.05))])
     send(track, webm(voice(1.0)), over=False, name="first")
     threading.Timer(1.5, lambda: send(track, webm(voice(1.0, seed=1)), name="second")).start()
     blocks = list(source)
@@ -96,7 +96,7 @@ def test_nobody_comes() -> None:
 def test_a_track_that_was_over_before_this_process_listened() -> None:
     track = PushedTrack("Anna")
     track.detach("of another process", over=True)
-    source = Together([Participant(Reconnecting(track.connect, give_up=10))])
+    source = MixedSource([Participant(ReconnectingSource(track.connect, give_up=10))])
     started = time.monotonic()
     assert sum(block.samples.size for block in source) == 0 and source.ended_early is None
     assert time.monotonic() - started < 5
@@ -118,7 +118,7 @@ def test_a_sender_that_is_too_fast_waits_and_one_that_was_replaced_hears_so() ->
     track.attach("old", "pcm")
     track.feed("old", b"\0" * 100)
     assert not track.full("old")
-    track.feed("old", b"\0" * HELD)
+    track.feed("old", b"\0" * MAX_BUFFERED_BYTES)
     assert track.full("old")
     track.attach("new", "pcm")
     with pytest.raises(MediaError, match="another connection sends this track now"):

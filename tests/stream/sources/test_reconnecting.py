@@ -7,13 +7,13 @@ import pytest
 
 from stream.block import RATE
 from stream.errors import MediaError
-from stream.sources.reconnecting import Reconnecting
+from stream.sources.reconnecting import ReconnectingSource
 from tests.support.senders import Tone
 
 
 def test_a_source_that_breaks_is_opened_again_and_the_clock_runs_on() -> None:
     made = iter([Tone(5, ended="connection reset"), Tone(5, wait=0.3)])
-    source = Reconnecting(lambda: next(made), first=0.2)
+    source = ReconnectingSource(lambda: next(made), first=0.2)
     blocks = list(source)
     assert [block.number for block in blocks] == list(range(len(blocks)))
     notices = [block.notice for block in blocks if block.notice]
@@ -33,7 +33,7 @@ def test_a_source_that_does_not_come_back_ends_with_its_reason() -> None:
             raise MediaError("no answer")
         return made.pop()
 
-    source = Reconnecting(connect, give_up=0.5, first=0.1)
+    source = ReconnectingSource(connect, give_up=0.5, first=0.1)
     assert len([block for block in source if block.samples.shape[1]]) == 2
     assert source.ended_early is not None and "cable pulled" in source.ended_early and "0 s" in source.ended_early
 
@@ -43,11 +43,11 @@ def test_a_source_that_never_opens_is_an_error() -> None:
         raise MediaError("no such device")
 
     with pytest.raises(MediaError, match="no such device"):
-        Reconnecting(connect)
+        ReconnectingSource(connect)
 
 
 def test_stop_ends_the_wait_for_a_lost_source() -> None:
-    source = Reconnecting(lambda: Tone(1, ended="gone"), give_up=60, first=30)
+    source = ReconnectingSource(lambda: Tone(1, ended="gone"), give_up=60, first=30)
     threading.Timer(0.4, source.stop).start()
     started = time.monotonic()
     assert len(list(source)) == 2  # one block, one notice
@@ -55,5 +55,5 @@ def test_stop_ends_the_wait_for_a_lost_source() -> None:
 
 
 def test_seconds_of_media_end_a_source() -> None:
-    source = Reconnecting(lambda: Tone(50, burst=True), seconds=1.0)
+    source = ReconnectingSource(lambda: Tone(50, burst=True), seconds=1.0)
     assert sum(block.samples.shape[1] for block in source) == RATE

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.block import RATE
-from stream.speech.segmenter import Endpointing, Tape, TurnSegmenter, VadSegmenter
+from stream.speech.segmenter import Endpointing, SampleBuffer, TurnSegmenter, VadSegmenter
 from stream.speech.turns import Turn
 from stream.speech.vad import WebRtcVad
 from tests.support.recordings import voice
@@ -159,7 +159,7 @@ def test_long_turns_are_split() -> None:
 
 
 def test_tape_forgets_and_skips() -> None:
-    tape = Tape()
+    tape = SampleBuffer()
     tape.append(np.arange(RATE, dtype=np.float32))
     tape.forget(0.5)
     assert tape.cut(0.5, 0.5 + 2 / RATE).tolist() == [8000, 8001]

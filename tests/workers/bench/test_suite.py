@@ -99,7 +99,7 @@ def test_the_command_writes_the_file_and_says_by_its_code_whether_a_part_failed(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_running(tmp_path: Path, number: int) -> None:
     program = (
-        "from workers.bench import suite; from tests.workers.bench.test_suite import endless, quick\n"
+        "from workers.bench.report import suite; from tests.workers.bench.test_suite import endless, quick\n"
         "suite.PARTS.clear(); suite.PARTS.update(quick=quick, endless=endless)\n"
         "from workers.cli.app import main; main()"
     )

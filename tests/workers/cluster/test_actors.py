@@ -20,14 +20,14 @@ from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from workers.bench.accuracy.endtoend import Collected
 from workers.cluster.actors import stop_all
 from workers.cluster.pools import start_pools
-from workers.session.planning import Wishes, plan_session
+from workers.session.planning import SessionSettings, plan_session
 from workers.session.runner import new_session, run
 
 
 def planned(path: Path = DEMO, transcript: Path | None = DEMO_TRANSCRIPT):
     session = f"actors-{secrets.token_hex(4)}"
     source = FileSource(path)
-    wishes = Wishes(transcript=transcript, asr="none", session=session, speculate=False)
+    wishes = SessionSettings(transcript=transcript, asr="none", session=session, speculate=False)
     return plan_session(wishes, source), source
 
 

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from model.fusion.checkpoint import load_step
-from model.fusion.dialogue import Heard
-from workers.cluster.recognizer import Recognizer
-from workers.session.services import StateLost
+from model.fusion.dialogue import UtteranceFeatures
+from workers.cluster.recognizer import EmotionRecognizer
+from workers.session.services import GraphStateMissing
 
 MODEL = load_step("meld")
 
 
-def utterance(seed: int) -> Heard:
-    return Heard(
+def utterance(seed: int) -> UtteranceFeatures:
+    return UtteranceFeatures(
         {"text": np.random.default_rng(seed).normal(size=MODEL.config.inputs["text"]).astype(np.float32)}, seed % 2
     )
 
 
 async def test_sessions_that_wait_together_share_a_batch_and_stay_apart() -> None:
-    alone, shared, sizes = Recognizer(MODEL), Recognizer(MODEL), []
+    alone, shared, sizes = EmotionRecognizer(MODEL), EmotionRecognizer(MODEL), []
     step = shared._labeller.step
     shared._labeller.step = lambda states, heard: sizes.append(len(states)) or step(states, heard)  # type: ignore[method-assign]
     expected = [await alone.label(f"s{n}", 0, utterance(n)) for n in range(8)]
@@ -31,19 +31,19 @@ async def test_sessions_that_wait_together_share_a_batch_and_stay_apart() -> Non
 
 
 async def test_labels_are_idempotent_by_number() -> None:
-    recognizer = Recognizer(MODEL)
+    recognizer = EmotionRecognizer(MODEL)
     first = await recognizer.label("s", 0, utterance(0))
     assert await recognizer.label("s", 0, utterance(0)) is first
     second = await recognizer.label("s", 1, utterance(1))
     assert second.judgement.number == 1
-    with pytest.raises(StateLost):
+    with pytest.raises(GraphStateMissing):
         await recognizer.label("s", 3, utterance(3))
-    with pytest.raises(StateLost):
+    with pytest.raises(GraphStateMissing):
         await recognizer.label("unknown", 2, utterance(2))
 
 
 async def test_a_session_is_restored_and_forgotten() -> None:
-    one, other = Recognizer(MODEL), Recognizer(MODEL)
+    one, other = EmotionRecognizer(MODEL), EmotionRecognizer(MODEL)
     rows = [(await one.label("s", n, utterance(n))).row for n in range(5)]
     other.restore("s", rows)
     assert (await other.label("s", 5, utterance(5))).judgement.emotion == pytest.approx(
@@ -51,5 +51,5 @@ async def test_a_session_is_restored_and_forgotten() -> None:
     )
     owed = one.finish("s", [])
     assert [judgement.number for judgement in owed] == [4, 5]
-    with pytest.raises(StateLost):
+    with pytest.raises(GraphStateMissing):
         await one.label("s", 6, utterance(6))

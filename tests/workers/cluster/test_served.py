@@ -12,8 +12,9 @@ from tests.support.recordings import voice, write_mp4
 OPENED = """
 import re, sys
 from pathlib import Path
-from stream.sources.file import FileSource, MediaError
-from workers.cluster.served import bound_memory
+from stream.errors import MediaError
+from stream.sources.file import FileSource
+from workers.cluster.session_actor import bound_memory
 if sys.argv[2] == "bounded":
     bound_memory(1 << 28)
 try:

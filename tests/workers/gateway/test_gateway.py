@@ -23,7 +23,7 @@ from stream.events import SessionEnded
 from workers.gateway.access import Access, Token, new_token
 from workers.gateway.app import create_app
 from workers.gateway.serve import PIECE
-from workers.gateway.state import UPLOADS, Settings, State
+from workers.gateway.state import MAX_UPLOADS, Settings, State
 
 FRONT = "https://front.example.org"
 START = {"consent": "nobody is here", "source": {"kind": "push", "tracks": [{"name": "Mara"}]}}
@@ -125,7 +125,7 @@ async def test_recordings_are_bounded(redis_url: str) -> None:
         assert (answer.status_code, answer.json()["detail"]) == (413, "a recording may have 1 MB at most")
         answer = await one.client.post("/recordings", params=said, content=b"x", headers={"Authorization": "Bearer x"})
         assert answer.status_code == 401
-        for _ in range(UPLOADS):
+        for _ in range(MAX_UPLOADS):
             await one.state.uploads.acquire()
         answer = await one.client.post("/recordings", params=said, content=b"x")
         assert answer.status_code == 503 and answer.headers["retry-after"] == "10"

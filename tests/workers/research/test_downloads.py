@@ -18,7 +18,7 @@ from stream.sources.file import FileSource
 from tests.support.recordings import voice, write_wav
 from workers.research import downloads as models
 from workers.research.downloads import DownloadError, pull
-from workers.session.planning import UsageError, Wishes, plan_session
+from workers.session.planning import SessionSettings, UsageError, plan_session
 
 CONTENT = bytes(range(256)) * 2000
 FILE = ModelFile("net.onnx", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), "https://example.org/net.onnx")
@@ -64,7 +64,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=http.serve_forever, daemon=True).start()
     monkeypatch.setenv("UNDERTONE_MODELS_URL", f"http://127.0.0.1:{http.server_address[1]}")
-    monkeypatch.setattr(models, "PATIENCE", 0.01)
+    monkeypatch.setattr(models, "BACKOFF_S", 0.01)
     yield state
     http.shutdown()
     http.server_close()
@@ -88,7 +88,7 @@ def test_a_server_without_ranges_is_asked_from_the_start(server: Server, tmp_pat
 
 
 def test_a_download_that_is_interrupted_for_good_can_be_taken_up(server: Server, tmp_path: Path) -> None:
-    server.breaks = models.TRIES
+    server.breaks = models.MAX_TRIES
     with pytest.raises(DownloadError, match=r"broke off|run the command again"):
         pull(MODEL, Silent(), tmp_path)
     assert not (tmp_path / "net" / "net.onnx").exists()
@@ -180,14 +180,14 @@ def test_the_default_model_is_fetched_once(whole: Path, nothing_here: Path, monk
     threading.Thread(target=http.serve_forever, daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{http.server_address[1]}")
     told = Told()
-    found = models.whisper(None, told)
+    found = models.find_or_pull_whisper(None, told)
     http.shutdown()
     http.server_close()
     assert found.name == "base" and found.folder == str(nothing_here / "faster-whisper-base")
     assert told.lines and "fetching base from http://127.0.0.1" in told.lines[0] and told.steps > 100
     known = manifest()["faster-whisper-base"]
     assert [wrong(file, Path(found.folder) / file.name) for file in known.files] == [None] * 4
-    assert models.whisper(None, told) == found == locate("base")
+    assert models.find_or_pull_whisper(None, told) == found == locate("base")
 
 
 class Told(Silent):
@@ -215,7 +215,7 @@ def test_without_a_hub_there_is_one_line_and_the_session_goes_on(
         elif trouble == "offline":
             monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
-        monkeypatch.setattr(models, "TIMEOUT", 0.3)
+        monkeypatch.setattr(models, "READ_TIMEOUT_S", 0.3)
         size = "small" if trouble == "a hub without it" else None
         if size is None:
             models.fetch_recognizer(False, None)
@@ -223,7 +223,7 @@ def test_without_a_hub_there_is_one_line_and_the_session_goes_on(
             assert line.startswith("no words will be heard, voice and faces alone: ")
             assert "make install" in line
         with pytest.raises(DownloadError) as error:
-            models.whisper(size, Silent())
+            models.find_or_pull_whisper(size, Silent())
         assert "\n" not in str(error.value)
         with pytest.raises(DownloadError):
             models.fetch_recognizer(True, size)
@@ -232,9 +232,9 @@ def test_without_a_hub_there_is_one_line_and_the_session_goes_on(
 
 def test_a_planned_session_says_why_it_hears_no_words(nothing_here: Path, tmp_path: Path) -> None:
     source = FileSource(write_wav(tmp_path / "call.wav", voice(1)[None]))
-    planned = plan_session(Wishes(), source)
+    planned = plan_session(SessionSettings(), source)
     assert planned.plan.encoders["asr"] is None and planned.needs.asr is None
     with pytest.raises(UsageError, match="undertone models pull base"):
-        plan_session(Wishes(modalities=("text",)), source)
+        plan_session(SessionSettings(modalities=("text",)), source)
     with pytest.raises(AsrError, match="undertone models pull small"):
-        plan_session(Wishes(asr_model="small"), source)
+        plan_session(SessionSettings(asr_model="small"), source)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from model.encoders.text import Line
-from model.encoders.transcription import Recognized
+from model.encoders.transcription import Transcription
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
@@ -24,7 +24,7 @@ async def test_long_utterances_are_labelled_while_they_go_on(redis_url: str, dem
 
     class Slow(LocalHelpers):
         async def transcribe(self, samples, language, partial=False):
-            return Recognized(f"{len(samples) // 1600} tenths")
+            return Transcription(f"{len(samples) // 1600} tenths")
 
     calm = await run(redis_url, plan(), Slow(), blocks(demo_audio))
     helpers = Slow()
@@ -57,17 +57,17 @@ class Counting(LocalHelpers):
         super().__init__()
         self.asked: list[str] = []
 
-    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
+    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
         self.asked.append("partial" if partial else "words")
-        return Recognized(" ".join(f"w{n}" for n in range(len(samples) // 8000)) + ".")
+        return Transcription(" ".join(f"w{n}" for n in range(len(samples) // 8000)) + ".")
 
     async def embed(self, lines: list[Line]) -> tuple[np.ndarray, np.ndarray]:
         self.asked.append("embed")
         return await super().embed(lines)
 
-    async def hear(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         self.asked.append("hear")
-        return await super().hear(samples)
+        return await super().encode_audio(samples)
 
 
 async def watched(url: str, made: SessionPlan, helpers: LocalHelpers, audio: np.ndarray) -> list[Event]:
@@ -124,7 +124,7 @@ async def test_where_words_are_not_wanted_none_are_recognized_early(
 
 async def test_words_that_fail_while_somebody_talks_are_left_to_the_end(redis_url: str, demo_audio: np.ndarray) -> None:
     class Broken(Counting):
-        async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
+        async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
             if partial:
                 raise RuntimeError("the recognizer of speech broke")
             return await super().transcribe(samples, language)
@@ -145,7 +145,7 @@ async def test_an_interim_label_that_is_not_needed_any_more_ends_nothing(
 
     async def hears_the_last_but_one_slowly(
         samples: np.ndarray, language: str | None, partial: bool = False
-    ) -> Recognized:
+    ) -> Transcription:
         await asyncio.sleep(1.5 if 50 < session.position < 54.5 and not partial else 0)
         return await transcribe(samples, language)
 

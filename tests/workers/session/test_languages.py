@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model.encoders.spoken_language import Belief
-from model.encoders.transcription import Recognized
+from model.encoders.transcription import Transcription
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.events import Emotion, UtteranceFailed, UtteranceHeard
@@ -16,7 +16,7 @@ from stream.speech.transcript import Cue, Transcript
 from tests.workers.session.test_session import MODEL, LocalHelpers, blocks, plan, run
 from workers.session.languages import SpokenLanguages
 from workers.session.session import Session
-from workers.session.snapshot import left_behind
+from workers.session.snapshot import load_resume_point
 
 ENGLISH, GERMAN = {"en": 0.97, "de": 0.01}, {"en": 0.01, "de": 0.95}
 
@@ -29,13 +29,13 @@ class ByChannel(LocalHelpers):
         self.rng = np.random.default_rng(order)
         self._second = {bytes(audio[1, n : n + 64]) for n in range(0, audio.shape[1], 320)}
 
-    async def hear(self, samples: np.ndarray) -> tuple[np.ndarray | None, None]:
+    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, None]:
         return np.array([60, 10, 170, 50, 180, 4, 8], np.float32), None
 
-    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
+    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
         await asyncio.sleep(self.rng.uniform(0, 0.05))
         second = any(bytes(samples[n : n + 64]) in self._second for n in range(0, 640))
-        return Recognized(f"in {language}", language=language or "ja", languages=GERMAN if second else ENGLISH)
+        return Transcription(f"in {language}", language=language or "ja", languages=GERMAN if second else ENGLISH)
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -59,7 +59,7 @@ async def test_words_in_another_language_are_kept_and_not_read(
 
 async def test_a_session_without_voice_says_why_it_has_no_label(redis_url: str, demo_audio: np.ndarray) -> None:
     class Silent(ByChannel):
-        async def hear(self, samples: np.ndarray) -> tuple[None, None]:
+        async def encode_audio(self, samples: np.ndarray) -> tuple[None, None]:
             return None, None
 
     events = await run(redis_url, plan(), Silent(demo_audio), blocks(demo_audio))
@@ -78,7 +78,7 @@ async def test_given_words_are_judged_too(redis_url: str, demo_audio: np.ndarray
     ]
 
     class Voiced(LocalHelpers):
-        async def hear(self, samples: np.ndarray) -> tuple[np.ndarray, None]:
+        async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray, None]:
             return np.array([60, 10, 170, 50, 180, 4, 8], np.float32), None
 
     events = await run(redis_url, plan(transcript=Transcript(cues)), Voiced(), blocks(demo_audio))
@@ -98,7 +98,7 @@ async def test_another_process_goes_on_with_what_was_known(redis_url: str, demo_
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
     session.close()
-    left = await left_behind(redis_url, Keys(made.session))
+    left = await load_resume_point(redis_url, Keys(made.session))
     assert left is not None
     beliefs = left.snapshot.memory.languages
     assert beliefs["speaker 2"].foreign == "de" and beliefs["speaker 1"].foreign is None
@@ -108,7 +108,7 @@ async def test_another_process_goes_on_with_what_was_known(redis_url: str, demo_
 
 
 def test_a_language_that_is_given_settles_it() -> None:
-    said = Recognized("words", language="en", languages=ENGLISH)
+    said = Transcription("words", language="en", languages=ENGLISH)
     german = SpokenLanguages(("en",), "de")
     assert german.expected("anybody") == "de" and german.judge("anybody", said).foreign == "de"
     english = SpokenLanguages(("en",), "en")
@@ -117,7 +117,7 @@ def test_a_language_that_is_given_settles_it() -> None:
 
 def test_a_reader_of_all_languages_reads_all() -> None:
     every = SpokenLanguages(())
-    said = Recognized("Worte", language="de", languages=GERMAN)
+    said = Transcription("Worte", language="de", languages=GERMAN)
     belief = every.judge("a", said)
     assert belief.foreign is None and every.language(belief, GERMAN) is None
     every.keep("a", belief)
@@ -126,5 +126,5 @@ def test_a_reader_of_all_languages_reads_all() -> None:
 
 def test_a_recognizer_that_cannot_tell_is_believed() -> None:
     known = SpokenLanguages(("en",))
-    assert known.judge("a", Recognized("words", language="en")) == Belief()
+    assert known.judge("a", Transcription("words", language="en")) == Belief()
     assert known.expected("a") is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.encoders.transcription import Recognized, Word
+from model.encoders.transcription import Transcription, Word
 
 pytest.importorskip("presidio_analyzer")
 
@@ -186,20 +186,20 @@ def test_other_names_need_a_model_of_language(masker: Masker, tmp_path: Path) ->
 def test_words_with_times_are_masked_as_the_text_is(masker: Masker) -> None:
     text = "hi Mara my number is 555 01 99 bye"
     words = tuple(Word(word, n, n + 0.5, 0.9 - n / 100) for n, word in enumerate(text.split()))
-    told = masker(Recognized(text, words))
+    told = masker(Transcription(text, words))
     assert told.text == "hi <PERSON> my number is <NUMBER> bye"
     assert [word.text for word in told.words] == ["hi", "<PERSON>", "my", "number", "is", "<NUMBER>", "bye"]
     number = told.words[5]
     assert (number.start, number.end, round(number.probability, 2)) == (5, 7.5, 0.83)
     assert told.words[0] == words[0]
-    plain = Recognized("nothing to hide", (Word("nothing", 0, 1, 1), Word("to hide", 1, 2, 1)))
+    plain = Transcription("nothing to hide", (Word("nothing", 0, 1, 1), Word("to hide", 1, 2, 1)))
     assert masker(plain) == plain
 
 
 def test_words_that_are_not_those_of_the_text_are_left_out(masker: Masker) -> None:
-    told = masker(Recognized("thank you Mara", (Word("thankyou", 0, 1, 1), Word("Mara", 1, 2, 1))))
-    assert told == Recognized("thank you <PERSON>")
-    odd = masker(Recognized("well", (Word("well", 0, 1, 1), Word("Mara", 1, 2, 1))))
+    told = masker(Transcription("thank you Mara", (Word("thankyou", 0, 1, 1), Word("Mara", 1, 2, 1))))
+    assert told == Transcription("thank you <PERSON>")
+    odd = masker(Transcription("well", (Word("well", 0, 1, 1), Word("Mara", 1, 2, 1))))
     assert "Mara" not in str(odd)
 
 

@@ -9,14 +9,14 @@ import time
 import numpy as np
 import pytest
 
-from model.encoders.face_observation import Sight
-from model.encoders.transcription import Recognized
+from model.encoders.face_observation import FaceObservation
+from model.encoders.transcription import Transcription
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import history
 from stream.events import Degraded, Emotion, UtteranceFailed, UtterancePartial
 from tests.workers.session.test_session import MODEL, LocalHelpers, blocks, plan
-from workers.session.overload import AHEAD, BUDGET, PARTIALS, PATIENCE, PICTURES, SHED, WORDS, Overload
+from workers.session.overload import AHEAD, BUDGET_S, PARTIALS, PICTURES, RECOVERY_S, SHED, WORDS, Overload
 from workers.session.session import Session
 
 ALL = {"asr": "test", "text": "test", "audio": "test", "visual": "test", "vad": "webrtc"}
@@ -33,7 +33,7 @@ def test_steps_are_taken_one_by_one_and_given_back_in_the_opposite_order() -> No
     back = [overload.watch(100.0 + n, None) for n in range(60)]
     assert [text for text in back if text] == [f"there is room again; no more: {step}" for step in reversed(steps)]
     at = [n for n, text in enumerate(back) if text]
-    assert min(np.diff(at)) >= PATIENCE, "not at once, or it would go back and forth"
+    assert min(np.diff(at)) >= RECOVERY_S, "not at once, or it would go back and forth"
     assert overload.level == 0
 
 
@@ -72,24 +72,24 @@ class Slow(LocalHelpers):
         self.pictures: list[int] = []
         self._one = asyncio.Lock()
 
-    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
+    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
         async with self._one:
             await asyncio.sleep(self.pace)
-        return Recognized("words")
+        return Transcription("words")
 
-    async def hear(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         return np.zeros(7, np.float32), None
 
-    async def look(self, images, times, samples, start) -> Sight:
+    async def analyse_faces(self, images, times, samples, start) -> FaceObservation:
         self.pictures.append(len(images))
-        return Sight(len(images), 0, reason="no face")
+        return FaceObservation(len(images), 0, reason="no face")
 
 
 async def test_words_while_somebody_talks_are_the_first_thing_given_up(redis_url: str, demo_audio: np.ndarray) -> None:
     made = plan(live=True, interim=2.0)
     session = Session(made, MODEL.config, LocalHelpers(), Bus(redis_url, Keys(made.session)))
     await session.start()
-    session._overload.watch(BUDGET + 1, 0.0)
+    session._overload.watch(BUDGET_S + 1, 0.0)
     for block in blocks(demo_audio):
         await session.push(block)
         await asyncio.sleep(0.01)
@@ -105,10 +105,10 @@ async def test_four_times_too_much_is_survived_and_forgotten(
     redis_url: str, demo_audio: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Words take four times as long as they are said: steps are told, labels stay in time, and all comes back."""
-    monkeypatch.setattr("workers.session.session.BEAT", 0.02)
-    monkeypatch.setattr("workers.session.overload.BUDGET", 0.15)
-    monkeypatch.setattr("workers.session.overload.EASY", 0.05)
-    monkeypatch.setattr("workers.session.overload.PATIENCE", 0.2)
+    monkeypatch.setattr("workers.session.session.HEARTBEAT_S", 0.02)
+    monkeypatch.setattr("workers.session.overload.BUDGET_S", 0.15)
+    monkeypatch.setattr("workers.session.overload.RECOVERED_S", 0.05)
+    monkeypatch.setattr("workers.session.overload.RECOVERY_S", 0.2)
     made, helpers = plan(live=True, speculate=True, interim=0.5), Slow()
     session = Session(made, MODEL.config, helpers, Bus(redis_url, Keys(made.session)))
     await session.start()

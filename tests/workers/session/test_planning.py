@@ -8,7 +8,7 @@ import pytest
 from stream.sources.file import FileSource
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import voice, write_mp4, write_wav
-from workers.session.planning import UsageError, Wishes, plan_session, settings_of, wishes_of
+from workers.session.planning import SessionSettings, UsageError, plan_session, settings_from_recording, settings_of
 
 
 @pytest.fixture
@@ -17,41 +17,41 @@ def mono(tmp_path: Path) -> FileSource:
 
 
 def test_a_stereo_call_with_its_transcript() -> None:
-    planned = plan_session(Wishes(transcript=DEMO_TRANSCRIPT), FileSource(DEMO))
+    planned = plan_session(SessionSettings(transcript=DEMO_TRANSCRIPT), FileSource(DEMO))
     plan = planned.plan
     assert (plan.speakers, plan.channels, plan.names) == ("channel", 2, {0: "Mara", 1: "Jonas"})
     assert planned.needs.asr is None and plan.encoders["asr"] == f"transcript {DEMO_TRANSCRIPT}"
     assert plan.encoders["visual"] is None
     assert plan.session.startswith("conversation-")
-    named = plan_session(Wishes(transcript=DEMO_TRANSCRIPT, names={0: "Anna"}), FileSource(DEMO)).plan
+    named = plan_session(SessionSettings(transcript=DEMO_TRANSCRIPT, names={0: "Anna"}), FileSource(DEMO)).plan
     assert named.names == {0: "Anna", 1: "Jonas"}
 
 
 def test_a_mono_call_is_clustered_unless_turns_are_given(mono: FileSource, tmp_path: Path) -> None:
-    plan = plan_session(Wishes(asr="none"), mono).plan
+    plan = plan_session(SessionSettings(asr="none"), mono).plan
     assert plan.speakers == "cluster" and plan.session.startswith("my-call-1-")
-    turns = plan_session(Wishes(transcript=DEMO_TRANSCRIPT), FileSource(mono.path)).plan
+    turns = plan_session(SessionSettings(transcript=DEMO_TRANSCRIPT), FileSource(mono.path)).plan
     assert turns.speakers == "turns" and len(turns.turns) == 14 and turns.encoders["vad"] == "given turns"
     captions = tmp_path / "a.srt"
     captions.write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n")
-    assert plan_session(Wishes(transcript=captions), mono).plan.speakers == "cluster"
+    assert plan_session(SessionSettings(transcript=captions), mono).plan.speakers == "cluster"
 
 
 def test_without_praat_prosody_is_missing_and_said_so(mono: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.encoders.prosody.available", lambda: False)
-    plan = plan_session(Wishes(asr="none"), mono).plan
+    plan = plan_session(SessionSettings(asr="none"), mono).plan
     assert plan.encoders["audio"] == "expert: voice CNN" and plan.encoders["text"] is not None
     with pytest.raises(UsageError, match="nothing to label by"):
-        plan_session(Wishes(asr="none", modalities=("text",)), mono)
+        plan_session(SessionSettings(asr="none", modalities=("text",)), mono)
 
 
 def test_a_text_only_session_measures_no_voice(mono: FileSource, tiny: str) -> None:
-    plan = plan_session(Wishes(asr_model=tiny, modalities=("text",)), mono).plan
+    plan = plan_session(SessionSettings(asr_model=tiny, modalities=("text",)), mono).plan
     assert plan.modalities == ("text",) and plan.encoders["audio"] is None
 
 
 def test_a_named_microphone_is_one_speaker(mono: FileSource) -> None:
-    plan = plan_session(Wishes(asr="none", names={0: "Anna"}), mono).plan
+    plan = plan_session(SessionSettings(asr="none", names={0: "Anna"}), mono).plan
     assert plan.speakers == "channel" and plan.names == {0: "Anna"}
 
 
@@ -59,25 +59,25 @@ def test_a_film_is_looked_at_though_no_model_was_downloaded(tmp_path: Path, monk
     film = FileSource(write_mp4(tmp_path / "film.mp4", voice(1)[None]))
     monkeypatch.delenv("UNDERTONE_MODELS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    planned = plan_session(Wishes(asr="none"), film)
+    planned = plan_session(SessionSettings(asr="none"), film)
     assert planned.plan.encoders["visual"] == "faces (YuNet); expert: mini-Xception" and planned.needs.faces
-    shown = plan_session(Wishes(checkpoint="emorynlp", asr="none", modalities=("text", "visual")), film)
+    shown = plan_session(SessionSettings(checkpoint="emorynlp", asr="none", modalities=("text", "visual")), film)
     assert shown.plan.encoders["visual"] == "faces (YuNet); shown only: mini-Xception"
-    covered = plan_session(Wishes(asr="none", modalities=("text", "audio")), film)
+    covered = plan_session(SessionSettings(asr="none", modalities=("text", "audio")), film)
     assert covered.plan.encoders["visual"] is None and not covered.needs.faces
 
 
 def test_speakers_that_contradict_the_channels(mono: FileSource) -> None:
     for wish, source in (("channel", mono), ("turns", mono), ("cluster", FileSource(DEMO))):
         with pytest.raises(UsageError, match="--speakers"):
-            plan_session(Wishes(speakers=wish, asr="none"), source)
+            plan_session(SessionSettings(speakers=wish, asr="none"), source)
     assert np.isfinite(mono.info.duration or 0)
 
 
 def test_a_session_recorded_with_a_recognizer_that_is_gone_is_heard_by_the_one_there_is(tmp_path: Path) -> None:
-    settings, _ = settings_of(Wishes(names={0: "Anna"}))
-    assert wishes_of(settings | {"asr": "pocketsphinx"}, tmp_path).asr == "auto"
-    assert wishes_of(settings | {"asr": "none"}, tmp_path).asr == "none"
+    settings, _ = settings_of(SessionSettings(names={0: "Anna"}))
+    assert settings_from_recording(settings | {"asr": "pocketsphinx"}, tmp_path).asr == "auto"
+    assert settings_from_recording(settings | {"asr": "none"}, tmp_path).asr == "none"
 
 
 @pytest.mark.parametrize(("model", "language"), [("tiny.en", "de"), ("base", "xx")])
@@ -85,5 +85,5 @@ def test_a_language_that_the_model_does_not_know_is_refused(
     mono: FileSource, tiny: str, base: str, model: str, language: str
 ) -> None:
     with pytest.raises(UsageError, match=f"--language: faster-whisper {model} knows"):
-        plan_session(Wishes(asr_model=model, language=language), mono)
-    assert plan_session(Wishes(asr_model=model, language="en"), mono).needs.asr == model
+        plan_session(SessionSettings(asr_model=model, language=language), mono)
+    assert plan_session(SessionSettings(asr_model=model, language="en"), mono).needs.asr == model

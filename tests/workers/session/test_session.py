@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.encoders.face_observation import Sight
+from model.encoders.face_observation import FaceObservation
 from model.encoders.spoken_language import languages_of
 from model.encoders.text import Line
-from model.encoders.transcription import Recognized, Word
+from model.encoders.transcription import Transcription, Word
 from model.fusion.checkpoint import load_checkpoint
 from model.fusion.step import FusionStep
 from stream.block import Block
@@ -24,10 +24,10 @@ from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFaile
 from stream.speech.transcript import Transcript, read_transcript
 from stream.speech.turns import Turn
 from tests.conftest import DEMO_TRANSCRIPT
-from workers.cluster.recognizer import Recognizer
-from workers.session.diarization import Part
+from workers.cluster.recognizer import EmotionRecognizer
+from workers.session.diarization import SpeakerSegment
 from workers.session.services import SessionPlan
-from workers.session.session import IN_FLIGHT, Session, context
+from workers.session.session import MAX_IN_FLIGHT, Session, context
 
 TRAINED = load_checkpoint("meld")
 MODEL = FusionStep(TRAINED.config, TRAINED.weights())
@@ -37,14 +37,14 @@ class LocalHelpers:
     """The real recognizer in this process; words and embeddings made up, with delays that put them out of order."""
 
     def __init__(self) -> None:
-        self.recognizer = Recognizer(MODEL)
+        self.recognizer = EmotionRecognizer(MODEL)
         self.rng = np.random.default_rng(0)
         self.at_once = self.most_at_once = self.calls = 0
         self.fail: set[int] = set()
         self.silent: set[int] = set()
         self.read: list[list[Line]] = []
 
-    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
+    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
         call, self.calls = self.calls, self.calls + 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -52,7 +52,7 @@ class LocalHelpers:
         self.at_once -= 1
         if call in self.fail:
             raise RuntimeError("the recognizer of speech broke")
-        return Recognized() if call in self.silent else Recognized(f"words {call}")
+        return Transcription() if call in self.silent else Transcription(f"words {call}")
 
     async def languages(self, text: str) -> dict[str, float]:
         return languages_of(text)
@@ -64,17 +64,17 @@ class LocalHelpers:
         rng = np.random.default_rng(len(lines[-1].words))
         return rng.normal(size=width).astype(np.float32), rng.dirichlet(np.ones(7)).astype(np.float32)
 
-    async def hear(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         return None, None
 
-    async def look(self, images, times, samples, start) -> Sight:
-        return Sight(len(images), 0, reason="no face")
+    async def analyse_faces(self, images, times, samples, start) -> FaceObservation:
+        return FaceObservation(len(images), 0, reason="no face")
 
-    async def voices(self, samples: np.ndarray) -> list[Part]:
+    async def speaker_segments(self, samples: np.ndarray) -> list[SpeakerSegment]:
         raise RuntimeError("nobody tells voices apart here")
 
-    async def peek(self, session, number, heard):
-        return self.recognizer.peek(session, number, heard)
+    async def preview(self, session, number, heard):
+        return self.recognizer.preview(session, number, heard)
 
     async def label(self, session, number, heard):
         return await self.recognizer.label(session, number, heard)
@@ -122,7 +122,7 @@ async def test_order_is_kept_while_several_are_in_work(redis_url: str, demo_audi
     helpers = LocalHelpers()
     events = await run(redis_url, plan(), helpers, blocks(demo_audio))
     assert helpers.most_at_once > 2
-    assert helpers.most_at_once <= IN_FLIGHT
+    assert helpers.most_at_once <= MAX_IN_FLIGHT
     assert numbers(events, 0) == numbers(events, 1) == list(range(14))
     starts = [e.audio_start for e in events if isinstance(e, Emotion) and e.revision == 0]
     assert starts == sorted(starts)
@@ -136,7 +136,7 @@ async def test_what_breaks_costs_its_modality_alone(redis_url: str, demo_audio: 
     """Promise 6, for failures: prosody goes on without words, and the session says what it lost."""
 
     class WithProsody(LocalHelpers):
-        async def hear(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
             return np.array([60, 5, 200, 30, 100, 4, 8], np.float32), None
 
     helpers = WithProsody()
@@ -219,9 +219,9 @@ async def test_what_identifies_is_masked_in_every_event(redis_url: str, demo_aud
     said = ["My", "name", "is", "Xenia", "and", "my", "number", "is", "555", "0199"]
 
     class Telling(LocalHelpers):
-        async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
+        async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
             await super().transcribe(samples, language)
-            return Recognized(" ".join(said), tuple(Word(word, n / 9, n / 9, 0.9) for n, word in enumerate(said)))
+            return Transcription(" ".join(said), tuple(Word(word, n / 9, n / 9, 0.9) for n, word in enumerate(said)))
 
     helpers = Telling()
     masked = plan(mask=True, interim=1.0, names={0: "Mara", 1: "Jonas"})

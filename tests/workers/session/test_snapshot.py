@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from model.encoders.text import Line
-from model.encoders.transcription import Recognized
+from model.encoders.transcription import Transcription
 from model.labels import RAVDESS
 from stream.block import RATE, Block, Utterance
-from stream.bus.connection import kept
+from stream.bus.connection import read_state
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import history
@@ -24,14 +24,14 @@ from stream.events import Degraded, Emotion, Event, SessionEnded, SessionStarted
 from stream.speech.transcript import read_transcript
 from tests.conftest import DEMO_TRANSCRIPT
 from tests.workers.session.test_session import MODEL, LocalHelpers, blocks, numbers, plan
-from workers.cluster.recognizer import Recognizer
-from workers.session.diarization import Part
+from workers.cluster.recognizer import EmotionRecognizer
+from workers.session.diarization import SpeakerSegment
 from workers.session.interims import Interims
-from workers.session.ledger import Book
+from workers.session.ledger import UtteranceLedger
 from workers.session.services import SessionPlan
 from workers.session.session import Session
-from workers.session.snapshot import Memory, Milestone, Snapshot, Told, left_behind
-from workers.session.utterance import Pending
+from workers.session.snapshot import InterimSnapshot, Memory, Milestone, Snapshot, load_resume_point
+from workers.session.utterance import UtteranceInProgress
 
 
 def seeded(samples: np.ndarray) -> np.random.Generator:
@@ -45,10 +45,10 @@ class Repeatable(LocalHelpers):
         super().__init__()
         self.understood = 0
 
-    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
+    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
         self.understood += 1
         await asyncio.sleep(self.rng.uniform(0, 0.01))
-        return Recognized(f"words {seeded(samples).integers(1000)}")
+        return Transcription(f"words {seeded(samples).integers(1000)}")
 
     async def embed(self, lines: list[Line]) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(crc32(repr(lines).encode()))
@@ -56,14 +56,14 @@ class Repeatable(LocalHelpers):
             np.float32
         )
 
-    async def hear(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rng = seeded(samples)
         return rng.normal(size=7).astype(np.float32), rng.dirichlet(np.ones(len(RAVDESS))).astype(np.float32)
 
-    async def voices(self, samples: np.ndarray) -> list[Part]:
+    async def speaker_segments(self, samples: np.ndarray) -> list[SpeakerSegment]:
         rng, length = seeded(samples), len(samples) / RATE
         cuts = [0.0, length / 2, length] if length > 3 else [0.0, length]
-        return [Part(a, b, self._voice(rng)) for a, b in pairwise(cuts)]
+        return [SpeakerSegment(a, b, self._voice(rng)) for a, b in pairwise(cuts)]
 
     def _voice(self, rng: np.random.Generator) -> np.ndarray:
         who = np.random.default_rng(int(rng.integers(3))).normal(size=256) + rng.normal(0, 0.5, 256)
@@ -109,7 +109,7 @@ async def carried(
     for at in [*kills, None]:
         fresh = copy.deepcopy(made)  # a transcript gives its words once
         session = Session(fresh, MODEL.config, helpers, Bus(url, Keys(made.session)))
-        left = await left_behind(url, session.bus.keys)
+        left = await load_resume_point(url, session.bus.keys)
         if left is not None:
             session.take_up(left, replayed=True)
         await session.start()
@@ -119,7 +119,7 @@ async def carried(
         else:
             await kill(session)
         if forgetful:
-            helpers.recognizer = Recognizer(MODEL)
+            helpers.recognizer = EmotionRecognizer(MODEL)
     return await history(url, made.session), helpers.understood
 
 
@@ -154,7 +154,7 @@ async def test_a_killed_session_goes_on_as_if_nothing_had_happened(
     assert sum(isinstance(e, Degraded) and "another process goes on" in e.reason for e in disturbed) == 3
     order = [e.utterance for e in disturbed if isinstance(e, UtteranceHeard)]
     assert order == sorted(order)
-    assert await kept(redis_url, Keys(made.session)) == (None, [])
+    assert await read_state(redis_url, Keys(made.session)) == (None, [])
 
 
 async def test_what_was_told_while_somebody_talked_is_kept(redis_url: str, demo_audio: np.ndarray) -> None:
@@ -169,7 +169,7 @@ async def test_what_was_told_while_somebody_talked_is_kept(redis_url: str, demo_
             await asyncio.sleep(0.05 if n > 110 else 0)
         open_now = session._interims.told
         assert open_now and open_now[0].count > 1
-        read = Told.model_validate_json(Told.of(open_now[0]).model_dump_json())
+        read = InterimSnapshot.model_validate_json(InterimSnapshot.of(open_now[0]).model_dump_json())
         again = Interims(0.5, words=True)
         again.restore([read.going_on()])
         (restored,) = again.told
@@ -183,23 +183,23 @@ async def test_what_was_told_while_somebody_talked_is_kept(redis_url: str, demo_
 
 def test_what_was_told_is_read_as_an_earlier_version_left_it() -> None:
     left = {"number": 3, "channel": 0, "speaker": None, "start": 1.0, "end": 5.0, "count": 2, "next_at": 6.0}
-    restored = Told.model_validate(left).going_on()
+    restored = InterimSnapshot.model_validate(left).going_on()
     assert (restored.number, restored.count, restored.next_at, restored.agreement.text) == (3, 2, 6.0, "")
 
 
 def test_a_failure_that_is_replayed_counts_once() -> None:
     """Also of an utterance that had its number before the place from which a replay goes on."""
-    book, silence = Book(0), np.zeros(0, np.float32)
+    book, silence = UtteranceLedger(0), np.zeros(0, np.float32)
     long = Utterance(0, 1.0, 2.0, silence, 2.0, "a")
     reserved = book.begin(long, "a")
-    ended = Pending("s", book.begin(long, "b"), long, "b", 0.0, False)
-    goes_on = Told(number=reserved, channel=0, speaker="a", start=1.0, end=2.0, count=1, next_at=3.0)
+    ended = UtteranceInProgress("s", book.begin(long, "b"), long, "b", 0.0, False)
+    goes_on = InterimSnapshot(number=reserved, channel=0, speaker="a", start=1.0, end=2.0, count=1, next_at=3.0)
     ended.milestone = Milestone(
         position=3.0, flushed=False, next_utterance=2, speakers=[], unnamed=0, told=[goes_on], words_given=None
     )
     book.finish(ended, Memory())
     book.fail(reserved)
-    replayed = Book(0)
+    replayed = UtteranceLedger(0)
     replayed.take_up(Snapshot.model_validate_json(book.snapshot(4.0, Counter())), replayed=True)
     assert (book.failed, replayed.failed) == (1, 0)
 
@@ -218,7 +218,7 @@ async def test_redacted_words_are_in_nothing_that_is_kept(redis_url: str, demo_a
     await session.start()
     await play(session, blocks(audio)[:200])
     await session.bus.flush()
-    state, rows = await kept(redis_url, Keys(made.session))
+    state, rows = await read_state(redis_url, Keys(made.session))
     assert state is not None
     assert rows
     assert "words " not in state + "".join(rows)
@@ -235,7 +235,7 @@ async def test_a_live_source_goes_on_and_says_what_was_lost(redis_url: str, demo
     await kill(session)
     await asyncio.sleep(0.5)
     session = Session(made, MODEL.config, helpers, Bus(redis_url, Keys(made.session)))
-    left = await left_behind(redis_url, session.bus.keys)
+    left = await load_resume_point(redis_url, session.bus.keys)
     assert left is not None
     at = session.take_up(left, replayed=False)
     assert at >= left.snapshot.position + 0.5
@@ -264,7 +264,7 @@ async def test_a_session_that_has_heard_nothing_yet_goes_on_too(redis_url: str, 
     made = plan()
     for _ in range(2):
         session = Session(made, MODEL.config, Repeatable(), Bus(redis_url, Keys(made.session)))
-        if (left := await left_behind(redis_url, session.bus.keys)) is not None:
+        if (left := await load_resume_point(redis_url, session.bus.keys)) is not None:
             session.take_up(left, replayed)
         await session.start()
         await session.bus.flush()
@@ -280,4 +280,4 @@ async def test_what_another_version_left_is_not_read(redis_url: str, demo_audio:
     bus = Bus(redis_url, Keys(made.session))
     bus.keep('{"schema_": 9}')
     await bus.aclose()
-    assert await left_behind(redis_url, bus.keys) is None
+    assert await load_resume_point(redis_url, bus.keys) is None

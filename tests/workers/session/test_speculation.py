@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stream.block import Utterance
-from workers.session.speculation import Ahead, ThrownAway
+from workers.session.speculation import Discarded, SpeculativeResults
 
 
 def utterance(end: float, channel: int = 0, samples: int = 10) -> Utterance:
@@ -33,7 +33,7 @@ class Work:
 
 
 async def test_an_answer_that_is_on_its_way_is_waited_for() -> None:
-    ahead, work = Ahead(), Work(0.05)
+    ahead, work = SpeculativeResults(), Work(0.05)
     assert ahead.begin(utterance(1)) and not ahead.begin(utterance(1))
     early = asyncio.create_task(ahead.ask(utterance(1), "words", work))
     await asyncio.sleep(0.01)
@@ -49,13 +49,13 @@ async def test_an_answer_that_is_on_its_way_is_waited_for() -> None:
     [lambda ahead: ahead.begin(utterance(2)), lambda ahead: ahead.done(utterance(1))],
     ids=["speech goes on", "nobody will ask"],
 )
-async def test_what_is_not_needed_is_thrown_away(drop: Callable[[Ahead], object]) -> None:
-    ahead, work = Ahead(), Work(5)
+async def test_what_is_not_needed_is_thrown_away(drop: Callable[[SpeculativeResults], object]) -> None:
+    ahead, work = SpeculativeResults(), Work(5)
     ahead.begin(utterance(1))
     early = asyncio.create_task(ahead.ask(utterance(1), "words", work))
     await asyncio.sleep(0.01)
     drop(ahead)
-    with pytest.raises(ThrownAway):
+    with pytest.raises(Discarded):
         await early
     assert work.cancelled == 1
     assert await ahead.ask(utterance(1), "words", Work()) == 1  # asked anew, not remembered
@@ -63,7 +63,7 @@ async def test_what_is_not_needed_is_thrown_away(drop: Callable[[Ahead], object]
 
 async def test_what_is_confirmed_is_not_thrown_away() -> None:
     """The next pause on the channel may come before the utterance is understood."""
-    ahead, work = Ahead(), Work(0.05)
+    ahead, work = SpeculativeResults(), Work(0.05)
     ahead.begin(utterance(1))
     early = asyncio.create_task(ahead.ask(utterance(1), "words", work))
     await asyncio.sleep(0.01)
@@ -75,7 +75,7 @@ async def test_what_is_confirmed_is_not_thrown_away() -> None:
 
 
 async def test_a_failure_is_asked_again() -> None:
-    ahead, work = Ahead(), Work(fails=1)
+    ahead, work = SpeculativeResults(), Work(fails=1)
     ahead.begin(utterance(1))
     with pytest.raises(RuntimeError):
         await ahead.ask(utterance(1), "words", work)
@@ -83,7 +83,7 @@ async def test_a_failure_is_asked_again() -> None:
 
 
 async def test_who_gives_up_waiting_stops_nobody_else() -> None:
-    ahead, work = Ahead(), Work(0.1)
+    ahead, work = SpeculativeResults(), Work(0.1)
     ahead.begin(utterance(1))
     impatient = asyncio.create_task(ahead.ask(utterance(1), "words", work))
     await asyncio.sleep(0.01)
@@ -92,7 +92,7 @@ async def test_who_gives_up_waiting_stops_nobody_else() -> None:
 
 
 async def test_who_is_cancelled_while_asking_is_cancelled() -> None:
-    ahead, work = Ahead(), Work(5)
+    ahead, work = SpeculativeResults(), Work(5)
     ahead.begin(utterance(1))
     asking = asyncio.create_task(ahead.ask(utterance(1), "words", work))
     await asyncio.sleep(0.01)

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.encoders.face_observation import Sight
-from model.encoders.transcription import Recognized
+from model.encoders.face_observation import FaceObservation
+from model.encoders.transcription import Transcription
 from model.fusion.checkpoint import load_step
 from stream.block import VideoFrame
 from stream.bus.keys import Keys
@@ -17,8 +17,8 @@ from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
 from stream.events import Degraded, Emotion, UtteranceFailed, UtteranceHeard
 from tests.workers.session.test_session import MODEL, LocalHelpers, blocks, numbers, plan, run
-from workers.cluster.recognizer import Recognizer
-from workers.session.diarization import Part
+from workers.cluster.recognizer import EmotionRecognizer
+from workers.session.diarization import SpeakerSegment
 from workers.session.session import Session
 
 WITH_MEDIA = load_step("meld")
@@ -32,10 +32,10 @@ async def test_speakers_on_one_microphone_are_clustered_split_and_merged(
     voices = iter([[one], [one, other], [strange], [other]])
 
     class Voices(LocalHelpers):
-        async def voices(self, samples):
+        async def speaker_segments(self, samples):
             heard = next(voices, [one])
             cut = len(samples) / 16_000 / len(heard)
-            return [Part(n * cut, (n + 1) * cut, voice) for n, voice in enumerate(heard)]
+            return [SpeakerSegment(n * cut, (n + 1) * cut, voice) for n, voice in enumerate(heard)]
 
     mono = blocks(demo_audio.sum(0, keepdims=True)[:, : 25 * 16_000])
     events = await run(redis_url, plan(channels=1, speakers="cluster"), Voices(), mono)
@@ -60,13 +60,13 @@ async def test_faces_and_voices_join_as_experts(redis_url: str, demo_audio: np.n
     class Seeing(LocalHelpers):
         def __init__(self) -> None:
             super().__init__()
-            self.recognizer = Recognizer(WITH_MEDIA)
+            self.recognizer = EmotionRecognizer(WITH_MEDIA)
 
-        async def look(self, images, times, samples, start):
+        async def analyse_faces(self, images, times, samples, start):
             assert all(start <= time for time in times)
-            return Sight(len(images), 1, 1.0, 0.9, None, happy)
+            return FaceObservation(len(images), 1, 1.0, 0.9, None, happy)
 
-        async def hear(self, samples):
+        async def encode_audio(self, samples):
             return None, np.full(8, 0.125, np.float32)
 
     seen = [
@@ -97,10 +97,10 @@ async def test_work_begins_before_the_end_is_confirmed(redis_url: str, demo_audi
             self.asked: list[tuple[float, int]] = []
             self.slow = 0.0
 
-        async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Recognized:
+        async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
             self.asked.append((self.session.position, len(samples)))
             await asyncio.sleep(self.slow)
-            return Recognized(f"{len(samples)} samples")
+            return Transcription(f"{len(samples)} samples")
 
     async def labels(speculate: bool, slow: float = 0.0) -> tuple[list[Emotion], list[tuple[float, int]]]:
         helpers, chosen = Watched(), plan(speculate=speculate)

@@ -12,7 +12,7 @@ import numpy as np
 
 from model.encoders.asr import SIZES, AsrError, AsrModel, Guarded, locate
 from model.encoders.silero import SileroVad
-from model.encoders.transcription import Recognized, Samples
+from model.encoders.transcription import Samples, Transcription
 from model.encoders.whisper import FULL, SMALLEST, Whisper
 from model.progress import Progress
 from stream.block import RATE
@@ -168,9 +168,9 @@ def _ways(folder: str) -> Iterator[tuple[str, Any]]:
     )
 
 
-def _upstream(transcribe: Callable[[Samples], Any]) -> Callable[[Sequence[Samples], str], list[Recognized]]:
-    def recognize(utterances_: Sequence[Samples], language: str) -> list[Recognized]:
-        return [Recognized(" ".join(part.text.strip() for part in transcribe(each)[0])) for each in utterances_]
+def _upstream(transcribe: Callable[[Samples], Any]) -> Callable[[Sequence[Samples], str], list[Transcription]]:
+    def recognize(utterances_: Sequence[Samples], language: str) -> list[Transcription]:
+        return [Transcription(" ".join(part.text.strip() for part in transcribe(each)[0])) for each in utterances_]
 
     return recognize
 

@@ -24,7 +24,7 @@ from workers.cluster.pools import start_pools
 from workers.console.tables import Rows
 from workers.console.word_errors import word_error_rate
 from workers.research.compose import Conversation, converse, one_microphone, write
-from workers.session.planning import Wishes, plan_session
+from workers.session.planning import SessionSettings, plan_session
 from workers.session.runner import new_session, run
 
 STEP = 0.01  # seconds between the moments at which a label is compared with the truth
@@ -86,7 +86,7 @@ async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Pat
     """The events of a session that replays one conversation, words by the best recognizer that knows more than ten."""
     split = len(conversation.samples) > 1
     names = {spoken.channel: spoken.speaker for spoken in conversation.said} if split else {}
-    wishes = Wishes(asr="whisper", vad=vad, names=names, interim=0, enrolled=False, speculate=False)
+    wishes = SessionSettings(asr="whisper", vad=vad, names=names, interim=0, enrolled=False, speculate=False)
     source = FileSource(path, "split" if split else "mix")
     planned = plan_session(wishes, source)
     needs = replace(planned.needs, voice=None if encoder is None else str(encoder))

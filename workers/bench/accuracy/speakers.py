@@ -19,7 +19,7 @@ from stream.speech.segmenter import Endpointing, TurnSegmenter, VadSegmenter
 from workers.bench.accuracy.data import Recording, comparison_net, with_turns
 from workers.bench.accuracy.vad import detector
 from workers.console.tables import Rows
-from workers.session.diarization import Diarization, Part, voices
+from workers.session.diarization import Diarization, SpeakerSegment, speaker_segments
 
 
 def bench_speakers(folder: Path) -> Rows:
@@ -65,8 +65,8 @@ async def _diarize(
 ) -> tuple[list[tuple[Utterance, str]], float]:
     """Utterances with the speakers that a session would name, and the recording's length."""
 
-    async def parts(utterance: Utterance) -> list[Part]:
-        return voices(encoder, utterance.samples)
+    async def parts(utterance: Utterance) -> list[SpeakerSegment]:
+        return speaker_segments(encoder, utterance.samples)
 
     if vad == "given turns":
         turns = [type(turn)(turn.start, turn.end, "") for turn in recording.turns]

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 
 from stream.block import RATE
-from stream.bus.publisher import RETENTION
+from stream.bus.publisher import RETENTION_S
 from workers.bench.report.costs import Costs
-from workers.cluster.actors import SHARE
-from workers.cluster.pools import TRANSCRIBERS
+from workers.cluster.actors import CPU_SHARE
+from workers.cluster.pools import MAX_TRANSCRIBERS
 from workers.console.tables import Rows
 from workers.session.planning import UsageError
 
@@ -81,11 +81,11 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
         cores["graph"] = 0.0
     redis_cores = cores.pop("redis")
 
-    pools = min(TRANSCRIBERS, max(1, machines.cores)) if demand.asr else 0
+    pools = min(MAX_TRANSCRIBERS, max(1, machines.cores)) if demand.asr else 0
     fixed = sum(costs.memory[name] for name in ("ray", "encoder", "recognizer"))
     fixed += pools * costs.memory.get(demand.asr or "", 0.0) + costs.memory["face"] * ("visual" in demand.modalities)
     room = 1000 * machines.memory * machines.utilisation - fixed  # MB of a node that sessions may take
-    slots = math.floor(machines.cores / SHARE) - SINGLES - pools
+    slots = math.floor(machines.cores / CPU_SHARE) - SINGLES - pools
     if room < costs.memory["session"] or slots < 1:
         raise UsageError(f"a node of {machines.cores} cores and {machines.memory:g} GB does not hold one session")
     used = machines.utilisation
@@ -106,7 +106,7 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     nodes = nodes_for[bound_by]
 
     events = rate * costs.events
-    kept_gb = events * min(3600 * demand.hours, RETENTION) * costs.kept_bytes / 1e9
+    kept_gb = events * min(3600 * demand.hours, RETENTION_S) * costs.kept_bytes / 1e9
     shards = max(_up(redis_cores / used), _up(kept_gb / (machines.memory * used)))
     payload = events * costs.event_bytes * 8 / 1e6
     return CapacityPlan(
@@ -164,9 +164,9 @@ def _assumptions(demand: Demand, machines: Machines, costs: Costs, rate: float) 
         f"MB a process: {_listed(costs.memory)}. A session is a process.",
         f"{100 * machines.utilisation:.0f} % of cores, of each process and of memory are used; the rest is for peaks.",
         "Each node has one encoder, one recognizer and one process for faces, which use one core each, "
-        f"at most {TRANSCRIBERS} transcribers, and Ray admits {1 / SHARE:.0f} actors a core.",
+        f"at most {MAX_TRANSCRIBERS} transcribers, and Ray admits {1 / CPU_SHARE:.0f} actors a core.",
         f"{costs.events:g} events an utterance, {costs.event_bytes:g} bytes each, {costs.kept_bytes:g} in Redis, which "
-        f"keeps them for {RETENTION / 3600:g} h; {demand.hours:g} h a day at this load.",
+        f"keeps them for {RETENTION_S / 3600:g} h; {demand.hours:g} h a day at this load.",
         f"A Redis shard is one core and {machines.memory:g} GB, without a replica: "
         f"{_rate(costs, machines):,.0f} events a second.",
         f"Sound: one channel of 16 bit at {RATE // 1000} kHz a session. Gateways, proxies and replicas come on top.",

@@ -26,9 +26,9 @@ from workers.bench.speed.latency import Stopwatch
 from workers.bench.speed.looped import looped_file
 from workers.bench.speed.processes import busiest, by_kind, spent, used
 from workers.bench.speed.words import Words
-from workers.cluster.actors import SHARE, ray_cluster
+from workers.cluster.actors import CPU_SHARE, ray_cluster
 from workers.cluster.request import MediaFile, Options, Place
-from workers.cluster.served import Conductor
+from workers.cluster.served import ServedSession
 from workers.console.tables import Rows
 
 LENGTH = 900.0  # seconds of the recording that is played; a level has to be over by then
@@ -91,7 +91,7 @@ class TimedSession:
 
     def __init__(self, session: str, options: Options, source: MediaFile, place: Place) -> None:
         self._watch = _Watch()
-        self._conductor = Conductor(session, options, source, place, [self._watch])
+        self._conductor = ServedSession(session, options, source, place, [self._watch])
 
     async def loaded(self) -> None:
         """Returns when the process is there."""
@@ -136,7 +136,7 @@ def bench_capacity(
             place = Place(redis, PREFIX, None, path.parent, source.model)
             progress.tell(f"words: {source.name}")
             with ray_cluster(None):  # for each anew: the actors of the words before would still be there
-                room = int(ray.cluster_resources()["CPU"] / SHARE) - POOLS  # Ray starts no more actors than that
+                room = int(ray.cluster_resources()["CPU"] / CPU_SHARE) - POOLS  # Ray starts no more actors than that
                 found = search(partial(_measure, options, media, place, seconds, progress), min(most, room))
             levels += [{"words": source.name, **level.row} for level in found]
             highest = max(found, key=lambda level: (level.held, level.sessions))
@@ -185,7 +185,7 @@ async def _level(
     options: Options, media: MediaFile, place: Place, seconds: float, sessions: int, base: float | None
 ) -> Level:
     names = [f"capacity-{secrets.token_hex(4)}" for _ in range(sessions)]
-    kind = cast(Any, ray.remote)(TimedSession).options(num_cpus=SHARE)
+    kind = cast(Any, ray.remote)(TimedSession).options(num_cpus=CPU_SHARE)
     actors = [kind.remote(name, options, media, place) for name in names]
     try:
         await asyncio.gather(*(actor.loaded.remote() for actor in actors))

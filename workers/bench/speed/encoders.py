@@ -20,8 +20,8 @@ from model.encoders.text import Line
 from model.encoders.voice import VoiceEncoder
 from model.encoders.whisper import Whisper
 from model.fusion.checkpoint import load_checkpoint, load_step, resolve, tuned_of
-from model.fusion.dialogue import Heard
-from model.fusion.incremental import Labeller
+from model.fusion.dialogue import UtteranceFeatures
+from model.fusion.incremental import IncrementalLabeller
 from stream.sources.file import read_audio
 from stream.speech.vad import FrameVad, WebRtcVad
 from workers.bench.accuracy.asr import here
@@ -113,10 +113,10 @@ def _words(folder: str) -> Work:
 
 
 def _graph() -> Work:
-    labeller = Labeller(load_step("meld"))
+    labeller = IncrementalLabeller(load_step("meld"))
     state, rng = labeller.new_state(), np.random.default_rng(0)
     inputs = labeller.config.inputs
-    heard = Heard({name: rng.normal(size=width).astype(np.float32) for name, width in inputs.items()}, 0)
+    heard = UtteranceFeatures({name: rng.normal(size=width).astype(np.float32) for name, width in inputs.items()}, 0)
     return lambda _: labeller.step([state], [heard])
 
 

@@ -14,11 +14,11 @@ from threadpoolctl import threadpool_limits
 
 from model.fusion.checkpoint import load_step
 from model.fusion.config import FusionConfig
-from model.fusion.dialogue import Heard
-from model.fusion.incremental import Labeller
+from model.fusion.dialogue import UtteranceFeatures
+from model.fusion.incremental import IncrementalLabeller
 from model.fusion.step import FusionStep, GraphState
 from model.progress import Progress
-from workers.cluster.recognizer import Recognizer
+from workers.cluster.recognizer import EmotionRecognizer
 from workers.console.tables import Rows
 
 LENGTHS = (10, 100, 1_000, 10_000)  # utterances that went before
@@ -41,7 +41,7 @@ def bench_graph(hidden: int | None, progress: Progress) -> Rows:
     torch.manual_seed(0)
     model = FusionGCN(_config(hidden)).eval()  # time does not depend on the weights
     network = FusionStep(model.config, model.weights())
-    labeller = Labeller(network)
+    labeller = IncrementalLabeller(network)
     works: dict[str, Callable[[], object]] = {}
     for n in LENGTHS:
         progress.step("conversations", LENGTHS.index(n), len(LENGTHS))
@@ -101,7 +101,7 @@ def bench_batching(hidden: int | None, progress: Progress) -> Rows:
 
 async def _busy(network: FusionStep, sessions: int) -> float:
     """Labels a second when every session asks for its next as soon as it has one."""
-    recognizer, until, count = Recognizer(network), time.perf_counter() + SECONDS, 0
+    recognizer, until, count = EmotionRecognizer(network), time.perf_counter() + SECONDS, 0
 
     async def talk(name: str) -> int:
         n = 0
@@ -117,7 +117,7 @@ async def _busy(network: FusionStep, sessions: int) -> float:
 
 async def _at_random(network: FusionStep, sessions: int, rate: float) -> Sequence[float]:
     """Milliseconds from asking to having a label, less those of a step alone; Poisson arrivals at `rate` a second."""
-    recognizer, rng, waits = Recognizer(network), np.random.default_rng(0), list[float]()
+    recognizer, rng, waits = EmotionRecognizer(network), np.random.default_rng(0), list[float]()
     counts = dict.fromkeys((f"s{n}" for n in range(sessions)), 0)
     alone = []
     for n in range(20):
@@ -158,7 +158,7 @@ def _random(config: FusionConfig) -> FusionStep:
     return FusionStep(config, FusionGCN(config).weights())
 
 
-def _after(labeller: Labeller, count: int) -> GraphState:
+def _after(labeller: IncrementalLabeller, count: int) -> GraphState:
     """The state of a conversation with so many utterances; those before the window have left nothing in it."""
     state, places = labeller.new_state(), labeller.config.window + 1
     for _ in range(min(count, 2 * places)):
@@ -170,16 +170,18 @@ def _after(labeller: Labeller, count: int) -> GraphState:
     return state
 
 
-def _heard(config: FusionConfig, n: int) -> Heard:
+def _heard(config: FusionConfig, n: int) -> UtteranceFeatures:
     return _made(config, n % 97)
 
 
 @cache
-def _made(config: FusionConfig, n: int) -> Heard:
+def _made(config: FusionConfig, n: int) -> UtteranceFeatures:
     rng = np.random.default_rng(n)
     features = {name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}
     classes = len(config.emotions)
-    return Heard(features, n % 3, {name: rng.dirichlet(np.ones(classes)).astype(np.float32) for name in config.experts})
+    return UtteranceFeatures(
+        features, n % 3, {name: rng.dirichlet(np.ones(classes)).astype(np.float32) for name in config.experts}
+    )
 
 
 def _products(network: FusionStep) -> None:

@@ -21,7 +21,7 @@ from workers.bench.speed.looped import LoopedSource, LoopedTranscript
 from workers.bench.speed.words import Words
 from workers.cluster.actors import ray_cluster
 from workers.console.tables import Rows
-from workers.session.planning import Wishes, plan_session
+from workers.session.planning import SessionSettings, plan_session
 
 STAGES = ("queue", "asr", "encode", "graph", "publish")
 
@@ -63,7 +63,7 @@ def bench_latency(recording: Path, words: Sequence[Words], progress: Progress) -
     with private_server() as redis, ray_cluster(None):
         for n, (source, speculate) in enumerate(kinds):
             progress.step("replays", n, len(kinds))
-            wishes = Wishes(
+            wishes = SessionSettings(
                 asr=source.asr, asr_model=source.model, enrolled=False, speculate=speculate,
                 transcript=recording.with_suffix(".stm") if source.given else None,
                 session=f"latency-{secrets.token_hex(3)}",
@@ -102,7 +102,7 @@ def bench_lag(recording: Path, minutes: float, progress: Progress) -> tuple[Rows
     from scipy.stats import linregress, t
 
     source = LoopedSource(recording, 60 * minutes)
-    wishes = Wishes(
+    wishes = SessionSettings(
         asr="none", transcript=recording.with_suffix(".stm"), enrolled=False, session=f"lag-{secrets.token_hex(3)}"
     )
     watch = Stopwatch(progress, 60 * minutes)

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 
 from stream.sources.base import Source
 from workers.cluster.pools import start_pools
-from workers.session.runner import Display, new_session, run
-from workers.session.services import Needs, SessionPlan
+from workers.session.runner import EventObserver, new_session, run
+from workers.session.services import ModelRequirements, SessionPlan
 
 
 def run_loaded(
-    plan: SessionPlan, needs: Needs, source: Source, speed: float | None, redis: str, displays: Sequence[Display]
+    plan: SessionPlan,
+    needs: ModelRequirements,
+    source: Source,
+    speed: float | None,
+    redis: str,
+    displays: Sequence[EventObserver],
 ) -> None:
     """Carry a source through a session as a command does, once its pools are ready. Raises SessionError."""
     pools = start_pools(plan, needs)

@@ -20,7 +20,7 @@ from workers.bench.speed.looped import LoopedSource, LoopedTranscript
 from workers.bench.speed.processes import used
 from workers.cluster.actors import ray_cluster
 from workers.console.tables import Rows
-from workers.session.planning import Wishes, plan_session
+from workers.session.planning import SessionSettings, plan_session
 
 SAMPLES = 240  # at most; one a minute of media is enough, six are needed
 FLAT = 5.0  # per cent by which the last third may differ from the first
@@ -63,7 +63,7 @@ def bench_longevity(recording: Path, hours: float, modalities: Sequence[str], pr
     AnnotationError.
     """
     source, scale = LoopedSource(recording, 3600 * hours), _Scale(3600 * hours, progress)
-    wishes = Wishes(
+    wishes = SessionSettings(
         asr="none", transcript=recording.with_suffix(".stm"), modalities=tuple(modalities), enrolled=False,
         session=f"longevity-{secrets.token_hex(3)}", speakers="channel" if source.split else "cluster",
         speculate=False, interim=0,

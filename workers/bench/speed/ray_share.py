@@ -20,7 +20,7 @@ from workers.bench.speed.scale import CHECKPOINT, synthetic, watch, watched
 from workers.cluster.actors import ray_cluster
 from workers.cluster.pools import Pools, start_pools
 from workers.console.tables import Rows
-from workers.session.services import Needs, SessionPlan
+from workers.session.services import ModelRequirements, SessionPlan
 
 ROUNDS = 100
 PACE = 0.05  # seconds between calls, as in a conversation nobody is in a hurry
@@ -40,7 +40,7 @@ def bench_ray(recording: Path, progress: Progress) -> Rows:
     calls: list[Call] = [("voices", (samples,)), ("hear", (samples,)), ("embed", (lines,))]
     with ray_cluster(None):
         plan = SessionPlan("ray", (), 1, "channel", ("text", "audio"), {}, str(resolve(CHECKPOINT).resolve()))
-        return asyncio.run(_measure(start_pools(plan, Needs()), calls, progress))
+        return asyncio.run(_measure(start_pools(plan, ModelRequirements()), calls, progress))
 
 
 async def _measure(pools: Pools, calls: list[Call], progress: Progress) -> Rows:

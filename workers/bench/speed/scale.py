@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 
 from model.fusion.checkpoint import load_step
 from model.fusion.config import FusionConfig
-from model.fusion.dialogue import Heard
+from model.fusion.dialogue import UtteranceFeatures
 from model.progress import Progress
 from stream.block import Utterance
 from stream.bus.keys import Keys
@@ -26,7 +26,7 @@ from stream.bus.server import private_server
 from workers.cluster.actors import ray_cluster
 from workers.cluster.pools import node_of, start_recognizer, working_nodes
 from workers.console.tables import Rows
-from workers.session.utterance import Pending
+from workers.session.utterance import UtteranceInProgress
 
 CHECKPOINT = "meld"
 WARM_UP = 1.0  # seconds of load that do not count
@@ -128,7 +128,7 @@ async def _measure(load: Load, redis: str) -> tuple[dict[str, list[float]], Coun
 
 
 async def _converse(
-    session: str, recognizer: Any, heard: Heard, bus: Bus, dues: list[float], counts: float
+    session: str, recognizer: Any, heard: UtteranceFeatures, bus: Bus, dues: list[float], counts: float
 ) -> list[_Told]:
     """Label and publish an utterance at each of these times; gives those that were due from `counts` on."""
     told = []
@@ -138,7 +138,7 @@ async def _converse(
         step = await recognizer.label.remote(session, number, heard)
         call = time.monotonic() - asked
         spoken = Utterance(0, 3.0 * number, 3.0 * number + 2, np.zeros(0, np.float32), 3.0 * number + 2.5)
-        bus.publish(Pending(session, number, spoken, "speaker 1", asked, False).emotion(step.judgement, {}))
+        bus.publish(UtteranceInProgress(session, number, spoken, "speaker 1", asked, False).emotion(step.judgement, {}))
         await bus.flush()
         if due >= counts:
             told.append(_Told(session, number, time.monotonic() - due, call, bus.delay))
@@ -146,12 +146,12 @@ async def _converse(
     return told
 
 
-def synthetic(config: FusionConfig, n: int) -> Heard:
+def synthetic(config: FusionConfig, n: int) -> UtteranceFeatures:
     """What the encoders might have made of an utterance."""
     rng = np.random.default_rng(n)
     features = {name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}
     opinions = {name: rng.dirichlet(np.ones(len(config.emotions))).astype(np.float32) for name in config.experts}
-    return Heard(features, 0, opinions)
+    return UtteranceFeatures(features, 0, opinions)
 
 
 def watch(actor: Any) -> None:
@@ -159,7 +159,7 @@ def watch(actor: Any) -> None:
     recognizer, taken = actor._recognizer, {}
     label = recognizer.label
 
-    async def timed(session: str, number: int, heard: Heard) -> Any:
+    async def timed(session: str, number: int, heard: UtteranceFeatures) -> Any:
         started = time.monotonic()
         step = await label(session, number, heard)
         taken[session, number] = time.monotonic() - started

@@ -66,14 +66,14 @@ def replay(recording: str, begun: float) -> None:
     from stream.sources.file import FileSource
     from workers.cluster.actors import ray_cluster
     from workers.cluster.pools import start_pools
-    from workers.session.planning import Wishes, plan_session
+    from workers.session.planning import SessionSettings, plan_session
     from workers.session.runner import new_session, run
 
     mark("imports")
     with redis_url(None) as url:
         mark("Redis")
         source = FileSource(Path(recording))
-        planned = plan_session(Wishes(transcript=Path(recording).with_suffix(".stm"), speculate=False), source)
+        planned = plan_session(SessionSettings(transcript=Path(recording).with_suffix(".stm"), speculate=False), source)
         mark("plan")
         with ray_cluster(None):
             mark("Ray")

@@ -18,7 +18,7 @@ from workers.bench.speed.processes import Use, busiest, by_kind, spent, used
 from workers.bench.speed.words import Words
 from workers.cluster.actors import ray_cluster
 from workers.console.tables import Rows
-from workers.session.planning import Wishes, plan_session
+from workers.session.planning import SessionSettings, plan_session
 
 
 class _Span:
@@ -53,7 +53,7 @@ def bench_throughput(
         for n, source in enumerate(words):
             progress.step("replays", n, len(words))
             path = looped_file(recording, 60 * minutes / (1 if source.asr == "none" else 5), Path(folder))
-            wishes = Wishes(
+            wishes = SessionSettings(
                 asr=source.asr,
                 asr_model=source.model,
                 transcript=path.with_suffix(".stm") if source.given else None,

@@ -17,7 +17,7 @@ class Words:
     name: str
     """transcript, none, or the name of a faster-whisper model."""
     asr: str
-    """As `workers.session.planning.Wishes` has it."""
+    """As `workers.session.planning.SessionSettings` has it."""
     model: str | None = None
     """Name or folder, as `model.encoders.asr.locate` takes it."""
     partials: bool = True
