@@ -1,6 +1,7 @@
-"""What flows and how it gets in and out: media, segmentation, speakers, transcripts, events, the Redis bus.
+"""Media, segmentation and events of conversations, and their transport over Redis.
 
-For programs that receive: `stream.subscribe`, `stream.subscribe_sync`, `stream.follow` and `stream.consume`.
+For programs that receive events: `subscribe`, `subscribe_sync`, `follow` and `consume`, and the types of the events.
+Importing this package is light; each name is loaded when it is first used.
 """
 
 from importlib import import_module
@@ -8,12 +9,59 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stream.bus.subscriber import consume, follow, subscribe, subscribe_sync
+    from stream.events import (
+        Alert,
+        Degraded,
+        Emotion,
+        Event,
+        Lag,
+        Latency,
+        Modalities,
+        SessionEnded,
+        SessionStarted,
+        SpeakerMerged,
+        UtteranceFailed,
+        UtteranceHeard,
+        UtterancePartial,
+        Visual,
+        Word,
+        parse,
+    )
 
-__all__ = ["consume", "follow", "subscribe", "subscribe_sync"]
+__all__ = [
+    "Alert",
+    "Degraded",
+    "Emotion",
+    "Event",
+    "Lag",
+    "Latency",
+    "Modalities",
+    "SessionEnded",
+    "SessionStarted",
+    "SpeakerMerged",
+    "UtteranceFailed",
+    "UtteranceHeard",
+    "UtterancePartial",
+    "Visual",
+    "Word",
+    "consume",
+    "follow",
+    "parse",
+    "subscribe",
+    "subscribe_sync",
+]
+
+_SUBSCRIBER = {"consume", "follow", "subscribe", "subscribe_sync"}
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when they are asked for: a block of samples needs no Redis client."""
-    if name in __all__:
-        return getattr(import_module("stream.bus.subscriber"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Load an exported name on first use, so that a block of samples needs neither pydantic nor a Redis client."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module("stream.bus.subscriber" if name in _SUBSCRIBER else "stream.events"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

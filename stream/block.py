@@ -1,4 +1,4 @@
-"""The pieces that flow: blocks of media into the segmenter, utterances out of it."""
+"""The units of media: blocks, which sources deliver, and utterances, into which speech is cut."""
 
 from __future__ import annotations
 
@@ -8,66 +8,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE = 16_000
-"""Samples a second of every array of sound inside the system; float32 with full scale ±1."""
+"""Sample rate in Hz of all audio inside the system."""
 
 Samples = NDArray[np.float32]
+"""Audio at `RATE`, float32 with full scale ±1: [n] for one channel, [channels, n] for several."""
 
-BLOCK = RATE // 25
-"""Samples of a block, 40 ms: it is heard when it is whole, so its length is part of every label's delay."""
+BLOCK_SAMPLES = RATE // 25
+"""Samples in a block (40 ms). A block is processed when it is complete, so its length adds to every label's delay."""
 
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One picture and the moment it was taken."""
+    """One video frame and its time."""
 
     time: float
     """Seconds on the media clock."""
     image: NDArray[np.uint8]
     """[height, width, 3] RGB."""
     channel: int | None = None
-    """Of the audio channel whose speaker it shows; None when it may show any of them."""
+    """Audio channel whose speaker it shows; None if it may show any speaker."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of media, seldom longer than `BLOCK`, in order and without gaps."""
+    """A piece of media, rarely longer than `BLOCK_SAMPLES`. The blocks of a source are in order and without gaps."""
 
     number: int
     start: float
-    """Seconds on the media clock of the first sample."""
+    """Time of the first sample, in seconds on the media clock."""
     samples: Samples
-    """[channels, n] at `stream.RATE`."""
+    """Audio, float32 [channels, n] at `RATE`."""
     frames: tuple[VideoFrame, ...] = ()
     """Video frames taken during the block."""
     dropped: float = 0.0
-    """Seconds of audio lost just before this block (a microphone nobody emptied in time), replaced by nothing."""
+    """Seconds of audio lost just before this block (a microphone that was not read in time, say), not replaced."""
     lag: float = 0.0
-    """Seconds by which the block came later than the media clock wanted."""
+    """Delay of the block against the media clock, in seconds."""
     notice: str | None = None
-    """What happened to the source just before this block (lost, back again), for whoever listens. Such a block may be
+    """Message about the source (connection lost, connected again), to be published before this block, which may be
     empty."""
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One speaker's contiguous speech. Times in seconds on the media clock."""
+    """Contiguous speech of one speaker. Times in seconds on the media clock."""
 
     channel: int
     start: float
-    """First sample kept, pre-roll included."""
+    """Time of the first sample, including the pre-roll."""
     end: float
-    """End of speech, without the silence that confirmed it."""
+    """End of speech, without the silence that followed."""
     samples: Samples
-    """[n] mono, from `start`, with a little padding after `end`."""
+    """Mono audio, float32 [n] at `RATE`, from `start` to slightly after `end`."""
     confirmed: float
-    """Media time at which the end was known."""
+    """Media time at which the end was detected."""
     speaker: str | None = None
-    """Named when turns were given or a channel has a name."""
+    """Name of the speaker, if turns were annotated or the channel has a name."""
     frames: tuple[VideoFrame, ...] = field(default=(), repr=False)
     onset: float | None = None
-    """First moment of speech, after the pre-roll; None = `start`."""
+    """Start of speech, after the pre-roll; None = `start`."""
 
     @property
     def spoken(self) -> float:
-        """Seconds from the onset to the end of speech."""
+        """Duration of the speech in seconds, from its onset to its end."""
         return self.end - (self.start if self.onset is None else self.onset)

@@ -1,4 +1,4 @@
-"""What is published: one pydantic model an event type, JSON on the wire, `schema: 1`."""
+"""The events that a session publishes: one pydantic model for each type, JSON on the wire, `schema: 1`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Seconds = Annotated[float, Field(ge=0), AfterValidator(lambda seconds: round(sec
 
 
 class Base(BaseModel):
-    """Fields of every event. `id` is stable over retries: drop what you have seen."""
+    """Fields of every event. An event that is sent again has the same `id`: drop ids you have seen."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -21,38 +21,38 @@ class Base(BaseModel):
     session: str
 
     def wire(self) -> str:
-        """The JSON that is published."""
+        """The event as the JSON text that is published."""
         return self.model_dump_json(by_alias=True)
 
 
 class SessionStarted(Base):
-    """What is listened to, and with what."""
+    """The first event of a session: its sources, encoders, checkpoint and privacy settings."""
 
     type: Literal["session.started"] = "session.started"
     time: str
-    """Wall-clock start, ISO 8601 UTC; everything else is on the media clock."""
+    """Wall-clock start, ISO 8601 UTC; all other times are on the media clock."""
     sources: list[str]
     channels: Literal["mixed", "per speaker"]
     speakers: Literal["channel", "turns", "cluster"]
     encoders: dict[str, str | None]
-    """asr, text, audio, visual, speaker, vad: what is really used; null = missing."""
+    """Models in use for asr, text, audio, visual, speaker and vad; null = none."""
     checkpoint: str
     emotions: list[str]
     consent: str | None
-    """Who agreed to what, as the operator stated it; null = nothing was stated."""
+    """Consent of the speakers as the operator stated it; null = none was stated."""
     redacted: bool
-    """Words are left out of all events."""
+    """True if all events are published without words."""
     masked: bool = False
-    """In the words of all events names, numbers and addresses are masked, as <PHONE_NUMBER>, as far as they are
-    recognized; until an utterance has ended its words are left out."""
+    """True if names, numbers and addresses in the words are replaced, by <PHONE_NUMBER> for example, as far as they are
+    recognized; words are then published only after the utterance has ended."""
     recorded: bool = False
-    """Sound and pictures are kept on disk."""
+    """True if sound and pictures are recorded on disk."""
     kept: int = 24 * 3600
-    """Seconds that Redis keeps the events after the last of them."""
+    """Retention in Redis, in seconds after the last event."""
 
 
 class Word(BaseModel):
-    """One word as the recognizer of speech timed it, in seconds on the media clock."""
+    """One word with the times of the speech recognizer, in seconds on the media clock."""
 
     word: str
     start: Seconds
@@ -61,9 +61,9 @@ class Word(BaseModel):
 
 
 class UtterancePartial(Base):
-    """Words so far of an utterance that goes on, after 0.5 s of speech, 1 s, and then each second.
+    """Interim words of an utterance that is still going on, after 0.5 s of speech, 1 s, and then every second.
 
-    Not published where words are redacted or masked, nor with `--interim 0`.
+    Not published if words are redacted or masked, nor with `--interim 0`.
     """
 
     type: Literal["utterance.partial"] = "utterance.partial"
@@ -71,11 +71,11 @@ class UtterancePartial(Base):
     speaker: str
     audio_start: Seconds
     audio_end: Seconds
-    """Up to where it had been heard."""
+    """End of the audio that these words cover."""
     text: str | None
     stable: str = ""
-    """The words at the beginning of `text` that will not change until the utterance has ended: two consecutive
-    hypotheses agree on them."""
+    """Beginning of `text` that will not change before the utterance ends, because two consecutive hypotheses agree
+    on it."""
 
 
 class UtteranceHeard(Base):
@@ -87,37 +87,37 @@ class UtteranceHeard(Base):
     audio_start: Seconds
     audio_end: Seconds
     text: str | None
-    """None when redacted; "" when nothing was understood."""
+    """Null if redacted; "" if no words were recognized."""
     language: str | None = None
-    """Language that the words were taken for, such as "en"; null where it is not known."""
+    """Recognized language, such as "en"; null if unknown."""
     words: list[Word] = []
-    """With their times, where the recognizer gives any; none when redacted."""
+    """Words with times, if the recognizer provides them; empty if redacted."""
 
 
 class Modalities(BaseModel):
-    """Which modalities of the checkpoint an utterance had."""
+    """Modalities of the checkpoint that an utterance had, and those it lacked."""
 
     used: list[str]
     missing: list[str]
     reasons: dict[str, str] = {}
-    """Why a missing one is missing, where that is known: {"text": "language: de"}, which the encoder does not read."""
+    """Reason for a missing modality, if known: {"text": "language: de"} if the encoder does not support German."""
 
 
 class Visual(BaseModel):
-    """What the pictures of an utterance showed."""
+    """Visual evidence from the video frames of an utterance."""
 
     frames: int
-    """Pictures looked at."""
+    """Number of frames analysed."""
     faces: int
-    """Different faces in them."""
+    """Number of different faces."""
     visible: Probability
-    """Share of the pictures that show the speaking face."""
+    """Share of the frames that show the speaking face."""
     quality: Probability
-    """Of its crops: size, sharpness, how frontal."""
+    """Quality of its crops: size, sharpness and frontal view."""
     speaking: Probability | None
-    """Where there were several faces: how much of all mouth motion was this one's."""
+    """Share of all mouth motion, if there were several faces; null if there was one."""
     expression: dict[str, Probability] | None
-    """What the face wore; null with a `reason`."""
+    """Probabilities of facial expressions; null with a `reason`."""
     reason: str | None
 
 
@@ -130,13 +130,13 @@ class Latency(BaseModel):
     encode: Seconds
     graph: Seconds
     publish: Seconds
-    """What the previous event took to reach Redis; this one's own time is known only after it left."""
+    """Time that the previous event took to reach Redis, because an event cannot contain its own."""
 
 
 class Emotion(Base):
-    """The label of an utterance; revision 0 when its speaker stops, revision 1 when later turns are known.
+    """The label of an utterance: revision 0 at the end of speech, revision 1 when later turns are known.
 
-    While a long utterance goes on, interim labels (`trigger` "interval", revision 0) come before these.
+    During a long utterance, interim labels (`trigger` "interval", revision 0) come before these.
     """
 
     type: Literal["emotion"] = "emotion"
@@ -152,16 +152,16 @@ class Emotion(Base):
     probabilities: dict[str, Probability]
     sentiment: str
     uncertain: bool
-    """The prediction set (conformal, on validation data) does not hold exactly one emotion."""
+    """True if the conformal prediction set, calibrated on validation data, does not contain exactly one emotion."""
     modalities: Modalities
     contribution: dict[str, Probability]
-    """Share of each modality in the label; sums to 1. A final label's is that of its provisional one."""
+    """Share of each modality in the label; sums to 1. A final label repeats the shares of its provisional label."""
     influences: dict[int, Probability]
-    """Attention on earlier utterances, by number."""
+    """Attention on earlier utterances, by utterance number."""
     visual: Visual | None = None
-    """Null when nobody looked."""
+    """Null if there was no video."""
     latency: Latency | None
-    """None for a revision, which waits for others by design, and for an interim label."""
+    """Null for a revision, which waits for later utterances by design, and for an interim label."""
 
 
 class SpeakerMerged(Base):
@@ -173,7 +173,7 @@ class SpeakerMerged(Base):
 
 
 class Lag(Base):
-    """The session runs behind its source."""
+    """The session lags behind its source."""
 
     type: Literal["lag"] = "lag"
     audio_time: Seconds
@@ -181,7 +181,7 @@ class Lag(Base):
 
 
 class Degraded(Base):
-    """Something was given up to keep going."""
+    """The session continues, but something was lost, switched off or restored; `reason` says what."""
 
     type: Literal["degraded"] = "degraded"
     audio_time: Seconds
@@ -189,7 +189,7 @@ class Degraded(Base):
 
 
 class UtteranceFailed(Base):
-    """An utterance that has no label, and why."""
+    """An utterance without a label, and the reason."""
 
     type: Literal["utterance.failed"] = "utterance.failed"
     utterance: int
@@ -209,9 +209,9 @@ class Alert(Base):
     audio_start: Seconds
     audio_end: Seconds
     utterances: list[int]
-    """Those that met it, in order."""
+    """Numbers of the utterances that met the condition, in order."""
     probability: Probability
-    """The lowest of them."""
+    """Lowest probability among them."""
 
 
 class SessionEnded(Base):
@@ -221,11 +221,11 @@ class SessionEnded(Base):
     reason: str
     """"end of source", "interrupted", or "error: …"."""
     duration: Seconds
-    """Media time heard."""
+    """Seconds of media processed."""
     utterances: int
     failed: int
     counts: dict[str, int]
-    """Everything split, joined, dropped or repaired on the way."""
+    """Numbers of utterances or samples split, joined, dropped or repaired."""
 
 
 Event = Annotated[
@@ -242,19 +242,18 @@ Event = Annotated[
     Field(discriminator="type"),
 ]
 
-# An error's text ends in logs, where words do not belong.
+# The text of a validation error may be logged, and logs must not contain words of the conversation.
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Event, config=ConfigDict(hide_input_in_errors=True))
 
 
 def parse(payload: str | bytes) -> Event:
-    """An event from its JSON. Raises pydantic.ValidationError."""
+    """Parse the JSON of an event. Raises pydantic.ValidationError."""
     event: Event = _ADAPTER.validate_json(payload)
     return event
 
 
 def parse_entry(fields: Mapping[str, str]) -> Event | None:
-    """The event in an entry of a session's Stream; None when there is none that we know: a later version's, or what
-    somebody else has written there."""
+    """Parse an entry of a session's Stream; None if it is not an event of this version."""
     try:
         return parse(fields["event"])
     except (KeyError, ValidationError):

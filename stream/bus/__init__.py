@@ -1,1 +1,1 @@
-"""The Redis bus: publish, subscribe, the directory of sessions, the spool on disk, forgetting, alerts."""
+"""Redis: publishing and receiving events, the directory of sessions, the spool on disk, erasure, alerts."""

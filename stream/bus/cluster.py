@@ -1,4 +1,4 @@
-"""A Redis client for one server and for a Redis Cluster alike: it goes where it is sent."""
+"""A Redis client for a single server and for a Redis Cluster: it follows MOVED redirections."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from redis.exceptions import ConnectionError, MovedError, ResponseError, Timeout
 
 
 class Client(redis.asyncio.Redis):
-    """Asks the server at its address; in a Redis Cluster the node that this one names (MOVED), until it is sent on.
+    """Talks to the server at its address and, in a Redis Cluster, to the node that a MOVED reply names.
 
-    Made for keys that share a slot, as those of a session do: it is sent once. Others cost a further round trip each.
-    A node that does not answer is left for the server at the address. (redis-py's client of clusters allows no PUBLISH
-    in a transaction, and takes a thread and an event loop for each of its commands.)
+    Meant for keys that share a slot, such as those of one session: they are redirected once. Every change of slot costs
+    one more round trip. When a node does not answer, the client returns to the server at the address. (redis-py's own
+    cluster client allows no PUBLISH in a transaction, and takes a thread and an event loop for each of its commands.)
     """
 
     def __init__(self, **options: Any) -> None:
@@ -23,12 +23,12 @@ class Client(redis.asyncio.Redis):
         self._nodes: dict[tuple[str, int], redis.asyncio.ConnectionPool] = {}
 
     def follow(self, moved: MovedError) -> None:
-        """Ask the node that has the key from now on."""
+        """Send further commands to the node that owns the key."""
         self.connection_pool = self._node(moved.host, moved.port)
 
     def _node(self, host: str, port: int) -> redis.asyncio.ConnectionPool:
         here: dict[str, Any] = self.connection_pool.connection_kwargs
-        host = host or here["host"]  # a node that does not know its own name leaves it out
+        host = host or here["host"]  # a node that does not know its own address omits it
         node = self._nodes.get((host, port))
         if node is None:
             kind, options = self._home.connection_class, {**here, "host": host, "port": port}
@@ -36,7 +36,7 @@ class Client(redis.asyncio.Redis):
         return node
 
     async def masters(self) -> list[redis.asyncio.Redis]:
-        """A client of each master of the Redis Cluster, or of the one server: for what no key leads to."""
+        """One client for each master of the Redis Cluster, or the single server: for commands without a key."""
         try:
             slots: Any = await self.execute_command("CLUSTER SLOTS")
         except ResponseError as error:
@@ -47,10 +47,11 @@ class Client(redis.asyncio.Redis):
         return [redis.asyncio.Redis(connection_pool=self._node(host, port)) for host, port in nodes]
 
     def go_home(self) -> None:
-        """Ask the server at the address again."""
+        """Send further commands to the server at the address again."""
         self.connection_pool = self._home
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Run one command, following one redirection."""
         try:
             try:
                 return await super().execute_command(*args, **options)
@@ -62,10 +63,11 @@ class Client(redis.asyncio.Redis):
             raise
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        """Commands to be sent together, on keys that share a slot; as a transaction, all of them happen or none."""
+        """Commands that are sent together, on keys that share a slot; a transaction runs all of them or none."""
         return _Pipeline(self, transaction)
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close the connections to all nodes."""
         self.go_home()
         await super().aclose(close_connection_pool)
         for node in self._nodes.values():
@@ -73,6 +75,8 @@ class Client(redis.asyncio.Redis):
 
 
 class _Pipeline(Pipeline):
+    """A pipeline that follows redirections, and repeats a transaction unless it watched keys."""
+
     def __init__(self, client: Client, transaction: bool) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
         self._client = client
@@ -104,4 +108,4 @@ class _Pipeline(Pipeline):
         self._client.follow(moved)
         self.connection_pool = self._client.connection_pool
         if watching:
-            raise moved  # what was watched is no longer: whoever asked has to begin anew
+            raise moved  # the watched keys are lost: the caller has to start again

@@ -1,4 +1,4 @@
-"""Connections to Redis, and the short questions asked of it."""
+"""Connections to Redis, and short queries: reachability, existence of a session, its saved state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redis.retry import Retry
 from stream.bus.cluster import Client
 from stream.bus.keys import PREFIX, SESSION_ID, Keys
 
-CLAIM_TTL_S = 60  # seconds that an id is kept for a session that is about to begin
+CLAIM_TTL_S = 60  # seconds that a session id stays reserved until the session starts
 SENTINELS = re.compile(
     r"redis(?P<tls>s)?\+sentinel://((?P<username>[^:@/]*):(?P<password>[^@/]*)@)?"
     r"(?P<hosts>[^/@]+:\d+)/(?P<service>[^/]+)(/(?P<db>\d+))?"
@@ -23,39 +23,41 @@ SENTINELS = re.compile(
 
 
 class BusError(Exception):
-    """Redis cannot be used; the message is one line for the user."""
+    """Redis is unreachable or refuses us; the message is one line for the user."""
 
     exit_code, http_status = 1, 503
 
 
 def connect(url: str, timeout: float | None = 5.0) -> Client:
-    """A client of the Redis, or of the Redis Cluster, that the server at `url` belongs to.
+    """A client of the Redis server, or Redis Cluster, at `url`.
 
-    redis+sentinel://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]/SERVICE[/DB] asks Sentinels who leads (rediss+…: by TLS).
-    It fails within `timeout` seconds (None: blocks, for subscribers) and leaves retrying to its owner. Raises BusError
-    for an address that is none.
+    redis+sentinel://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…]/SERVICE[/DB] finds the leader through Sentinels (rediss+…:
+    over TLS). Commands fail after `timeout` seconds (None: never, for subscribers); retries are up to the caller.
+    Raises BusError for an invalid address.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout, "socket_connect_timeout": 5.0, "retry": Retry(NoBackoff(), 0),
-        "decode_responses": True, "encoding_errors": "replace",  # what others write shall not break a connection
+        "decode_responses": True, "encoding_errors": "replace",  # bytes that others wrote must not break a connection
     }  # fmt: skip
     try:
         found = SENTINELS.fullmatch(url)
         if found is None:
             return cast(Client, Client.from_url(url, **options))
         hosts = [host.rpartition(":") for host in found["hosts"].split(",")]
-        asked = Sentinel(
+        sentinel = Sentinel(
             [(name, int(port)) for name, _, port in hosts], sentinel_kwargs={**options, "ssl": bool(found["tls"])}
         )
         options |= {name: unquote(found[name]) for name in ("username", "password") if found[name]}
-        leader = asked.master_for(found["service"], Client, ssl=bool(found["tls"]), db=int(found["db"] or 0), **options)
+        leader = sentinel.master_for(
+            found["service"], Client, ssl=bool(found["tls"]), db=int(found["db"] or 0), **options
+        )
         return cast(Client, leader)
     except ValueError as error:
         raise BusError(f"Redis address {public(url)!r}: {error}") from None
 
 
 async def check(url: str) -> None:
-    """Raises BusError with one clear line when the server does not answer or refuses us."""
+    """Check that the server answers and accepts us; raises BusError with one line if not."""
     client = connect(url)
     try:
         await client.ping()
@@ -70,7 +72,7 @@ async def check(url: str) -> None:
 
 
 async def exists(url: str, keys: Keys) -> bool:
-    """Whether the session has published anything that Redis still keeps."""
+    """True if Redis holds any event of the session."""
     client = connect(url)
     try:
         return bool(await client.exists(keys.events))
@@ -79,7 +81,7 @@ async def exists(url: str, keys: Keys) -> bool:
 
 
 async def claim(url: str, keys: Keys) -> bool:
-    """Take the session's id for one that is about to start; False when it is taken or Redis still keeps its events."""
+    """Reserve the id of a session that is about to start; False if it is in use or Redis still holds events of it."""
     client = connect(url)
     try:
         return not await client.exists(keys.events) and bool(await client.set(keys.alive, "", nx=True, ex=CLAIM_TTL_S))
@@ -88,7 +90,7 @@ async def claim(url: str, keys: Keys) -> bool:
 
 
 async def listed(client: redis.asyncio.Redis, prefix: str = PREFIX) -> dict[str, str]:
-    """The directory: ISO time of start by session; names that can be no session's are somebody else's."""
+    """The directory: start time (ISO 8601) by session id; entries that are not valid session ids are ignored."""
     entries = await client.hgetall(Keys("any", prefix).directory)
     return {str(name): str(started) for name, started in entries.items() if SESSION_ID.fullmatch(str(name))}
 
@@ -99,7 +101,7 @@ def public(url: str) -> str:
 
 
 async def read_state(url: str, keys: Keys) -> tuple[str | None, list[str]]:
-    """The state and the rows that the session's last process has left; None when there is nothing to go on with."""
+    """State and rows that the session's last process saved for a resume; (None, []) when there are none."""
     client = connect(url)
     try:
         async with client.pipeline(transaction=True) as pipe:

@@ -1,4 +1,4 @@
-"""Which sessions there are, and how they do: read from what they leave in Redis."""
+"""The directory of sessions: state, load and settings of each, read from Redis."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from stream.bus.keys import PREFIX, Keys
 from stream.events import SessionEnded, SessionStarted, parse_entry
 
 
-def owned(prefix: str, token: str) -> str:
-    """Set of the sessions that a token of the gateway has started."""
+def token_sessions_key(prefix: str, token: str) -> str:
+    """Name of the Redis set of sessions that a token of the gateway started."""
     return f"{prefix}:token:{token}:sessions"
 
 
 class Load(BaseModel):
-    """What a session that goes on says of itself every other second."""
+    """Load of a live session, which it publishes every two seconds as its heartbeat."""
 
     position: float
-    """Seconds of media heard."""
+    """Seconds of media processed."""
     seconds: float
-    """Since it began to listen, on the machine's clock."""
+    """Seconds since it started listening, on the machine's clock."""
     in_flight: int
-    """Utterances whose words or embeddings are being made."""
+    """Utterances being transcribed or encoded."""
     lag: float
-    """Seconds behind its source."""
+    """Delay behind the source in seconds."""
     given_up: int = 0
-    """Steps that are taken because the machine does not keep up."""
+    """Degradation steps in force because the machine does not keep up."""
 
 
 class SessionInfo(BaseModel):
-    """A session of the directory."""
+    """One session of the directory."""
 
     id: str
     state: Literal["live", "ended", "lost"]
-    """lost: it neither ended nor gives a sign of life."""
+    """lost: not ended, but without a heartbeat."""
     started: str
-    """ISO 8601."""
+    """Wall-clock start, ISO 8601."""
     duration: float | None
-    """Seconds of media heard."""
+    """Seconds of media processed."""
     utterances: int | None
-    """Known at the end."""
+    """Number of utterances, known at the end."""
     reason: str | None
-    """Why it ended."""
+    """Reason of the end."""
     sources: list[str]
     speakers: str | None
     checkpoint: str | None
@@ -55,13 +55,13 @@ class SessionInfo(BaseModel):
     masked: bool
     recorded: bool
     kept_until: str | None
-    """When Redis forgets its events, unless more come. ISO 8601; null when there are none."""
+    """Expiry of its events in Redis unless more are published, ISO 8601; null when there are none."""
     load: Load | None
-    """Of a live one."""
+    """Present while the session is live."""
 
 
 async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = None) -> list[SessionInfo]:
-    """All sessions, or `only` those of these ids that there are; the newest first."""
+    """All sessions of the directory, or those among the ids `only`; the newest first."""
     client = connect(url)
     try:
         started = await listed(client, prefix)
@@ -69,26 +69,26 @@ async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = 
         found = []
         for name in names:
             keys = Keys(name, prefix)
-            # A pipeline a session: in a Redis Cluster each lives on a node of its own.
+            # One pipeline per session: in a Redis Cluster each session may live on another node.
             async with client.pipeline(transaction=False) as pipe:
                 pipe.xrange(keys.events, count=1)
                 pipe.xrevrange(keys.events, count=1)
                 pipe.get(keys.alive)
                 pipe.ttl(keys.events)
-                first, last, alive, left = await pipe.execute()
-            found.append(_info(name, started[name], first, last, alive, left))
+                first, last, alive, ttl_s = await pipe.execute()
+            found.append(_info(name, started[name], first, last, alive, ttl_s))
     finally:
         await client.aclose()
     return sorted(found, key=lambda info: info.started, reverse=True)
 
 
-def _info(name: str, started: str, first: Any, last: Any, alive: str | None, left: int) -> SessionInfo:
+def _info(name: str, started: str, first: Any, last: Any, alive: str | None, ttl_s: int) -> SessionInfo:
     opening = parse_entry(first[0][1]) if first else None
     ending = parse_entry(last[0][1]) if last else None
-    begun = opening if isinstance(opening, SessionStarted) else None  # else the Stream's cap has cut it off
+    begun = opening if isinstance(opening, SessionStarted) else None  # else the Stream was trimmed
     ended = ending if isinstance(ending, SessionEnded) else None
     load = Load.model_validate_json(alive) if alive and ended is None else None
-    end = datetime.now(UTC) + timedelta(seconds=left) if left >= 0 else None
+    end = datetime.now(UTC) + timedelta(seconds=ttl_s) if ttl_s >= 0 else None
     return SessionInfo(
         id=name,
         state="ended" if ended else "live" if load else "lost",

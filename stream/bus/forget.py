@@ -1,4 +1,4 @@
-"""Forgetting a session: what Redis and disks keep of it is found, removed, and looked for again."""
+"""Erasing a session: find everything stored about it in Redis and on disk, remove it, and search again."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from pydantic import BaseModel
 
 from stream.bus.alerts import alerts_stream, marker
 from stream.bus.connection import connect
-from stream.bus.directory import overview, owned
+from stream.bus.directory import overview, token_sessions_key
 from stream.bus.keys import SESSION_ID, Keys
 from stream.bus.spool import spool_path
-from stream.sources.recording import SETTINGS, files_of, parts_of
+from stream.sources.recording import SETTINGS, recording_files, session_folders
 
-SCAN_COUNT = 1000
+SCAN_COUNT = 1000  # keys or entries per page of a search
 
 
 class CannotForget(Exception):
-    """Not now, or not like this; the message is one line."""
+    """The session cannot be erased now or with these arguments; the message is one line."""
 
     exit_code, http_status = 1, 409
 
 
 class Traces(BaseModel):
-    """What is kept of a session."""
+    """Everything stored about a session."""
 
     keys: list[str] = []
-    """Of Redis: the session's own, and the markers of its alerts."""
+    """Redis keys of the session itself, and the markers of its alerts."""
     entries: dict[str, list[str]] = {}
-    """Of keys that sessions share: the directory, the Stream of alerts, the sets of the gateway's tokens."""
+    """Members by shared Redis key: the directory, the Stream of alerts, the sets of the gateway's tokens."""
     files: list[Path] = []
-    """Recordings, and events that waited for Redis."""
+    """Recordings, and spools of events that waited for Redis."""
 
     def __bool__(self) -> bool:
         return bool(self.keys or self.entries or self.files)
 
     def lines(self) -> list[str]:
-        """For people, one line each."""
+        """Human-readable lines, one for each key, entry and file."""
         shared = [f"{key} {member}" for key, members in self.entries.items() for member in members]
         return [*self.keys, *shared, *map(str, self.files)]
 
 
 class Forgotten(BaseModel):
-    """What was removed of a session, and what a second search still found."""
+    """Result of an erasure: what was removed, and what a second search still found."""
 
     session: str
     removed: Traces
@@ -55,27 +55,27 @@ class Forgotten(BaseModel):
 
 
 async def forget(url: str | None, keys: Keys, recordings: Sequence[Path] = ()) -> Forgotten:
-    """Remove all that the Redis at `url` (None: there is none), the folders of `recordings` and the spool of this
-    machine keep of a session.
+    """Remove everything about a session from the Redis at `url` (None: no Redis), from the folders `recordings` and
+    from the spool of this machine.
 
-    Raises CannotForget, and RedisError. What cannot be removed is found again, and so told.
+    Raises CannotForget, and RedisError. Whatever could not be removed is listed as left.
     """
     if url is not None and await _lives(url, keys):
         raise CannotForget(f"session {keys.session} is live, or was until a moment ago: stop it first")
     if url is not None and not recordings and any(i.recorded for i in await overview(url, keys.prefix, [keys.session])):
-        # Redis does not know where it lies: that there is one shall not be forgotten before it is.
+        # Redis does not know the folder, and erasing its keys would erase the only hint that a recording exists.
         raise CannotForget(f"session {keys.session} was recorded: name the folder of its recording (--record DIR)")
     found = await find(url, keys, recordings)
     if url is not None:
         await _remove(url, keys, found)
-    files_left = remove_files(found.files)
+    undeletable = remove_files(found.files)
     left = await find(url, keys, recordings)
-    left.files = sorted({*left.files, *files_left})
+    left.files = sorted({*left.files, *undeletable})
     return Forgotten(session=keys.session, removed=found, left=left)
 
 
 async def find(url: str | None, keys: Keys, recordings: Sequence[Path] = ()) -> Traces:
-    """What is kept of a session."""
+    """Search Redis and this machine's disks for everything stored about a session. Raises RedisError."""
     files = find_files(keys, recordings)
     if url is None:
         return Traces(files=files)
@@ -84,10 +84,13 @@ async def find(url: str | None, keys: Keys, recordings: Sequence[Path] = ()) -> 
         own: set[str] = set()
         sets: set[str] = set()
         for node in await client.masters():
-            # Not the keys that we know of: also those of other versions.
+            # By pattern and not by name, to find keys of other versions as well.
             for pattern in (_literal(keys.channel) + "*", _literal(marker(keys.prefix, f"{keys.session}:")) + "*"):
                 own |= {str(key) async for key in node.scan_iter(pattern, count=SCAN_COUNT)}
-            sets |= {str(key) async for key in node.scan_iter(owned(_literal(keys.prefix), "*"), count=SCAN_COUNT)}
+            sets |= {
+                str(key)
+                async for key in node.scan_iter(token_sessions_key(_literal(keys.prefix), "*"), count=SCAN_COUNT)
+            }
         entries: dict[str, list[str]] = {}
         if await client.hexists(keys.directory, keys.session):
             entries[keys.directory] = [keys.session]
@@ -102,18 +105,19 @@ async def find(url: str | None, keys: Keys, recordings: Sequence[Path] = ()) -> 
 
 
 def find_files(keys: Keys, recordings: Sequence[Path] = ()) -> list[Path]:
-    """What disks of this machine keep of a session."""
-    waiting = spool_path(keys.session, keys.prefix)
-    # SQLite has up to three files beside its own.
-    spooled = [waiting.with_name(waiting.name + end) for end in ("", "-journal", "-wal", "-shm")]
-    spooled.append(waiting.with_suffix(".broken"))
-    folders = [part for folder in recordings for part in parts_of(folder / keys.session)]
-    recorded = [path for folder in folders for path in files_of(folder)]
+    """Recordings and spool files of a session on this machine."""
+    spool = spool_path(keys.session, keys.prefix)
+    # SQLite has up to three files beside the database.
+    spooled = [spool.with_name(spool.name + end) for end in ("", "-journal", "-wal", "-shm")]
+    spooled.append(spool.with_suffix(".broken"))
+    folders = [part for folder in recordings for part in session_folders(folder / keys.session)]
+    recorded = [path for folder in folders for path in recording_files(folder)]
     return [*recorded, *(path for path in spooled if path.exists())]
 
 
 def remove_files(files: Sequence[Path]) -> list[Path]:
-    """Remove files, and folders that are empty then; returns what stays: refused, or with files that are not ours."""
+    """Remove files, and folders that are empty then; returns those that remain: protected ones, or folders that hold
+    files of others."""
     for path in files:
         with suppress(OSError):
             if path.is_dir():
@@ -124,11 +128,11 @@ def remove_files(files: Sequence[Path]) -> list[Path]:
 
 
 async def older_than(url: str | None, prefix: str, recordings: Sequence[Path], moment: float) -> list[str]:
-    """Ids of the sessions of which nothing is younger than `moment` (seconds since 1970), in Redis or recorded."""
+    """Ids of the sessions without any event or recorded file younger than `moment` (seconds since 1970)."""
     newest: dict[str, float] = {}
     for folder in recordings:
         for settings in folder.glob(f"*/{SETTINGS}"):
-            files = files_of(settings.parent)[:-1]  # not the folder, whose time others change
+            files = recording_files(settings.parent)[:-1]  # without the folder, whose time changes with other files
             if SESSION_ID.fullmatch(settings.parent.name):
                 newest[settings.parent.name] = max(path.stat().st_mtime for path in files)
     if url is not None:
@@ -136,17 +140,17 @@ async def older_than(url: str | None, prefix: str, recordings: Sequence[Path], m
         try:
             for session in map(str, await client.hkeys(Keys("any", prefix).directory)):
                 last: Any = await client.xrevrange(Keys(session, prefix).events, count=1)
-                heard = int(last[0][0].partition("-")[0]) / 1000 if last else 0.0
-                newest[session] = max(heard, newest.get(session, 0.0))
+                last_event = int(last[0][0].partition("-")[0]) / 1000 if last else 0.0
+                newest[session] = max(last_event, newest.get(session, 0.0))
         finally:
             await client.aclose()
     return sorted(session for session, last in newest.items() if last < moment)
 
 
 async def rewrite_log(url: str) -> int:
-    """Have every Redis server write its append-only file anew, without what was removed; returns how many have one.
+    """Make every Redis server rewrite its append-only file, so that removed data leaves the disk.
 
-    Raises RedisError, among others when it is being written already.
+    Returns the number of servers that have such a file. Raises RedisError, for example when a rewrite is in progress.
     """
     client = connect(url)
     try:
@@ -161,7 +165,7 @@ async def rewrite_log(url: str) -> int:
 
 
 async def _lives(url: str, keys: Keys) -> bool:
-    """Whether it gives signs of life, or is about to start, and has not ended."""
+    """True if the session has a heartbeat, or is about to start, and has not ended."""
     client = connect(url)
     try:
         last: Any = await client.xrevrange(keys.events, count=1)
@@ -172,11 +176,11 @@ async def _lives(url: str, keys: Keys) -> bool:
 
 
 async def _alerts(client: redis.asyncio.Redis, keys: Keys) -> list[str]:
-    """Positions of the session's alerts in the Stream of all."""
+    """Positions of the session's alerts in the Stream of all alerts."""
     found, lower = [], "-"
     while page := await client.xrange(alerts_stream(keys.prefix), min=lower, count=SCAN_COUNT):
         entries: Any = page
-        # An alert's id begins with its session's, in which there is no colon.
+        # An alert's id begins with the session id, which contains no colon.
         found += [position for position, fields in entries if fields.get("id", "").partition(":")[0] == keys.session]
         lower = f"({entries[-1][0]}"
     return found
@@ -185,7 +189,7 @@ async def _alerts(client: redis.asyncio.Redis, keys: Keys) -> list[str]:
 async def _remove(url: str, keys: Keys, traces: Traces) -> None:
     client = connect(url)
     try:
-        for key in traces.keys:  # one by one: in a Redis Cluster they lie on several nodes
+        for key in traces.keys:  # one by one: in a Redis Cluster they are on several nodes
             await client.unlink(key)
         for key, members in traces.entries.items():
             if key == keys.directory:
@@ -199,5 +203,5 @@ async def _remove(url: str, keys: Keys, traces: Traces) -> None:
 
 
 def _literal(text: str) -> str:
-    """As it stands in a pattern of Redis."""
+    """The text with the special characters of Redis patterns escaped."""
     return re.sub(r"[*?\[\]\\^]", r"\\\g<0>", text)

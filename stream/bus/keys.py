@@ -1,4 +1,4 @@
-"""Names in Redis, and what a session id and a prefix may be."""
+"""Names of Redis keys, and the syntax of session ids and prefixes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ PREFIXES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 @dataclass(frozen=True)
 class Keys:
-    """Names in Redis. The braces are Redis Cluster's hash tag: all keys of a session live on one node."""
+    """Redis keys of one session. The braces are Redis Cluster's hash tag: all keys of a session share a node.
+
+    Raises ValueError for an invalid session id or prefix.
+    """
 
     session: str
     prefix: str = PREFIX
@@ -25,7 +28,7 @@ class Keys:
 
     @property
     def events(self) -> str:
-        """The Stream."""
+        """The Stream of events."""
         return f"{self.prefix}:{{{self.session}}}:events"
 
     @property
@@ -35,17 +38,17 @@ class Keys:
 
     @property
     def alive(self) -> str:
-        """How a session that goes on does (`stream.bus.directory.Load`); gone when it gives no sign of life."""
+        """Heartbeat of a live session (`stream.bus.directory.Load`), which expires when it stops."""
         return f"{self.prefix}:{{{self.session}}}:alive"
 
     @property
     def state(self) -> str:
-        """What another process needs to go on with the session (`workers.session.snapshot`); gone when it has ended."""
+        """State from which another process can resume the session (`workers.session.snapshot`); deleted at its end."""
         return f"{self.prefix}:{{{self.session}}}:state"
 
     @property
     def rows(self) -> str:
-        """List, with `state`: what each of the last utterances has left."""
+        """List that belongs to `state`: the data of each of the last utterances."""
         return f"{self.prefix}:{{{self.session}}}:rows"
 
     @property

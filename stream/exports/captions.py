@@ -1,4 +1,4 @@
-"""Subtitles: WebVTT and SubRip, a cue an utterance, its emotion in brackets before the words."""
+"""Subtitles (WebVTT and SubRip): one cue per utterance, with its emotion in brackets before the words."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from stream.events import Event
 from stream.exports.labelled import Labelled, labelled
 from stream.exports.text import plain, tag
 
-# SubRip has no escaping, and players differ in which <tags>, {overrides} and \N they obey: none is let through.
+# SubRip has no escaping, and players interpret different <tags>, {overrides} and \N, so none of them is passed on.
 _SUBRIP = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")", "\\": "/"})
 
 
 def vtt(events: Sequence[Event]) -> bytes:
-    """The speaker is the cue's voice."""
+    """WebVTT, UTF-8; the speaker is the voice of the cue."""
     cues = [
         Caption(start, end, f"<v {escape(speaker, quote=False)}>{escape(line, quote=False)}")
         for start, end, speaker, line in _cues(events)
@@ -26,13 +26,13 @@ def vtt(events: Sequence[Event]) -> bytes:
 
 
 def srt(events: Sequence[Event]) -> bytes:
-    """The speaker stands before a colon. `<`, `>`, braces and backslashes in words become other signs."""
+    """SubRip, UTF-8; "speaker: words". `<`, `>`, braces and backslashes are replaced by similar characters."""
     cues = [Caption(start, end, f"{speaker}: {line}".translate(_SUBRIP)) for start, end, speaker, line in _cues(events)]
     return _written(cues, "srt")
 
 
 def _cues(events: Sequence[Event]) -> Iterator[tuple[str, str, str, str]]:
-    """Start, end, speaker, words with the emotion."""
+    """Start, end, speaker, and words with the emotion, of each utterance."""
     for utterance in labelled(events):
         speaker = plain(utterance.speaker) or "unknown"
         yield _timestamp(utterance.start), _timestamp(utterance.end), speaker, _line(utterance)

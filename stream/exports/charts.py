@@ -1,6 +1,6 @@
-"""The drawings of the report: SVG to put into a page, light or dark.
+"""Charts of the report, as SVG to embed in a light or dark page.
 
-No text from outside is drawn: speakers are named by the page around the drawing.
+They contain no text from events except emotions: the page around them names the speakers.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ COLORS = {
     **dict.fromkeys(("disgust", "peaceful"), GREEN),
     **dict.fromkeys(("frustrated", "powerful"), SKY),
 }
-"""Of the label sets we know; other labels are grey. A label is always written beside its color."""
+"""Color by emotion, for the known label sets; other labels are grey. The label is always written beside its color."""
 
 POSITIVE = frozenset({"joy", "joyful", "happy", "excited", "peaceful", "powerful"})
 NEGATIVE = frozenset({"anger", "angry", "mad", "sadness", "sad", "disgust", "fear", "scared", "frustrated"})
-TREND = 5  # utterances of the same speaker that the trend is a mean of
+TREND = 5  # utterances of the same speaker in the moving average
 
-_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds between ticks
-_INK = "#0a0b0c"  # drawn with, then replaced by the color of the page's text
+_TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds between ticks
+_INK = "#0a0b0c"  # placeholder that is replaced by the text color of the page
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "undertone",
@@ -59,23 +59,26 @@ _STYLE: dict[Any, Any] = {
     "hatch.linewidth": 0.8,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
 }
-_drawing = threading.Lock()  # matplotlib's settings are the process's
+_drawing = threading.Lock()  # matplotlib's settings are global
 
 
 def valence(label: Emotion) -> float:
-    """The probability of POSITIVE emotions less that of NEGATIVE ones, -1 … 1; other labels count for neither."""
+    """Probability of POSITIVE emotions minus that of NEGATIVE ones, -1 … 1; other labels do not count."""
     return sum(((name in POSITIVE) - (name in NEGATIVE)) * share for name, share in label.probabilities.items())
 
 
 def trend(values: Sequence[float]) -> list[float]:
-    """The mean of each value and up to TREND - 1 before it."""
+    """Moving average: the mean of each value and up to TREND - 1 values before it."""
     windows = [values[max(0, end - TREND) : end] for end in range(1, len(values) + 1)]
     return [sum(window) / len(window) for window in windows]
 
 
 def chart(utterances: Sequence[Labelled], emotions: Sequence[str], duration: float) -> Markup:
-    """One speaker's emotions over time and how often each came, and the valence below."""
-    said = [(utterance, utterance.label) for utterance in utterances if utterance.label is not None]
+    """SVG of one speaker: emotions over time with their counts, and the valence below.
+
+    utterances: of the speaker; emotions: rows of the chart; duration: of the session in seconds.
+    """
+    entries = [(utterance, utterance.label) for utterance in utterances if utterance.label is not None]
     # The settings are read while the figure is made and again while it is saved.
     with _drawing, matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10, 1.9 + 0.27 * len(emotions)), layout="constrained")
@@ -83,21 +86,23 @@ def chart(utterances: Sequence[Labelled], emotions: Sequence[str], duration: flo
         over_time = figure.add_subplot(grid[0, 0])
         below = figure.add_subplot(grid[1, 0], sharex=over_time)
         beside = figure.add_subplot(grid[0, 1], sharey=over_time)
-        _timeline(over_time, said, emotions)
-        _valence(below, said)
-        _distribution(beside, [label for _, label in said], emotions)
+        _timeline(over_time, entries, emotions)
+        _valence(below, entries)
+        _distribution(beside, [label for _, label in entries], emotions)
         over_time.set_xlim(0, duration)
-        below.xaxis.set_major_locator(MultipleLocator(next((s for s in _STEPS if s * 8 >= duration), duration / 8)))
+        below.xaxis.set_major_locator(
+            MultipleLocator(next((s for s in _TICK_STEPS_S if s * 8 >= duration), duration / 8))
+        )
         return _svg(figure)
 
 
-def _timeline(axes: Axes, said: Sequence[tuple[Labelled, Emotion]], emotions: Sequence[str]) -> None:
-    """A bar an utterance in its emotion's row, hatched where the label is uncertain."""
+def _timeline(axes: Axes, entries: Sequence[tuple[Labelled, Emotion]], emotions: Sequence[str]) -> None:
+    """Draw one bar per utterance in the row of its emotion, hatched if the label is uncertain."""
     for row, emotion in enumerate(emotions):
         for uncertain in (False, True):
             spans = [
                 (utterance.start, utterance.end - utterance.start)
-                for utterance, label in said
+                for utterance, label in entries
                 if label.emotion == emotion and label.uncertain == uncertain
             ]
             color = "none" if uncertain else COLORS.get(emotion, GREY)
@@ -110,9 +115,9 @@ def _timeline(axes: Axes, said: Sequence[tuple[Labelled, Emotion]], emotions: Se
     _bare(axes)
 
 
-def _valence(axes: Axes, said: Sequence[tuple[Labelled, Emotion]]) -> None:
-    times = [(utterance.start + utterance.end) / 2 for utterance, _ in said]
-    values = [valence(label) for _, label in said]
+def _valence(axes: Axes, entries: Sequence[tuple[Labelled, Emotion]]) -> None:
+    times = [(utterance.start + utterance.end) / 2 for utterance, _ in entries]
+    values = [valence(label) for _, label in entries]
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.plot(times, values, "o", color=GREY, markersize=3)
     axes.plot(times, trend(values), color=_INK, linewidth=1.6)
@@ -137,7 +142,7 @@ def _distribution(axes: Axes, labels: Sequence[Emotion], emotions: Sequence[str]
 
 
 def clock(seconds: float) -> str:
-    """1:02:03, or 2:03 within the first hour."""
+    """Time as 1:02:03, or 2:03 within the first hour."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -149,7 +154,7 @@ def _bare(axes: Axes) -> None:
 
 
 def _svg(figure: Figure) -> Markup:
-    """For inlining: without XML's own declarations, and without ids that the next drawing has as well."""
+    """The figure as inline SVG: without XML declaration, and without ids that another figure could share."""
     file = io.StringIO()
     with warnings.catch_warnings():
         # The fonts here only measure a label; the reader's browser draws it.

@@ -1,15 +1,15 @@
 """EmotionML 1.0, the W3C Recommendation of 22 May 2014.
 
-The label set is a vocabulary of the document itself, because it is the checkpoint's own. An utterance is one
-<emotion> with a <category> for every label; what the Recommendation has no element for (session, speaker, words,
-media times) is in <info>, in the namespace `urn:undertone`. Utterances without a label are left out: an <emotion>
-without a description is not allowed.
+The document defines its own vocabulary, because the label set depends on the checkpoint. An utterance is one <emotion>
+with a <category> for every label; data without an element in the Recommendation (session, speaker, words, media times)
+is in <info>, in the namespace `urn:undertone`. Utterances without a label are omitted, because an <emotion> must have a
+description.
 
-A category's `value` and `confidence` are both the probability of the label: the network says one number, and the
-Recommendation asks for a value where there are several categories.
+A category's `value` and `confidence` are both the probability of the label, because the network returns one number and
+the Recommendation requires a value if there are several categories.
 
-W3C's schema is not kept here and no test runs it: the tests check the Recommendation's rules in a schema of ours. By
-hand, documents were validated once against a copy of W3C's schema that another project keeps.
+W3C's schema is not part of this repository: the tests check the Recommendation's rules with a schema of their own, and
+documents were validated once by hand against a copy of W3C's schema.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from stream.exports.text import distinct, plain
 NAMESPACE = "http://www.w3.org/2009/10/emotionml"
 OURS = "urn:undertone"
 EXPRESSED_THROUGH = {"text": "text", "audio": "voice", "visual": "face"}
-"""Our modalities in the Recommendation's terms."""
+"""The Recommendation's term for each modality."""
 
-# An item's name is an NMTOKEN: everything but XML's NameChar is replaced.
+# The name of an item is an NMTOKEN, so characters other than XML's NameChar are replaced.
 _NAME = re.compile(
     "[^-.0-9:A-Z_a-z\xb7\xc0-\xd6\xd8-\xf6\xf8-\u037d\u037f-\u1fff\u200c-\u200d\u203f-\u2040\u2070-\u218f\u2c00-\u2fef"
     "\u3001-\ud7ff\uf900-\ufdcf\ufdf0-\ufffd\U00010000-\U000effff]+"
@@ -36,7 +36,7 @@ _NAME = re.compile(
 
 
 def emotionml(events: Sequence[Event]) -> bytes:
-    """`start` and `end` are milliseconds since 1970: the session's wall-clock start and the media time added up."""
+    """EmotionML, UTF-8. `start` and `end` are milliseconds since 1970: wall-clock start plus media time."""
     session = started(events)
     began = _began(session)
     labels = emotions(events)

@@ -1,4 +1,4 @@
-"""A session's events as one entry an utterance: what every format but JSONL is written from."""
+"""A session's events merged to one entry per utterance, from which every format except JSONL is written."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from stream.events import (
     Word,
 )
 
-MIN_INTERVAL_S = 0.001  # seconds; several formats cannot hold an interval of no length
+MIN_INTERVAL_S = 0.001  # several formats do not allow empty intervals
 
 
 class ExportError(Exception):
-    """These events cannot be written in this format; the message is one line for the user."""
+    """These events cannot be exported in this format; the message is one line for the user."""
 
     exit_code, http_status = 1, 422
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """One utterance and what became of it. Times in seconds on the media clock, `end` after `start`."""
+    """One utterance with its label. Times in seconds on the media clock; `end` is after `start`."""
 
     utterance: int
     speaker: str
-    """Under the name that stood at the end, after all `speaker.merged`."""
+    """Final name of the speaker, after all `speaker.merged`."""
     start: float
     end: float
     text: str | None
-    """None when redacted, or when nobody got to the words."""
+    """Words; None if redacted or not transcribed."""
     words: tuple[Word, ...]
     label: Emotion | None
-    """The final label, else the provisional one, else the latest interim one; None when there is none."""
+    """The final label, else the provisional one, else the latest interim one, else None."""
     failed: str | None
-    """Why it has no label, or none that is final."""
+    """Reason for a missing label or a missing final label; None if there is none."""
 
 
 def started(events: Sequence[Event]) -> SessionStarted:
-    """How the session began. Raises ExportError unless the events are those of one whole session."""
+    """The event `session.started`. Raises ExportError unless the events belong to one session and include it."""
     found = next((event for event in events if isinstance(event, SessionStarted)), None)
     if found is None:
         raise ExportError("no session.started among the events: export a session from its first event on")
@@ -55,13 +55,13 @@ def started(events: Sequence[Event]) -> SessionStarted:
 
 
 def duration(events: Sequence[Event]) -> float:
-    """Seconds of media heard, as far as the events tell."""
-    said = [event.duration for event in events if isinstance(event, SessionEnded)]
-    return max(said + [utterance.end for utterance in labelled(events)])
+    """Duration of the media in seconds, as far as the events tell. Raises ExportError as `labelled`."""
+    durations = [event.duration for event in events if isinstance(event, SessionEnded)]
+    return max(durations + [utterance.end for utterance in labelled(events)])
 
 
 def emotions(events: Sequence[Event]) -> list[str]:
-    """The label set in the checkpoint's order."""
+    """The label set in the order of the checkpoint. Raises ExportError as `started`."""
     names = list(started(events).emotions)
     for event in events:
         if isinstance(event, Emotion):
@@ -70,14 +70,14 @@ def emotions(events: Sequence[Event]) -> list[str]:
 
 
 def labelled(events: Sequence[Event]) -> list[Labelled]:
-    """Every utterance in order of its start. Raises ExportError when there is none."""
-    heard: dict[int, UtteranceHeard] = {}
+    """All utterances in order of their start. Raises ExportError if there are none."""
+    utterances: dict[int, UtteranceHeard] = {}
     labels: dict[int, Emotion] = {}
     failures: dict[int, UtteranceFailed] = {}
     for event in events:
         match event:
             case UtteranceHeard():
-                heard[event.utterance] = event
+                utterances[event.utterance] = event
             case Emotion() if event.utterance not in labels or _rank(event) >= _rank(labels[event.utterance]):
                 labels[event.utterance] = event
             case UtteranceFailed():
@@ -86,11 +86,11 @@ def labelled(events: Sequence[Event]) -> list[Labelled]:
                 pass
     names = _merged(events)
     entries = []
-    for number in heard.keys() | labels.keys() | failures.keys():
+    for number in utterances.keys() | labels.keys() | failures.keys():
         label, failure = labels.get(number), failures.get(number)
         if label is not None and label.trigger == "interval" and failure is not None:
             label = None
-        known = heard.get(number) or label or failure
+        known = utterances.get(number) or label or failure
         assert known is not None
         speaker = known.speaker or "unknown"
         entries.append(
@@ -111,15 +111,16 @@ def labelled(events: Sequence[Event]) -> list[Labelled]:
 
 
 def _rank(label: Emotion) -> tuple[bool, bool]:
+    """Sort key: final before provisional before interim labels."""
     return label.final, label.trigger != "interval"
 
 
 def _merged(events: Sequence[Event]) -> dict[str, str]:
-    """The last name of every speaker that was merged into another."""
+    """Final name of every speaker that was merged into another."""
     into: dict[str, str] = {}
     for event in events:
         if isinstance(event, SpeakerMerged) and event.speaker != event.into:
             into = {speaker: event.into if name == event.speaker else name for speaker, name in into.items()}
             into[event.speaker] = event.into
-            into.pop(event.into, None)  # a name that is merged into is in use again
+            into.pop(event.into, None)  # this name is in use again
     return into

@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing else: what was said, what it was labelled, how sure that is."""
+"""Self-contained HTML report: words, labels, their certainty, and charts."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class _Speaker:
 
 
 def report(events: Sequence[Event]) -> bytes:
-    """UTF-8, works from a file, in light and in dark and without scripts."""
+    """HTML page, UTF-8, without scripts and external files, in light and dark colors."""
     utterances, names, length = labelled(events), emotions(events), duration(events)
     page = Environment(autoescape=True)
     page.filters |= {
@@ -135,16 +135,17 @@ def report(events: Sequence[Event]) -> bytes:
 
 
 def _caption(utterances: Sequence[Labelled], emotions: Sequence[str]) -> str:
-    """The drawing in words."""
-    said = [utterance.label.emotion for utterance in utterances if utterance.label is not None]
-    if not said:
+    """Text alternative of the chart: number and share of each emotion."""
+    labels = [utterance.label.emotion for utterance in utterances if utterance.label is not None]
+    if not labels:
         return "No labels."
-    counts = sorted(((said.count(emotion), emotion) for emotion in emotions), reverse=True)
-    parts = [f"{plain(emotion)} {count} ({100 * count / len(said):.0f} %)" for count, emotion in counts if count]
-    return f"{len(said)} labels: {', '.join(parts)}."
+    counts = sorted(((labels.count(emotion), emotion) for emotion in emotions), reverse=True)
+    parts = [f"{plain(emotion)} {count} ({100 * count / len(labels):.0f} %)" for count, emotion in counts if count]
+    return f"{len(labels)} labels: {', '.join(parts)}."
 
 
 def _incidents(events: Sequence[Event]) -> list[tuple[float, str]]:
+    """Media time and description of every notice and lag."""
     found = []
     for event in events:
         if isinstance(event, Degraded):

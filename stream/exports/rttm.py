@@ -1,4 +1,4 @@
-"""RTTM: who spoke when, NIST's Rich Transcription Time Marked."""
+"""RTTM (Rich Transcription Time Marked, NIST): the turns of all speakers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from stream.events import Event
 from stream.exports.labelled import labelled, started
 from stream.exports.text import distinct, plain
 
-# Fields are set apart by blanks and cannot be quoted; <NA> and ;; have meanings of their own.
+# Fields are separated by blanks and cannot be quoted; <NA> and ;; are reserved.
 _UNFIT = re.compile(r"""[\s<>;"']+""")
 
 
 def rttm(events: Sequence[Event]) -> bytes:
-    """A SPEAKER line an utterance, the session as recording; what is unfit in a name becomes `_`."""
+    """RTTM, UTF-8: one SPEAKER line per utterance; characters not allowed in a name become `_`."""
     session = _fit(started(events).session)
     utterances = labelled(events)
     speakers = list(dict.fromkeys(utterance.speaker for utterance in utterances))

@@ -1,4 +1,4 @@
-"""CSV and Parquet: a row an utterance."""
+"""CSV and Parquet tables with one row per utterance."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from stream.events import Event
 from stream.exports.labelled import Labelled, emotions, labelled, started
 from stream.exports.text import plain
 
-# With these a spreadsheet takes a text for a formula and runs it; the last four are the full-width forms.
+# A spreadsheet runs a text that begins with one of these as a formula; the last four are the full-width forms.
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 def csv(events: Sequence[Event]) -> bytes:
-    """UTF-8 with a header, RFC 4180. Empty: not known. Line breaks in words are blanks.
+    """CSV (RFC 4180), UTF-8, with a header. Unknown values are empty; line breaks in words become blanks.
 
-    A text that begins like a spreadsheet's formula (= + - @) is led by an apostrophe.
+    A text that begins like a spreadsheet formula (= + - @) is prefixed with an apostrophe.
     """
     rows = _rows(events)
     file = io.StringIO()
@@ -29,7 +29,7 @@ def csv(events: Sequence[Event]) -> bytes:
 
 
 def parquet(events: Sequence[Event]) -> bytes:
-    """Words and names as they were heard; `session.started` is in the metadata as JSON."""
+    """Parquet with unchanged words and names; the metadata contains `session.started` as JSON."""
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 

@@ -1,4 +1,4 @@
-"""Words and names from outside, made fit for a line of text."""
+"""Words and names from events, made safe for one line of text."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 from stream.events import Emotion
 
-# Controls, lone surrogates and noncharacters: XML 1.0 forbids them, and no other format is better for them.
+# Controls, lone surrogates and noncharacters: XML 1.0 forbids them, and no other format needs them.
 _UNPRINTABLE = re.compile("[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def plain(text: str) -> str:
-    """One line without control characters; every run of blanks and line breaks becomes a blank."""
+    """The text as one line, without control characters; runs of blanks and line breaks become one blank."""
     return " ".join(_UNPRINTABLE.sub(" ", text).split())
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """The names with a number added wherever one came before; an empty one is "unknown"."""
+    """The names made unique by a number; an empty name becomes "unknown"."""
     found: dict[str, None] = {}
     for name in names:
         candidate, number = name or "unknown", 1
@@ -29,5 +29,5 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 
 def tag(label: Emotion) -> str:
-    """The emotion, with a question mark when it is uncertain."""
+    """The emotion, with a question mark if the label is uncertain."""
     return plain(label.emotion) + ("?" if label.uncertain else "")

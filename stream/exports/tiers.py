@@ -1,7 +1,7 @@
-"""Annotation tiers: ELAN's EAF and Praat's TextGrid, words and emotions for each speaker.
+"""Annotation tiers (ELAN's EAF and Praat's TextGrid) with the words and emotions of each speaker.
 
-Neither program allows two annotations of a tier to overlap, so that a speaker's utterance which begins before the
-last one ended goes to a second pair of tiers.
+The annotations of a tier must not overlap, so an utterance that begins before the speaker's last one ended goes to a
+second pair of tiers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stream.exports.text import distinct, plain, tag
 
 @dataclass(frozen=True)
 class _Pair:
-    """A tier of words and a tier of emotions, with names that no other tier has."""
+    """A tier of words and a tier of emotions, with unique names."""
 
     words: str
     emotions: str
@@ -25,7 +25,7 @@ class _Pair:
 
 
 def elan(events: Sequence[Event]) -> bytes:
-    """EAF 2.8. The tier of emotions depends on the tier of words: an emotion has the times of its utterance."""
+    """EAF 2.8, UTF-8. The tier of emotions depends on the tier of words, so an emotion has its utterance's times."""
     from pympi.Elan import Eaf, to_string  # type: ignore[import-untyped]
 
     file = Eaf(author="Undertone")
@@ -49,7 +49,7 @@ def elan(events: Sequence[Event]) -> bytes:
 
 
 def textgrid(events: Sequence[Event]) -> bytes:
-    """The long format, in UTF-8, interval tiers from 0 to the session's end; nobody speaks where a text is empty."""
+    """TextGrid in the long format, UTF-8; interval tiers from 0 to the session's end, with empty texts in pauses."""
     end = duration(events)
     tiers = []
     for pair in _pairs(labelled(events)):
@@ -71,6 +71,7 @@ def textgrid(events: Sequence[Event]) -> bytes:
 
 
 def _pairs(utterances: Sequence[Labelled]) -> list[_Pair]:
+    """Distribute utterances to pairs of tiers, so that none overlap."""
     lanes: list[tuple[str, list[Labelled]]] = []
     for utterance in utterances:
         for speaker, lane in lanes:
@@ -88,7 +89,7 @@ def _pairs(utterances: Sequence[Labelled]) -> list[_Pair]:
 
 
 def _filled(spans: Sequence[tuple[float, float, str]], end: float) -> Iterator[tuple[float, float, str]]:
-    """The spans, and empty ones between them: a tier of Praat has no gaps."""
+    """The spans with empty ones between them, because Praat's tiers have no gaps."""
     done = 0.0
     for since, until, text in spans:
         if since > done:

@@ -1,1 +1,1 @@
-"""Where media comes from: files, microphones, network streams, pushed tracks; as blocks on one media clock."""
+"""Media sources (files, microphones, network streams, pushed tracks) as blocks on one media clock."""

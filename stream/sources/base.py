@@ -1,4 +1,4 @@
-"""Live sources that may go away and come back."""
+"""The interface of media sources, and wrappers around them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from stream.block import Block
 
 
 class Source(Protocol):
-    """Where blocks come from."""
+    """A source of media, iterated as blocks in order and without gaps."""
 
     name: str
     channels: int
-    """Of audio; 0 for a camera."""
+    """Number of audio channels; 0 for a camera."""
     split: bool
-    """Each channel is a speaker."""
+    """True if each channel is a speaker."""
     video: bool
-    """There may be pictures."""
+    """True if blocks may contain video frames."""
 
     @property
     def ended_early(self) -> str | None:
-        """Why it stopped before its end, if it did."""
+        """Reason of a premature end; None if the source ended normally or is still running."""
         ...
 
     @property
     def repaired(self) -> int:
-        """Samples that were not finite numbers and became silence."""
+        """Number of samples that were not finite and were replaced by silence."""
         ...
 
     def stop(self) -> None:
-        """Listen no further; what was heard before is still delivered."""
+        """Stop capturing; blocks captured before are still delivered."""
         ...
 
     def __iter__(self) -> Iterator[Block]: ...
 
 
 class SourceWrapper:
-    """A source whose blocks pass through another object: what is asked of that, its source answers."""
+    """Base of sources that pass on the blocks of another source and delegate everything else to it."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -57,14 +57,14 @@ class SourceWrapper:
 
 
 class OffsetSource(SourceWrapper):
-    """A source whose media clock does not begin at 0: a session goes on with it that began with another."""
+    """A source whose media clock starts later than 0, for a session that resumes with a new source."""
 
-    def __init__(self, source: Source, at: float) -> None:
-        """at: seconds on the session's clock at which the source begins."""
+    def __init__(self, source: Source, offset_s: float) -> None:
+        """offset_s: start of the source on the session's clock, in seconds."""
         super().__init__(source)
-        self._at = at
+        self._offset_s = offset_s
 
     def __iter__(self) -> Iterator[Block]:
         for block in self.source:
-            frames = tuple(replace(frame, time=frame.time + self._at) for frame in block.frames)
-            yield replace(block, start=block.start + self._at, frames=frames)
+            frames = tuple(replace(frame, time=frame.time + self._offset_s) for frame in block.frames)
+            yield replace(block, start=block.start + self._offset_s, frames=frames)

@@ -1,7 +1,7 @@
-"""Streams whose address somebody outside named.
+"""Streams from addresses that a client supplied, which are not trusted.
 
-FFmpeg opens nothing there by itself: its redirects and playlists would lead anywhere. HTTP is fetched here, hop by hop;
-RTSP and RTMP go through a relay that is connected to the checked address.
+FFmpeg never opens such an address itself, because redirects and playlists could lead anywhere. HTTP is downloaded here,
+hop by hop; RTSP and RTMP go through a relay that is connected to the checked address.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import av
 from stream.errors import MediaError
 from stream.sources.decoding import CONTAINERS, LIMITS
 from stream.sources.network import OPEN_TIMEOUT_S, PACKET_TIMEOUT_S, NetworkSource
-from stream.sources.reach import PORTS, Reach
+from stream.sources.reach import DEFAULT_PORTS, Reach
 
 MAX_REDIRECTS = 5
 READ_BYTES = 1 << 16
-# With a Python file in its place FFmpeg's own keeping of HTTP connections would crash.
-HLS = {"http_persistent": "0", "http_multiple": "0"}
+# FFmpeg's reuse of HTTP connections crashes when it reads a Python file instead.
+HLS_OPTIONS = {"http_persistent": "0", "http_multiple": "0"}
 
 
 class FetchedSource(NetworkSource):
@@ -42,62 +42,67 @@ class FetchedSource(NetworkSource):
     def _open(self) -> av.container.InputContainer:
         if not self._parts.scheme.startswith("http"):
             scheme = self._parts.scheme.removesuffix("s")
-            options = {"rtsp_transport": "tcp"} if scheme == "rtsp" else {}  # else it would open UDP ports of its own
-            form = "rtsp" if scheme == "rtsp" else "flv"
-            options |= LIMITS | {"protocol_whitelist": f"{scheme},tcp", "format_whitelist": form}
-            return self._opened_with(relayed(self._url, self._reach), form, options)
+            options = {"rtsp_transport": "tcp"} if scheme == "rtsp" else {}  # UDP would make FFmpeg open ports
+            container = "rtsp" if scheme == "rtsp" else "flv"
+            options |= LIMITS | {"protocol_whitelist": f"{scheme},tcp", "format_whitelist": container}
+            return self._open_input(relayed(self._url, self._reach), container, options)
         self._file = Download(self._url, self._reach, self._stopping)
-        options = LIMITS | HLS | {"protocol_whitelist": "none", "format_whitelist": f"{CONTAINERS},hls"}
-        return self._opened_with(self._file, None, options, io_open=self._nested)
+        options = LIMITS | HLS_OPTIONS | {"protocol_whitelist": "none", "format_whitelist": f"{CONTAINERS},hls"}
+        return self._open_input(self._file, None, options, io_open=self._nested)
 
     def _finite(self, container: av.container.InputContainer) -> bool:
-        # What has a length, and came whole, is a recording. FFmpeg does not always know: it cannot ask for the length.
-        return super()._finite(container) or (self._file is not None and self._file.whole)
+        # A complete download of known length is a recording, which FFmpeg cannot always tell.
+        return super()._finite(container) or (self._file is not None and self._file.is_complete)
 
     def _nested(self, url: str, flags: int, options: dict[str, str]) -> Download:
-        """What a playlist names."""
+        """Open an address from a playlist. Raises MediaError, OSError."""
         return Download(url, self._reach, self._stopping)
 
 
 class Download:
-    """The body of a web address as a file to read, redirects followed, each hop checked."""
+    """The body of a web address as a readable file; redirects are followed, and each hop is checked."""
 
     def __init__(self, url: str, reach: Reach, stopping: threading.Event) -> None:
-        """Raises MediaError when it, or where it leads, may not be fetched; OSError when that fails."""
+        """Send the first request.
+
+        stopping: makes reads return b"". Raises MediaError if the address or a redirect is not allowed, OSError if the
+        request fails.
+        """
         self.name = url
         self._reach, self._stopping = reach, stopping
         self._position = 0
-        answer = self._ask()
-        self._response: http.client.HTTPResponse | None = answer
-        length = answer.headers["Content-Length"]
+        response = self._request()
+        self._response: http.client.HTTPResponse | None = response
+        length = response.headers["Content-Length"]
         self._size = int(length) if length is not None and length.isdecimal() else None
-        self._seekable = self._size is not None and answer.headers["Accept-Ranges"] == "bytes"
+        self._seekable = self._size is not None and response.headers["Accept-Ranges"] == "bytes"
 
     @property
-    def whole(self) -> bool:
-        """It had a length, and all of it was read."""
+    def is_complete(self) -> bool:
+        """True if the length was known and all of it was read."""
         return self._size is not None and self._position >= self._size
 
     def read(self, size: int) -> bytes:
-        """What has come, up to `size` bytes; b"" at the end."""
+        """Read up to `size` bytes as soon as there are any; b"" at the end. Raises MediaError, OSError."""
         if self._stopping.is_set():
             return b""
         if self._response is None:
-            if self.whole:
+            if self.is_complete:
                 return b""
-            self._response = self._ask()
+            self._response = self._request()
         try:
             piece = self._response.read1(size)
         except http.client.HTTPException as error:
-            raise OSError(f"the server breaks off ({type(error).__name__})") from None
+            raise OSError(f"the server broke off the answer ({type(error).__name__})") from None
         self._position += len(piece)
         return piece
 
     def seekable(self) -> bool:
+        """True if the server supports ranges."""
         return self._seekable
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go on elsewhere, which asks the server anew."""
+        """Change the position; the next read then sends a new request."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size or 0}[whence]
         if base + offset != self._position:
             self.close()
@@ -105,30 +110,32 @@ class Download:
         return self._position
 
     def tell(self) -> int:
+        """Position of the next byte."""
         return self._position
 
     def close(self) -> None:
+        """Close the connection."""
         if self._response is not None:
             self._response.close()
             self._response = None
 
-    def _ask(self) -> http.client.HTTPResponse:
-        """The answer to a request for what lies from our position on."""
+    def _request(self) -> http.client.HTTPResponse:
+        """Request the body from the current position on. Raises MediaError, OSError."""
         for _ in range(MAX_REDIRECTS + 1):
             if urlsplit(self.name).scheme not in ("http", "https"):
-                raise MediaError(f"source: a page or playlist leads to {self.name[:60]!r}, which is not fetched")
+                raise MediaError(f"source: a redirect or playlist leads to {self.name[:60]!r}, which is not allowed")
             try:
                 response = self._get()
             except http.client.HTTPException as error:
-                raise OSError(f"no HTTP is spoken there ({type(error).__name__})") from None
-            leads = response.headers["Location"]
-            if response.status in (301, 302, 303, 307, 308) and leads:
+                raise OSError(f"not an HTTP server ({type(error).__name__})") from None
+            location = response.headers["Location"]
+            if response.status in (301, 302, 303, 307, 308) and location:
                 response.close()
-                self.name = urljoin(self.name, leads)
+                self.name = urljoin(self.name, location)
                 continue
             if response.status != (206 if self._position else 200):
                 response.close()
-                raise OSError(f"the server answers {response.status} {response.reason}"[:100])
+                raise OSError(f"the server answered {response.status} {response.reason}"[:100])
             return response
         raise OSError(f"more than {MAX_REDIRECTS} redirects")
 
@@ -147,11 +154,11 @@ class Download:
 
 
 class _Connection(http.client.HTTPConnection):
-    """Connected by `Reach`, not by name."""
+    """An HTTP connection to the address that `Reach` checked, instead of to a host name."""
 
     def __init__(self, url: str, reach: Reach) -> None:
         parts = reach.check(url)
-        super().__init__(parts.hostname or "", parts.port or PORTS[parts.scheme])
+        super().__init__(parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
         self._url, self._reach = url, reach
 
     def connect(self) -> None:
@@ -160,37 +167,37 @@ class _Connection(http.client.HTTPConnection):
 
 
 def relayed(url: str, reach: Reach) -> str:
-    """The same address on loopback, from where one connection is handed on to the host. Raises MediaError, OSError."""
+    """Connect to the host and return a loopback URL that relays one connection to it. Raises MediaError, OSError."""
     far = reach.connect(url, OPEN_TIMEOUT_S)
     far.settimeout(PACKET_TIMEOUT_S)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1)
     listener.settimeout(OPEN_TIMEOUT_S)
     threading.Thread(target=_relay, args=(listener, far, url.startswith("rtsp")), daemon=True).start()
     parts = urlsplit(url)
-    login, at, _ = parts.netloc.rpartition("@")
-    here = f"{login}{at}127.0.0.1:{listener.getsockname()[1]}"
-    return parts._replace(scheme=parts.scheme.removesuffix("s"), netloc=here).geturl()
+    login, separator, _ = parts.netloc.rpartition("@")
+    netloc = f"{login}{separator}127.0.0.1:{listener.getsockname()[1]}"
+    return parts._replace(scheme=parts.scheme.removesuffix("s"), netloc=netloc).geturl()
 
 
 def _relay(listener: socket.socket, far: socket.socket, rtsp: bool) -> None:
-    """Hand bytes on both ways until either end closes. An RTSP server that redirects is cut off: FFmpeg would go."""
+    """Relay bytes both ways until either end closes. An RTSP redirect closes both, because FFmpeg would follow it."""
     with far, listener:
         try:
             near, _ = listener.accept()
         except OSError:
             return
         listener.close()
-        said = b""
+        recent = b""  # the last bytes of the server, lower case
         with near:
             try:
                 while True:
-                    waiting = isinstance(far, ssl.SSLSocket) and far.pending()
-                    ready: list[Any] = [far] if waiting else select.select([near, far], [], [])[0]
+                    buffered = isinstance(far, ssl.SSLSocket) and far.pending()
+                    ready: list[Any] = [far] if buffered else select.select([near, far], [], [])[0]
                     for end in ready:
                         piece = end.recv(READ_BYTES)
                         if end is far and rtsp:
-                            said = (said + piece.replace(b"\r", b"").lower())[-len(piece) - 16 :]
-                            if b"\nlocation:" in said:
+                            recent = (recent + piece.replace(b"\r", b"").lower())[-len(piece) - 16 :]
+                            if b"\nlocation:" in recent:
                                 return
                         if not piece:
                             return

@@ -1,4 +1,4 @@
-"""Audio and video files, through PyAV, as blocks on one media clock."""
+"""Audio and video files, decoded with PyAV, as blocks on one media clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 
-from stream.block import BLOCK, RATE, Block, Samples, VideoFrame
+from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
 from stream.errors import MediaError
 from stream.sources.decoding import (
     CONTAINERS,
@@ -30,26 +30,30 @@ from stream.sources.decoding import (
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a file holds."""
+    """Properties of a media file."""
 
     channels: int
+    """Number of audio channels in the file."""
     rate: int
+    """Sample rate of the file in Hz."""
     duration: float | None
-    """Seconds, None when the container does not say."""
+    """Duration in seconds; None if the container does not say."""
     video: bool
+    """True if it has a video track that can be decoded."""
 
 
 class FileSource:
-    """A media file as blocks of 16 kHz float32 audio, mixed to mono or channel by channel, with its video frames."""
+    """A media file as blocks of audio, mixed to mono or one channel per speaker, with its video frames."""
 
     def __init__(
-        self, path: Path, channels: str = "auto", content: bytes | None = None, longest: float | None = None
+        self, path: Path, channels: str = "auto", content: bytes | None = None, max_seconds: float | None = None
     ) -> None:
-        """channels: "mix", "split", or "auto": split a stereo file whose two channels differ.
+        """channels: "mix", "split", or "auto", which splits a stereo file whose two channels differ.
 
-        content: the file's bytes, for what shall touch no disk; `path` then is only a name. longest: in seconds.
+        content: the file's bytes, for uploads that must not touch a disk; `path` is then only a name. max_seconds:
+        longest duration that is accepted.
 
-        Raises MediaError when there is nothing to hear.
+        Raises MediaError if the file cannot be read, has no audio, or is longer than `max_seconds`.
         """
         if content is None and not path.exists():
             raise MediaError(f"{path}: no such file")
@@ -57,11 +61,11 @@ class FileSource:
             raise MediaError(f"{path}: is a folder, not a recording")
         if not (path.stat().st_size if content is None else content):
             raise MediaError(f"{path}: the file is empty")
-        self.path, self._content, self._longest = path, content, longest
+        self.path, self._content, self._max_seconds = path, content, max_seconds
         self.repaired = 0
-        """Samples that were not finite numbers and became silence."""
+        """Number of samples that were not finite and were replaced by silence."""
         self.ended_early: str | None = None
-        """Why reading stopped before the end of the recording, if it did."""
+        """Reason of a premature end; None if the file was read to its end."""
         self._stopped = False
         with self._open() as container:
             audio = container.streams.audio[0]
@@ -76,10 +80,10 @@ class FileSource:
             )
             first = container.streams.video[0] if self.info.video else None
             if first is not None and first.codec_context is not None and not first.codec_context.width:
-                # FFmpeg forgets a size that is beyond the limit; decoding would give no picture and no reason.
-                raise MediaError(f"{path}: pictures of more than {MAX_PIXELS} pixels, or of no known size")
-        if longest is not None and self.info.duration is not None and self.info.duration > longest:
-            raise MediaError(f"{path}: {self.info.duration / 3600:.1f} h long; {self._bound} are taken")
+                # FFmpeg drops a size beyond the limit; decoding would return no frames and no error.
+                raise MediaError(f"{path}: video of unknown size, or of more than {MAX_PIXELS} pixels")
+        if max_seconds is not None and self.info.duration is not None and self.info.duration > max_seconds:
+            raise MediaError(f"{path}: {self.info.duration / 3600:.1f} h long; {self._bound} are accepted")
         if channels == "auto":
             channels = "split" if self.info.channels == 2 and self._channels_differ() else "mix"
         self.split = channels == "split" and self.info.channels > 1
@@ -98,7 +102,7 @@ class FileSource:
             raise MediaError(f"{self.path}: has no audio track")
         if container.streams.audio[0].codec_context is None:
             container.close()
-            raise MediaError(f"{self.path}: the audio is of a kind that cannot be decoded")
+            raise MediaError(f"{self.path}: the audio codec is unknown")
         try:
             check_limits(container, str(self.path))
         except MediaError:
@@ -108,10 +112,10 @@ class FileSource:
 
     @property
     def _bound(self) -> str:
-        return f"at most {(self._longest or 0) / 3600:g} h"
+        return f"at most {(self._max_seconds or 0) / 3600:g} h"
 
     def _channels_differ(self) -> bool:
-        """Whether the first 30 s say that the two channels carry different voices, not one stereo scene."""
+        """True if the first 30 s of the two channels are uncorrelated: two voices rather than one stereo scene."""
         parts, seconds = [], 0.0
         for samples in self._audio(split=True):
             parts.append(samples)
@@ -126,11 +130,11 @@ class FileSource:
         return power > 0 and abs(float((left * right).mean())) / power < 0.5
 
     def stop(self) -> None:
-        """Deliver no further block."""
+        """Deliver no further blocks."""
         self._stopped = True
 
     def __iter__(self) -> Iterator[Block]:
-        """Blocks in order; a file that breaks off ends the iteration and says why in `ended_early`."""
+        """Blocks in order, audio float32 [channels, n]. If the file breaks off, `ended_early` says why."""
         frames = self._video() if self.info.video else iter(())
         upcoming = next(frames, None)
         held: list[Samples] = []
@@ -149,28 +153,30 @@ class FileSource:
         for samples in self._audio(self.split):
             held.append(samples)
             size += samples.shape[1]
-            if size >= BLOCK:
+            if size >= BLOCK_SAMPLES:
                 joined = np.concatenate(held, 1)
-                whole = size - size % BLOCK
-                for start in range(0, whole, BLOCK):
+                whole = size - size % BLOCK_SAMPLES
+                for start in range(0, whole, BLOCK_SAMPLES):
                     if self._stopped:
                         return
-                    yield block(joined[:, start : start + BLOCK])
+                    yield block(joined[:, start : start + BLOCK_SAMPLES])
                 held, size = [joined[:, whole:]], size - whole
         if size:
             yield block(np.concatenate(held, 1))
 
     def _audio(self, split: bool) -> Iterator[Samples]:
-        """[channels or 1, n] at 16 kHz, on the media clock."""
-        most, count = math.inf if self._longest is None else self._longest * RATE, 0
+        """Audio on the media clock, float32 [channels or 1, n] at 16 kHz."""
+        limit, count = math.inf if self._max_seconds is None else self._max_seconds * RATE, 0
         with self._open() as container:
             sound = AudioDecoder(container.streams.audio[0].codec_context.layout if split else None)
             try:
                 for frame in container.decode(container.streams.audio[0]):
-                    for samples in sound.take(frame):
+                    for samples in sound.decode(frame):
                         count += samples.shape[1]
-                        if count > most:
-                            self.ended_early = f"the recording is longer than said; {self._bound} are taken"
+                        if count > limit:
+                            self.ended_early = (
+                                f"the recording is longer than its header says; {self._bound} are accepted"
+                            )
                             return
                         yield samples
                 yield from sound.flush()
@@ -187,18 +193,18 @@ class FileSource:
             pictures = VideoDecoder(start)
             try:
                 for frame in container.decode(stream):
-                    yield from pictures.take(frame)
+                    yield from pictures.decode(frame)
             except (av.error.FFmpegError, ValueError, OSError):
                 return  # the audio track says how the file ends
 
 
 def _film(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The first track of pictures that move and can be decoded."""
+    """The first video track that can be decoded and is not a cover picture."""
     cover = av.stream.Disposition.attached_pic
     film = (s for s in container.streams.video if s.codec_context is not None and not s.disposition & cover)
     return next(film, None)
 
 
 def read_audio(path: Path, channels: str = "mix") -> Samples:
-    """All of a file, [channels, n] at 16 kHz. Raises MediaError."""
+    """All audio of a file, float32 [channels, n] at 16 kHz; channels as in `FileSource`. Raises MediaError."""
     return np.concatenate([block.samples for block in FileSource(path, channels)], 1)

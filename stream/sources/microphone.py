@@ -1,4 +1,4 @@
-"""A live microphone, through sounddevice."""
+"""A live microphone, through PortAudio (sounddevice)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from stream.block import BLOCK, RATE, Block
+from stream.block import BLOCK_SAMPLES, RATE, Block
 from stream.errors import MediaError
 
-MAX_BLOCKS = 100  # blocks (10 s) kept for a reader that falls behind; then the oldest go, and are counted
-OVERFLOW = "the sound card lost samples: this machine is too busy to empty its buffer in time"
-STALLED_S = 5  # seconds without a block after which a device counts as gone; even silence comes in blocks
+MAX_BLOCKS = 100  # blocks (4 s) queued for a slow reader; beyond that the oldest are dropped and counted
+OVERFLOW = "the sound card lost samples: this machine is too busy to read its buffer in time"
+STALLED_S = 5  # seconds without a block after which a device counts as lost; even silence arrives in blocks
 
 
 class MicrophoneSource:
@@ -30,14 +30,15 @@ class MicrophoneSource:
         channels: int = 1,
         pulse: str | None = None,
     ) -> None:
-        """device: name or number as `undertone doctor` lists them, None for the system's default. pulse: a source of
-        PulseAudio or PipeWire by its own name, such as the monitor of a loudspeaker (what a meeting plays).
+        """device: name or number as `undertone doctor` lists them, None for the system's default. pulse: name of a
+        PulseAudio or PipeWire source, such as the monitor of a loudspeaker.
 
-        Raises MediaError when PortAudio or the device is missing, or the device cannot record so.
+        Raises MediaError if PortAudio or the device is missing, or the device does not support 16 kHz with so many
+        channels.
         """
         sounddevice = _portaudio()
         if pulse is not None:
-            device = "pulse"  # ALSA's plug-in, which asks the environment when a stream is opened
+            device = "pulse"  # ALSA's plug-in, which reads the environment when a stream is opened
             os.environ["PULSE_SOURCE"] = pulse
         self._pulse = pulse
         self._queue: queue.Queue[Any] = queue.Queue(MAX_BLOCKS)
@@ -58,6 +59,7 @@ class MicrophoneSource:
         self._device = device
 
     def _receive(self, samples: Any, count: int, time: Any, status: Any) -> None:
+        """Callback of PortAudio: queue samples, float32 [n, channels]."""
         if status.input_overflow:
             self._overflowed = True
         block = np.ascontiguousarray(samples.T)
@@ -72,24 +74,26 @@ class MicrophoneSource:
                     continue
 
     def _finished(self) -> None:
+        """Callback of PortAudio at the end of the stream."""
         if not self._stopping.is_set():
-            self.ended_early = "the microphone went away"
+            self.ended_early = "the microphone was disconnected"
         self._stopping.set()
 
     def stop(self) -> None:
-        """End the recording; what was heard is still delivered."""
+        """Stop recording; blocks recorded before are still delivered."""
         self._stopping.set()
 
     def __iter__(self) -> Iterator[Block]:
+        """Blocks of 40 ms, audio float32 [channels, 640]. Raises MediaError if the device cannot be opened."""
         number = done = silent = 0
-        # Opened here and not before: nobody is recorded before the session has begun.
+        # Opened here and not before, so that nobody is recorded before the session has started.
         sounddevice = _portaudio()
         if self._pulse is not None:
-            os.environ["PULSE_SOURCE"] = self._pulse  # another source may have set its own since
+            os.environ["PULSE_SOURCE"] = self._pulse  # another source may have changed it since
         try:
             stream = sounddevice.InputStream(
                 samplerate=RATE,
-                blocksize=BLOCK,
+                blocksize=BLOCK_SAMPLES,
                 device=self._device,
                 channels=self.channels,
                 dtype="float32",
@@ -106,13 +110,13 @@ class MicrophoneSource:
                 except queue.Empty:
                     silent += 1
                     if silent * 0.2 >= STALLED_S:
-                        self.ended_early = f"the microphone has given no sound for {STALLED_S} s"
+                        self.ended_early = f"the microphone delivered no audio for {STALLED_S} s"
                         return
                     continue
                 silent = 0
                 lost, self._lost = self._lost, 0
                 notice, self._overflowed = OVERFLOW if self._overflowed else None, False
-                lag = self._queue.qsize() * BLOCK / RATE
+                lag = self._queue.qsize() * BLOCK_SAMPLES / RATE
                 yield Block(number, (done + lost) / RATE, samples, dropped=lost / RATE, lag=lag, notice=notice)
                 number, done = number + 1, done + lost + samples.shape[1]
         finally:
@@ -121,12 +125,13 @@ class MicrophoneSource:
 
 
 def input_devices() -> list[str]:
-    """The devices that can record, as PortAudio numbers and names them. Raises MediaError without PortAudio."""
+    """Input devices as "NUMBER: NAME", by PortAudio's numbers. Raises MediaError if PortAudio is missing."""
     devices = _portaudio().query_devices()
     return [f"{number}: {entry['name']}" for number, entry in enumerate(devices) if entry["max_input_channels"] > 0]
 
 
 def _portaudio() -> Any:
+    """The module sounddevice. Raises MediaError if PortAudio is missing."""
     try:
         import sounddevice
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Several live sources as one, on one media clock, though each runs by its own."""
+"""Several live sources mixed into one, on a common media clock, although each has a clock of its own."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from stream.block import BLOCK, RATE, Block, Samples, VideoFrame
+from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
 from stream.sources.base import Source
 from stream.sources.reconnecting import ReconnectingSource
 
-MAX_LATE_S = 1.0  # seconds that one participant's stream may hold up the others before silence takes its place
-MAX_EARLY_S = 30.0  # seconds of a stream that comes in bursts (HLS) that are kept until they are due
-MAX_PICTURES = 600  # pictures kept until they are due, of all participants
-ARRIVAL_WINDOW_S = (
-    10.0  # seconds of which the earliest arrival counts: a network delays what it carries, and hastens nothing
-)
-MAX_STRETCH = 0.02  # by which a stream is played faster or slower at most, to keep step with its sender's clock
+MAX_LATE_S = 1.0  # seconds that one stream may delay the others before silence replaces it
+MAX_EARLY_S = 30.0  # seconds of a bursty stream (HLS) that are buffered until they are due
+MAX_PICTURES = 600  # video frames buffered until they are due, of all participants
+ARRIVAL_WINDOW_S = 10.0  # seconds over which the earliest arrival is taken, because a network can only delay packets
+MAX_STRETCH = 0.02  # maximum relative change of speed with which a stream follows its sender's clock
 
 
 @dataclass
 class Participant:
-    """Somebody in the conversation: what hears them, and what sees them."""
+    """A participant in the conversation, with a source of audio and perhaps a camera."""
 
     sound: Source
     camera: Source | None = None
@@ -33,33 +31,33 @@ class Participant:
 
 
 class ClockAligner:
-    """Keeps a stream on the session's clock, though its sender's clock runs faster or slower than ours.
+    """Keeps a stream on the session's clock although its sender's clock runs faster or slower.
 
-    It is laid where it begins to arrive. How much earlier or later than in its first window it arrives from then on is
-    how far the clocks have run apart; that is made good by playing it a little faster or slower. A stream that comes
-    too late to be heard for a whole window (its sender had stopped, say) is laid anew.
+    The stream is first placed at its time of arrival. From then on, the change of its arrival against the first window
+    measures the drift between the clocks, which is corrected by playing the stream slightly faster or slower. A stream
+    that arrives too late for a whole window (because its sender had paused, say) is placed again.
     """
 
     def __init__(self) -> None:
         self.offset: float | None = None
-        """Seconds from the stream's clock to the session's."""
-        self._reached = self._since = self._owed = 0.0
+        """Seconds from the stream's clock to the session's; None before the first block."""
+        self._reached = self._since = self._correction = 0.0
         self._earliest = -np.inf
-        self._usual: float | None = None
-        self._apart = 0.0
+        self._first_lead: float | None = None
+        self._drift = 0.0
 
-    def lay(self, start: float, length: float, now: float) -> tuple[float, float]:
-        """Where a stretch that has just come begins and ends on the session's clock.
+    def place(self, start: float, length: float, now: float) -> tuple[float, float]:
+        """Start and end, in seconds on the session's clock, of media that has just arrived.
 
-        start, length: seconds, on the stream's clock. now: seconds, on the session's.
+        start, length: in seconds on the stream's clock; now: in seconds on the session's clock.
         """
         if self.offset is None:
             self.offset, self._since, self._reached = max(0.0, now - length) - start, now, start
         begin = start + self.offset
-        most = MAX_STRETCH * max(0.0, start + length - self._reached)
-        step = min(most, max(-most, self._owed))
+        limit = MAX_STRETCH * max(0.0, start + length - self._reached)
+        step = min(limit, max(-limit, self._correction))
         self._reached = max(self._reached, start + length)
-        self._owed -= step
+        self._correction -= step
         self.offset += step
         end = begin + length + step
         self._earliest = max(self._earliest, end - now)
@@ -69,82 +67,87 @@ class ClockAligner:
         return begin, end
 
     def _measure(self) -> None:
-        """At the end of a window: what is owed from now on."""
+        """Estimate the drift at the end of a window, and the correction that follows from it."""
         assert self.offset is not None
-        if self._usual is None:
-            self._usual = self._earliest
-        apart = self._usual - self._earliest
-        if apart > MAX_LATE_S:
-            self.offset += apart
-            apart = 0.0
-        # The smaller of two in a row: a network that was busy for a while is no clock that runs slow.
-        self._owed = min(apart, self._apart, key=abs) if apart * self._apart > 0 else 0.0
-        self._apart = apart
+        if self._first_lead is None:
+            self._first_lead = self._earliest
+        drift = self._first_lead - self._earliest
+        if drift > MAX_LATE_S:
+            self.offset += drift
+            drift = 0.0
+        # The smaller of two in a row, because a network that was busy for a while is not a slow clock.
+        self._correction = min(drift, self._drift, key=abs) if drift * self._drift > 0 else 0.0
+        self._drift = drift
 
 
 @dataclass
 class Track:
-    """One source's audio, on the session's clock, that has come and is not given out yet."""
+    """Buffer of one source's audio on the session's clock."""
 
     channels: int
     held: deque[Samples] = field(default_factory=deque)
     start: int = 0
-    """Sample of the session's clock at which `held` begins."""
+    """Start of `held`, in samples of the session's clock."""
     size: int = 0
-    follower: ClockAligner = field(default_factory=ClockAligner)
+    """Samples in `held`."""
+    aligner: ClockAligner = field(default_factory=ClockAligner)
     late: float = 0.0
-    """Seconds that came after their time, since some came in time."""
-    over: bool = False
+    """Seconds of audio that came too late, since the last that came in time."""
+    ended: bool = False
+    """True once the source delivers no more."""
 
     @property
     def end(self) -> int:
+        """End of `held`, in samples of the session's clock."""
         return self.start + self.size
 
     def append(self, begin: float, end: float, samples: Samples) -> None:
-        """Samples from `begin` to `end`, stretched to that; what was given out as silence already is late, and dropped.
+        """Add samples, float32 [channels, n], stretched to the time from `begin` to `end` seconds.
 
-        A hole becomes silence.
+        A gap becomes silence; samples before `self.end` are late and dropped.
         """
-        at = round(begin * RATE)
-        at = self.end if abs(at - self.end) <= 1 else at  # of samples that follow each other, the rounding differs
-        samples = _stretched(samples, round(end * RATE) - at)
-        late = min(max(0, self.end - at), samples.shape[1])
+        position = round(begin * RATE)
+        if abs(position - self.end) <= 1:  # contiguous, but for rounding
+            position = self.end
+        samples = _stretched(samples, round(end * RATE) - position)
+        late = min(max(0, self.end - position), samples.shape[1])
         self.late += late / RATE
-        samples, hole = samples[:, late:], at - self.end
+        samples, hole = samples[:, late:], position - self.end
         for part in (np.zeros((self.channels, max(0, hole)), np.float32), samples):
             if part.shape[1]:
                 self.held.append(part)
                 self.size += part.shape[1]
 
     def take(self, count: int) -> Samples:
-        """The next `count` samples, with silence where nothing came."""
-        parts, wanted = [], count
-        while wanted and self.held:
+        """Remove the next `count` samples, float32 [channels, count], with silence where there are none."""
+        parts, missing = [], count
+        while missing and self.held:
             part = self.held.popleft()
-            if part.shape[1] > wanted:
-                self.held.appendleft(part[:, wanted:])
-                part = part[:, :wanted]
+            if part.shape[1] > missing:
+                self.held.appendleft(part[:, missing:])
+                part = part[:, :missing]
             parts.append(part)
-            wanted -= part.shape[1]
-        parts.append(np.zeros((self.channels, wanted), np.float32))
+            missing -= part.shape[1]
+        parts.append(np.zeros((self.channels, missing), np.float32))
         self.start += count
-        self.size = max(0, self.size - (count - wanted))
+        self.size = max(0, self.size - (count - missing))
         return np.concatenate(parts, 1)
 
 
 def _stretched(samples: Samples, count: int) -> Samples:
-    """As many samples, by linear interpolation."""
+    """Samples [channels, n] resampled to [channels, count] by linear interpolation."""
     if count == samples.shape[1]:
         return samples
-    at = np.linspace(0, samples.shape[1] - 1, count)
-    return np.stack([np.interp(at, np.arange(samples.shape[1]), each) for each in samples]).astype(np.float32)
+    positions = np.linspace(0, samples.shape[1] - 1, count)
+    known = np.arange(samples.shape[1])
+    return np.stack([np.interp(positions, known, channel) for channel in samples]).astype(np.float32)
 
 
 class MixedSource:
-    """Several participants as one source, a channel (or more) each, in step.
+    """Several participants as one source, synchronized, with one channel or more for each.
 
-    Each stream is laid on the session's clock by its `ClockAligner`. The slowest sets the pace, but holds up the others
-    by no more than `MAX_LATE_S`.
+    A `ClockAligner` places each stream on the session's clock. The slowest stream sets the pace, but delays the others
+    by at most `MAX_LATE_S`.
     """
 
     def __init__(self, participants: Sequence[Participant], seconds: float | None = None) -> None:
@@ -155,7 +158,7 @@ class MixedSource:
         self.name = ", ".join(p.sound.name for p in participants)
         self.ended_early: str | None = None
         self.worst_skew = 0.0
-        """Seconds by which the streams' arrivals differed at most."""
+        """Largest difference between the streams' times of arrival, in seconds."""
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._tracks = [Track(p.sound.channels) for p in participants]
@@ -169,11 +172,12 @@ class MixedSource:
 
     @property
     def reconnects(self) -> int:
-        """How often a stream came back."""
+        """Number of reconnections, over all streams."""
         every = [source for p in self._participants for source in (p.sound, p.camera)]
         return sum(source.reconnects for source in every if isinstance(source, ReconnectingSource))
 
     def stop(self) -> None:
+        """Stop all sources; no further blocks are delivered."""
         self._stopping.set()
         for participant in self._participants:
             participant.sound.stop()
@@ -181,6 +185,7 @@ class MixedSource:
                 participant.camera.stop()
 
     def __iter__(self) -> Iterator[Block]:
+        """Blocks of 40 ms, audio float32 [channels, 640], with the video frames of all cameras."""
         self._origin = time.monotonic()
         first, threads = 0, []
         for participant, track in zip(self._participants, self._tracks, strict=True):
@@ -201,7 +206,7 @@ class MixedSource:
                 for block in self._due(number, done):
                     yield block
                     number, done = block.number + 1, done + block.samples.shape[1]
-                if all(track.over and not track.size for track in self._tracks):
+                if all(track.ended and not track.size for track in self._tracks):
                     self.ended_early = "; ".join(self._errors) or None
                     return
         finally:
@@ -210,11 +215,12 @@ class MixedSource:
                 thread.join(timeout=1)
 
     def _due(self, number: int, done: int) -> list[Block]:
+        """Blocks that are due; number: of the first one; done: samples delivered before."""
         with self._lock:
             now = round((time.monotonic() - self._origin) * RATE)
-            running = [track for track in self._tracks if not track.over]
+            running = [track for track in self._tracks if not track.ended]
             ends = [track.end for track in running]
-            if len(ends) > 1 and all(track.follower.offset is not None for track in running):
+            if len(ends) > 1 and all(track.aligner.offset is not None for track in running):
                 self.worst_skew = max(self.worst_skew, (max(ends) - min(ends)) / RATE)
             until = min(now, min((max(end, now - round(MAX_LATE_S * RATE)) for end in ends), default=now))
             blocks = []
@@ -222,18 +228,18 @@ class MixedSource:
             for notice in notices:
                 blocks.append(Block(number, done / RATE, np.zeros((self.channels, 0), np.float32), notice=notice))
                 number += 1
-            while until - done >= BLOCK or (not running and any(track.size for track in self._tracks)):
-                end = (done + BLOCK) / RATE
+            while until - done >= BLOCK_SAMPLES or (not running and any(track.size for track in self._tracks)):
+                end = (done + BLOCK_SAMPLES) / RATE
                 shown = tuple(frame for frame in self._frames if frame.time < end)
                 self._frames = deque((frame for frame in self._frames if frame.time >= end), MAX_PICTURES)
-                samples = np.concatenate([track.take(BLOCK) for track in self._tracks])
+                samples = np.concatenate([track.take(BLOCK_SAMPLES) for track in self._tracks])
                 blocks.append(Block(number, done / RATE, samples, shown))
-                number, done = number + 1, done + BLOCK
+                number, done = number + 1, done + BLOCK_SAMPLES
             return blocks
 
     def _listen(self, source: Source, track: Track | None, channel: int) -> None:
-        """A thread: one source's blocks onto its track, its pictures to its participant's channel."""
-        follower = track.follower if track is not None else ClockAligner()
+        """Body of a thread: put one source's audio on its track, and its video frames on the participant's channel."""
+        aligner = track.aligner if track is not None else ClockAligner()
         try:
             for block in source:
                 with self._lock:
@@ -243,7 +249,7 @@ class MixedSource:
                         self._notices.append(block.notice)
                     if not length and not block.frames:
                         continue
-                    begin, end = follower.lay(block.start, length, now)
+                    begin, end = aligner.place(block.start, length, now)
                     for frame in block.frames:
                         shown = max(0.0, frame.time + begin - block.start)
                         self._frames.append(replace(frame, time=shown, channel=channel))
@@ -251,22 +257,22 @@ class MixedSource:
                         late = track.late
                         track.append(begin, end, block.samples)
                         if late == track.late:
-                            self._tell_late(source, track)
+                            self._report_late(source, track)
                 while track is not None and track.size > MAX_EARLY_S * RATE and not self._stopping.is_set():
                     time.sleep(0.05)
             reason = source.ended_early
-        except Exception as error:  # in a thread nobody else would hear of it
+        except Exception as error:  # nothing outside this thread would notice it
             reason = str(error) or type(error).__name__
         with self._lock:
             if reason:
                 self._errors.append(reason)
                 self._notices.append(reason)
             if track is not None:
-                self._tell_late(source, track)
-                track.over = True
+                self._report_late(source, track)
+                track.ended = True
 
-    def _tell_late(self, source: Source, track: Track) -> None:
-        """Say, once it is over, how much came too late."""
+    def _report_late(self, source: Source, track: Track) -> None:
+        """Add a notice with the duration of the audio that came too late, once audio is in time again."""
         if track.late:
-            self._notices.append(f"{source.name}: {track.late:.1f} s came too late and are lost")
+            self._notices.append(f"{source.name}: {track.late:.1f} s arrived too late and are lost")
             track.late = 0.0

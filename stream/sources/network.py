@@ -1,4 +1,4 @@
-"""Live sources that PyAV opens: RTSP, RTMP, HTTP, HLS, SRT, UDP and TCP streams, and cameras."""
+"""Network streams (RTSP, RTMP, HTTP, HLS, SRT, UDP, TCP) and cameras, opened by PyAV."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
-from stream.block import BLOCK, RATE, Block, Samples, VideoFrame
+from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
 from stream.errors import MediaError
 from stream.sources.decoding import LIMITS, MAX_FRAMES_PER_BLOCK, AudioDecoder, VideoDecoder, check_limits, error_text
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
 
-OPEN_TIMEOUT_S, PACKET_TIMEOUT_S = 10.0, 5.0  # seconds to wait for an answer, and for the next packet
+OPEN_TIMEOUT_S, PACKET_TIMEOUT_S = 10.0, 5.0  # seconds to wait for a connection, and for the next packet
 ENDED = "the sender ended the stream"
 
 
 class NetworkSource:
-    """One connection to a URL (or a camera), from the moment it is opened until it ends, breaks or is stopped."""
+    """One connection to a URL or camera; ends when the stream ends, breaks or is stopped."""
 
     repaired = 0
     split = False
@@ -36,47 +36,49 @@ class NetworkSource:
         options: dict[str, str] | None = None,
         file: SupportsRead[bytes] | None = None,
     ) -> None:
-        """url: whatever FFmpeg opens; container: its format where the URL does not say ("v4l2" for a camera).
-
-        file: read instead of the URL, which then is only a name.
+        """url: any URL that FFmpeg supports, or a device; container: FFmpeg's name of the format, if the URL does not
+        determine it ("v4l2" for a camera); file: read instead of the URL, which is then only a name.
         """
-        self.name = re.sub("//[^/]*@", "//", url.partition("?")[0])  # without what may be a secret
+        self.name = re.sub("//[^/]*@", "//", url.partition("?")[0])  # without passwords and query
         self.channels = 0 if container == "v4l2" else 1
         self.ended_early: str | None = None
-        self._opened: Any = url if file is None else file
+        self._input: Any = url if file is None else file
         self._container, self._options = container, options or {}
         if url.startswith("rtsp://"):
-            self._options = {"rtsp_transport": "tcp", **self._options}  # over UDP, firewalls eat every other stream
+            self._options = {"rtsp_transport": "tcp", **self._options}  # many firewalls block UDP
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Deliver no further block."""
+        """Deliver no further blocks."""
         self._stopping.set()
 
     def __iter__(self) -> Iterator[Block]:
-        """Blocks of 100 ms with their pictures, of a camera pictures alone. Raises MediaError when nothing opens."""
+        """Blocks of 40 ms, audio float32 [1, 640] with video frames; of a camera, video frames alone.
+
+        Raises MediaError if the stream cannot be opened.
+        """
         try:
             container = self._open()
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            why = _why(error, f"no answer for {OPEN_TIMEOUT_S:.0f} s")
-            raise MediaError(f"{self.name}: cannot be opened ({why})") from None
+            reason = _failure_text(error, f"no answer for {OPEN_TIMEOUT_S:.0f} s")
+            raise MediaError(f"{self.name}: cannot be opened ({reason})") from None
         with container:
             if self.channels and not container.streams.audio:
                 raise MediaError(f"{self.name}: has no audio track")
             if self.channels and container.streams.audio[0].codec_context is None:
-                raise MediaError(f"{self.name}: the audio is of a kind that cannot be decoded")
+                raise MediaError(f"{self.name}: the audio codec is unknown")
             check_limits(container, self.name)
             yield from self._blocks(container)
 
     def _open(self) -> av.container.InputContainer:
-        return self._opened_with(self._opened, self._container, LIMITS | self._options)
+        return self._open_input(self._input, self._container, LIMITS | self._options)
 
-    def _opened_with(
-        self, what: Any, form: str | None, options: dict[str, str], io_open: Callable[..., Any] | None = None
+    def _open_input(
+        self, file: Any, container: str | None, options: dict[str, str], io_open: Callable[..., Any] | None = None
     ) -> av.container.InputContainer:
         return av.open(
-            what,
-            format=form,
+            file,
+            format=container,
             options=options,
             timeout=(OPEN_TIMEOUT_S, PACKET_TIMEOUT_S),
             metadata_errors="replace",
@@ -84,12 +86,12 @@ class NetworkSource:
         )
 
     def _finite(self, container: av.container.InputContainer) -> bool:
-        """Whether it may just end: of a recording on a web server the duration is known, of a live stream not."""
+        """True if the end of the stream is expected: a recording has a known duration, a live stream has not."""
         return bool(container.duration)
 
     def _blocks(self, container: av.container.InputContainer) -> Iterator[Block]:
-        seen = [stream for stream in container.streams.video if stream.codec_context is not None]
-        streams = [*container.streams.audio[: self.channels], *seen[:1]]
+        cameras = [stream for stream in container.streams.video if stream.codec_context is not None]
+        streams = [*container.streams.audio[: self.channels], *cameras[:1]]
         sound, pictures = AudioDecoder(), VideoDecoder(0.0)
         shown: deque[VideoFrame] = deque(maxlen=MAX_FRAMES_PER_BLOCK)
         held: Samples = np.zeros((self.channels, 0), np.float32)
@@ -101,13 +103,13 @@ class NetworkSource:
                 for frame in self._decoded(packet):
                     if isinstance(frame, av.VideoFrame):
                         pictures.start = sound.start if sound.start is not None else pictures.start
-                        shown += pictures.take(frame)
+                        shown += pictures.decode(frame)
                     elif isinstance(frame, av.AudioFrame):
-                        for samples in sound.take(frame):
+                        for samples in sound.decode(frame):
                             held = np.concatenate([held, samples], 1)
-                            while held.shape[1] >= BLOCK and not self._stopping.is_set():
-                                yield Block(number, done / RATE, held[:, :BLOCK], tuple(shown))
-                                number, done, held = number + 1, done + BLOCK, held[:, BLOCK:]
+                            while held.shape[1] >= BLOCK_SAMPLES and not self._stopping.is_set():
+                                yield Block(number, done / RATE, held[:, :BLOCK_SAMPLES], tuple(shown))
+                                number, done, held = number + 1, done + BLOCK_SAMPLES, held[:, BLOCK_SAMPLES:]
                                 shown.clear()
                 if not self.channels and shown:
                     yield Block(number, shown[0].time, held, tuple(shown))
@@ -118,10 +120,10 @@ class NetworkSource:
             if not self._finite(container):
                 self.ended_early = ENDED
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            self.ended_early = _why(error, f"no packet for {PACKET_TIMEOUT_S:.0f} s")
+            self.ended_early = _failure_text(error, f"no packet for {PACKET_TIMEOUT_S:.0f} s")
 
     def _decoded(self, packet: av.Packet) -> list[Any]:
-        """The frames of a packet; of a damaged picture none, for the sound goes on."""
+        """Frames of a packet; [] for a damaged video packet, so that the audio continues."""
         try:
             return list(packet.decode())
         except av.error.FFmpegError:
@@ -130,6 +132,6 @@ class NetworkSource:
             return []
 
 
-def _why(error: Exception, waited: str) -> str:
-    """A failure in words; PyAV's own time limit shows as an exit that somebody requested."""
-    return waited if isinstance(error, TimeoutError | av.error.ExitError) else error_text(error)
+def _failure_text(error: Exception, timeout_text: str) -> str:
+    """Text of a failure; PyAV reports its own timeouts as ExitError."""
+    return timeout_text if isinstance(error, TimeoutError | av.error.ExitError) else error_text(error)

@@ -1,4 +1,4 @@
-"""A live source that may go away and comes back."""
+"""A live source that reconnects after a lost connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stream.sources.base import Source
 
 
 class ReconnectingSource:
-    """A source that is opened again whenever it breaks, with back-off; the media clock runs on through the gap."""
+    """Reopens a source whenever it breaks, with back-off; the media clock continues during the gap."""
 
     def __init__(
         self,
@@ -26,10 +26,10 @@ class ReconnectingSource:
         first: float = 0.5,
         longest: float = 30.0,
     ) -> None:
-        """connect: makes the source anew. In seconds: after `give_up` of trying in vain, or at `seconds` of media, the
-        source has ended; between tries, `first` doubling up to `longest`.
+        """connect: creates the source for each attempt; give_up: seconds without success after which the source counts
+        as ended; seconds: maximum length of media; first, longest: pause between attempts in seconds, which doubles.
 
-        Raises MediaError when there is no such source to begin with.
+        Raises MediaError if the first `connect` fails.
         """
         self._connect, self._give_up, self._first, self._longest = connect, give_up, first, longest
         self._pause, self._seconds = first, seconds
@@ -42,19 +42,20 @@ class ReconnectingSource:
         self.ended_early: str | None = None
 
     def stop(self) -> None:
+        """Stop the source and do not reconnect."""
         self._stopping.set()
         self._source.stop()
 
     def __iter__(self) -> Iterator[Block]:
-        """Blocks on one clock. Before and after a gap stands an empty block whose `notice` says so.
+        """Blocks on one clock, audio float32 [channels, n]. Before and after a gap, an empty block has a `notice`.
 
-        Raises MediaError when the first connection fails.
+        Raises MediaError if the first connection fails.
         """
         number, clock = 0, 0.0
         lost_at: float | None = None
         while not self._stopping.is_set():
             offset: float | None = None
-            why = ""
+            reason = ""
             try:
                 for block in self._source:
                     gap = 0.0
@@ -65,7 +66,7 @@ class ReconnectingSource:
                         if lost_at is not None:
                             self._pause = self._first
                             self.reconnects += 1
-                            yield self._note(number, clock, f"{self.name} is back after {gap:.1f} s")
+                            yield self._notice(number, clock, f"{self.name} is back after {gap:.1f} s")
                             number, lost_at = number + 1, None
                     frames = tuple(replace(frame, time=frame.time + offset) for frame in block.frames)
                     start = block.start + offset
@@ -73,24 +74,24 @@ class ReconnectingSource:
                     number, clock = number + 1, start + block.samples.shape[1] / RATE
                     if self._seconds is not None and clock >= self._seconds:
                         self.stop()
-                why = self._source.ended_early or ""
+                reason = self._source.ended_early or ""
             except MediaError as error:
                 if number == 0:
                     raise
-                why = str(error)
+                reason = str(error)
             self.repaired += self._source.repaired
-            if not why or self._stopping.is_set():
+            if not reason or self._stopping.is_set():
                 return
             if lost_at is None:
                 lost_at = time.monotonic()
-                yield self._note(number, clock, f"{self.name} is lost: {why}; trying to reach it again")
+                yield self._notice(number, clock, f"{self.name} is lost: {reason}; trying to reconnect")
                 number += 1
-            if not self._again(lost_at):
-                self.ended_early = f"{self.name}: {why}; not back within {self._give_up:.0f} s"
+            if not self._reconnect(lost_at):
+                self.ended_early = f"{self.name}: {reason}; not back within {self._give_up:.0f} s"
                 return
 
-    def _again(self, lost_at: float) -> bool:
-        """Wait and make the source anew; False when it has been in vain for too long."""
+    def _reconnect(self, lost_at: float) -> bool:
+        """Pause and create the source again, until it succeeds; False if `give_up` seconds have passed."""
         while time.monotonic() - lost_at < self._give_up and not self._stopping.wait(self._pause):
             self._pause = min(2 * self._pause, self._longest)
             with contextlib.suppress(MediaError):
@@ -98,5 +99,5 @@ class ReconnectingSource:
                 return True
         return self._stopping.is_set()
 
-    def _note(self, number: int, clock: float, notice: str) -> Block:
+    def _notice(self, number: int, clock: float, notice: str) -> Block:
         return Block(number, clock, np.zeros((self.channels, 0), np.float32), notice=notice)

@@ -1,9 +1,9 @@
-"""A session kept on disk, for those who asked for it: what was heard and seen, and what was published.
+"""A session recorded on disk, on request: its audio, its video frames and its events.
 
-FOLDER/SESSION/sound.mkv      the sound, bit by bit as it was labelled
-               pictures*.mkv  the pictures (JPEG), a file for each camera
-               events.jsonl   the events, one a line
-               session.json   how the session listened, so that a replay listens the same way
+FOLDER/SESSION/sound.mkv      the audio, bit for bit as it was analysed
+               pictures*.mkv  the video frames (JPEG), one file per camera
+               events.jsonl   the events, one per line
+               session.json   the settings of the session, with which a replay is the same
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from stream.sources.decoding import error_text
 from stream.sources.file import FileSource
 
 SOUND, PICTURES, EVENTS, SETTINGS = "sound.mkv", "pictures", "events.jsonl", "session.json"
-CLOCK = Fraction(1, 1000)  # seconds, of the pictures' time stamps
+TIME_BASE_S = Fraction(1, 1000)  # unit of the video frames' time stamps
 
 
 class Recorder(SourceWrapper):
-    """A source that keeps what passes through it, and a display that keeps the events."""
+    """Records a source's blocks as they pass through, and, as an event observer, the session's events."""
 
     def __init__(self, source: Source, folder: Path, settings: dict[str, Any], annotations: dict[str, Path]) -> None:
-        """settings: what a replay needs to listen the same way, as JSON; annotations: files it needs (a transcript,
-        turns), by name. Raises MediaError when the folder exists or cannot be written."""
+        """settings: settings of the session for a replay, JSON-serializable; annotations: files that a replay needs
+        (transcript, turns), by name. Raises MediaError if the folder exists or cannot be written."""
         super().__init__(source)
         self.folder = folder
         settings = {**settings, "split": source.split, "source": source.name}
@@ -51,28 +51,28 @@ class Recorder(SourceWrapper):
             self._events = (folder / EVENTS).open("w", encoding="utf-8")
             self._sound = _Track(folder / SOUND)
         except OSError as error:
-            raise MediaError(f"{folder}: cannot record there ({error_text(error)})") from None
+            raise MediaError(f"{folder}: cannot be recorded to ({error_text(error)})") from None
         self._cameras: dict[int | None, _Track] = {}
         self._broken = False
 
     def __iter__(self) -> Iterator[Block]:
-        """The source's blocks. A disk that fails ends the recording, not the session; the block's notice says so."""
+        """The source's blocks. A disk error ends the recording, not the session; a block's notice then says so."""
         try:
             for block in self.source:
                 if not self._broken:
                     try:
-                        self._keep(block)
+                        self._record(block)
                     except (OSError, av.error.FFmpegError) as error:
                         self._broken = True
                         block = replace(block, notice=f"the recording stops: {error_text(error)}")
                 yield block
         finally:
             for track in (self._sound, *self._cameras.values()):
-                with suppress(OSError, av.error.FFmpegError):  # what a full disk did not take is lost anyway
+                with suppress(OSError, av.error.FFmpegError):  # on a full disk the rest is lost anyway
                     track.close()
 
     def event(self, event: Event) -> None:
-        """Keep an event. What a full disk does not take is missing from the recording, not from the session."""
+        """Record an event. On a disk error it is missing from the recording, but not from the session."""
         with suppress(OSError):
             if event.type == "session.ended":
                 self._events.write(event.wire() + "\n")
@@ -82,26 +82,28 @@ class Recorder(SourceWrapper):
                 self._events.flush()
 
     def position(self, seconds: float) -> None:
-        pass
+        """Nothing: the position is not recorded."""
 
-    def _keep(self, block: Block) -> None:
+    def _record(self, block: Block) -> None:
+        """Write a block's audio and video frames."""
         if block.samples.shape[1]:
             self._sound.sound(block)
         for frame in block.frames:
             if frame.channel not in self._cameras:
-                which = "" if frame.channel is None else f"-{frame.channel}"
-                self._cameras[frame.channel] = _Track(self.folder / f"{PICTURES}{which}.mkv")
+                suffix = "" if frame.channel is None else f"-{frame.channel}"
+                self._cameras[frame.channel] = _Track(self.folder / f"{PICTURES}{suffix}.mkv")
             self._cameras[frame.channel].picture(frame)
 
 
 class _Track:
-    """A Matroska file of one stream; readable up to where it broke off."""
+    """A Matroska file with one stream; after a crash it is readable up to its last packet."""
 
     def __init__(self, path: Path) -> None:
         self._container = av.open(str(path), "w")
         self._stream: Any = None
 
     def sound(self, block: Block) -> None:
+        """Append a block's audio."""
         channels = len(block.samples)
         layout = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
         if self._stream is None:
@@ -111,29 +113,31 @@ class _Track:
         frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), round(block.start * RATE)
         self._container.mux(self._stream.encode(frame))
 
-    def picture(self, taken: VideoFrame) -> None:
-        height, width, _ = taken.image.shape
+    def picture(self, picture: VideoFrame) -> None:
+        """Append a video frame."""
+        height, width, _ = picture.image.shape
         if self._stream is None:
-            self._stream = self._container.add_stream("mjpeg", rate=1 / CLOCK, options={"qmin": "2", "qmax": "3"})
+            self._stream = self._container.add_stream("mjpeg", rate=1 / TIME_BASE_S, options={"qmin": "2", "qmax": "3"})
             self._stream.width, self._stream.height = width // 2 * 2, height // 2 * 2
-            self._stream.pix_fmt, self._stream.time_base = "yuvj420p", CLOCK
-        frame = av.VideoFrame.from_ndarray(taken.image, "rgb24").reformat(
+            self._stream.pix_fmt, self._stream.time_base = "yuvj420p", TIME_BASE_S
+        frame = av.VideoFrame.from_ndarray(picture.image, "rgb24").reformat(
             self._stream.width, self._stream.height, "yuvj420p"
         )
-        frame.time_base, frame.pts = CLOCK, round(taken.time / CLOCK)
+        frame.time_base, frame.pts = TIME_BASE_S, round(picture.time / TIME_BASE_S)
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
+        """Flush the encoder and close the file."""
         if self._stream is not None:
             self._container.mux(self._stream.encode(None))
         self._container.close()
 
 
 class RecordedSource:
-    """The media of a recorded session, with its pictures at their times."""
+    """The media of a recorded session as a source."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises MediaError when the folder holds no recording."""
+        """Raises MediaError if the folder does not contain a recording."""
         self.settings = read_settings(folder)
         self._sound = FileSource(folder / SOUND, "split" if self.settings.get("split") else "mix")
         self._cameras = sorted(folder.glob(f"{PICTURES}*.mkv"))
@@ -152,18 +156,20 @@ class RecordedSource:
         self._sound.stop()
 
     def __iter__(self) -> Iterator[Block]:
+        """The recorded blocks, audio float32 [channels, n] with video frames."""
         cameras = [_pictures(path) for path in self._cameras]
         upcoming = [next(camera, None) for camera in cameras]
         for block in self._sound:
-            end, shown = block.start + block.samples.shape[1] / RATE, []
+            end, frames = block.start + block.samples.shape[1] / RATE, []
             for n, camera in enumerate(cameras):
                 while (frame := upcoming[n]) is not None and frame.time < end:
-                    shown.append(frame)
+                    frames.append(frame)
                     upcoming[n] = next(camera, None)
-            yield replace(block, frames=tuple(shown))
+            yield replace(block, frames=tuple(frames))
 
 
 def _pictures(path: Path) -> Iterator[VideoFrame]:
+    """Video frames of one camera's file."""
     _, _, channel = path.stem.partition("-")
     with av.open(str(path)) as container:
         for frame in container.decode(container.streams.video[0]):
@@ -171,19 +177,19 @@ def _pictures(path: Path) -> Iterator[VideoFrame]:
                 yield VideoFrame(frame.time, frame.to_ndarray(format="rgb24"), int(channel) if channel else None)
 
 
-def unused(folder: Path) -> Path:
-    """FOLDER, or FOLDER~2, FOLDER~3 …: the first that is not there. (No session's id has a tilde.)"""
+def unused_folder(folder: Path) -> Path:
+    """The first of FOLDER, FOLDER~2, FOLDER~3 … that does not exist. (Session ids contain no tilde.)"""
     numbered = (folder.with_name(f"{folder.name}~{n}") for n in count(2))
     return next(path for path in chain([folder], numbered) if not path.exists())
 
 
-def parts_of(folder: Path) -> list[Path]:
-    """The folders of a session that several processes recorded, one after the other."""
+def session_folders(folder: Path) -> list[Path]:
+    """All folders of a session that successive processes recorded."""
     return [folder, *sorted(folder.parent.glob(f"{folder.name}~*"))]
 
 
-def files_of(folder: Path) -> list[Path]:
-    """What a recording consists of, the folder itself last; [] where there is none. Other files are none of it."""
+def recording_files(folder: Path) -> list[Path]:
+    """The files of a recording, and the folder itself as the last; [] if there is none. Other files are ignored."""
     if not folder.is_dir():
         return []
     names = (SETTINGS, EVENTS, SOUND, f"{PICTURES}*.mkv", "transcript.*", "rttm.*")
@@ -192,20 +198,20 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """How a recorded session listened. Raises MediaError."""
+    """The settings of a recorded session. Raises MediaError."""
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MediaError(f"{folder}: is a folder, not a recording (no {SETTINGS} in it)") from None
+        raise MediaError(f"{folder}: is a folder without {SETTINGS}, so not a recording") from None
     except (OSError, ValueError) as error:
         raise MediaError(f"{folder / SETTINGS}: cannot be read ({error})") from None
     if not isinstance(settings, dict):
-        raise MediaError(f"{folder / SETTINGS}: is not what a recording writes")
+        raise MediaError(f"{folder / SETTINGS}: is not the settings file of a recording")
     return settings
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events of a JSONL file, or of a recorded session's folder. Raises MediaError, with the line that is none."""
+    """The events of a JSONL file, or of a recording's folder. Raises MediaError, naming the first invalid line."""
     path = path / EVENTS if path.is_dir() else path
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -220,5 +226,5 @@ def read_events(path: Path) -> list[Event]:
         except ValidationError as error:
             raise MediaError(f"{path}:{number}: not an event ({error.errors()[0]['msg']})") from None
     if not events:
-        raise MediaError(f"{path}: holds no events")
+        raise MediaError(f"{path}: contains no events")
     return events

@@ -1,4 +1,4 @@
-"""Sources as a command line names them: [NAME=]SOUND[+CAMERA]; `undertone live --help` explains them."""
+"""Sources as named on the command line: [NAME=]SOUND[+CAMERA]; `undertone live --help` explains the syntax."""
 
 from __future__ import annotations
 
@@ -18,44 +18,51 @@ NAMED = re.compile(r"([^:/=+?]+)=(.+)", re.DOTALL)
 
 
 def participant(spec: str, channels: int, give_up: float, seconds: float | None = None) -> Participant:
-    """The participant that a text like "Anna=mic:2+camera" names. Raises MediaError."""
-    named = NAMED.fullmatch(spec)
-    name, rest = (named[1].strip(), named[2]) if named else (None, spec)
+    """The participant described by a text such as "Anna=mic:2+camera".
+
+    channels: of a microphone; give_up: seconds after which a lost source counts as ended; seconds: maximum length of
+    media. Raises MediaError.
+    """
+    match = NAMED.fullmatch(spec)
+    name, rest = (match[1].strip(), match[2]) if match else (None, spec)
     sound, plus, camera = rest.partition("+camera")
-    sees = None
+    video = None
     if plus:
         device = camera.removeprefix(":") or "/dev/video0"
-        sees = ReconnectingSource(functools.partial(NetworkSource, device, "v4l2", {"framerate": "15"}), give_up)
-    return Participant(ReconnectingSource(_sound(sound or "mic", channels), give_up, seconds), sees, name)
+        video = ReconnectingSource(functools.partial(NetworkSource, device, "v4l2", {"framerate": "15"}), give_up)
+    return Participant(ReconnectingSource(_sound(sound or "mic", channels), give_up, seconds), video, name)
 
 
 def _sound(spec: str, channels: int) -> Callable[[], Source]:
-    kind, _, which = spec.partition(":")
+    kind, _, name = spec.partition(":")
     if URL.fullmatch(spec):
         return functools.partial(NetworkSource, spec)
     if kind == "mic":
-        device = int(which) if which.isdigit() else which or None
+        device = int(name) if name.isdigit() else name or None
         return functools.partial(MicrophoneSource, device, channels)
     if kind == "monitor":
-        return functools.partial(MicrophoneSource, None, channels, which or "@DEFAULT_MONITOR@")
-    raise MediaError(f"no source {spec!r}: mic, mic:DEVICE, monitor, monitor:NAME or a URL, then perhaps +camera")
+        return functools.partial(MicrophoneSource, None, channels, name or "@DEFAULT_MONITOR@")
+    raise MediaError(
+        f"no source {spec!r}: use mic, mic:DEVICE, monitor, monitor:NAME or a URL, optionally with +camera"
+    )
 
 
 def listen(
     specs: Sequence[str], channels: int, seconds: float | None, give_up: float
 ) -> tuple[ReconnectingSource | MixedSource, dict[int, str]]:
-    """The source of a live session, and the names given to its channels. Raises MediaError.
+    """The source of a live session, and the names of its channels, where `specs` give any.
 
-    channels: of each microphone; give_up: seconds after which a lost source counts as ended.
+    channels: of each microphone; seconds: maximum length of media; give_up: seconds after which a lost source counts
+    as ended. Raises MediaError.
     """
-    everyone = [participant(spec, channels, give_up, seconds) for spec in specs or ["mic"]]
-    names, first = {}, 0
-    for each in everyone:
-        if each.name is not None:
-            names[first] = each.name
-        first += each.sound.channels
-    if len(everyone) == 1 and everyone[0].camera is None:
-        sound = everyone[0].sound
+    participants = [participant(spec, channels, give_up, seconds) for spec in specs or ["mic"]]
+    names, first_channel = {}, 0
+    for person in participants:
+        if person.name is not None:
+            names[first_channel] = person.name
+        first_channel += person.sound.channels
+    if len(participants) == 1 and participants[0].camera is None:
+        sound = participants[0].sound
         assert isinstance(sound, ReconnectingSource)
         return sound, names
-    return MixedSource(everyone, seconds), names
+    return MixedSource(participants, seconds), names

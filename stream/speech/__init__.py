@@ -1,1 +1,1 @@
-"""From blocks to utterances: VAD, endpointing, given turns and transcripts, clusters of speakers."""
+"""Segmentation of blocks into utterances: VAD, endpointing, annotated turns and transcripts, speaker clustering."""

@@ -1,4 +1,4 @@
-"""All channels of a source through their segmenters, with the video frames that belong to each utterance."""
+"""Segmentation of all channels of a source, with the video frames of each utterance."""
 
 from __future__ import annotations
 
@@ -10,50 +10,54 @@ from stream.speech.segmenter import Segmenter
 
 
 class Segmentation:
-    """Blocks in, utterances out in the order in which they were confirmed."""
+    """Runs one segmenter per channel: takes blocks, returns utterances in the order in which they were confirmed."""
 
-    KEPT = 20.0  # seconds of video frames held, longer than the longest utterance with its silence
+    FRAME_HISTORY_S = 20.0  # more than the longest utterance with its closing silence
 
     def __init__(self, segmenters: list[Segmenter]) -> None:
         self._segmenters = segmenters
         self._frames: deque[VideoFrame] = deque()
         self.position = 0.0
-        """Media time up to which blocks have been taken."""
+        """Media time of the end of the last block, in seconds."""
 
     @property
     def counts(self) -> Counter[str]:
-        """What was split or dropped, over all channels."""
+        """Numbers of utterances split, joined and dropped, over all channels."""
         return sum((segmenter.counts for segmenter in self._segmenters), Counter())
 
     def push(self, block: Block) -> list[Utterance]:
-        """Take the next block. Audio that was lost before it closes what is open."""
+        """Process the next block; returns the utterances that it completes.
+
+        block.samples: float32 [channels, n] at 16 kHz. Audio lost before the block closes the current utterances.
+        Raises ValueError if the number of channels is wrong.
+        """
         done = self.flush(block.dropped) if block.dropped else []
         self._frames.extend(block.frames)
         for segmenter, samples in zip(self._segmenters, block.samples, strict=True):
             done += segmenter.push(samples)
         self.position = block.start + block.samples.shape[1] / RATE
         utterances = self._complete(done)
-        while self._frames and self._frames[0].time < self.position - self.KEPT:
+        while self._frames and self._frames[0].time < self.position - self.FRAME_HISTORY_S:
             self._frames.popleft()
         return utterances
 
     def flush(self, lost: float = 0.0) -> list[Utterance]:
-        """Close what is open: the source has ended, or goes on after a hole of `lost` seconds."""
+        """Close the current utterances: the source has ended, or continues after a gap of `lost` seconds."""
         self.position += lost
         return self._complete([u for segmenter in self._segmenters for u in segmenter.flush(lost)])
 
-    def open(self) -> list[Utterance]:
-        """The utterances that are going on, each up to now."""
-        return [utterance for segmenter in self._segmenters for utterance in segmenter.open()]
+    def ongoing(self) -> list[Utterance]:
+        """The current utterances, each up to now."""
+        return [utterance for segmenter in self._segmenters for utterance in segmenter.ongoing()]
 
-    def pausing(self) -> list[Utterance]:
-        """The utterances that are over if the silence lasts that has begun after them."""
-        return self._complete([utterance for segmenter in self._segmenters for utterance in segmenter.pausing()])
+    def likely_ended(self) -> list[Utterance]:
+        """Current utterances that will have ended here if the silence after them lasts."""
+        return self._complete([utterance for segmenter in self._segmenters for utterance in segmenter.likely_ended()])
 
     def _complete(self, utterances: list[Utterance]) -> list[Utterance]:
         ordered = sorted(utterances, key=lambda utterance: (utterance.confirmed, utterance.end))
-        return [replace(u, frames=self.shown(u.channel, u.start, u.end)) for u in ordered]
+        return [replace(u, frames=self.frames_between(u.channel, u.start, u.end)) for u in ordered]
 
-    def shown(self, channel: int, start: float, end: float) -> tuple[VideoFrame, ...]:
-        """The pictures of a channel's speaker taken between two moments."""
+    def frames_between(self, channel: int, start: float, end: float) -> tuple[VideoFrame, ...]:
+        """Video frames of a channel's speaker with start <= time < end, in seconds on the media clock."""
         return tuple(f for f in self._frames if start <= f.time < end and f.channel in (None, channel))

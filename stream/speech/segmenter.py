@@ -1,4 +1,4 @@
-"""Utterances out of samples: a state machine with hysteresis over a frame VAD, or the cuts of turns that were given."""
+"""Utterances from samples: a state machine with hysteresis over a frame VAD, or cuts at annotated turns."""
 
 from __future__ import annotations
 
@@ -16,50 +16,56 @@ from stream.speech.vad import FrameVad
 
 @dataclass(frozen=True)
 class Endpointing:
-    """When an utterance begins and ends. All times in seconds."""
+    """Parameters of utterance detection. All times in seconds."""
 
     start_threshold: float = 0.5
     stop_threshold: float = 0.35
-    """Speech probabilities at which a frame begins to count as speech, and ceases to."""
+    """Minimum speech probability of a speech frame: `start_threshold` in silence, `stop_threshold` during speech."""
     onset: float = 0.1
-    """Speech within the last 2 x onset that opens an utterance."""
+    """Duration of speech within the last 2 x onset that starts an utterance."""
     end_silence: float = 0.5
-    """Silence that closes it."""
+    """Silence that ends an utterance."""
     pre_roll: float = 0.3
-    """Kept before the onset, so that the first syllable is whole."""
+    """Audio included before the onset, so that the first syllable is complete."""
     padding: float = 0.2
-    """Kept after the end."""
+    """Audio included after the end."""
     shortest: float = 0.25
-    """A shorter one is joined to speech that follows within `join` of its end, else dropped and counted."""
-    join: float = 1.0
+    """Minimum duration: a shorter utterance is joined to speech that follows within `max_join_gap`, else dropped and
+    counted."""
+    max_join_gap: float = 1.0
+    """Maximum silence between a short utterance and the speech it is joined to."""
     longest: float = 15.0
-    """A longer one is split at the quietest point of its second half."""
+    """Maximum duration: a longer utterance is split at the quietest point of its second half."""
     modulation: float = 6.0
-    """dB between loud and quiet frames; what varies less is steady noise, dropped and counted."""
+    """Minimum difference between loud and quiet frames in dB; audio that varies less is steady noise, dropped and
+    counted."""
 
 
 class Segmenter(Protocol):
-    """One channel's samples in, finished utterances out."""
+    """Cuts the samples of one channel into utterances."""
 
     counts: Counter[str]
+    """Numbers of utterances split, joined and dropped."""
 
-    def push(self, samples: Samples) -> list[Utterance]: ...
+    def push(self, samples: Samples) -> list[Utterance]:
+        """Process the next samples, float32 [n] at 16 kHz; returns the utterances that they complete."""
+        ...
 
     def flush(self, lost: float = 0.0) -> list[Utterance]:
-        """Close what is open; the next samples come `lost` seconds later."""
+        """Close the current utterance; the next samples come `lost` seconds later."""
         ...
 
-    def open(self) -> list[Utterance]:
-        """What is being said, up to now."""
+    def ongoing(self) -> list[Utterance]:
+        """The current utterances, up to now."""
         ...
 
-    def pausing(self) -> list[Utterance]:
-        """What will have been said if the silence that has begun lasts; the same, sample by sample."""
+    def likely_ended(self) -> list[Utterance]:
+        """Current utterances that will have ended here if the silence after them lasts, sample by sample the same."""
         ...
 
 
 class SampleBuffer:
-    """The last stretch of a channel, addressed by media time."""
+    """The latest samples of a channel, addressed by media time in seconds."""
 
     def __init__(self) -> None:
         self._samples: Samples = np.zeros(0, np.float32)
@@ -67,26 +73,30 @@ class SampleBuffer:
 
     @property
     def end(self) -> float:
+        """Media time of the end of the last sample, in seconds."""
         return (self._first + len(self._samples)) / RATE
 
     def append(self, samples: Samples) -> None:
+        """Add the next samples, float32 [n] at 16 kHz."""
         self._samples = np.concatenate([self._samples, samples])
 
     def cut(self, start: float, end: float) -> Samples:
+        """Copy of the samples between two times in seconds, float32 [n]; shorter where the buffer does not reach."""
         first, last = (max(0, round(time * RATE) - self._first) for time in (start, end))
         return self._samples[first:last].copy()
 
     def forget(self, before: float) -> None:
+        """Drop the samples before a media time in seconds."""
         drop = min(max(0, round(before * RATE) - self._first), len(self._samples))
         self._samples, self._first = self._samples[drop:], self._first + drop
 
     def skip(self, seconds: float) -> None:
-        """Leave a hole: everything held is forgotten."""
+        """Drop everything and advance the clock by a gap."""
         self._first += len(self._samples) + round(seconds * RATE)
         self._samples = self._samples[:0]
 
     def quietest(self, start: float, end: float) -> float:
-        """The middle of the quietest 100 ms."""
+        """Media time of the middle of the quietest 100 ms between two times; `end` if there are fewer than 100 ms."""
         step = RATE // 50
         samples = self.cut(start, end)
         power = (samples[: len(samples) // step * step].reshape(-1, step) ** 2).mean(1)
@@ -95,68 +105,74 @@ class SampleBuffer:
 
 
 class VadSegmenter:
-    """The state machine: idle -> speech -> (held, if too short) -> idle."""
+    """Cuts utterances with a VAD. States: idle -> speech -> (held, if too short) -> idle."""
 
     def __init__(self, vad: FrameVad, options: Endpointing, channel: int = 0, speaker: str | None = None) -> None:
+        """vad: used for this channel alone, because it has state; channel, speaker: passed on to the utterances."""
         self.counts: Counter[str] = Counter()
         self._vad, self._options, self._channel, self._speaker = vad, options, channel, speaker
         self._step = vad.size / RATE
-        self._tape = SampleBuffer()
+        self._buffer = SampleBuffer()
         self._rest: Samples = np.zeros(0, np.float32)
-        self._now = 0.0  # media time of the last frame judged
+        self._now = 0.0  # media time of the end of the last frame processed
         self._recent: deque[bool] = deque(maxlen=max(1, round(2 * options.onset / self._step)))
         self._speaking = False
-        self._start: float | None = None  # of the audio kept; None when idle
-        self._onset = self._end = 0.0  # of the speech in it
-        self._last_end = 0.0  # of the utterance before, whose audio is not used twice
+        self._start: float | None = None  # start of the current utterance with its pre-roll; None when idle
+        self._onset = self._end = 0.0  # start and end of the speech in it
+        self._last_end = 0.0  # end of the utterance before, whose audio is not used twice
 
     def push(self, samples: Samples) -> list[Utterance]:
-        self._tape.append(samples)
+        """Process the next samples, float32 [n] at 16 kHz; returns the utterances that they complete."""
+        self._buffer.append(samples)
         self._rest = np.concatenate([self._rest, samples])
         done = []
         while len(self._rest) >= self._vad.size:
             frame, self._rest = self._rest[: self._vad.size], self._rest[self._vad.size :]
-            done += self._judge(self._vad(frame))
+            done += self._advance(self._vad(frame))
         if self._start is None:
-            self._tape.forget(self._now - self._options.pre_roll - 2 * self._options.onset - self._step)
+            self._buffer.forget(self._now - self._options.pre_roll - 2 * self._options.onset - self._step)
         return done
 
     def flush(self, lost: float = 0.0) -> list[Utterance]:
-        self._now = self._tape.end
+        """Close the current utterance; the next samples come `lost` seconds later."""
+        self._now = self._buffer.end
         done = self._close() if self._start is not None else []
         self._drop_held()
         self._recent.clear()
         self._rest = self._rest[:0]
         if lost:
-            self._tape.skip(lost)
-            self._now = self._last_end = self._tape.end
+            self._buffer.skip(lost)
+            self._now = self._last_end = self._buffer.end
         return done
 
-    def open(self) -> list[Utterance]:
-        if not self._speaking or self._start is None or self._steady(self._tape.cut(self._onset, self._end)):
+    def ongoing(self) -> list[Utterance]:
+        """The current utterance up to now, if somebody speaks."""
+        if not self._speaking or self._start is None or self._is_steady(self._buffer.cut(self._onset, self._end)):
             return []
-        samples = self._tape.cut(self._start, self._now)
+        samples = self._buffer.cut(self._start, self._now)
         return [self._utterance(self._start, self._end, samples, self._now)]
 
-    def pausing(self) -> list[Utterance]:
+    def likely_ended(self) -> list[Utterance]:
+        """The current utterance, if a silence at least as long as the padding has begun after it."""
         options = self._options
         silent = self._speaking and self._now - self._end >= options.padding
         if not silent or self._start is None or self._end - self._onset < options.shortest:
             return []
-        if self._steady(self._tape.cut(self._onset, self._end)):
+        if self._is_steady(self._buffer.cut(self._onset, self._end)):
             return []
-        samples = self._tape.cut(self._start, self._end + options.padding)
+        samples = self._buffer.cut(self._start, self._end + options.padding)
         return [self._utterance(self._start, self._end, samples, self._now)]
 
-    def _judge(self, probability: float) -> list[Utterance]:
+    def _advance(self, probability: float) -> list[Utterance]:
+        """Advance the state machine by one frame."""
         options = self._options
         speech = probability >= (options.stop_threshold if self._speaking else options.start_threshold)
         self._now += self._step
         self._recent.append(speech)
         if not self._speaking:
             if sum(self._recent) * self._step >= options.onset - 1e-9:
-                self._open()
-            elif self._start is not None and self._now - self._end > options.join:
+                self._begin()
+            elif self._start is not None and self._now - self._end > options.max_join_gap:
                 self._drop_held()
             return []
         assert self._start is not None
@@ -168,7 +184,7 @@ class VadSegmenter:
             return self._split()
         return []
 
-    def _open(self) -> None:
+    def _begin(self) -> None:
         self._speaking = True
         self._end = self._now
         if self._start is not None:
@@ -182,12 +198,12 @@ class VadSegmenter:
         self._speaking = False
         self._recent.clear()
         if self._end - self._onset < self._options.shortest:
-            return []  # held: speech may follow
+            return []  # held: more speech may follow
         return self._emit(self._end)
 
     def _split(self) -> list[Utterance]:
         assert self._start is not None
-        cut = self._tape.quietest((self._start + self._now) / 2, self._now)
+        cut = self._buffer.quietest((self._start + self._now) / 2, self._now)
         done = self._emit(cut, padding=0.0)
         self._start = self._onset = cut
         self.counts["split"] += 1
@@ -197,17 +213,18 @@ class VadSegmenter:
         assert self._start is not None
         tail = self._options.padding if padding is None else padding
         start, self._start, self._last_end = self._start, None, end
-        if self._steady(self._tape.cut(self._onset, end)):
+        if self._is_steady(self._buffer.cut(self._onset, end)):
             self.counts["dropped_noise"] += 1
             return []
-        samples = self._tape.cut(start, end + tail)
-        confirmed = max(self._now, end)  # the sum of many frames may run ahead of the tape by a rounding error
+        samples = self._buffer.cut(start, end + tail)
+        confirmed = max(self._now, end)  # the sum of many frames may exceed the buffer's end by a rounding error
         return [self._utterance(start, end, samples, confirmed)]
 
     def _utterance(self, start: float, end: float, samples: Samples, confirmed: float) -> Utterance:
         return Utterance(self._channel, start, end, samples, confirmed, self._speaker, onset=self._onset)
 
-    def _steady(self, samples: Samples) -> bool:
+    def _is_steady(self, samples: Samples) -> bool:
+        """True for steady noise: its loud and quiet frames differ by less than `modulation` dB."""
         frames = samples[: len(samples) // self._vad.size * self._vad.size].reshape(-1, self._vad.size)
         if not len(frames):
             return True
@@ -221,53 +238,58 @@ class VadSegmenter:
 
 
 class TurnSegmenter:
-    """Utterances where somebody else (RTTM, a transcript with speakers) says they are; overlapping ones included."""
+    """Cuts utterances at annotated turns (RTTM, or a transcript with speakers), including overlapping ones."""
 
     def __init__(self, turns: Sequence[Turn], options: Endpointing) -> None:
+        """options: only `shortest` and `longest` apply."""
         self.counts: Counter[str] = Counter()
         self._options = options
-        self._tape = SampleBuffer()
+        self._buffer = SampleBuffer()
         self._turns = sorted(turns, key=lambda turn: (turn.end, turn.start))
 
     def push(self, samples: Samples) -> list[Utterance]:
-        self._tape.append(samples)
-        done = self._take(self._tape.end)
-        self._tape.forget(min([self._tape.end] + [turn.start for turn in self._turns]))
+        """Process the next samples, float32 [n] at 16 kHz; returns the turns that they complete."""
+        self._buffer.append(samples)
+        done = self._cut_until(self._buffer.end)
+        self._buffer.forget(min([self._buffer.end] + [turn.start for turn in self._turns]))
         return done
 
     def flush(self, lost: float = 0.0) -> list[Utterance]:
-        now = self._tape.end
+        """Close the current turns; turns after the end of the audio are counted and dropped."""
+        now = self._buffer.end
         beyond = sum(turn.start >= now for turn in self._turns)
         if beyond:
             self.counts["turns_beyond_end"] += beyond
         self._turns = [Turn(t.start, min(t.end, now), t.speaker) for t in self._turns if t.start < now]
-        return self._take(now)
+        return self._cut_until(now)
 
-    def open(self) -> list[Utterance]:
-        now = self._tape.end
+    def ongoing(self) -> list[Utterance]:
+        """The current turns, up to now."""
+        now = self._buffer.end
         return [self._utterance(turn, now) for turn in self._turns if turn.start < now]
 
-    def pausing(self) -> list[Utterance]:
-        return []  # the ends are given, nobody waits for them
+    def likely_ended(self) -> list[Utterance]:
+        """Nothing: the ends are annotated, so there is nothing to guess."""
+        return []
 
-    def _take(self, now: float) -> list[Utterance]:
-        done, waiting = [], []
+    def _cut_until(self, now: float) -> list[Utterance]:
+        done, remaining = [], []
         for turn in self._turns:
             while turn.start + self._options.longest <= min(now, turn.end - self._options.shortest):
                 latest = turn.start + self._options.longest
-                cut = self._tape.quietest((turn.start + latest) / 2, latest)
+                cut = self._buffer.quietest((turn.start + latest) / 2, latest)
                 done.append(self._utterance(turn, cut))
                 self.counts["split"] += 1
                 turn = Turn(cut, turn.end, turn.speaker)
             if turn.end <= now:
                 done.append(self._utterance(turn, turn.end))
             else:
-                waiting.append(turn)
-        self._turns = waiting
+                remaining.append(turn)
+        self._turns = remaining
         done = [utterance for utterance in done if len(utterance.samples)]
         return sorted(done, key=lambda utterance: utterance.end)
 
     def _utterance(self, turn: Turn, end: float) -> Utterance:
-        end = min(end, self._tape.end)
-        samples = self._tape.cut(turn.start, end)
-        return Utterance(0, turn.start, end, samples, min(end, self._tape.end), turn.speaker)
+        end = min(end, self._buffer.end)
+        samples = self._buffer.cut(turn.start, end)
+        return Utterance(0, turn.start, end, samples, min(end, self._buffer.end), turn.speaker)

@@ -1,4 +1,4 @@
-"""Telling speakers apart on one channel, by embeddings of their voices."""
+"""Online speaker clustering on one channel, by voice embeddings."""
 
 from __future__ import annotations
 
@@ -9,86 +9,100 @@ import numpy as np
 from numpy.typing import NDArray
 
 Voice = NDArray[np.float32]
+"""A voice embedding: unit vector, float32 [d]."""
 
 
 @dataclass
 class Speaker:
-    """A voice that is known."""
+    """A known voice."""
 
     name: str
     total: Voice
-    """Sum of embeddings, each weighted by its seconds."""
+    """Sum of embeddings, each weighted by its duration in seconds."""
     seconds: float
+    """Total duration of the speech behind `total`, at most `SpeakerClusters.MAX_CENTRE_S`."""
     enrolled: bool = False
 
     @property
     def centre(self) -> Voice:
+        """Weighted mean of the embeddings, scaled to a unit vector, float32 [d]."""
         centre: Voice = self.total / max(float(np.linalg.norm(self.total)), 1e-9)
         return centre
 
 
 class SpeakerClusters:
-    """Online clustering: the most similar known voice, or a new speaker if none is similar enough.
+    """Online clustering: assigns each utterance to the most similar known voice, or to a new speaker.
 
-    Embeddings are unit vectors; similarity is their dot product. A speaker who turns out to be another one is merged
-    into the one that was there first. Bounded: at most `most` speakers, of whom each keeps one vector.
+    Embeddings are unit vectors, float32 [d]; similarity is their dot product. Two speakers that turn out to be one are
+    merged into the earlier one. Memory is bounded: at most `max_speakers` speakers with one vector each.
     """
 
-    SAME = 0.70
-    """Similarity to a voice's centre that makes an utterance of 3 s or more its own; see `_threshold`."""
-    TELEPHONE = 0.12
-    """By which voices are more alike over a telephone (LibriSpeech, filtered: other speakers 0.60 instead of 0.48)."""
-    MERGE = 0.84
-    """Similarity of two centres, each of `SURE` seconds, that makes them one speaker."""
-    SURE = 4.0
-    MARGIN = 0.04
-    """An utterance not very like one voice, and as like a second (two talk at once), teaches nothing."""
-    SHORTEST = 0.8
-    """Seconds; a shorter utterance never makes a new speaker."""
-    MEMORY = 60.0
-    """Seconds of speech that a centre rests on, so that a voice may drift."""
+    SAME_SPEAKER = 0.70
+    """Minimum similarity to a centre for an utterance of 3 s or more to be that speaker's; see `_threshold`."""
+    TELEPHONE_SHIFT = 0.12
+    """Added to the threshold for narrow-band audio, in which voices are more alike (LibriSpeech, filtered: mean
+    similarity of different speakers 0.60 instead of 0.48)."""
+    MERGE_SPEAKERS = 0.84
+    """Minimum similarity of two centres, each of at least `MIN_MERGE_S` seconds, to merge their speakers."""
+    MIN_MERGE_S = 4.0
+    """Minimum speech of a speaker, in seconds, before a merge."""
+    AMBIGUITY_MARGIN = 0.04
+    """An utterance whose two best similarities differ by less (two people talk at once, say) updates no centre, unless
+    the best reaches `MERGE_SPEAKERS`."""
+    MIN_NEW_SPEAKER_S = 0.8
+    """Minimum duration of an utterance, in seconds, to create a new speaker."""
+    MAX_CENTRE_S = 60.0
+    """Maximum weight of a centre, in seconds of speech, so that it can follow a voice that drifts."""
 
-    def __init__(self, enrolled: Mapping[str, Voice] | None = None, most: int = 8) -> None:
-        self.speakers = [Speaker(name, voice * self.SURE, self.SURE, True) for name, voice in (enrolled or {}).items()]
-        self._most = max(most, len(self.speakers))
+    def __init__(self, enrolled: Mapping[str, Voice] | None = None, max_speakers: int = 8) -> None:
+        """enrolled: known voices by name, unit vectors float32 [d]; max_speakers: raised to the number of these."""
+        self.speakers = [
+            Speaker(name, voice * self.MIN_MERGE_S, self.MIN_MERGE_S, True) for name, voice in (enrolled or {}).items()
+        ]
+        self._max_speakers = max(max_speakers, len(self.speakers))
         self.unnamed = 0
 
     def assign(self, voice: Voice, seconds: float, narrowband: bool = False) -> tuple[str, list[tuple[str, str]]]:
-        """The speaker of an utterance ("speaker 1", … in order of appearance, or an enrolled name), and the speakers
-        that this made us merge: (who, into whom). narrowband: heard over a telephone."""
+        """Assign an utterance to a speaker and learn from it.
+
+        voice: embedding, unit vector float32 [d]; seconds: duration of the utterance; narrowband: telephone audio.
+        Returns the speaker's name ("speaker 1", … in order of appearance, or an enrolled name) and the merges that
+        followed, as (merged speaker, remaining speaker).
+        """
         alike = [float(voice @ speaker.centre) for speaker in self.speakers]
         order = np.argsort(alike)[::-1]
         nearest = self.speakers[order[0]] if len(order) else None
-        if nearest is None or alike[order[0]] < self._threshold(seconds) + self.TELEPHONE * narrowband:
-            if nearest is None or (seconds >= self.SHORTEST and len(self.speakers) < self._most):
+        if nearest is None or alike[order[0]] < self._threshold(seconds) + self.TELEPHONE_SHIFT * narrowband:
+            if nearest is None or (seconds >= self.MIN_NEW_SPEAKER_S and len(self.speakers) < self._max_speakers):
                 self.unnamed += 1
                 self.speakers.append(Speaker(f"speaker {self.unnamed}", voice * seconds, seconds))
                 return self.speakers[-1].name, []
             return nearest.name, []
-        between = len(order) > 1 and alike[order[0]] - alike[order[1]] < self.MARGIN
-        if between and alike[order[0]] < self.MERGE:
+        is_ambiguous = len(order) > 1 and alike[order[0]] - alike[order[1]] < self.AMBIGUITY_MARGIN
+        if is_ambiguous and alike[order[0]] < self.MERGE_SPEAKERS:
             return nearest.name, []
-        nearest.total = nearest.total * min(1.0, self.MEMORY / (nearest.seconds + seconds)) + voice * seconds
-        nearest.seconds = min(nearest.seconds + seconds, self.MEMORY)
+        nearest.total = nearest.total * min(1.0, self.MAX_CENTRE_S / (nearest.seconds + seconds)) + voice * seconds
+        nearest.seconds = min(nearest.seconds + seconds, self.MAX_CENTRE_S)
         merged = self._merge()
         into = dict(merged)
         return into.get(nearest.name, nearest.name), merged
 
     def nearest(self, voice: Voice) -> str | None:
-        """Who it most likely is, so far; learns nothing."""
+        """Name of the speaker most similar to an embedding (unit vector float32 [d]), or None; learns nothing."""
         return max(self.speakers, key=lambda speaker: float(voice @ speaker.centre)).name if self.speakers else None
 
     def _threshold(self, seconds: float) -> float:
-        """Embeddings of short utterances scatter more."""
-        return self.SAME - 0.05 * max(0.0, 3.0 - seconds)
+        """Minimum similarity for an utterance; lower for short ones, whose embeddings scatter more."""
+        return self.SAME_SPEAKER - 0.05 * max(0.0, 3.0 - seconds)
 
     def _merge(self) -> list[tuple[str, str]]:
+        """Merge speakers with similar centres; returns (merged speaker, remaining speaker) for each."""
         merged = []
         for n, speaker in enumerate(list(self.speakers)):
             for other in self.speakers[:n]:
-                if (speaker.enrolled and other.enrolled) or min(speaker.seconds, other.seconds) < self.SURE:
+                if (speaker.enrolled and other.enrolled) or min(speaker.seconds, other.seconds) < self.MIN_MERGE_S:
                     continue
-                if speaker in self.speakers and float(speaker.centre @ other.centre) > self.MERGE:
+                if speaker in self.speakers and float(speaker.centre @ other.centre) > self.MERGE_SPEAKERS:
                     self.speakers.remove(speaker)
                     other.total, other.seconds = other.total + speaker.total, other.seconds + speaker.seconds
                     merged.append((speaker.name, other.name))

@@ -1,4 +1,4 @@
-"""The transcript beside a recording (STM, VTT, SRT, CSV), read out to utterances by time overlap."""
+"""The transcript of a recording (STM, VTT, SRT, CSV); its words are assigned to utterances by time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from stream.speech.turns import AnnotationError, Turn, pick, read_fields
 
-BEFORE, AFTER = 0.5, 0.25  # seconds by which a word may lie outside of the utterance that the VAD found
+BEFORE_S, AFTER_S = 0.5, 0.25  # seconds that a word may lie before or after the utterance found by the VAD
 
 
 @dataclass(frozen=True)
 class Cue:
-    """A timed line. Times in seconds on the media clock; channel counts from 0."""
+    """A timed line of a transcript. Times in seconds on the media clock; channels count from 0."""
 
     start: float
     end: float
@@ -25,6 +25,8 @@ class Cue:
 
 @dataclass
 class _Word:
+    """One word of a cue, with the time of its middle in seconds."""
+
     number: int
     cue: Cue
     middle: float
@@ -32,37 +34,37 @@ class _Word:
 
 
 class Transcript:
-    """Cues whose words are each given out once."""
+    """The words of a transcript; each is assigned to one utterance."""
 
     def __init__(self, cues: list[Cue]) -> None:
         self.cues = sorted(cues, key=lambda cue: (cue.start, cue.end))
         self.speakers = {cue.speaker for cue in self.cues if cue.speaker is not None}
-        self._left: list[_Word] = []
+        self._unused: list[_Word] = []
         for cue in self.cues:
             words = cue.text.split()
             step = (cue.end - cue.start) / max(1, len(words))
             for i, word in enumerate(words):
-                self._left.append(_Word(len(self._left), cue, cue.start + (i + 0.5) * step, word))
-        self.words = len(self._left)
-        """How many there are in all."""
-        self._given = -1  # the last word that was given out
+                self._unused.append(_Word(len(self._unused), cue, cue.start + (i + 0.5) * step, word))
+        self.words = len(self._unused)
+        """Total number of words."""
+        self._last_used = -1  # highest number of a word assigned so far
 
     @property
-    def unspoken(self) -> int:
-        """Words not given out yet."""
-        return len(self._left)
+    def unused(self) -> int:
+        """Number of words not assigned to an utterance yet."""
+        return len(self._unused)
 
-    def given(self) -> tuple[int, list[int]]:
-        """Which words have been given out: those before this number, but for these."""
-        return self._given + 1, [word.number for word in self._left if word.number <= self._given]
+    def snapshot(self) -> tuple[int, list[int]]:
+        """State for `restore`: all words before this number are assigned, except these."""
+        return self._last_used + 1, [word.number for word in self._unused if word.number <= self._last_used]
 
-    def give_again(self, before: int, but: list[int]) -> None:
-        """Count as given out what `given` said; before anything is taken."""
-        self._given, kept = before - 1, set(but)
-        self._left = [word for word in self._left if word.number >= before or word.number in kept]
+    def restore(self, before: int, exceptions: list[int]) -> None:
+        """Restore the state of `snapshot`, before any word is assigned."""
+        self._last_used, unassigned = before - 1, set(exceptions)
+        self._unused = [word for word in self._unused if word.number >= before or word.number in unassigned]
 
     def turns(self) -> list[Turn]:
-        """The cues as turns; empty unless every cue names its speaker."""
+        """The cues as turns; [] unless every cue names its speaker."""
         if any(cue.speaker is None for cue in self.cues):
             return []
         return [Turn(cue.start, cue.end, str(cue.speaker)) for cue in self.cues if cue.end > cue.start]
@@ -75,40 +77,43 @@ class Transcript:
                 names.setdefault(cue.channel, set()).add(cue.speaker)
         return {channel: next(iter(found)) for channel, found in names.items() if len(found) == 1}
 
-    def take(
+    def consume(
         self,
         start: float,
         end: float,
         channel: int | None = None,
         speaker: str | None = None,
         exact: bool = False,
-        keep: bool = False,
+        peek: bool = False,
     ) -> str:
-        """The words between `start` and `end` that nobody has taken, "" if there are none.
+        """Assign the words between `start` and `end` seconds to an utterance and return them, "" if there are none.
 
-        Words times are spread evenly over a cue. Where both sides know the channel, or else the speaker, they must
-        agree. `exact`: the times are the transcript's own, so words just outside belong to somebody else. `keep`: only
-        look; the words can be taken again.
+        Words are assumed to be evenly spaced within a cue. Channel, or else speaker, must agree where both sides know
+        it. exact: the times come from the transcript itself, so no word outside them belongs to the utterance. peek:
+        return the words without assigning them.
         """
-        before, after = (0.0, 0.0) if exact else (BEFORE, AFTER)
-        taken: list[_Word] = []
-        left: list[_Word] = []
-        for word in self._left:
+        before, after = (0.0, 0.0) if exact else (BEFORE_S, AFTER_S)
+        selected: list[_Word] = []
+        remaining: list[_Word] = []
+        for word in self._unused:
             cue = word.cue
             if channel is not None and cue.channel is not None:
                 mine = channel == cue.channel
             else:
                 mine = speaker is None or cue.speaker is None or speaker == cue.speaker
             inside = mine and start - before <= word.middle < end + after
-            (taken if inside else left).append(word)
-        if not keep:
-            self._left = left
-            self._given = max([self._given] + [word.number for word in taken])
-        return " ".join(word.text for word in taken)
+            (selected if inside else remaining).append(word)
+        if not peek:
+            self._unused = remaining
+            self._last_used = max([self._last_used] + [word.number for word in selected])
+        return " ".join(word.text for word in selected)
 
 
 def read_transcript(path: Path, recording: str) -> Transcript:
-    """Read a transcript by its ending. `recording` names the media file in an STM. Raises AnnotationError."""
+    """Read a transcript, whose format follows from the file's suffix.
+
+    recording: name of the media file in an STM. Raises AnnotationError.
+    """
     readers = {".stm": _stm, ".vtt": _captions, ".srt": _captions, ".csv": _csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -117,7 +122,7 @@ def read_transcript(path: Path, recording: str) -> Transcript:
         raise AnnotationError(f"{path}: no such file")
     cues = reader(path, recording)
     if not cues:
-        raise AnnotationError(f"{path}: holds no timed line")
+        raise AnnotationError(f"{path}: contains no timed line")
     return Transcript(cues)
 
 
@@ -186,5 +191,5 @@ def _csv(path: Path, recording: str) -> list[Cue]:
 
 def _checked(path: Path, number: int, cue: Cue) -> Cue:
     if not 0 <= cue.start <= cue.end < float("inf"):
-        raise AnnotationError(f"{path}:{number}: a line must run from start to end, not {cue.start} to {cue.end}")
+        raise AnnotationError(f"{path}:{number}: start and end must be finite and in order: {cue.start} to {cue.end}")
     return cue

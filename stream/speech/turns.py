@@ -1,4 +1,4 @@
-"""Who speaks when, as given from outside: RTTM."""
+"""Annotated speaker turns: RTTM."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Turn:
 
 
 class AnnotationError(InputError):
-    """A transcript or RTTM file that cannot be used; the message names file and line."""
+    """An unusable transcript or RTTM file; the message names file and line."""
 
 
 def read_rttm(path: Path, recording: str) -> list[Turn]:
-    """The turns of `recording` (the media file's name without its ending) in an RTTM file.
+    """Read the turns of `recording` (the media file's name without its suffix) from an RTTM file.
 
-    A file that speaks of a single recording is taken whatever it calls it. Raises AnnotationError.
+    If the file describes a single recording, its name does not matter. Raises AnnotationError.
     """
     turns: dict[str, list[Turn]] = {}
     for number, fields in read_fields(path):
@@ -45,7 +45,7 @@ def read_rttm(path: Path, recording: str) -> list[Turn]:
 
 
 def read_fields(path: Path) -> list[tuple[int, list[str]]]:
-    """Numbered lines of a text file, split at blanks, without empty lines and ;; comments."""
+    """Numbered lines of a text file, split at blanks, without empty lines and ;; comments. Raises AnnotationError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -57,12 +57,12 @@ def read_fields(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def pick(path: Path, by_recording: dict[str, list[T]], recording: str) -> list[T]:
-    """The entries of one recording. Raises AnnotationError when the file is empty or speaks of others only."""
+    """The entries of one recording. Raises AnnotationError if the file is empty or describes only other recordings."""
     if not by_recording:
-        raise AnnotationError(f"{path}: says nothing of any recording")
+        raise AnnotationError(f"{path}: describes no recording")
     if recording in by_recording:
         return by_recording[recording]
     if len(by_recording) == 1:
         return next(iter(by_recording.values()))
     names = ", ".join(sorted(by_recording)[:5])
-    raise AnnotationError(f"{path}: nothing about {recording!r}; it speaks of {names}")
+    raise AnnotationError(f"{path}: does not contain {recording!r}, only {names}")

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from hypothesis import strategies as st
 
-from stream.block import BLOCK
+from stream.block import BLOCK_SAMPLES
 from stream.errors import MediaError
 from stream.sources.file import FileSource
 from tests.fuzz.mutations import mutated
@@ -73,7 +73,7 @@ def listen(source: FileSource) -> None:
     for number, block in enumerate(source):
         channels, size = block.samples.shape
         assert block.number == number and block.start == done / RATE
-        assert channels == source.channels and 0 < size <= BLOCK and block.samples.dtype == np.float32
+        assert channels == source.channels and 0 < size <= BLOCK_SAMPLES and block.samples.dtype == np.float32
         assert np.isfinite(block.samples).all() and np.abs(block.samples).max() <= 1
         assert all(frame.image.ndim == 3 and frame.image.dtype == np.uint8 for frame in block.frames)
         done += size

@@ -90,7 +90,7 @@ class Sessions:
         connection.close()
         if "no such session" in (connection.close_reason or ""):  # it has ended: nonsense may do that
             self.id = self._start()
-        if "wait to be heard" in (connection.close_reason or ""):
+        if "are waiting already" in (connection.close_reason or ""):
             time.sleep(0.5)  # as a sender would that is told so
         if connection.close_code != AWAY:
             raise Refusal(f"closed {connection.close_code}")

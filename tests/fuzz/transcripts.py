@@ -36,9 +36,9 @@ def opened(folder: Path) -> Iterator[Target]:
         transcript = read_transcript(file, "call")
         names = transcript.channel_names()
         assert all(turn.start < turn.end for turn in transcript.turns())
-        transcript.take(0.0, 2.0, 0, names.get(0), keep=True)
-        transcript.take(0.0, float("inf"))
-        assert transcript.unspoken <= transcript.words
+        transcript.consume(0.0, 2.0, 0, names.get(0), peek=True)
+        transcript.consume(0.0, float("inf"))
+        assert transcript.unused <= transcript.words
 
     words = (*WORDS, b"00:00:01.000 --> 00:00:00.000", b"99:99:99.999", b"\n\n", b"WEBVTT")
     files = st.sampled_from(sorted(SEEDS)).flatmap(

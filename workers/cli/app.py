@@ -265,7 +265,7 @@ def _run(
     from stream.bus.server import redis_url
     from stream.bus.spool import spool_path
     from stream.sources.base import OffsetSource
-    from stream.sources.recording import Recorder, unused
+    from stream.sources.recording import Recorder, unused_folder
     from workers.cluster.actors import ClusterError, ray_cluster
     from workers.cluster.pools import start_pools
     from workers.console.display import display_for, summary, tell
@@ -305,7 +305,9 @@ def _run(
             with ray_cluster(ray_address):
                 if record is not None:
                     folder = record / plan.session
-                    source = recorder = Recorder(source, unused(folder) if resume else folder, *settings_of(wishes))
+                    source = recorder = Recorder(
+                        source, unused_folder(folder) if resume else folder, *settings_of(wishes)
+                    )
                     kept.append(recorder)
                     tell(f"recording into {recorder.folder}")
                 session = new_session(plan, start_pools(plan, planned.needs), url, prefix)

@@ -14,7 +14,8 @@ from workers.console.errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_e
 from workers.console.options import Prefix
 
 if TYPE_CHECKING:
-    from stream.bus.alerts import Watchdog, Webhook
+    from stream.bus.alert_rules import AlertMonitor
+    from stream.bus.webhook import Webhook
 
 Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, else localhost]")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
@@ -149,8 +150,9 @@ def alert(
     with one_line_errors(), redis_errors():
         import asyncio
 
-        from stream.bus.alerts import RuleError, Watchdog, Webhook, read_rules
+        from stream.bus.alert_rules import AlertMonitor, RuleError, read_rules
         from stream.bus.connection import check, public
+        from stream.bus.webhook import Webhook
         from workers.console.display import tell
 
         url = _url(redis)
@@ -165,16 +167,16 @@ def alert(
         asyncio.run(check(url))
         tell(f"{', '.join(rule.name for rule in held)}: alerts on {prefix}:alerts, {public(url)}")
         try:
-            asyncio.run(_alert(Watchdog(held), hook, url, prefix, as_json))
+            asyncio.run(_alert(AlertMonitor(held), hook, url, prefix, as_json))
         except asyncio.CancelledError:
             raise typer.Exit(INTERRUPTED) from None
 
 
-async def _alert(watchdog: Watchdog, webhook: Webhook | None, url: str, prefix: str, as_json: bool) -> None:
+async def _alert(monitor: AlertMonitor, webhook: Webhook | None, url: str, prefix: str, as_json: bool) -> None:
     import asyncio
     import signal
 
-    from stream.bus.alerts import Announcer
+    from stream.bus.alerts import AlertPublisher
     from stream.bus.subscriber import follow
     from stream.events import SessionStarted
     from workers.console.display import clock, tell
@@ -182,16 +184,16 @@ async def _alert(watchdog: Watchdog, webhook: Webhook | None, url: str, prefix: 
     main = asyncio.current_task()
     assert main is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
-    announcer = Announcer(url, prefix, webhook)
+    publisher = AlertPublisher(url, prefix, webhook)
     try:
         async for event in follow(url, prefix):
             if isinstance(event, SessionStarted):
-                for rule in watchdog.unknown(event):
+                for rule in monitor.unreachable_rules(event):
                     tell(
                         f"{event.session}: no {rule.emotion!r} ({rule.name}) in its labels {', '.join(event.emotions)}"
                     )
-            for found in watchdog.event(event):
-                if not await announcer.announce(found):
+            for found in monitor.alerts_for(event):
+                if not await publisher.publish(found):
                     continue
                 if as_json:
                     print(found.wire(), flush=True)
@@ -203,7 +205,7 @@ async def _alert(watchdog: Watchdog, webhook: Webhook | None, url: str, prefix: 
                         flush=True,
                     )
     finally:
-        await announcer.aclose()
+        await publisher.aclose()
         if webhook:
             await webhook.aclose()
 

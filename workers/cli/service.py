@@ -189,7 +189,7 @@ def spool(
         from stream.bus.keys import Keys
         from stream.bus.publisher import Bus
         from stream.bus.server import DEFAULT
-        from stream.bus.spool import Spool, waiting
+        from stream.bus.spool import Spool, waiting_spools
         from workers.console.display import tell
 
         url, left = redis or os.environ.get("UNDERTONE_REDIS") or DEFAULT, 0
@@ -199,7 +199,7 @@ def spool(
 
         if send:
             asyncio.run(check(url))
-        for session, prefix, path in waiting():
+        for session, prefix, path in waiting_spools():
             try:
                 found = Spool(path)
             except sqlite3.OperationalError:

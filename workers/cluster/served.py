@@ -22,7 +22,7 @@ from stream.sources.mixing import MixedSource, Participant
 from stream.sources.pushed import PushedTrack
 from stream.sources.reach import Reach
 from stream.sources.reconnecting import ReconnectingSource
-from stream.sources.recording import Recorder, unused
+from stream.sources.recording import Recorder, unused_folder
 from workers.cluster.pools import start_pools
 from workers.cluster.request import MediaFile, Options, Place, Push, Upload, Url
 from workers.session.planning import SessionSettings, UsageError, plan_session, settings_of
@@ -87,7 +87,7 @@ class ServedSession:
         if options.record:
             if self._place.record is None:
                 raise UsageError("record: this gateway keeps no recordings (undertone serve --record DIR)")
-            folder = unused(self._place.record / self._session) if again else self._place.record / self._session
+            folder = unused_folder(self._place.record / self._session) if again else self._place.record / self._session
             source = recorder = Recorder(source, folder, *settings_of(wishes))
             self._displays.append(recorder)
         self._source, started = source, asyncio.Event()
@@ -127,7 +127,7 @@ class ServedSession:
             case MediaFile(name=name, speed=speed):
                 return FileSource(inside(self._place.media, name)), {}, speed
             case Upload(name=name, content=content, speed=speed):
-                return FileSource(Path(name), content=content, longest=MAX_RECORDING_S), {}, speed
+                return FileSource(Path(name), content=content, max_seconds=MAX_RECORDING_S), {}, speed
 
     async def take_up(self) -> None:
         """Go on with a session whose process was killed, unless it had ended. Raises what `open` raises."""

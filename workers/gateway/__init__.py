@@ -1,5 +1,5 @@
-"""The HTTP side of the live service: sessions over REST, media in and events out over WebSockets, the dashboard page.
+"""The HTTP interface of the live service: sessions over REST, media and events over WebSockets, and the dashboard.
 
-A gateway keeps no state of sessions: these live in Ray, their events in Redis. Any number of gateways can stand side by
-side, and a client may change from one to another.
+A gateway holds no state of sessions: they run in Ray, and their events are in Redis. Any number of gateways can run
+side by side, and a client can change from one to another.
 """

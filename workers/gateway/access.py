@@ -1,4 +1,4 @@
-"""Who may do what on the gateway: bearer tokens with scopes and limits."""
+"""Access control of the gateway: bearer tokens with scopes and limits."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stream.bus.connection import connect
-from stream.bus.directory import overview, owned
+from stream.bus.directory import overview, token_sessions_key
 
 Scope = Literal["ingest", "read", "admin"]
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "admin")
-OWNED = 30 * 24 * 3600  # seconds that a token's sessions are known as its own after it has started the last
+OWNERSHIP_TTL_S = (
+    30 * 24 * 3600
+)  # seconds after a token's last start of a session for which its sessions are remembered
 
 
 class AccessError(Exception):
-    """A token file that cannot be used; the message is one line."""
+    """An unusable token file; the message is one line."""
 
     exit_code, http_status = 2, 422
 
@@ -35,34 +37,35 @@ class Refused(Exception):
 
 
 class Token(BaseModel):
-    """What the operator knows of a token: not the token."""
+    """An entry of the token file, which contains a hash of the token instead of the token."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """Of the token, in hexadecimal. Tokens are random, so that no salt or slow hash is needed."""
+    """Hash of the token in hexadecimal. Tokens are random, so no salt or slow hash is needed."""
     scopes: Annotated[frozenset[Scope], Field(min_length=1)]
-    """ingest: start, feed and stop own sessions; read: all that is published; admin: all."""
+    """ingest: start, feed and stop own sessions; read: read everything that is published; admin: everything."""
     sessions: Annotated[int, Field(ge=0)] = 4
-    """At once."""
+    """Maximum number of simultaneous sessions."""
     requests: Annotated[int, Field(ge=1)] = 600
-    """A minute."""
+    """Maximum number of requests per minute."""
     connections: Annotated[int, Field(ge=1)] = 64
-    """Event streams and WebSockets that are open at once, at each gateway."""
+    """Maximum number of simultaneous event streams and WebSockets, at each gateway."""
 
     def allows(self, scope: Scope) -> bool:
+        """True if the token has the scope, directly or as administrator."""
         return scope in self.scopes or "admin" in self.scopes
 
 
 LOOPBACK = Token(
     name="loopback", sha256="0" * 64, scopes=frozenset(SCOPES), sessions=64, requests=100_000, connections=1000
 )
-"""Everybody on this machine, where no token file is given."""
+"""Token of everybody on this machine if there is no token file."""
 
 
 def new_token(name: str, scopes: list[str]) -> tuple[str, str]:
-    """A fresh token, and the lines of the token file that let it in. Raises AccessError."""
+    """A new token, and its entry for the token file. Raises AccessError."""
     token = f"ut_{secrets.token_urlsafe(32)}"
     try:
         entry = Token(name=name, sha256=_digest(token), scopes=frozenset(scopes))  # type: ignore[arg-type]
@@ -80,7 +83,7 @@ def read_tokens(path: Path) -> list[Token]:
         raise AccessError(f"{path}: {error}") from None
     listed = entries.get("token")
     if not isinstance(listed, list) or not listed or set(entries) != {"token"}:
-        raise AccessError(f"{path}: wants [[token]] tables and nothing else (`undertone token NAME` makes one)")
+        raise AccessError(f"{path}: must contain [[token]] tables only (`undertone token NAME` creates one)")
     tokens = []
     for number, entry in enumerate(listed, 1):
         try:
@@ -93,25 +96,25 @@ def read_tokens(path: Path) -> list[Token]:
 
 
 class Access:
-    """Recognizes tokens and keeps their limits, which all gateways share through Redis."""
+    """Authenticates tokens and enforces their limits, which all gateways share through Redis."""
 
     def __init__(self, tokens: list[Token] | None, redis: str, prefix: str) -> None:
-        """tokens: None = everybody is let in."""
+        """tokens: None = no token is needed."""
         self._tokens, self._redis, self._prefix = tokens, redis, prefix
         self._client = connect(redis)
 
     @property
-    def open(self) -> bool:
-        """Nobody needs a token."""
+    def is_open(self) -> bool:
+        """True if no token is needed."""
         return self._tokens is None
 
-    def who(self, presented: str | None) -> Token:
-        """The token that was presented. Raises Refused (401)."""
+    def authenticate(self, presented: str | None) -> Token:
+        """The entry of a presented token. Raises Refused (401)."""
         if self._tokens is None:
             return LOOPBACK
         found = None
         digest = _digest(presented or "")
-        for token in self._tokens:  # all of them, so that the time taken tells nothing
+        for token in self._tokens:  # always all of them, so that the time reveals nothing
             if hmac.compare_digest(token.sha256, digest):
                 found = token
         if found is None:
@@ -120,7 +123,7 @@ class Access:
 
     async def admit(self, presented: str | None, scope: Scope | None) -> Token:
         """The token, if it allows `scope` and has requests left this minute. Raises Refused (401, 403, 429)."""
-        token = self.who(presented)
+        token = self.authenticate(presented)
         if scope is not None and not token.allows(scope):
             raise Refused(403, f"token {token.name} lacks the scope {scope}")
         minute, second = divmod(int(time.time()), 60)
@@ -134,27 +137,32 @@ class Access:
         return token
 
     async def reserve(self, token: Token, session: str) -> None:
-        """Count a session that is about to start as the token's. Raises Refused (429)."""
-        key = owned(self._prefix, token.name)
+        """Register a session that is about to start as the token's. Raises Refused (429)."""
+        key = token_sessions_key(self._prefix, token.name)
         await self._client.sadd(key, session)
-        await self._client.expire(key, OWNED)
-        mine = sorted(map(str, await self._client.smembers(key)))
-        over = {info.id for info in await overview(self._redis, self._prefix, mine) if info.state != "live"} - {session}
-        if over:
-            await self._client.srem(key, *over)
-        if len(set(mine) - over) > token.sessions:
+        await self._client.expire(key, OWNERSHIP_TTL_S)
+        own = sorted(map(str, await self._client.smembers(key)))
+        ended = {info.id for info in await overview(self._redis, self._prefix, own) if info.state != "live"} - {session}
+        if ended:
+            await self._client.srem(key, *ended)
+        if len(set(own) - ended) > token.sessions:
             await self.release(token, session)
-            raise Refused(429, f"token {token.name}: {token.sessions} sessions at once, and so many go on", 10)
+            raise Refused(
+                429, f"token {token.name}: at most {token.sessions} sessions at once, and as many are running", 10
+            )
 
     async def release(self, token: Token, session: str) -> None:
-        """Count it no more."""
-        await self._client.srem(owned(self._prefix, token.name), session)
+        """Remove a session from the token's sessions."""
+        await self._client.srem(token_sessions_key(self._prefix, token.name), session)
 
     async def owns(self, token: Token, session: str) -> bool:
-        """Whether the token may stop and feed a session: it started it, or is an administrator's."""
-        return "admin" in token.scopes or bool(await self._client.sismember(owned(self._prefix, token.name), session))
+        """True if the token may stop and feed a session: it started it, or has the scope admin."""
+        return "admin" in token.scopes or bool(
+            await self._client.sismember(token_sessions_key(self._prefix, token.name), session)
+        )
 
     async def aclose(self) -> None:
+        """Close the connection to Redis."""
         await self._client.aclose()
 
 

@@ -1,4 +1,4 @@
-"""The application: routes, errors, what runs beside them."""
+"""The web application: routes, error handlers, middleware and background tasks."""
 
 from __future__ import annotations
 
@@ -24,65 +24,65 @@ from stream.errors import one_line
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access, Refused
 from workers.gateway.metrics import Metrics
-from workers.gateway.middleware import RequestGuard
+from workers.gateway.middleware import middleware
 from workers.gateway.state import Settings, State
 
 log = structlog.get_logger("undertone.gateway")
 
 
 class Problem(BaseModel):
-    """Why a request is refused."""
+    """The body of every refusal."""
 
     detail: str
-    """In one line."""
+    """Reason in one line."""
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
     for status, description in {
-        400: "No request that can be read",
+        400: "The request is malformed",
         401: "No token, or an unknown one",
         403: "The token does not allow this",
         404: "No such session",
         409: "The session's state does not allow this",
         413: "The recording is too large",
-        422: "What was asked cannot be done",
+        422: "The request cannot be fulfilled",
         429: "Too many requests or sessions",
-        503: "Not just now",
+        503: "Temporarily unavailable",
     }.items()
 }
 
 
 def create_app(settings: Settings, access: Access) -> FastAPI:
-    """The application; Ray has to be connected when it starts to serve."""
+    """Create the application. Ray must be connected before it starts to serve."""
     state = State(settings, access, Metrics())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        counting = asyncio.create_task(
+        metrics_task = asyncio.create_task(
             state.metrics.follow(settings.redis, settings.prefix, f"gateway-{secrets.token_hex(4)}")
         )
         yield
-        await cancelled(counting)
+        await cancelled(metrics_task)
         await access.aclose()
 
     app = FastAPI(
         title="Undertone", version=version("undertone"), lifespan=lifespan, docs_url=None, redoc_url=None,
-        description="Recognizes emotion in conversation while it goes on.",
+        middleware=middleware(state.metrics, settings.origins, private=access.is_open),
+        description="Recognizes emotion in conversation in real time.",
     )  # fmt: skip
     app.state.undertone = state
-    app.add_middleware(RequestGuard, metrics=state.metrics, origins=settings.origins, private=access.open)
     app.mount("/static", StaticFiles(directory=pages.PAGE), name="static")
-    # Swagger UI's own files, which FastAPI would have browsers fetch from elsewhere.
+    # The files of Swagger UI, which FastAPI would load from another server.
     app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")
     for part in (pages, sessions, sockets):
         app.include_router(part.router, responses=REFUSALS)
-    _errors(app)
+    _add_error_handlers(app)
     return app
 
 
-def _errors(app: FastAPI) -> None:
-    """One line for whatever goes wrong."""
+def _add_error_handlers(app: FastAPI) -> None:
+    """Answer every error with one line."""
 
     async def refused(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Refused)
@@ -91,17 +91,17 @@ def _errors(app: FastAPI) -> None:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse({"detail": error.detail}, error.status, headers)
 
-    async def away(request: Request, error: Exception) -> JSONResponse:
+    async def unavailable(request: Request, error: Exception) -> JSONResponse:
         log.warning("unavailable", error=type(error).__name__)
-        return JSONResponse({"detail": "Redis or Ray cannot be reached just now"}, 503, {"Retry-After": "5"})
+        return JSONResponse({"detail": "Redis or Ray is unreachable at the moment"}, 503, {"Retry-After": "5"})
 
-    async def misunderstood(request: Request, error: Exception) -> JSONResponse:
-        # FastAPI's own answer repeats the input, which may be long, or nothing that JSON can hold.
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        # FastAPI's own answer repeats the input, which may be long or not representable in JSON.
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         return JSONResponse({"detail": one_line(f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")}, 422)
 
     app.add_exception_handler(Refused, refused)
-    app.add_exception_handler(RequestValidationError, misunderstood)
+    app.add_exception_handler(RequestValidationError, invalid)
     for kind in (RedisError, BusError, RayError, OSError):
-        app.add_exception_handler(kind, away)
+        app.add_exception_handler(kind, unavailable)

@@ -1,7 +1,7 @@
-"""What Prometheus is told: counted from the sessions' events, so that it holds for sessions started anywhere.
+"""Metrics for Prometheus, counted from the sessions' events, so that they include sessions started anywhere.
 
-Events are shared out between gateways by a consumer group: each is counted once, and sums over gateways are right.
-Gauges are read from Redis at each scrape and are the same at every gateway.
+A consumer group distributes the events among the gateways: each event is counted once, so sums over gateways are
+correct. Gauges are read from Redis at each scrape and are the same at every gateway.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFaile
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 GROUP = "undertone-metrics"
-AGAIN = 10.0  # seconds
+RETRY_S = 10.0  # pause before events are read again after an error
 log = structlog.get_logger("undertone.metrics")
-BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """All figures of one gateway."""
+    """The metrics of one gateway."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self._stage = Histogram(
-            "undertone_stage_seconds", "Seconds of a label by stage", ["stage"], buckets=BUCKETS, registry=registry
+            "undertone_stage_seconds", "Seconds of a label by stage", ["stage"], buckets=BUCKETS_S, registry=registry
         )
         self._label = Histogram(
-            "undertone_label_seconds", "Seconds from the endpoint to the label", buckets=BUCKETS, registry=registry
+            "undertone_label_seconds", "Seconds from the endpoint to the label", buckets=BUCKETS_S, registry=registry
         )
         self._events = Counter("undertone_events", "Events published", ["type"], registry=registry)
         self._failed = Counter("undertone_utterances_failed", "Utterances without a label", registry=registry)
@@ -50,7 +50,7 @@ class Metrics:
         self._sessions = Gauge("undertone_sessions", "Sessions of the directory", ["state"], registry=registry)
         self._in_flight = Gauge("undertone_in_flight_utterances", "Utterances being understood", registry=registry)
         self._lag = Gauge("undertone_lag_seconds", "Of the live session furthest behind its source", registry=registry)
-        self._given_up = Gauge(
+        self._overload_steps = Gauge(
             "undertone_overload_steps", "Taken by the most overloaded live session", registry=registry
         )
         self._factor = Gauge(
@@ -67,7 +67,7 @@ class Metrics:
             self.sockets.labels(direction).set(0)
 
     def count(self, event: Event) -> None:
-        """Take an event into account."""
+        """Update the counters with an event."""
         self._events.labels(event.type).inc()
         match event:
             case Emotion(latency=latency) if latency is not None:
@@ -89,20 +89,20 @@ class Metrics:
                 async with aclosing(consume_all(redis, GROUP, gateway, prefix)) as events:
                     async for event in events:
                         self.count(event)
-                        await asyncio.sleep(0)  # a long history shall not hold up requests
-            except Exception as error:  # an event of another version, say; figures are not worth more than the service
+                        await asyncio.sleep(0)  # a long history must not delay requests
+            except Exception as error:  # metrics must not stop the service
                 log.warning("events are not counted", error=type(error).__name__)
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(RETRY_S)
 
     async def scrape(self, redis: str, prefix: str) -> bytes:
-        """The text that Prometheus reads."""
+        """The metrics in the text format of Prometheus. Raises RedisError."""
         sessions = await overview(redis, prefix)
         for state in ("live", "ended", "lost"):
             self._sessions.labels(state).set(sum(info.state == state for info in sessions))
         loads = [info.load for info in sessions if info.load is not None]
         self._in_flight.set(sum(load.in_flight for load in loads))
         self._lag.set(max((load.lag for load in loads), default=0.0))
-        self._given_up.set(max((load.given_up for load in loads), default=0))
+        self._overload_steps.set(max((load.given_up for load in loads), default=0))
         self._factor.set(min((load.position / load.seconds for load in loads if load.seconds > 5), default=1.0))
         self._model.clear()
         for checkpoint in {info.checkpoint for info in sessions if info.load is not None}:

@@ -1,4 +1,4 @@
-"""What happens to every HTTP request: a bound to its body, security headers, CORS, a count and a log line."""
+"""Middleware for every request, from the outside in: record, admission by host and page, CORS, limits of the body."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from urllib.parse import urlsplit
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workers.gateway.metrics import Metrics
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; media-src 'self' blob:; "
     "style-src 'self'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
-SECURITY = {
-    "Content-Security-Policy": POLICY,
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), microphone=(self)",
@@ -27,91 +29,128 @@ SECURITY = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
-BODY = 1 << 16  # bytes of a request's body, which is read before its token is looked at
-UPLOADS = "/recordings"  # bounded by its route, after the token
-METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+MAX_BODY_BYTES = 1 << 16  # of a request's body, which is read before its token is checked
+UPLOAD_PATH = "/recordings"  # its route limits the body, after the token is checked
+RECORDED_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 log = structlog.get_logger("undertone.http")
 
 
-class RequestGuard:
-    """Lets in requests of our own page and of allowed ones, and keeps the book."""
+def middleware(metrics: Metrics, origins: frozenset[str], private: bool) -> list[Middleware]:
+    """The middleware of the gateway, the outermost first.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, origins: frozenset[str], private: bool) -> None:
-        """origins: of other pages that may talk to us; private: only names of this machine are answered to, so that a
-        web page elsewhere cannot reach a gateway without tokens by giving its own name our address (DNS rebinding)."""
-        self._app, self._metrics, self._origins, self._private = app, metrics, origins, private
+    origins: other web pages that may use the gateway; private: see `RequestGuard`.
+    """
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=sorted(origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+    )
+    return [
+        Middleware(RequestRecorder, metrics=metrics),
+        Middleware(RequestGuard, metrics=metrics, origins=origins, private=private),
+        *([cors] if origins else []),
+        Middleware(BodyLimit),
+    ]
+
+
+class RequestRecorder:
+    """Adds security headers to every HTTP response, counts it and logs one line."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
+        """Serve a request; anything but HTTP is passed on unchanged."""
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        origin = headers.get("origin")
-        welcome = self._welcome(headers.get("host", ""), origin)
-        if not welcome:
-            self._metrics.refused.labels("origin").inc()
-        if scope["type"] == "websocket":
-            if welcome:
-                await self._app(scope, receive, send)
-            else:
-                await receive()
-                await send({"type": "websocket.close", "code": 1008, "reason": "not from this page"})
-            return
-        started, status, size = time.monotonic(), 500, 0
-        foreign = origin if origin in self._origins else None
+        started, status = time.monotonic(), 500
 
-        async def bounded() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > BODY and scope["path"] != UPLOADS:
-                raise HTTPException(413, f"a request may have {BODY >> 10} KB at most")
-            return message
-
-        async def answer(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._dress(MutableHeaders(scope=message), scope["path"], foreign)
+                headers = MutableHeaders(scope=message)
+                headers.update(SECURITY_HEADERS)
+                if not scope["path"].startswith("/static"):
+                    headers["Cache-Control"] = "no-store"
             await send(message)
 
         try:
-            if not welcome:
-                refused = JSONResponse({"detail": "not from this page, or not to this host"}, 403)
-                await refused(scope, receive, answer)
-            elif headers.get("content-encoding", "identity") != "identity":
-                detail = "send the body as it is, without a Content-Encoding"
-                await JSONResponse({"detail": detail}, 415)(scope, receive, answer)
-            elif scope["method"] == "OPTIONS" and foreign is not None:
-                await PlainTextResponse("", 204)(scope, receive, answer)
-            else:
-                await self._app(scope, bounded, answer)
+            await self._app(scope, receive, send_with_headers)
         finally:
-            self._note(scope, status, time.monotonic() - started)
+            self._record(scope, status, time.monotonic() - started)
 
-    def _welcome(self, host: str, origin: str | None) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-            from_us = origin is None or urlsplit(origin).netloc == host
-        except ValueError:  # "[", say
-            return False
-        return (name in LOCAL or not self._private) and (from_us or origin in self._origins)
-
-    def _dress(self, headers: MutableHeaders, path: str, foreign: str | None) -> None:
-        for name, value in SECURITY.items():
-            headers[name] = value
-        if not path.startswith("/static"):
-            headers["Cache-Control"] = "no-store"
-        if foreign is not None:
-            headers["Access-Control-Allow-Origin"] = foreign
-            headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
-            headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Last-Event-ID"
-            headers["Vary"] = "Origin"
-
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        # The route, not the path: ids stay out of metrics. Query strings, which may hold a consent, out of both.
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route, not the path, so that metrics contain no ids. Neither contains query strings, which may hold a
+        # statement of consent.
         route = getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if scope["method"] in METHODS else "other"  # else anybody could make labels
+        # Any other method would let clients create any number of labels.
+        method = scope["method"] if scope["method"] in RECORDED_METHODS else "other"
         self._metrics.requests.labels(method, route, status).inc()
         token = scope.get("state", {}).get("token")
         log.info("request", method=method, route=route, status=status, ms=round(1000 * seconds), token=token)
+
+
+class RequestGuard:
+    """Admits requests and WebSockets of our own page, of allowed other pages, and of programs that send no Origin.
+
+    Starlette's CORS middleware checks no WebSockets, and leaves it to the browser to discard the response of a page
+    that is not allowed. Its TrustedHost middleware answers in plain text; here every refusal is JSON, and counted.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, origins: frozenset[str], private: bool) -> None:
+        """origins: other pages that are allowed; private: require a Host header that names this machine, so that a web
+        page cannot reach a gateway without tokens by resolving its own name to our address (DNS rebinding)."""
+        self._app, self._metrics, self._origins, self._private = app, metrics, origins, private
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass an admitted request on; refuse any other with 403, a WebSocket with code 1008."""
+        if scope["type"] not in ("http", "websocket") or self._admits(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        self._metrics.refused.labels("origin").inc()
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "not allowed from this page"})
+        else:
+            refusal = JSONResponse({"detail": "not allowed from this page, or under this host name"}, 403)
+            await refusal(scope, receive, send)
+
+    def _admits(self, headers: Headers) -> bool:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            is_own_page = origin is None or urlsplit(origin).netloc == host
+        except ValueError:  # a malformed header, such as "["
+            return False
+        return (name in LOCAL or not self._private) and (is_own_page or origin in self._origins)
+
+
+class BodyLimit:
+    """Refuses compressed request bodies, and those over `MAX_BODY_BYTES` except recordings."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request. Reading a body that is too long raises HTTPException (413)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if Headers(scope=scope).get("content-encoding", "identity") != "identity":
+            refusal = JSONResponse({"detail": "send the body without a Content-Encoding"}, 415)
+            await refusal(scope, receive, send)
+            return
+        size = 0
+
+        async def receive_limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MAX_BODY_BYTES and scope["path"] != UPLOAD_PATH:
+                raise HTTPException(413, f"a request may have {MAX_BODY_BYTES >> 10} KB at most")
+            return message
+
+        await self._app(scope, receive_limited, send)

@@ -1,4 +1,4 @@
-"""The page, its files, and what operators ask: health, readiness, figures, options."""
+"""The dashboard page, and the routes for operation: health, readiness, metrics, options."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ router = APIRouter(tags=["operation"])
 
 
 class Me(BaseModel):
-    """Who is asking."""
+    """The caller's token."""
 
     name: str
     scopes: list[Scope]
 
 
 class Export(BaseModel):
-    """A format that sessions can be downloaded in."""
+    """A file format in which sessions can be downloaded."""
 
     format: str
     suffix: str
@@ -40,7 +40,7 @@ class Export(BaseModel):
 
 
 class Offer(BaseModel):
-    """What a session can be started with here."""
+    """Options for starting a session at this gateway."""
 
     checkpoints: list[str]
     asr: list[str]
@@ -54,24 +54,26 @@ class Offer(BaseModel):
 
 @router.get("/", include_in_schema=False)
 async def page() -> FileResponse:
+    """The dashboard."""
     return FileResponse(PAGE / "index.html")
 
 
 @router.get("/docs", include_in_schema=False)
 async def docs() -> FileResponse:
+    """The interactive documentation of the interface."""
     return FileResponse(PAGE / "docs.html")
 
 
 @router.get("/healthz")
 async def healthz() -> str:
-    """The process lives."""
+    """Liveness: the process runs."""
     return "ok"
 
 
 @router.get("/readyz", responses={503: {"description": "Not ready, or draining"}})
 async def readyz(response: Response, state: StateDep) -> dict[str, bool]:
-    """Redis and Ray answer, and we are not about to go."""
-    ready = {"redis": await _answers(state.settings.redis), "ray": await _cluster_answers()}
+    """Readiness: Redis and Ray answer, and this gateway is not draining."""
+    ready = {"redis": await _redis_answers(state.settings.redis), "ray": await _ray_answers()}
     if state.draining.is_set():
         ready["draining"] = True
     response.status_code = 503 if state.draining.is_set() or not all(ready.values()) else 200
@@ -83,7 +85,7 @@ async def readyz(response: Response, state: StateDep) -> dict[str, bool]:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' format"}},
 )  # fmt: skip
 async def metrics(state: StateDep, token: ReaderDep) -> Response:
-    """Figures for Prometheus."""
+    """Metrics for Prometheus."""
     return Response(
         await state.metrics.scrape(state.settings.redis, state.settings.prefix), media_type="text/plain; version=0.0.4"
     )
@@ -91,13 +93,13 @@ async def metrics(state: StateDep, token: ReaderDep) -> Response:
 
 @router.get("/me")
 async def me(token: AnybodyDep) -> Me:
-    """Who you are to us."""
+    """Name and scopes of the caller's token."""
     return Me(name=token.name, scopes=sorted(token.scopes))
 
 
 @router.get("/options")
 async def options(state: StateDep, token: AnybodyDep) -> Offer:
-    """What a session can be started with here."""
+    """Options for starting a session at this gateway."""
     settings = state.settings
     return Offer(
         checkpoints=shipped(),
@@ -113,7 +115,7 @@ async def options(state: StateDep, token: AnybodyDep) -> Offer:
     )
 
 
-async def _answers(redis: str) -> bool:
+async def _redis_answers(redis: str) -> bool:
     try:
         await check(redis)
     except BusError:
@@ -121,11 +123,11 @@ async def _answers(redis: str) -> bool:
     return True
 
 
-async def _cluster_answers() -> bool:
-    def nodes() -> bool:
+async def _ray_answers() -> bool:
+    def has_live_node() -> bool:
         return ray.is_initialized() and any(node["Alive"] for node in ray.nodes())
 
     try:
-        return await asyncio.wait_for(asyncio.to_thread(nodes), 5)
+        return await asyncio.wait_for(asyncio.to_thread(has_live_node), 5)
     except (TimeoutError, RayError):
         return False

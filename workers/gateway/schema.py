@@ -1,4 +1,4 @@
-"""The interfaces as files, generated from the code: OpenAPI of the gateway, AsyncAPI of the events."""
+"""Interface descriptions generated from the code: OpenAPI of the gateway, AsyncAPI of the events."""
 
 from __future__ import annotations
 
@@ -30,20 +30,23 @@ KINDS: tuple[type[events.Base], ...] = (
 
 
 def openapi() -> str:
-    """The gateway's REST side, as JSON."""
+    """OpenAPI of the gateway's REST interface, as JSON."""
     app = create_app(Settings("redis://localhost"), Access([], "redis://localhost", "undertone"))
-    described = app.openapi()
-    described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    described["security"] = [{"token": []}]
-    return json.dumps(described, indent=1, sort_keys=True) + "\n"
+    document = app.openapi()
+    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"token": []}]
+    # FastAPI describes the items of an event stream by a field that OpenAPI 3.1 does not have.
+    events_route = document["paths"]["/sessions/{session}/events"]["get"]
+    del events_route["responses"]["200"]["content"]["text/event-stream"]["itemSchema"]
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
 def asyncapi() -> str:
-    """The events and where they are published, as YAML (AsyncAPI 3.0)."""
-    every: tuple[type[events.Base], ...] = (*KINDS, events.Alert)
-    _, schemas = models_json_schema([(kind, "serialization") for kind in every], ref_template=REFERENCE)
+    """AsyncAPI 3.0 of the events and their channels, as YAML."""
+    types: tuple[type[events.Base], ...] = (*KINDS, events.Alert)
+    _, schemas = models_json_schema([(kind, "serialization") for kind in types], ref_template=REFERENCE)
     messages: dict[str, Any] = {}
-    for kind in every:
+    for kind in types:
         name = kind.model_fields["type"].default
         messages[name] = {
             "name": name,
@@ -51,7 +54,7 @@ def asyncapi() -> str:
             "contentType": "application/json",
             "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
         }
-    of_session = [kind.model_fields["type"].default for kind in KINDS]
+    session_events = [kind.model_fields["type"].default for kind in KINDS]
     tag = {"tag": {"description": "The session's id between braces, {my-session}: Redis Cluster's hash tag."}}
     session = {"session": {"description": "The session's id."}}
 
@@ -68,20 +71,25 @@ def asyncapi() -> str:
             "title": "Undertone",
             "version": version("undertone"),
             "description": "Events of conversations, on Redis and over the gateway's WebSockets. "
-            "Drop what you have seen by `id`.",
+            "An event may be delivered twice: drop an `id` you have seen.",
         },
         "channels": {
             "log": channel(
                 "undertone:{tag}:events",
-                of_session,
+                session_events,
                 f"Redis Stream, the durable log: fields id, type and event (the JSON). About {MAX_EVENTS} events are "
                 f"kept, until {RETENTION_S // 3600} h after the last, or as `session.started` says (`kept`, in "
                 "seconds).",
                 tag,
             ),
-            "live": channel("undertone:{tag}", of_session, "Redis Pub/Sub channel: the JSON, nothing kept.", tag),
+            "live": channel(
+                "undertone:{tag}", session_events, "Redis Pub/Sub channel: the JSON, without history.", tag
+            ),
             "socket": channel(
-                "/sessions/{session}/events", of_session, "The gateway's WebSocket; ?after=ID goes on there.", session
+                "/sessions/{session}/events",
+                session_events,
+                "The gateway's WebSocket; ?after=ID continues after that event.",
+                session,
             ),
             "alerts": channel("undertone:alerts", ["alert"], "Redis Stream and Pub/Sub channel of `undertone alert`."),
         },
@@ -96,7 +104,7 @@ def asyncapi() -> str:
 
 
 class _Plain(yaml.SafeDumper):  # type: ignore[misc]  # untyped
-    """Says twice what occurs twice, instead of YAML's anchors."""
+    """Repeats values instead of using YAML's anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

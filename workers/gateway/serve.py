@@ -72,10 +72,10 @@ class Server(uvicorn.Server):
         self._leaving = asyncio.create_task(self._leave())
 
     async def _leave(self) -> None:
-        log.info("draining", senders=len(self._state.feeding))
+        log.info("draining", senders=len(self._state.ingest_tasks))
         if self._private_ray:
             await _end_sessions(self._drain)
-        for connections, patience in ((self._state.feeding, self._drain), (self._state.listening, 5)):
+        for connections, patience in ((self._state.ingest_tasks, self._drain), (self._state.listening, 5)):
             if connections:
                 await asyncio.wait(connections, timeout=patience)
         self.should_exit = True

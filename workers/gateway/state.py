@@ -1,4 +1,4 @@
-"""What the routes share: the operator's settings, access, and who may do what."""
+"""Shared state of the routes: the operator's settings, access control, and dependencies of the routes."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ MAX_UPLOADS = 4  # recordings taken at once: each is held in memory whole
 
 @dataclass(frozen=True)
 class Settings:
-    """What the operator decided."""
+    """Settings of the operator."""
 
     redis: str
     prefix: str = "undertone"
     record: Path | None = None
-    """Recordings are kept here; None = sessions cannot be recorded."""
+    """Folder for recordings; None = sessions cannot be recorded."""
     media: Path | None = None
-    """Files that sessions may play; None = none."""
+    """Folder of files that sessions may play; None = none."""
     pull_from: frozenset[str] = frozenset()
     """Hosts, addresses and networks that streams may be fetched from."""
     origins: frozenset[str] = frozenset()
-    """Other web pages that may talk to us (CORS)."""
+    """Other web pages that may use the gateway (CORS)."""
     upload: int = 256
-    """Megabytes of a recording that is sent whole."""
+    """Maximum size of an uploaded recording in MiB."""
     asr_model: str | None = None
-    """faster-whisper: a size, Hugging Face id or folder; None = the best that is here."""
+    """faster-whisper model: a size, Hugging Face id or folder; None = the best installed one."""
     kept: int = RETENTION_S
-    """Seconds that Redis keeps events after a session's last."""
+    """Retention of events in Redis, in seconds after the last event of a session."""
     operator: str | None = None
-    """Redis as who may delete; None = as in `redis`."""
+    """Redis URL with a user that may delete; None = `redis`."""
 
     @property
     def place(self) -> Place:
@@ -53,42 +53,44 @@ class Settings:
 
 @dataclass
 class State:
-    """What the routes share."""
+    """Shared state of the routes."""
 
     settings: Settings
     access: Access
     metrics: Metrics
     draining: asyncio.Event = field(default_factory=asyncio.Event)
-    """We are about to go: no new sessions; who listens is sent elsewhere."""
-    feeding: set[asyncio.Task[None]] = field(default_factory=set)
-    """Open connections that send media."""
+    """Set before shutdown: no new sessions are started, and event streams end so that clients go elsewhere."""
+    ingest_tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """One task for each connection that sends media."""
     listening: set[asyncio.Task[None]] = field(default_factory=set)
-    """Open connections that receive events."""
-    telling: set[asyncio.Future[None]] = field(default_factory=set)
-    """Sessions that are told that a sender is gone."""
+    """One task for each WebSocket that receives events."""
+    detach_calls: set[asyncio.Future[None]] = field(default_factory=set)
+    """Pending calls that inform sessions of a disconnected sender."""
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_UPLOADS))
-    open: Counter[str] = field(default_factory=Counter)
-    """Streams and WebSockets of each token."""
+    open_connections: Counter[str] = field(default_factory=Counter)
+    """Number of event streams and WebSockets by token."""
 
     @contextmanager
     def connected(self, token: Token) -> Iterator[None]:
-        """Count a connection that stays. Raises Refused (429)."""
-        if self.open[token.name] >= token.connections:
-            raise Refused(429, f"token {token.name}: {token.connections} connections at once, and so many are open", 10)
-        self.open[token.name] += 1
+        """Count a long-lived connection of a token. Raises Refused (429)."""
+        if self.open_connections[token.name] >= token.connections:
+            raise Refused(
+                429, f"token {token.name}: at most {token.connections} connections at once, and as many are open", 10
+            )
+        self.open_connections[token.name] += 1
         try:
             yield
         finally:
-            self.open[token.name] -= 1
+            self.open_connections[token.name] -= 1
 
-    def told(self, telling: asyncio.Future[None]) -> None:
-        """A session knows, or is gone itself."""
-        self.telling.discard(telling)
-        telling.cancelled() or telling.exception()
+    def detached(self, call: asyncio.Future[None]) -> None:
+        """Forget a finished call; an error means that the session has ended itself."""
+        self.detach_calls.discard(call)
+        call.cancelled() or call.exception()
 
 
 def state_of(connection: HTTPConnection) -> State:
-    """Of the application that serves this request or WebSocket."""
+    """State of the application that serves this request or WebSocket."""
     state: State = connection.app.state.undertone
     return state
 
@@ -100,7 +102,7 @@ def bearer(connection: HTTPConnection) -> str | None:
 
 
 class RequiredScope:
-    """A dependency: the caller's token, if it has the scope."""
+    """Dependency that returns the caller's token if it has the scope (None: any token). Raises Refused."""
 
     def __init__(self, scope: Scope | None) -> None:
         self._scope = scope
@@ -131,4 +133,4 @@ ReaderDep = Annotated[Token, Depends(RequiredScope("read"))]
 IngesterDep = Annotated[Token, Depends(RequiredScope("ingest"))]
 AdminDep = Annotated[Token, Depends(RequiredScope("admin"))]
 AnybodyDep = Annotated[Token, Depends(RequiredScope(None))]
-AfterQuery = Annotated[str | None, Query(max_length=200, description="Go on after this event id.")]
+AfterQuery = Annotated[str | None, Query(max_length=200, description="Continue after this event id.")]

@@ -186,7 +186,7 @@ async def _end_for(session: Session, reason: str) -> None:
     """End a session that can no longer do it itself, and let the recognizer forget it."""
     session.close()
     await session.bus.aclose(timeout=5)  # what it had to tell comes before
-    await publish_end(session.bus.url, session.bus.keys, session.bus.kept, reason)
+    await publish_end(session.bus.url, session.bus.keys, session.bus.retention_s, reason)
     with suppress(ServiceError, TimeoutError):
         await asyncio.wait_for(session.helpers.finish(session.bus.keys.session, []), 5)
 

@@ -144,7 +144,7 @@ class Session:
             self.behind, self._flushed = milestone.position, milestone.flushed
             self._interims.restore(told.going_on() for told in milestone.told)
             if self.plan.transcript is not None and milestone.words_given is not None:
-                self.plan.transcript.give_again(*milestone.words_given)
+                self.plan.transcript.restore(*milestone.words_given)
         self._break = f"another process goes on from {self.behind:.1f} s"
         return 0.0
 
@@ -172,8 +172,8 @@ class Session:
             if change := self._overload.watch(time.monotonic(), self.oldest):
                 self._notice(events.Degraded, reason=change)
             await self.bus.beat(self.load().model_dump_json())
-            if self._book.age > SNAPSHOT_INTERVAL_S and not self.bus.waits:
-                self.bus.keep(self._snapshot())
+            if self._book.age > SNAPSHOT_INTERVAL_S and not self.bus.is_spooling:
+                self.bus.save_state(self._snapshot())
 
     async def push(self, block: Block) -> None:
         """Take the next block; waits while too much is in flight."""
@@ -183,7 +183,7 @@ class Session:
             self._book.dropped += block.dropped
             self._notice(events.Degraded, reason=f"{block.dropped:.1f} s of audio lost before it could be read")
         self._watch_lag(block.lag)
-        if (given_up := self.bus.given_up) > self._given_up and not self.bus.waits:
+        if (given_up := self.bus.dropped_events) > self._given_up and not self.bus.is_spooling:
             lost, self._given_up = given_up - self._given_up, given_up
             self._notice(events.Degraded, reason=f"{lost} events were given up while Redis was away")
         await self._admit(self._segmentation.push(block))
@@ -213,11 +213,11 @@ class Session:
         every = self._book.counts + self._segmentation.counts + Counter(counts or {})
         if self.plan.transcript is not None:
             every["transcript_words"] = self.plan.transcript.words
-            every["transcript_words_unspoken"] = self.plan.transcript.unspoken
+            every["transcript_words_unspoken"] = self.plan.transcript.unused
         if self._book.dropped:
             every["lost_audio_ms"] = round(1000 * self._book.dropped)
-        if self.bus.given_up:
-            every["events_given_up"] = self.bus.given_up
+        if self.bus.dropped_events:
+            every["events_given_up"] = self.bus.dropped_events
         ended = events.SessionEnded(
             id=f"{self.plan.session}:ended",
             session=self.plan.session,
@@ -245,7 +245,7 @@ class Session:
         transcript = self.plan.transcript
         if reason != "end of source":
             return reason
-        if transcript is not None and transcript.words == transcript.unspoken:
+        if transcript is not None and transcript.words == transcript.unused:
             return f"error: the transcript does not match: none of its {transcript.words} words falls on speech"
         return reason if self._book.next_utterance else "error: no speech was found"
 
@@ -279,8 +279,8 @@ class Session:
                 pending.said = self._understanding.given_words(utterance, speaker)  # here: words are given out in order
                 self._queue.put_nowait((pending, asyncio.create_task(self._understanding.understand(pending))))
         if self.plan.speculate and not self._room.locked() and not self._overload.without(AHEAD):
-            self._understanding.begin_ahead(self._segmentation.pausing(), self._spoken)
-        going_on = self._segmentation.open()
+            self._understanding.begin_ahead(self._segmentation.likely_ended(), self._spoken)
+        going_on = self._segmentation.ongoing()
         for number, heard in self._interims.vanished(going_on):
             self._book.fail(number)
             vanished = self._pending(heard, heard.speaker or "unknown", number)
@@ -291,7 +291,7 @@ class Session:
         if pending is not None:
             pending.milestone = self._milestone()
         if changed:
-            self.bus.keep(self._snapshot())
+            self.bus.save_state(self._snapshot())
         busy = self._room.locked() or self._telling() or self._overload.without(AHEAD)
         due = None if busy else self._interims.due(going_on, words=not self._overload.without(PARTIALS))
         if due is not None:
@@ -311,7 +311,7 @@ class Session:
             speakers=[SpeakerSnapshot.of(speaker) for speaker in clusters.speakers],
             unnamed=clusters.unnamed,
             told=[InterimSnapshot.of(told) for told in self._interims.told],
-            words_given=None if self.plan.transcript is None else self.plan.transcript.given(),
+            words_given=None if self.plan.transcript is None else self.plan.transcript.snapshot(),
         )
 
     def _snapshot(self) -> str:

@@ -73,5 +73,5 @@ class SpeculativeResults:
 
 
 def _key(utterance: Utterance) -> Key:
-    # With its length: what goes on still (`Segmentation.open`) may have the same end and other samples.
+    # With its length: what goes on still (`Segmentation.ongoing`) may have the same end and other samples.
     return utterance.channel, utterance.start, utterance.end, len(utterance.samples)

@@ -78,7 +78,7 @@ class Understanding:
         # Names that RTTM or --names made up say nothing of the transcript's speakers.
         known = speaker if speaker in transcript.speakers else None
         exact = known is not None and self._plan.speakers == "turns"
-        return Transcription(transcript.take(utterance.start, utterance.end, channel, known, exact, keep))
+        return Transcription(transcript.consume(utterance.start, utterance.end, channel, known, exact, keep))
 
     async def _guess(self, utterance: Utterance, before: tuple[UtteranceInProgress, ...]) -> None:
         """Whatever fails here, the utterance's true end will tell."""

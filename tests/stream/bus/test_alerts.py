@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from stream.bus import alerts
-from stream.bus.alerts import Announcer, Rule, RuleError, Watchdog, Webhook, read_rules
+from stream.bus import webhook
+from stream.bus.alert_rules import AlertMonitor, Rule, RuleError, read_rules
+from stream.bus.alerts import AlertPublisher
 from stream.bus.server import private_server
+from stream.bus.webhook import Webhook
 from stream.events import Alert, Emotion, SessionEnded, SpeakerMerged, parse
 from tests.stream.test_events import EMOTION
 
@@ -43,14 +45,14 @@ def merged(speaker: str, into: str) -> SpeakerMerged:
 
 
 def utterances(rule: Rule, *events: Emotion | SpeakerMerged) -> list[list[int]]:
-    watchdog = Watchdog([rule])
-    return [alert.utterances for event in events for alert in watchdog.event(event)]
+    monitor = AlertMonitor([rule])
+    return [alert.utterances for event in events for alert in monitor.alerts_for(event)]
 
 
 def test_so_many_in_a_row_set_it_off() -> None:
-    watchdog = Watchdog([ANGRY])
+    monitor = AlertMonitor([ANGRY])
     heard = [label(0, probability=0.95), label(1, speaker="agent", emotion="joy"), label(2, probability=0.85), label(3)]
-    found = [alert for event in heard for alert in watchdog.event(event)]
+    found = [alert for event in heard for alert in monitor.alerts_for(event)]
     assert found == [
         Alert(
             id="s:3:alert:angry-customer", session="s", rule="Angry customer!", speaker="customer", emotion="anger",
@@ -105,11 +107,13 @@ def test_a_merged_speaker_is_followed() -> None:
 
 
 def test_sessions_are_apart_and_forgotten_when_over() -> None:
-    watchdog = Watchdog([ANGRY])
+    monitor = AlertMonitor([ANGRY])
     for event in (label(0), label(1), label(2, session="other")):
-        assert watchdog.event(event) == []
-    watchdog.event(SessionEnded(id="s:ended", session="s", reason="x", duration=1, utterances=2, failed=0, counts={}))
-    assert watchdog.event(label(2)) == []
+        assert monitor.alerts_for(event) == []
+    monitor.alerts_for(
+        SessionEnded(id="s:ended", session="s", reason="x", duration=1, utterances=2, failed=0, counts={})
+    )
+    assert monitor.alerts_for(label(2)) == []
 
 
 def test_rules_are_read(tmp_path: Path) -> None:
@@ -123,7 +127,7 @@ def test_rules_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[[rule]\n", "rules.toml: not TOML"),
+        ("[[rule]\n", "rules.toml: not valid TOML"),
         ("", "rules.toml: [[rule]]: field required"),
         ("rule = 3", "rules.toml: [[rule]]: input should be a valid list"),
         ('[[rule]]\nname = "a"', "rule 1 ('a'): emotion: field required"),
@@ -133,7 +137,7 @@ def test_rules_are_read(tmp_path: Path) -> None:
         ('[[rule]]\nname = "a"\nemotion = "x"\nabove = nan', "rule 1 ('a'): above: "),
         ('[[rule]]\nname = "a"\nemotion = "x"\nutterances = "3"', "rule 1 ('a'): utterances: input should be a valid"),
         ('[[rule]]\nname = "a"\nemotion = "x"\nabvoe = 0.8', "rule 1 ('a'): abvoe: extra inputs are not permitted"),
-        ('[[rule]]\nname = "a"\nemotion = "x"\n[[rule]]\nname = "A"\nemotion = "y"', "rule 2 ('A'): there is one"),
+        ('[[rule]]\nname = "a"\nemotion = "x"\n[[rule]]\nname = "A"\nemotion = "y"', "rule 2 ('A'): another rule has"),
     ],
 )  # fmt: skip
 def test_a_wrong_rule_is_one_clear_line(text: str, message: str, tmp_path: Path) -> None:
@@ -161,27 +165,27 @@ async def test_many_announce_and_one_is_published(redis_url: str, prefix: str) -
     channel = client.pubsub(ignore_subscribe_messages=True)
     channel.subscribe(f"{prefix}:alerts")
     channel.get_message(timeout=1)
-    announcers = [Announcer(redis_url, prefix) for _ in range(8)]
-    published = await asyncio.gather(*(announcer.announce(alert()) for announcer in announcers))
+    publishers = [AlertPublisher(redis_url, prefix) for _ in range(8)]
+    published = await asyncio.gather(*(publisher.publish(alert()) for publisher in publishers))
     assert sum(published) == 1
-    assert not await Announcer(redis_url, prefix).announce(alert()), "nor when one is started again"
-    assert await announcers[0].announce(alert(1))
+    assert not await AlertPublisher(redis_url, prefix).publish(alert()), "nor when one is started again"
+    assert await publishers[0].publish(alert(1))
     stored = [fields["event"] for _, fields in client.xrange(f"{prefix}:alerts")]
     assert [parse(payload) for payload in stored] == [alert(0), alert(1)]
     assert [channel.get_message(timeout=1)["data"] for _ in stored] == stored
     assert channel.get_message(timeout=0.1) is None
     for key in (f"{prefix}:alert:{{{prefix}:alerts}}:{alert().id}", f"{prefix}:alerts"):
         assert 0 < client.ttl(key) <= 86400
-    for announcer in announcers:
-        await announcer.aclose()
+    for publisher in publishers:
+        await publisher.aclose()
 
 
 async def test_a_lost_answer_does_not_lose_the_alert(
     redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis did it, we did not hear: it is still ours, and not doubled."""
-    announcer = Announcer(redis_url, prefix)
-    publish, tries = announcer._publish, []
+    publisher = AlertPublisher(redis_url, prefix)
+    publish, tries = publisher._publish, []
 
     async def deaf(alert: Alert) -> bool:
         done = await publish(alert)
@@ -190,16 +194,16 @@ async def test_a_lost_answer_does_not_lose_the_alert(
             raise ConnectionError
         return done
 
-    monkeypatch.setattr(announcer, "_publish", deaf)
-    assert await announcer.announce(alert())
+    monkeypatch.setattr(publisher, "_publish", deaf)
+    assert await publisher.publish(alert())
     assert tries == [True, True]
     assert redis.Redis.from_url(redis_url).xlen(f"{prefix}:alerts") == 1
-    await announcer.aclose()
+    await publisher.aclose()
 
 
 async def test_a_refusal_is_no_reason_to_wait() -> None:
     with private_server("--requirepass", "right") as url, pytest.raises(redis.AuthenticationError):
-        await asyncio.wait_for(Announcer(url).announce(alert()), 5)
+        await asyncio.wait_for(AlertPublisher(url).publish(alert()), 5)
 
 
 class Receiver(ThreadingHTTPServer):
@@ -236,7 +240,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setattr(alerts, "RETRY_PAUSES_S", (0.01,) * 7)
+    monkeypatch.setattr(webhook, "RETRY_PAUSES_S", (0.01,) * 7)
     with Receiver() as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server
@@ -285,12 +289,12 @@ async def test_retry_after_is_honoured(receiver: Receiver) -> None:
     await hook.aclose()
     (_, _, first), (_, _, second) = receiver.requests
     assert second - first > 0.9
-    assert 50 < alerts._retry_after(time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60))) < 61
-    assert alerts._retry_after("soon") == 0 and alerts._retry_after("9" * 400) == alerts.MAX_RETRY_AFTER_S
+    assert 50 < webhook._retry_after(time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60))) < 61
+    assert webhook._retry_after("soon") == 0 and webhook._retry_after("9" * 400) == webhook.MAX_RETRY_AFTER_S
 
 
 async def test_nobody_there_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alerts, "RETRY_PAUSES_S", (0.01,) * 7)
+    monkeypatch.setattr(webhook, "RETRY_PAUSES_S", (0.01,) * 7)
     told: list[str] = []
     hook = Webhook("http://127.0.0.1:1/x", "hush", told.append)
     hook.post(alert())
@@ -301,18 +305,18 @@ async def test_nobody_there_is_told_once(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_a_slow_webhook_delays_no_publishing_and_drops_are_counted(
     receiver: Receiver, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alerts, "MAX_WAITING", 3)
+    monkeypatch.setattr(webhook, "MAX_QUEUED", 3)
     told: list[str] = []
     hook = Webhook(receiver.url, "hush", told.append)
-    announcer = Announcer(redis_url, prefix, hook)
+    publisher = AlertPublisher(redis_url, prefix, hook)
     receiver.go.clear()
     started = time.monotonic()
-    assert all([await announcer.announce(alert(n)) for n in range(10)])
+    assert all([await publisher.publish(alert(n)) for n in range(10)])
     assert time.monotonic() - started < 2
     assert redis.Redis.from_url(redis_url).xlen(f"{prefix}:alerts") == 10
     receiver.go.set()
     await hook.aclose()
-    await announcer.aclose()
+    await publisher.aclose()
     assert hook.dropped == len(told) == 10 - len(receiver.requests) and hook.dropped >= 6
     assert json.loads(receiver.requests[-1][1])["id"] == "s:9:alert:angry", "the newest get through"
 
@@ -321,9 +325,9 @@ async def test_a_webhook_gets_each_alert_once_whoever_published_it(
     receiver: Receiver, redis_url: str, prefix: str
 ) -> None:
     hooks = [Webhook(receiver.url, "hush", print) for _ in range(2)]
-    await Announcer(redis_url, prefix).announce(alert())
+    await AlertPublisher(redis_url, prefix).publish(alert())
     for hook in hooks:
-        assert not await Announcer(redis_url, prefix, hook).announce(alert())
+        assert not await AlertPublisher(redis_url, prefix, hook).publish(alert())
         await hook.aclose()
     assert len(receiver.requests) == 1
 

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 import redis as sync_redis
 
-from stream.bus.alerts import Announcer, Webhook
+from stream.bus.alerts import AlertPublisher
 from stream.bus.connection import claim
-from stream.bus.directory import Load, owned
+from stream.bus.directory import Load, token_sessions_key
 from stream.bus.forget import CannotForget, Traces, find, forget, older_than, rewrite_log
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.server import private_server
 from stream.bus.spool import spool_path
 from stream.bus.subscriber import consume, consume_all, subscribe
+from stream.bus.webhook import Webhook
 from stream.events import Alert, Event, SessionStarted
 from stream.sources.file import FileSource
 from stream.sources.recording import Recorder
@@ -60,13 +61,13 @@ async def leave_traces(url: str, keys: Keys, recordings: Path, spool: Path) -> N
     delivered = consume(url, session, "team", "who died", prefix)  # an event that its group waits for
     await anext(delivered)
     await delivered.aclose()
-    announcer = Announcer(url, prefix, Webhook("http://127.0.0.1:9/x", "secret", lambda _: None))
-    assert await announcer.announce(alert(session, 0)) and await announcer.announce(alert(session, 1))
-    await announcer.aclose()
+    publisher = AlertPublisher(url, prefix, Webhook("http://127.0.0.1:9/x", "secret", lambda _: None))
+    assert await publisher.publish(alert(session, 0)) and await publisher.publish(alert(session, 1))
+    await publisher.aclose()
     with sync_redis.Redis.from_url(url) as client:
         client.set(f"{prefix}:{{{session}}}:state", "of a later version")
         client.rpush(f"{prefix}:{{{session}}}:rows", "1", "2")
-        client.sadd(owned(prefix, "desk"), session, "another")
+        client.sadd(token_sessions_key(prefix, "desk"), session, "another")
     recorder = Recorder(FileSource(DEMO), recordings / session, {}, {"transcript": DEMO.with_suffix(".stm")})
     for number, _ in enumerate(recorder):
         if number == 10:
@@ -110,7 +111,7 @@ async def test_all_of_a_session_goes_and_nothing_else(redis_url: str, tmp_path: 
     assert len((await find(redis_url, Keys("call-1", prefix.replace("-", "x")))).keys) == 8
     with sync_redis.Redis.from_url(redis_url, decode_responses=True) as client:
         assert not [key for key in client.scan_iter("*") if key.startswith(prefix) and "call-1}" in key]
-        assert client.smembers(owned(prefix, "desk")) == {"another", "call-10"}
+        assert client.smembers(token_sessions_key(prefix, "desk")) == {"another", "call-10"}
         assert [fields["id"] for _, fields in client.xrange(f"{prefix}:alerts")] == [
             f"call-10:{n}:alert:joyful" for n in range(2)
         ]

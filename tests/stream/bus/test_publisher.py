@@ -130,7 +130,7 @@ async def test_a_full_outbox_gives_up_the_oldest_and_counts(session: str, monkey
     bus = Bus("redis://127.0.0.1:1/0", Keys(session))
     for n in range(25):
         bus.publish(notice(session, n))
-    assert bus.given_up == 15
+    assert bus.dropped_events == 15
     assert not await bus.aclose(timeout=0.1)
 
 
@@ -212,7 +212,7 @@ async def test_an_id_is_claimed_once(redis_url: str, session: str) -> None:
 async def test_a_killed_session_is_forgotten_as_others_are(redis_url: str) -> None:
     """Events go after the time that the session asked for, and no name stays in the directory for ever."""
     keys, client = Keys("killed", f"kept-{secrets.token_hex(3)}"), sync_redis.Redis.from_url(redis_url)
-    bus = Bus(redis_url, keys, kept=2)
+    bus = Bus(redis_url, keys, retention_s=2)
     await bus.register("2026-01-01T00:00:00Z")
     await bus.beat("{}")
     bus.publish(notice("killed", 0))
@@ -230,7 +230,7 @@ async def test_a_killed_session_is_forgotten_as_others_are(redis_url: str) -> No
     longer = Bus(redis_url, Keys("longer", keys.prefix))
     await longer.register("2026-01-01T00:00:00Z")
     assert client.ttl(keys.directory) > RETENTION_S
-    again = Bus(redis_url, Keys("again", keys.prefix), kept=2)
+    again = Bus(redis_url, Keys("again", keys.prefix), retention_s=2)
     await again.register("2026-01-01T00:00:00Z")
     assert client.ttl(keys.directory) > RETENTION_S  # the longest counts
     for each in (bus, longer, again):

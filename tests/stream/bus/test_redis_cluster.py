@@ -16,7 +16,7 @@ import redis as sync_redis
 from redis.crc import key_slot
 
 import stream
-from stream.bus.alerts import Announcer
+from stream.bus.alerts import AlertPublisher
 from stream.bus.connection import check, claim
 from stream.bus.directory import overview
 from stream.bus.forget import forget
@@ -158,13 +158,13 @@ async def test_a_session_is_forgotten_on_all_nodes(cluster: Cluster) -> None:
         await bus.register("2026-01-01T00:00:00Z")
         bus.publish(ended(session))
         assert await bus.aclose()
-        announcer = Announcer(url)
+        publisher = AlertPublisher(url)
         found = Alert(
             id=f"{session}:0:alert:r", session=session, rule="r", speaker="A", emotion="joy", audio_start=0,
             audio_end=1, utterances=[0], probability=1,
         )  # fmt: skip
-        assert await announcer.announce(found)
-        await announcer.aclose()
+        assert await publisher.publish(found)
+        await publisher.aclose()
         done = await forget(cluster.urls[n], keys)
         assert keys.events in done.removed.keys and len(done.removed.keys) == 2
         assert done.removed.entries.keys() == {keys.directory, f"{PREFIX}:alerts"}
@@ -214,9 +214,9 @@ async def test_an_alert_is_published_once_in_one_transaction(cluster: Cluster) -
         id="s:0:alert:angry", session="s", rule="angry", speaker="customer", emotion="anger",
         audio_start=0, audio_end=1, utterances=[0], probability=0.9,
     )  # fmt: skip
-    announcers = [Announcer(url) for url in cluster.urls]
-    assert sum(await asyncio.gather(*(announcer.announce(alert) for announcer in announcers))) == 1
+    publishers = [AlertPublisher(url) for url in cluster.urls]
+    assert sum(await asyncio.gather(*(publisher.publish(alert) for publisher in publishers))) == 1
     marker = f"{PREFIX}:alert:{{{PREFIX}:alerts}}:{alert.id}"
     assert cluster.owner(f"{PREFIX}:alerts") == cluster.owner(marker)
-    for announcer in announcers:
-        await announcer.aclose()
+    for publisher in publishers:
+        await publisher.aclose()

@@ -19,7 +19,7 @@ import redis as sync_redis
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.server import server_binary
-from stream.bus.spool import Entry, Spool, spool_path, waiting
+from stream.bus.spool import Entry, Spool, spool_path, waiting_spools
 from stream.bus.subscriber import history
 from stream.events import SessionEnded
 from tests.stream.bus.test_publisher import ended, notice
@@ -81,7 +81,7 @@ def test_first_in_first_out_and_gone_when_empty(tmp_path: Path) -> None:
     for n in range(3):
         spool.append(Entry([(f"id{n}", "notice", f"event {n}")], row=f"row {n}", rows=n))
     assert spool.path.stat().st_mode & 0o077 == 0, "nobody else reads what people say"
-    assert list(waiting(tmp_path / "deep")) == [("one", "un.der:tone", spool.path)]
+    assert list(waiting_spools(tmp_path / "deep")) == [("one", "un.der:tone", spool.path)]
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         Spool(spool.path)
     spool.close()
@@ -100,8 +100,8 @@ def test_beyond_its_limit_the_oldest_are_given_up_and_counted(tmp_path: Path) ->
         spool.append(Entry([(f"id{n}", "notice", "x" * 100)]))
     first = spool.first()
     assert first is not None
-    left = 100 - spool.given_up
-    assert first[1].events[0][0] == f"id{spool.given_up}"
+    left = 100 - spool.dropped_events
+    assert first[1].events[0][0] == f"id{spool.dropped_events}"
     assert 5 < left < 15
     assert len(spool) == left
 
@@ -110,7 +110,7 @@ def test_a_disk_that_takes_nothing_costs_the_events_and_nothing_else(tmp_path: P
     (tmp_path / "file").write_text("in the way")
     spool = Spool(tmp_path / "file" / "one.db")
     spool.append(Entry([("id", "notice", "event")]))
-    assert spool.given_up == 1
+    assert spool.dropped_events == 1
     assert spool.first() is None
 
 
@@ -124,7 +124,7 @@ def test_a_full_disk_costs_what_it_does_not_take(tmp_path: Path) -> None:
         "sent = []\n"
         "while first := spool.first():\n"
         "    sent.append(int(first[1].events[0][0]))\n    spool.remove(first[0])\n"
-        "print(spool.given_up, sent == sorted(sent), len(sent), Path(sys.argv[1]).exists())\n"
+        "print(spool.dropped_events, sent == sorted(sent), len(sent), Path(sys.argv[1]).exists())\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "one.db")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -157,7 +157,7 @@ async def test_a_redis_that_is_killed_and_comes_back(tmp_path: Path, keys: Keys,
         for n in range(50, 150):
             bus.publish(notice(keys.session, n))
             await asyncio.sleep(0.01)
-        assert bus.waits
+        assert bus.is_spooling
         assert spool_path(keys.session, keys.prefix).exists()
         redis.start()
         for n in range(150, 200):
@@ -166,7 +166,7 @@ async def test_a_redis_that_is_killed_and_comes_back(tmp_path: Path, keys: Keys,
         assert await bus.aclose()
         expected = [f"{keys.session}:notice:{n}" for n in range(0 if persistent else 50, 200)]
         assert await ids(redis, keys) == [*expected, f"{keys.session}:ended"]
-        assert bus.given_up == 0
+        assert bus.dropped_events == 0
         assert not spool_path(keys.session, keys.prefix).exists()
         assert redis.admin.hget(keys.directory, keys.session) == "now"
 
@@ -203,7 +203,7 @@ async def test_a_redis_that_refuses(tmp_path: Path, keys: Keys, setting: str, ba
         for n in range(1, 20):
             bus.publish(notice(keys.session, n))
         await asyncio.sleep(0.5)
-        assert bus.waits
+        assert bus.is_spooling
         admin.config_set(setting, good)
         bus.publish(ended(keys.session))
         assert await bus.aclose()
@@ -217,7 +217,7 @@ async def test_a_replica_that_is_read_only_until_it_leads(tmp_path: Path, keys: 
         bus = Bus(replica.url, keys)
         bus.publish(notice(keys.session, 0))
         await asyncio.sleep(0.5)
-        assert bus.waits
+        assert bus.is_spooling
         replica.admin.replicaof("NO", "ONE")
         bus.publish(ended(keys.session))
         assert await bus.aclose()

@@ -74,7 +74,7 @@ def test_what_is_allowed_is_heard() -> None:
         source = ReconnectingSource(functools.partial(FetchedSource, f"{url}/talk.ts", REACH), give_up=5)
         assert not [block.notice for block in source if block.notice], "it has ended, and is not played again"
         assert source.ended_early is None
-        with pytest.raises(MediaError, match=r"gone.ts: cannot be opened \(the server answers 404"):
+        with pytest.raises(MediaError, match=r"gone.ts: cannot be opened \(the server answered 404"):
             heard(f"{url}/gone.ts")
 
 

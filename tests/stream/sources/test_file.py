@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from stream.block import BLOCK, RATE
+from stream.block import BLOCK_SAMPLES, RATE
 from stream.errors import MediaError
 from stream.sources.decoding import AudioDecoder
 from stream.sources.file import FileSource
@@ -45,7 +45,7 @@ def test_blocks_are_numbered_without_gaps_on_the_media_clock() -> None:
     assert [block.number for block in blocks] == list(range(len(blocks)))
     for earlier, later in itertools.pairwise(blocks):
         assert later.start == pytest.approx(earlier.start + earlier.samples.shape[1] / RATE)
-    assert all(block.samples.shape[1] == BLOCK for block in blocks[:-1])
+    assert all(block.samples.shape[1] == BLOCK_SAMPLES for block in blocks[:-1])
 
 
 def test_a_stereo_file_is_split_only_if_its_channels_differ(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_video_frames_come_with_the_audio_of_their_time(tmp_path: Path) -> None:
     frames = [(block, frame) for block in source for frame in block.frames]
     assert source.info.video and 18 <= len(frames) <= 21  # 10 a second
     for block, frame in frames:
-        assert frame.time < block.start + BLOCK / RATE + 1e-6
+        assert frame.time < block.start + BLOCK_SAMPLES / RATE + 1e-6
         assert frame.image.shape == (48, 64, 3)
         assert frame.image.mean() == pytest.approx(min(255, 100 * frame.time), abs=12)
 
@@ -131,7 +131,9 @@ def test_sound_that_would_grow_beyond_measure_is_refused(tmp_path: Path, rate: i
     with wave.open(str(tmp_path / "a.wav"), "wb") as file:
         file.setparams((channels, 1, rate, 0, "NONE", ""))
         file.writeframes(bytes(1000 * channels))
-    with pytest.raises(MediaError, match=f"a.wav: sound at {rate} Hz in {channels} channels; 4000 … 384000 Hz"):
+    with pytest.raises(
+        MediaError, match=f"a.wav: audio at {rate} Hz with {channels} channels; supported are 4000 … 384000 Hz"
+    ):
         FileSource(tmp_path / "a.wav")
 
 
@@ -173,11 +175,11 @@ def silence(minutes: float, says_how_long: bool) -> bytes:
 
 
 def test_a_recording_may_be_bounded_in_time() -> None:
-    with pytest.raises(MediaError, match=r"a.flac: 0.1 h long; at most 0.05 h are taken"):
-        FileSource(Path("a.flac"), content=silence(5, True), longest=180)
-    source = FileSource(Path("a.flac"), content=silence(5, False), longest=180)
+    with pytest.raises(MediaError, match=r"a.flac: 0.1 h long; at most 0.05 h are accepted"):
+        FileSource(Path("a.flac"), content=silence(5, True), max_seconds=180)
+    source = FileSource(Path("a.flac"), content=silence(5, False), max_seconds=180)
     assert read(source).shape[1] / RATE == pytest.approx(180, abs=1)
-    assert source.ended_early == "the recording is longer than said; at most 0.05 h are taken"
+    assert source.ended_early == "the recording is longer than its header says; at most 0.05 h are accepted"
 
 
 def test_hours_between_time_stamps_are_not_made_at_once() -> None:
@@ -186,7 +188,7 @@ def test_hours_between_time_stamps_are_not_made_at_once() -> None:
     for n in range(5):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), "s16", "mono")
         frame.sample_rate, frame.pts, frame.time_base = RATE, n * 3000 * RATE, Fraction(1, RATE)
-        for samples in sound.take(frame):
+        for samples in sound.decode(frame):
             longest, total = max(longest, samples.shape[1]), total + samples.shape[1]
     assert total / RATE == pytest.approx(4 * 3000, abs=1) and longest <= 10 * RATE
 
@@ -236,7 +238,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 def test_a_small_file_of_huge_pictures_takes_no_memory(tmp_path: Path) -> None:
     """12,000 × 12,000 in 0.6 MB: whether the container says so or lies, they are not decoded."""
     huge = png(12_000, 12_000)
-    refusal = "pictures of more than 9437184 pixels, or of no known size"
+    refusal = "video of unknown size, or of more than 9437184 pixels"
     used = {}
     for name, picture, size, expected in [
         ("small", png(64, 48), (64, 48), "10"),

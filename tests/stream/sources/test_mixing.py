@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from stream.block import BLOCK, RATE, Block
+from stream.block import BLOCK_SAMPLES, RATE, Block
 from stream.errors import MediaError
 from stream.sources import mixing as together
 from stream.sources.mixing import MixedSource, Participant, Track
@@ -78,12 +78,12 @@ def test_a_camera_that_does_not_open_costs_the_pictures_alone() -> None:
 
 @pytest.mark.parametrize("rate", [0.99, 1.01, 0.9999, 1.0])
 def test_a_clock_that_runs_wrong_is_followed_for_an_hour(rate: float) -> None:
-    track, blocks = Track(1), round(3600 * RATE / BLOCK)
+    track, blocks = Track(1), round(3600 * RATE / BLOCK_SAMPLES)
     apart = []
     for n in range(blocks):
-        now = (n + 1) * BLOCK / RATE / rate
-        sound = np.sin(2 * np.pi * 100 * (np.arange(BLOCK) + n * BLOCK) / RATE)[None].astype(np.float32)
-        track.append(*track.follower.lay(n * BLOCK / RATE, BLOCK / RATE, now), sound)
+        now = (n + 1) * BLOCK_SAMPLES / RATE / rate
+        sound = np.sin(2 * np.pi * 100 * (np.arange(BLOCK_SAMPLES) + n * BLOCK_SAMPLES) / RATE)[None].astype(np.float32)
+        track.append(*track.aligner.place(n * BLOCK_SAMPLES / RATE, BLOCK_SAMPLES / RATE, now), sound)
         apart.append(track.end / RATE - now)
         samples = track.take(track.size)
         assert np.abs(np.diff(samples)).max() < 0.05  # neither a hole nor a jump: the tone itself moves by 0.04
@@ -94,8 +94,10 @@ def test_a_network_that_is_busy_for_a_while_moves_nothing() -> None:
     track = Track(1)
     for n in range(3000):
         late = 0.5 if 800 < n < 1000 else 0.0
-        begin, _ = track.follower.lay(n * BLOCK / RATE, BLOCK / RATE, (n + 1) * BLOCK / RATE + late)
-        assert begin == pytest.approx(n * BLOCK / RATE)
+        begin, _ = track.aligner.place(
+            n * BLOCK_SAMPLES / RATE, BLOCK_SAMPLES / RATE, (n + 1) * BLOCK_SAMPLES / RATE + late
+        )
+        assert begin == pytest.approx(n * BLOCK_SAMPLES / RATE)
 
 
 def test_a_sender_that_had_stopped_is_heard_again_and_what_came_too_late_is_told(monkeypatch) -> None:
@@ -106,7 +108,7 @@ def test_a_sender_that_had_stopped_is_heard_again_and_what_came_too_late_is_told
     heard = np.flatnonzero(sound == 2.0) / RATE
     assert heard[-1] == pytest.approx(8.0, abs=0.4)  # 6 s of sound and 2 s of sleep
     told = [block.notice for block in blocks if block.notice]
-    assert len(told) == 1 and "came too late and are lost" in told[0]
+    assert len(told) == 1 and "arrived too late and are lost" in told[0]
     lost = float(told[0].split(": ")[1].split(" s")[0])
     assert len(heard) / RATE + lost == pytest.approx(6.0, abs=0.2)
 
@@ -114,4 +116,4 @@ def test_a_sender_that_had_stopped_is_heard_again_and_what_came_too_late_is_told
 def test_a_sender_that_stays_late_to_its_end_is_told_of() -> None:
     blocks = list(MixedSource([Participant(Tone(40, 1.0)), Participant(Sleeper(10, 2.0))]))
     told = [block.notice for block in blocks if block.notice]
-    assert told == ["tone 2.0: 0.5 s came too late and are lost"]
+    assert told == ["tone 2.0: 0.5 s arrived too late and are lost"]

@@ -89,13 +89,13 @@ def test_a_lost_connection_comes_again() -> None:
 
 
 def test_nobody_comes() -> None:
-    with pytest.raises(MediaError, match="Anna: nobody sent anything within"):
+    with pytest.raises(MediaError, match="Anna: no sender connected within"):
         list(PushedTrack("Anna", patience=0.3).connect())
 
 
 def test_a_track_that_was_over_before_this_process_listened() -> None:
     track = PushedTrack("Anna")
-    track.detach("of another process", over=True)
+    track.detach("of another process", is_final=True)
     source = MixedSource([Participant(ReconnectingSource(track.connect, give_up=10))])
     started = time.monotonic()
     assert sum(block.samples.size for block in source) == 0 and source.ended_early is None
@@ -121,7 +121,7 @@ def test_a_sender_that_is_too_fast_waits_and_one_that_was_replaced_hears_so() ->
     track.feed("old", b"\0" * MAX_BUFFERED_BYTES)
     assert track.full("old")
     track.attach("new", "pcm")
-    with pytest.raises(MediaError, match="another connection sends this track now"):
+    with pytest.raises(MediaError, match="another connection has replaced this one"):
         track.feed("old", b"\0")
 
 

@@ -69,13 +69,13 @@ def test_an_operator_that_names_no_host_hears_so(wrong: str) -> None:
 )  # fmt: skip
 def test_a_name_that_leads_inside_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     answers(monkeypatch, [address])
-    with pytest.raises(MediaError, match="cdn.example.org is internal"):
+    with pytest.raises(MediaError, match="cdn.example.org has the internal address"):
         Reach(["cdn.example.org", "10.9.9.0/24"]).connect("http://cdn.example.org/", 1)
 
 
 def test_one_internal_address_among_others_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, ["93.184.215.14", "127.0.0.1"])
-    with pytest.raises(MediaError, match="is internal, at 127.0.0.1"):
+    with pytest.raises(MediaError, match="has the internal address 127.0.0.1"):
         Reach(["cdn.example.org"]).connect("http://cdn.example.org/", 1)
 
 
@@ -87,7 +87,7 @@ def test_a_name_that_resolves_otherwise_the_second_time_changes_nothing(monkeypa
         with reach.connect(f"http://cdn.example.org:{allowed.getsockname()[1]}/", 1) as connection:
             assert connection.getpeername() == allowed.getsockname()
         assert asked == ["cdn.example.org"]
-        with pytest.raises(MediaError, match="is internal, at 127.0.0.1"):
+        with pytest.raises(MediaError, match="has the internal address 127.0.0.1"):
             reach.connect(f"http://cdn.example.org:{inside.getsockname()[1]}/", 1)
 
 

@@ -108,8 +108,8 @@ def test_what_is_no_recording_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text(json.dumps({"type": "nonsense"}) + "\n")
     with pytest.raises(MediaError, match=r"events\.jsonl:1: not an event"):
         read_events(tmp_path)
-    with pytest.raises(MediaError, match="cannot record there"):
+    with pytest.raises(MediaError, match="cannot be recorded to"):
         Recorder(Played(voice(0.2)[None]), tmp_path, {}, {})
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(MediaError, match="holds no events"):
+    with pytest.raises(MediaError, match="contains no events"):
         read_events(tmp_path / "empty.jsonl")

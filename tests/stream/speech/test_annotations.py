@@ -43,14 +43,14 @@ def test_stm_knows_channels() -> None:
     [
         ("a.stm", "call 1 Ann zero 1.5 Hello\n", r"a.stm:1: not an STM line"),
         ("a.stm", "call 1 Ann\n", r"a.stm:1: not an STM line"),
-        ("a.stm", "call 1 Ann 2.0 1.5 Hello\n", r"a.stm:1: a line must run from start to end"),
-        ("a.stm", "", "says nothing"),
-        ("a.stm", "one 1 A 0 1 x\ntwo 1 A 0 1 x\n", "nothing about 'call'; it speaks of one, two"),
+        ("a.stm", "call 1 Ann 2.0 1.5 Hello\n", r"a.stm:1: start and end must be finite"),
+        ("a.stm", "", "describes no recording"),
+        ("a.stm", "one 1 A 0 1 x\ntwo 1 A 0 1 x\n", "does not contain 'call', only one, two"),
         ("a.vtt", "no header\n", "not a caption file"),
         ("a.csv", "begin,end,text\n", "no column start"),
         ("a.csv", "start,end,text\n1,x,y\n", r"a.csv:2: not a transcript line"),
-        ("a.csv", "start,end,text\n1,nan,y\n", r"a.csv:2: a line must run"),
-        ("a.csv", "start,end,text\n", "holds no timed line"),
+        ("a.csv", "start,end,text\n1,nan,y\n", r"a.csv:2: start and end must be"),
+        ("a.csv", "start,end,text\n", "contains no timed line"),
         ("a.doc", "x", "must be one of"),
     ],
 )
@@ -71,16 +71,16 @@ def test_missing_and_binary_transcripts(tmp_path: Path) -> None:
 
 def test_words_go_to_the_utterance_that_holds_them() -> None:
     transcript = Transcript([Cue(0, 4, "one two three four"), Cue(5, 6, "five")])
-    assert transcript.take(0.0, 1.7) == "one two"  # the middle of "two", 1.5, lies inside
-    assert transcript.take(2.0, 4.0) == "three four"
-    assert transcript.take(7.0, 8.0) == ""
-    assert (transcript.words, transcript.unspoken) == (5, 1)
+    assert transcript.consume(0.0, 1.7) == "one two"  # the middle of "two", 1.5, lies inside
+    assert transcript.consume(2.0, 4.0) == "three four"
+    assert transcript.consume(7.0, 8.0) == ""
+    assert (transcript.words, transcript.unused) == (5, 1)
 
 
 def test_words_of_the_other_speaker_stay() -> None:
     transcript = Transcript([Cue(0, 1, "mine", "Ann", 0), Cue(0, 1, "yours", "Bob", 1)])
-    assert transcript.take(0, 1, channel=1) == "yours"
-    assert transcript.take(0, 1, speaker="Ann") == "mine"
+    assert transcript.consume(0, 1, channel=1) == "yours"
+    assert transcript.consume(0, 1, speaker="Ann") == "mine"
 
 
 @given(
@@ -91,10 +91,10 @@ def test_no_word_is_given_out_twice_or_lost(cues, cuts) -> None:
     names = iter(range(1000))
     transcript = Transcript([Cue(s, s + d, " ".join(str(next(names)) for _ in range(n))) for s, d, n in cues])
     edges = sorted({0.0, 60.0, *cuts})
-    taken = [transcript.take(a, b, exact=True) for a, b in itertools.pairwise(edges)]
+    taken = [transcript.consume(a, b, exact=True) for a, b in itertools.pairwise(edges)]
     words = " ".join(taken).split()
     assert len(words) == len(set(words)) == transcript.words
-    assert transcript.unspoken == 0
+    assert transcript.unused == 0
 
 
 def test_rttm(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_rttm(tmp_path: Path) -> None:
     for length in ("inf", "nan"):
         with pytest.raises(AnnotationError, match="positive length"):
             read_rttm(write(tmp_path, "b.rttm", f"SPEAKER call 1 1.0 {length} <NA> <NA> Ann\n"), "call")
-    with pytest.raises(AnnotationError, match="says nothing"):
+    with pytest.raises(AnnotationError, match="describes no recording"):
         read_rttm(write(tmp_path, "c.rttm", ""), "call")
 
 

@@ -37,4 +37,4 @@ def test_pictures_are_not_kept_for_ever() -> None:
     segmentation = Segmentation([VadSegmenter(WebRtcVad(), Endpointing())])
     for block in blocks(np.zeros((1, 120 * RATE), np.float32)):
         segmentation.push(block)
-    assert len(segmentation._frames) <= Segmentation.KEPT * 2 + 2
+    assert len(segmentation._frames) <= Segmentation.FRAME_HISTORY_S * 2 + 2

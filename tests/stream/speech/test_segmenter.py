@@ -177,7 +177,7 @@ def test_a_pause_shows_what_its_end_will_confirm(block: int) -> None:
     shown, found = [], []
     for at in range(0, len(audio), block):
         found += segmenter.push(audio[at : at + block])
-        shown += segmenter.pausing()
+        shown += segmenter.likely_ended()
     assert len(found) == 2
     for utterance in found:
         same = [each for each in shown if each.start == utterance.start and each.end == utterance.end]

@@ -23,7 +23,7 @@ def test_voices_are_told_apart_in_order_of_appearance() -> None:
 
 
 def test_speakers_stay_bounded() -> None:
-    clusters = SpeakerClusters(most=5)
+    clusters = SpeakerClusters(max_speakers=5)
     names = {clusters.assign(utterance(n % 12), 3.0)[0] for n in range(40)}
     assert names == {f"speaker {n}" for n in range(1, 6)}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.block import BLOCK
+from stream.block import BLOCK_SAMPLES
 from stream.speech.transcript import read_transcript
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import voice, write_wav
@@ -38,7 +38,7 @@ def test_a_recording_is_repeated_without_a_seam(tmp_path: Path) -> None:
     assert blocks[-1].start == pytest.approx(3.48)
     heard = np.concatenate([block.samples for block in blocks], 1)[0]
     assert np.allclose(heard[: len(samples)], samples, atol=1e-3)
-    assert np.array_equal(heard, np.resize(heard[: len(samples)], 88 * BLOCK))
+    assert np.array_equal(heard, np.resize(heard[: len(samples)], 88 * BLOCK_SAMPLES))
 
 
 def test_words_come_again_and_are_not_hoarded() -> None:
@@ -47,11 +47,11 @@ def test_words_come_again_and_are_not_hoarded() -> None:
     for loop in range(200):
         for cue in cues:
             start, end = cue.start + 58.3 * loop, cue.end + 58.3 * loop
-            assert spoken.take(start, end, cue.channel) == cue.text
-    assert spoken.unspoken == 0 and spoken.words == 200 * sum(len(cue.text.split()) for cue in cues)
+            assert spoken.consume(start, end, cue.channel) == cue.text
+    assert spoken.unused == 0 and spoken.words == 200 * sum(len(cue.text.split()) for cue in cues)
     silent = LoopedTranscript(cues, 58.3)
-    silent.take(100_000, 100_001)
-    assert silent.unspoken < 3 * sum(len(cue.text.split()) for cue in cues)
+    silent.consume(100_000, 100_001)
+    assert silent.unused < 3 * sum(len(cue.text.split()) for cue in cues)
 
 
 def test_a_file_is_as_long_as_asked_in_whole_repetitions(tmp_path: Path) -> None:

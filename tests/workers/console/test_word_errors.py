@@ -72,7 +72,7 @@ def test_who_hears_nothing_has_every_word_wrong(script: Path) -> None:
     ("name", "content", "message"),
     [
         ("missing.stm", None, "no such file"),
-        ("empty.stm", b"", "says nothing of any recording"),
+        ("empty.stm", b"", "describes no recording"),
         ("empty.vtt", b"", "not a caption file"),
         ("bytes.stm", b"\xff\xfe\x00", "not a UTF-8 text file"),
         ("sounds.csv", b"start,end,text\n0,1,[laughter]\n", "holds no words"),

@@ -56,7 +56,7 @@ async def test_sessions_are_limited_while_they_go_on(redis_url: str, tmp_path: P
     (secret,), tokens = made(tmp_path, ("desk", ["ingest"]), extra="sessions = 1\n")
     shared = prefix()
     access = Access(tokens, redis_url, shared)
-    token = access.who(secret)
+    token = access.authenticate(secret)
     await access.reserve(token, "one")
     bus = Bus(redis_url, Keys("one", shared))
     await bus.register("2026-01-01T00:00:00Z")
@@ -74,7 +74,7 @@ async def test_sessions_are_limited_while_they_go_on(redis_url: str, tmp_path: P
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "wants"),
+        ("", "must contain"),
         ("nonsense", "tokens.toml: "),
         ("[[token]]\nname = 'a'\nsha256 = 'abc'\nscopes = ['read']", "token 1: sha256"),
         (f"[[token]]\nname = 'a b'\nsha256 = '{'0' * 64}'\nscopes = ['read']", "token 1: name"),

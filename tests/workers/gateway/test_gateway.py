@@ -13,13 +13,15 @@ import httpx
 import pytest
 import uvicorn
 import websockets
+from fastapi import routing
 from redis import Redis
 from redis.exceptions import ConnectionError
 
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.server import private_server
-from stream.events import SessionEnded
+from stream.bus.subscriber import history
+from stream.events import Lag, SessionEnded
 from workers.gateway.access import Access, Token, new_token
 from workers.gateway.app import create_app
 from workers.gateway.serve import PIECE
@@ -81,12 +83,21 @@ async def test_other_pages(redis_url: str) -> None:
     async with door(redis_url, frozenset({FRONT})) as one:
         allowed = await one.client.get("/options", headers={"Origin": FRONT})
         assert allowed.headers["access-control-allow-origin"] == FRONT and allowed.headers["vary"] == "Origin"
-        asked = await one.client.options("/sessions", headers={"Origin": FRONT})
-        assert asked.status_code == 204 and "POST" in asked.headers["access-control-allow-methods"]
+        wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        asked = await one.client.options("/sessions", headers={"Origin": FRONT} | wanted)
+        assert asked.status_code == 200 and asked.headers["access-control-allow-origin"] == FRONT
+        assert {"GET", "POST", "DELETE"} == set(asked.headers["access-control-allow-methods"].split(", "))
+        assert {"Authorization", "Last-Event-ID"} <= set(asked.headers["access-control-allow-headers"].split(", "))
+        assert "access-control-allow-credentials" not in asked.headers
+        for headers in ({"Origin": "https://evil.example"} | wanted, {"Origin": "null"} | wanted):
+            answer = await one.client.options("/sessions", headers=headers)
+            assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
+        packed = await one.client.post("/recordings", content=b"x", headers={"Origin": FRONT, "Content-Encoding": "x"})
+        assert packed.status_code == 415 and packed.headers["access-control-allow-origin"] == FRONT
         refused = await one.client.get("/options", headers={"Origin": "https://evil.example"})
         assert refused.status_code == 403 and "access-control-allow-origin" not in refused.headers
         assert (await one.client.get("/options", headers={"Origin": "null"})).status_code == 403
-        for answer in (allowed, refused, await one.client.get("/"), await one.client.get("/nowhere")):
+        for answer in (allowed, asked, refused, packed, await one.client.get("/"), await one.client.get("/nowhere")):
             headers = answer.headers
             assert "default-src 'self'" in headers["content-security-policy"] and "unsafe" not in str(headers)
             assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
@@ -152,14 +163,62 @@ async def test_connections_of_a_token_are_limited(redis_url: str) -> None:
     async with door(redis_url, connections=2) as one:
         assert await one.closed("/sessions/over/events") == (1000, "")
         assert "session.ended" in (await one.client.get("/sessions/over/events")).text
-        assert one.state.open["desk"] == 0
-        token = one.state.access.who(one.client.headers["Authorization"].removeprefix("Bearer "))
+        assert one.state.open_connections["desk"] == 0
+        token = one.state.access.authenticate(one.client.headers["Authorization"].removeprefix("Bearer "))
         with one.state.connected(token), one.state.connected(token):
-            reason = "token desk: 2 connections at once, and so many are open"
+            reason = "token desk: at most 2 connections at once, and as many are open"
             assert await one.closed("/sessions/over/events") == (1008, reason)
             answer = await one.client.get("/sessions/over/events")
             assert (answer.status_code, answer.json()["detail"]) == (429, reason)
         assert await one.closed("/sessions/over/events") == (1000, "")
+
+
+async def test_events_as_a_browser_reads_them(redis_url: str) -> None:
+    """Id, type and JSON of each event; a refusal comes as JSON before the stream begins."""
+    await finished(redis_url, "been")
+    async with door(redis_url) as one:
+        answer = await one.client.get("/sessions/been/events")
+        (ended,) = await history(redis_url, "been")
+        lines = {f"id: {ended.id}", "event: session.ended", f"data: {ended.wire()}"}
+        assert set(answer.text.removesuffix("\n\n").splitlines()) == lines and answer.text.endswith("\n\n")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["cache-control"] == "no-store"
+        missing = await one.client.get("/sessions/absent/events")
+        assert (missing.status_code, missing.json()) == (404, {"detail": "no session 'absent'"})
+
+
+def readers(redis: str) -> int:
+    """Connections to Redis that wait for events."""
+    return sum(client["cmd"] == "xread" for client in Redis.from_url(redis).client_list())
+
+
+async def test_a_quiet_event_stream_lives_until_its_client_or_the_gateway_goes(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing, "_PING_INTERVAL", 0.2)
+    bus = Bus(redis_url, Keys("quiet"))
+    await bus.register("2026-01-01T00:00:00Z")
+    bus.publish(Lag(id="quiet:1", session="quiet", audio_time=1, seconds=2))
+    await bus.flush()
+    async with door(redis_url) as one:
+        async with one.client.stream("GET", "/sessions/quiet/events") as response:
+            lines = response.aiter_lines()
+            assert "id: quiet:1" in [await anext(lines) for _ in range(3)]
+            comments = [await anext(lines) for _ in range(6)]
+            assert {line[:1] for line in comments} == {"", ":"} and one.state.open_connections["desk"] == 1
+        for _ in range(100):
+            if not one.state.open_connections["desk"] and not readers(redis_url):
+                break
+            await asyncio.sleep(0.05)
+        assert not one.state.open_connections["desk"] and not readers(redis_url), "the client has gone"
+        async with one.client.stream("GET", "/sessions/quiet/events") as response:
+            lines = response.aiter_lines()
+            await anext(lines)
+            one.state.draining.set()
+            rest = [line async for line in lines]
+        assert not readers(redis_url)
+        assert "id: quiet:1" in rest and not any("session.ended" in line for line in rest)
+    await bus.aclose()
 
 
 async def test_a_redis_that_fails_is_told_as_the_reason() -> None:
@@ -168,6 +227,6 @@ async def test_a_redis_that_fails_is_told_as_the_reason() -> None:
             with suppress(ConnectionError):
                 Redis.from_url(url).shutdown(nosave=True)
             for path in ("events", "tracks/0"):
-                told = (1013, "Redis or Ray cannot be reached just now; try again")
+                told = (1013, "Redis or Ray is unreachable at the moment; try again")
                 assert await one.closed(f"/sessions/x/{path}") == told
             assert (await one.client.get("/sessions")).status_code == 503

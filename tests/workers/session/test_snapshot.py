@@ -278,6 +278,6 @@ async def test_a_session_that_has_heard_nothing_yet_goes_on_too(redis_url: str, 
 async def test_what_another_version_left_is_not_read(redis_url: str, demo_audio: np.ndarray) -> None:
     made = plan()
     bus = Bus(redis_url, Keys(made.session))
-    bus.keep('{"schema_": 9}')
+    bus.save_state('{"schema_": 9}')
     await bus.aclose()
     assert await load_resume_point(redis_url, bus.keys) is None

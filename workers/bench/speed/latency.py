@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from model.progress import Progress
-from stream.block import BLOCK, RATE
+from stream.block import BLOCK_SAMPLES, RATE
 from stream.bus.server import private_server
 from stream.events import Emotion, Event, UtterancePartial
 from stream.sources.file import FileSource
@@ -79,7 +79,7 @@ def _row(watch: Stopwatch) -> dict[str, float]:
     taken = 1000 * np.array([seconds for seconds, _ in watch.taken])
     silence = 1000 * np.array([event.latency.vad if event.latency else 0.0 for _, event in watch.taken])
     ends = np.array([event.audio_end for _, event in watch.taken])
-    told = 1000 * (np.ceil((ends + silence / 1000) * RATE / BLOCK - 1e-6) * BLOCK / RATE - ends)
+    told = 1000 * (np.ceil((ends + silence / 1000) * RATE / BLOCK_SAMPLES - 1e-6) * BLOCK_SAMPLES / RATE - ends)
     row: dict[str, float] = {"n": len(taken)}
     for name, values in (("in all", taken), ("over", taken - silence), ("silence", told)):
         for percent in (50, 95, 99) if name != "silence" else (50,):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stream.block import BLOCK, RATE, Block
+from stream.block import BLOCK_SAMPLES, RATE, Block
 from stream.sources.file import FileSource
-from stream.speech.transcript import AFTER, Cue, Transcript, read_transcript
+from stream.speech.transcript import AFTER_S, Cue, Transcript, read_transcript
 
 
 class LoopedSource:
@@ -22,7 +22,7 @@ class LoopedSource:
         """Raises MediaError."""
         source = FileSource(recording)
         self._samples = np.concatenate([block.samples for block in source], 1)
-        self._blocks = round(seconds * RATE / BLOCK)
+        self._blocks = round(seconds * RATE / BLOCK_SAMPLES)
         self.path, self.name, self.channels, self.split = recording, source.name, source.channels, source.split
         self.video, self.repaired = False, 0
         self.ended_early: str | None = None
@@ -37,11 +37,11 @@ class LoopedSource:
         self._stopped = True
 
     def __iter__(self) -> Iterator[Block]:
-        step = np.arange(BLOCK)
+        step = np.arange(BLOCK_SAMPLES)
         for number in range(self._blocks):
             if self._stopped:
                 return
-            at = number * BLOCK
+            at = number * BLOCK_SAMPLES
             yield Block(number, at / RATE, self._samples.take(at + step, axis=1, mode="wrap"))
 
 
@@ -52,22 +52,22 @@ class LoopedTranscript(Transcript):
         super().__init__(list(cues))
         self._period, self._loops = period, 1
 
-    def take(
+    def consume(
         self,
         start: float,
         end: float,
         channel: int | None = None,
         speaker: str | None = None,
         exact: bool = False,
-        keep: bool = False,
+        peek: bool = False,
     ) -> str:
-        while end + AFTER > self._loops * self._period:
+        while end + AFTER_S > self._loops * self._period:
             shift = self._loops * self._period
             coming = Transcript(_shifted(self.cues, shift))
-            self._left = [word for word in self._left if word.middle > shift - self._period] + coming._left
+            self._unused = [word for word in self._unused if word.middle > shift - self._period] + coming._unused
             self.words += coming.words
             self._loops += 1
-        return super().take(start, end, channel, speaker, exact, keep)
+        return super().consume(start, end, channel, speaker, exact, peek)
 
 
 def looped_file(recording: Path, seconds: float, folder: Path) -> Path:
