@@ -133,33 +133,21 @@ class _Track:
         self._container.close()
 
 
-class RecordedSource:
+class RecordedSource(SourceWrapper):
     """The media of a recorded session as a source."""
 
     def __init__(self, folder: Path) -> None:
         """Raises MediaError if the folder does not contain a recording."""
         self.settings = read_settings(folder)
-        self._sound = FileSource(folder / SOUND, "split" if self.settings.get("split") else "mix")
+        super().__init__(FileSource(folder / SOUND, "split" if self.settings.get("split") else "mix"))
         self._cameras = sorted(folder.glob(f"{PICTURES}*.mkv"))
-        self.name, self.path = str(folder), folder
-        self.channels, self.split, self.video = self._sound.channels, self._sound.split, bool(self._cameras)
-
-    @property
-    def repaired(self) -> int:
-        return self._sound.repaired
-
-    @property
-    def ended_early(self) -> str | None:
-        return self._sound.ended_early
-
-    def stop(self) -> None:
-        self._sound.stop()
+        self.name, self.path, self.video = str(folder), folder, bool(self._cameras)
 
     def __iter__(self) -> Iterator[Block]:
         """The recorded blocks, audio float32 [channels, n] with video frames."""
         cameras = [_pictures(path) for path in self._cameras]
         upcoming = [next(camera, None) for camera in cameras]
-        for block in self._sound:
+        for block in self.source:
             end, frames = block.start + block.samples.shape[1] / RATE, []
             for n, camera in enumerate(cameras):
                 while (frame := upcoming[n]) is not None and frame.time < end:

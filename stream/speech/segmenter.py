@@ -96,12 +96,12 @@ class SampleBuffer:
         self._samples = self._samples[:0]
 
     def quietest(self, start: float, end: float) -> float:
-        """Media time of the middle of the quietest 100 ms between two times; `end` if there are fewer than 100 ms."""
+        """Media time of the middle of the quietest 100 ms between two times, which are further apart than that."""
         step = RATE // 50
         samples = self.cut(start, end)
         power = (samples[: len(samples) // step * step].reshape(-1, step) ** 2).mean(1)
         smooth = np.convolve(power, np.ones(5), "valid")
-        return start + (int(smooth.argmin()) + 2.5) * step / RATE if len(smooth) else end
+        return start + (int(smooth.argmin()) + 2.5) * step / RATE
 
 
 class VadSegmenter:

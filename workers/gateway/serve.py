@@ -18,8 +18,8 @@ from workers.gateway.access import Access, Token
 from workers.gateway.app import create_app
 from workers.gateway.state import Settings, State
 
-PING = 20.0  # seconds between looks whether a WebSocket's other end is still there
-PIECE = 1 << 20  # bytes of one WebSocket message, unpacked
+PING = 20.0  # seconds between pings of a WebSocket
+PIECE = 1 << 20  # maximum size of a WebSocket message in bytes, after decompression
 log = structlog.get_logger("undertone.gateway")
 
 
@@ -46,6 +46,7 @@ def serve(
 
 
 def configuration(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    """Settings of uvicorn for the gateway."""
     return uvicorn.Config(
         app, host, port, log_config=None, access_log=False, server_header=False, ws="websockets-sansio",
         ws_max_size=PIECE, ws_ping_interval=PING, ws_ping_timeout=PING, timeout_graceful_shutdown=5, lifespan="on",
@@ -53,7 +54,7 @@ def configuration(app: FastAPI, host: str, port: int) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, that drains before it goes: event streams are sent elsewhere at once, senders of media have a while."""
+    """uvicorn with draining: at shutdown event streams end at once, and senders of media have `drain` seconds."""
 
     def __init__(self, config: uvicorn.Config, state: State, drain: float, private_ray: bool) -> None:
         super().__init__(config)
@@ -61,7 +62,7 @@ class Server(uvicorn.Server):
         self._leaving: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, a second ends at once."""
+        """The first signal starts draining, a second one ends the process at once."""
         if self._state.draining.is_set():
             super().handle_exit(sig, frame)
             return
@@ -82,7 +83,7 @@ class Server(uvicorn.Server):
 
 
 async def _end_sessions(timeout: float) -> None:
-    """Stop the sessions that would die with our Ray: what was heard is labelled, then they end."""
+    """Stop the sessions of a private Ray, which would die with it; media received so far is still labelled."""
     names = [entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)]
     actors = [find_session(name.removeprefix("session:")) for name in names if name.startswith("session:")]
     stopping = [asyncio.ensure_future(actor.stop.remote()) for actor in actors if actor is not None]
@@ -93,7 +94,7 @@ async def _end_sessions(timeout: float) -> None:
 
 
 def configure_logs() -> None:
-    """One JSON object a line on stderr; on a terminal, lines for people."""
+    """Log one JSON object per line to stderr; human-readable lines on a terminal."""
     pretty = sys.stderr.isatty()
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -112,5 +113,5 @@ def configure_logs() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    # At DEBUG, should anybody ask for that, it would tell every frame of WebSockets: words.
+    # At DEBUG it would log every WebSocket frame, and with it words of conversations.
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)

@@ -38,7 +38,7 @@ from workers.session.runner import MODEL_LOAD_TIMEOUT_S, SessionError
 UPLOAD_TIMEOUT_S = 600.0  # seconds that a recording may take to come
 log = structlog.get_logger("undertone.gateway")
 router = APIRouter(tags=["sessions"])
-KINDS = {each.media_type.partition(";")[0]: {"schema": {"type": "string"}} for each in FORMATS.values()}
+KINDS = {format.media_type.partition(";")[0]: {"schema": {"type": "string"}} for format in FORMATS.values()}
 
 
 class Sessions(BaseModel):
@@ -49,7 +49,7 @@ class Sessions(BaseModel):
 
 @router.post("/sessions", status_code=201)
 async def start(request: SessionRequest, state: StateDep, token: IngesterDep) -> SessionInfo:
-    """Start a session: tracks that will be sent, a stream that is fetched, or a file of the media folder."""
+    """Start a session from tracks that the client will send, a stream to fetch, or a file of the media folder."""
     if isinstance(request.source, Url):
         try:
             Reach(state.settings.pull_from).check(request.source.url)  # its session asks again, at every connection
@@ -62,7 +62,7 @@ async def start(request: SessionRequest, state: StateDep, token: IngesterDep) ->
 async def replay(
     request: Request, state: StateDep, token: IngesterDep, options: Annotated[UploadRequest, Query()]
 ) -> SessionInfo:
-    """Send a recording (any audio or video file, as the body) and have it played as if live. It stays in memory."""
+    """Upload a recording (any audio or video file, as the body) and analyse it as if live. It stays in memory."""
     if state.uploads.locked():
         raise Refused(503, f"{MAX_UPLOADS} recordings are being sent to this gateway; try again", 10)
     async with state.uploads:
@@ -72,7 +72,7 @@ async def replay(
 
 @router.get("/sessions")
 async def directory(state: StateDep, token: ReaderDep) -> Sessions:
-    """All sessions that Redis still keeps."""
+    """All sessions with events in Redis."""
     return Sessions(sessions=await overview(state.settings.redis, state.settings.prefix))
 
 
@@ -84,7 +84,7 @@ async def session_info(session: str, state: StateDep, token: ReaderDep) -> Sessi
 
 @router.delete("/sessions/{session}", status_code=202)
 async def stop(session: str, state: StateDep, token: IngesterDep) -> SessionInfo:
-    """Stop listening; what was heard is still labelled, then the session ends."""
+    """Stop a session: media received so far is still labelled, then the session ends."""
     info = await known(state, session)
     if not await state.access.owns(token, session):
         raise Refused(403, f"session {session} was not started with token {token.name}")
@@ -97,9 +97,9 @@ async def stop(session: str, state: StateDep, token: IngesterDep) -> SessionInfo
 
 @router.delete("/sessions/{session}/data", responses={409: {"description": "It is live, or recorded elsewhere"}})
 async def forget_data(session: str, state: StateDep, token: AdminDep) -> Forgotten:
-    """Remove all that is kept of a session, look again, and say what was removed and what is left (scope admin).
+    """Erase all data of a session, search again, and list what was removed and what is left (scope admin).
 
-    Of files: recordings and events that waited for Redis, here and on the nodes of the cluster that live.
+    Recordings and spooled events are erased on this machine and on all live nodes of the cluster.
     """
     settings = state.settings
     redis = settings.operator or settings.redis
@@ -134,7 +134,7 @@ async def forget_data(session: str, state: StateDep, token: AdminDep) -> Forgott
     responses={200: {"content": KINDS, "description": "The file"}},
 )  # fmt: skip
 async def download(session: str, format: str, state: StateDep, token: ReaderDep) -> Response:
-    """A session so far, as a file."""
+    """The session so far as a file."""
     await known(state, session)
     so_far = await history(state.settings.redis, session, state.settings.prefix)
     try:
@@ -180,9 +180,10 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
 
 
 async def _named(session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> Any:
-    """The actor of a new session. One that has just ended may have its id for a moment still. Raises ValueError.
+    """Start the actor of a new session; retries, because one that has just ended may still hold the id for a moment.
 
-    In a thread, as all that asks Ray's control store: while that is away it answers nobody.
+    In a thread, like everything that queries Ray's control store, which blocks while the store is unreachable. Raises
+    ValueError if the id is in use.
     """
     for _ in range(6):
         with suppress(ValueError):
@@ -192,7 +193,7 @@ async def _named(session: str, options: Options, source: Push | Url | MediaFile 
 
 
 async def _opened(actor: Any, session: str) -> None:
-    """Wait until a session listens. One whose process is killed meanwhile is started again without us."""
+    """Wait until a session is ready. If its process is killed meanwhile, Ray restarts it."""
     while True:
         try:
             await actor.opened.remote()
@@ -204,7 +205,7 @@ async def _opened(actor: Any, session: str) -> None:
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """The request's body. Raises HTTPException (408, 413, 422)."""
+    """Read the body of an upload, at most `limit` bytes. Raises HTTPException (408, 413, 422)."""
     too_large = HTTPException(413, f"a recording may have {limit >> 20} MB at most")
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
@@ -218,7 +219,7 @@ async def _body(request: Request, limit: int) -> bytes:
                     raise too_large
                 pieces.append(piece)
     except TimeoutError:
-        raise HTTPException(408, f"a recording has to be here within {UPLOAD_TIMEOUT_S // 60:.0f} min") from None
+        raise HTTPException(408, f"a recording must arrive within {UPLOAD_TIMEOUT_S // 60:.0f} min") from None
     if not size:
         raise HTTPException(422, "the body is empty: send the bytes of an audio or video file")
     return b"".join(pieces)
