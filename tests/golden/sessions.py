@@ -19,7 +19,7 @@ from tests.conftest import DEMO, DEMO_TRANSCRIPT, ROOT
 from tests.e2e.gateways import Gateway
 from tests.e2e.test_replay import UNDERTONE
 from tests.golden.events import Json, shape
-from tests.recordings import RATE
+from tests.recordings import RATE, write_wav
 from tests.senders import tcp_sender, transport_stream
 
 DEMO_FILES = [str(path.relative_to(ROOT)) for path in (DEMO, DEMO_TRANSCRIPT)]
@@ -53,11 +53,11 @@ def command(servers: Servers, kind: str, session: str, *options: object) -> list
 def replayed(servers: Servers, session: str, *options: object) -> Run:
     """A replay with words given, named as the golden files name them wherever the checkout lies."""
     file, transcript = DEMO_FILES
-    return _run(command(servers, "replay", session, file, "--transcript", transcript, *options))
+    return run(command(servers, "replay", session, file, "--transcript", transcript, *options))
 
 
-def _run(words: list[str]) -> Run:
-    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=ROOT, check=False)
+def run(words: list[str], folder: Path = ROOT) -> Run:
+    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
     return Run(done.stdout.splitlines())
 
@@ -74,8 +74,8 @@ def live(servers: Servers) -> Run:
     """A stream over TCP, at its pace, labelled while somebody talks too."""
     with tcp_sender([(transport_stream(one_voice()), LIVE + 2)]) as url:
         options = ("--seconds", LIVE, "--asr", "none", "--modalities", "text,audio", "--interim", 1)
-        run = _run(command(servers, "live", "wire-live", f"Door={url}", *options))
-    return Run([line.replace(url, "tcp://…") for line in run.lines])
+        got = run(command(servers, "live", "wire-live", f"Door={url}", *options))
+    return Run([line.replace(url, "tcp://…") for line in got.lines])
 
 
 def media(folder: Path) -> list[str]:
@@ -107,7 +107,7 @@ def resumed(servers: Servers) -> tuple[Run, Json]:
             if alive := client.get("wire:{wire-resumed}:alive"):
                 found["alive"] = shape(json.loads(alive))
 
-    killed(servers, "wire-resumed", 1, [DEMO_FILES[0], "--transcript", DEMO_FILES[1], *options], look)
+    killed(servers, "wire-resumed", "1:0", [DEMO_FILES[0], "--transcript", DEMO_FILES[1], *options], look)
     look()
     replayed(servers, "wire-resumed", "--speed", "max", "--resume", *options)
     after = keys(url, "wire", "wire-resumed")
@@ -117,20 +117,19 @@ def resumed(servers: Servers) -> tuple[Run, Json]:
 
 
 def killed(
-    servers: Servers, session: str, label: int, options: Sequence[object], each: Callable[[], None] = lambda: None
+    servers: Servers, session: str, event: str, options: Sequence[object], each: Callable[[], None] = lambda: None
 ) -> None:
-    """A replay at double speed whose process is killed at the first label of an utterance. `each`: called at each
-    event until then."""
+    """A replay at double speed whose process is killed when an event with an id that ends so is there. `each`: called
+    at each event until then."""
     words = command(servers, "replay", session, *options, "--speed", 2)
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
     assert process.stdout is not None
     for line in process.stdout:
         each()
-        if f'"id":"{session}:{label}:0"' in line:
-            break
-    process.kill()
-    process.wait()
+        if line.startswith(f'{{"schema":1,"id":"{session}:{event}"'):
+            process.kill()
     process.stdout.close()
+    assert process.wait() < 0, f"it never said {event}"
 
 
 def stored(url: str, stream: str) -> list[tuple[str, dict[str, str]]]:
@@ -149,10 +148,26 @@ def keys(url: str, prefix: str, session: str) -> Json:
         return {key: found[key] for key in sorted(found) if found[key] != "none"}  # it has expired meanwhile
 
 
-def one_voice() -> np.ndarray:
-    """Two utterances of the demo's first speaker, [n] at 16 kHz."""
+def voices() -> np.ndarray:
+    """The demo, [2, n] at 16 kHz: a voice each."""
     with av.open(str(DEMO)) as container:
         resampler = av.AudioResampler("fltp", "stereo", RATE)
         frames = [each for frame in container.decode(audio=0) for each in resampler.resample(frame)]
-        samples = np.concatenate([frame.to_ndarray() for frame in [*frames, *resampler.resample(None)]], 1)[0]
-    return np.concatenate([samples[round(a * RATE) : round(b * RATE)] for a, b in ((0, 5.6), (8.4, 12.8))])
+        return np.concatenate([frame.to_ndarray() for frame in [*frames, *resampler.resample(None)]], 1)
+
+
+def one_voice() -> np.ndarray:
+    """Two utterances of the demo's first speaker, [n] at 16 kHz."""
+    mara = voices()[0]
+    return np.concatenate([mara[round(a * RATE) : round(b * RATE)] for a, b in ((0, 5.6), (8.4, 12.8))])
+
+
+def overlapping(folder: Path) -> list[str]:
+    """A recording and its transcript in a folder: the demo's beginning, in which the second speaker does not wait."""
+    early, samples = 1.5, voices()[:, : 24 * RATE]
+    samples = np.stack([samples[0], np.roll(samples[1], -round(early * RATE))])[:, : 22 * RATE]
+    lines = [line.split(maxsplit=5) for line in DEMO_TRANSCRIPT.read_text().splitlines()[:6]]
+    for line in lines[1::2]:
+        line[3:5] = [str(float(time) - early) for time in line[3:5]]
+    (folder / "conversation.stm").write_text("".join(" ".join(line) + "\n" for line in lines))
+    return [str(write_wav(folder / "conversation.wav", samples)), "--transcript", str(folder / "conversation.stm")]
