@@ -46,7 +46,7 @@ def write(servers: Servers, into: Path, folder: Path) -> None:
 
 def options(name: str, folder: Path) -> list[str]:
     """Of the replay that was killed; whoever resumes it gives the same."""
-    mixed = ["--asr", "none", "--channels", "mix", "--speakers", "cluster"]
+    mixed = ["--asr", "none", "--channels", "mix", "--speakers", "cluster", "--no-enrolled"]
     recording = {
         "killed": [DEMO_FILES[0], "--transcript", DEMO_FILES[1]],
         "killed-mixed": [DEMO_FILES[0], *mixed],
