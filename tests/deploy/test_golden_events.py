@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from stream.bus import Keys
+from stream.bus.keys import Keys
 from tests.conftest import ROOT
 from tests.golden import GOLDEN
 from tests.golden.events import read

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.e2e.gateways import gateways
 from tests.golden import GOLDEN, sessions
 from tests.golden.events import HEARD, JUDGED, Json, certain, differences, kinds, read, strange
 from tests.golden.sessions import Run, Servers, stored
+from tests.support.gateways import gateways
 
 
 @pytest.fixture(scope="module")

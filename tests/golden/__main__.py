@@ -16,11 +16,11 @@ from pathlib import Path
 
 import ray
 
-from stream.redis_server import private_server
-from tests.e2e.gateways import gateways
+from stream.bus.server import private_server
 from tests.golden import GOLDEN, WRITTEN, commands, events, sessions
 from tests.golden.sessions import Servers
-from workers.actors import ray_cluster
+from tests.support.gateways import gateways
+from workers.cluster.actors import ray_cluster
 
 
 @contextmanager

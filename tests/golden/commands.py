@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from workers.cli import app
+from workers.cli.app import app
 
 PLAIN = (str, int, float, bool)
 TYPES = {int: "integer", float: "number", bool: "yes or no"}

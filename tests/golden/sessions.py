@@ -16,11 +16,11 @@ import redis
 from websockets.sync.client import connect
 
 from tests.conftest import DEMO, DEMO_TRANSCRIPT, ROOT
-from tests.e2e.gateways import Gateway
 from tests.e2e.test_replay import UNDERTONE
 from tests.golden.events import Json, shape
-from tests.recordings import RATE, write_wav
-from tests.senders import tcp_sender, transport_stream
+from tests.support.gateways import Gateway
+from tests.support.recordings import RATE, write_wav
+from tests.support.senders import tcp_sender, transport_stream
 
 DEMO_FILES = [str(path.relative_to(ROOT)) for path in (DEMO, DEMO_TRANSCRIPT)]
 LIVE = 8.0  # seconds of `one_voice`

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 import redis
 
-from stream.bus import Bus, Keys
+from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
 from stream.events import parse
 from tests.golden import GOLDEN, sessions
 from tests.golden.sessions import DEMO_FILES, Servers
-from tests.recordings import RATE, write_mp4
-from workers import enrolment
+from tests.support.recordings import RATE, write_mp4
+from workers.session import enrolment
 
 KILLED = {"killed": "4:partial:2", "killed-mixed": "6:interim:2", "killed-overlap": "1:interim:3"}
 """The event at which each was killed; its session is called `written-` and so."""
@@ -39,7 +40,7 @@ def write(servers: Servers, into: Path, folder: Path) -> None:
     record(servers, into / "recording", folder)
     asyncio.run(spool(into / "waiting"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.speaker.SpeakerEncoder", lambda: lambda samples: VOICE / np.linalg.norm(VOICE))
+        patch.setattr("model.encoders.speaker.SpeakerEncoder", lambda: lambda samples: VOICE / np.linalg.norm(VOICE))
         enrolment.enroll("Ada", [np.zeros(6 * RATE, np.float32)])
     shutil.copytree(enrolment.folder(), into / "voices")
 

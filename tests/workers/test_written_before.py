@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stream.recording import RecordedSource, read_events
-from stream.spool import spool_folder
+from stream.bus.spool import spool_folder
+from stream.sources.recording import RecordedSource, read_events
 from tests.e2e.test_replay import UNDERTONE
 from tests.golden import GOLDEN, WRITTEN, sessions, written
 from tests.golden.events import Json, certain, differences, read
 from tests.golden.sessions import Servers, stored
-from workers import enrolment
-from workers.cli import app
-from workers.planning import wishes_of
+from workers.cli.app import app
+from workers.session import enrolment
+from workers.session.planning import settings_from_recording
 
 pytestmark = pytest.mark.parametrize("version", sorted(WRITTEN.iterdir()), ids=lambda path: path.name)
 
@@ -61,7 +61,7 @@ def test_a_killed_session_goes_on(version: Path, name: str, tmp_path: Path, redi
 
 def test_a_recording_is_read(version: Path, tmp_path: Path) -> None:
     source = RecordedSource(version / "recording")
-    wishes = wishes_of(source.settings, source.path)
+    wishes = settings_from_recording(source.settings, source.path)
     assert (wishes.modalities, wishes.transcript) == (("text", "audio"), version / "recording" / "transcript.csv")
     blocks = list(source)
     assert (source.channels, source.split, source.video, source.ended_early) == (1, False, True, None)
