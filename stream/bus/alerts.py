@@ -10,23 +10,12 @@ from typing import Any
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, WatchError
 
 from stream.bus.connection import connect
-from stream.bus.keys import PREFIX
+from stream.bus.keys import PREFIX, alert_marker, alerts_stream
 from stream.bus.publisher import RETENTION_S
 from stream.bus.webhook import Webhook
 from stream.events import Alert
 
 MAX_ALERTS = 10_000  # alerts in the Stream, approximately
-
-
-def alerts_stream(prefix: str) -> str:
-    """Name of the Stream and of the channel that carry the alerts of all sessions."""
-    return f"{prefix}:alerts"
-
-
-def marker(prefix: str, alert_id: str) -> str:
-    """Key that records the publisher of an alert; also the beginning of the keys by which webhooks claim it."""
-    # The braces are Redis Cluster's hash tag: key and Stream share a node, so that one transaction can hold both.
-    return f"{prefix}:alert:{{{alerts_stream(prefix)}}}:{alert_id}"
 
 
 class AlertPublisher:
@@ -51,7 +40,9 @@ class AlertPublisher:
         while True:
             try:
                 published = await self._publish(alert)
-                if self._webhook and await self._claim(f"{marker(self._prefix, alert.id)}:{self._webhook.digest}"):
+                if self._webhook and await self._claim(
+                    f"{alert_marker(self._prefix, alert.id)}:{self._webhook.digest}"
+                ):
                     self._webhook.post(alert)
                 return published
             except (AuthenticationError, NoPermissionError):
@@ -62,7 +53,7 @@ class AlertPublisher:
 
     async def _publish(self, alert: Alert) -> bool:
         """Write marker, Stream and channel in one transaction, so that a crash leaves nothing half published."""
-        mark, payload, name = marker(self._prefix, alert.id), alert.wire(), alerts_stream(self._prefix)
+        mark, payload, name = alert_marker(self._prefix, alert.id), alert.wire(), alerts_stream(self._prefix)
         fields: Any = {"id": alert.id, "type": alert.type, "event": payload}
         async with self._client.pipeline(transaction=True) as pipe:
             await pipe.watch(mark)

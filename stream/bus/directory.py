@@ -13,11 +13,6 @@ from stream.bus.keys import PREFIX, Keys
 from stream.events import SessionEnded, SessionStarted, parse_entry
 
 
-def token_sessions_key(prefix: str, token: str) -> str:
-    """Name of the Redis set of sessions that a token of the gateway started."""
-    return f"{prefix}:token:{token}:sessions"
-
-
 class Load(BaseModel):
     """Load of a live session, which it publishes every two seconds as its heartbeat."""
 

@@ -11,10 +11,9 @@ from typing import Any
 import redis.asyncio
 from pydantic import BaseModel
 
-from stream.bus.alerts import alerts_stream, marker
 from stream.bus.connection import connect
-from stream.bus.directory import overview, token_sessions_key
-from stream.bus.keys import SESSION_ID, Keys
+from stream.bus.directory import overview
+from stream.bus.keys import SESSION_ID, Keys, alert_marker, alerts_stream, token_sessions_key
 from stream.bus.spool import spool_path
 from stream.sources.recording import SETTINGS, recording_files, session_folders
 
@@ -85,7 +84,10 @@ async def find(url: str | None, keys: Keys, recordings: Sequence[Path] = ()) -> 
         sets: set[str] = set()
         for node in await client.masters():
             # By pattern and not by name, to find keys of other versions as well.
-            for pattern in (_literal(keys.channel) + "*", _literal(marker(keys.prefix, f"{keys.session}:")) + "*"):
+            for pattern in (
+                _literal(keys.channel) + "*",
+                _literal(alert_marker(keys.prefix, f"{keys.session}:")) + "*",
+            ):
                 own |= {str(key) async for key in node.scan_iter(pattern, count=SCAN_COUNT)}
             sets |= {
                 str(key)

@@ -55,3 +55,19 @@ class Keys:
     def directory(self) -> str:
         """Hash of all sessions: id -> ISO time of start."""
         return f"{self.prefix}:sessions"
+
+
+def token_sessions_key(prefix: str, token: str) -> str:
+    """Name of the Redis set of sessions that a token of the gateway started."""
+    return f"{prefix}:token:{token}:sessions"
+
+
+def alerts_stream(prefix: str) -> str:
+    """Name of the Stream and of the channel that carry the alerts of all sessions."""
+    return f"{prefix}:alerts"
+
+
+def alert_marker(prefix: str, alert_id: str) -> str:
+    """Key that records the publisher of an alert; also the beginning of the keys by which webhooks claim it."""
+    # The braces are Redis Cluster's hash tag: key and Stream share a node, so that one transaction can hold both.
+    return f"{prefix}:alert:{{{alerts_stream(prefix)}}}:{alert_id}"

@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stream.bus.connection import connect
-from stream.bus.directory import overview, token_sessions_key
+from stream.bus.directory import overview
+from stream.bus.keys import token_sessions_key
 
 Scope = Literal["ingest", "read", "admin"]
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "admin")

@@ -14,9 +14,9 @@ import redis as sync_redis
 
 from stream.bus.alerts import AlertPublisher
 from stream.bus.connection import claim
-from stream.bus.directory import Load, token_sessions_key
+from stream.bus.directory import Load
 from stream.bus.forget import CannotForget, Traces, find, forget, older_than, rewrite_log
-from stream.bus.keys import Keys
+from stream.bus.keys import Keys, token_sessions_key
 from stream.bus.publisher import Bus
 from stream.bus.server import private_server
 from stream.bus.spool import spool_path
