@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from dataclasses import replace
 
 from model.fusion.config import FusionConfig
@@ -177,7 +176,7 @@ class Session:
         if reason == "end of source" and (mismatch := self.admission.transcript_mismatch):
             reason = f"error: {mismatch}"
         self.close()
-        return await self.publishing.end(reason, Counter(counts or {}) + Counter(self.admission.word_counts), patience)
+        return await self.publishing.end(reason, (counts or {}) | self.admission.word_counts, patience)
 
     def close(self) -> None:
         """Do nothing more: the session has ended, or cannot go on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -152,13 +152,14 @@ class Publishing:
         if self.ledger.age > SNAPSHOT_INTERVAL_S and not self.bus.waits:
             self.save()
 
-    async def end(self, reason: str, counts: Counter[str], patience: float) -> events.SessionEnded:
+    async def end(self, reason: str, counts: Mapping[str, int], patience: float) -> events.SessionEnded:
         """Publish `session.ended`, and wait until Redis has everything.
 
         counts: of what was dropped, joined or repaired. Raises ConnectionError when Redis stays away for `patience`
         seconds; what it did not get waits on disk.
         """
-        every = self.ledger.counts + self._segmentation.counts + counts
+        every = self.ledger.counts + self._segmentation.counts
+        every.update(counts)
         if self.ledger.dropped:
             every["lost_audio_ms"] = round(1000 * self.ledger.dropped)
         if self.bus.given_up:
