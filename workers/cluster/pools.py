@@ -1,4 +1,4 @@
-"""Where a session is worked on: each node of the cluster is complete, and a session's calls stay on one."""
+"""The shared actors of a node. Each node of the cluster is complete, and all calls of a session stay on one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MAX_TRANSCRIBERS = 4  # a node, at most, and no more than its cores: each holds 
 
 
 async def answer(call: Awaitable[Any]) -> Any:
-    """What an actor answers. Raises ServiceError for whatever Ray raises, and StateLost as it is."""
+    """An actor's answer. Raises ServiceError for whatever Ray raises, and GraphStateMissing as it is."""
     try:
         return await call
     except GraphStateMissing:
@@ -60,7 +60,7 @@ async def answer(call: Awaitable[Any]) -> Any:
 
 @dataclass
 class Pools:
-    """The shared actors of a node, as the helpers a session asks (`workers.session.session.Helpers`)."""
+    """The shared actors of a node, as a session's `workers.session.services.InferenceBackend`."""
 
     transcribers: list[Any]
     encoder: Any
