@@ -89,8 +89,8 @@ class Pools:
         return read
 
     async def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
-        heard: tuple[Array | None, Array | None] = await answer(self.encoder.encode_audio.remote(samples))
-        return heard
+        encoded: tuple[Array | None, Array | None] = await answer(self.encoder.encode_audio.remote(samples))
+        return encoded
 
     async def analyse_faces(
         self, images: list[Any], times: list[float], samples: Samples, start: float
@@ -102,13 +102,13 @@ class Pools:
         parts: list[SpeakerSegment] = await answer(self.encoder.speaker_segments.remote(samples))
         return parts
 
-    async def label(self, session: str, number: int, heard: UtteranceFeatures) -> StepResult:
-        step: StepResult = await answer(self.recognizer.label.remote(session, number, heard))
+    async def label(self, session: str, number: int, features: UtteranceFeatures) -> StepResult:
+        step: StepResult = await answer(self.recognizer.label.remote(session, number, features))
         return step
 
-    async def preview(self, session: str, number: int, heard: UtteranceFeatures) -> Prediction | None:
-        judgement: Prediction | None = await answer(self.recognizer.preview.remote(session, number, heard))
-        return judgement
+    async def preview(self, session: str, number: int, features: UtteranceFeatures) -> Prediction | None:
+        prediction: Prediction | None = await answer(self.recognizer.preview.remote(session, number, features))
+        return prediction
 
     async def restore(self, session: str, rows: list[GraphRow]) -> None:
         await answer(self.recognizer.restore.remote(session, rows))

@@ -14,7 +14,7 @@ from stream.block import RATE, Block
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
-from stream.clock import MonotonicClock, Pacer
+from stream.clock import Pacer
 from stream.errors import MediaError
 from stream.events import Event, SessionEnded
 from stream.sources.base import Source, SourceWrapper
@@ -102,7 +102,7 @@ async def run_session(
         loaded.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else source.stop())
         shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
         try:
-            await _feed_blocks(session, source, Pacer(MonotonicClock(), speed), displays)
+            await _feed_blocks(session, source, Pacer(session.clock, speed), displays)
             reason = _reason(source, interrupted)
         except MediaError as error:
             reason = f"error: {error}"
