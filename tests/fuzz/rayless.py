@@ -123,7 +123,7 @@ def main(port: str, url: str, tokens: str, media: str) -> None:
         patch.object(sessions, "find_session", carried.get),
         patch.object(sockets, "find_session", carried.get),
         patch.object(sessions.ray, "kill", dropped),
-        patch.object(pages, "_cluster_answers", answers),
+        patch.object(pages, "_ray_answers", answers),
     ):
         uvicorn.Server(configuration(app, "127.0.0.1", int(port))).run()
 
