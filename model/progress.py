@@ -11,7 +11,7 @@ class Progress(Protocol):
     def tell(self, message: str) -> None:
         """Something worth a line that stays."""
 
-    def step(self, what: str, done: int, total: int) -> None:
+    def step(self, task: str, done: int, total: int) -> None:
         """`done` of `total` steps of `what`."""
 
     def curve(self, name: str, values: dict[str, float], step: int) -> None:
@@ -24,7 +24,7 @@ class Silent:
     def tell(self, message: str) -> None:
         pass
 
-    def step(self, what: str, done: int, total: int) -> None:
+    def step(self, task: str, done: int, total: int) -> None:
         pass
 
     def curve(self, name: str, values: dict[str, float], step: int) -> None:

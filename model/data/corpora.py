@@ -161,7 +161,7 @@ def read_iemocap(folder: Path) -> Corpus:
         split = "test" if session == "Session5" else "dev" if earlier % 10 == 9 else "train"
         earlier += session != "Session5"
         transcript = _iemocap_words(folder / session / "dialog" / "transcriptions" / file.name)
-        heard: list[tuple[float, Row, Path | None]] = []
+        entries: list[tuple[float, Row, Path | None]] = []
         for line in re.findall(r"^\[.*", _latin(file), re.MULTILINE):
             found = IEMOCAP_LINE.match(line)
             if found is None:
@@ -174,11 +174,11 @@ def read_iemocap(folder: Path) -> Corpus:
             sentiment = SENTIMENT["iemocap"].get(emotion, "negative")
             row = Row(speaker, transcript.get(key, ""), emotion, sentiment, None, float(start), float(end))
             clip = _clip(folder / session / "sentences" / "wav" / file.stem / f"{key}.wav")
-            heard.append((float(start), row, clip))
-        if heard:
-            heard.sort(key=lambda entry: entry[0])
-            corpus.splits[split].append(Dialogue(file.stem, [row for _, row, _ in heard]))
-            corpus.clips[split] += [clip for _, _, clip in heard]
+            entries.append((float(start), row, clip))
+        if entries:
+            entries.sort(key=lambda entry: entry[0])
+            corpus.splits[split].append(Dialogue(file.stem, [row for _, row, _ in entries]))
+            corpus.clips[split] += [clip for _, _, clip in entries]
     return corpus
 
 

@@ -12,8 +12,8 @@ from model.encoders.manifest import complete, folders, manifest
 from model.encoders.packaged import PackagedError, unpacked
 from model.encoders.transcription import RATE, Asr, Samples, Transcription, believable
 
-LEAST_SPEECH = 0.15  # seconds without which an utterance has no words
-OWN = "your folder"  # origin of a model that the user has named by its folder
+MIN_SPEECH_S = 0.15  # seconds without which an utterance has no words
+USER_FOLDER = "your folder"  # origin of a model that the user has named by its folder
 PREFIX = "faster-whisper-"  # of the folders that hold a model
 DEFAULTS = ("base", "small", "base.en", "small.en", "tiny.en", "tiny")  # those that keep up without a GPU, best first
 SIZES = {
@@ -39,12 +39,12 @@ class Guarded:
         self._asr, self._vad = asr, get_vad_model()
 
     def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Transcription]:
-        heard = [self.seconds_of_speech(samples) for samples in utterances]
-        spoken = [n for n, seconds in enumerate(heard) if seconds >= LEAST_SPEECH]
+        speech_seconds = [self.seconds_of_speech(samples) for samples in utterances]
+        with_speech = [n for n, seconds in enumerate(speech_seconds) if seconds >= MIN_SPEECH_S]
         recognized = [Transcription()] * len(utterances)
-        if spoken:
-            for n, result in zip(spoken, self._asr([utterances[n] for n in spoken], language), strict=True):
-                recognized[n] = result if believable(result.text, heard[n]) else Transcription()
+        if with_speech:
+            for n, result in zip(with_speech, self._asr([utterances[n] for n in with_speech], language), strict=True):
+                recognized[n] = result if believable(result.text, speech_seconds[n]) else Transcription()
         return recognized
 
     def warm_up(self) -> None:
@@ -73,7 +73,7 @@ class AsrModel:
     @property
     def reference(self) -> str:
         """The model as `locate` takes it on every node: one has it where another has not."""
-        return self.folder if self.origin == OWN else self.name
+        return self.folder if self.origin == USER_FOLDER else self.name
 
     def __str__(self) -> str:
         return f"faster-whisper {self.name}"
@@ -87,7 +87,7 @@ def locate(name: str | None = None) -> AsrModel | None:
     Returns None when there is none. Raises AsrError when one is here and broken, or a folder is none.
     """
     if name is not None and (Path(name) / "model.bin").is_file():
-        return _found(Path(name).resolve().name.removeprefix(PREFIX), Path(name).resolve(), OWN)
+        return _found(Path(name).resolve().name.removeprefix(PREFIX), Path(name).resolve(), USER_FOLDER)
     for place in (_in_folders, _in_hub_cache, _in_packages):
         for size in DEFAULTS if name is None else (name,):
             if (found := place(size)) is not None:

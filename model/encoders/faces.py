@@ -36,7 +36,7 @@ class _Track:
     """One face through the pictures."""
 
     boxes: list[Array] = field(default_factory=list)  # of YuNet: x, y, w, h, 5 landmarks x 2, score
-    at: list[int] = field(default_factory=list)  # which pictures
+    pictures: list[int] = field(default_factory=list)  # their numbers
     mouths: list[Array] = field(default_factory=list)
 
 
@@ -90,18 +90,19 @@ class FaceReader:
         if not tracks:
             return FaceObservation(len(images), 0, reason="no face")
         speaker, share = _speaker(tracks, len(images), loudness(samples, start, times))
-        crops = [(images[n], box, quality(images[n], box)) for n, box in zip(speaker.at, speaker.boxes, strict=True)]
+        shown = zip(speaker.pictures, speaker.boxes, strict=True)
+        crops = [(images[n], box, quality(images[n], box)) for n, box in shown]
         good = float(np.mean([q for *_, q in crops]))
         certain = share if len(tracks) > 1 else None
-        sight = FaceObservation(len(images), len(tracks), len(speaker.at) / len(images), good, certain)
+        observation = FaceObservation(len(images), len(tracks), len(speaker.pictures) / len(images), good, certain)
         if max(q for *_, q in crops) < 0.1:
-            return replace(sight, reason="the face is too small, blurred or turned away")
+            return replace(observation, reason="the face is too small, blurred or turned away")
         logs = np.stack([self.express(image, box) for image, box, _ in crops])
         weights = np.array([q for *_, q in crops])
         mean = (logs * weights[:, None]).sum(0) / weights.sum()
         # Poor crops, and a doubtful choice between faces, shall persuade less.
         flat = np.exp(good * share * (mean - mean.max()))
-        return replace(sight, expression=(flat / flat.sum()).astype(np.float32))
+        return replace(observation, expression=(flat / flat.sum()).astype(np.float32))
 
     def speaker_at(self, images: Sequence[Image], times: Sequence[float], samples: Array, start: float) -> float | None:
         """Where the face that speaks is: the x of its middle, in pixels; None without a face."""
@@ -142,9 +143,9 @@ class FaceReader:
                 else:
                     free.remove(best)
                 best.boxes.append(box)
-                best.at.append(n)
+                best.pictures.append(n)
                 best.mouths.append(mouth_of(image, box))
-        return [track for track in tracks if len(track.at) >= max(1, len(images) // 5)]
+        return [track for track in tracks if len(track.pictures) >= max(1, len(images) // 5)]
 
 
 def _evenly(images: Sequence[Image], times: Sequence[float]) -> tuple[list[Image], list[float]]:
@@ -155,13 +156,13 @@ def _evenly(images: Sequence[Image], times: Sequence[float]) -> tuple[list[Image
 
 def _speaker(tracks: list[_Track], pictures: int, loud: Array) -> tuple[_Track, float]:
     """The face that speaks and its share in the mouth motion; where no mouth moved, the face that is seen most."""
-    shares = speaking_shares([np.stack(track.mouths) for track in tracks], [track.at for track in tracks], loud)
-    seen = np.array([len(track.at) for track in tracks]) / pictures
+    shares = speaking_shares([np.stack(track.mouths) for track in tracks], [track.pictures for track in tracks], loud)
+    seen = np.array([len(track.pictures) for track in tracks]) / pictures
     best = int(np.argmax(shares + 1e-3 * seen))
     return tracks[best], float(shares[best])
 
 
-def speaking_shares(mouths: Sequence[Array], at: Sequence[Sequence[int]], loud: Array) -> Array:
+def speaking_shares(mouths: Sequence[Array], pictures: Sequence[Sequence[int]], loud: Array) -> Array:
     """[faces] shares, which sum to 1, of each face in all that mouths do with the voice.
 
     mouths: of each face [n, 16, 24] mouth regions in the pictures `at`; loud: [pictures] level of the voice at each.
@@ -169,8 +170,8 @@ def speaking_shares(mouths: Sequence[Array], at: Sequence[Sequence[int]], loud: 
     moves on its own (chewing, nodding) would show by chance.
     """
     scores = []
-    for mouth, pictures in zip(mouths, at, strict=True):
-        level = loud[list(pictures)]
+    for mouth, numbers in zip(mouths, pictures, strict=True):
+        level = loud[list(numbers)]
         if len(level) < 3 or level.std() <= 0:
             scores.append(1e-3)
             continue

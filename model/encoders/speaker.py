@@ -47,7 +47,7 @@ class SpeakerEncoder(nn.Module):
     def __call__(self, samples: Array) -> Array:
         """[256] unit vector of an utterance [n] at 16 kHz; a short one is repeated until the network can hear it."""
         mel = self._mel(samples)
-        return _unit(self._hear(mel, range(0, max(1, len(mel) - FRAMES + 1), HOP)).mean(0))
+        return _unit(self._embed_windows(mel, range(0, max(1, len(mel) - FRAMES + 1), HOP)).mean(0))
 
     @torch.inference_mode()
     def changes(self, samples: Array) -> list[float]:
@@ -59,18 +59,18 @@ class SpeakerEncoder(nn.Module):
         if len(mel) < 2 * FRAMES:
             return []
         starts = range(0, len(mel) - FRAMES + 1, STEP)
-        heard = self._hear(mel, starts)
+        embeddings = self._embed_windows(mel, starts)
         apart = FRAMES // STEP
-        alike = (heard[:-apart] * heard[apart:]).sum(1)
+        alike = (embeddings[:-apart] * embeddings[apart:]).sum(1)
         near = 200 // STEP
         found: list[float] = []
         for n in np.argsort(alike):
-            at = (starts[int(n)] + FRAMES) / 100
+            moment = (starts[int(n)] + FRAMES) / 100
             shoulders = alike[max(0, n - near) : n + 1].max(), alike[n : n + near + 1].max()
             if alike[n] < min(CHANGE, min(shoulders) - DIP) and all(
-                abs(at - other) >= SHORTEST_PART for other in (*found, 0.0, len(samples) / RATE)
+                abs(moment - other) >= SHORTEST_PART for other in (*found, 0.0, len(samples) / RATE)
             ):
-                found.append(at)
+                found.append(moment)
         return sorted(found)
 
     def _mel(self, samples: Array) -> Tensor:
@@ -82,12 +82,12 @@ class SpeakerEncoder(nn.Module):
         mel = (self.filters @ spectrum.abs().square()).T
         return mel if len(mel) >= FRAMES else mel.repeat(-(-FRAMES // len(mel)), 1)[:FRAMES]
 
-    def _hear(self, mel: Tensor, starts: range) -> Array:
+    def _embed_windows(self, mel: Tensor, starts: range) -> Array:
         """[starts, 256] unit vectors of the stretches from each start."""
         _, (hidden, _) = self.lstm(torch.stack([mel[start : start + FRAMES] for start in starts]))
-        embeddings = self.linear(hidden[-1]).relu()
-        heard: Array = nn.functional.normalize(embeddings, dim=1).numpy()
-        return heard
+        raw = self.linear(hidden[-1]).relu()
+        embeddings: Array = nn.functional.normalize(raw, dim=1).numpy()
+        return embeddings
 
 
 def narrowband(samples: Array) -> bool:

@@ -39,18 +39,18 @@ class Belief:
         """The language, where it is one that the encoder does not know."""
         return max(self.others, key=self.others.__getitem__) if self.known < 0.5 and self.others else None
 
-    def after(self, heard: Mapping[str, float], known: Collection[str]) -> Belief:
+    def after(self, detected: Mapping[str, float], known: Collection[str]) -> Belief:
         """The belief after one more utterance.
 
         heard: probability of each language, none where the utterance shows nothing; known: those of the encoder.
         """
-        if not heard:
+        if not detected:
             return self
-        mine = max([p for name, p in heard.items() if name in known], default=0.0)
-        rivals = {name: p for name, p in heard.items() if name not in known}
+        known_share = max([p for name, p in detected.items() if name in known], default=0.0)
+        rivals = {name: p for name, p in detected.items() if name not in known}
         before = STAYS * self.known + (1 - STAYS) * AT_FIRST
-        shown = math.log(max(mine, FLOOR) / max(FLOOR, *rivals.values(), 0.0))
-        odds = math.log(before / (1 - before)) + shown + FAVOUR
+        evidence = math.log(max(known_share, FLOOR) / max(FLOOR, *rivals.values(), 0.0))
+        odds = math.log(before / (1 - before)) + evidence + FAVOUR
         belief = 1 / (1 + math.exp(-odds))
         others = {
             name: round(FADES * self.others.get(name, 0.0) + rivals.get(name, 0.0), 4)

@@ -119,8 +119,8 @@ class Reader:
                 max_length=config.tokens,
                 return_tensors="pt",
             )
-            mine = [[part == 1 for part in tokens.sequence_ids(row)] for row in range(len(pairs))]
-            pool = torch.tensor(mine)
+            own_tokens = [[part == 1 for part in tokens.sequence_ids(row)] for row in range(len(pairs))]
+            pool = torch.tensor(own_tokens)
             pool[~pool.any(1), 0] = True  # no word at all: the start token speaks for it
         else:
             tokens = self._tokenizer(present, padding=True, pad_to_multiple_of=8, return_tensors="pt")

@@ -53,8 +53,8 @@ def believable(text: str, seconds: float) -> bool:
         return False
     for size in range(1, 7):
         run = 1
-        for at in range(size, len(words) - size + 1, size):
-            run = run + 1 if words[at : at + size] == words[at - size : at] else 1
+        for position in range(size, len(words) - size + 1, size):
+            run = run + 1 if words[position : position + size] == words[position - size : position] else 1
             if run >= MAX_REPEATS:
                 return False
     return True

@@ -51,24 +51,24 @@ class VoiceNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * width, len(RAVDESS))
 
-    def picture(self, samples: Tensor) -> Tensor:
+    def log_mel(self, samples: Tensor) -> Tensor:
         """[B, n] samples -> [B, MELS, frames] log power in decades, 0 at the loudest band, at least -RANGE."""
         spectrum = torch.stft(samples, WINDOW, HOP, window=self.window, center=False, return_complex=True)
         power = (self.filters @ spectrum.abs().square()).clamp(min=1e-12).log10()
         return (power - power.amax((1, 2), keepdim=True)).clamp(min=-RANGE)
 
-    def embed(self, picture: Tensor, frames: Tensor) -> Tensor:
+    def embed(self, log_mel: Tensor, frames: Tensor) -> Tensor:
         """[B, MELS, T] pictures, of which the first `frames` [B] count -> [B, 2 · width]."""
-        x = self.squeeze(self.stages(self.stem(picture[:, None] / RANGE + 0.5)).flatten(1, 2))  # [B, width, T / 8]
+        x = self.squeeze(self.stages(self.stem(log_mel[:, None] / RANGE + 0.5)).flatten(1, 2))  # [B, width, T / 8]
         here = torch.arange(x.shape[-1], device=x.device) < (frames[:, None] + 7) // 8
         weight = self.attention(x).squeeze(1).masked_fill(~here, -1e9).softmax(-1)[:, None]
         mean = (x * weight).sum(-1)
         deviation = ((x**2 * weight).sum(-1) - mean**2).clamp(min=1e-6).sqrt()
         return torch.cat([mean, deviation], 1)
 
-    def forward(self, picture: Tensor, frames: Tensor) -> Tensor:
+    def forward(self, log_mel: Tensor, frames: Tensor) -> Tensor:
         """Logits [B, 8], calibrated."""
-        logits: Tensor = self.head(self.dropout(self.embed(picture, frames)))
+        logits: Tensor = self.head(self.dropout(self.embed(log_mel, frames)))
         return logits / self.temperature
 
 
@@ -110,11 +110,11 @@ class VoiceEncoder:
     @torch.inference_mode()
     def __call__(self, samples: Array) -> Array | None:
         """[8] probabilities of `RAVDESS` for an utterance [n] at 16 kHz; None when there is too little to hear."""
-        heard = trim(samples)[: round(LONGEST * RATE)]
-        if len(heard) < SHORTEST * RATE or not heard.any():
+        trimmed = trim(samples)[: round(LONGEST * RATE)]
+        if len(trimmed) < SHORTEST * RATE or not trimmed.any():
             return None
-        picture = self.network.picture(torch.from_numpy(np.ascontiguousarray(heard))[None])
-        posterior: Array = self.network(picture, torch.tensor([picture.shape[-1]]))[0].softmax(-1).numpy()
+        log_mel = self.network.log_mel(torch.from_numpy(np.ascontiguousarray(trimmed))[None])
+        posterior: Array = self.network(log_mel, torch.tensor([log_mel.shape[-1]]))[0].softmax(-1).numpy()
         return posterior
 
 

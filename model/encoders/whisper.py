@@ -91,12 +91,12 @@ class Whisper:
             for n, samples in enumerate(utterances)
             for first in range(0, max(1, len(samples)), LONGEST)
         ]
-        heard: list[list[Transcription]] = [[] for _ in utterances]
-        for (n, _), result in zip(pieces, self._hear([samples for _, samples in pieces], language), strict=True):
-            heard[n].append(result)
-        return [_joined(parts) for parts in heard]
+        results: list[list[Transcription]] = [[] for _ in utterances]
+        for (n, _), result in zip(pieces, self._transcribe([samples for _, samples in pieces], language), strict=True):
+            results[n].append(result)
+        return [_joined(parts) for parts in results]
 
-    def _hear(self, utterances: list[Samples], language: str | None) -> list[Transcription]:
+    def _transcribe(self, utterances: list[Samples], language: str | None) -> list[Transcription]:
         windows = [window_of(len(samples), self._smallest) for samples in utterances]
         found = self._decode(utterances, windows, language)
         astray = [
@@ -131,13 +131,15 @@ class Whisper:
 
         whisper = self._model.model
         encoded = self._model.encode(mel)
-        heard: list[dict[str, float] | None] = [None] * len(mel)
+        language_scores: list[dict[str, float] | None] = [None] * len(mel)
         if whisper.is_multilingual:
-            heard = [
+            language_scores = [
                 {token.strip("<|>"): float(p) for token, p in row if p >= LIKELY}
                 for row in whisper.detect_language(encoded)
             ]
-        spoken = language or (max(heard[0], key=heard[0].__getitem__) if heard[0] else "en")
+        spoken = language or (
+            max(language_scores[0], key=language_scores[0].__getitem__) if language_scores[0] else "en"
+        )
         tokenizer = Tokenizer(self._model.hf_tokenizer, whisper.is_multilingual, "transcribe", spoken)
         prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
         room = self._model.max_length - len(prompt)
@@ -153,8 +155,8 @@ class Whisper:
         tokens = [[token for token in result.sequences_ids[0] if token < tokenizer.eot] for result in results]
         timed = self._model.find_alignment(tokenizer, tokens, encoded, frames)
         hypotheses = []
-        for result, said, alignment, languages in zip(results, tokens, timed, heard, strict=True):
-            text, count = tokenizer.decode(said).strip(), len(result.sequences_ids[0])
+        for result, token_ids, alignment, languages in zip(results, tokens, timed, language_scores, strict=True):
+            text, count = tokenizer.decode(token_ids).strip(), len(result.sequences_ids[0])
             recognized = Transcription(text, _words(alignment), spoken, languages)
             log_probability = float(result.scores[0]) * count / (count + 1)
             compression = get_compression_ratio(text) if text else 0.0
@@ -174,14 +176,14 @@ def _words(alignment: list[dict[str, Any]]) -> tuple[Word, ...]:
     )
 
 
-def _batches(windows: Sequence[int], most: int) -> Iterator[tuple[int, list[int]]]:
+def _batches(windows: Sequence[int], batch_size: int) -> Iterator[tuple[int, list[int]]]:
     """(window, places of at most so many utterances on it)."""
     places = defaultdict(list)
     for n, window in enumerate(windows):
         places[window].append(n)
-    for window, all_of_it in places.items():
-        for first in range(0, len(all_of_it), most):
-            yield window, all_of_it[first : first + most]
+    for window, members in places.items():
+        for first in range(0, len(members), batch_size):
+            yield window, members[first : first + batch_size]
 
 
 def _joined(parts: list[Transcription]) -> Transcription:

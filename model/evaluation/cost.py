@@ -26,7 +26,7 @@ def cost(lab: Lab) -> str:
     """Cost of the label of one more utterance, after n; times as ratios to ours at n = 10, measured in turns."""
     model = load_checkpoint(lab.corpus)
     rng = np.random.default_rng(0)
-    heard = [
+    utterances = [
         UtteranceFeatures(
             {name: rng.normal(size=width).astype(np.float32) for name, width in model.config.inputs.items()}, n % 3
         )
@@ -35,10 +35,10 @@ def cost(lab: Lab) -> str:
     transformer, blocks = _transformer_like(model)
     works: dict[tuple[str, int], Callable[[], object]] = {}
     for n in LENGTHS:
-        works["ours, incremental", n] = _incremental(model, heard[:n])
-        within = heard[max(0, n - model.config.window) : n]
+        works["ours, incremental", n] = _incremental(model, utterances[:n])
+        within = utterances[max(0, n - model.config.window) : n]
         works["the same network, re-run over its window", n] = _rerun(model, within)
-        works["the same network, re-run over the dialogue", n] = _rerun(model, heard[:n], everything=True)
+        works["the same network, re-run over the dialogue", n] = _rerun(model, utterances[:n], everything=True)
         window = min(n, model.config.window)
         works["transformer of the same size, over our window", n] = _attend(transformer, window)
         works["transformer of the same size, over the dialogue", n] = _attend(transformer, n)
@@ -68,17 +68,17 @@ def cost(lab: Lab) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _incremental(model: FusionGCN, heard: list[UtteranceFeatures]) -> Callable[[], object]:
+def _incremental(model: FusionGCN, utterances: list[UtteranceFeatures]) -> Callable[[], object]:
     labeller = IncrementalLabeller(FusionStep(model.config, model.weights()))
     state = labeller.new_state()
-    for utterance in heard[:-1]:
+    for utterance in utterances[:-1]:
         labeller.step([state], [utterance])
-    return lambda: labeller.step([state], [heard[-1]])
+    return lambda: labeller.step([state], [utterances[-1]])
 
 
-def _rerun(model: FusionGCN, heard: list[UtteranceFeatures], everything: bool = False) -> Callable[[], object]:
-    utterances = collate([heard], model.config, [0])
-    return lambda: model(utterances, lookahead=EVERYTHING if everything else 0)
+def _rerun(model: FusionGCN, utterances: list[UtteranceFeatures], everything: bool = False) -> Callable[[], object]:
+    batch = collate([utterances], model.config, [0])
+    return lambda: model(batch, lookahead=EVERYTHING if everything else 0)
 
 
 class _Transformer(nn.Module):

@@ -51,10 +51,10 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
         )
     tuned = tuned_of(checkpoint)
 
-    def heard(said: Sequence[Dialogue]) -> Prepared:
-        return prepare(said, labels, model.config, tuned, progress)
+    def prepare_table(table: Sequence[Dialogue]) -> Prepared:
+        return prepare(table, labels, model.config, tuned, progress)
 
-    data = heard(dialogues)
+    data = prepare_table(dialogues)
     truth, probabilities = data.truth, predict(model, data)
     report: dict[str, Any] = {
         "checkpoint": checkpoint,
@@ -78,7 +78,7 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
         runs = [scores(truth, predict(network, data)) for network in networks]
         report["over_seeds"] = {n: metrics.t_interval([run[n] for run in runs]) for n in runs[0]} | {"runs": len(runs)}
     if full:
-        report |= _robustness(networks, data, dialogues, heard, progress)
+        report |= _robustness(networks, data, dialogues, prepare_table, progress)
     return report
 
 
@@ -92,15 +92,15 @@ def _robustness(
     networks: Sequence[FusionGCN],
     data: Prepared,
     dialogues: Sequence[Dialogue],
-    heard: Callable[[Sequence[Dialogue]], Prepared],
+    prepare_table: Callable[[Sequence[Dialogue]], Prepared],
     progress: Progress,
 ) -> dict[str, Any]:
     """What the same networks (one a seed; means over them) say when they see more, less, or worse."""
     truth, config = data.truth, networks[0].config
 
     def run(prepared: Prepared, lookahead: int = 0, window: int = config.window) -> dict[str, float]:
-        seen = [with_window(network, window) for network in networks]
-        return _mean([scores(truth, predict(network, prepared, lookahead=lookahead)) for network in seen])
+        windowed = [with_window(network, window) for network in networks]
+        return _mean([scores(truth, predict(network, prepared, lookahead=lookahead)) for network in windowed])
 
     longest = int(data.length.max())
     curve = [{"k": str(k), **run(data, k)} for k in LOOKAHEADS]
@@ -110,23 +110,25 @@ def _robustness(
     windows = [{"window": size, **run(data, window=size)} for size in sizes]
     names = config.modalities
     subsets = [
-        {"modalities": list(kept), **run(without_modalities(data, set(names) - set(kept)))}
+        {"modalities": list(modalities), **run(without_modalities(data, set(names) - set(modalities)))}
         for size in range(1, len(names) + 1)
-        for kept in combinations(names, size)
+        for modalities in combinations(names, size)
     ]
 
     def missing(rate: float) -> dict[str, float]:
         return _mean([run(with_missing(data, names, rate, seed)) for seed in range(DRAWS)])
 
-    def misheard(wer: float) -> dict[str, float]:
-        return _mean([run(heard(with_word_errors(dialogues, wer, words, seed))) for seed in range(WORD_DRAWS)])
+    def misrecognized(wer: float) -> dict[str, float]:
+        return _mean([run(prepare_table(with_word_errors(dialogues, wer, words, seed))) for seed in range(WORD_DRAWS)])
 
     without = [{"rate": rate, **missing(rate)} for rate in MISSING]
     progress.tell("windows and modalities done")
     words = vocabulary(dialogues)
-    garbled = [{"wer": wer, **misheard(wer)} for wer in WORD_ERRORS]
+    garbled = [{"wer": wer, **misrecognized(wer)} for wer in WORD_ERRORS]
     progress.tell("word errors done")
-    mistaken = [{"rate": rate, **run(heard(with_wrong_speakers(dialogues, rate, 0)))} for rate in WRONG_SPEAKERS]
+    mistaken = [
+        {"rate": rate, **run(prepare_table(with_wrong_speakers(dialogues, rate, 0)))} for rate in WRONG_SPEAKERS
+    ]
     return {
         "lookahead": curve,
         "window": windows,
@@ -150,17 +152,17 @@ def with_window(model: FusionGCN, size: int) -> FusionGCN:
 
 def without_modalities(data: Prepared, names: set[str]) -> Prepared:
     """The same utterances with some modalities withheld."""
-    heard = [
+    conversations = [
         [_with_only(one, [name for name in one.features if name not in names]) for one in conversation]
-        for conversation in data.heard
+        for conversation in data.conversations
     ]
-    return Prepared(heard, data.emotion, data.sentiment)
+    return Prepared(conversations, data.emotion, data.sentiment)
 
 
-def _with_only(one: UtteranceFeatures, kept: Sequence[str]) -> UtteranceFeatures:
+def _with_only(one: UtteranceFeatures, modalities: Sequence[str]) -> UtteranceFeatures:
     """The utterance with the modalities `kept`; without words the reader has no opinion."""
-    features = {name: one.features[name] for name in kept}
-    return replace(one, features=features, opinions=one.opinions if "text" in kept else {})
+    features = {name: one.features[name] for name in modalities}
+    return replace(one, features=features, expert_posteriors=one.expert_posteriors if "text" in modalities else {})
 
 
 def with_missing(data: Prepared, names: Sequence[str], rate: float, seed: int) -> Prepared:
@@ -168,13 +170,13 @@ def with_missing(data: Prepared, names: Sequence[str], rate: float, seed: int) -
     rng = np.random.default_rng(seed)
 
     def thinned(one: UtteranceFeatures) -> UtteranceFeatures:
-        kept = [name for name in names if name in one.features and rng.random() >= rate]
-        if not kept and one.features:
-            kept = [sorted(one.features)[rng.integers(len(one.features))]]
-        return _with_only(one, kept)
+        remaining = [name for name in names if name in one.features and rng.random() >= rate]
+        if not remaining and one.features:
+            remaining = [sorted(one.features)[rng.integers(len(one.features))]]
+        return _with_only(one, remaining)
 
-    heard = [[thinned(one) for one in conversation] for conversation in data.heard]
-    return Prepared(heard, data.emotion, data.sentiment)
+    conversations = [[thinned(one) for one in conversation] for conversation in data.conversations]
+    return Prepared(conversations, data.emotion, data.sentiment)
 
 
 def shifts(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints, classes: int) -> dict[str, dict[str, float]]:
@@ -221,33 +223,37 @@ def _per_class(truth: Ints, probabilities: Floats, emotions: Sequence[str]) -> d
     return outcome
 
 
-def _reliability(said: Floats, right: NDArray[np.bool_]) -> list[dict[str, float]]:
+def _reliability(predicted: Floats, correct: NDArray[np.bool_]) -> list[dict[str, float]]:
     """Equal-mass bins of said probability against what happened."""
-    order = np.argsort(said, kind="stable")
+    order = np.argsort(predicted, kind="stable")
     return [
-        {"said": round(float(said[rows].mean()), 4), "happened": round(float(right[rows].mean()), 4), "n": len(rows)}
+        {
+            "said": round(float(predicted[rows].mean()), 4),
+            "happened": round(float(correct[rows].mean()), 4),
+            "n": len(rows),
+        }
         for rows in np.array_split(order, BINS)
         if len(rows)
     ]
 
 
 def _calibration(truth: Ints, probabilities: Floats, emotions: Sequence[str]) -> dict[str, Any]:
-    def curve(said: Floats, right: NDArray[np.bool_]) -> dict[str, Any]:
-        bins = _reliability(said, right)
+    def curve(predicted: Floats, correct: NDArray[np.bool_]) -> dict[str, Any]:
+        bins = _reliability(predicted, correct)
         gap = sum(b["n"] * abs(b["said"] - b["happened"]) for b in bins) / len(truth)
         return {"ece": round(100 * gap, 2), "bins": bins}
 
     overall = curve(probabilities.max(1), probabilities.argmax(1) == truth)
-    each = {emotion: curve(probabilities[:, c], truth == c) for c, emotion in enumerate(emotions)}
-    return {"winning class": overall} | each
+    per_class = {emotion: curve(probabilities[:, c], truth == c) for c, emotion in enumerate(emotions)}
+    return {"winning class": overall} | per_class
 
 
 def _uncertain(truth: Ints, probabilities: Floats, threshold: float) -> dict[str, float]:
     """How often the conformal set is not one label, and how the rest fares."""
-    sure = (probabilities >= threshold).sum(1) == 1
-    right = probabilities.argmax(1) == truth
+    certain = (probabilities >= threshold).sum(1) == 1
+    correct = probabilities.argmax(1) == truth
     return {
-        "share": round(100 * float((~sure).mean()), 1),
-        "accuracy_certain": round(100 * float(right[sure].mean()), 2) if sure.any() else 0.0,
-        "accuracy_uncertain": round(100 * float(right[~sure].mean()), 2) if (~sure).any() else 0.0,
+        "share": round(100 * float((~certain).mean()), 1),
+        "accuracy_certain": round(100 * float(correct[certain].mean()), 2) if certain.any() else 0.0,
+        "accuracy_uncertain": round(100 * float(correct[~certain].mean()), 2) if (~certain).any() else 0.0,
     }

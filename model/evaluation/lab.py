@@ -64,13 +64,13 @@ class Lab:
     def measure(self, study: str, cell: str, run: Callable[[int], dict[str, float]]) -> list[dict[str, float]]:
         """The scores of a cell, a run a seed; those measured before are read from out/STUDY.json."""
         file = self.out / f"{study}.json"
-        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        runs = kept.setdefault(cell, [])
+        stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        runs = stored.setdefault(cell, [])
         for seed in range(len(runs), self.seeds):
             self.progress.tell(f"{study}: {cell}, seed {seed}")
             runs.append(run(seed))
             self.out.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
         return list(runs[: self.seeds])
 
     def train_and_score(self, config: TrainingConfig, seed: int) -> dict[str, float]:

@@ -58,17 +58,19 @@ def alignment_alone(lab: Lab) -> str:
 
 def _single_utterances(data: Prepared, shuffled: bool, seed: int) -> Prepared:
     """Every utterance a conversation of its own; with another utterance's prosody if `shuffled`."""
-    heard = [replace(one, slot=0) for conversation in data.heard for one in conversation]
+    utterances = [replace(one, slot=0) for conversation in data.conversations for one in conversation]
     if shuffled:
-        donors = np.random.default_rng(seed).permutation([n for n, one in enumerate(heard) if "audio" in one.features])
-        takers = [n for n, one in enumerate(heard) if "audio" in one.features]
-        given = {taker: heard[donor].features["audio"] for taker, donor in zip(takers, donors, strict=True)}
-        heard = [
+        donors = np.random.default_rng(seed).permutation(
+            [n for n, one in enumerate(utterances) if "audio" in one.features]
+        )
+        takers = [n for n, one in enumerate(utterances) if "audio" in one.features]
+        given = {taker: utterances[donor].features["audio"] for taker, donor in zip(takers, donors, strict=True)}
+        utterances = [
             UtteranceFeatures(one.features | ({"audio": given[n]} if n in given else {}), one.slot)
-            for n, one in enumerate(heard)
+            for n, one in enumerate(utterances)
         ]
     labels = (list(np.concatenate(values)[:, None]) for values in (data.emotion, data.sentiment))
-    return Prepared([[one] for one in heard], *labels)
+    return Prepared([[one] for one in utterances], *labels)
 
 
 @torch.inference_mode()
@@ -128,7 +130,7 @@ def graph_alone(lab: Lab) -> str:
             network, (training, *_), dev = lab.prepared(config)
             network = replace(network, widths=tuple(min(w, len(COLUMNS)) if m == "audio" else w
                                                     for m, w in network.inputs.items()))  # fmt: skip
-            return _tell_speakers(network, _unnormalised(training), _unnormalised(dev), seed)
+            return _train_speaker_probe(network, _unnormalised(training), _unnormalised(dev), seed)
 
         cells[name] = lab.measure("relation", name, run)
     return table(cells, {"auc": "AUC", "accuracy": "accuracy", "distance": "AUC of the distance alone"})
@@ -136,15 +138,15 @@ def graph_alone(lab: Lab) -> str:
 
 def _unnormalised(data: Prepared) -> Prepared:
     """Prosody relative to the prior alone: what is relative to the speaker would say who it is."""
-    heard = [
+    conversations = [
         [replace(one, features={k: v[: len(COLUMNS)] if k == "audio" else v for k, v in one.features.items()})
          for one in conversation]
-        for conversation in data.heard
+        for conversation in data.conversations
     ]  # fmt: skip
-    return Prepared(heard, data.emotion, data.sentiment)
+    return Prepared(conversations, data.emotion, data.sentiment)
 
 
-def _tell_speakers(network: FusionConfig, training: Prepared, dev: Prepared, seed: int) -> dict[str, float]:
+def _train_speaker_probe(network: FusionConfig, training: Prepared, dev: Prepared, seed: int) -> dict[str, float]:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model, device = _SameSpeaker(network), torch.device("cpu")
@@ -159,18 +161,18 @@ def _tell_speakers(network: FusionConfig, training: Prepared, dev: Prepared, see
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
     model.eval()
-    told, said, usual = [], [], []
+    targets, logits, usual = [], [], []
     with torch.inference_mode():
         for utterances, _, _ in batches(dev, network, like_lengths(dev.length, 32), device):
             truth, real = _pairs(utterances)
-            told.append(truth[real])
-            said.append(model(utterances)[real])
+            targets.append(truth[real])
+            logits.append(model(utterances)[real])
             usual.append(model.usual.expand(truth.shape)[real])
-    true, logit = torch.cat(told).numpy(), torch.cat(said).numpy()
+    target, logit = torch.cat(targets).numpy(), torch.cat(logits).numpy()
     return {
-        "auc": round(100 * float(roc_auc_score(true, logit)), 2),
-        "accuracy": round(100 * float(((logit > 0) == true).mean()), 2),
-        "distance": round(100 * float(roc_auc_score(true, torch.cat(usual).numpy())), 2),
+        "auc": round(100 * float(roc_auc_score(target, logit)), 2),
+        "accuracy": round(100 * float(((logit > 0) == target).mean()), 2),
+        "distance": round(100 * float(roc_auc_score(target, torch.cat(usual).numpy())), 2),
     }
 
 

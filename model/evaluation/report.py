@@ -115,9 +115,9 @@ def _calibration(report: dict[str, Any]) -> Markup:
     figure = Figure(figsize=(10, 2.6 * -(-len(curves) // columns)), layout="constrained")
     grid: Sequence[Axes] = figure.subplots(-(-len(curves) // columns), columns, squeeze=False).flatten().tolist()
     for axes, (name, curve) in zip(grid, curves.items(), strict=False):
-        said = [point["said"] for point in curve["bins"]]
+        predicted = [point["said"] for point in curve["bins"]]
         axes.plot([0, 1], [0, 1], color="lightgrey")
-        axes.plot(said, [point["happened"] for point in curve["bins"]], marker="o", markersize=3)
+        axes.plot(predicted, [point["happened"] for point in curve["bins"]], marker="o", markersize=3)
         axes.set_title(f"{name} (ECE {curve['ece']:.1f})", fontsize=10)
     for axes in grid[len(curves) :]:
         axes.set_axis_off()

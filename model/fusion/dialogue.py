@@ -16,7 +16,7 @@ class UtteranceFeatures:
     features: dict[str, Array]
     """Embeddings of the modalities that are present."""
     slot: int
-    opinions: dict[str, Array] = field(default_factory=dict)
+    expert_posteriors: dict[str, Array] = field(default_factory=dict)
     """Posteriors [C] of the experts that have one."""
 
 
@@ -37,7 +37,7 @@ class SpeakerMemory:
         speaker: str,
         embeddings: dict[str, Array],
         prosody: Array | None,
-        opinions: dict[str, Array] | None = None,
+        expert_posteriors: dict[str, Array] | None = None,
     ) -> UtteranceFeatures:
         """Take in one utterance, in conversation order. `prosody`: [7] raw columns, or None."""
         if speaker in self._slots:
@@ -52,7 +52,7 @@ class SpeakerMemory:
         if prosody is not None and self._prior is not None:
             voice = self._voices.setdefault(speaker, Voice.unheard())
             features["audio"] = voice.describe(prosody, self._prior)
-        return UtteranceFeatures(features, self._slots[speaker], opinions or {})
+        return UtteranceFeatures(features, self._slots[speaker], expert_posteriors or {})
 
     def dump(self) -> tuple[dict[str, int], dict[str, Array]]:
         """The speakers' slots, least recently heard first, and their voices' statistics [21]."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 FOLDS = 5
-MOST_JOINING = 0.5
+MAX_JOINING_WEIGHT = 0.5
 """Of an expert that was never heard in conversations: full evidence would be 1, and acted speech and posed pictures, on
 which it is fitted, flatter it."""
 MODALITY_OF = {"reader": "text", "voice": "audio", "face": "visual"}
@@ -34,9 +34,9 @@ def fit_experts(
     truth, dialogue: [n]. An expert helps when, with weights fitted on four fifths of the dialogues, it lowers the
     cross-entropy of the rest.
     """
-    spoken = posteriors.sum(-1) > 0
-    prior = np.stack([posteriors[spoken[:, e], e].mean(0) for e in range(posteriors.shape[1])])
-    ratio = np.log(np.maximum(posteriors, 1e-6) / prior) * spoken[..., None]
+    has_posterior = posteriors.sum(-1) > 0
+    prior = np.stack([posteriors[has_posterior[:, e], e].mean(0) for e in range(posteriors.shape[1])])
+    ratio = np.log(np.maximum(posteriors, 1e-6) / prior) * has_posterior[..., None]
     logits = np.log(np.maximum(probabilities, 1e-12))
     helpful = [e for e in range(len(prior)) if _gain(logits, ratio[:, [e]], truth, dialogue, joining) > 0]
     weights = np.zeros(len(prior))
@@ -57,8 +57,8 @@ def _fit(logits: Floats, ratio: Floats, truth: NDArray[np.int64], joining: bool)
     from scipy.optimize import minimize
 
     experts = ratio.shape[1]
-    temperature, most = ((0.0, 0.0), MOST_JOINING) if joining else ((-2.0, 2.0), 2.0)
-    start, bounds = np.array([0.0, *[0.1] * experts]), [temperature, *[(0.0, most)] * experts]
+    temperature, max_weight = ((0.0, 0.0), MAX_JOINING_WEIGHT) if joining else ((-2.0, 2.0), 2.0)
+    start, bounds = np.array([0.0, *[0.1] * experts]), [temperature, *[(0.0, max_weight)] * experts]
     fitted: Floats = minimize(_cross_entropy, start, (logits, ratio, truth), bounds=bounds, method="L-BFGS-B").x
     return fitted
 
@@ -69,7 +69,7 @@ def _gain(logits: Floats, ratio: Floats, truth: NDArray[np.int64], dialogue: NDA
     for fold in range(FOLDS):
         rest = dialogue % FOLDS != fold
         alone, pooled = (_fit(logits[rest], those[rest], truth[rest], joining) for those in (ratio[:, :0], ratio))
-        held, right = logits[~rest], truth[~rest]
-        without = _cross_entropy(alone, held, ratio[~rest][:, :0], right)
-        gains.append(without - _cross_entropy(pooled, held, ratio[~rest], right))
+        held_out, right = logits[~rest], truth[~rest]
+        without = _cross_entropy(alone, held_out, ratio[~rest][:, :0], right)
+        gains.append(without - _cross_entropy(pooled, held_out, ratio[~rest], right))
     return float(np.mean(gains))

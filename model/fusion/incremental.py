@@ -14,6 +14,8 @@ from model.fusion.experts import MODALITY_OF
 from model.fusion.step import FusionStep, GraphState
 from model.fusion.step_layers import Array, softmax
 
+MAX_INFLUENCES = 5  # earlier utterances that a prediction names
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -39,7 +41,7 @@ class Prediction:
 class StepResult:
     """The outcome of one utterance: its own provisional label, the final label now due, and the row it leaves."""
 
-    judgement: Prediction
+    prediction: Prediction
     final: Prediction | None
     row: GraphRow
 
@@ -59,7 +61,7 @@ class IncrementalLabeller:
         return self._network.restore(rows)
 
     def step(
-        self, states: Sequence[GraphState], utterances: Sequence[UtteranceFeatures], keep: bool = True
+        self, states: Sequence[GraphState], utterances: Sequence[UtteranceFeatures], commit: bool = True
     ) -> list[StepResult]:
         """Label the next utterance of each conversation, together; O(W) work each.
 
@@ -68,24 +70,24 @@ class IncrementalLabeller:
         starts = [state.count for state in states]
         labels = self._network.step(states, utterances)
         emotion = softmax(labels.emotion)
-        judgements = self._judgements(starts, 0, emotion, softmax(labels.sentiment))
+        predictions = self._predictions(starts, 0, emotion, softmax(labels.sentiment))
         without = softmax(labels.emotion[:, None] - labels.said)
         moved = 0.5 * np.abs(emotion[:, None] - without).sum(-1)  # [B, E]
         shares = self._contributions(labels.contribution, labels.present, moved, np.logical_or.reduce(labels.said, -1))
         influences = _strongest(labels.index, labels.influence, starts)
-        for judgement, share, influence in zip(judgements, shares, influences, strict=True):
-            judgement.contribution.update(share)
-            judgement.influences.update(influence)
+        for prediction, share, influence in zip(predictions, shares, influences, strict=True):
+            prediction.contribution.update(share)
+            prediction.influences.update(influence)
         rows = [state.row(number) for state, number in zip(states, starts, strict=True)]
         finals: dict[int, Prediction] = {}
-        if keep:
+        if commit:
             self._network.count(states)
             due = [b for b, number in enumerate(starts) if number >= self.config.revision]
             numbers = [starts[b] - self.config.revision for b in due]
             finals = dict(zip(due, self._revised([states[b] for b in due], numbers), strict=True))
         else:
             self._network.forget(states)
-        return [StepResult(judgements[b], finals.get(b), row) for b, row in enumerate(rows)]
+        return [StepResult(predictions[b], finals.get(b), row) for b, row in enumerate(rows)]
 
     def revise(self, state: GraphState, number: int) -> Prediction:
         """The final label of utterance `number`, from what has been heard up to now."""
@@ -99,18 +101,18 @@ class IncrementalLabeller:
         if not states:
             return []
         emotion, sentiment = self._network.revise(states, numbers)
-        return self._judgements(numbers, 1, softmax(emotion), softmax(sentiment))
+        return self._predictions(numbers, 1, softmax(emotion), softmax(sentiment))
 
     def _contributions(
-        self, pooled: Array, present: NDArray[np.bool_], moved: Array, spoke: NDArray[np.bool_]
+        self, pooled: Array, present: NDArray[np.bool_], moved: Array, has_posterior: NDArray[np.bool_]
     ) -> list[dict[str, float]]:
         """Shares by modality. pooled, present [B, M] of the graph's nodes; moved, spoke [B, E] of the experts."""
         moved = moved / np.maximum(moved.sum(-1, keepdims=True), 1)
-        columns = (each.tolist() for each in (pooled, present, moved, spoke))
-        return [self._shares(*each) for each in zip(*columns, strict=True)]
+        columns = (values.tolist() for values in (pooled, present, moved, has_posterior))
+        return [self._shares(*row) for row in zip(*columns, strict=True)]
 
     def _shares(
-        self, pooled: list[float], present: list[bool], moved: list[float], spoke: list[bool]
+        self, pooled: list[float], present: list[bool], moved: list[float], has_posterior: list[bool]
     ) -> dict[str, float]:
         left = 1 - sum(moved)
         shares = {
@@ -118,37 +120,39 @@ class IncrementalLabeller:
             for name, share, here in zip(self.config.modalities, pooled, present, strict=True)
             if here
         }
-        for name, share, opines in zip(self.config.experts, moved, spoke, strict=True):
-            if opines:
+        for name, share, here in zip(self.config.experts, moved, has_posterior, strict=True):
+            if here:
                 modality = MODALITY_OF.get(name, name)
                 shares[modality] = shares.get(modality, 0.0) + share
         total = sum(shares.values())
         return {name: share / total for name, share in shares.items()} if total else shares
 
-    def _judgements(self, numbers: Sequence[int], revision: int, emotion: Array, sentiment: Array) -> list[Prediction]:
+    def _predictions(self, numbers: Sequence[int], revision: int, emotion: Array, sentiment: Array) -> list[Prediction]:
         """emotion [B, C], sentiment [B, S] probabilities."""
-        candidates = (emotion >= self._network.conformal_threshold).sum(-1).tolist()
+        counts = (emotion >= self._network.conformal_threshold).sum(-1).tolist()
         return [
             Prediction(
                 number,
                 revision,
                 dict(zip(self.config.emotions, emotions, strict=True)),
                 dict(zip(self.config.sentiments, sentiments, strict=True)),
-                held != 1,
+                candidate_count != 1,
                 {},
                 {},
             )
-            for number, emotions, sentiments, held in zip(
-                numbers, emotion.tolist(), sentiment.tolist(), candidates, strict=True
+            for number, emotions, sentiments, candidate_count in zip(
+                numbers, emotion.tolist(), sentiment.tolist(), counts, strict=True
             )
         ]
 
 
-def _strongest(index: NDArray[np.int64], influence: Array, own: Sequence[int], most: int = 5) -> list[dict[int, float]]:
+def _strongest(
+    index: NDArray[np.int64], influence: Array, own: Sequence[int], limit: int = MAX_INFLUENCES
+) -> list[dict[int, float]]:
     """The earlier utterances with the most attention, of at least 1 %. index, influence [B, P]; own: B numbers."""
     strongest = []
     for numbers, shares, present in zip(index.tolist(), influence.tolist(), own, strict=True):
         pairs = zip(numbers, shares, strict=True)
         earlier = [(n, share) for n, share in pairs if share >= 0.01 and n not in (EMPTY, present)]
-        strongest.append(dict(sorted(earlier, key=lambda pair: -pair[1])[:most]))
+        strongest.append(dict(sorted(earlier, key=lambda pair: -pair[1])[:limit]))
     return strongest

@@ -52,11 +52,11 @@ class CrossModalAlignment(nn.Module):
             for n in range(states.shape[2]):
                 if n == m:
                     continue
-                seen = allowed & present[:, None, :, n]
-                context, _ = attention(self.query[m](state), keys[:, :, n], closed(seen)[:, None], self.heads)
+                in_sight = allowed & present[:, None, :, n]
+                context, _ = attention(self.query[m](state), keys[:, :, n], closed(in_sight)[:, None], self.heads)
                 if self.gate:
                     context = context * torch.sigmoid(self.gate[f"{m}_from_{n}"](torch.cat([state, context], dim=-1)))
-                out = out + context * seen.any(-1, keepdim=True)
+                out = out + context * in_sight.any(-1, keepdim=True)
             aligned.append(out)
         return torch.stack(aligned, dim=2)
 
@@ -111,10 +111,10 @@ class NodeUpdate(nn.Module):
         keys: Tensor = self.edges.key_value(self.norm(nodes))
         return keys
 
-    def forward(self, nodes: Tensor, first: Tensor, keys: Tensor, *edges: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, nodes: Tensor, initial: Tensor, keys: Tensor, *edges: Tensor) -> tuple[Tensor, Tensor]:
         message, weights = self.edges(self.norm(nodes), keys, *edges)
         share = torch.sigmoid(self.initial)
-        nodes = nodes + self.dropout((1 - share) * message + share * first)
+        nodes = nodes + self.dropout((1 - share) * message + share * initial)
         return nodes + self.dropout(self.feed_forward(nodes)), weights
 
 

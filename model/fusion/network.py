@@ -34,12 +34,12 @@ class Utterances:
     """[B, T] int64: the speaker's slot in its conversation."""
     index: Tensor
     """[B, T] int64: the utterance's number in its conversation, EMPTY for padding."""
-    opinions: Tensor
+    expert_posteriors: Tensor
     """[B, T, E, C] the experts' posteriors; all 0 where an expert has none."""
 
     def to(self, device: torch.device) -> "Utterances":
         features = {name: values.to(device) for name, values in self.features.items()}
-        rest = (self.present, self.slot, self.index, self.opinions)
+        rest = (self.present, self.slot, self.index, self.expert_posteriors)
         return Utterances(features, *(values.to(device) for values in rest))
 
 
@@ -59,7 +59,7 @@ class Labels:
     """[B, T, d + C] pooled states and what the experts added: what a revision reads."""
     aligned: Tensor
     """[B, T, M, d] modality states before the graph, for the alignment loss."""
-    said: Tensor
+    expert_logits: Tensor
     """[B, T, E, C] what each expert adds to the logits, calibrated like them."""
 
 
@@ -132,9 +132,9 @@ class FusionGCN(
         config = self.config
         _, length, modalities = utterances.present.shape
         index, slot, present = utterances.index, utterances.slot, utterances.present
-        here = index != EMPTY
+        real = index != EMPTY
         distance = index[:, :, None] - index[:, None, :]  # [B, T, T]
-        valid = here[:, None, :] & here[:, :, None]
+        valid = real[:, None, :] & real[:, :, None]
         allowed = valid & (distance <= config.window) & (distance >= -lookahead)
 
         states = self._project(utterances)
@@ -160,24 +160,24 @@ class FusionGCN(
             nodes, weights = self.context(
                 nodes, nodes, self.context.keys(nodes), cross.expand_as(kinds), node_distance, open_edges
             )
-        first = nodes
+        initial = nodes
         for layer in self.graph:
             assert isinstance(layer, NodeUpdate)
-            nodes, weights = layer(nodes, first, layer.keys(nodes), kinds, node_distance, open_edges)
+            nodes, weights = layer(nodes, initial, layer.keys(nodes), kinds, node_distance, open_edges)
 
         by_modality = nodes.unflatten(1, (length, -1))  # [B, T, M, d]
-        heard = present | ~present.any(-1, keepdim=True)
-        contribution = self.pool(by_modality).squeeze(-1).masked_fill(~heard, -1e9).softmax(-1)
+        counted = present | ~present.any(-1, keepdim=True)
+        contribution = self.pool(by_modality).squeeze(-1).masked_fill(~counted, -1e9).softmax(-1)
         pooled = self.norm((contribution[..., None] * by_modality).sum(2))  # [B, T, d]
-        each_said = self._expert_say(utterances.opinions)
-        said = each_said.sum(-2)
+        logits_per_expert = self._expert_logits(utterances.expert_posteriors)
+        expert_logits = logits_per_expert.sum(-2)
 
         # Mean over heads and the utterance's own present nodes, summed over each earlier utterance's nodes.
         edge = weights.mean(1).unflatten(1, (length, -1)).unflatten(3, (-1, modalities)).sum(-1)  # [B, T, M, K]
         influence = (edge * contribution[..., None]).sum(2)
-        emotion, sentiment = self._heads(pooled, said, self.temperature)
-        kept = torch.cat([pooled, said], -1)
-        return Labels(emotion, sentiment, contribution, influence, kept, states, each_said / self.temperature)
+        emotion, sentiment = self._heads(pooled, expert_logits, self.temperature)
+        rows = torch.cat([pooled, expert_logits], -1)
+        return Labels(emotion, sentiment, contribution, influence, rows, states, logits_per_expert / self.temperature)
 
     def revise(self, rows: Tensor, slot: Tensor, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Final labels, from the causal states of t-W+R+1 … t+R, the last W.
@@ -186,10 +186,12 @@ class FusionGCN(
         Returns logits [B, T, C] and [B, T, S].
         """
         hidden, classes = self.config.hidden, len(self.config.emotions)
-        states, said = rows.split([hidden, classes], dim=-1)
-        queries, said = (x.gather(1, targets[..., None].expand(-1, -1, x.shape[-1])) for x in (states, said))
+        states, expert_logits = rows.split([hidden, classes], dim=-1)
+        queries, expert_logits = (
+            x.gather(1, targets[..., None].expand(-1, -1, x.shape[-1])) for x in (states, expert_logits)
+        )
         if not self.has("revision"):
-            return self._heads(queries, said, self.temperature)  # the final label is the provisional one
+            return self._heads(queries, expert_logits, self.temperature)  # the final label is the provisional one
         query_index, query_slot = index.gather(1, targets), slot.gather(1, targets)
         distance = query_index[:, :, None] - index[:, None, :]
         allowed = (index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
@@ -198,7 +200,7 @@ class FusionGCN(
         if not self.has("relations"):
             kinds = torch.zeros_like(kinds)
         revised, _ = self.revision(queries, queries, self.revision.keys(states), kinds, distance, allowed)
-        return self._heads(revised, said, self.revision_temperature)
+        return self._heads(revised, expert_logits, self.revision_temperature)
 
     def _project(self, utterances: Utterances) -> Tensor:
         """[B, T, M, d]: each modality in the common space, its learned token where it is absent."""
@@ -210,12 +212,12 @@ class FusionGCN(
         dropped: Tensor = self.dropout(states)
         return dropped
 
-    def _expert_say(self, opinions: Tensor) -> Tensor:
+    def _expert_logits(self, expert_posteriors: Tensor) -> Tensor:
         """[B, T, E, C] posteriors -> what log-linear pooling adds to the logits: w · log(posterior / prior) of each."""
-        spoken = opinions.sum(-1, keepdim=True) > 0
-        ratio = (opinions.clamp(min=1e-6) / self.expert_prior).log() * spoken
+        has_posterior = expert_posteriors.sum(-1, keepdim=True) > 0
+        ratio = (expert_posteriors.clamp(min=1e-6) / self.expert_prior).log() * has_posterior
         return self.expert_weight[:, None] * ratio
 
-    def _heads(self, pooled: Tensor, said: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    def _heads(self, pooled: Tensor, expert_logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         pooled = self.dropout(pooled)
-        return (self.emotion(pooled) + said) / temperature, self.sentiment(pooled)
+        return (self.emotion(pooled) + expert_logits) / temperature, self.sentiment(pooled)

@@ -130,8 +130,8 @@ class Tuner:
             for name, value in get_peft_model_state_dict(self._model, save_embedding_layers=False).items()
         }
         save_file(weights, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
-        held = {name: value.cpu().contiguous() for name, value in head.state_dict().items()}
-        save_file(held, adapter / "head.safetensors")
+        head_weights = {name: value.cpu().contiguous() for name, value in head.state_dict().items()}
+        save_file(head_weights, adapter / "head.safetensors")
         config = self._model.peft_config["default"]
         config.base_model_name_or_path = self.text.encoder
         config.inference_mode = True
@@ -164,10 +164,10 @@ class Tuner:
         steps = sum(-(-len(examples.lines) // batch) for examples in epochs)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [rate, 1e-3], total_steps=steps + 1, pct_start=0.1)
         parts = {"adapter": self._model, "heads": heads, "optimizer": optimizer, "schedule": schedule}
-        first, best = self._resume(folder / "state.pt", parts)
+        first_epoch, best = self._load_state(folder / "state.pt", parts)
         for number, examples in enumerate(epochs):
             order = like_lengths(examples.length, batch, rng)
-            if number < first:
+            if number < first_epoch:
                 continue
             self._model.train()
             torch.manual_seed(1000 * seed + number)  # so that a resumed fit draws the same dropout
@@ -192,7 +192,7 @@ class Tuner:
             if score > best:
                 best = score
                 self.save(folder / "best", heads[0])
-            self._keep(folder / "state.pt", parts, number + 1, best)
+            self._save_state(folder / "state.pt", parts, number + 1, best)
         return best
 
     def _loss(
@@ -227,7 +227,7 @@ class Tuner:
         return out
 
     @staticmethod
-    def _keep(file: Path, parts: dict[str, Any], epochs: int, best: float) -> None:
+    def _save_state(file: Path, parts: dict[str, Any], epochs: int, best: float) -> None:
         state = {name: part.state_dict() for name, part in parts.items() if name != "adapter"}
         trained = {name for name, parameter in parts["adapter"].named_parameters() if parameter.requires_grad}
         state["adapter"] = {name: value for name, value in parts["adapter"].state_dict().items() if name in trained}
@@ -236,7 +236,7 @@ class Tuner:
         partial.replace(file)
 
     @staticmethod
-    def _resume(file: Path, parts: dict[str, Any]) -> tuple[int, float]:
+    def _load_state(file: Path, parts: dict[str, Any]) -> tuple[int, float]:
         """(epochs done, best score so far) of an interrupted fit."""
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():

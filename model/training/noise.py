@@ -22,18 +22,18 @@ def mishear(words: str, wer: float, vocabulary: Sequence[str], rng: np.random.Ge
     """The words with an expected word error rate of `wer` (0 … 1): of the errors 60 % substitutions by words drawn
     from the vocabulary, 25 % deletions and 15 % insertions, about what recognizers do on conversational speech.
     """
-    heard: list[str] = []
+    recognized: list[str] = []
     for word in words.split():
-        luck = rng.random()
-        if luck < 0.60 * wer:
-            heard.append(vocabulary[int(rng.integers(len(vocabulary)))])
-        elif luck < 0.85 * wer:
+        draw = rng.random()
+        if draw < 0.60 * wer:
+            recognized.append(vocabulary[int(rng.integers(len(vocabulary)))])
+        elif draw < 0.85 * wer:
             continue
-        elif luck < wer:
-            heard += [word, vocabulary[int(rng.integers(len(vocabulary)))]]
+        elif draw < wer:
+            recognized += [word, vocabulary[int(rng.integers(len(vocabulary)))]]
         else:
-            heard.append(word)
-    return " ".join(heard)
+            recognized.append(word)
+    return " ".join(recognized)
 
 
 def with_word_errors(dialogues: Sequence[Dialogue], wer: float, vocabulary: Sequence[str], seed: int) -> list[Dialogue]:

@@ -59,7 +59,7 @@ def batches(
 ) -> Iterator[tuple[Utterances, torch.Tensor, torch.Tensor]]:
     """Padded batches of (utterances, emotion [B, T], sentiment [B, T]) of the given groups of dialogues."""
     for chosen in groups:
-        utterances = collate([data.heard[i] for i in chosen], config, [0] * len(chosen)).to(device)
+        utterances = collate([data.conversations[i] for i in chosen], config, [0] * len(chosen)).to(device)
         targets = [torch.zeros_like(utterances.index) for _ in range(2)]
         for b, i in enumerate(chosen):
             for target, values in zip(targets, (data.emotion[i], data.sentiment[i]), strict=True):
@@ -70,9 +70,9 @@ def batches(
 def hide_modalities(utterances: Utterances, chance: float) -> None:
     """Modality dropout, in place: what is hidden in training is what may be missing live."""
     present = utterances.present
-    kept = present & (torch.rand(present.shape, device=present.device) >= chance)
-    nothing = ~kept.any(-1, keepdim=True)
-    utterances.present = torch.where(nothing, present, kept)
+    remaining = present & (torch.rand(present.shape, device=present.device) >= chance)
+    nothing = ~remaining.any(-1, keepdim=True)
+    utterances.present = torch.where(nothing, present, remaining)
 
 
 def _alignment_loss(labels: Labels, present: torch.Tensor) -> torch.Tensor:
@@ -140,7 +140,7 @@ def train(
     model.sentiment_given_emotion.copy_(torch.tensor(given))
 
     optimizer = torch.optim.AdamW(model.parameters(), recipe.rate, weight_decay=recipe.weight_decay)
-    steps = recipe.epochs * -(-len(training.heard) // recipe.batch)
+    steps = recipe.epochs * -(-len(training.conversations) // recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=0.1)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
     smooth = averaged.module
@@ -150,11 +150,11 @@ def train(
     for epoch in range(recipe.epochs):
         model.train()
         losses: list[dict[str, float]] = []
-        noisy = (rng.random(len(training.heard)) < recipe.noise_share) & (len(views) > 1)
-        heard = [views[int(view)].heard[d] for d, view in enumerate(noisy)]
-        order = rng.permutation(len(training.heard))
+        noisy = (rng.random(len(training.conversations)) < recipe.noise_share) & (len(views) > 1)
+        conversations = [views[int(view)].conversations[d] for d, view in enumerate(noisy)]
+        order = rng.permutation(len(training.conversations))
         groups = [order[start : start + recipe.batch] for start in range(0, len(order), recipe.batch)]
-        epoch_data = Prepared(heard, training.emotion, training.sentiment)
+        epoch_data = Prepared(conversations, training.emotion, training.sentiment)
         for utterances, emotion, sentiment in batches(epoch_data, config, groups, device):
             hide_modalities(utterances, recipe.modality_dropout)
             terms = _losses(model, recipe, utterances, emotion, sentiment, weight.to(device))
@@ -168,9 +168,9 @@ def train(
         guess = predict(smooth, validation, lookahead=recipe.lookahead).argmax(1)
         score = metrics.weighted_f1(truth, guess, classes)
         means = {f"{name} loss": float(np.mean([row[name] for row in losses])) for name in losses[0]}
-        right = metrics.accuracy(truth, guess)
-        reached = {"validation weighted F1": 100 * score, "validation accuracy": 100 * right}
-        progress.curve(f"seed {seed}", means | reached, epoch + 1)
+        correct = metrics.accuracy(truth, guess)
+        validation_scores = {"validation weighted F1": 100 * score, "validation accuracy": 100 * correct}
+        progress.curve(f"seed {seed}", means | validation_scores, epoch + 1)
         progress.step(f"seed {seed}, validation weighted F1 {100 * score:.2f}", epoch + 1, recipe.epochs)
         if score > best:
             best, best_epoch = score, epoch
@@ -216,9 +216,10 @@ def _losses(
 def _calibrate(model: FusionGCN, validation: Prepared) -> None:
     truth = validation.truth
     if model.config.experts:
-        flat = [one.opinions for conversation in validation.heard for one in conversation]
+        utterances = [one for conversation in validation.conversations for one in conversation]
         silent = np.zeros(len(model.config.emotions))
-        posteriors = np.array([[said.get(name, silent) for name in model.config.experts] for said in flat])
+        names = model.config.experts
+        posteriors = np.array([[one.expert_posteriors.get(name, silent) for name in names] for one in utterances])
         weights, prior = fit_experts(predict(model, validation), posteriors, truth, validation.dialogue)
         model.expert_weight.copy_(torch.from_numpy(weights))
         model.expert_prior.copy_(torch.from_numpy(prior))

@@ -20,7 +20,7 @@ from model.encoders.face_observation import EXPRESSIONS
 from model.encoders.faces import FaceReader
 from model.encoders.voice import trim
 from model.labels import RAVDESS, SYNONYMS
-from model.training.voice_train import Clip, Rng, filtered, noise, room
+from model.training.voice_train import Clip, Rng, filtered, noise, room_response
 from stream.block import RATE
 from stream.errors import MediaError
 
@@ -49,35 +49,38 @@ class Conversation:
 
     samples: NDArray[np.float32]
     """[speakers, n] at 16 kHz: each speaker alone."""
-    said: tuple[Spoken, ...]
+    utterances: tuple[Spoken, ...]
 
 
-def converse(clips: Sequence[Clip], rng: Rng, turns: int = 12, overlap: float = 0.15, most: int = 2) -> Conversation:
+def converse(
+    clips: Sequence[Clip], rng: Rng, turns: int = 12, overlap: float = 0.15, max_speakers: int = 2
+) -> Conversation:
     """Up to `most` speakers of `clips` take turns, of which a share `overlap` begins before the last has ended."""
-    actors = rng.permutation(sorted({clip.actor for clip in clips}))[:most]
-    at, placed = 0.5, []
-    said: list[Spoken] = []
+    actors = rng.permutation(sorted({clip.actor for clip in clips}))[:max_speakers]
+    position, placed = 0.5, []
+    utterances: list[Spoken] = []
     last = -1
     for _ in range(turns):
         channel = int(rng.choice([n for n in range(len(actors)) if n != last or len(actors) == 1]))
-        mine = [clip for clip in clips if clip.actor == actors[channel]]
-        clip = mine[rng.integers(len(mine))]
+        own_clips = [clip for clip in clips if clip.actor == actors[channel]]
+        clip = own_clips[rng.integers(len(own_clips))]
         samples = trim(clip.samples, margin=0.0)
-        start = max(0.2, at - rng.uniform(0.2, 0.6) if said and rng.random() < overlap else at + rng.uniform(0.6, 1.3))
-        own = [spoken.end for spoken in said if spoken.channel == channel]
+        overlaps = bool(utterances) and rng.random() < overlap
+        start = max(0.2, position + (-rng.uniform(0.2, 0.6) if overlaps else rng.uniform(0.6, 1.3)))
+        own = [spoken.end for spoken in utterances if spoken.channel == channel]
         start = max([start, *[end + 0.6 for end in own]])
         end = start + len(samples) / RATE
         emotion = SYNONYMS.get(RAVDESS[clip.emotion], RAVDESS[clip.emotion])
         text = SENTENCES.get(int(clip.name.split("-")[4]), "") if clip.name else ""
-        said.append(Spoken(start, end, f"actor {actors[channel]}", channel, emotion, text))
+        utterances.append(Spoken(start, end, f"actor {actors[channel]}", channel, emotion, text))
         placed.append(0.5 * samples / max(float(np.abs(samples).max()), 1e-6))
-        at, last = max(at, end), channel
-    audio = np.zeros((len(actors), round((at + 1.5) * RATE)), np.float32)
-    for spoken, samples in zip(said, placed, strict=True):
+        position, last = max(position, end), channel
+    audio = np.zeros((len(actors), round((position + 1.5) * RATE)), np.float32)
+    for spoken, samples in zip(utterances, placed, strict=True):
         first = round(spoken.start * RATE)
         audio[spoken.channel, first : first + len(samples)] += samples
     audio += rng.normal(0, 3e-4, audio.shape).astype(np.float32)  # no microphone is silent
-    return Conversation(audio, tuple(said))
+    return Conversation(audio, tuple(utterances))
 
 
 def one_microphone(
@@ -86,11 +89,11 @@ def one_microphone(
     """All speakers in one channel, perhaps in a room and with noise `snr` dB below them."""
     mixed = conversation.samples.sum(0)
     if reverberation:
-        mixed = filtered(mixed, room(rng, reverberation))
+        mixed = filtered(mixed, room_response(rng, reverberation))
     if snr is not None:
         loud = mixed[np.abs(mixed) > 0.01]
         mixed = mixed + loud.std() * 10 ** (-snr / 20) * noise(rng, len(mixed), ())
-    return Conversation(mixed[None].astype(np.float32).clip(-1, 1), conversation.said)
+    return Conversation(mixed[None].astype(np.float32).clip(-1, 1), conversation.utterances)
 
 
 def film(
@@ -131,19 +134,19 @@ def write(conversation: Conversation, folder: Path, name: str) -> Path:
     with wave.open(str(path), "wb") as file:
         file.setparams((len(conversation.samples), 2, RATE, 0, "NONE", ""))
         file.writeframes((conversation.samples.T.clip(-1, 1) * 32767).astype(np.int16).tobytes())
-    said = sorted(conversation.said, key=lambda spoken: spoken.start)
+    utterances = sorted(conversation.utterances, key=lambda spoken: spoken.start)
     mono = len(conversation.samples) == 1
     rttm, stm = [], []
-    for s in said:
-        who = s.speaker.replace(" ", "_")
-        rttm.append(f"SPEAKER {name} 1 {s.start:.3f} {s.end - s.start:.3f} <NA> <NA> {who} <NA> <NA>\n")
-        stm.append(f"{name} {1 if mono else s.channel + 1} {who} {s.start:.3f} {s.end:.3f} {s.text}\n")
+    for s in utterances:
+        speaker = s.speaker.replace(" ", "_")
+        rttm.append(f"SPEAKER {name} 1 {s.start:.3f} {s.end - s.start:.3f} <NA> <NA> {speaker} <NA> <NA>\n")
+        stm.append(f"{name} {1 if mono else s.channel + 1} {speaker} {s.start:.3f} {s.end:.3f} {s.text}\n")
     path.with_suffix(".rttm").write_text("".join(rttm), encoding="utf-8")
     path.with_suffix(".stm").write_text("".join(stm), encoding="utf-8")
     with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["start", "end", "speaker", "emotion"])
-        writer.writerows([f"{s.start:.3f}", f"{s.end:.3f}", s.speaker, s.emotion] for s in said)
+        writer.writerows([f"{s.start:.3f}", f"{s.end:.3f}", s.speaker, s.emotion] for s in utterances)
     return path
 
 

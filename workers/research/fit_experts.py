@@ -42,21 +42,22 @@ def fit_media_experts(
     voice: the folder that `train-voice` wrote, with folds/held_out.npz. Raises CheckpointError.
     """
     try:
-        held = np.load(voice / "folds" / "held_out.npz")
+        held_out = np.load(voice / "folds" / "held_out.npz")
     except OSError:
         raise CheckpointError(f"{voice}: no folds/held_out.npz; give the folder that train-voice wrote") from None
     config = load_checkpoint(checkpoint).config
     if translate(RAVDESS, np.ones(len(RAVDESS), np.float32), config.emotions) is None:
         raise CheckpointError(f"{checkpoint}: its emotions are not those of voice and face ({', '.join(RAVDESS)})")
     known = {
-        (str(name), int(actor)): row for row, (name, actor) in enumerate(zip(held["name"], held["actor"], strict=True))
+        (str(name), int(actor)): row
+        for row, (name, actor) in enumerate(zip(held_out["name"], held_out["actor"], strict=True))
     }
     order = [(clip, known[clip.name, clip.actor]) for clip in clips if (clip.name, clip.actor) in known]
-    graph, truth, dialogue, opinion = _converse(checkpoint, order, held, progress)
-    weights, priors = fit_experts(graph, opinion[:, None], truth, dialogue, joining=True)
+    graph, truth, dialogue, posteriors = _converse(checkpoint, order, held_out, progress)
+    weights, priors = fit_experts(graph, posteriors[:, None], truth, dialogue, joining=True)
     fitted: dict[str, Any] = {"voice": _entry(weights, priors, config.emotions)}
     fitted["voice"]["fitted_on"] = f"{len(truth)} utterances of constructed conversations, {len(clips)} RAVDESS clips"
-    pooled = np.log(np.maximum(graph, 1e-9)) + weights[0] * np.log(np.maximum(opinion, 1e-6) / priors[0])
+    pooled = np.log(np.maximum(graph, 1e-9)) + weights[0] * np.log(np.maximum(posteriors, 1e-6) / priors[0])
     fitted["voice"]["uar_without"] = round(100 * uar(truth, graph.argmax(1)), 1)
     fitted["voice"]["uar_with"] = round(100 * uar(truth, pooled.argmax(1)), 1)
     if faces is not None:
@@ -77,7 +78,7 @@ def _entry(weights: Any, priors: Any, emotions: tuple[str, ...]) -> dict[str, An
 
 
 def _converse(
-    checkpoint: str, clips: list[tuple[Clip, int]], held: Any, progress: Progress
+    checkpoint: str, clips: list[tuple[Clip, int]], held_out: Any, progress: Progress
 ) -> tuple[Any, Any, Any, Any]:
     """Two actors at a time take turns: the network's probabilities [n, C], truth, conversation [n], opinions [n, C]."""
     model, tuned = load_checkpoint(checkpoint), tuned_of(checkpoint)
@@ -86,21 +87,21 @@ def _converse(
     read = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None
     rng = np.random.default_rng(0)
     actors = sorted({clip.actor for clip, _ in clips})
-    graph, truth, dialogue, opinions = [], [], [], []
+    graph, truth, dialogue, posteriors = [], [], [], []
     number = done = 0
     for pair in zip(actors[::2], actors[1::2], strict=False):
-        mine = [clips[n] for n in rng.permutation(len(clips)) if clips[n][0].actor in pair]
-        for start in range(0, len(mine), TURNS):
-            state, memory, said = labeller.new_state(), SpeakerMemory(config.prosody, config.window), []
-            for clip, row in mine[start : start + TURNS]:
+        own_clips = [clips[n] for n in rng.permutation(len(clips)) if clips[n][0].actor in pair]
+        for start in range(0, len(own_clips), TURNS):
+            state, memory, lines = labeller.new_state(), SpeakerMemory(config.prosody, config.window), []
+            for clip, row in own_clips[start : start + TURNS]:
                 condition = CONDITIONS[int(rng.integers(len(CONDITIONS)))]
-                said.append(Line(f"actor {clip.actor}", SENTENCES[int(clip.name.split("-")[4])]))
-                lines = said[-13:]
+                lines.append(Line(f"actor {clip.actor}", SENTENCES[int(clip.name.split("-")[4])]))
+                context = lines[-13:]
                 values = prosody.measure(under(condition, clip, row)) if prosody.available() else None
-                says = {} if read is None else {"reader": read([lines])[0]}
-                heard = memory.add(said[-1].speaker, {"text": encode([lines])[0]}, values, says)
-                graph.append(list(labeller.step([state], [heard])[0].judgement.emotion.values()))
-                opinions.append(translate(RAVDESS, held[condition][row], config.emotions))
+                expert_posteriors = {} if read is None else {"reader": read([context])[0]}
+                utterance = memory.add(lines[-1].speaker, {"text": encode([context])[0]}, values, expert_posteriors)
+                graph.append(list(labeller.step([state], [utterance])[0].prediction.emotion.values()))
+                posteriors.append(translate(RAVDESS, held_out[condition][row], config.emotions))
                 exact = translate(RAVDESS, np.eye(len(RAVDESS), dtype=np.float32)[clip.emotion], config.emotions)
                 assert exact is not None
                 truth.append(int(exact.argmax()))
@@ -108,7 +109,7 @@ def _converse(
                 done += 1
                 progress.step("constructed conversations", done, len(clips))
             number += 1
-    return np.array(graph), np.array(truth), np.array(dialogue), np.array(opinions, np.float64)
+    return np.array(graph), np.array(truth), np.array(dialogue), np.array(posteriors, np.float64)
 
 
 def _faces(folder: Path, emotions: tuple[str, ...]) -> tuple[Any, Any, Any]:
@@ -119,9 +120,9 @@ def _faces(folder: Path, emotions: tuple[str, ...]) -> tuple[Any, Any, Any]:
         exact = translate(EXPRESSIONS, np.eye(7, dtype=np.float32)[EXPRESSIONS.index(name)], emotions)
         assert exact is not None
         for _, view in worsened(image):
-            sight = look([view], [0.0], np.zeros(0, np.float32), 0.0)
-            if sight.expression is not None:
-                seen.append(translate(EXPRESSIONS, sight.expression, emotions))
+            observation = look([view], [0.0], np.zeros(0, np.float32), 0.0)
+            if observation.expression is not None:
+                seen.append(translate(EXPRESSIONS, observation.expression, emotions))
                 wore.append(int(exact.argmax()))
                 picture.append(number)
     return np.array(seen, np.float64), np.array(wore), np.array(picture)

@@ -43,7 +43,7 @@ def prepare_command(
         measured = _measure_all(clips, out / ".prepare.jsonl", progress, ray_address)
     elif clips:
         progress.tell("prosody is left out: pip install praat-parselmouth")
-    broken = {clip: said for clip, said in measured.items() if isinstance(said, str)}
+    broken = {clip: outcome for clip, outcome in measured.items() if isinstance(outcome, str)}
     counts = {}
     for split, dialogues in release.splits.items():
         media = iter(release.clips.get(split, []))
@@ -88,9 +88,9 @@ def measure_clip(clip: Path) -> list[float] | str:
 
 
 def _measure_all(
-    clips: list[Path], kept: Path, progress: Progress, ray_address: str | None
+    clips: list[Path], cache: Path, progress: Progress, ray_address: str | None
 ) -> dict[str, list[float] | str]:
-    measured = dict(_kept(kept))
+    measured = dict(_read_measured(cache))
     missing = [clip for clip in clips if str(clip) not in measured]
     if not missing:
         return measured
@@ -98,7 +98,7 @@ def _measure_all(
 
     from workers.cluster.actors import ray_cluster
 
-    with ray_cluster(ray_address), kept.open("a", encoding="utf-8") as file:
+    with ray_cluster(ray_address), cache.open("a", encoding="utf-8") as file:
         task = ray.remote(num_cpus=1, max_retries=2)(lambda some: [(str(clip), measure_clip(clip)) for clip in some])
         file.write("\n")  # the last line may have been cut off
         waiting = [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
@@ -108,22 +108,22 @@ def _measure_all(
             while waiting and len(running) < IN_FLIGHT:
                 running.append(task.remote(waiting.pop(0)))
             (first,), running = ray.wait(running)
-            for clip, said in ray.get(first):
-                measured[clip] = said
-                file.write(json.dumps([clip, said]) + "\n")
+            for clip, outcome in ray.get(first):
+                measured[clip] = outcome
+                file.write(json.dumps([clip, outcome]) + "\n")
                 done += 1
             file.flush()
             progress.step("measuring prosody", done, len(missing))
     return measured
 
 
-def _kept(file: Path) -> Iterable[tuple[str, list[float] | str]]:
+def _read_measured(file: Path) -> Iterable[tuple[str, list[float] | str]]:
     """What an earlier run measured; its last line may be cut off."""
     if not file.exists():
         return
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
-            clip, said = json.loads(line)
+            clip, outcome = json.loads(line)
         except ValueError:
             continue
-        yield clip, said
+        yield clip, outcome

@@ -15,7 +15,16 @@ from model.encoders.voice import VoiceNet, save, trim
 from model.labels import LABEL_SETS, RAVDESS, translate
 from model.metrics import uar
 from model.progress import Progress
-from model.training.voice_train import Clip, VoiceRecipe, filtered, hearings, posteriors, room, train, with_noise
+from model.training.voice_train import (
+    Clip,
+    VoiceRecipe,
+    augmented_versions,
+    filtered,
+    posteriors,
+    room_response,
+    train,
+    with_noise,
+)
 
 FOLDS = 5
 CONDITIONS = ("as recorded", "telephone", "noise 10 dB", "reverberation 0.5 s")
@@ -31,9 +40,9 @@ def train_voice(clips: list[Clip], out: Path, recipe: VoiceRecipe, progress: Pro
     fold_of = {actor: n * FOLDS // len(actors) for n, actor in enumerate(actors)}
     folds = np.array([fold_of[clip.actor] for clip in clips])
     truth = np.array([clip.emotion for clip in clips])
-    progress.tell(f"{len(clips)} clips of {len(actors)} actors; {recipe.hearings} hearings of each")
-    heard: list[Any] = []
-    held = {condition: np.zeros((len(clips), len(RAVDESS)), np.float32) for condition in CONDITIONS}
+    progress.tell(f"{len(clips)} clips of {len(actors)} actors; {recipe.versions} hearings of each")
+    versions: list[Any] = []
+    held_out = {condition: np.zeros((len(clips), len(RAVDESS)), np.float32) for condition in CONDITIONS}
     (out / "folds").mkdir(parents=True, exist_ok=True)
     for fold in (*range(FOLDS), None):
         path = out / "folds" / ("all.safetensors" if fold is None else f"{fold}.safetensors")
@@ -41,19 +50,23 @@ def train_voice(clips: list[Clip], out: Path, recipe: VoiceRecipe, progress: Pro
         if path.exists():
             network.load_state_dict(load_file(path))
         else:
-            heard = heard or hearings(clips, recipe, seed)
+            versions = versions or augmented_versions(clips, recipe, seed)
             chosen = np.flatnonzero(folds != fold) if fold is not None else np.arange(len(clips))
             name = "voice, all actors" if fold is None else f"voice, fold {fold + 1} of {FOLDS}"
-            told = partial(_told, progress, name, recipe.epochs)
-            network = train([heard[n] for n in chosen], [int(truth[n]) for n in chosen], recipe, seed, told)
+            report_epoch = partial(_report_epoch, progress, name, recipe.epochs)
+            network = train([versions[n] for n in chosen], [int(truth[n]) for n in chosen], recipe, seed, report_epoch)
             save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
         if fold is not None:
-            mine = np.flatnonzero(folds == fold)
+            members = np.flatnonzero(folds == fold)
             for condition in CONDITIONS:
-                held[condition][mine] = posteriors(network, [under(condition, clips[n], int(n)) for n in mine])
-    temperature = _temperature(np.concatenate(list(held.values())), np.tile(truth, len(CONDITIONS)))
+                held_out[condition][members] = posteriors(
+                    network, [under(condition, clips[n], int(n)) for n in members]
+                )
+    temperature = _temperature(np.concatenate(list(held_out.values())), np.tile(truth, len(CONDITIONS)))
     network.temperature.fill_(temperature)
-    scores = {condition: scores_of(held[condition], truth, np.array([c.actor for c in clips])) for condition in held}
+    scores = {
+        condition: scores_of(held_out[condition], truth, np.array([c.actor for c in clips])) for condition in held_out
+    }
     report: dict[str, Any] = {
         "widths": [24, 48, 96, 160],
         "emotions": list(RAVDESS),
@@ -68,13 +81,13 @@ def train_voice(clips: list[Clip], out: Path, recipe: VoiceRecipe, progress: Pro
         network.load_state_dict(load_file(out / "folds" / f"{fold}.safetensors"))
         network.temperature.fill_(temperature)
         save(network, out / "folds" / str(fold), report | {"actors": [a for a in actors if fold_of[a] != fold]})
-    kept: dict[str, Any] = {c: calibrated(held[c], temperature) for c in held}
-    kept |= {"actor": np.array([c.actor for c in clips]), "name": np.array([c.name for c in clips])}
-    np.savez(out / "folds" / "held_out.npz", **kept)
+    arrays: dict[str, Any] = {c: calibrated(held_out[c], temperature) for c in held_out}
+    arrays |= {"actor": np.array([c.actor for c in clips]), "name": np.array([c.name for c in clips])}
+    np.savez(out / "folds" / "held_out.npz", **arrays)
     return report
 
 
-def _told(progress: Progress, name: str, epochs: int, epoch: int, loss: float) -> None:
+def _report_epoch(progress: Progress, name: str, epochs: int, epoch: int, loss: float) -> None:
     progress.step(name, epoch + 1, epochs)
     progress.curve(name, {"loss": loss}, epoch)
 
@@ -87,14 +100,14 @@ def under(condition: str, clip: Clip, seed: int) -> Floats:
     if condition == "noise 10 dB":
         return with_noise(rng, samples, 10)
     if condition == "reverberation 0.5 s":
-        return filtered(samples, room(rng, 0.5))
+        return filtered(samples, room_response(rng, 0.5))
     return samples
 
 
 def mapped(posterior: Floats) -> Floats:
     """[n, 8] over RAVDESS' classes -> [n, 7] over MELD's."""
     emotions = LABEL_SETS["meld"].emotions
-    return np.stack([row for each in posterior if (row := translate(RAVDESS, each, emotions)) is not None])
+    return np.stack([translated for row in posterior if (translated := translate(RAVDESS, row, emotions)) is not None])
 
 
 def scores_of(posterior: Floats, truth: NDArray[np.int64], actor: NDArray[np.int64]) -> dict[str, Any]:

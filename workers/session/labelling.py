@@ -79,7 +79,7 @@ class Labelling:
             publish=delay,
         )
         self._rows.append(step.row)
-        told = self._told[number] = pending.emotion(step.judgement, self._influences(step.judgement), latency)
+        told = self._told[number] = pending.emotion(step.prediction, self._influences(step.prediction), latency)
         self._told.pop(number - self.kept, None)
         return GraphRowRecord.of(step.row, told), None if step.final is None else self._revised(step.final)
 

@@ -83,12 +83,16 @@ def test_what_is_withheld_is_as_if_it_had_never_been(table: Path, checkpoint: st
     labels, dialogues = read_table(table)
     data = prepare(dialogues, labels, CONFIG, Tuned(), Silent())
     text = without_modalities(data, {"audio"})
-    assert all(set(one.features) == {"text"} for heard in text.heard for one in heard)
-    data.heard[0][0] = replace(data.heard[0][0], opinions={"reader": np.ones(len(EMOTIONS), np.float32)})
-    assert without_modalities(data, {"audio"}).heard[0][0].opinions
-    assert not without_modalities(data, {"text"}).heard[0][0].opinions, "a reader without words has no opinion"
+    assert all(set(one.features) == {"text"} for conversation in text.conversations for one in conversation)
+    data.conversations[0][0] = replace(
+        data.conversations[0][0], expert_posteriors={"reader": np.ones(len(EMOTIONS), np.float32)}
+    )
+    assert without_modalities(data, {"audio"}).conversations[0][0].expert_posteriors
+    assert not without_modalities(data, {"text"}).conversations[0][0].expert_posteriors, (
+        "a reader without words has no opinion"
+    )
     thin = with_missing(data, CONFIG.modalities, 0.7, 0)
-    left = [len(one.features) for heard in thin.heard for one in heard]
+    left = [len(one.features) for conversation in thin.conversations for one in conversation]
     assert min(left) == 1 and np.mean(left) < 1.5
     model = FusionGCN(CONFIG).eval()
     assert np.allclose(predict(model, with_missing(data, CONFIG.modalities, 0.0, 0)), predict(model, data))
@@ -111,8 +115,8 @@ def test_another_label_set_is_refused(table: Path, checkpoint: str) -> None:
 def test_noise_is_as_strong_as_it_says() -> None:
     rng = np.random.default_rng(0)
     words = " ".join(f"w{n}" for n in range(4000))
-    heard = mishear(words, 0.2, ["x"], rng).split()
-    kept = sum(word != "x" for word in heard)
+    conversation = mishear(words, 0.2, ["x"], rng).split()
+    kept = sum(word != "x" for word in conversation)
     assert 1 - kept / 4000 == pytest.approx(0.85 * 0.2, abs=0.02)
     dialogue = Dialogue("1", [Row("AB"[n % 2], "", "joy", "positive", None) for n in range(2000)])
     moved = with_wrong_speakers([dialogue], 0.3, 0)[0]

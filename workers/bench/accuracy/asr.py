@@ -81,13 +81,14 @@ def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
             progress.tell(f"{model}: {title}, {vad}")
             pairs = cut[title, vad]
             started = time.process_time()
-            heard = [" ".join(_text(guarded, samples) for samples in said) for said, _ in pairs]
-            spent, seconds = time.process_time() - started, sum(len(u) for said, _ in pairs for u in said) / RATE
+            recognized = [" ".join(_text(guarded, samples) for samples in segments) for segments, _ in pairs]
+            spent = time.process_time() - started
+            seconds = sum(len(u) for segments, _ in pairs for u in segments) / RATE
             rows.append(
                 {
                     "asr": model.name, "recordings": title, "vad": vad,
                     "words": sum(len(plain_words(words).split()) for _, words in pairs),
-                    "WER": _percent([words for _, words in pairs], heard),
+                    "WER": _percent([words for _, words in pairs], recognized),
                     "CPU s/s": round(spent / max(seconds, 1e-9), 3),
                 }
             )  # fmt: skip
@@ -115,7 +116,7 @@ def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tupl
         for s in spoken(data)
         if not s.worsened
     ]
-    short = next(u for _, pairs in sets for said, _ in pairs for u in said if len(u) >= SHORT * RATE)
+    short = next(u for _, pairs in sets for segments, _ in pairs for u in segments if len(u) >= SHORT * RATE)
     short = short[: round(SHORT * RATE)]
     rows: Rows = []
     costs: Rows = []
@@ -126,8 +127,8 @@ def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tupl
             progress.tell(f"{model}: {name}")
             for title, pairs in sets:
                 started = time.process_time()
-                heard = [" ".join(_text(recognize, samples) for samples in said) for said, _ in pairs]
-                spent, wer = time.process_time() - started, _percent([words for _, words in pairs], heard)
+                recognized = [" ".join(_text(recognize, samples) for samples in segments) for segments, _ in pairs]
+                spent, wer = time.process_time() - started, _percent([words for _, words in pairs], recognized)
                 key = title.partition(",")[0]
                 row |= {f"{key} WER": wer, f"{key} CPU s": round(spent, 1)}
             rows.append(row)
@@ -150,9 +151,9 @@ def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tupl
 def _ways(folder: str) -> Iterator[tuple[str, Any]]:
     """(name, recognizer): ours on windows, the full one first, then what faster-whisper itself has."""
     for smallest in WINDOWS:
-        ours = ", ours" if smallest == SMALLEST else ""
+        mark = ", ours" if smallest == SMALLEST else ""
         yield (
-            f"{smallest} frames{ours}" if smallest < FULL else "3000 frames (30 s)",
+            f"{smallest} frames{mark}" if smallest < FULL else "3000 frames (30 s)",
             Whisper(folder, smallest=smallest),
         )
     from faster_whisper import BatchedInferencePipeline, WhisperModel
@@ -170,7 +171,9 @@ def _ways(folder: str) -> Iterator[tuple[str, Any]]:
 
 def _upstream(transcribe: Callable[[Samples], Any]) -> Callable[[Sequence[Samples], str], list[Transcription]]:
     def recognize(utterances_: Sequence[Samples], language: str) -> list[Transcription]:
-        return [Transcription(" ".join(part.text.strip() for part in transcribe(each)[0])) for each in utterances_]
+        return [
+            Transcription(" ".join(part.text.strip() for part in transcribe(segment)[0])) for segment in utterances_
+        ]
 
     return recognize
 
@@ -179,5 +182,5 @@ def _text(recognize: Any, samples: Samples) -> str:
     return str(recognize([samples], "en")[0].text)
 
 
-def _percent(said: Sequence[str], heard: Sequence[str]) -> float:
-    return round(100 * word_error_rate(said, heard), 1)
+def _percent(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    return round(100 * word_error_rate(references, hypotheses), 1)

@@ -65,7 +65,7 @@ def bench_endtoend(
                         asyncio.run(_replay(path, conversation, vad, encoder and encoder.resolve(), redis)),
                     )
                 )
-            mean = {key: round(100 * float(np.mean([each[key] for each in scores])), 1) for key in scores[0]}
+            mean = {key: round(100 * float(np.mean([one[key] for one in scores])), 1) for key in scores[0]}
             rows.append({"recording": kind, "n": conversations, **mean})
     return rows
 
@@ -85,7 +85,7 @@ KINDS: tuple[tuple[str, str, Callable[[Conversation, Rng], Conversation]], ...] 
 async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Path | None, redis: str) -> list[Event]:
     """The events of a session that replays one conversation, words by the best recognizer that knows more than ten."""
     split = len(conversation.samples) > 1
-    names = {spoken.channel: spoken.speaker for spoken in conversation.said} if split else {}
+    names = {spoken.channel: spoken.speaker for spoken in conversation.utterances} if split else {}
     wishes = SessionSettings(asr="whisper", vad=vad, names=names, interim=0, enrolled=False, speculate=False)
     source = FileSource(path, "split" if split else "mix")
     planned = plan_session(wishes, source)
@@ -96,24 +96,24 @@ async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Pat
     return shown.events
 
 
-def score(conversation: Conversation, told: list[Event]) -> dict[str, float]:
+def score(conversation: Conversation, events: list[Event]) -> dict[str, float]:
     """Errors (0 … 1) of a session's events against what is known of its conversation."""
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.detection import DetectionErrorRate
     from pyannote.metrics.diarization import DiarizationErrorRate
 
-    heard = [event for event in told if isinstance(event, UtteranceHeard)]
-    merged = {event.speaker: event.into for event in told if isinstance(event, SpeakerMerged)}
+    utterances = [event for event in events if isinstance(event, UtteranceHeard)]
+    merged = {event.speaker: event.into for event in events if isinstance(event, SpeakerMerged)}
     reference, hypothesis = Annotation(), Annotation()
-    for n, spoken in enumerate(conversation.said):
+    for n, spoken in enumerate(conversation.utterances):
         reference[Segment(spoken.start, spoken.end), n] = spoken.speaker
-    for n, utterance in enumerate(heard):
+    for n, utterance in enumerate(utterances):
         speaker = merged.get(utterance.speaker, utterance.speaker)
         hypothesis[Segment(utterance.audio_start, utterance.audio_end), n] = speaker
     whole = Timeline([Segment(0, conversation.samples.shape[1] / RATE)])
-    words = " ".join(spoken.text for spoken in sorted(conversation.said, key=lambda spoken: spoken.start))
-    recognized = " ".join(event.text or "" for event in sorted(heard, key=lambda event: event.audio_start))
-    labels = [event for event in told if isinstance(event, Emotion)]
+    words = " ".join(spoken.text for spoken in sorted(conversation.utterances, key=lambda spoken: spoken.start))
+    recognized = " ".join(event.text or "" for event in sorted(utterances, key=lambda event: event.audio_start))
+    labels = [event for event in events if isinstance(event, Emotion)]
     return {
         "segmentation": DetectionErrorRate()(reference, hypothesis, uem=whole),
         "WER": word_error_rate([words], [recognized]),
@@ -129,7 +129,7 @@ def _time_weighted(conversation: Conversation, labels: list[Emotion] | None) -> 
     "neutral" everywhere). On channels of their own, the utterance must be the speaker's."""
     wrong = total = 0.0
     by_speaker = len(conversation.samples) > 1
-    for spoken in conversation.said:
+    for spoken in conversation.utterances:
         moments = np.arange(spoken.start + STEP / 2, spoken.end, STEP)
         right = (
             np.zeros(len(moments), bool) if labels is not None else np.full(len(moments), spoken.emotion == "neutral")

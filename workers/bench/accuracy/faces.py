@@ -41,16 +41,16 @@ def bench_faces(folder: Path) -> Rows:
         for condition in ("as it is", "dark", "noisy", "at 40 % size", "blurred"):
             images = [(worn, dict(worsened(image))[condition]) for worn, image in known]
             started = time.perf_counter()
-            sights = [faces([image], [0.0], np.zeros(0, np.float32), 0.0) for _, image in images]
+            observations = [faces([image], [0.0], np.zeros(0, np.float32), 0.0) for _, image in images]
             cost = (time.perf_counter() - started) / len(images)
-            told = [s.expression is not None and EXPRESSIONS[int(s.expression.argmax())] for s in sights]
+            expressions = [s.expression is not None and EXPRESSIONS[int(s.expression.argmax())] for s in observations]
             rows.append(
                 {
                     "what": f"expression, {name}",
                     "pictures": condition,
                     "n": len(images),
-                    "found": sum(s.faces > 0 for s in sights),
-                    "right": sum(worn == guess for (worn, _), guess in zip(images, told, strict=True)),
+                    "found": sum(s.faces > 0 for s in observations),
+                    "right": sum(worn == guess for (worn, _), guess in zip(images, expressions, strict=True)),
                     "ms_each": round(1000 * cost, 1),
                 }
             )
@@ -71,16 +71,16 @@ def _speaking(known: list[tuple[str, Image]], films: int = 6) -> Rows:
             film(conversation, [known[n][1] for n in pair], faces, path)
             audio = read_audio(path)[0]
             shown = [frame for block in FileSource(path, "mix") for frame in block.frames]
-            for said in conversation.said:
-                mine = [frame for frame in shown if said.start <= frame.time < said.end]
-                samples = audio[round(said.start * 16_000) : round(said.end * 16_000)]
+            for utterance in conversation.utterances:
+                frames = [frame for frame in shown if utterance.start <= frame.time < utterance.end]
+                samples = audio[round(utterance.start * 16_000) : round(utterance.end * 16_000)]
                 started = time.perf_counter()
-                images, times = [frame.image for frame in mine], [frame.time for frame in mine]
-                spot = faces.speaker_at(images, times, samples, said.start)
+                images, times = [frame.image for frame in frames], [frame.time for frame in frames]
+                spot = faces.speaker_at(images, times, samples, utterance.start)
                 cost += time.perf_counter() - started
-                looked += len(mine)
+                looked += len(frames)
                 total += 1
-                right += spot is not None and int(spot >= shown[0].image.shape[1] / 2) == said.channel
+                right += spot is not None and int(spot >= shown[0].image.shape[1] / 2) == utterance.channel
     return [
         {
             "what": "which of two faces speaks (composed films)",

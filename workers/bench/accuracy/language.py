@@ -77,8 +77,8 @@ def bench_language(data: Path, progress: Progress) -> Rows:
         belief = Belief()
         for language, samples in speaker:
             for utterance in utterances(samples, WebRtcVad()):
-                heard = whisper([utterance], None)[0]
-                belief = belief.after(heard.languages or {}, KNOWN)
+                transcription = whisper([utterance], None)[0]
+                belief = belief.after(transcription.languages or {}, KNOWN)
                 _count(counts, (source, language, _length(len(utterance) / RATE - 0.5)), belief)
     for source, lines in _texts(data):
         belief = Belief()
@@ -126,10 +126,10 @@ def _speakers(data: Path) -> Iterator[tuple[str, list[tuple[str, Samples]]]]:
         yield "telephone", [("en", read_audio(path)[0])]
     for language in SENTENCES:
         for voice in VOICES:
-            yield "espeak-ng", [(language, _say(language + voice, text)) for text in SENTENCES[language]]
+            yield "espeak-ng", [(language, _synthesize(language + voice, text)) for text in SENTENCES[language]]
     for other in ("de", "fr", "es"):
-        said = [(language, _say(language + VOICES[0], text)) for language, text in _switching(other)]
-        yield "espeak-ng, code switching", said
+        recordings = [(language, _synthesize(language + VOICES[0], text)) for language, text in _switching(other)]
+        yield "espeak-ng, code switching", recordings
 
 
 def _texts(data: Path) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
@@ -153,7 +153,7 @@ def _switching(other: str) -> list[tuple[str, str]]:
     return [(language, text) for language, block in blocks for text in block]
 
 
-def _say(voice: str, text: str) -> Samples:
+def _synthesize(voice: str, text: str) -> Samples:
     """[n] at 16 kHz, with silence around."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         subprocess.run(["espeak-ng", "-v", voice, "-s", "150", "-w", file.name, text], check=True)

@@ -33,7 +33,7 @@ def bench_speakers(folder: Path) -> Rows:
         for group in sorted({recording.group for recording in recordings}, reverse=True):
             rate = DiarizationErrorRate()
             seconds = taken = 0.0
-            for recording in (each for each in recordings if each.group == group):
+            for recording in (one for one in recordings if one.group == group):
                 started = time.perf_counter()
                 spoken, length = asyncio.run(_diarize(recording, vad, encoder))
                 taken += time.perf_counter() - started
@@ -80,8 +80,8 @@ async def _diarize(
         length = block.start + block.samples.shape[1] / RATE
         utterances += segmenter.push(block.samples[0])
     for utterance in (*utterances, *segmenter.flush()):
-        told, merges = await diarization.tell_apart(replace(utterance, speaker=None))
-        spoken += told
+        labelled, merges = await diarization.tell_apart(replace(utterance, speaker=None))
+        spoken += labelled
         merged |= dict(merges)
     return [(utterance, merged.get(speaker, speaker)) for utterance, speaker in spoken], length
 
@@ -96,12 +96,16 @@ def bench_voices(folder: Path) -> Rows:
     rows: Rows = []
     for seconds in (1.0, 2.0, 3.0):
         size = round(seconds * RATE)
-        pieces = [(who, clip[at : at + size]) for who, clip in clips for at in range(0, len(clip) - size + 1, size)]
+        pieces = [
+            (speaker, clip[start : start + size])
+            for speaker, clip in clips
+            for start in range(0, len(clip) - size + 1, size)
+        ]
         for name, encode in encoders.items():
             started = time.perf_counter()
             embeddings = np.stack([encode(piece) for _, piece in pieces])
             cost = (time.perf_counter() - started) / len(pieces)
-            rate = equal_error_rate(embeddings, [who for who, _ in pieces])
+            rate = equal_error_rate(embeddings, [speaker for speaker, _ in pieces])
             rows.append(
                 {
                     "embedding": name,
@@ -149,6 +153,6 @@ class DVector:
         mfcc: NDArray[np.float32] = dct(decibels, axis=0, norm="ortho")[:40].T.astype(np.float32)
         if len(mfcc) < 100:
             mfcc = np.tile(mfcc, (-(-100 // len(mfcc)), 1))[:100]
-        windows = np.stack([mfcc[at : at + 100] for at in range(0, len(mfcc) - 99, 50)])
+        windows = np.stack([mfcc[start : start + 100] for start in range(0, len(mfcc) - 99, 50)])
         mean: Array = self._network.run(None, {"mfcc": windows})[0].mean(0)
         return mean / np.linalg.norm(mean)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from model.encoders.transcription import Samples
-from model.training.voice_train import filtered, noise, room, with_noise
+from model.training.voice_train import filtered, noise, room_response, with_noise
 from stream.block import RATE
 from stream.sources.file import FileSource, read_audio
 from stream.speech.segmenter import Endpointing, VadSegmenter
@@ -46,7 +46,7 @@ def spoken(data: Path) -> Iterator[Spoken]:
         lines = [line.split("\t") for line in words.read_text(encoding="utf-8").splitlines()]
         yield Spoken(
             "LibriSpeech, 24 clips read aloud",
-            [(_mono(clips / f"{name}.flac"), said) for name, said in lines if name != "jfk"],
+            [(_mono(clips / f"{name}.flac"), words) for name, words in lines if name != "jfk"],
         )
     if (speech := clips / "jfk.flac").exists():
         yield Spoken("a speech (JFK)", [(_mono(speech), JFK)])
@@ -67,9 +67,9 @@ def _demo() -> Iterator[Spoken]:
     cues = read_transcript(DEMO.with_suffix(".stm"), DEMO.stem).cues
     channels = np.concatenate([block.samples for block in FileSource(DEMO, "split")], 1)
     names = list(dict.fromkeys(cue.speaker for cue in cues))
-    said = [" ".join(cue.text for cue in cues if cue.speaker == name) for name in names]
+    words = [" ".join(cue.text for cue in cues if cue.speaker == name) for name in names]
     rng = np.random.default_rng(SEED)
-    response = room(rng, 0.5)
+    response = room_response(rng, 0.5)
     worsened: dict[str, Callable[[Samples], Samples]] = {
         "": lambda samples: samples,
         ", telephone (8 kHz)": partial(filtered, telephone=True),
@@ -79,7 +79,7 @@ def _demo() -> Iterator[Spoken]:
     for condition, worsen in worsened.items():
         yield Spoken(
             f"demo conversation{condition}",
-            [(worsen(samples).astype(np.float32), words) for samples, words in zip(channels, said, strict=True)],
+            [(worsen(samples).astype(np.float32), text) for samples, text in zip(channels, words, strict=True)],
             bool(condition),
         )
 
@@ -122,12 +122,12 @@ def _babble(rng: np.random.Generator, clips: list[Samples], length: int, voices:
     """Many talk at once, none louder than the others."""
     total = np.zeros(length, np.float32)
     for _ in range(voices):
-        at = 0
-        while at < length:
+        start = 0
+        while start < length:
             clip = clips[rng.integers(len(clips))]
-            part = clip[: length - at]
-            total[at : at + len(part)] += part / max(float(np.sqrt((clip**2).mean())), 1e-4)
-            at += len(part)
+            part = clip[: length - start]
+            total[start : start + len(part)] += part / max(float(np.sqrt((clip**2).mean())), 1e-4)
+            start += len(part)
     babble: Samples = 0.03 * total
     return babble
 

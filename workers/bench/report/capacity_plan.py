@@ -106,8 +106,8 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     nodes = nodes_for[bound_by]
 
     events = rate * costs.events
-    kept_gb = events * min(3600 * demand.hours, RETENTION_S) * costs.kept_bytes / 1e9
-    shards = max(_up(redis_cores / used), _up(kept_gb / (machines.memory * used)))
+    retained_gb = events * min(3600 * demand.hours, RETENTION_S) * costs.kept_bytes / 1e9
+    shards = max(_up(redis_cores / used), _up(retained_gb / (machines.memory * used)))
     payload = events * costs.event_bytes * 8 / 1e6
     return CapacityPlan(
         nodes=nodes,
@@ -120,7 +120,7 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
             "shards": shards,
             "events_per_second": round(events, 1),
             "cores": round(redis_cores, 2),
-            "memory_gb": round(kept_gb, 1),
+            "memory_gb": round(retained_gb, 1),
         },
         network_mbit={
             "sound_in": round(demand.sessions * RATE * 16 / 1e6, 1),
@@ -207,7 +207,7 @@ def rows_of(plan: CapacityPlan, machines: Machines) -> dict[str, Rows]:
     }
     bounds = sorted(plan.nodes_for.items(), key=lambda bound: -bound[1])
     return {
-        "Needed": [{"what": what, "": f"{count:,}"} for what, count in needed.items()],
-        "Nodes that each need asks for": [{"for": what, "nodes": f"{count:,}"} for what, count in bounds],
-        "Cores kept busy": [{"by": what, "cores": f"{count:,.1f}"} for what, count in plan.cores.items() if count],
+        "Needed": [{"what": name, "": f"{count:,}"} for name, count in needed.items()],
+        "Nodes that each need asks for": [{"for": name, "nodes": f"{count:,}"} for name, count in bounds],
+        "Cores kept busy": [{"by": name, "cores": f"{count:,.1f}"} for name, count in plan.cores.items() if count],
     }

@@ -50,29 +50,33 @@ class Comparison:
 
 def compare(old: Results, new: Results) -> Comparison:
     """Rows are matched by their labels, wherever they stand in their tables."""
-    told = Comparison(failed=[f"{name}: {part['failed']}" for name, part in new["parts"].items() if "failed" in part])
+    comparison = Comparison(
+        failed=[f"{name}: {part['failed']}" for name, part in new["parts"].items() if "failed" in part]
+    )
     for part in dict.fromkeys((*old["parts"], *new["parts"])):
         before, after = tables_of(old, part), tables_of(new, part)
-        told.one_sided += _one_sided(part, before, after)
+        comparison.one_sided += _one_sided(part, before, after)
         for table in (name for name in before if name in after and name in FIGURES):
-            ours, theirs = (_by_label(FIGURES[table], tables[table]) for tables in (before, after))
-            told.one_sided += _one_sided(table, ours, theirs)
+            old_rows, new_rows = (_by_label(FIGURES[table], tables[table]) for tables in (before, after))
+            comparison.one_sided += _one_sided(table, old_rows, new_rows)
             speed = old["parts"][part]["yardstick_ms"] / new["parts"][part]["yardstick_ms"]
-            for label in (label for label in ours if label in theirs):
-                told.changes += _changes(f"{table}: {label}", FIGURES[table], ours[label], theirs[label], speed)
-    return told
+            for label in (label for label in old_rows if label in new_rows):
+                comparison.changes += _changes(
+                    f"{table}: {label}", FIGURES[table], old_rows[label], new_rows[label], speed
+                )
+    return comparison
 
 
-def _one_sided(what: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def _one_sided(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [
-        f"{what}: {name}: only in the {'old' if name in old else 'new'} file"
-        for name in dict.fromkeys((*old, *new))
-        if name not in old or name not in new
+        f"{name}: {entry}: only in the {'old' if entry in old else 'new'} file"
+        for entry in dict.fromkeys((*old, *new))
+        if entry not in old or entry not in new
     ]
 
 
 def _by_label(figures: Figures, rows: Rows) -> dict[str, dict[str, Any]]:
-    return {", ".join(str(row[name]) for name in figures.labels if name in row): row for row in rows}
+    return {", ".join(str(row[label]) for label in figures.labels if label in row): row for row in rows}
 
 
 def _changes(row: str, figures: Figures, old: dict[str, Any], new: dict[str, Any], speed: float) -> Iterator[Change]:

@@ -110,6 +110,6 @@ ALONE = ("text", "audio", "speaker", "visual")
 
 def _processes(rows: list[dict[str, Any]], words: str) -> tuple[dict[str, float], dict[str, float]]:
     """CPU-seconds for a minute of media, and MB of a process (of Ray's own: of all), by kind."""
-    mine = {row["process"]: row for row in rows if row["words"] == words}
-    sizes = {kind: row["MB each"] * (row["processes"] if kind == "ray" else 1) for kind, row in mine.items()}
-    return {kind: row["s/min"] for kind, row in mine.items()}, sizes
+    by_process = {row["process"]: row for row in rows if row["words"] == words}
+    sizes = {kind: row["MB each"] * (row["processes"] if kind == "ray" else 1) for kind, row in by_process.items()}
+    return {kind: row["s/min"] for kind, row in by_process.items()}, sizes

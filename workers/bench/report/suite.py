@@ -28,7 +28,7 @@ class Unavailable(Exception):
     """This machine lacks what a part needs."""
 
 
-def run_all(parts: dict[str, Part], progress: Progress, keep: Callable[[Results], object]) -> Results:
+def run_all(parts: dict[str, Part], progress: Progress, save: Callable[[Results], object]) -> Results:
     """Measure one part after the other. `keep` gets the results after each, so that an interruption loses one only.
 
     Each part runs in a process of its own: what one loads, or sets in PyTorch, is not in the next one's figures.
@@ -50,23 +50,23 @@ def run_all(parts: dict[str, Part], progress: Progress, keep: Callable[[Results]
         results["parts"][name] = {"seconds": seconds, "yardstick_ms": unit, **outcome}
         for state in {"skipped", "failed"} & set(outcome):
             progress.tell(f"{name} {state}: {outcome[state]}")
-        keep(results)
+        save(results)
     return results
 
 
 def _in_own_process(part: Part, progress: Progress) -> dict[str, Any]:
     """{"tables": …}, {"skipped": reason} or {"failed": reason}."""
     spawn = get_context("spawn")
-    ours, theirs = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_measure, args=(part, theirs))
+    parent_end, child_end = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_measure, args=(part, child_end))
     process.start()
-    theirs.close()
+    child_end.close()
     try:
         while True:
-            what, *values = ours.recv()
-            if what == "outcome":
+            kind, *values = parent_end.recv()
+            if kind == "outcome":
                 return dict(values[0])
-            getattr(progress, what)(*values)
+            getattr(progress, kind)(*values)
     except EOFError:
         process.join()
         return {"failed": f"its process ended with code {process.exitcode}"}
@@ -75,7 +75,7 @@ def _in_own_process(part: Part, progress: Progress) -> dict[str, Any]:
             os.kill(process.pid, signal.SIGINT)
         raise
     finally:
-        ours.close()  # should it go on nevertheless, its next word of progress ends it
+        parent_end.close()  # should it go on nevertheless, its next word of progress ends it
         process.join(60)
         process.kill()
 
@@ -89,8 +89,8 @@ class _Sent:
     def tell(self, message: str) -> None:
         self._pipe.send(("tell", message))
 
-    def step(self, what: str, done: int, total: int) -> None:
-        self._pipe.send(("step", what, done, total))
+    def step(self, task: str, done: int, total: int) -> None:
+        self._pipe.send(("step", task, done, total))
 
     def curve(self, name: str, values: dict[str, float], step: int) -> None:
         self._pipe.send(("curve", name, values, step))
@@ -249,7 +249,9 @@ def _capacity(progress: Progress) -> Tables:
     from workers.bench.speed.words import SILENT, words_by
 
     words = words_by(("transcript", "whisper"), DEMO)
-    words += [replace(each, name=f"{each.name}{SILENT}", partials=False) for each in words if each.model == "base"]
+    words += [
+        replace(source, name=f"{source.name}{SILENT}", partials=False) for source in words if source.model == "base"
+    ]
     levels, costs = bench_capacity(DEMO, words, ("text", "audio"), 40.0, 64, progress)
     return {"capacity": levels, "capacity_costs": costs}
 

@@ -41,7 +41,7 @@ PREFIX = "bench"
 
 
 @dataclass(frozen=True)
-class Heard:
+class Received:
     """What a session's subscriber got for what was said in a stretch of time."""
 
     labels: list[float]
@@ -70,7 +70,7 @@ class _Watch(Stopwatch):
         super().position(seconds)
         self._position = seconds
 
-    def heard(self, begin: float, end: float) -> Heard:
+    def received(self, begin: float, end: float) -> Received:
         """For what was said between two moments of the machine's clock."""
         labels = [
             seconds - (event.latency.vad if event.latency else 0.0)
@@ -78,7 +78,7 @@ class _Watch(Stopwatch):
             if begin <= self._origin + event.audio_end < end
         ]
         sizes = [size for moment, size in self._events if begin <= moment < end]
-        return Heard(labels, len(sizes), sum(sizes))
+        return Received(labels, len(sizes), sum(sizes))
 
     @property
     def lag(self) -> float:
@@ -103,8 +103,8 @@ class TimedSession:
         """Returns when its first label is there."""
         await self._watch.labelled.wait()
 
-    async def heard(self, begin: float, end: float) -> Heard:
-        return self._watch.heard(begin, end)
+    async def received(self, begin: float, end: float) -> Received:
+        return self._watch.received(begin, end)
 
     async def lag(self) -> float:
         return self._watch.lag
@@ -116,7 +116,12 @@ class TimedSession:
 
 
 def bench_capacity(
-    recording: Path, words: Sequence[Words], modalities: Sequence[str], seconds: float, most: int, progress: Progress
+    recording: Path,
+    words: Sequence[Words],
+    modalities: Sequence[str],
+    seconds: float,
+    max_sessions: int,
+    progress: Progress,
 ) -> tuple[Rows, Rows]:
     """A row for each number of sessions that was tried, and one for each kind of process at the highest that was held.
 
@@ -131,13 +136,13 @@ def bench_capacity(
         for source in words:
             transcript = path.with_suffix(".stm").name if source.given else None
             media = MediaFile(kind="file", name=path.name, transcript=transcript)
-            asked = {"consent": "a benchmark", "modalities": modalities, "asr": source.asr}
-            options = Options.model_validate(asked if source.partials else asked | {"interim": 0})
+            request = {"consent": "a benchmark", "modalities": modalities, "asr": source.asr}
+            options = Options.model_validate(request if source.partials else request | {"interim": 0})
             place = Place(redis, PREFIX, None, path.parent, source.model)
             progress.tell(f"words: {source.name}")
             with ray_cluster(None):  # for each anew: the actors of the words before would still be there
                 room = int(ray.cluster_resources()["CPU"] / CPU_SHARE) - POOLS  # Ray starts no more actors than that
-                found = search(partial(_measure, options, media, place, seconds, progress), min(most, room))
+                found = search(partial(_measure, options, media, place, seconds, progress), min(max_sessions, room))
             levels += [{"words": source.name, **level.row} for level in found]
             highest = max(found, key=lambda level: (level.held, level.sessions))
             costs += [{"words": source.name, "sessions": highest.sessions, **row} for row in highest.costs]
@@ -153,11 +158,11 @@ class Level:
     costs: Rows
 
 
-def search(measure: Callable[[int, float | None], Level], most: int) -> list[Level]:
+def search(measure: Callable[[int, float | None], Level], max_sessions: int) -> list[Level]:
     """Levels by their number of sessions: one, doubled until too many, then halfway until within a quarter."""
     found = [measure(1, None)]
     base, held, failed = found[0].p95, 1, None if found[0].held else 1
-    while failed is None and 2 * held <= most:
+    while failed is None and 2 * held <= max_sessions:
         found.append(measure(2 * held, base))
         held, failed = (held, 2 * held) if not found[-1].held else (2 * held, None)
     while failed is not None and failed - held > max(1, held // 4):
@@ -198,46 +203,46 @@ async def _level(
         await asyncio.sleep(GRACE)
         lag = max(await asyncio.gather(*(actor.lag.remote() for actor in actors)))
         _, busy = await asyncio.wait([asyncio.gather(*(actor.close.remote() for actor in actors))], timeout=DRAIN)
-        heard: list[Heard] = await asyncio.gather(*(actor.heard.remote(begin, end) for actor in actors))
-        kept = await _kept(place.redis, names)
+        received: list[Received] = await asyncio.gather(*(actor.received.remote(begin, end) for actor in actors))
+        stored_bytes = await _bytes_per_event(place.redis, names)
     finally:
         for actor in actors:
             ray.kill(actor)
-    taken = 1000 * np.array([label for each in heard for label in each.labels])
+    taken = 1000 * np.array([label for one in received for label in one.labels])
     p50, p95 = np.percentile(taken, (50, 95)) if len(taken) else (math.inf, math.inf)
     held = not busy and lag < BEHIND and p95 <= (math.inf if base is None else 2 * base)
-    count, minutes, cpu = sum(each.events for each in heard), sessions * (end - begin) / 60, spent(before, after)
-    ours = {pid: used_ for pid, used_ in cpu.items() if after[pid].kind != "driver"}
+    count, minutes, cpu = sum(one.events for one in received), sessions * (end - begin) / 60, spent(before, after)
+    session_cpu = {pid: seconds_ for pid, seconds_ in cpu.items() if after[pid].kind != "driver"}
     row = {
         "sessions": sessions,
         "labels": len(taken),
         **({"p50": round(p50), "p95": round(p95)} if len(taken) else {}),
         "lag s": round(lag, 1),
         "held": "yes" if held else "no",
-        "cores": round(sum(ours.values()) / (end - begin), 2),
+        "cores": round(sum(session_cpu.values()) / (end - begin), 2),
         "of": os.cpu_count(),
-        "busiest": busiest(ours, after, end - begin),
-        "s/min": round(sum(ours.values()) / minutes, 2),
+        "busiest": busiest(session_cpu, after, end - begin),
+        "s/min": round(sum(session_cpu.values()) / minutes, 2),
         "utterances/min": round(len(taken) / minutes, 1),
         "events/min": round(count / minutes, 1),
-        "B/event": round(sum(each.size for each in heard) / max(1, count)),
-        "B kept/event": round(kept),
+        "B/event": round(sum(one.size for one in received) / max(1, count)),
+        "B kept/event": round(stored_bytes),
     }
     costs = []
     for name, seconds_ in sorted(by_kind(cpu, after).items()):
-        each = [use.memory for use in after.values() if use.kind == name]
+        one = [use.memory for use in after.values() if use.kind == name]
         costs.append(
             {
                 "process": name,
-                "processes": len(each),
+                "processes": len(one),
                 "s/min": round(seconds_ / minutes, 3),
-                "MB each": round(float(np.mean(each)), 1),
+                "MB each": round(float(np.mean(one)), 1),
             }
         )
     return Level(sessions, held, float(p95), row, costs)
 
 
-async def _kept(redis: str, sessions: Sequence[str]) -> float:
+async def _bytes_per_event(redis: str, sessions: Sequence[str]) -> float:
     """Bytes that Redis takes to keep one event."""
     client = connect(redis)
     try:

@@ -116,8 +116,10 @@ def _graph() -> Work:
     labeller = IncrementalLabeller(load_step("meld"))
     state, rng = labeller.new_state(), np.random.default_rng(0)
     inputs = labeller.config.inputs
-    heard = UtteranceFeatures({name: rng.normal(size=width).astype(np.float32) for name, width in inputs.items()}, 0)
-    return lambda _: labeller.step([state], [heard])
+    utterance = UtteranceFeatures(
+        {name: rng.normal(size=width).astype(np.float32) for name, width in inputs.items()}, 0
+    )
+    return lambda _: labeller.step([state], [utterance])
 
 
 def _pictures(expression: bool) -> Work:

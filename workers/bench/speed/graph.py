@@ -45,9 +45,9 @@ def bench_graph(hidden: int | None, progress: Progress) -> Rows:
     works: dict[str, Callable[[], object]] = {}
     for n in LENGTHS:
         progress.step("conversations", LENGTHS.index(n), len(LENGTHS))
-        works[f"step after {n:,}"] = partial(labeller.step, [_after(labeller, n)], [_heard(network.config, n)])
+        works[f"step after {n:,}"] = partial(labeller.step, [_after(labeller, n)], [_features_of(network.config, n)])
     for n in RE_RUNS:
-        everything = collate([[_heard(network.config, k) for k in range(n)]], model.config, [0])
+        everything = collate([[_features_of(network.config, k) for k in range(n)]], model.config, [0])
         works[f"re-run over {n}"] = partial(model, everything, lookahead=1_000_000)
     works["floor"] = partial(_products, network)
     # The caches stay as it left them itself.
@@ -106,7 +106,7 @@ async def _busy(network: FusionStep, sessions: int) -> float:
     async def talk(name: str) -> int:
         n = 0
         while time.perf_counter() < until:
-            await recognizer.label(name, n, _heard(network.config, n))
+            await recognizer.label(name, n, _features_of(network.config, n))
             n += 1
         return n
 
@@ -122,25 +122,25 @@ async def _at_random(network: FusionStep, sessions: int, rate: float) -> Sequenc
     alone = []
     for n in range(20):
         begun = time.perf_counter()
-        await recognizer.label("alone", n, _heard(network.config, n))
+        await recognizer.label("alone", n, _features_of(network.config, n))
         alone.append(time.perf_counter() - begun)
 
-    async def ask(name: str, number: int) -> None:
+    async def request(name: str, number: int) -> None:
         begun = time.perf_counter()
-        await recognizer.label(name, number, _heard(network.config, number))
+        await recognizer.label(name, number, _features_of(network.config, number))
         waits.append(1000 * (time.perf_counter() - begun - float(np.median(alone))))
 
-    asked: dict[str, asyncio.Task[None]] = {}
+    pending: dict[str, asyncio.Task[None]] = {}
     due = started = time.perf_counter()
     while due < started + SECONDS:
         due += rng.exponential(1 / rate)
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        free = [name for name in counts if name not in asked or asked[name].done()]
+        free = [name for name in counts if name not in pending or pending[name].done()]
         if free:  # a session's next utterance comes after its last
             name = free[rng.integers(len(free))]
-            asked[name] = asyncio.create_task(ask(name, counts[name]))
+            pending[name] = asyncio.create_task(request(name, counts[name]))
             counts[name] += 1
-    await asyncio.gather(*asked.values())
+    await asyncio.gather(*pending.values())
     return waits
 
 
@@ -162,7 +162,7 @@ def _after(labeller: IncrementalLabeller, count: int) -> GraphState:
     """The state of a conversation with so many utterances; those before the window have left nothing in it."""
     state, places = labeller.new_state(), labeller.config.window + 1
     for _ in range(min(count, 2 * places)):
-        labeller.step([state], [_heard(labeller.config, state.count)])
+        labeller.step([state], [_features_of(labeller.config, state.count)])
     if count > state.count:
         shift = (count - state.count) // places * places
         state.index += shift
@@ -170,12 +170,12 @@ def _after(labeller: IncrementalLabeller, count: int) -> GraphState:
     return state
 
 
-def _heard(config: FusionConfig, n: int) -> UtteranceFeatures:
-    return _made(config, n % 97)
+def _features_of(config: FusionConfig, n: int) -> UtteranceFeatures:
+    return _synthetic(config, n % 97)
 
 
 @cache
-def _made(config: FusionConfig, n: int) -> UtteranceFeatures:
+def _synthetic(config: FusionConfig, n: int) -> UtteranceFeatures:
     rng = np.random.default_rng(n)
     features = {name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}
     classes = len(config.emotions)

@@ -79,9 +79,9 @@ def _row(watch: Stopwatch) -> dict[str, float]:
     taken = 1000 * np.array([seconds for seconds, _ in watch.taken])
     silence = 1000 * np.array([event.latency.vad if event.latency else 0.0 for _, event in watch.taken])
     ends = np.array([event.audio_end for _, event in watch.taken])
-    told = 1000 * (np.ceil((ends + silence / 1000) * RATE / BLOCK - 1e-6) * BLOCK / RATE - ends)
+    ends_known = 1000 * (np.ceil((ends + silence / 1000) * RATE / BLOCK - 1e-6) * BLOCK / RATE - ends)
     row: dict[str, float] = {"n": len(taken)}
-    for name, values in (("in all", taken), ("over", taken - silence), ("silence", told)):
+    for name, values in (("in all", taken), ("over", taken - silence), ("silence", ends_known)):
         for percent in (50, 95, 99) if name != "silence" else (50,):
             row[f"{name} p{percent}"] = round(float(np.percentile(values, percent)))
     if watch.stable:
@@ -122,7 +122,7 @@ def bench_lag(recording: Path, minutes: float, progress: Progress) -> tuple[Rows
         "flat": "yes" if abs(line.slope) <= margin else "NO",
     }
     course: Rows = []
-    for part, at in zip(np.array_split(seconds, 6), np.array_split(ends, 6), strict=True):
+    for part, minute in zip(np.array_split(seconds, 6), np.array_split(ends, 6), strict=True):
         p50, p95 = 1000 * np.percentile(part, [50, 95])
-        course.append({"until minute": round(float(at[-1]), 1), "in all p50": round(p50), "in all p95": round(p95)})
+        course.append({"until minute": round(float(minute[-1]), 1), "in all p50": round(p50), "in all p95": round(p95)})
     return [whole], course

@@ -41,8 +41,8 @@ class LoopedSource:
         for number in range(self._blocks):
             if self._stopped:
                 return
-            at = number * BLOCK
-            yield Block(number, at / RATE, self._samples.take(at + step, axis=1, mode="wrap"))
+            first = number * BLOCK
+            yield Block(number, first / RATE, self._samples.take(first + step, axis=1, mode="wrap"))
 
 
 class LoopedTranscript(Transcript):

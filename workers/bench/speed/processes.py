@@ -36,7 +36,7 @@ class Use:
 def used() -> dict[int, Use]:
     """By process id. Ray has to run."""
     # A worker's title names its actor only while it is at work, so Ray is asked.
-    ours = {actor["Pid"]: ACTORS.get(actor["ActorClassName"], "ray") for actor in actors().values()}
+    actor_kinds = {actor["Pid"]: ACTORS.get(actor["ActorClassName"], "ray") for actor in actors().values()}
     found = {}
     this = psutil.Process()
     for process in (this, *this.children(recursive=True)):
@@ -47,7 +47,7 @@ def used() -> dict[int, Use]:
                 elif "redis-server" in process.name():
                     kind = "redis"
                 else:
-                    kind = ours.get(process.pid, "ray")
+                    kind = actor_kinds.get(process.pid, "ray")
                 name = _program(process) if kind == "ray" else kind
                 times, memory = process.cpu_times(), process.memory_full_info()
         except psutil.Error:

@@ -44,7 +44,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Published:
     """An utterance that was labelled and published; seconds."""
 
     session: str
@@ -70,7 +70,7 @@ def bench_scale(nodes: Sequence[int], load: Load, progress: Progress) -> tuple[R
         with private_server() as redis, simulated_cluster(count):
             taken, places = asyncio.run(_measure(load, redis))
         for part, seconds in taken.items():
-            p50, p95 = (round(1000 * float(each), 3) for each in np.percentile(seconds, [50, 95]))
+            p50, p95 = (round(1000 * float(one), 3) for one in np.percentile(seconds, [50, 95]))
             unit = next((row["ms, median"] for row in costs if row["part"] == part), p50)
             costs.append({"nodes": count, "part": part, "ms, median": p50, "95 %": p95, "ratio": round(p50 / unit, 2)})
         fullest = max(places.values()) * count / load.sessions
@@ -114,44 +114,46 @@ async def _measure(load: Load, redis: str) -> tuple[dict[str, list[float]], Coun
         dues = begin + (turns + rng.uniform(0, 1, len(turns))) / load.rate
         bus = Bus(redis, Keys(session, "bench"))
         work.append(_converse(session, recognizers[node], synthetic(config, n), bus, dues.tolist(), begin + WARM_UP))
-    told = [each for part in await asyncio.gather(*work) for each in part]
+    published = [one for part in await asyncio.gather(*work) for one in part]
     inside: dict[tuple[str, int], float] = {}
     for actor in recognizers.values():
         inside |= await actor.__ray_call__.remote(watched)
     taken = {
-        "recognizer": [inside[each.session, each.number] for each in told],
-        "Ray": [each.call - inside[each.session, each.number] for each in told],
-        "Redis": [each.publish for each in told],
-        "whole": [each.whole for each in told],
+        "recognizer": [inside[one.session, one.number] for one in published],
+        "Ray": [one.call - inside[one.session, one.number] for one in published],
+        "Redis": [one.publish for one in published],
+        "whole": [one.whole for one in published],
     }
     return taken, Counter(places.values())
 
 
 async def _converse(
-    session: str, recognizer: Any, heard: UtteranceFeatures, bus: Bus, dues: list[float], counts: float
-) -> list[_Told]:
+    session: str, recognizer: Any, utterance: UtteranceFeatures, bus: Bus, dues: list[float], counts: float
+) -> list[_Published]:
     """Label and publish an utterance at each of these times; gives those that were due from `counts` on."""
-    told = []
+    published = []
     for number, due in enumerate(dues):
         await asyncio.sleep(due - time.monotonic())
-        asked = time.monotonic()
-        step = await recognizer.label.remote(session, number, heard)
-        call = time.monotonic() - asked
+        called = time.monotonic()
+        step = await recognizer.label.remote(session, number, utterance)
+        call = time.monotonic() - called
         spoken = Utterance(0, 3.0 * number, 3.0 * number + 2, np.zeros(0, np.float32), 3.0 * number + 2.5)
-        bus.publish(UtteranceInProgress(session, number, spoken, "speaker 1", asked, False).emotion(step.judgement, {}))
+        bus.publish(
+            UtteranceInProgress(session, number, spoken, "speaker 1", called, False).emotion(step.prediction, {})
+        )
         await bus.flush()
         if due >= counts:
-            told.append(_Told(session, number, time.monotonic() - due, call, bus.delay))
+            published.append(_Published(session, number, time.monotonic() - due, call, bus.delay))
     await bus.aclose()
-    return told
+    return published
 
 
 def synthetic(config: FusionConfig, n: int) -> UtteranceFeatures:
     """What the encoders might have made of an utterance."""
     rng = np.random.default_rng(n)
     features = {name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}
-    opinions = {name: rng.dirichlet(np.ones(len(config.emotions))).astype(np.float32) for name in config.experts}
-    return UtteranceFeatures(features, 0, opinions)
+    posteriors = {name: rng.dirichlet(np.ones(len(config.emotions))).astype(np.float32) for name in config.experts}
+    return UtteranceFeatures(features, 0, posteriors)
 
 
 def watch(actor: Any) -> None:
@@ -159,9 +161,9 @@ def watch(actor: Any) -> None:
     recognizer, taken = actor._recognizer, {}
     label = recognizer.label
 
-    async def timed(session: str, number: int, heard: UtteranceFeatures) -> Any:
+    async def timed(session: str, number: int, utterance: UtteranceFeatures) -> Any:
         started = time.monotonic()
-        step = await label(session, number, heard)
+        step = await label(session, number, utterance)
         taken[session, number] = time.monotonic() - started
         return step
 

@@ -31,7 +31,7 @@ def bench_startup(recording: Path, runs: int, progress: Progress) -> Rows:
     rows: Rows = []
     before = np.zeros(runs)
     for part in PARTS:
-        since = np.array([each[part] for each in marks])
+        since = np.array([run_marks[part] for run_marks in marks])
         own, whole = float(np.median(since - before)), float(np.median(since))
         rows.append({"part": part, "seconds": round(own, 2), "since the start": round(whole, 2)})
         before = since
