@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.evaluation.lab import EVERYTHING, Lab
+from model.evaluation.lab import UNBOUNDED_WINDOW, Lab
 from model.fusion.checkpoint import load_checkpoint
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
@@ -78,7 +78,7 @@ def _incremental(model: FusionGCN, utterances: list[UtteranceFeatures]) -> Calla
 
 def _rerun(model: FusionGCN, utterances: list[UtteranceFeatures], everything: bool = False) -> Callable[[], object]:
     batch = collate([utterances], model.config, [0])
-    return lambda: model(batch, lookahead=EVERYTHING if everything else 0)
+    return lambda: model(batch, lookahead=UNBOUNDED_WINDOW if everything else 0)
 
 
 class _Transformer(nn.Module):

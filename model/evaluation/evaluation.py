@@ -31,9 +31,9 @@ MISSING = tuple(tenths / 10 for tenths in range(8))
 WORD_ERRORS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 WRONG_SPEAKERS = (0.0, 0.05, 0.1, 0.2, 0.3)
 WINDOWS = (1, 2, 3, 5, 10)
-DRAWS = 5  # of what is missing, averaged
+MISSING_DRAWS = 5  # of what is missing, averaged
 WORD_DRAWS = 2  # of wrong words: all is read anew for each
-BINS = 10
+CALIBRATION_BINS = 10
 
 
 def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = False) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _robustness(
     ]
 
     def missing(rate: float) -> dict[str, float]:
-        return _mean([run(with_missing(data, names, rate, seed)) for seed in range(DRAWS)])
+        return _mean([run(with_missing(data, names, rate, seed)) for seed in range(MISSING_DRAWS)])
 
     def misrecognized(wer: float) -> dict[str, float]:
         return _mean([run(prepare_table(with_word_errors(dialogues, wer, words, seed))) for seed in range(WORD_DRAWS)])
@@ -232,7 +232,7 @@ def _reliability(predicted: Floats, correct: NDArray[np.bool_]) -> list[dict[str
             "happened": round(float(correct[rows].mean()), 4),
             "n": len(rows),
         }
-        for rows in np.array_split(order, BINS)
+        for rows in np.array_split(order, CALIBRATION_BINS)
         if len(rows)
     ]
 

@@ -20,7 +20,7 @@ from model.training.prepared import Prepared, prepare
 from model.training.train import predict, train
 
 EPOCHS = 8
-EVERYTHING = 10_000  # utterances: a window that no dialogue fills
+UNBOUNDED_WINDOW = 10_000  # utterances: a window that no dialogue fills
 
 
 @dataclass

@@ -20,7 +20,7 @@ from model.training.config import TrainingConfig, leave_out
 from model.training.prepared import Prepared, like_lengths
 from model.training.train import batches, train
 
-REACH = 6  # utterances back whose speaker is to be told
+MAX_DISTANCE = 6  # utterances back whose speaker is to be told
 
 
 def alignment_alone(lab: Lab) -> str:
@@ -95,14 +95,16 @@ class _SameSpeaker(nn.Module):
         super().__init__()
         self.graph = FusionGCN(config)
         self.compare = nn.Bilinear(config.hidden, config.hidden, 1, bias=False)
-        self.usual = nn.Parameter(torch.zeros(REACH))  # turn-taking: how often the speaker is the same, by distance
+        self.usual = nn.Parameter(
+            torch.zeros(MAX_DISTANCE)
+        )  # turn-taking: how often the speaker is the same, by distance
 
     def forward(self, utterances: Utterances) -> Tensor:
         """[B, T, REACH] logits of utterance t having the speaker of t-1 … t-REACH."""
         hidden = self.graph.config.hidden
         classes = len(self.graph.config.emotions)
         states = self.graph(utterances).rows[..., -hidden - classes : -classes]
-        earlier = torch.stack([_back(states, distance) for distance in range(1, REACH + 1)], 2)
+        earlier = torch.stack([_back(states, distance) for distance in range(1, MAX_DISTANCE + 1)], 2)
         logits: Tensor = self.compare(states[:, :, None].expand_as(earlier).contiguous(), earlier)
         return logits.squeeze(-1) + self.usual
 
@@ -179,6 +181,6 @@ def _train_speaker_probe(network: FusionConfig, training: Prepared, dev: Prepare
 def _pairs(utterances: Utterances) -> tuple[Tensor, Tensor]:
     """[B, T, REACH]: whether the speakers are the same, and whether there are two utterances to compare."""
     here = utterances.index != EMPTY
-    same = torch.stack([_back(utterances.slot + 1, d) == utterances.slot + 1 for d in range(1, REACH + 1)], 2)
-    real = torch.stack([_back(here.long(), d).bool() & here for d in range(1, REACH + 1)], 2)
+    same = torch.stack([_back(utterances.slot + 1, d) == utterances.slot + 1 for d in range(1, MAX_DISTANCE + 1)], 2)
+    real = torch.stack([_back(here.long(), d).bool() & here for d in range(1, MAX_DISTANCE + 1)], 2)
     return same, real

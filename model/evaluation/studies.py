@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from model.evaluation.lab import EPOCHS, EVERYTHING, Lab, table
+from model.evaluation.lab import EPOCHS, UNBOUNDED_WINDOW, Lab, table
 from model.fusion.config import MODULES
 from model.progress import Progress, Silent
 from model.training.config import TrainingConfig, leave_out
@@ -49,11 +49,11 @@ def grid(lab: Lab) -> str:
 def lookahead(lab: Lab) -> str:
     """A network trained for each lookahead k, down to the paper's offline setting (everything in sight)."""
     cells = {}
-    for k in (0, 1, 2, 4, EVERYTHING):
+    for k in (0, 1, 2, 4, UNBOUNDED_WINDOW):
         config = replace(lab.config, recipe=replace(lab.config.recipe, lookahead=k))
-        if k == EVERYTHING:
-            config = replace(config, network=replace(config.network, window=EVERYTHING))
-        name = "k = ∞, window ∞" if k == EVERYTHING else f"k = {k}"
+        if k == UNBOUNDED_WINDOW:
+            config = replace(config, network=replace(config.network, window=UNBOUNDED_WINDOW))
+        name = "k = ∞, window ∞" if k == UNBOUNDED_WINDOW else f"k = {k}"
         cells[name] = lab.measure("lookahead", name, lambda seed, c=config: lab.train_and_score(c, seed))  # type: ignore[misc]
     return table(cells)
 

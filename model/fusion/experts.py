@@ -1,7 +1,9 @@
-"""How much to believe encoders that bring an emotion posterior of their own (DESIGN §4.7): log-linear pooling.
+"""Log-linear pooling of the network's posterior with those of experts (encoders with an emotion posterior of their
+own).
 
 p^T ∝ p_gcn · Π (p_expert / prior)^w, with one weight an expert, fitted together with the temperature on data that none
-of them was trained on; the network applies it (`FusionGCN`, buffers `expert_weight` and `expert_prior`).
+of them was trained on (Heskes 1998, "Selecting weighting factors in logarithmic opinion pools"). The network applies it
+(`FusionGCN`, buffers `expert_weight` and `expert_prior`).
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 FOLDS = 5
 MAX_JOINING_WEIGHT = 0.5
-"""Of an expert that was never heard in conversations: full evidence would be 1, and acted speech and posed pictures, on
-which it is fitted, flatter it."""
+"""Upper limit of the weight of an expert that joins a trained network. Full evidence would be 1, but such an expert is
+fitted on acted speech and posed pictures, which flatter it."""
 MODALITY_OF = {"reader": "text", "voice": "audio", "face": "visual"}
-"""What each expert looks at."""
+"""Modality of each expert."""
 
 
 def fit_experts(
@@ -25,14 +27,13 @@ def fit_experts(
     dialogue: NDArray[np.int64],
     joining: bool = False,
 ) -> tuple[Floats, Floats]:
-    """Weights [E] >= 0 and priors [E, C] of the experts; a weight is 0 where the expert does not help.
+    """Fit weights [E] >= 0 and priors [E, C] of the experts, float64; the weight of an expert that does not help is 0.
 
-    `joining`: the experts join a network that is calibrated already. Its temperature stays, and no weight exceeds
-    `MOST_JOINING`.
+    probabilities: [n, C] float64, the network's calibrated ones; posteriors: [n, E, C] float64, all 0 where an expert
+    has none; truth: [n] class indices; dialogue: [n] numbers of the dialogues; joining: the experts join a network that
+    is calibrated already, so its temperature stays and no weight exceeds `MAX_JOINING_WEIGHT`.
 
-    probabilities: [n, C] the network's calibrated ones; posteriors: [n, E, C], all 0 where an expert has none;
-    truth, dialogue: [n]. An expert helps when, with weights fitted on four fifths of the dialogues, it lowers the
-    cross-entropy of the rest.
+    An expert helps when, with weights fitted on four fifths of the dialogues, it lowers the cross-entropy of the rest.
     """
     has_posterior = posteriors.sum(-1) > 0
     prior = np.stack([posteriors[has_posterior[:, e], e].mean(0) for e in range(posteriors.shape[1])])
@@ -46,7 +47,7 @@ def fit_experts(
 
 
 def _cross_entropy(fitted: Floats, logits: Floats, ratio: Floats, truth: NDArray[np.int64]) -> float:
-    """`fitted`: the temperature's logarithm, then the weights."""
+    """fitted: [1 + E], the temperature's logarithm, then the weights."""
     from scipy.special import log_softmax
 
     pooled = log_softmax((logits + np.einsum("e,nec->nc", fitted[1:], ratio)) * np.exp(-fitted[0]), axis=1)
@@ -64,7 +65,7 @@ def _fit(logits: Floats, ratio: Floats, truth: NDArray[np.int64], joining: bool)
 
 
 def _gain(logits: Floats, ratio: Floats, truth: NDArray[np.int64], dialogue: NDArray[np.int64], joining: bool) -> float:
-    """How far pooling lowers the cross-entropy of dialogues that the weight was not fitted on."""
+    """Mean decrease of cross-entropy by pooling, on dialogues that the weight was not fitted on (cross-validation)."""
     gains = []
     for fold in range(FOLDS):
         rest = dialogue % FOLDS != fold

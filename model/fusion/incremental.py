@@ -1,4 +1,4 @@
-"""Labelling while a conversation goes on: one utterance at a time, many conversations at once."""
+"""Incremental labelling: one utterance at a time, many conversations at once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MAX_INFLUENCES = 5  # earlier utterances that a prediction names
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one utterance at one revision."""
+    """Output of the network for one utterance at one revision."""
 
     number: int
-    """The utterance's place in the graph, from 0."""
+    """Number of the utterance in the graph, from 0."""
     revision: int
     """0 provisional, 1 final."""
     emotion: dict[str, float]
@@ -31,15 +31,15 @@ class Prediction:
     uncertain: bool
     """The conformal prediction set does not hold exactly one label."""
     contribution: dict[str, float]
-    """Share of each modality, summing to 1; empty for a revision. What an expert moves of the probabilities (total
-    variation) is its modality's; the rest is shared out as the graph pools its nodes."""
+    """Share of each modality, summing to 1; empty for a revision. The change of the probabilities by an expert (total
+    variation) counts for its modality; the rest is divided by the weights with which the graph pools its nodes."""
     influences: dict[int, float]
-    """Attention paid to earlier utterances (by number, the strongest five); empty for a revision."""
+    """Attention to earlier utterances by number, the strongest `MAX_INFLUENCES`; empty for a revision."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """The outcome of one utterance: its own provisional label, the final label now due, and the row it leaves."""
+    """Result of one utterance: its provisional label, the final label that is now due, and the row to cache."""
 
     prediction: Prediction
     final: Prediction | None
@@ -47,25 +47,26 @@ class StepResult:
 
 
 class IncrementalLabeller:
-    """The trained network as a function from (state, utterance) to labels. Holds no conversation itself."""
+    """The trained network as a function from (state, utterance) to labels. Holds no state of a conversation itself."""
 
     def __init__(self, network: FusionStep) -> None:
         self.config = network.config
         self._network = network
 
     def new_state(self) -> GraphState:
+        """State of a conversation without utterances."""
         return self._network.new_state()
 
     def restore(self, rows: Sequence[GraphRow]) -> GraphState:
-        """The state of a conversation from the rows of its last W utterances."""
+        """Rebuild the state of a conversation from the rows of its last W utterances."""
         return self._network.restore(rows)
 
     def step(
         self, states: Sequence[GraphState], utterances: Sequence[UtteranceFeatures], commit: bool = True
     ) -> list[StepResult]:
-        """Label the next utterance of each conversation, together; O(W) work each.
+        """Label the next utterance of each conversation as one batch; O(W) work each.
 
-        The states move on by one, unless the utterances are not to be kept: they are still going on.
+        commit: append the utterances to the states; False for a preview of utterances that still go on.
         """
         starts = [state.count for state in states]
         labels = self._network.step(states, utterances)
@@ -90,11 +91,11 @@ class IncrementalLabeller:
         return [StepResult(predictions[b], finals.get(b), row) for b, row in enumerate(rows)]
 
     def revise(self, state: GraphState, number: int) -> Prediction:
-        """The final label of utterance `number`, from what has been heard up to now."""
+        """The final label of utterance `number`, from all utterances up to now."""
         return self._revised([state], [number])[0]
 
     def finish(self, state: GraphState) -> list[Prediction]:
-        """The final labels still owed when the conversation ends."""
+        """The final labels that are still due when the conversation ends."""
         return [self.revise(state, n) for n in range(max(0, state.count - self.config.revision), state.count)]
 
     def _revised(self, states: Sequence[GraphState], numbers: Sequence[int]) -> list[Prediction]:
@@ -106,7 +107,8 @@ class IncrementalLabeller:
     def _contributions(
         self, pooled: Array, present: NDArray[np.bool_], moved: Array, has_posterior: NDArray[np.bool_]
     ) -> list[dict[str, float]]:
-        """Shares by modality. pooled, present [B, M] of the graph's nodes; moved, spoke [B, E] of the experts."""
+        """Shares by modality. pooled, present [B, M] of the graph's nodes; moved, has_posterior [B, E] of the
+        experts."""
         moved = moved / np.maximum(moved.sum(-1, keepdims=True), 1)
         columns = (values.tolist() for values in (pooled, present, moved, has_posterior))
         return [self._shares(*row) for row in zip(*columns, strict=True)]
@@ -149,7 +151,7 @@ class IncrementalLabeller:
 def _strongest(
     index: NDArray[np.int64], influence: Array, own: Sequence[int], limit: int = MAX_INFLUENCES
 ) -> list[dict[int, float]]:
-    """The earlier utterances with the most attention, of at least 1 %. index, influence [B, P]; own: B numbers."""
+    """The earlier utterances with the most attention, of at least 1 %. index, influence: [B, P]; own: B numbers."""
     strongest = []
     for numbers, shares, present in zip(index.tolist(), influence.tolist(), own, strict=True):
         pairs = zip(numbers, shares, strict=True)

@@ -11,7 +11,7 @@ from model import metrics
 from model.data.tables import Dialogue
 from model.labels import LabelSet
 
-PAST = 6
+PAST_UTTERANCES = 6
 
 
 def majority(training: list[Dialogue], validation: list[Dialogue], labels: LabelSet) -> NDArray[np.int64]:
@@ -57,6 +57,6 @@ def _texts(table: list[Dialogue], labels: LabelSet) -> tuple[list[str], list[str
         lines = [row.text for row in dialogue.rows]
         for t, row in enumerate(dialogue.rows):
             now.append(lines[t])
-            before.append(" ".join(lines[max(0, t - PAST) : t]))
+            before.append(" ".join(lines[max(0, t - PAST_UTTERANCES) : t]))
             emotions.append(labels.emotions.index(row.emotion))
     return now, before, np.array(emotions)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from model import metrics
 from model.data.tables import Dialogue, TableError, read_table
-from model.encoders.prosody import WIDTH
+from model.encoders.prosody import FEATURE_WIDTH
 from model.encoders.text import Tuned
 from model.fusion.checkpoint import CheckpointError, save_checkpoint
 from model.fusion.config import FusionConfig
@@ -58,7 +58,7 @@ def configure(config: TrainingConfig, labels: LabelSet, training: Sequence[Dialo
     widths = {"text": config.text.embedding_width} | ready
     prior = fit_prior(training) if "audio" in config.modalities and "audio" not in ready else None
     if prior is not None:
-        widths["audio"] = WIDTH
+        widths["audio"] = FEATURE_WIDTH
     modalities = tuple(name for name in config.modalities if name in widths)
     return FusionConfig(
         labels.name,

@@ -21,7 +21,7 @@ from model.progress import Progress
 from model.training.collate import collate
 from model.training.prepared import Prepared, like_lengths
 
-COVERAGE = 0.7  # of the conformal set; at MELD's difficulty more would call nearly every utterance uncertain
+CONFORMAL_COVERAGE = 0.7  # of the conformal set; at MELD's difficulty more would call nearly every utterance uncertain
 
 
 @with_config(extra="forbid")
@@ -226,4 +226,4 @@ def _calibrate(model: FusionGCN, validation: Prepared) -> None:
     for revised, temperature in ((False, model.temperature), (True, model.revision_temperature)):
         logits = torch.from_numpy(np.log(np.maximum(predict(model, validation, revised), 1e-12)))
         temperature.fill_(fit_temperature(logits, torch.from_numpy(truth)))
-    model.conformal_threshold.fill_(conformal_threshold(predict(model, validation), truth, COVERAGE))
+    model.conformal_threshold.fill_(conformal_threshold(predict(model, validation), truth, CONFORMAL_COVERAGE))

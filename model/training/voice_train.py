@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.encoders.voice import HOP, RANGE, RATE, WINDOW, Array, VoiceNet, trim
+from model.encoders.voice import HOP_SAMPLES, RANGE_DECADES, RATE, WINDOW_SAMPLES, Array, VoiceNet, trim
 from model.labels import RAVDESS
 
 Rng = np.random.Generator
@@ -129,7 +129,7 @@ def augmented_versions(clips: Sequence[Clip], recipe: VoiceRecipe, seed: int) ->
 
 def log_mel(network: VoiceNet, samples: Array) -> Tensor:
     """[MELS, T] of one clip, long enough for the network."""
-    padded = np.pad(samples, (0, max(0, WINDOW + 16 * HOP - len(samples))))
+    padded = np.pad(samples, (0, max(0, WINDOW_SAMPLES + 16 * HOP_SAMPLES - len(samples))))
     generated: Tensor = network.log_mel(torch.from_numpy(padded)[None])[0]
     return generated
 
@@ -137,7 +137,7 @@ def log_mel(network: VoiceNet, samples: Array) -> Tensor:
 def batch_of(rng: Rng, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """[B, MELS, T] pictures blanked in places (SpecAugment, Park et al. 2019), and how many frames [B] count."""
     frames = torch.tensor([spectrogram.shape[-1] for spectrogram in chosen])
-    batch = torch.full((len(chosen), chosen[0].shape[0], int(frames.max())), -RANGE)
+    batch = torch.full((len(chosen), chosen[0].shape[0], int(frames.max())), -RANGE_DECADES)
     for row, spectrogram in zip(batch, chosen, strict=True):
         row[:, : spectrogram.shape[-1]] = spectrogram
         for axis, size in enumerate(spectrogram.shape):

@@ -25,8 +25,8 @@ from stream.block import RATE
 from stream.errors import MediaError
 
 SENTENCES = {1: "kids are talking by the door", 2: "dogs are sitting by the door"}  # RAVDESS has two
-PICTURE = (240, 320)  # height and width of each face's half of the film
-FRAME_RATE = 20
+PICTURE_SHAPE = (240, 320)  # height and width of each face's half of the film
+FRAMES_PER_S = 20
 Image = NDArray[np.uint8]
 
 
@@ -102,13 +102,13 @@ def film(
     """An MP4 of still faces side by side, a speaker each, whose mouths open as they speak. `covered`: all black."""
     audio = conversation.samples
     halves = [_with_mouth(reader, face) for face in faces[: len(audio)]]
-    step = RATE // FRAME_RATE
+    step = RATE // FRAMES_PER_S
     levels = np.sqrt((audio[:, : audio.shape[1] // step * step].reshape(len(audio), -1, step) ** 2).mean(2))
     opening = np.clip(levels / max(float(np.quantile(levels[levels > 0.01], 0.9)), 1e-6), 0, 1)
     mixed = audio.sum(0, keepdims=True).clip(-1, 1).astype(np.float32)
     with av.open(str(path), "w") as container:
-        video = container.add_stream("mpeg4", rate=FRAME_RATE)
-        video.width, video.height, video.pix_fmt = PICTURE[1] * len(halves), PICTURE[0], "yuv420p"
+        video = container.add_stream("mpeg4", rate=FRAMES_PER_S)
+        video.width, video.height, video.pix_fmt = PICTURE_SHAPE[1] * len(halves), PICTURE_SHAPE[0], "yuv420p"
         video.bit_rate = 4_000_000
         sound = container.add_stream("aac", rate=RATE, layout="mono")
         for n in range(opening.shape[1]):
@@ -152,9 +152,9 @@ def write(conversation: Conversation, folder: Path, name: str) -> Path:
 
 def _with_mouth(reader: FaceReader, image: Image) -> tuple[Image, NDArray[np.float32]]:
     """The picture at the film's size, and the corners [2, 2] of its largest face's mouth."""
-    scale = min(PICTURE[0] / image.shape[0], PICTURE[1] / image.shape[1])
+    scale = min(PICTURE_SHAPE[0] / image.shape[0], PICTURE_SHAPE[1] / image.shape[1])
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    framed = np.zeros((*PICTURE, 3), np.uint8)
+    framed = np.zeros((*PICTURE_SHAPE, 3), np.uint8)
     framed[: small.shape[0], : small.shape[1]] = small
     found = reader.detect(framed)
     if not found:

@@ -30,7 +30,7 @@ from model.training.voice_train import Clip
 from workers.research.compose import SENTENCES, pictures, worsened
 from workers.research.train_voice import CONDITIONS, under
 
-TURNS = 12  # of a constructed conversation
+TURNS_PER_CONVERSATION = 12  # of a constructed conversation
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -91,9 +91,9 @@ def _converse(
     number = done = 0
     for pair in zip(actors[::2], actors[1::2], strict=False):
         own_clips = [clips[n] for n in rng.permutation(len(clips)) if clips[n][0].actor in pair]
-        for start in range(0, len(own_clips), TURNS):
+        for start in range(0, len(own_clips), TURNS_PER_CONVERSATION):
             state, memory, lines = labeller.new_state(), SpeakerMemory(config.prosody, config.window), []
-            for clip, row in own_clips[start : start + TURNS]:
+            for clip, row in own_clips[start : start + TURNS_PER_CONVERSATION]:
                 condition = CONDITIONS[int(rng.integers(len(CONDITIONS)))]
                 lines.append(Line(f"actor {clip.actor}", SENTENCES[int(clip.name.split("-")[4])]))
                 context = lines[-13:]

@@ -22,8 +22,8 @@ READERS: dict[str, Callable[[Path], Corpus]] = {
     "iemocap": read_iemocap,
     "features": read_features,
 }
-TOGETHER = 16  # clips a Ray task
-IN_FLIGHT = 8  # tasks
+CLIPS_PER_TASK = 16  # clips a Ray task
+MAX_TASKS = 8  # tasks
 
 
 def prepare_command(
@@ -101,11 +101,11 @@ def _measure_all(
     with ray_cluster(ray_address), cache.open("a", encoding="utf-8") as file:
         task = ray.remote(num_cpus=1, max_retries=2)(lambda some: [(str(clip), measure_clip(clip)) for clip in some])
         file.write("\n")  # the last line may have been cut off
-        waiting = [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
+        waiting = [missing[start : start + CLIPS_PER_TASK] for start in range(0, len(missing), CLIPS_PER_TASK)]
         running: list[Any] = []
         done = 0
         while waiting or running:
-            while waiting and len(running) < IN_FLIGHT:
+            while waiting and len(running) < MAX_TASKS:
                 running.append(task.remote(waiting.pop(0)))
             (first,), running = ray.wait(running)
             for clip, outcome in ray.get(first):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from model.data.tables import Dialogue, Row, read_table, write_table
-from model.encoders.prosody import WIDTH, ProsodyPrior
+from model.encoders.prosody import FEATURE_WIDTH, ProsodyPrior
 from model.encoders.text import TextConfig, Tuned
 from model.evaluation.evaluation import evaluate, shifts, with_missing, without_modalities
 from model.evaluation.report import evaluation_table, write_report
@@ -31,7 +31,7 @@ CONFIG = FusionConfig(
     EMOTIONS,
     SENTIMENTS,
     ("text", "audio"),
-    (TextConfig().embedding_width, WIDTH),
+    (TextConfig().embedding_width, FEATURE_WIDTH),
     hidden=16,
     window=8,
     prosody=PRIOR,

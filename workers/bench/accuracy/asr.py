@@ -13,7 +13,7 @@ import numpy as np
 from model.encoders.asr import SIZES, AsrError, AsrModel, Guarded, locate
 from model.encoders.silero import SileroVad
 from model.encoders.transcription import Samples, Transcription
-from model.encoders.whisper import FULL, SMALLEST, Whisper
+from model.encoders.whisper import FULL_WINDOW_FRAMES, MIN_WINDOW_FRAMES, Whisper
 from model.progress import Progress
 from stream.block import RATE
 from stream.speech.vad import FrameVad, WebRtcVad
@@ -24,9 +24,9 @@ from workers.console.word_errors import plain_words, word_error_rate
 P = ParamSpec("P")
 T = TypeVar("T")
 VADS: dict[str, Callable[[], FrameVad]] = {"webrtc": WebRtcVad, "silero": SileroVad}
-WINDOWS = (FULL, 1500, 1250, 1000, 800, 600)  # mel frames of 10 ms
-SHORT = 3.0  # seconds of the utterance whose cost is measured
-TIMES = 15  # that it is measured
+WINDOW_FRAMES = (FULL_WINDOW_FRAMES, 1500, 1250, 1000, 800, 600)  # mel frames of 10 ms
+SHORT_UTTERANCE_S = 3.0  # seconds of the utterance whose cost is measured
+RUNS = 15  # that it is measured
 
 
 def one_thread(bench: Callable[P, T]) -> Callable[P, T]:
@@ -116,8 +116,10 @@ def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tupl
         for s in spoken(data)
         if not s.worsened
     ]
-    short = next(u for _, pairs in sets for segments, _ in pairs for u in segments if len(u) >= SHORT * RATE)
-    short = short[: round(SHORT * RATE)]
+    short = next(
+        u for _, pairs in sets for segments, _ in pairs for u in segments if len(u) >= SHORT_UTTERANCE_S * RATE
+    )
+    short = short[: round(SHORT_UTTERANCE_S * RATE)]
     rows: Rows = []
     costs: Rows = []
     for model in _chosen(models):
@@ -133,7 +135,7 @@ def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tupl
                 row |= {f"{key} WER": wer, f"{key} CPU s": round(spent, 1)}
             rows.append(row)
             times = []
-            for _ in range(TIMES):
+            for _ in range(RUNS):
                 started = time.process_time()
                 recognize([short], "en")
                 times.append(time.process_time() - started)
@@ -150,10 +152,10 @@ def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tupl
 
 def _ways(folder: str) -> Iterator[tuple[str, Any]]:
     """(name, recognizer): ours on windows, the full one first, then what faster-whisper itself has."""
-    for smallest in WINDOWS:
-        mark = ", ours" if smallest == SMALLEST else ""
+    for smallest in WINDOW_FRAMES:
+        mark = ", ours" if smallest == MIN_WINDOW_FRAMES else ""
         yield (
-            f"{smallest} frames{mark}" if smallest < FULL else "3000 frames (30 s)",
+            f"{smallest} frames{mark}" if smallest < FULL_WINDOW_FRAMES else "3000 frames (30 s)",
             Whisper(folder, smallest=smallest),
         )
     from faster_whisper import BatchedInferencePipeline, WhisperModel

@@ -27,7 +27,7 @@ from workers.research.compose import Conversation, converse, one_microphone, wri
 from workers.session.planning import SessionSettings, plan_session
 from workers.session.runner import new_session, run
 
-STEP = 0.01  # seconds between the moments at which a label is compared with the truth
+STEP_S = 0.01  # seconds between the moments at which a label is compared with the truth
 
 
 class Collected:
@@ -52,10 +52,10 @@ def bench_endtoend(
         raise MediaError(f"{folder}: no clip of actors {', '.join(map(str, actors))}")
     rows: Rows = []
     with tempfile.TemporaryDirectory() as work, private_server() as redis, ray_cluster(None):
-        for number, (kind, vad, record) in enumerate(KINDS):
+        for number, (kind, vad, record) in enumerate(RECORDINGS):
             scores = []
             for n in range(conversations):
-                progress.step("conversations", number * conversations + n, len(KINDS) * conversations)
+                progress.step("conversations", number * conversations + n, len(RECORDINGS) * conversations)
                 rng = np.random.default_rng((seed, n))
                 conversation = record(converse(clips, rng), rng)
                 path = write(conversation, Path(work) / str(number), f"constructed{n}")
@@ -74,7 +74,7 @@ def _alone(conversation: Conversation, rng: Rng) -> Conversation:
     return conversation
 
 
-KINDS: tuple[tuple[str, str, Callable[[Conversation, Rng], Conversation]], ...] = (
+RECORDINGS: tuple[tuple[str, str, Callable[[Conversation, Rng], Conversation]], ...] = (
     ("a channel per speaker", "webrtc", _alone),
     ("one microphone", "webrtc", one_microphone),
     ("one microphone, reverberation 0.4 s", "webrtc", partial(one_microphone, reverberation=0.4)),
@@ -130,7 +130,7 @@ def _time_weighted(conversation: Conversation, labels: list[Emotion] | None) -> 
     wrong = total = 0.0
     by_speaker = len(conversation.samples) > 1
     for spoken in conversation.utterances:
-        moments = np.arange(spoken.start + STEP / 2, spoken.end, STEP)
+        moments = np.arange(spoken.start + STEP_S / 2, spoken.end, STEP_S)
         right = (
             np.zeros(len(moments), bool) if labels is not None else np.full(len(moments), spoken.emotion == "neutral")
         )

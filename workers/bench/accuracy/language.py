@@ -27,7 +27,7 @@ from workers.bench.accuracy.speech import utterances
 from workers.console.tables import Rows
 
 KNOWN = ("en",)
-CLIPS = 300  # of RAVDESS
+RAVDESS_CLIPS = 300  # of RAVDESS
 SEED = 2
 # Others than those which the thresholds of model.encoders.spoken_language were chosen with.
 SENTENCES = {
@@ -115,7 +115,7 @@ def _speakers(data: Path) -> Iterator[tuple[str, list[tuple[str, Samples]]]]:
         readers.setdefault(path.name.partition("-")[0], []).append(path)
     actors: dict[str, list[Path]] = {}
     acted = sorted((data / "ravdess").glob("Actor_*/03-01-*.flac"))
-    for n in sorted(np.random.default_rng(SEED).permutation(len(acted))[:CLIPS]):
+    for n in sorted(np.random.default_rng(SEED).permutation(len(acted))[:RAVDESS_CLIPS]):
         actors.setdefault(acted[n].parent.name, []).append(acted[n])
     for source, people in (("LibriSpeech", readers), ("RAVDESS", actors)):
         for paths in people.values():

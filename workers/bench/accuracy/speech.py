@@ -19,8 +19,8 @@ from stream.speech.vad import FrameVad
 
 JFK = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
 SENTENCES = {"01": "kids are talking by the door", "02": "dogs are sitting by the door"}  # RAVDESS's
-CLIPS, SEED = 60, 0  # of RAVDESS, chosen at random
-MINUTES = 5  # of each kind of sound without words
+RAVDESS_CLIPS, SEED = 60, 0  # of RAVDESS, chosen at random
+WORDLESS_MINUTES = 5  # of each kind of sound without words
 DEMO = Path(__file__).parents[3] / "deploy" / "demo" / "conversation.opus"
 
 
@@ -55,7 +55,7 @@ def spoken(data: Path) -> Iterator[Spoken]:
         yield Spoken("a telephone call", [(_mono(call), " ".join(cue.text for cue in cues))])
     acted = sorted((data / "ravdess").glob("Actor_*/03-01-*.flac"))
     if acted:
-        chosen = sorted(np.random.default_rng(SEED).permutation(len(acted))[:CLIPS])
+        chosen = sorted(np.random.default_rng(SEED).permutation(len(acted))[:RAVDESS_CLIPS])
         pairs = [(_mono(acted[n]), SENTENCES[acted[n].stem.split("-")[4]]) for n in chosen]
         yield Spoken(f"RAVDESS, {CLIPS} acted clips", pairs)
     if DEMO.exists():
@@ -92,7 +92,7 @@ def utterances(samples: Samples, vad: FrameVad) -> list[Samples]:
 
 def wordless(data: Path) -> Iterator[tuple[str, Samples]]:
     """(title, five minutes [n] at 16 kHz). Babble is of LibriSpeech's readers, where they are here."""
-    rng, length = np.random.default_rng(SEED), MINUTES * 60 * RATE
+    rng, length = np.random.default_rng(SEED), WORDLESS_MINUTES * 60 * RATE
     yield "silence", rng.normal(0, 1e-4, length).astype(np.float32)
     changing = np.repeat(10 ** rng.uniform(-1.5, 0, length // (2 * RATE)), 2 * RATE)  # else the segmenter drops it
     yield "noise", (0.3 * changing * noise(rng, length, ())).astype(np.float32)

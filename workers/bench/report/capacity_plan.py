@@ -13,7 +13,7 @@ from workers.cluster.pools import MAX_TRANSCRIBERS
 from workers.console.tables import Rows
 from workers.session.planning import UsageError
 
-SINGLES = 3  # actors of a node beside the transcribers: encoder, recognizer, faces
+OTHER_ACTORS = 3  # actors of a node beside the transcribers: encoder, recognizer, faces
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     fixed = sum(costs.memory[name] for name in ("ray", "encoder", "recognizer"))
     fixed += pools * costs.memory.get(demand.asr or "", 0.0) + costs.memory["face"] * ("visual" in demand.modalities)
     room = 1000 * machines.memory * machines.utilisation - fixed  # MB of a node that sessions may take
-    slots = math.floor(machines.cores / CPU_SHARE) - SINGLES - pools
+    slots = math.floor(machines.cores / CPU_SHARE) - OTHER_ACTORS - pools
     if room < costs.memory["session"] or slots < 1:
         raise UsageError(f"a node of {machines.cores} cores and {machines.memory:g} GB does not hold one session")
     used = machines.utilisation
     nodes_for = {
         "cores": _up(sum(cores.values()) / (machines.cores * used)),
         "memory": _up(demand.sessions * costs.memory["session"] / room),
-        "the encoder (one process a node, one core)": _up(sum(cores.get(name, 0.0) for name in ENCODER) / used),
+        "the encoder (one process a node, one core)": _up(sum(cores.get(name, 0.0) for name in ENCODER_STAGES) / used),
         "the recognizer (one process a node, one core)": _up(cores["graph"] / used),
         "Ray's places for actors": _up(demand.sessions / slots),
     }
@@ -131,7 +131,7 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     )
 
 
-ENCODER = ("text", "audio", "speaker")
+ENCODER_STAGES = ("text", "audio", "speaker")
 
 
 def _up(count: float) -> int:
@@ -140,7 +140,7 @@ def _up(count: float) -> int:
 
 def _stages(demand: Demand, costs: Costs) -> list[str]:
     """What is done with each utterance. Raises UsageError."""
-    known = [name for name in costs.understanding if name not in (*ENCODER, "visual", "graph", "redis")]
+    known = [name for name in costs.understanding if name not in (*ENCODER_STAGES, "visual", "graph", "redis")]
     if demand.asr is not None and demand.asr not in known:
         raise UsageError(f"--asr: {demand.asr} was not measured, but {', '.join(['none', *known])}")
     unknown = set(demand.modalities) - {"text", "audio", "visual"}

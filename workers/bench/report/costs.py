@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.bench.report.results import Results, ResultsError, read_results, tables_of
-from workers.bench.speed.words import SILENT
+from workers.bench.speed.words import NO_PARTIALS
 
 SHIPPED = Path(__file__).parent / "measured.json"
 
@@ -68,12 +68,12 @@ def costs_of(results: Results) -> Costs:
     capacity, encoders = tables_of(results, "capacity"), tables_of(results, "encoders")["encoders"]
     levels, costs = capacity["capacity"], capacity["capacity_costs"]
     held: dict[str, int] = {}
-    for row in (row for row in levels if not row["words"].endswith(SILENT)):
+    for row in (row for row in levels if not row["words"].endswith(NO_PARTIALS)):
         held[row["words"]] = max(held.get(row["words"], 0), row["sessions"] if row["held"] == "yes" else 0)
     level = next(row for row in levels if row["words"] == "transcript" and row["sessions"] == 1)
     utterances = level["utterances/min"]
     seconds, memory = _processes(costs, "transcript")
-    alone = {kind: sum(row["ms"] for row in encoders if row["modality"] == kind) / 1000 for kind in ALONE}
+    alone = {kind: sum(row["ms"] for row in encoders if row["modality"] == kind) / 1000 for kind in ENCODER_MODALITIES}
     both = alone["text"] + alone["audio"]
     understanding = {
         "text": seconds["encoder"] / utterances * alone["text"] / both,
@@ -105,7 +105,7 @@ def costs_of(results: Results) -> Costs:
     )
 
 
-ALONE = ("text", "audio", "speaker", "visual")
+ENCODER_MODALITIES = ("text", "audio", "speaker", "visual")
 
 
 def _processes(rows: list[dict[str, Any]], words: str) -> tuple[dict[str, float], dict[str, float]]:

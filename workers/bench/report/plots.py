@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 
-ELSEWHERE = {
+PUBLISHED_MS = {
     "DialogueGCN": (3.4, 14.6, 33),
     "COGMEN": (15, 24, 51),
     "GraphSmile": (9, 23, 54),
@@ -29,7 +29,7 @@ ELSEWHERE = {
     "SDT": (50, 64, 178),
 }
 """Milliseconds for a new utterance as the 10th, 50th and 100th of a dialogue, which these models re-run as a whole."""
-ELSEWHERE_AT = (10, 50, 100)
+PUBLISHED_LENGTHS = (10, 50, 100)
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ def _step(axes: Axes, rows: Rows) -> None:
             axes.plot(
                 *zip(*points, strict=True), color=COLORS[n], marker=MARKERS[n], markersize=5, linewidth=2, label=name
             )
-    for n, (name, milliseconds) in enumerate(ELSEWHERE.items(), 2):
+    for n, (name, milliseconds) in enumerate(PUBLISHED_MS.items(), 2):
         axes.plot(
-            ELSEWHERE_AT, milliseconds, color=COLORS[n], marker=MARKERS[n], markersize=4, linewidth=1, linestyle="--",
+            PUBLISHED_LENGTHS, milliseconds, color=COLORS[n], marker=MARKERS[n], markersize=4, linewidth=1, linestyle="--",
             label=f"{name}, elsewhere",
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="utterances that went before", ylabel="ms for a new utterance")

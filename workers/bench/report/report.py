@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment
 
-from workers.bench.report.plots import ELSEWHERE, ELSEWHERE_AT, PLOTS, svg
+from workers.bench.report.plots import PLOTS, PUBLISHED_LENGTHS, PUBLISHED_MS, svg
 from workers.bench.report.results import Results, tables_of
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def write_report(results: Results, folder: Path) -> list[Path]:
     environment.globals |= calls | {"markdown": markdown}
     template = environment.from_string(files("workers.bench.report").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     elsewhere: Rows = [
-        {"model": name} | {f"after {n}": ms for n, ms in zip(ELSEWHERE_AT, taken, strict=True)}
-        for name, taken in ELSEWHERE.items()
+        {"model": name} | {f"after {n}": ms for n, ms in zip(PUBLISHED_LENGTHS, taken, strict=True)}
+        for name, taken in PUBLISHED_MS.items()
     ]
     text = template.render(machine=results["machine"], taken=results["taken"][:10], elsewhere=elsewhere)
     file = folder / "BENCHMARKS.md"

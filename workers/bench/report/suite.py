@@ -246,7 +246,7 @@ def _scale(progress: Progress) -> Tables:
 
 def _capacity(progress: Progress) -> Tables:
     from workers.bench.speed.capacity import bench_capacity
-    from workers.bench.speed.words import SILENT, words_by
+    from workers.bench.speed.words import words_by
 
     words = words_by(("transcript", "whisper"), DEMO)
     words += [

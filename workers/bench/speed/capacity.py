@@ -31,12 +31,14 @@ from workers.cluster.request import MediaFile, Options, Place
 from workers.cluster.served import ServedSession
 from workers.console.tables import Rows
 
-LENGTH = 900.0  # seconds of the recording that is played; a level has to be over by then
-SETTLE = 60.0  # seconds that a session may take to its first label, models being loaded; measuring begins then
-GRACE = 3.0  # seconds for which the load goes on while the last labels come
-DRAIN = 180.0  # seconds that sessions may take to label what they have heard, once they are stopped
-BEHIND = 1.0  # seconds behind its source from which on a session does not keep up
-POOLS = 10  # actors besides the sessions
+RECORDING_S = 900.0  # seconds of the recording that is played; a level has to be over by then
+SETTLE_TIMEOUT_S = (
+    60.0  # seconds that a session may take to its first label, models being loaded; measuring begins then
+)
+GRACE_S = 3.0  # seconds for which the load goes on while the last labels come
+DRAIN_TIMEOUT_S = 180.0  # seconds that sessions may take to label what they have heard, once they are stopped
+MAX_LAG_S = 1.0  # seconds behind its source from which on a session does not keep up
+POOL_ACTORS = 10  # actors besides the sessions
 PREFIX = "bench"
 
 
@@ -132,7 +134,7 @@ def bench_capacity(
     levels: Rows = []
     costs: Rows = []
     with tempfile.TemporaryDirectory() as folder, private_server() as redis:
-        path = looped_file(recording, LENGTH, Path(folder))
+        path = looped_file(recording, RECORDING_S, Path(folder))
         for source in words:
             transcript = path.with_suffix(".stm").name if source.given else None
             media = MediaFile(kind="file", name=path.name, transcript=transcript)
@@ -141,7 +143,9 @@ def bench_capacity(
             place = Place(redis, PREFIX, None, path.parent, source.model)
             progress.tell(f"words: {source.name}")
             with ray_cluster(None):  # for each anew: the actors of the words before would still be there
-                room = int(ray.cluster_resources()["CPU"] / CPU_SHARE) - POOLS  # Ray starts no more actors than that
+                room = (
+                    int(ray.cluster_resources()["CPU"] / CPU_SHARE) - POOL_ACTORS
+                )  # Ray starts no more actors than that
                 found = search(partial(_measure, options, media, place, seconds, progress), min(max_sessions, room))
             levels += [{"words": source.name, **level.row} for level in found]
             highest = max(found, key=lambda level: (level.held, level.sessions))
@@ -196,13 +200,15 @@ async def _level(
         await asyncio.gather(*(actor.loaded.remote() for actor in actors))
         for actor in actors:  # one after the other, so that they do not all speak in step
             await actor.open.remote()
-        await asyncio.wait([asyncio.gather(*(actor.labelled.remote() for actor in actors))], timeout=SETTLE)
+        await asyncio.wait([asyncio.gather(*(actor.labelled.remote() for actor in actors))], timeout=SETTLE_TIMEOUT_S)
         begin, before = time.monotonic(), used()
         await asyncio.sleep(seconds)
         end, after = time.monotonic(), used()
-        await asyncio.sleep(GRACE)
+        await asyncio.sleep(GRACE_S)
         lag = max(await asyncio.gather(*(actor.lag.remote() for actor in actors)))
-        _, busy = await asyncio.wait([asyncio.gather(*(actor.close.remote() for actor in actors))], timeout=DRAIN)
+        _, busy = await asyncio.wait(
+            [asyncio.gather(*(actor.close.remote() for actor in actors))], timeout=DRAIN_TIMEOUT_S
+        )
         received: list[Received] = await asyncio.gather(*(actor.received.remote(begin, end) for actor in actors))
         stored_bytes = await _bytes_per_event(place.redis, names)
     finally:
@@ -210,7 +216,7 @@ async def _level(
             ray.kill(actor)
     taken = 1000 * np.array([label for one in received for label in one.labels])
     p50, p95 = np.percentile(taken, (50, 95)) if len(taken) else (math.inf, math.inf)
-    held = not busy and lag < BEHIND and p95 <= (math.inf if base is None else 2 * base)
+    held = not busy and lag < MAX_LAG_S and p95 <= (math.inf if base is None else 2 * base)
     count, minutes, cpu = sum(one.events for one in received), sessions * (end - begin) / 60, spent(before, after)
     session_cpu = {pid: seconds_ for pid, seconds_ in cpu.items() if after[pid].kind != "driver"}
     row = {

@@ -25,7 +25,7 @@ LENGTHS = (10, 100, 1_000, 10_000)  # utterances that went before
 RE_RUNS = (10, 50, 100)
 SESSIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 ROUNDS = 200
-SECONDS = 1.0  # for which each number of sessions is kept busy
+BUSY_S = 1.0  # for which each number of sessions is kept busy
 
 
 def bench_graph(hidden: int | None, progress: Progress) -> Rows:
@@ -101,7 +101,7 @@ def bench_batching(hidden: int | None, progress: Progress) -> Rows:
 
 async def _busy(network: FusionStep, sessions: int) -> float:
     """Labels a second when every session asks for its next as soon as it has one."""
-    recognizer, until, count = EmotionRecognizer(network), time.perf_counter() + SECONDS, 0
+    recognizer, until, count = EmotionRecognizer(network), time.perf_counter() + BUSY_S, 0
 
     async def talk(name: str) -> int:
         n = 0
@@ -132,7 +132,7 @@ async def _at_random(network: FusionStep, sessions: int, rate: float) -> Sequenc
 
     pending: dict[str, asyncio.Task[None]] = {}
     due = started = time.perf_counter()
-    while due < started + SECONDS:
+    while due < started + BUSY_S:
         due += rng.exponential(1 / rate)
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         free = [name for name in counts if name not in pending or pending[name].done()]

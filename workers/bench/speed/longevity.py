@@ -22,8 +22,8 @@ from workers.cluster.actors import ray_cluster
 from workers.console.tables import Rows
 from workers.session.planning import SessionSettings, plan_session
 
-SAMPLES = 240  # at most; one a minute of media is enough, six are needed
-FLAT = 5.0  # per cent by which the last third may differ from the first
+MAX_SAMPLES = 240  # at most; one a minute of media is enough, six are needed
+MAX_CHANGE_PERCENT = 5.0  # per cent by which the last third may differ from the first
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Scale:
 
     def __init__(self, seconds: float, progress: Progress) -> None:
         self._seconds, self._progress = seconds, progress
-        self._step = seconds / min(SAMPLES, max(6, seconds // 60))
+        self._step = seconds / min(MAX_SAMPLES, max(6, seconds // 60))
         self.samples: list[_Sample] = []
         self.ended: SessionEnded | None = None
 
@@ -91,7 +91,7 @@ def _processes(samples: Sequence[_Sample]) -> Rows:
         change = 100 * (last / first - 1)
         hours, memory = known[len(known) // 10 :].T
         slope = np.polyfit(hours, memory, 1)[0]
-        flat = "capped stream" if name == "redis" else "yes" if abs(change) <= FLAT else "NO"
+        flat = "capped stream" if name == "redis" else "yes" if abs(change) <= MAX_CHANGE_PERCENT else "NO"
         rows.append(
             {
                 "process": name,

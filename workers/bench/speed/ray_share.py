@@ -23,7 +23,7 @@ from workers.console.tables import Rows
 from workers.session.services import ModelRequirements, SessionPlan
 
 ROUNDS = 100
-PACE = 0.05  # seconds between calls, as in a conversation nobody is in a hurry
+PACE_S = 0.05  # seconds between calls, as in a conversation nobody is in a hurry
 
 Call = tuple[str, str, tuple[Any, ...]]
 """Name in the table, method of the encoders' actor, arguments."""
@@ -55,7 +55,7 @@ async def _measure(pools: Pools, calls: list[Call], progress: Progress) -> Rows:
         progress.step("calls", n, len(calls) + 1)
         method, whole, inside = getattr(pools, called), [], []
         for _ in range(ROUNDS):
-            await asyncio.sleep(PACE)
+            await asyncio.sleep(PACE_S)
             started = time.perf_counter()
             answer = await method(*arguments)
             whole.append(time.perf_counter() - started)
@@ -65,7 +65,7 @@ async def _measure(pools: Pools, calls: list[Call], progress: Progress) -> Rows:
     utterance, whole = synthetic(load_step(CHECKPOINT).config, 0), []
     await pools.recognizer.__ray_call__.remote(watch)
     for n in range(ROUNDS):
-        await asyncio.sleep(PACE)
+        await asyncio.sleep(PACE_S)
         started = time.perf_counter()
         step = await pools.label("ray", n, utterance)
         whole.append(time.perf_counter() - started)

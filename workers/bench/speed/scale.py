@@ -29,8 +29,8 @@ from workers.console.tables import Rows
 from workers.session.utterance import UtteranceInProgress
 
 CHECKPOINT = "meld"
-WARM_UP = 1.0  # seconds of load that do not count
-STORE = 80 << 20  # bytes of object store a node: nothing of ours is large enough to go there
+WARM_UP_S = 1.0  # seconds of load that do not count
+OBJECT_STORE_BYTES = 80 << 20  # bytes of object store a node: nothing of ours is large enough to go there
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ def simulated_cluster(nodes: int) -> Iterator[Cluster]:
         before, os.environ["RAY_TMPDIR"] = os.environ.get("RAY_TMPDIR"), folder
         try:
             for cpus in (0, *[1] * nodes):
-                cluster.add_node(wait=False, num_cpus=cpus, include_dashboard=False, object_store_memory=STORE)
+                cluster.add_node(
+                    wait=False, num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES
+                )
             cluster.wait_for_nodes()
             with ray_cluster(cluster.address):
                 yield cluster
@@ -110,10 +112,10 @@ async def _measure(load: Load, redis: str) -> tuple[dict[str, list[float]], Coun
     begin, rng = time.monotonic() + 0.5, np.random.default_rng(0)
     work = []
     for n, (session, node) in enumerate(places.items()):
-        turns = np.arange(n, load.rate * (WARM_UP + load.seconds), load.sessions)
+        turns = np.arange(n, load.rate * (WARM_UP_S + load.seconds), load.sessions)
         dues = begin + (turns + rng.uniform(0, 1, len(turns))) / load.rate
         bus = Bus(redis, Keys(session, "bench"))
-        work.append(_converse(session, recognizers[node], synthetic(config, n), bus, dues.tolist(), begin + WARM_UP))
+        work.append(_converse(session, recognizers[node], synthetic(config, n), bus, dues.tolist(), begin + WARM_UP_S))
     published = [one for part in await asyncio.gather(*work) for one in part]
     inside: dict[tuple[str, int], float] = {}
     for actor in recognizers.values():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SILENT = ", no partials"  # behind the name of a way that tells nothing while somebody talks
+NO_PARTIALS = ", no partials"  # behind the name of a way that tells nothing while somebody talks
 SOURCES = ("transcript", "none", "whisper")
 
 
