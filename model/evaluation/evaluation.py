@@ -1,4 +1,4 @@
-"""`undertone evaluate`: a checkpoint on a table, as it is and under what goes wrong live."""
+"""`undertone evaluate`: scores of a checkpoint on a table, as it is and under the noise of live use."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
-from model import metrics
 from model.data.tables import Dialogue, read_table
 from model.fusion.checkpoint import CheckpointError, load_checkpoint, resolve, tuned_of
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.network import FusionGCN
-from model.metrics import scores, with_intervals
+from model.metrics import ece_if_calibrated, scores, t_interval, with_intervals
 from model.progress import Progress
 from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
 from model.training.prepared import Prepared, prepare
@@ -31,16 +31,16 @@ MISSING = tuple(tenths / 10 for tenths in range(8))
 WORD_ERRORS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 WRONG_SPEAKERS = (0.0, 0.05, 0.1, 0.2, 0.3)
 WINDOWS = (1, 2, 3, 5, 10)
-MISSING_DRAWS = 5  # of what is missing, averaged
-WORD_DRAWS = 2  # of wrong words: all is read anew for each
+MISSING_DRAWS = 5  # of absent modalities, averaged
+WORD_DRAWS = 2  # of wrong words, averaged; each encodes all texts again
 CALIBRATION_BINS = 10
 
 
 def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = False) -> dict[str, Any]:
-    """Score a checkpoint on a conversation table; everything that JSON can hold.
+    """Score a checkpoint on a conversation table; the report is JSON-serialisable.
 
-    `full` adds lookahead, modality subsets, missing modalities, word errors, wrong speakers and window sizes. Raises
-    CheckpointError when the table is labelled otherwise, TableError for a table that cannot be read.
+    full: add lookahead, modality subsets, missing modalities, word errors, wrong speakers and window sizes. Raises
+    CheckpointError when the table has another label set, TableError for a table that cannot be read.
     """
     model = load_checkpoint(checkpoint)
     labels, dialogues = read_table(table)
@@ -66,9 +66,9 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
         "final": with_intervals(truth, predict(model, data, revised=True), data.dialogue),
         "majority": scores(truth, np.eye(len(labels.emotions))[np.full(len(truth), np.bincount(truth).argmax())]),
         "per_class": _per_class(truth, probabilities, labels.emotions),
-        "confusion": _confusion(truth, probabilities.argmax(1), len(labels.emotions)).tolist(),
-        "shift": shifts(dialogues, truth, probabilities.argmax(1), len(labels.emotions)),
-        "ece_if_calibrated": round(100 * metrics.ece_if_calibrated(probabilities), 2),
+        "confusion": confusion_matrix(truth, probabilities.argmax(1), labels=range(len(labels.emotions))).tolist(),
+        "shift": shifts(dialogues, truth, probabilities.argmax(1)),
+        "ece_if_calibrated": round(100 * ece_if_calibrated(probabilities), 2),
         "calibration": _calibration(truth, probabilities, labels.emotions),
         "uncertain": _uncertain(truth, probabilities, float(model.conformal_threshold)),
     }
@@ -76,7 +76,7 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
     networks = [model, *(_with_weights(model, file) for file in others)]
     if others:
         runs = [scores(truth, predict(network, data)) for network in networks]
-        report["over_seeds"] = {n: metrics.t_interval([run[n] for run in runs]) for n in runs[0]} | {"runs": len(runs)}
+        report["over_seeds"] = {n: t_interval([run[n] for run in runs]) for n in runs[0]} | {"runs": len(runs)}
     if full:
         report |= _robustness(networks, data, dialogues, prepare_table, progress)
     return report
@@ -95,7 +95,7 @@ def _robustness(
     prepare_table: Callable[[Sequence[Dialogue]], Prepared],
     progress: Progress,
 ) -> dict[str, Any]:
-    """What the same networks (one a seed; means over them) say when they see more, less, or worse."""
+    """Mean scores of the networks (one a seed) with more context, with less context, and with noisy input."""
     truth, config = data.truth, networks[0].config
 
     def run(prepared: Prepared, lookahead: int = 0, window: int = config.window) -> dict[str, float]:
@@ -144,14 +144,14 @@ def _mean(runs: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def with_window(model: FusionGCN, size: int) -> FusionGCN:
-    """The same network, its weights shared, with another window W."""
+    """The same network, with shared weights, with another window W."""
     other = copy.copy(model)
     other.config = replace(model.config, window=size, revision=min(model.config.revision, size - 1))
     return other
 
 
 def without_modalities(data: Prepared, names: set[str]) -> Prepared:
-    """The same utterances with some modalities withheld."""
+    """The same utterances with some modalities absent."""
     conversations = [
         [_with_only(one, [name for name in one.features if name not in names]) for one in conversation]
         for conversation in data.conversations
@@ -160,13 +160,14 @@ def without_modalities(data: Prepared, names: set[str]) -> Prepared:
 
 
 def _with_only(one: UtteranceFeatures, modalities: Sequence[str]) -> UtteranceFeatures:
-    """The utterance with the modalities `kept`; without words the reader has no opinion."""
+    """The utterance with only these modalities; without text the reader has no posterior."""
     features = {name: one.features[name] for name in modalities}
     return replace(one, features=features, expert_posteriors=one.expert_posteriors if "text" in modalities else {})
 
 
 def with_missing(data: Prepared, names: Sequence[str], rate: float, seed: int) -> Prepared:
-    """Each modality of each utterance is absent with chance `rate`, but never the last one (as in GCNet, Lian 2023)."""
+    """Each modality of each utterance is absent with probability `rate`, but never the last one (as in GCNet, Lian
+    2023)."""
     rng = np.random.default_rng(seed)
 
     def thinned(one: UtteranceFeatures) -> UtteranceFeatures:
@@ -179,10 +180,10 @@ def with_missing(data: Prepared, names: Sequence[str], rate: float, seed: int) -
     return Prepared(conversations, data.emotion, data.sentiment)
 
 
-def shifts(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints, classes: int) -> dict[str, dict[str, float]]:
-    """Scores where a speaker's emotion differs from that of their previous utterance, and where it does not.
+def shifts(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints) -> dict[str, dict[str, float]]:
+    """Scores of "shift", utterances whose emotion differs from the speaker's previous one, and of "no shift".
 
-    A speaker's first utterance belongs to neither.
+    truth, guess: [n] class indices of all utterances in order. A speaker's first utterance belongs to neither.
     """
     kinds = []
     for dialogue in dialogues:
@@ -197,34 +198,32 @@ def shifts(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints, classes: int
         if len(rows):
             outcome[kind] = {
                 "utterances": len(rows),
-                "accuracy": round(100 * metrics.accuracy(truth[rows], guess[rows]), 2),
-                "weighted_f1": round(100 * metrics.weighted_f1(truth[rows], guess[rows], classes), 2),
+                "accuracy": round(100 * float(accuracy_score(truth[rows], guess[rows])), 2),
+                "weighted_f1": round(
+                    100 * float(f1_score(truth[rows], guess[rows], average="weighted", zero_division=0)), 2
+                ),
             }
     return outcome
 
 
-def _confusion(truth: Ints, guess: Ints, classes: int) -> Ints:
-    """[true, guessed] counts."""
-    return np.bincount(truth * classes + guess, minlength=classes * classes).reshape(classes, classes)
-
-
 def _per_class(truth: Ints, probabilities: Floats, emotions: Sequence[str]) -> dict[str, dict[str, float]]:
-    guess = probabilities.argmax(1)
-    f1 = metrics.f1_per_class(truth, guess, len(emotions))
-    outcome = {}
-    for c, emotion in enumerate(emotions):
-        hits = int(((truth == c) & (guess == c)).sum())
-        outcome[emotion] = {
-            "precision": round(100 * hits / max(1, int((guess == c).sum())), 1),
-            "recall": round(100 * hits / max(1, int((truth == c).sum())), 1),
-            "f1": round(100 * float(f1[c]), 1),
-            "support": int((truth == c).sum()),
+    columns = precision_recall_fscore_support(
+        truth, probabilities.argmax(1), labels=range(len(emotions)), zero_division=0
+    )
+    return {
+        emotion: {
+            "precision": round(100 * float(precision), 1),
+            "recall": round(100 * float(recall), 1),
+            "f1": round(100 * float(f1), 1),
+            "support": int(support),
         }
-    return outcome
+        for emotion, precision, recall, f1, support in zip(emotions, *columns, strict=True)
+    }
 
 
 def _reliability(predicted: Floats, correct: NDArray[np.bool_]) -> list[dict[str, float]]:
-    """Equal-mass bins of said probability against what happened."""
+    """Reliability diagram: predicted probability [n] against observed frequency of `correct` [n], in equal-mass
+    bins."""
     order = np.argsort(predicted, kind="stable")
     return [
         {
@@ -239,6 +238,7 @@ def _reliability(predicted: Floats, correct: NDArray[np.bool_]) -> list[dict[str
 
 def _calibration(truth: Ints, probabilities: Floats, emotions: Sequence[str]) -> dict[str, Any]:
     def curve(predicted: Floats, correct: NDArray[np.bool_]) -> dict[str, Any]:
+        """ECE in percent and bins of probabilities [n] and their outcomes [n]."""
         bins = _reliability(predicted, correct)
         gap = sum(b["n"] * abs(b["said"] - b["happened"]) for b in bins) / len(truth)
         return {"ece": round(100 * gap, 2), "bins": bins}
@@ -249,7 +249,8 @@ def _calibration(truth: Ints, probabilities: Floats, emotions: Sequence[str]) ->
 
 
 def _uncertain(truth: Ints, probabilities: Floats, threshold: float) -> dict[str, float]:
-    """How often the conformal set is not one label, and how the rest fares."""
+    """Share of utterances whose conformal set is not exactly one label, and accuracy with and without them, in
+    percent."""
     certain = (probabilities >= threshold).sum(1) == 1
     correct = probabilities.argmax(1) == truth
     return {

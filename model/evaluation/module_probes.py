@@ -1,4 +1,4 @@
-"""Two modules on their own: the alignment on a simple multimodal task, the graph on the speaker relation."""
+"""Studies of single modules: the alignment on a simple multimodal task, the graph on the speaker relation."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from model.training.config import TrainingConfig, leave_out
 from model.training.prepared import Prepared, like_lengths
 from model.training.train import batches, train
 
-MAX_DISTANCE = 6  # utterances back whose speaker is to be told
+MAX_DISTANCE = 6  # utterances back, up to which the speaker is compared
 
 
 def alignment_alone(lab: Lab) -> str:
-    """One utterance, no conversation: text and prosody to emotion, with prosody as it is and taken from elsewhere.
+    """Emotion from text and prosody of single utterances, with their own prosody and with that of another utterance.
 
-    The prosody of some other utterance is noise of the right kind; a gate should close on it.
+    The prosody of another utterance is realistic noise; a gate should close on it. Returns a Markdown table.
     """
     cells = {}
     base = leave_out(lab.config, ["context", "revision", "slots", "noise"])
@@ -57,7 +57,7 @@ def alignment_alone(lab: Lab) -> str:
 
 
 def _single_utterances(data: Prepared, shuffled: bool, seed: int) -> Prepared:
-    """Every utterance a conversation of its own; with another utterance's prosody if `shuffled`."""
+    """Each utterance as a conversation of its own; with another utterance's prosody if `shuffled`."""
     utterances = [replace(one, slot=0) for conversation in data.conversations for one in conversation]
     if shuffled:
         donors = np.random.default_rng(seed).permutation(
@@ -75,7 +75,7 @@ def _single_utterances(data: Prepared, shuffled: bool, seed: int) -> Prepared:
 
 @torch.inference_mode()
 def _opening(model: FusionGCN, dev: Prepared) -> float:
-    """How open the gate text ← prosody is on average, 0 … 1; 1 without a gate, 0 without alignment."""
+    """Mean opening of the gate text ← prosody, 0 … 1; 1 without a gate, 0 without alignment."""
     if not model.has("alignment") or len(model.config.modalities) < 2:
         return 0.0
     if not model.has("gate"):
@@ -89,7 +89,7 @@ def _opening(model: FusionGCN, dev: Prepared) -> float:
 
 
 class _SameSpeaker(nn.Module):
-    """The graph's states, compared: was utterance s said by the speaker of t?"""
+    """Probe on the graph's states: are two utterances by the same speaker?"""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -110,14 +110,14 @@ class _SameSpeaker(nn.Module):
 
 
 def _back(values: Tensor, distance: int) -> Tensor:
-    """values [B, T, …] at t - distance, 0 where there is none."""
+    """Values [B, T, …] of utterance t - distance, 0 where there is none."""
     return torch.cat([torch.zeros_like(values[:, :distance]), values[:, :-distance]], 1)[:, : values.shape[1]]
 
 
 def graph_alone(lab: Lab) -> str:
-    """Who spoke is hidden (no slots, no relations, prosody not normalised by speaker): can the graph tell it?
+    """Speaker comparison by a graph without input about speakers: no slots, no relations, prosody not normalised.
 
-    The text is embedded without its context, whose letters would say who spoke.
+    The text is embedded without context, whose letters would identify the speakers. Returns a Markdown table.
     """
     base = leave_out(lab.config, ["alignment", "context", "slots", "relations", "revision", "noise", "tuning"])
     variants = {
@@ -139,7 +139,7 @@ def graph_alone(lab: Lab) -> str:
 
 
 def _unnormalised(data: Prepared) -> Prepared:
-    """Prosody relative to the prior alone: what is relative to the speaker would say who it is."""
+    """Prosody relative to the prior only: the part relative to the speaker would identify the speaker."""
     conversations = [
         [replace(one, features={k: v[: len(COLUMNS)] if k == "audio" else v for k, v in one.features.items()})
          for one in conversation]
@@ -179,7 +179,7 @@ def _train_speaker_probe(network: FusionConfig, training: Prepared, dev: Prepare
 
 
 def _pairs(utterances: Utterances) -> tuple[Tensor, Tensor]:
-    """[B, T, REACH]: whether the speakers are the same, and whether there are two utterances to compare."""
+    """[B, T, MAX_DISTANCE] bool: the speakers are the same; both utterances exist."""
     here = utterances.index != EMPTY
     same = torch.stack([_back(utterances.slot + 1, d) == utterances.slot + 1 for d in range(1, MAX_DISTANCE + 1)], 2)
     real = torch.stack([_back(here.long(), d).bool() & here for d in range(1, MAX_DISTANCE + 1)], 2)

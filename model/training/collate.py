@@ -1,4 +1,4 @@
-"""Conversations to one padded batch."""
+"""Padding of conversations to one batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model.fusion.network import Utterances
 
 
 def collate(conversations: list[list[UtteranceFeatures]], config: FusionConfig, start: list[int]) -> Utterances:
-    """Pad conversations to one batch; `start[b]` is the number of the first utterance of conversation b."""
+    """Pad B conversations to one batch [B, T, …]; start: [B] number of the first utterance of each."""
     batch, length = len(conversations), max(map(len, conversations))
     features = {name: torch.zeros(batch, length, width) for name, width in config.inputs.items()}
     present = torch.zeros(batch, length, len(config.inputs), dtype=torch.bool)

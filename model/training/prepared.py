@@ -1,4 +1,4 @@
-"""Conversation tables as the network reads them: embedded, normalised and in order, exactly as live."""
+"""Conversation tables as input of the network: embedded, normalised and in order, by the functions of the live path."""
 
 from __future__ import annotations
 
@@ -23,35 +23,37 @@ from model.progress import Progress
 
 @dataclass
 class Prepared:
-    """A table as the network reads it."""
+    """A table as input of the network, with its labels."""
 
     conversations: list[list[UtteranceFeatures]]
     emotion: list[NDArray[np.int64]]
+    """Class indices [utterances] of each conversation."""
     sentiment: list[NDArray[np.int64]]
+    """Class indices [utterances] of each conversation."""
 
     @property
     def dialogue(self) -> NDArray[np.int64]:
-        """[n] the number of each utterance's dialogue."""
+        """[n] int64: number of the dialogue of each utterance."""
         return np.repeat(np.arange(len(self.conversations)), [len(one) for one in self.conversations])
 
     @property
     def length(self) -> NDArray[np.float64]:
-        """[dialogues] utterances."""
+        """[dialogues] float64: number of utterances."""
         return np.array([len(one) for one in self.conversations], dtype=np.float64)
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """[n] the emotion of each utterance."""
+        """[n] int64: emotion of each utterance."""
         return np.concatenate(self.emotion)
 
 
 def cache_folder() -> Path:
-    """Where embeddings of tables are kept between runs (XDG)."""
+    """Folder in which embeddings of tables are cached between runs (XDG)."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "undertone"
 
 
 def so_far(dialogues: Sequence[Dialogue], context: int) -> list[list[Line]]:
-    """For each utterance of the dialogues, in order: up to `context` lines before it, and its own."""
+    """For each utterance of the dialogues, in order: up to `context` utterances before it, and itself."""
     lines = []
     for dialogue in dialogues:
         spoken = [Line(row.speaker, row.text) for row in dialogue.rows]
@@ -62,7 +64,10 @@ def so_far(dialogues: Sequence[Dialogue], context: int) -> list[list[Line]]:
 def like_lengths(
     length: NDArray[np.float64], batch: int, rng: np.random.Generator | None = None
 ) -> list[NDArray[np.int64]]:
-    """The places 0 … n-1 in batches of like lengths, which saves padding; roughly so and shuffled with a generator."""
+    """Group the positions 0 … n-1 in batches of similar length, which saves padding.
+
+    length: [n]; rng: makes the grouping approximate and shuffles the batches. Returns arrays [up to `batch`] int64.
+    """
     if rng is not None:
         length = length * (1 + 0.2 * rng.standard_normal(len(length)))
     order = np.argsort(length, kind="stable")
@@ -79,7 +84,8 @@ def _encode(
     encoder_class: Callable[[TextConfig, Path], TextEncoder | ContextReader],
     progress: Progress,
 ) -> NDArray[np.float32]:
-    """What the live encoder makes of each of the lines; cached under a hash of all that decides it."""
+    """[len(lines), D] float32 output of the live encoder for each item, cached under a hash of all that determines
+    it."""
     files = sorted(folder.glob("*.safetensors")) if folder else []
     weights = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     key = hashlib.sha256(json.dumps([asdict(config), encoder_class.__name__, weights, lines]).encode()).hexdigest()[:32]
@@ -105,7 +111,7 @@ def _encode(
 
 
 def fit_prior(dialogues: Sequence[Dialogue]) -> ProsodyPrior | None:
-    """Prosody statistics of the training speakers, None when the table has no prosody."""
+    """Fit prosody statistics of the training speakers; None when the table has no prosody."""
     voices: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
     for dialogue in dialogues:
         for row in dialogue.rows:
@@ -122,10 +128,10 @@ def prepare(
     progress: Progress,
     experts: bool = True,
 ) -> Prepared:
-    """Read a table exactly as a live session would have heard it, utterance by utterance.
+    """Turn a table into the network's input, utterance by utterance, exactly as a live session does.
 
-    Embeddings that the table brings (`Row.features`) stand for what we would have made ourselves. Without `experts`
-    nobody has an opinion: so for training data, on which an expert that has learnt them by heart would be too sure.
+    Embeddings of the table (`Row.features`) replace those of the encoders. experts: add the posteriors of the expert
+    "reader"; not for training data, which it has memorised, so that its posteriors would be overconfident.
     """
     has_text_features = any("text" in row.features for dialogue in dialogues for row in dialogue.rows)
     encode_text = "text" in config.modalities and not has_text_features

@@ -1,5 +1,4 @@
-"""Training the voice encoder on acted speech: augmentation that a telephone, a room and a crowd would do; whole actors
-held out."""
+"""Training of the voice encoder on acted speech, with augmentation by telephone lines, rooms and noise."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class VoiceRecipe:
-    """How the voice encoder is trained."""
+    """Hyperparameters of the voice encoder's training."""
 
     epochs: int = 100
     batch: int = 32
@@ -42,15 +41,15 @@ class VoiceRecipe:
     smoothing: float = 0.1
     dropout: float = 0.3
     average: float = 0.998
-    """Decay of the running mean of the weights that is kept in the end."""
+    """Decay of the exponential moving average of the weights, which is the result."""
     versions: int = 8
-    """Versions of each clip: as recorded, and augmented."""
+    """Versions of each clip: one as recorded, the others augmented."""
     mix: float = 0.8
     """Share of batches whose clips are mixed in pairs."""
 
 
 def noise(rng: Rng, length: int, crowd: Sequence[Array]) -> Array:
-    """White, pink or brown noise, or a few voices at once; [length], power 1."""
+    """[length] float32: white, pink or brown noise, or a few voices [n] of `crowd` at once; standard deviation 1."""
     kind = rng.integers(4)
     if kind == 3 and crowd:
         mixed = np.zeros(length, np.float32)
@@ -67,7 +66,8 @@ def noise(rng: Rng, length: int, crowd: Sequence[Array]) -> Array:
 
 
 def room_response(rng: Rng, decay: float) -> Array:
-    """An impulse response: direct sound, then noise that falls by 60 dB in `decay` seconds."""
+    """[decay · RATE] float32: impulse response of a room, direct sound, then noise that falls by 60 dB in `decay`
+    seconds."""
     time = np.arange(round(decay * RATE)) / RATE
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / decay)
     tail *= math.sqrt(rng.uniform(0.2, 1.2) / max(1e-9, float((tail**2).sum())))
@@ -76,7 +76,8 @@ def room_response(rng: Rng, decay: float) -> Array:
 
 
 def filtered(samples: Array, response: Array | None = None, telephone: bool = False, tilt: float = 0.0) -> Array:
-    """Through a room, a telephone line (300 … 3400 Hz) and a tilt of dB an octave above 500 Hz; the length stays."""
+    """[n] float32: samples [n] at 16 kHz through a room (its impulse response [m]), a telephone line (300 … 3400 Hz)
+    and a tilt in dB an octave around 500 Hz."""
     length = len(samples)
     size = 1 << (length + (0 if response is None else len(response)) - 1).bit_length()
     spectrum = np.fft.rfft(samples, size)
@@ -92,14 +93,15 @@ def filtered(samples: Array, response: Array | None = None, telephone: bool = Fa
 
 
 def with_noise(rng: Rng, samples: Array, snr: float, crowd: Sequence[Array] = ()) -> Array:
-    """Noise `snr` dB below the samples' mean power."""
+    """[n] float32: samples [n] at 16 kHz with noise `snr` dB below their mean power."""
     level = samples.std() * 10 ** (-snr / 20)
     noisy: Array = (samples + level * noise(rng, len(samples), crowd)).astype(np.float32)
     return noisy
 
 
 def augment(rng: Rng, samples: Array, crowd: Sequence[Array]) -> Array:
-    """One hearing of a clip: another voice (resampled), room, line, noise, and not quite the whole of it."""
+    """[m] float32: samples [n] at 16 kHz resampled (another voice), through a room and a line, with noise, and cut at
+    both ends; each at random. crowd: voices [n] for noise of many speakers."""
     positions = np.arange(0, len(samples) - 1, rng.uniform(0.88, 1.12))
     samples = np.interp(positions, np.arange(len(samples)), samples).astype(np.float32)
     response = room_response(rng, rng.uniform(0.15, 0.8)) if rng.random() < 0.35 else None
@@ -111,9 +113,9 @@ def augment(rng: Rng, samples: Array, crowd: Sequence[Array]) -> Array:
 
 
 def augmented_versions(clips: Sequence[Clip], recipe: VoiceRecipe, seed: int) -> list[list[Tensor]]:
-    """Each clip as pictures [MELS, T]: as recorded, then `recipe.hearings` - 1 times augmented.
+    """Spectrograms [MEL_BANDS, T] of each clip: one as recorded, then `recipe.versions` - 1 augmented ones.
 
-    A clip's crowd is made of its own actor's other clips, so that no voice of a held-out actor is heard in training.
+    The noise of a clip is of its own actor's clips, so that training contains no voice of a held-out actor.
     """
     rng, network = np.random.default_rng(seed), VoiceNet()
     trimmed = [trim(clip.samples) for clip in clips]
@@ -128,14 +130,15 @@ def augmented_versions(clips: Sequence[Clip], recipe: VoiceRecipe, seed: int) ->
 
 
 def log_mel(network: VoiceNet, samples: Array) -> Tensor:
-    """[MELS, T] of one clip, long enough for the network."""
+    """[MEL_BANDS, T] spectrogram of samples [n] float32 at 16 kHz, padded to the network's minimum."""
     padded = np.pad(samples, (0, max(0, WINDOW_SAMPLES + 16 * HOP_SAMPLES - len(samples))))
     generated: Tensor = network.log_mel(torch.from_numpy(padded)[None])[0]
     return generated
 
 
 def batch_of(rng: Rng, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """[B, MELS, T] pictures blanked in places (SpecAugment, Park et al. 2019), and how many frames [B] count."""
+    """Padded spectrograms [B, MEL_BANDS, T] with masked stripes (SpecAugment, Park et al. 2019), and their frames [B]
+    int64."""
     frames = torch.tensor([spectrogram.shape[-1] for spectrogram in chosen])
     batch = torch.full((len(chosen), chosen[0].shape[0], int(frames.max())), -RANGE_DECADES)
     for row, spectrogram in zip(batch, chosen, strict=True):
@@ -154,7 +157,11 @@ def train(
     seed: int,
     progress: Callable[[int, float], None] | None = None,
 ) -> VoiceNet:
-    """A network trained on all `hearings` for the recipe's epochs; nothing is selected. `progress(epoch, loss)`."""
+    """Train a network for the recipe's epochs; no epoch is selected.
+
+    versions: spectrograms [MEL_BANDS, T] of each clip, as `augmented_versions` makes them; emotions: class indices of
+    `RAVDESS`; progress: called with epoch and loss.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = VoiceNet(dropout=recipe.dropout).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -198,7 +205,8 @@ def train(
 
 @torch.inference_mode()
 def posteriors(network: VoiceNet, clips: Sequence[Array]) -> NDArray[np.float32]:
-    """[n, 8] of clips [samples], judged one by one as `model.encoders.voice.VoiceEncoder` does."""
+    """[n, 8] float32 posteriors of clips [samples] at 16 kHz, one by one as `model.encoders.voice.VoiceEncoder`
+    does."""
     network.eval()
     spectrograms = [log_mel(network, trim(samples)) for samples in clips]
     return np.stack([network(p[None], torch.tensor([p.shape[-1]]))[0].softmax(-1).numpy() for p in spectrograms])

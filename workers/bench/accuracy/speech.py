@@ -57,7 +57,7 @@ def spoken(data: Path) -> Iterator[Spoken]:
     if acted:
         chosen = sorted(np.random.default_rng(SEED).permutation(len(acted))[:RAVDESS_CLIPS])
         pairs = [(_mono(acted[n]), SENTENCES[acted[n].stem.split("-")[4]]) for n in chosen]
-        yield Spoken(f"RAVDESS, {CLIPS} acted clips", pairs)
+        yield Spoken(f"RAVDESS, {RAVDESS_CLIPS} acted clips", pairs)
     if DEMO.exists():
         yield from _demo()
 

@@ -1,25 +1,21 @@
-"""The plots of BENCHMARKS.md: small SVG files, the same bytes for the same figures."""
+"""The plots of BENCHMARKS.md: small SVG files, identical for identical figures."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stream.exports.charts import LINES, MARKERS, drawing_style, hide_frame, svg_file
+
 if TYPE_CHECKING:
     from workers.console.tables import Rows
 
-
-# Okabe and Ito's colours, which are told apart by those who do not see red and green; lines differ by markers too.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
 
 PUBLISHED_MS = {
     "DialogueGCN": (3.4, 14.6, 33),
@@ -47,10 +43,10 @@ def svg(plot: Plot, rows: Rows) -> str | None:
     """An SVG document; None where there is nothing that this version can draw."""
     if not rows:
         return None
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "undertone", "font.size": 9}):
+    with drawing_style(font_size=9):
         figure = Figure(figsize=(6.4, 3.4), layout="constrained")
         axes = figure.subplots()
-        axes.spines[["top", "right"]].set_visible(False)
+        hide_frame(axes)
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         try:
@@ -58,9 +54,7 @@ def svg(plot: Plot, rows: Rows) -> str | None:
         except KeyError:
             return None
         axes.set_title(plot.title, fontsize=10, loc="left")
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return file.getvalue()
+        return svg_file(figure)
 
 
 def _curves(
@@ -71,7 +65,7 @@ def _curves(
     def draw(axes: Axes, rows: Rows) -> None:
         for n, name in enumerate(dict.fromkeys(row[by] if by else "" for row in rows)):
             points = [(row[x], row[y]) for row in rows if (not by or row[by] == name) and row.get(y) is not None]
-            axes.plot(*zip(*points, strict=True), color=COLORS[n % 7], marker=MARKERS[n % 7], markersize=4, label=name)
+            axes.plot(*zip(*points, strict=True), color=LINES[n % 7], marker=MARKERS[n % 7], markersize=4, label=name)
         if log:
             axes.set_xscale("log", base=2)
             axes.set_xticks(
@@ -97,12 +91,12 @@ def _step(axes: Axes, rows: Rows) -> None:
                 points.append((int(found[1].replace(",", "")), row["ms, median"]))
         if points:
             axes.plot(
-                *zip(*points, strict=True), color=COLORS[n], marker=MARKERS[n], markersize=5, linewidth=2, label=name
+                *zip(*points, strict=True), color=LINES[n], marker=MARKERS[n], markersize=5, linewidth=2, label=name
             )
     for n, (name, milliseconds) in enumerate(PUBLISHED_MS.items(), 2):
         axes.plot(
-            PUBLISHED_LENGTHS, milliseconds, color=COLORS[n], marker=MARKERS[n], markersize=4, linewidth=1, linestyle="--",
-            label=f"{name}, elsewhere",
+            PUBLISHED_LENGTHS, milliseconds, color=LINES[n], marker=MARKERS[n], markersize=4, linewidth=1,
+            linestyle="--", label=f"{name}, elsewhere",
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="utterances that went before", ylabel="ms for a new utterance")
     axes.xaxis.set_major_formatter("{x:,g}")
@@ -118,7 +112,7 @@ def _stages(axes: Axes, rows: Rows) -> None:
     parts["block and the rest"] = [max(0.0, row["over p50"] - sum(row[s] for s in stages)) for row in rows]
     parts |= {stage: [row[stage] for row in rows] for stage in stages if any(row[stage] >= 1 for row in rows)}
     left = np.zeros(len(rows))
-    for (name, widths), color in zip(parts.items(), ("#bbbbbb", *COLORS), strict=False):
+    for (name, widths), color in zip(parts.items(), ("#bbbbbb", *LINES), strict=False):
         axes.barh(names, widths, left=left, color=color, edgecolor="white", linewidth=0.8, label=name)
         left += widths
     axes.invert_yaxis()
@@ -130,7 +124,7 @@ def _stages(axes: Axes, rows: Rows) -> None:
 def _memory(axes: Axes, rows: Rows) -> None:
     """Two bars for each process: what it had in the first third of the hours, and in the last."""
     names = [f"{row['process']} {row['pid']}" for row in rows]
-    for n, (column, color) in enumerate((("MB first third", COLORS[5]), ("MB last third", COLORS[0]))):
+    for n, (column, color) in enumerate((("MB first third", LINES[5]), ("MB last third", LINES[0]))):
         places = np.arange(len(rows)) + 0.4 * n
         axes.barh(places, [row[column] for row in rows], height=0.4, color=color, label=column.removeprefix("MB "))
     axes.set_yticks(np.arange(len(rows)) + 0.2, names)

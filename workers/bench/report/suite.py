@@ -246,12 +246,11 @@ def _scale(progress: Progress) -> Tables:
 
 def _capacity(progress: Progress) -> Tables:
     from workers.bench.speed.capacity import bench_capacity
-    from workers.bench.speed.words import words_by
+    from workers.bench.speed.words import NO_PARTIALS, words_by
 
     words = words_by(("transcript", "whisper"), DEMO)
-    words += [
-        replace(source, name=f"{source.name}{SILENT}", partials=False) for source in words if source.model == "base"
-    ]
+    quiet = [source for source in words if source.model == "base"]
+    words += [replace(source, name=f"{source.name}{NO_PARTIALS}", partials=False) for source in quiet]
     levels, costs = bench_capacity(DEMO, words, ("text", "audio"), 40.0, 64, progress)
     return {"capacity": levels, "capacity_costs": costs}
 
