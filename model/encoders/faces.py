@@ -17,12 +17,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from model.encoders.face_observation import FaceObservation
+from model.encoders.transcription import RATE
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 FOLDER = Path(__file__).parent / "weights" / "faces"
-RATE = 16_000
 MAX_PICTURES = 30  # of one utterance: the cost is bounded for any length
 DETECTION_WIDTH_PX = 320  # faces are detected at this width; crops come from the full picture
 MIN_FACE_PX = 20  # a smaller face shows no expression

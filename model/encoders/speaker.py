@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from model.encoders.transcription import RATE
+
 Array = NDArray[np.float32]
 
-RATE = 16_000
 WIDTH = 256
 WINDOW_FRAMES = 160  # mel frames of 10 ms: the network's input
 HOP_FRAMES = 77  # between the windows of a longer utterance

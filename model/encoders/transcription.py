@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-RATE = 16_000
+RATE = 16_000  # Hz, of all audio that the encoders take
 MAX_WORDS_PER_S = 7.0  # faster is no human speech
 MAX_REPEATS = 5  # of the same words in a row; more come from a decoder in a loop
 Samples = NDArray[np.float32]

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from model.encoders.transcription import RATE
 from model.labels import RAVDESS
 
 Array = NDArray[np.float32]
 
-RATE = 16_000
 WINDOW_SAMPLES, HOP_SAMPLES, MEL_BANDS = 400, 160, 64
 RANGE_DECADES = 6.0  # dynamic range of the power, below the loudest band
 MIN_SPEECH_S, MAX_SPEECH_S = 0.4, 15.0  # of an utterance that is classified; more is cut off

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.encoders.voice import HOP_SAMPLES, RANGE_DECADES, RATE, WINDOW_SAMPLES, Array, VoiceNet, trim
+from model.encoders.transcription import RATE
+from model.encoders.voice import HOP_SAMPLES, RANGE_DECADES, WINDOW_SAMPLES, Array, VoiceNet, trim
 from model.labels import RAVDESS
 
 Rng = np.random.Generator

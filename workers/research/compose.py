@@ -1,6 +1,6 @@
-"""`undertone compose`: labelled test conversations put together from single acted clips.
+"""`undertone compose`: labelled test conversations, composed of single acted clips.
 
-They are CONSTRUCTED: nobody in them answers anybody. They score the way from media to label, not conversation.
+They are CONSTRUCTED: the turns do not answer each other. They test the path from media to label, not conversation.
 """
 
 from __future__ import annotations
@@ -25,37 +25,38 @@ from stream.block import RATE
 from stream.errors import MediaError
 
 SENTENCES = {1: "kids are talking by the door", 2: "dogs are sitting by the door"}  # RAVDESS has two
-PICTURE_SHAPE = (240, 320)  # height and width of each face's half of the film
+PICTURE_SHAPE = (240, 320)  # height and width in pixels of each face in the film
 FRAMES_PER_S = 20
 Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """One clip's place in a conversation; seconds."""
+    """One clip in a conversation; times in seconds."""
 
     start: float
     end: float
     speaker: str
     channel: int
     emotion: str
-    """In MELD's label set."""
+    """Label in MELD's label set."""
     text: str
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A constructed conversation and all that is known of it."""
+    """A constructed conversation and its annotation."""
 
     samples: NDArray[np.float32]
-    """[speakers, n] at 16 kHz: each speaker alone."""
+    """[channels, n] float32 at 16 kHz: a channel per speaker, or one for all."""
     utterances: tuple[Spoken, ...]
 
 
 def converse(
     clips: Sequence[Clip], rng: Rng, turns: int = 12, overlap: float = 0.15, max_speakers: int = 2
 ) -> Conversation:
-    """Up to `most` speakers of `clips` take turns, of which a share `overlap` begins before the last has ended."""
+    """A conversation of up to `max_speakers` actors; a share `overlap` of the turns begins before the last has
+    ended."""
     actors = rng.permutation(sorted({clip.actor for clip in clips}))[:max_speakers]
     position, placed = 0.5, []
     utterances: list[Spoken] = []
@@ -79,14 +80,14 @@ def converse(
     for spoken, samples in zip(utterances, placed, strict=True):
         first = round(spoken.start * RATE)
         audio[spoken.channel, first : first + len(samples)] += samples
-    audio += rng.normal(0, 3e-4, audio.shape).astype(np.float32)  # no microphone is silent
+    audio += rng.normal(0, 3e-4, audio.shape).astype(np.float32)  # microphones have noise
     return Conversation(audio, tuple(utterances))
 
 
 def one_microphone(
     conversation: Conversation, rng: Rng, snr: float | None = None, reverberation: float = 0.0
 ) -> Conversation:
-    """All speakers in one channel, perhaps in a room and with noise `snr` dB below them."""
+    """All speakers in one channel, optionally in a room with `reverberation` seconds, and with noise `snr` dB below."""
     mixed = conversation.samples.sum(0)
     if reverberation:
         mixed = filtered(mixed, room_response(rng, reverberation))
@@ -99,7 +100,10 @@ def one_microphone(
 def film(
     conversation: Conversation, faces: Sequence[Image], reader: FaceReader, path: Path, covered: bool = False
 ) -> None:
-    """An MP4 of still faces side by side, a speaker each, whose mouths open as they speak. `covered`: all black."""
+    """Write an MP4 of still faces side by side, one for each speaker, whose mouths open while they speak.
+
+    faces: [h, w, 3] uint8 RGB; covered: all pictures are black. Raises MediaError for a picture without a face.
+    """
     audio = conversation.samples
     halves = [_with_mouth(reader, face) for face in faces[: len(audio)]]
     step = RATE // FRAMES_PER_S
@@ -114,7 +118,7 @@ def film(
         for n in range(opening.shape[1]):
             sway = [(round(3 * np.sin(n / 4 + k)), round(2 * np.sin(n / 7 + 2 * k))) for k in range(len(halves))]
             pictures = [
-                np.roll(_open(picture, mouth, opening[k, n]), sway[k], (1, 0))  # nobody sits still
+                np.roll(_open(picture, mouth, opening[k, n]), sway[k], (1, 0))  # heads move a little
                 for k, (picture, mouth) in enumerate(halves)
             ]
             image = np.concatenate(pictures, 1)
@@ -128,7 +132,7 @@ def film(
 
 
 def write(conversation: Conversation, folder: Path, name: str) -> Path:
-    """NAME.wav, NAME.rttm, NAME.stm and NAME.csv (start, end, speaker, emotion); returns the WAV's path."""
+    """Write NAME.wav, NAME.rttm, NAME.stm and NAME.csv (start, end, speaker, emotion); returns the path of the WAV."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.wav"
     with wave.open(str(path), "wb") as file:
@@ -151,7 +155,7 @@ def write(conversation: Conversation, folder: Path, name: str) -> Path:
 
 
 def _with_mouth(reader: FaceReader, image: Image) -> tuple[Image, NDArray[np.float32]]:
-    """The picture at the film's size, and the corners [2, 2] of its largest face's mouth."""
+    """The picture at the film's size, and the corners [2, 2] of the mouth of its largest face. Raises MediaError."""
     scale = min(PICTURE_SHAPE[0] / image.shape[0], PICTURE_SHAPE[1] / image.shape[1])
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     framed = np.zeros((*PICTURE_SHAPE, 3), np.uint8)
@@ -164,7 +168,7 @@ def _with_mouth(reader: FaceReader, image: Image) -> tuple[Image, NDArray[np.flo
 
 
 def _open(image: Image, mouth: NDArray[np.float32], opening: float) -> Image:
-    """The mouth opened by `opening` (0 … 1): what lies below its middle is moved down over a dark gap."""
+    """A picture [h, w, 3] with a dark ellipse, `opening` (0 … 1) high, over the mouth with corners [2, 2]."""
     width = float(np.hypot(*(mouth[1] - mouth[0])))
     gap = opening * 0.45 * width
     if gap < 1:
@@ -177,7 +181,7 @@ def _open(image: Image, mouth: NDArray[np.float32], opening: float) -> Image:
 
 
 def pictures(folder: Path) -> list[tuple[str, Image]]:
-    """Pictures EXPRESSION.jpg of a folder, RGB. Raises MediaError when there are none."""
+    """(expression, picture [h, w, 3] uint8 RGB) of the files EXPRESSION.jpg in a folder. Raises MediaError if none."""
     found = [(path.stem, cv2.imread(str(path))) for path in sorted(folder.glob("*.jpg")) if path.stem in EXPRESSIONS]
     if not found:
         raise MediaError(f"{folder}: no picture named by its expression ({', '.join(EXPRESSIONS)})")
@@ -185,7 +189,7 @@ def pictures(folder: Path) -> list[tuple[str, Image]]:
 
 
 def worsened(image: Image) -> Iterator[tuple[str, Image]]:
-    """A picture as a webcam might take it."""
+    """(condition, picture) for a picture [h, w, 3] uint8 RGB: unchanged, and degraded as by a webcam."""
     yield "as it is", image
     yield "dark", (image * 0.35).astype(np.uint8)
     yield "noisy", (image + np.random.default_rng(0).normal(0, 20, image.shape)).clip(0, 255).astype(np.uint8)

@@ -1,9 +1,9 @@
-"""`undertone fit-experts`: how much a checkpoint believes the voice encoder and the face nets (DESIGN §4.7).
+"""`undertone fit-experts`: weights of the voice and face experts in a checkpoint (`model.fusion.experts`).
 
-The voice's weight is fitted on conversations constructed of RAVDESS clips, each judged by a network that never heard
-its actor, as recorded and over line, noise and room; the words are RAVDESS' two sentences, which say nothing of the
-emotion. The faces' weight rests on the few pictures of a folder, each worsened as a webcam might, beside what the graph
-says on average; some pictures are held out at a time.
+The weight of the voice is fitted on conversations constructed of RAVDESS clips, with posteriors of a network that was
+not trained on their actor, as recorded and over a line, with noise and in a room; the words are RAVDESS' two sentences,
+which do not depend on the emotion. The weight of the face is fitted on the few pictures of a folder, each degraded as
+by a webcam, beside the average posterior of the graph, with some pictures held out at a time.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from model.training.voice_train import Clip
 from workers.research.compose import SENTENCES, pictures, worsened
 from workers.research.train_voice import CONDITIONS, under
 
-TURNS_PER_CONVERSATION = 12  # of a constructed conversation
+TURNS_PER_CONVERSATION = 12
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def fit_media_experts(
     checkpoint: str, voice: Path, clips: list[Clip], faces: Path | None, progress: Progress
 ) -> dict[str, Any]:
-    """Write experts.json into the checkpoint's folder and return what it holds.
+    """Fit the experts, write experts.json into the checkpoint's folder, and return its content.
 
-    voice: the folder that `train-voice` wrote, with folds/held_out.npz. Raises CheckpointError.
+    voice: output folder of `train-voice`, with folds/held_out.npz; faces: folder of pictures, None: without that
+    expert. Raises CheckpointError and MediaError.
     """
     try:
         held_out = np.load(voice / "folds" / "held_out.npz")
@@ -80,7 +81,8 @@ def _entry(weights: Any, priors: Any, emotions: tuple[str, ...]) -> dict[str, An
 def _converse(
     checkpoint: str, clips: list[tuple[Clip, int]], held_out: Any, progress: Progress
 ) -> tuple[Any, Any, Any, Any]:
-    """Two actors at a time take turns: the network's probabilities [n, C], truth, conversation [n], opinions [n, C]."""
+    """Conversations of two actors: the network's probabilities [n, C], truth [n], conversation [n], voice posteriors
+    [n, C]."""
     model, tuned = load_checkpoint(checkpoint), tuned_of(checkpoint)
     labeller, config = IncrementalLabeller(FusionStep(model.config, model.weights())), model.config
     encode = TextEncoder(config.text, tuned.adapter)
@@ -113,7 +115,7 @@ def _converse(
 
 
 def _faces(folder: Path, emotions: tuple[str, ...]) -> tuple[Any, Any, Any]:
-    """Views of pictures: posteriors [n, C], truth [n], which picture [n]."""
+    """Degraded views of pictures: posteriors [n, C], truth [n], number of the picture [n]."""
     look = FaceReader()
     seen, wore, picture = [], [], []
     for number, (name, image) in enumerate(pictures(folder)):

@@ -1,4 +1,4 @@
-"""`undertone prepare`: tables of a published corpus, their prosody measured by the functions of the live path."""
+"""`undertone prepare`: tables of a published corpus, with prosody by the functions of the live path."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ READERS: dict[str, Callable[[Path], Corpus]] = {
     "iemocap": read_iemocap,
     "features": read_features,
 }
-CLIPS_PER_TASK = 16  # clips a Ray task
-MAX_TASKS = 8  # tasks
+CLIPS_PER_TASK = 16  # of Ray
+MAX_TASKS = 8  # that run at the same time
 
 
 def prepare_command(
     corpus: str, source: Path, out: Path, progress: Progress, ray_address: str | None = None
 ) -> dict[str, Any]:
-    """Write out/train.csv, dev.csv, test.csv, and the report also as prepare.json. Raises TableError, ClusterError.
+    """Write out/train.csv, dev.csv, test.csv and the report, which is also returned, as out/prepare.json.
 
-    Clips that are measured stay in out/.prepare.jsonl, where an interrupted run goes on.
+    Measured clips are recorded in out/.prepare.jsonl, from which an interrupted run continues. Raises TableError and
+    ClusterError.
     """
     if corpus not in READERS:
         raise TableError(f"no corpus {corpus!r}; there are {', '.join(READERS)}")
@@ -75,7 +76,7 @@ def _with_prosody(dialogue: Dialogue, media: Iterator[Path | None], measured: di
 
 
 def measure_clip(clip: Path) -> list[float] | str:
-    """The seven columns of `model.encoders.prosody` of a clip, as the live path hears it; or why there are none."""
+    """The seven columns of `model.encoders.prosody` for a clip, decoded as in the live path; or the reason for none."""
     from stream.errors import MediaError
     from stream.sources.file import FileSource
 
@@ -118,7 +119,7 @@ def _measure_all(
 
 
 def _read_measured(file: Path) -> Iterable[tuple[str, list[float] | str]]:
-    """What an earlier run measured; its last line may be cut off."""
+    """(clip, columns or reason) of an earlier run; its last line may be incomplete."""
     if not file.exists():
         return
     for line in file.read_text(encoding="utf-8").splitlines():

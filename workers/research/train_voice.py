@@ -1,4 +1,4 @@
-"""`undertone train-voice`: the voice encoder on RAVDESS, scored on actors that were held out, then trained on all."""
+"""`undertone train-voice`: train the voice encoder on RAVDESS, with cross-validation over actors."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ Floats = NDArray[np.float32]
 
 
 def train_voice(clips: list[Clip], out: Path, recipe: VoiceRecipe, progress: Progress, seed: int = 0) -> dict[str, Any]:
-    """Cross-validate over actors, calibrate on what was held out, train on all, and write OUT; returns the report.
+    """Cross-validate over actors, calibrate on the held-out clips, train on all, write the encoder; return the report.
 
-    The folds' networks stay in OUT/folds, where an interrupted run goes on; fold N as an encoder in OUT/folds/N.
+    The networks of the folds are in out/folds, from which an interrupted run continues; fold N as an encoder in
+    out/folds/N.
     """
     actors = sorted({clip.actor for clip in clips})
     fold_of = {actor: n * FOLDS // len(actors) for n, actor in enumerate(actors)}
     folds = np.array([fold_of[clip.actor] for clip in clips])
     truth = np.array([clip.emotion for clip in clips])
-    progress.tell(f"{len(clips)} clips of {len(actors)} actors; {recipe.versions} hearings of each")
+    progress.tell(f"{len(clips)} clips of {len(actors)} actors; {recipe.versions} versions of each")
     versions: list[Any] = []
     held_out = {condition: np.zeros((len(clips), len(RAVDESS)), np.float32) for condition in CONDITIONS}
     (out / "folds").mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ def train_voice(clips: list[Clip], out: Path, recipe: VoiceRecipe, progress: Pro
         "cross_validation": {"folds": FOLDS, "unit": "whole actors held out", **scores},
     }
     save(network, out, report)
-    for fold in range(FOLDS):  # for measurements on actors that an encoder has not heard (bench endtoend --encoder)
+    for fold in range(FOLDS):  # to measure on actors that an encoder was not trained on (bench endtoend --encoder)
         network.load_state_dict(load_file(out / "folds" / f"{fold}.safetensors"))
         network.temperature.fill_(temperature)
         save(network, out / "folds" / str(fold), report | {"actors": [a for a in actors if fold_of[a] != fold]})
@@ -93,7 +94,7 @@ def _report_epoch(progress: Progress, name: str, epochs: int, epoch: int, loss: 
 
 
 def under(condition: str, clip: Clip, seed: int) -> Floats:
-    """A clip, from its first to its last sound, as it would come over a line or from a room."""
+    """[n] float32 at 16 kHz: a clip without silence at its ends, under one of `CONDITIONS`."""
     rng, samples = np.random.default_rng(seed), trim(clip.samples)
     if condition == "telephone":
         return filtered(samples, telephone=True)
@@ -105,13 +106,16 @@ def under(condition: str, clip: Clip, seed: int) -> Floats:
 
 
 def mapped(posterior: Floats) -> Floats:
-    """[n, 8] over RAVDESS' classes -> [n, 7] over MELD's."""
+    """Posteriors [n, 8] float32 of RAVDESS' classes -> [n, 7] of MELD's."""
     emotions = LABEL_SETS["meld"].emotions
     return np.stack([translated for row in posterior if (translated := translate(RAVDESS, row, emotions)) is not None])
 
 
 def scores_of(posterior: Floats, truth: NDArray[np.int64], actor: NDArray[np.int64]) -> dict[str, Any]:
-    """UAR in percent on eight classes and on MELD's seven, with 95 % bootstrap intervals over actors."""
+    """UAR in percent on eight classes and on MELD's seven, with 95 % bootstrap intervals over actors.
+
+    posterior: [n, 8] float32; truth: [n] class indices; actor: [n] numbers.
+    """
     seven = mapped(np.eye(len(RAVDESS), dtype=np.float32)).argmax(1)
     found: dict[str, Any] = {}
     for name, guess, right in (
@@ -130,11 +134,12 @@ def scores_of(posterior: Floats, truth: NDArray[np.int64], actor: NDArray[np.int
 
 
 def calibrated(posterior: Floats, temperature: float) -> Floats:
-    """Posteriors that a network gave before it had its temperature."""
+    """Posteriors [n, 8] float32 of an uncalibrated network, with the temperature applied."""
     return torch.tensor(posterior).clamp(min=1e-9).log().div(temperature).softmax(-1).numpy()
 
 
 def _temperature(posterior: Floats, truth: NDArray[np.int64]) -> float:
+    """Temperature that minimises cross-entropy. posterior: [n, 8]; truth: [n] class indices."""
     from scipy.optimize import minimize_scalar
 
     logs, rows = np.log(np.maximum(posterior, 1e-9)), np.arange(len(truth))

@@ -1,4 +1,4 @@
-"""`undertone bench asr` and `undertone bench windows`: word error rates, what they cost, and words that nobody said."""
+"""`undertone bench asr` and `undertone bench windows`: word error rates, CPU time, and false words."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 VADS: dict[str, Callable[[], FrameVad]] = {"webrtc": WebRtcVad, "silero": SileroVad}
 WINDOW_FRAMES = (FULL_WINDOW_FRAMES, 1500, 1250, 1000, 800, 600)  # mel frames of 10 ms
-SHORT_UTTERANCE_S = 3.0  # seconds of the utterance whose cost is measured
-RUNS = 15  # that it is measured
+SHORT_UTTERANCE_S = 3.0  # length of the utterance whose cost is measured
+RUNS = 15  # of that measurement
 
 
 def one_thread(bench: Callable[P, T]) -> Callable[P, T]:
-    """NumPy's threads spin after their work, and would count as CPU time."""
+    """Decorator that limits NumPy to one thread: its idle threads spin, and would count as CPU time."""
 
     @functools.wraps(bench)
     def limited(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -43,7 +43,7 @@ def one_thread(bench: Callable[P, T]) -> Callable[P, T]:
 
 
 def here() -> list[AsrModel]:
-    """The faster-whisper models that are here, the smallest first."""
+    """The local faster-whisper models, the smallest first."""
     found = []
     for size in SIZES:
         try:
@@ -62,9 +62,9 @@ def _chosen(models: Sequence[str]) -> list[AsrModel]:
 
 @one_thread
 def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
-    """A row for each recognizer, VAD and set of recordings whose words are known; and for sounds without words.
+    """A row for each recognizer, VAD and set of transcribed recordings, and for each sound without words.
 
-    WER over each set as a whole, in %, through the live segmenter and the guard. Raises AsrError.
+    WER over each set as a whole, in percent, through the live segmenter and the guard. Raises AsrError.
     """
     sets = list(spoken(data))
     cut = {
@@ -107,9 +107,9 @@ def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
 
 @one_thread
 def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tuple[Rows, Rows]:
-    """WER and CPU seconds by the smallest window and by faster-whisper's own ways; and what a short utterance costs.
+    """WER and CPU seconds by minimum window, and by faster-whisper's own methods; and the cost of a short utterance.
 
-    One thread, utterances of the live segmenter (WebRTC), one at a time, English given. Raises AsrError.
+    One thread, utterances of the live segmenter (WebRTC), one at a time, language English. Raises AsrError.
     """
     sets = [
         (s.title, [(utterances(samples, WebRtcVad()), words) for samples, words in s.recordings])
@@ -151,7 +151,7 @@ def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tupl
 
 
 def _ways(folder: str) -> Iterator[tuple[str, Any]]:
-    """(name, recognizer): ours on windows, the full one first, then what faster-whisper itself has."""
+    """(name, recognizer): ours by minimum window, the full one first, then faster-whisper's own methods."""
     for smallest in WINDOW_FRAMES:
         mark = ", ours" if smallest == MIN_WINDOW_FRAMES else ""
         yield (
@@ -173,6 +173,7 @@ def _ways(folder: str) -> Iterator[tuple[str, Any]]:
 
 def _upstream(transcribe: Callable[[Samples], Any]) -> Callable[[Sequence[Samples], str], list[Transcription]]:
     def recognize(utterances_: Sequence[Samples], language: str) -> list[Transcription]:
+        """Words of utterances [n] float32 at 16 kHz."""
         return [
             Transcription(" ".join(part.text.strip() for part in transcribe(segment)[0])) for segment in utterances_
         ]

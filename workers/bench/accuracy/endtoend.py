@@ -27,11 +27,11 @@ from workers.research.compose import Conversation, converse, one_microphone, wri
 from workers.session.planning import SessionSettings, plan_session
 from workers.session.runner import new_session, run
 
-STEP_S = 0.01  # seconds between the moments at which a label is compared with the truth
+STEP_S = 0.01  # between the moments at which a label is compared with the truth
 
 
 class Collected:
-    """A display that keeps what it is shown."""
+    """An event observer that collects all events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -46,7 +46,11 @@ class Collected:
 def bench_endtoend(
     folder: Path, actors: list[int], encoder: Path | None, conversations: int, seed: int, progress: Progress
 ) -> Rows:
-    """Rows by kind of recording: errors of segmentation, words, speakers and emotion, the last in shares of time."""
+    """Rows by kind of recording: errors of segmentation, words and speakers, and the share of time with a wrong
+    emotion.
+
+    Raises MediaError when there is no clip of these actors.
+    """
     clips = [clip for clip in ravdess(folder) if not actors or clip.actor in actors]
     if not clips:
         raise MediaError(f"{folder}: no clip of actors {', '.join(map(str, actors))}")
@@ -83,7 +87,7 @@ RECORDINGS: tuple[tuple[str, str, Callable[[Conversation, Rng], Conversation]], 
 
 
 async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Path | None, redis: str) -> list[Event]:
-    """The events of a session that replays one conversation, words by the best recognizer that knows more than ten."""
+    """Events of a session that replays one conversation, with words by the best local recognizer."""
     split = len(conversation.samples) > 1
     names = {spoken.channel: spoken.speaker for spoken in conversation.utterances} if split else {}
     wishes = SessionSettings(asr="whisper", vad=vad, names=names, interim=0, enrolled=False, speculate=False)
@@ -97,7 +101,7 @@ async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Pat
 
 
 def score(conversation: Conversation, events: list[Event]) -> dict[str, float]:
-    """Errors (0 … 1) of a session's events against what is known of its conversation."""
+    """Error rates, 0 … 1, of a session's events against the annotation of its conversation."""
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.detection import DetectionErrorRate
     from pyannote.metrics.diarization import DiarizationErrorRate
@@ -125,8 +129,10 @@ def score(conversation: Conversation, events: list[Event]) -> dict[str, float]:
 
 
 def _time_weighted(conversation: Conversation, labels: list[Emotion] | None) -> float:
-    """Share of all true speech, in time, over which no utterance that was heard has the true emotion (None: a label
-    "neutral" everywhere). On channels of their own, the utterance must be the speaker's."""
+    """Share of the annotated speech, in time, that no recognized utterance with the right emotion covers.
+
+    labels: None: a label "neutral" everywhere. With a channel per speaker, the utterance must be the speaker's.
+    """
     wrong = total = 0.0
     by_speaker = len(conversation.samples) > 1
     for spoken in conversation.utterances:

@@ -1,4 +1,4 @@
-"""`undertone bench faces`: faces found, expressions told, and which of two faces speaks."""
+"""`undertone bench faces`: face detection, expression classification, and detection of the active speaker."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ Image = NDArray[np.uint8]
 
 
 def _expression_nets() -> dict[str, ExpressionNet]:
-    """The shipped net, and face-api.js' where it is here."""
+    """The shipped expression network, and that of face-api.js if it is on this machine."""
     path = comparison_net("fer_faceapi", "faceapi_expression.onnx")
     other = {} if path is None else {"fer_faceapi": ExpressionNet(path, _colour_square, tuple(range(7)))}
     return {"fer_mini_xception": MINI_XCEPTION} | other
 
 
 def _colour_square(image: Image, box: Array) -> Array:
-    """[1, 3, 112, 112] RGB, 0 … 255: the square around a face, with a margin of a tenth on each side."""
+    """[1, 3, 112, 112] float32 RGB, 0 … 255: the square around a face, with a margin of a tenth on each side."""
     return crop(image, box, 1.2, 112).astype(np.float32).transpose(2, 0, 1)[None]
 
 
 def bench_faces(folder: Path) -> Rows:
-    """Rows by net and by how the pictures were worsened, then of the speaking face on composed films."""
+    """Rows by expression network and degradation of the pictures, then of the active speaker in composed films.
+
+    Raises MediaError.
+    """
     known, rows = pictures(folder), []
     for name, net in _expression_nets().items():
         faces = FaceReader(net)
@@ -58,7 +61,7 @@ def bench_faces(folder: Path) -> Rows:
 
 
 def _speaking(known: list[tuple[str, Image]], films: int = 6) -> Rows:
-    """Which of two faces moves its mouth to the voice; films are composed of the pictures and RAVDESS clips."""
+    """A row of active speaker detection between two faces, in films composed of the pictures and RAVDESS clips."""
     clips: list[Clip] = ravdess(development_data() / "ravdess" / "Actor_19")
     clips += ravdess(development_data() / "ravdess" / "Actor_20")
     faces, right, total, looked, cost = FaceReader(), 0, 0, 0, 0.0

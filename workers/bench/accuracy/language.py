@@ -1,7 +1,7 @@
-"""`undertone bench language`: words left out as foreign that are not, and foreign ones that are read.
+"""`undertone bench language`: known languages that are rejected, and unknown languages that are accepted.
 
-As sessions do it: evidence of each utterance, gathered for each speaker. Speech is real (LibriSpeech, RAVDESS, a call,
-meetings) or spoken by espeak-ng; texts are those of the conversation tables, and the sentences that espeak-ng says.
+Evidence is accumulated for each speaker, as in sessions. Speech is real (LibriSpeech, RAVDESS, a call, meetings) or
+synthesized by espeak-ng; texts are those of the conversation tables, and the sentences that espeak-ng speaks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from workers.console.tables import Rows
 KNOWN = ("en",)
 RAVDESS_CLIPS = 300  # of RAVDESS
 SEED = 2
-# Others than those which the thresholds of model.encoders.spoken_language were chosen with.
+# Not those with which the thresholds of model.encoders.spoken_language were chosen.
 SENTENCES = {
     "en": (
         "Hello.", "Come in.", "Did you call him?", "I think so.", "The shop closes at eight.", "Never mind.",
@@ -61,9 +61,9 @@ VOICES = ("+m3", "+f2")  # of espeak-ng, each a speaker
 
 
 def bench_language(data: Path, progress: Progress) -> Rows:
-    """A row for each source, language and length: utterances, and those that were wrongly left out, or read.
+    """A row for each source, language and length: number of utterances, and of those wrongly rejected or accepted.
 
-    Raises FileNotFoundError where espeak-ng is not installed, and AsrError.
+    Raises FileNotFoundError when espeak-ng or faster-whisper base is not installed, and AsrError.
     """
     if shutil.which("espeak-ng") is None:
         raise FileNotFoundError(2, "not installed: apt-get install espeak-ng", "espeak-ng")
@@ -104,12 +104,12 @@ def _count(counts: dict[tuple[str, str, str], list[int]], key: tuple[str, str, s
 
 
 def _length(seconds: float) -> str:
-    """seconds: without pre-roll and padding."""
+    """Class of length; seconds: without pre-roll and padding."""
     return "to 1 s" if seconds < 1 else "1 to 3 s" if seconds < 3 else "3 s and more"
 
 
 def _speakers(data: Path) -> Iterator[tuple[str, list[tuple[str, Samples]]]]:
-    """(source, what a speaker says in order: language and recording)."""
+    """(source, [(language, recording [n] float32 at 16 kHz)]) for each speaker."""
     readers: dict[str, list[Path]] = {}
     for path in sorted((data / "librispeech").glob("*-*.flac")):
         readers.setdefault(path.name.partition("-")[0], []).append(path)
@@ -133,7 +133,7 @@ def _speakers(data: Path) -> Iterator[tuple[str, list[tuple[str, Samples]]]]:
 
 
 def _texts(data: Path) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
-    """(source, lines of one speaker in order: language and text)."""
+    """(source, [(language, text)]) for each speaker."""
     for corpus in ("meld", "emorynlp"):
         table, people = data / corpus / "dev.csv", dict[tuple[str, str], list[tuple[str, str]]]()
         with table.open(encoding="utf-8", newline="") as file:
@@ -154,7 +154,7 @@ def _switching(other: str) -> list[tuple[str, str]]:
 
 
 def _synthesize(voice: str, text: str) -> Samples:
-    """[n] at 16 kHz, with silence around."""
+    """[n] float32 at 16 kHz: speech synthesized by espeak-ng, with silence around it."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         subprocess.run(["espeak-ng", "-v", voice, "-s", "150", "-w", file.name, text], check=True)
         samples: Samples = np.pad(read_audio(Path(file.name))[0], (RATE // 2, RATE))

@@ -1,4 +1,4 @@
-"""`undertone bench speakers`: diarization of the live way against RTTM, and how well embeddings tell voices apart."""
+"""`undertone bench speakers`: live diarization against RTTM, and verification error of speaker embeddings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from workers.session.diarization import Diarization, SpeakerSegment, speaker_seg
 
 
 def bench_speakers(folder: Path) -> Rows:
-    """Rows of DER with its parts, by VAD and folder of recordings; "given turns" isolates the clustering."""
+    """Rows of diarization error rate (DER) and its parts, in percent, by VAD and folder of recordings.
+
+    "given turns" takes the segmentation from the RTTM, which isolates the clustering. Raises AnnotationError,
+    MediaError.
+    """
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.diarization import DiarizationErrorRate
 
@@ -63,7 +67,7 @@ def bench_speakers(folder: Path) -> Rows:
 async def _diarize(
     recording: Recording, vad: str, encoder: SpeakerEncoder
 ) -> tuple[list[tuple[Utterance, str]], float]:
-    """Utterances with the speakers that a session would name, and the recording's length."""
+    """Utterances with the speakers that a session would name, and the recording's length in seconds."""
 
     async def parts(utterance: Utterance) -> list[SpeakerSegment]:
         return speaker_segments(encoder, utterance.samples)
@@ -87,7 +91,7 @@ async def _diarize(
 
 
 def bench_voices(folder: Path) -> Rows:
-    """Equal error rate of each embedding between pieces of clips SPEAKER-*.flac, by the pieces' length."""
+    """Equal error rate of each embedding between pieces of clips SPEAKER-*.flac, in percent, by the pieces' length."""
     clips = [(path.stem.split("-")[0], read_audio(path)[0]) for path in sorted(folder.glob("*-*.flac"))]
     encoders = {"GE2E (shipped)": SpeakerEncoder()}
     path = comparison_net("dvector", "dvector.onnx")
@@ -119,7 +123,10 @@ def bench_voices(folder: Path) -> Rows:
 
 
 def equal_error_rate(embeddings: Array, speakers: list[str]) -> float:
-    """Where as many pairs of one speaker are rejected as pairs of two are accepted, by dot product."""
+    """Equal error rate, 0 … 1, of speaker verification by dot product: false rejections equal false acceptances.
+
+    embeddings: [n, D] float32; speakers: their n names.
+    """
     from sklearn.metrics import roc_curve
 
     first, second = np.triu_indices(len(embeddings), 1)
@@ -129,7 +136,7 @@ def equal_error_rate(embeddings: Array, speakers: list[str]) -> float:
 
 
 class DVector:
-    """A d-vector, for comparison: 40 MFCC as librosa defines them, windows of 100 frames.
+    """A d-vector encoder for comparison: 40 MFCC in librosa's definition, windows of 100 frames.
 
     Source: https://github.com/wq2012/SpeakerRecognitionFromScratch (Apache-2.0), converted to ONNX.
     """
@@ -143,6 +150,7 @@ class DVector:
         self._filters = mel_filter_bank(1025, 128, 0.0, 8000.0, RATE, norm="slaney", mel_scale="slaney")
 
     def __call__(self, samples: Samples) -> Array:
+        """[D] float32 unit vector of an utterance [n] float32 at 16 kHz."""
         from scipy.fft import dct
         from transformers.audio_utils import spectrogram, window_function
 

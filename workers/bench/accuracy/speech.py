@@ -1,4 +1,4 @@
-"""Recordings whose words are known, as they are and worsened, and sounds in which nobody says a word."""
+"""Transcribed recordings, clean and degraded, and sounds without words."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from stream.sources.file import FileSource, read_audio
 from stream.speech.segmenter import Endpointing, VadSegmenter
 from stream.speech.transcript import read_transcript
 from stream.speech.vad import FrameVad
+from workers.bench import DEMO
+from workers.research.compose import SENTENCES
 
 JFK = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
-SENTENCES = {"01": "kids are talking by the door", "02": "dogs are sitting by the door"}  # RAVDESS's
 RAVDESS_CLIPS, SEED = 60, 0  # of RAVDESS, chosen at random
-WORDLESS_MINUTES = 5  # of each kind of sound without words
-DEMO = Path(__file__).parents[3] / "deploy" / "demo" / "conversation.opus"
+WORDLESS_MINUTES = 5  # of each kind of sound
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """A set of recordings; each is a microphone of its own."""
+    """A set of recordings, each from a microphone of its own."""
 
     title: str
     recordings: list[tuple[Samples, str]]
-    """Samples [n] at 16 kHz, and the words said in them."""
+    """Samples [n] float32 at 16 kHz, and their words."""
     worsened: bool = False
-    """By a line, noise or a room."""
+    """Degraded by a telephone line, noise or a room."""
 
     @property
     def seconds(self) -> float:
@@ -40,7 +40,8 @@ class Spoken:
 
 
 def spoken(data: Path) -> Iterator[Spoken]:
-    """Those that are here. data: a folder that is laid out as $UNDERTONE_DATA. Raises MediaError, AnnotationError."""
+    """The sets whose files exist. data: a folder with the layout of $UNDERTONE_DATA. Raises MediaError,
+    AnnotationError."""
     clips = data / "librispeech"
     if (words := clips / "transcripts.tsv").exists():
         lines = [line.split("\t") for line in words.read_text(encoding="utf-8").splitlines()]
@@ -56,14 +57,14 @@ def spoken(data: Path) -> Iterator[Spoken]:
     acted = sorted((data / "ravdess").glob("Actor_*/03-01-*.flac"))
     if acted:
         chosen = sorted(np.random.default_rng(SEED).permutation(len(acted))[:RAVDESS_CLIPS])
-        pairs = [(_mono(acted[n]), SENTENCES[acted[n].stem.split("-")[4]]) for n in chosen]
+        pairs = [(_mono(acted[n]), SENTENCES[int(acted[n].stem.split("-")[4])]) for n in chosen]
         yield Spoken(f"RAVDESS, {RAVDESS_CLIPS} acted clips", pairs)
     if DEMO.exists():
         yield from _demo()
 
 
 def _demo() -> Iterator[Spoken]:
-    """The demo conversation, a channel for each of its speakers; and worsened."""
+    """The demo conversation, one channel for each of its speakers, clean and degraded."""
     cues = read_transcript(DEMO.with_suffix(".stm"), DEMO.stem).cues
     channels = np.concatenate([block.samples for block in FileSource(DEMO, "split")], 1)
     names = list(dict.fromkeys(cue.speaker for cue in cues))
@@ -85,13 +86,14 @@ def _demo() -> Iterator[Spoken]:
 
 
 def utterances(samples: Samples, vad: FrameVad) -> list[Samples]:
-    """Those that the live segmenter cuts out of a microphone's sound."""
+    """Utterances [m] that the live segmenter cuts out of samples [n] float32 at 16 kHz."""
     segmenter = VadSegmenter(vad, Endpointing())
     return [u.samples for u in (*segmenter.push(samples), *segmenter.flush())]
 
 
 def wordless(data: Path) -> Iterator[tuple[str, Samples]]:
-    """(title, five minutes [n] at 16 kHz). Babble is of LibriSpeech's readers, where they are here."""
+    """(title, samples [n] float32 at 16 kHz) of `WORDLESS_MINUTES` each. Babble needs LibriSpeech's readers in
+    `data`."""
     rng, length = np.random.default_rng(SEED), WORDLESS_MINUTES * 60 * RATE
     yield "silence", rng.normal(0, 1e-4, length).astype(np.float32)
     changing = np.repeat(10 ** rng.uniform(-1.5, 0, length // (2 * RATE)), 2 * RATE)  # else the segmenter drops it
@@ -103,7 +105,7 @@ def wordless(data: Path) -> Iterator[tuple[str, Samples]]:
 
 
 def _music(rng: np.random.Generator, length: int) -> Samples:
-    """Chords, with a beat, that change each second."""
+    """Chords that change each second, with a beat."""
     time = np.arange(RATE) / RATE
     parts = []
     for _ in range(length // RATE):
@@ -119,7 +121,7 @@ def _music(rng: np.random.Generator, length: int) -> Samples:
 
 
 def _babble(rng: np.random.Generator, clips: list[Samples], length: int, voices: int = 12) -> Samples:
-    """Many talk at once, none louder than the others."""
+    """Many speakers at once, all equally loud."""
     total = np.zeros(length, np.float32)
     for _ in range(voices):
         start = 0

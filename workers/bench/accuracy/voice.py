@@ -1,4 +1,4 @@
-"""`undertone bench voice`: the voice encoder on RAVDESS-named clips, and linear probes on ready-made embeddings."""
+"""`undertone bench voice`: the voice encoder on RAVDESS clips, and linear probes on other embeddings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from workers.research.train_voice import CONDITIONS, FOLDS, scores_of, under
 
 
 def bench_voice(folder: Path, encoder: Path | None, probes: bool) -> Rows:
-    """Rows of UAR under each condition. Where the clips' actors were trained on, those of the cross-validation."""
+    """Rows of UAR under each condition; for actors of the training data, the figures of the cross-validation.
+
+    Raises MediaError.
+    """
     voice = VoiceEncoder(encoder) if encoder else VoiceEncoder()
     clips = ravdess(folder)
     truth, actor = np.array([c.emotion for c in clips]), np.array([c.actor for c in clips])
@@ -61,7 +64,7 @@ def _row(encoder: str, clips: str, condition: str, scores: dict[str, Any]) -> di
 
 
 def _probe(features: Array, truth: Any, actor: Any) -> Array:
-    """[n, 8] posteriors of a logistic regression that never saw the clip's actor."""
+    """[n, 8] float32 posteriors of logistic regressions on features [n, D], cross-validated over actors."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -78,7 +81,7 @@ def _probe(features: Array, truth: Any, actor: Any) -> Array:
 
 
 def _embeddings(clips: list[Clip]) -> list[tuple[str, Array]]:
-    """Each ready-made embedding that is here: mean and deviation over time, [n, D]."""
+    """(name, features [n, D] float32) of each embedding on this machine: mean and deviation over time."""
     trimmed = [trim(clip.samples) for clip in clips]
     trimmed = [(0.5 * samples / max(float(np.abs(samples).max()), 1e-6)).astype(np.float32) for samples in trimmed]
     speaker = SpeakerEncoder()

@@ -1,6 +1,6 @@
-"""`undertone bench compare`: what became better or worse from one file of results to another.
+"""`undertone bench compare`: figures that became better or worse between two files of results.
 
-Two runs are seldom on equal machines, or on equally quiet ones. So times are not compared in seconds but in the
+Two runs are seldom on equal machines, or under equal load. So times are not compared in seconds but in units of the
 yardstick that was timed just before and after their part. Errors, scores and memory are compared as they are.
 """
 
@@ -27,18 +27,18 @@ class Change:
     figure: str
     old: float
     new: float
-    """As they stand in the files."""
+    """`old` and `new` are as in the files."""
     worse: float
-    """How many times worse, the machines' speed taken out of it; below 1 it is better."""
+    """Factor by which it is worse, corrected for the machines' speed; below 1 it is better."""
 
 
 @dataclass
 class Comparison:
-    """What differs between two files."""
+    """The differences between two files."""
 
     changes: list[Change] = field(default_factory=list)
     one_sided: list[str] = field(default_factory=list)
-    """A line for each table or row that only one of them has."""
+    """A line for each table or row that is in only one of them."""
     failed: list[str] = field(default_factory=list)
     """A line for each part that failed in the new file."""
 
@@ -49,7 +49,7 @@ class Comparison:
 
 
 def compare(old: Results, new: Results) -> Comparison:
-    """Rows are matched by their labels, wherever they stand in their tables."""
+    """Compare two files of results. Rows are matched by their labels, at any position in their tables."""
     comparison = Comparison(
         failed=[f"{name}: {part['failed']}" for name, part in new["parts"].items() if "failed" in part]
     )
@@ -80,7 +80,7 @@ def _by_label(figures: Figures, rows: Rows) -> dict[str, dict[str, Any]]:
 
 
 def _changes(row: str, figures: Figures, old: dict[str, Any], new: dict[str, Any], speed: float) -> Iterator[Change]:
-    """speed: of the new run's machine, the old one's being 1."""
+    """Changes of one row. speed: of the new run's machine relative to the old one's."""
     for column, kind in figures.kinds.items():
         was, now = _number(old.get(column)), _number(new.get(column))
         if was is None or now is None:
@@ -92,13 +92,13 @@ def _changes(row: str, figures: Figures, old: dict[str, Any], new: dict[str, Any
 
 
 def _number(value: object) -> float | None:
-    """What begins with a number, as 66.4 (60.2 … 72.2), is that number."""
+    """The number with which a value begins, such as 66.4 in "66.4 (60.2 … 72.2)"; None if there is none."""
     found = re.match(r"-?\d+(\.\d+)?", str(value))
     return float(found[0]) if found else None
 
 
 def _last_place(*values: float) -> float:
-    """One in the last decimal place of these, which is what rounding may make of nothing."""
+    """One unit in the last decimal place of these values: the error of rounding."""
     return min(10.0 ** -len(f"{value:g}".partition(".")[2]) for value in values)
 
 

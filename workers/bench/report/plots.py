@@ -24,23 +24,23 @@ PUBLISHED_MS = {
     "DAG-ERC": (17, 58, 175),
     "SDT": (50, 64, 178),
 }
-"""Milliseconds for a new utterance as the 10th, 50th and 100th of a dialogue, which these models re-run as a whole."""
+"""Published milliseconds for a new utterance at `PUBLISHED_LENGTHS`, of models that re-run the whole dialogue."""
 PUBLISHED_LENGTHS = (10, 50, 100)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing of one table."""
+    """A plot of one table."""
 
     part: str
     table: str
     title: str
     draw: Callable[[Axes, Rows], None]
-    """Raises KeyError when the rows are not of this version."""
+    """Draws the rows. Raises KeyError for rows of another version."""
 
 
 def svg(plot: Plot, rows: Rows) -> str | None:
-    """An SVG document; None where there is nothing that this version can draw."""
+    """The plot as an SVG document; None for rows that this version cannot draw."""
     if not rows:
         return None
     with drawing_style(font_size=9):
@@ -60,7 +60,7 @@ def svg(plot: Plot, rows: Rows) -> str | None:
 def _curves(
     x: str, y: str, by: str | None, xlabel: str, ylabel: str, log: bool = False
 ) -> Callable[[Axes, Rows], None]:
-    """Lines of y over x, one for each value of `by`."""
+    """Drawing function: lines of y over x, one for each value of `by`."""
 
     def draw(axes: Axes, rows: Rows) -> None:
         for n, name in enumerate(dict.fromkeys(row[by] if by else "" for row in rows)):
@@ -81,7 +81,7 @@ def _curves(
 
 
 def _step(axes: Axes, rows: Rows) -> None:
-    """What a new utterance costs by how many went before: flat, beside re-runs of the whole dialogue."""
+    """Cost of a new utterance over the conversation's length, beside re-runs of the whole dialogue."""
     lines = (("a step, as it is done", "step after"), ("the same network, re-run", "re-run over"))
     for n, (name, start) in enumerate(lines):
         points = []
@@ -105,7 +105,7 @@ def _step(axes: Axes, rows: Rows) -> None:
 
 
 def _stages(axes: Axes, rows: Rows) -> None:
-    """A bar for each way, put together of what passes one after the other."""
+    """A stacked bar of the stages of the time to label for each configuration."""
     stages = ("queue", "asr", "encode", "graph", "publish")
     names = [f"{row['words']},\n{'ahead' if row['ahead'] == 'yes' else 'not ahead'}" for row in rows]
     parts = {"end-silence": [row["in all p50"] - row["over p50"] for row in rows]}
@@ -122,7 +122,7 @@ def _stages(axes: Axes, rows: Rows) -> None:
 
 
 def _memory(axes: Axes, rows: Rows) -> None:
-    """Two bars for each process: what it had in the first third of the hours, and in the last."""
+    """Two bars for each process: memory in the first and in the last third of the hours."""
     names = [f"{row['process']} {row['pid']}" for row in rows]
     for n, (column, color) in enumerate((("MB first third", LINES[5]), ("MB last third", LINES[0]))):
         places = np.arange(len(rows)) + 0.4 * n
@@ -147,4 +147,4 @@ PLOTS = {
     ),
     "longevity": Plot("longevity", "longevity", "Memory in the first and the last third of the hours", _memory),
 }  # fmt: skip
-"""By the name of the file."""
+"""Plots by name of the file."""

@@ -1,4 +1,4 @@
-"""`undertone bench all`: every benchmark, one after the other, into one file of results."""
+"""`undertone bench all`: run every benchmark, one after the other, into one file of results."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from model.progress import Progress
+from workers.bench import DEMO
 from workers.bench.report.results import Results, Tables
 
 Part = Callable[[Progress], Tables]
 
-DEMO = Path(__file__).parents[3] / "deploy" / "demo" / "conversation.opus"
-
 
 class Unavailable(Exception):
-    """This machine lacks what a part needs."""
+    """A requirement of a benchmark is missing on this machine."""
 
 
 def run_all(parts: dict[str, Part], progress: Progress, save: Callable[[Results], object]) -> Results:
-    """Measure one part after the other. `keep` gets the results after each, so that an interruption loses one only.
+    """Run one benchmark after the other. `save` gets the results after each, so that an interruption loses only one.
 
-    Each part runs in a process of its own: what one loads, or sets in PyTorch, is not in the next one's figures.
+    Each runs in its own process, so that loaded libraries and PyTorch's settings do not affect the next one.
     """
     from workers.bench.report.machine import describe, yardstick
 
@@ -81,7 +80,7 @@ def _in_own_process(part: Part, progress: Progress) -> dict[str, Any]:
 
 
 class _Sent:
-    """Implements `model.progress.Progress` on the other side of a pipe."""
+    """Implementation of `model.progress.Progress` that sends the reports through a pipe."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -97,7 +96,10 @@ class _Sent:
 
 
 def _measure(part: Part, pipe: Connection) -> None:
-    """In the part's own process, and group: Ctrl-C comes from our parent, once, so that Ray and Redis end in order."""
+    """Run a benchmark in its own process and process group.
+
+    The parent sends Ctrl-C, once, so that Ray and Redis end in order.
+    """
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born ignoring it
     os.dup2(sys.stderr.fileno(), 1)  # stdout belongs to the results
@@ -120,7 +122,7 @@ def _outcome(part: Part, progress: Progress) -> dict[str, Any]:
 
 
 def _missing(error: Exception) -> bool:
-    """Whether something is not here that the part needs. Imported only now: it is in nobody's figures."""
+    """True for errors about a missing requirement. Imports late, so that the modules are in no benchmark's memory."""
     from model.encoders.asr import AsrError
     from stream.errors import MediaError
     from stream.speech.turns import AnnotationError
@@ -129,7 +131,7 @@ def _missing(error: Exception) -> bool:
 
 
 def chosen(only: Iterable[str], without: Iterable[str]) -> dict[str, Part]:
-    """The parts by name (none given = all), in the order in which they are measured. Raises ValueError for others."""
+    """The selected benchmarks by name (none given: all), in their order. Raises ValueError for unknown names."""
     only, without = list(only), list(without)
     for name in (*only, *without):
         if name not in PARTS:
@@ -291,5 +293,5 @@ PARTS: dict[str, Part] = {
     "longevity": _longevity,
     "lag": _lag,
 }
-"""In the order of the report. Functions of a module, not lambdas: each is named to another process. Each imports what
-it needs when it is called."""
+"""Benchmarks in the order of the report. They are module functions, because they are pickled for another process; each
+imports its modules when it is called."""

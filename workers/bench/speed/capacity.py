@@ -1,4 +1,4 @@
-"""`undertone bench capacity`: how many real-time sessions this machine holds, and what one of them costs."""
+"""`undertone bench capacity`: number of real-time sessions on this machine, and the cost of one."""
 
 from __future__ import annotations
 
@@ -31,30 +31,28 @@ from workers.cluster.request import MediaFile, Options, Place
 from workers.cluster.served import ServedSession
 from workers.console.tables import Rows
 
-RECORDING_S = 900.0  # seconds of the recording that is played; a level has to be over by then
-SETTLE_TIMEOUT_S = (
-    60.0  # seconds that a session may take to its first label, models being loaded; measuring begins then
-)
-GRACE_S = 3.0  # seconds for which the load goes on while the last labels come
-DRAIN_TIMEOUT_S = 180.0  # seconds that sessions may take to label what they have heard, once they are stopped
-MAX_LAG_S = 1.0  # seconds behind its source from which on a session does not keep up
+RECORDING_S = 900.0  # length of the played recording; a level is over by then
+SETTLE_TIMEOUT_S = 60.0  # until the first label, including loading of models; then the measurement starts
+GRACE_S = 3.0  # the load continues while the last labels arrive
+DRAIN_TIMEOUT_S = 180.0  # for the labels of stopped sessions
+MAX_LAG_S = 1.0  # of a session that is held
 POOL_ACTORS = 10  # actors besides the sessions
 PREFIX = "bench"
 
 
 @dataclass(frozen=True)
 class Received:
-    """What a session's subscriber got for what was said in a stretch of time."""
+    """Events that a session's subscriber received for a stretch of speech."""
 
     labels: list[float]
-    """Seconds from the end of speech to each label, without the silence that ends an utterance."""
+    """Seconds from the end of speech to each label, without the end-of-utterance silence."""
     events: int
     size: int
     """Bytes of the events' JSON."""
 
 
 class _Watch(Stopwatch):
-    """A stopwatch that also counts events, and says how far behind its source the session is."""
+    """A stopwatch that also counts events, and knows the session's lag behind its source."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +71,7 @@ class _Watch(Stopwatch):
         self._position = seconds
 
     def received(self, begin: float, end: float) -> Received:
-        """For what was said between two moments of the machine's clock."""
+        """The events for speech between two times of the monotonic clock."""
         labels = [
             seconds - (event.latency.vad if event.latency else 0.0)
             for seconds, event in self.taken
@@ -89,20 +87,20 @@ class _Watch(Stopwatch):
 
 
 class TimedSession:
-    """As `workers.cluster.session_actor` has it, an actor of its own in the same way, with a stopwatch beside."""
+    """A session actor like that of `workers.cluster.session_actor`, with a stopwatch."""
 
     def __init__(self, session: str, options: Options, source: MediaFile, place: Place) -> None:
         self._watch = _Watch()
         self._conductor = ServedSession(session, options, source, place, [self._watch])
 
     async def loaded(self) -> None:
-        """Returns when the process is there."""
+        """Wait until the process has started."""
 
     async def open(self) -> None:
         await self._conductor.open()
 
     async def labelled(self) -> None:
-        """Returns when its first label is there."""
+        """Wait for the first label."""
         await self._watch.labelled.wait()
 
     async def received(self, begin: float, end: float) -> Received:
@@ -112,7 +110,7 @@ class TimedSession:
         return self._watch.lag
 
     async def close(self) -> None:
-        """Returns when all that was heard is labelled."""
+        """Stop the session, and wait until everything is labelled."""
         self._conductor.stop()
         await self._conductor.done()
 
@@ -125,11 +123,11 @@ def bench_capacity(
     max_sessions: int,
     progress: Progress,
 ) -> tuple[Rows, Rows]:
-    """A row for each number of sessions that was tried, and one for each kind of process at the highest that was held.
+    """A row for each number of sessions, and a row for each kind of process at the highest number that was held.
 
-    Held: the 95 % time to label over the end-silence is at most twice that of one session, and none falls behind its
-    source. Sessions are doubled up to `most` until that is no longer so, then the limit is narrowed down. Each number
-    is measured for `seconds` (one session for twice as long), once all have started. Raises MediaError.
+    Held: the 95 % time to label over the end silence is at most twice that of one session, and no session falls behind
+    its source. Sessions are doubled up to `max_sessions` until that fails, then the limit is bisected. Each number is
+    measured for `seconds` (one session for twice as long), once all have started. Raises MediaError.
     """
     levels: Rows = []
     costs: Rows = []
@@ -163,7 +161,7 @@ class Level:
 
 
 def search(measure: Callable[[int, float | None], Level], max_sessions: int) -> list[Level]:
-    """Levels by their number of sessions: one, doubled until too many, then halfway until within a quarter."""
+    """Measured levels in order of sessions: doubled from one until too many, then bisected to within a quarter."""
     found = [measure(1, None)]
     base, held, failed = found[0].p95, 1, None if found[0].held else 1
     while failed is None and 2 * held <= max_sessions:
@@ -185,7 +183,8 @@ def _measure(
     sessions: int,
     base: float | None,
 ) -> Level:
-    """So many sessions at once. base: the 95 % time to label of one alone in ms; None = this is it."""
+    """Measure a number of sessions at once. base: 95 % time to label of one session in ms; None: this is that
+    session."""
     progress.tell(f"{sessions} sessions")
     return asyncio.run(_level(options, media, place, seconds if base is not None else 2 * seconds, sessions, base))
 
@@ -249,7 +248,7 @@ async def _level(
 
 
 async def _bytes_per_event(redis: str, sessions: Sequence[str]) -> float:
-    """Bytes that Redis takes to keep one event."""
+    """Mean bytes of an event in Redis."""
     client = connect(redis)
     try:
         size = count = 0

@@ -1,4 +1,4 @@
-"""`undertone bench ray`: what the calls between processes add to a label."""
+"""`undertone bench ray`: time that calls between processes add to a label."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from workers.console.tables import Rows
 from workers.session.services import ModelRequirements, SessionPlan
 
 ROUNDS = 100
-PACE_S = 0.05  # seconds between calls, as in a conversation nobody is in a hurry
+PACE_S = 0.05  # between calls: a conversation does not saturate the actors
 
 Call = tuple[str, str, tuple[Any, ...]]
 """Name in the table, method of the encoders' actor, arguments."""
 
 
 def bench_ray(recording: Path, progress: Progress) -> Rows:
-    """A row for each call of a label's way, for an utterance of 3 s: milliseconds there and back, in the actor, and
-    what is left to Ray (medians); KB of what is sent and what comes back.
+    """A row for each remote call for an utterance of 3 s: milliseconds of the round trip, in the actor, and in Ray
+    (medians); KB sent and received.
 
-    With speculation (`waits`: label) only the last call stands between the endpoint and the label; the others have
-    been made in the silence before. Raises MediaError.
+    With speculation only the last call (`waits`: label) is between the endpoint and the label; the others run during
+    the silence before it. Raises MediaError.
     """
     samples = read_audio(recording)[0, RATE // 2 : 7 * RATE // 2]
     lines = [Line("abc"[n % 3], "I never said that we should meet on Monday") for n in range(12)]
@@ -75,7 +75,7 @@ async def _measure(pools: Pools, calls: list[Call], progress: Progress) -> Rows:
 
 
 def _timed(actor: Any, name: str, arguments: tuple[Any, ...]) -> float:
-    """In the actor's process: seconds of the same call without Ray."""
+    """Seconds of the same call inside the actor's process, without Ray."""
     method: Callable[..., object] = getattr(actor, name)
     started = time.perf_counter()
     method(*arguments)

@@ -1,4 +1,4 @@
-"""`undertone bench scale`: what an utterance costs in Ray and Redis as the same load is spread over more nodes."""
+"""`undertone bench scale`: cost of an utterance in Ray and Redis when the same load is spread over more nodes."""
 
 from __future__ import annotations
 
@@ -29,39 +29,39 @@ from workers.console.tables import Rows
 from workers.session.utterance import UtteranceInProgress
 
 CHECKPOINT = "meld"
-WARM_UP_S = 1.0  # seconds of load that do not count
-OBJECT_STORE_BYTES = 80 << 20  # bytes of object store a node: nothing of ours is large enough to go there
+WARM_UP_S = 1.0  # of load that is not counted
+OBJECT_STORE_BYTES = 80 << 20  # of a node: our messages are too small for it
 
 
 @dataclass(frozen=True)
 class Load:
-    """What the nodes are given, however many they are."""
+    """The load, the same for any number of nodes."""
 
     sessions: int
     rate: float
-    """Utterances a second, of all sessions together, whether or not those before are done."""
+    """Utterances a second of all sessions together, whether or not earlier ones are done."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class _Published:
-    """An utterance that was labelled and published; seconds."""
+    """A labelled and published utterance; times in seconds."""
 
     session: str
     number: int
     whole: float
-    """Since it was due."""
+    """From its due time to its publication."""
     call: float
-    """From the call until its label was there."""
+    """From the call to its label."""
     publish: float
 
 
 def bench_scale(nodes: Sequence[int], load: Load, progress: Progress) -> tuple[Rows, Rows]:
-    """Rows of what an utterance costs, and of how the sessions spread, by number of nodes, simulated on this machine.
+    """Rows of an utterance's costs, and of the distribution of sessions, by number of simulated nodes on this machine.
 
-    Milliseconds at the median and 95 %; ratios are of medians, to the first number of nodes. Recognizer: the time
-    inside it. Ray: from the call to the label, without that. Redis: from `Bus.publish` to the answer. Whole: from when
-    the utterance was due to when its label was published. Fullest: sessions on the node with the most, by the mean.
+    Milliseconds at the median and 95 %; ratios of medians to those of the first number of nodes. Recognizer: the time
+    inside it. Ray: from the call to the label, without that. Redis: from `Bus.publish` to the answer. Whole: from the
+    utterance's due time to the publication of its label. Fullest: sessions on the fullest node, relative to the mean.
     """
     costs: Rows = []
     spread: Rows = []
@@ -83,7 +83,7 @@ def bench_scale(nodes: Sequence[int], load: Load, progress: Progress) -> tuple[R
 
 @contextmanager
 def simulated_cluster(nodes: int) -> Iterator[Cluster]:
-    """Nodes of one CPU each on this machine, beside a head that takes no work; this process is at the head."""
+    """Cluster of nodes with one CPU each on this machine, and a head node without work, at which this process is."""
     cluster = Cluster()
     with tempfile.TemporaryDirectory(prefix="undertone-ray-", ignore_cleanup_errors=True) as folder:
         # Of its own, so that the address of a cluster that runs on this machine is not written over.
@@ -104,7 +104,7 @@ def simulated_cluster(nodes: int) -> Iterator[Cluster]:
 
 
 async def _measure(load: Load, redis: str) -> tuple[dict[str, list[float]], Counter[str]]:
-    """Seconds an utterance by part, and sessions by node."""
+    """Seconds of each utterance by part, and sessions by node."""
     config, nodes = load_step(CHECKPOINT).config, working_nodes()
     recognizers = {node: start_recognizer(CHECKPOINT, node) for node in nodes}
     await asyncio.gather(*(actor.__ray_call__.remote(watch) for actor in recognizers.values()))
@@ -132,7 +132,7 @@ async def _measure(load: Load, redis: str) -> tuple[dict[str, list[float]], Coun
 async def _converse(
     session: str, recognizer: Any, utterance: UtteranceFeatures, bus: Bus, dues: list[float], counts: float
 ) -> list[_Published]:
-    """Label and publish an utterance at each of these times; gives those that were due from `counts` on."""
+    """Label and publish an utterance at each due time; returns those that were due from `counts` on."""
     published = []
     for number, due in enumerate(dues):
         await asyncio.sleep(due - time.monotonic())
@@ -151,7 +151,7 @@ async def _converse(
 
 
 def synthetic(config: FusionConfig, n: int) -> UtteranceFeatures:
-    """What the encoders might have made of an utterance."""
+    """Random features and posteriors of an utterance."""
     rng = np.random.default_rng(n)
     features = {name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}
     posteriors = {name: rng.dirichlet(np.ones(len(config.emotions))).astype(np.float32) for name in config.experts}
@@ -159,7 +159,7 @@ def synthetic(config: FusionConfig, n: int) -> UtteranceFeatures:
 
 
 def watch(actor: Any) -> None:
-    """In the recognizer's process: note how long it takes over each label."""
+    """Record the duration of each label in the recognizer's process."""
     recognizer, taken = actor._recognizer, {}
     label = recognizer.label
 
