@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import signal
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -127,10 +125,8 @@ async def run_session(
 
 async def _load(session: Session) -> None:
     """Wait until the models are loaded. Raises SessionError with what kept one from it."""
-    session.loaded_at = math.inf
     try:
-        await asyncio.wait_for(session.helpers.ready(), MODEL_LOAD_TIMEOUT_S)
-        session.loaded_at = time.monotonic()
+        await asyncio.wait_for(session.load_models(), MODEL_LOAD_TIMEOUT_S)
     except TimeoutError:
         raise SessionError("the actors do not start: has the Ray cluster room for them?") from None
     except ServiceError as error:
@@ -148,8 +144,8 @@ async def _feed_blocks(session: Session, source: Source, pacer: Pacer, displays:
     async with aclosing(_blocks(source)) as blocks:
         async for block in blocks:
             end = block.start + block.samples.shape[1] / RATE  # when a live source would have it whole
-            if end <= session.behind:
-                session.catch_up(block)
+            if end <= session.resume_position:
+                session.skip(block)
                 continue
             late = await pacer.wait_until(end)
             for display in displays:
@@ -188,7 +184,7 @@ async def _end_for(session: Session, reason: str) -> None:
     await session.bus.aclose(timeout=5)  # what it had to tell comes before
     await publish_end(session.bus.url, session.bus.keys, session.bus.kept, reason)
     with suppress(ServiceError, TimeoutError):
-        await asyncio.wait_for(session.helpers.finish(session.bus.keys.session, []), 5)
+        await asyncio.wait_for(session.backend.finish(session.bus.keys.session, []), 5)
 
 
 async def publish_end(url: str, keys: Keys, kept: int, reason: str) -> None:

@@ -54,7 +54,7 @@ class SessionPlan:
     speculate: bool = True
     """Begin with an utterance at the first short silence, before its end is confirmed."""
     live: bool = False
-    """The source does not wait: who does not keep up has to give something up (`workers.session.overload`)."""
+    """The source does not wait: who does not keep up has to give something up (`workers.session.stages.overload`)."""
     redact: bool = False
     mask: bool = False
     """Names, numbers and addresses are masked in the words of events."""

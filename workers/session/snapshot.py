@@ -17,13 +17,9 @@ from pydantic import BaseModel, PlainSerializer, PlainValidator, ValidationError
 
 from model.encoders.spoken_language import Belief
 from model.fusion.dialogue import GraphRow
-from stream.block import Utterance
 from stream.bus.connection import read_state
 from stream.bus.keys import Keys
 from stream.events import Emotion
-from stream.speech import speakers
-from workers.session import interims
-from workers.session.agreement import Agreement
 
 
 def _unpack(value: Any) -> Any:
@@ -35,7 +31,6 @@ def _pack(values: Any) -> str:
 
 
 Floats = Annotated[Any, PlainValidator(_unpack), PlainSerializer(_pack, return_type=str)]
-
 """[n] float32, base64 in JSON."""
 
 
@@ -47,16 +42,9 @@ class SpeakerSnapshot(BaseModel):
     seconds: float
     enrolled: bool
 
-    @classmethod
-    def of(cls, known: speakers.Speaker) -> SpeakerSnapshot:
-        return cls(name=known.name, total=known.total, seconds=known.seconds, enrolled=known.enrolled)
-
-    def known(self) -> speakers.Speaker:
-        return speakers.Speaker(self.name, self.total, self.seconds, self.enrolled)
-
 
 class InterimSnapshot(BaseModel):
-    """`workers.session.interims.InterimState`: an utterance that went on and had a number."""
+    """An utterance that went on and had a number (`workers.session.stages.interims.InterimState`)."""
 
     number: int
     channel: int
@@ -68,21 +56,7 @@ class InterimSnapshot(BaseModel):
     next_words: float = 0.0
     committed: list[str] = []
     rest: list[str] = []
-    """State of `workers.session.agreement.Agreement`; empty where words are redacted or masked."""
-
-    @classmethod
-    def of(cls, told: interims.InterimState) -> InterimSnapshot:
-        heard = told.utterance
-        return cls(
-            number=told.number, channel=heard.channel, speaker=heard.speaker, start=heard.start, end=heard.end,
-            count=told.count, next_at=told.next_at, next_words=told.next_words,
-            committed=told.agreement.committed, rest=told.agreement.rest,
-        )  # fmt: skip
-
-    def going_on(self) -> interims.InterimState:
-        heard = Utterance(self.channel, self.start, self.end, np.zeros(0, np.float32), self.end, self.speaker)
-        agreement = Agreement(self.committed, self.rest)
-        return interims.InterimState(self.number, heard, self.count, self.next_at, self.next_words, agreement)
+    """State of `workers.session.stages.agreement.Agreement`; empty where words are redacted or masked."""
 
 
 class Milestone(BaseModel):

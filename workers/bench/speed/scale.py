@@ -23,10 +23,13 @@ from stream.block import Utterance
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.server import private_server
+from stream.events import Modalities
 from workers.cluster.actors import ray_cluster
 from workers.cluster.pools import node_of, start_recognizer, working_nodes
 from workers.console.tables import Rows
-from workers.session.utterance import UtteranceInProgress
+from workers.session.event_factory import EventFactory
+from workers.session.services import SessionPlan
+from workers.session.utterance import AdmittedUtterance, SpokenLine, UnderstoodUtterance
 
 CHECKPOINT = "meld"
 WARM_UP_S = 1.0  # of load that is not counted
@@ -134,15 +137,18 @@ async def _converse(
 ) -> list[_Published]:
     """Label and publish an utterance at each due time; returns those that were due from `counts` on."""
     published = []
+    encoders: dict[str, str | None] = {"text": None, "audio": None, "visual": None, "asr": None}
+    plan = SessionPlan(session, ("synthetic",), 1, "channel", ("text", "audio"), encoders, CHECKPOINT)
+    factory = EventFactory(plan, ())
     for number, due in enumerate(dues):
         await asyncio.sleep(due - time.monotonic())
         called = time.monotonic()
         step = await recognizer.label.remote(session, number, utterance)
         call = time.monotonic() - called
         spoken = Utterance(0, 3.0 * number, 3.0 * number + 2, np.zeros(0, np.float32), 3.0 * number + 2.5)
-        bus.publish(
-            UtteranceInProgress(session, number, spoken, "speaker 1", called, False).emotion(step.prediction, {})
-        )
+        admitted = AdmittedUtterance(number, spoken, "speaker 1", called, SpokenLine("speaker 1"))
+        nothing = Modalities(used=[], missing=[])
+        bus.publish(factory.emotion(admitted, UnderstoodUtterance(), step.prediction, nothing, {}))
         await bus.flush()
         if due >= counts:
             published.append(_Published(session, number, time.monotonic() - due, call, bus.delay))
