@@ -47,6 +47,11 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
         assert any(name.endswith(kind) for name in held), kind
 
 
+def test_the_shipped_encoders_and_their_licences_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    held = {Path(name).name for name in wheel.namelist() if name.startswith("model/encoders/weights/")}
+    assert {"yunet_n_320_320.onnx", "LICENSE.yunet", "model.safetensors"} <= held
+
+
 def test_every_folder_with_modules_is_a_package(wheel: zipfile.ZipFile) -> None:
     held = set(wheel.namelist())
     folders = {str(Path(name).parent) for name in tracked() if name.endswith(".py")}
