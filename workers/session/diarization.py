@@ -34,7 +34,7 @@ SegmentSpeakers = Callable[[Utterance], Awaitable[list[SpeakerSegment]]]
 
 
 def speaker_segments(encoder: SpeakerEncoder, samples: Samples) -> list[SpeakerSegment]:
-    """The stretches of an utterance in one voice each, in order and without gaps."""
+    """Stretches of an utterance in one voice each, in order and without gaps. samples: [n] float32 at 16 kHz."""
     from model.encoders.speaker import narrowband  # sessions tell speakers apart without PyTorch
 
     edges = [0.0, *encoder.changes(samples), len(samples) / RATE]

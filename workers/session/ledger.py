@@ -1,4 +1,4 @@
-"""Utterances that a session has begun and finished: what its snapshot says of them."""
+"""Account of the utterances that a session has begun, finished and failed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class UtteranceLedger:
         self.dropped = 0.0
         """Seconds of audio that nobody heard."""
         self.counts: Counter[str] = Counter()
-        """Of the segmenters of earlier processes."""
+        """Counts of the segmenters of earlier processes."""
         self.flushed = False
         """The source is at its end, and speech that went on has been closed."""
         self.resume_position = 0.0

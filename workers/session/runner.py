@@ -14,7 +14,7 @@ from stream.block import RATE, Block
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
-from stream.clock import MonotonicClock, Pacer
+from stream.clock import Pacer
 from stream.errors import MediaError
 from stream.events import Event, SessionEnded
 from stream.sources.base import Source, SourceWrapper
@@ -27,7 +27,7 @@ MODEL_LOAD_TIMEOUT_S = 180  # seconds for models to load; a cluster without room
 
 
 class EventObserver(Protocol):
-    """Who is shown what happens."""
+    """Observer of a session: a display, a recorder, a score."""
 
     def event(self, event: Event) -> None: ...
 
@@ -44,16 +44,16 @@ class SessionError(Exception):
 
 @dataclass
 class Outcome:
-    """How a session went, for the exit code and the last line."""
+    """Result of a session, for the exit code and the last line."""
 
     ended: SessionEnded
     interrupted: bool
 
 
-def new_session(plan: SessionPlan, helpers: InferenceBackend, redis: str, prefix: str) -> Session:
+def new_session(plan: SessionPlan, backend: InferenceBackend, redis: str, prefix: str) -> Session:
     """A session that publishes to a Redis. Raises CheckpointError, BusError."""
     config = load_step(plan.checkpoint).config
-    return Session(plan, config, helpers, Bus(redis, Keys(plan.session, prefix), plan.kept))
+    return Session(plan, config, backend, Bus(redis, Keys(plan.session, prefix), plan.kept))
 
 
 async def run(session: Session, source: Source, speed: float | None, displays: Sequence[EventObserver]) -> Outcome:
@@ -102,7 +102,7 @@ async def run_session(
         loaded.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else source.stop())
         shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
         try:
-            await _feed_blocks(session, source, Pacer(MonotonicClock(), speed), displays)
+            await _feed_blocks(session, source, Pacer(session.clock, speed), displays)
             reason = _reason(source, interrupted)
         except MediaError as error:
             reason = f"error: {error}"
@@ -161,7 +161,7 @@ async def _blocks(source: Source) -> AsyncGenerator[Block]:
 
 
 def _counts(source: Source) -> dict[str, int]:
-    """What happened to the source, for the last event."""
+    """Counts of repaired samples, reconnects and the like, for the last event."""
     counts = {"repaired_samples": source.repaired}
     while isinstance(source, SourceWrapper):
         source = source.source

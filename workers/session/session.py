@@ -50,7 +50,7 @@ class Session:
             samples = utterance.samples
             return await speculative.get_or_start(utterance, "voices", lambda: backend.speaker_segments(samples))
 
-        self.plan, self.backend, self._clock = plan, backend, clock
+        self.plan, self.backend, self.clock = plan, backend, clock
         self.segmentation = Segmentation(segmenters(plan))
         ledger, factory = UtteranceLedger(config.context, clock), EventFactory(plan, tuple(config.emotions))
         self.publishing = Publishing(factory, ledger, bus, self.segmentation, clock)
@@ -107,7 +107,7 @@ class Session:
         """Wait for the backend's models. Raises ServiceError."""
         self.admission.models_loaded_at = math.inf
         await self.backend.ready()
-        self.admission.models_loaded_at = self._clock.now()
+        self.admission.models_loaded_at = self.clock.now()
 
     async def push(self, block: Block) -> None:
         """Take the next block; waits while too many utterances are in flight."""
@@ -197,7 +197,7 @@ class Session:
 
     async def _heartbeat(self) -> None:
         while True:
-            await self._clock.sleep(HEARTBEAT_S)
+            await self.clock.sleep(HEARTBEAT_S)
             if change := self.admission.watch_load():
                 self.publishing.degraded(change)
             await self.publishing.heartbeat(self.load().model_dump_json())

@@ -1,4 +1,4 @@
-"""What a session leaves in Redis after each utterance, so that another process can go on where it stopped.
+"""The state that a session saves in Redis after each utterance, for a process that resumes it.
 
 JSON, no pickles. `Snapshot` is the state of the session, each `GraphRowRecord` what a labelled utterance leaves for
 later ones.
@@ -73,7 +73,7 @@ class Milestone(BaseModel):
     unnamed: int
     told: list[InterimSnapshot]
     words_given: tuple[int, list[int]] | None
-    """Of a transcript: all words before this one, but for these."""
+    """Words of a given transcript that were dealt out: all before the first number, but for those of the list."""
 
 
 class Memory(BaseModel):
@@ -112,14 +112,14 @@ class Snapshot(BaseModel):
     unfinished: list[Unfinished]
     failed: int
     failed_since: int
-    """Of these, after the milestone."""
+    """Failures after the milestone."""
     notices: int
     dropped: float
     """Seconds of audio that nobody heard."""
     counts: dict[str, int]
-    """Of the segmenters."""
+    """Counts of the segmenters."""
     tries: int
-    """How often a process went on from about this place."""
+    """Number of processes that resumed from about this place."""
 
     def elapsed(self) -> float:
         """Seconds since it was written; a clock that was set back makes it 0."""
@@ -127,7 +127,7 @@ class Snapshot(BaseModel):
 
 
 class GraphRowRecord(BaseModel):
-    """What a labelled utterance leaves: its row in the graph, and what was told of it."""
+    """Row of a labelled utterance in the graph, with its provisional label."""
 
     index: int
     slot: int
@@ -145,15 +145,15 @@ class GraphRowRecord(BaseModel):
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """All that a session's last process has left."""
+    """Snapshot and graph rows that a session's last process saved."""
 
     snapshot: Snapshot
     rows: list[GraphRowRecord]
 
 
 async def load_resume_point(url: str, keys: Keys) -> ResumePoint | None:
-    """What the session's last process has left; None when it has ended, never began, or left what this version cannot
-    read."""
+    """State and rows that the session's last process saved; None when the session has ended or never began, or this
+    version cannot read them. Raises RedisError, OSError."""
     state, rows = await read_state(url, keys)
     if state is None:
         return None

@@ -114,7 +114,7 @@ class LabelledUtterance:
     emotion: Emotion
     """The provisional label."""
     row: GraphRowRecord
-    """What later utterances need of it in the graph."""
+    """Its row in the graph, for later utterances."""
     final: Emotion | None = None
     """The final label that an earlier utterance gets now."""
 
@@ -126,7 +126,7 @@ class InFlight:
     admitted: AdmittedUtterance
     understanding: asyncio.Task[UnderstoodUtterance]
     milestone: Milestone | None = None
-    """What another process needs to go on after it; None where another utterance ended in the same block."""
+    """State for a process that resumes after it; None where another utterance ended in the same block."""
 
 
 def one_line(error: BaseException) -> str:

@@ -135,7 +135,7 @@ class Admission:
         return self._given.mismatch
 
     def milestone(self, interims: list[InterimSnapshot]) -> Milestone:
-        """What another process needs to go on after all that is admitted. interims: of speech that goes on."""
+        """State for a process that resumes after all that is admitted. interims: of speech that goes on."""
         speakers, unnamed = self._diarization.snapshot()
         return Milestone(
             position=self._publishing.position,

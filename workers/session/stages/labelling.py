@@ -40,7 +40,7 @@ class Labelling:
         return self._config.window + self._config.revision
 
     def snapshot(self) -> Memory:
-        """What later utterances need, but for the rows."""
+        """Memory of the speakers, for later utterances; the rows are apart."""
         slots, voices = self._memory.dump()
         return Memory(in_graph=self._count, slots=slots, voices=voices)
 
