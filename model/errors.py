@@ -1,21 +1,18 @@
-"""What is said of input that cannot be used."""
+"""Errors of this package. Each class says how a command exits and what a gateway answers."""
 
 from __future__ import annotations
 
-SHOWN = 400  # characters: what is longer repeats the input instead of saying what is wrong with it
+
+class ModelError(Exception):
+    """Base of this package's errors. The message is for the user; who shows it puts it into one line."""
+
+    exit_code = 1
+    """Exit code of a command that fails with this error: 2 for what the user asked, 1 for what happened."""
+    http_status = 503
+    """Status of the gateway's answer."""
 
 
-def one_line(message: str) -> str:
-    """A message that repeats input, for people: control characters (line breaks, a terminal's escapes, half surrogates)
-    written out, and short."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    return line if len(line) <= SHOWN else f"{line[: SHOWN // 2]} … {line[-SHOWN // 3 :]}"
-
-
-class InputError(Exception):
-    """Something from outside cannot be used. The message is one line for the user, whatever the input holds."""
+class InputError(ModelError):
+    """Input that cannot be used."""
 
     exit_code, http_status = 2, 422
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))

@@ -11,6 +11,7 @@ import numpy as np
 from model.encoders.manifest import complete, folders, manifest
 from model.encoders.packaged import PackagedError, unpacked
 from model.encoders.transcription import RATE, Asr, Samples, Transcription, believable
+from model.errors import InputError
 
 LEAST_SPEECH = 0.15  # seconds without which an utterance has no words
 OWN = "your folder"  # origin of a model that the user has named by its folder
@@ -24,10 +25,8 @@ SIZES = {
 """Megabytes of faster-whisper's models by their names; those that end in .en know English alone."""
 
 
-class AsrError(Exception):
-    """A recognizer that cannot be had; the message says what to do."""
-
-    exit_code, http_status = 2, 422
+class AsrError(InputError):
+    """A recognizer that is not available; the message says what to do."""
 
 
 class Guarded:

@@ -15,14 +15,13 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from model.encoders.manifest import Model, ModelFile, complete
+from model.errors import ModelError
 
 CHUNK = 1 << 20  # bytes
 
 
-class PackagedError(Exception):
-    """A model that its packages or the cache do not give; the message is one line and says what to do."""
-
-    exit_code, http_status = 1, 503
+class PackagedError(ModelError):
+    """A model that its packages or the cache do not give; the message says what to do."""
 
 
 def cache() -> Path:

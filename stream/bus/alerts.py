@@ -23,9 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, WatchError
 
 from stream.bus.connection import connect
-from stream.bus.keys import PREFIX
-from stream.bus.publisher import RETENTION_S
+from stream.bus.keys import PREFIX, RETENTION_S
 from stream.bus.tasks import cancelled
+from stream.errors import InputError
 from stream.events import Alert, Emotion, Event, SessionEnded, SessionStarted, SpeakerMerged
 
 MAX_ALERTS = 10_000  # alerts kept, roughly
@@ -35,10 +35,8 @@ MAX_RETRY_AFTER_S = 600.0  # seconds a webhook's Retry-After may ask for
 WEBHOOK_TIMEOUT_S = 10.0  # seconds a webhook may take to answer
 
 
-class RuleError(ValueError):
-    """Rules or a webhook that cannot be used; the message is one line for the user."""
-
-    exit_code, http_status = 2, 422
+class RuleError(InputError, ValueError):
+    """Rules or a webhook that cannot be used."""
 
 
 class Rule(BaseModel):

@@ -16,15 +16,16 @@ from stream.bus.connection import connect
 from stream.bus.directory import overview, owned
 from stream.bus.keys import SESSION_ID, Keys
 from stream.bus.spool import spool_path
+from stream.errors import StreamError
 from stream.sources.recording import SETTINGS, files_of, parts_of
 
 SCAN_COUNT = 1000
 
 
-class CannotForget(Exception):
-    """Not now, or not like this; the message is one line."""
+class CannotForget(StreamError):
+    """The session cannot be forgotten now, or not from here."""
 
-    exit_code, http_status = 1, 409
+    http_status = 409
 
 
 class Traces(BaseModel):

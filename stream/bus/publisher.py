@@ -11,13 +11,12 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from stream.bus.connection import connect, listed
-from stream.bus.keys import Keys
+from stream.bus.keys import RETENTION_S, Keys
 from stream.bus.spool import Entry, Spool, spool_path
 from stream.bus.tasks import cancelled
 from stream.events import Base, SessionEnded
 
 MAX_EVENTS = 100_000  # events kept a session, roughly
-RETENTION_S = 24 * 3600  # seconds a session's keys outlive its last event, unless it asks for others
 DIRECTORY_REFRESH_S = 3600  # seconds after which a session that goes on sees to it that the directory is kept
 HEARTBEAT_TTL_S = 10  # seconds that a sign of life holds
 MAX_OUTBOX = 10_000  # events that wait for a slow Redis before the oldest are given up and counted

@@ -1,4 +1,4 @@
-"""Live sources that may go away and come back."""
+"""Sources of blocks, and wrappers around them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class Source(Protocol):
     """Each channel is a speaker."""
     video: bool
     """There may be pictures."""
+    live: bool
+    """It does not wait: what is not heard in time is lost. A recording waits."""
 
     @property
     def ended_early(self) -> str | None:
@@ -30,6 +32,10 @@ class Source(Protocol):
         """Samples that were not finite numbers and became silence."""
         ...
 
+    def counts(self) -> dict[str, int]:
+        """What happened to it so far, by the names that `session.ended` has for it."""
+        ...
+
     def stop(self) -> None:
         """Listen no further; what was heard before is still delivered."""
         ...
@@ -38,15 +44,19 @@ class Source(Protocol):
 
 
 class SourceWrapper:
-    """A source whose blocks pass through another object: what is asked of that, its source answers."""
+    """A source that passes on the blocks of another one, and answers for it."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.name, self.channels, self.split, self.video = source.name, source.channels, source.split, source.video
+        self.name, self.channels, self.split = source.name, source.channels, source.split
+        self.video, self.live = source.video, source.live
 
     @property
     def repaired(self) -> int:
         return self.source.repaired
+
+    def counts(self) -> dict[str, int]:
+        return self.source.counts()
 
     @property
     def ended_early(self) -> str | None:

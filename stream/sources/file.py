@@ -42,6 +42,8 @@ class MediaInfo:
 class FileSource:
     """A media file as blocks of 16 kHz float32 audio, mixed to mono or channel by channel, with its video frames."""
 
+    live = False
+
     def __init__(
         self, path: Path, channels: str = "auto", content: bytes | None = None, longest: float | None = None
     ) -> None:
@@ -124,6 +126,9 @@ class FileSource:
         left, right = np.concatenate(parts, 1)
         power = float(np.sqrt((left**2).mean() * (right**2).mean()))
         return power > 0 and abs(float((left * right).mean())) / power < 0.5
+
+    def counts(self) -> dict[str, int]:
+        return {"repaired_samples": self.repaired}
 
     def stop(self) -> None:
         """Deliver no further block."""

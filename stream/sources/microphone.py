@@ -23,6 +23,7 @@ class MicrophoneSource:
 
     repaired = 0
     video = False
+    live = True
 
     def __init__(
         self,
@@ -75,6 +76,9 @@ class MicrophoneSource:
         if not self._stopping.is_set():
             self.ended_early = "the microphone went away"
         self._stopping.set()
+
+    def counts(self) -> dict[str, int]:
+        return {"repaired_samples": self.repaired}
 
     def stop(self) -> None:
         """End the recording; what was heard is still delivered."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from stream.block import BLOCK, RATE, Block, Samples, VideoFrame
 from stream.sources.base import Source
-from stream.sources.reconnecting import ReconnectingSource
 
 MAX_LATE_S = 1.0  # seconds that one participant's stream may hold up the others before silence takes its place
 MAX_EARLY_S = 30.0  # seconds of a stream that comes in bursts (HLS) that are kept until they are due
@@ -147,6 +146,8 @@ class MixedSource:
     by no more than `MAX_LATE_S`.
     """
 
+    live = True
+
     def __init__(self, participants: Sequence[Participant], seconds: float | None = None) -> None:
         self._participants, self._seconds = participants, seconds
         self.channels = sum(p.sound.channels for p in participants)
@@ -167,11 +168,14 @@ class MixedSource:
     def repaired(self) -> int:
         return sum(p.sound.repaired for p in self._participants)
 
-    @property
-    def reconnects(self) -> int:
-        """How often a stream came back."""
-        every = [source for p in self._participants for source in (p.sound, p.camera)]
-        return sum(source.reconnects for source in every if isinstance(source, ReconnectingSource))
+    def counts(self) -> dict[str, int]:
+        """Those of the participants' sources, and the worst skew of their streams in milliseconds."""
+        sources = [source for p in self._participants for source in (p.sound, p.camera) if source is not None]
+        return {
+            "repaired_samples": self.repaired,
+            "reconnects": sum(source.counts().get("reconnects", 0) for source in sources),
+            "worst_skew_ms": round(1000 * self.worst_skew),
+        }
 
     def stop(self) -> None:
         self._stopping.set()

@@ -28,6 +28,7 @@ class NetworkSource:
     repaired = 0
     split = False
     video = True
+    live = True
 
     def __init__(
         self,
@@ -48,6 +49,9 @@ class NetworkSource:
         if url.startswith("rtsp://"):
             self._options = {"rtsp_transport": "tcp", **self._options}  # over UDP, firewalls eat every other stream
         self._stopping = threading.Event()
+
+    def counts(self) -> dict[str, int]:
+        return {"repaired_samples": self.repaired}
 
     def stop(self) -> None:
         """Deliver no further block."""

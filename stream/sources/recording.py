@@ -132,6 +132,8 @@ class _Track:
 class RecordedSource:
     """The media of a recorded session, with its pictures at their times."""
 
+    live = False
+
     def __init__(self, folder: Path) -> None:
         """Raises MediaError when the folder holds no recording."""
         self.settings = read_settings(folder)
@@ -143,6 +145,9 @@ class RecordedSource:
     @property
     def repaired(self) -> int:
         return self._sound.repaired
+
+    def counts(self) -> dict[str, int]:
+        return self._sound.counts()
 
     @property
     def ended_early(self) -> str | None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from model.encoders.asr import PREFIX, SIZES, AsrError, AsrModel, locate
 from model.encoders.manifest import find, manifest
 from model.encoders.transcription import RATE
+from stream.errors import one_line
 
 SPOKEN = 3.0  # seconds of the utterance that recognizers are timed with
 
@@ -46,7 +47,7 @@ def listed(speed: bool) -> list[Listed]:
         try:
             found = locate(size)
         except AsrError as error:
-            fault = f"broken: {error}"
+            fault = f"broken: {one_line(str(error))}"
         languages = "English" if size.endswith(".en") else "100" if size in ("turbo", "large-v3") else "99"
         fast = times_real_time(found) if speed and found is not None else None
         folder, origin = (found.folder, found.origin) if found is not None else ("", fault)

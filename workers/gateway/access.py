@@ -14,24 +14,26 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stream.bus.connection import connect
 from stream.bus.directory import overview, owned
+from workers.errors import WorkersError
 
 Scope = Literal["ingest", "read", "admin"]
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "admin")
 OWNED = 30 * 24 * 3600  # seconds that a token's sessions are known as its own after it has started the last
 
 
-class AccessError(Exception):
-    """A token file that cannot be used; the message is one line."""
+class AccessError(WorkersError):
+    """A token file that cannot be used."""
 
     exit_code, http_status = 2, 422
 
 
-class Refused(Exception):
+class Refused(WorkersError):
     """A request that is not allowed."""
 
     def __init__(self, status: int, detail: str, retry_after: int | None = None) -> None:
+        """retry_after: seconds after which the same request may be allowed."""
         super().__init__(detail)
-        self.status, self.detail, self.retry_after = status, detail, retry_after
+        self.http_status, self.detail, self.retry_after = status, detail, retry_after
 
 
 class Token(BaseModel):

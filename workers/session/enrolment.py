@@ -12,13 +12,14 @@ import numpy as np
 from platformdirs import user_data_path
 
 from model.encoders.prosody import Array
+from workers.errors import WorkersError
 
 MIN_SPEECH_S = 5.0  # seconds of speech
 WIDTH = 256  # of `model.encoders.speaker.SpeakerEncoder`'s vectors
 
 
-class EnrolmentError(Exception):
-    """A voice that cannot be enrolled; the message is one line."""
+class EnrolmentError(WorkersError):
+    """A voice that cannot be enrolled."""
 
     exit_code, http_status = 2, 422
 

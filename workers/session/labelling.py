@@ -12,12 +12,13 @@ from model.fusion.dialogue import GraphRow, SpeakerMemory, UtteranceFeatures
 from model.fusion.experts import MODALITY_OF
 from model.fusion.incremental import Prediction
 from stream import events
+from workers.errors import WorkersError
 from workers.session.services import GraphStateMissing, InferenceBackend, SessionPlan
 from workers.session.snapshot import GraphRowRecord, Memory
 from workers.session.utterance import UtteranceInProgress, revised
 
 
-class Unlabelled(Exception):
+class Unlabelled(WorkersError):
     """There is nothing to label an utterance by; the message says why."""
 
 

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from workers.errors import WorkersError
+
 if TYPE_CHECKING:
     from workers.console.tables import Rows  # imports PyTorch
 
@@ -16,8 +18,8 @@ Results = dict[str, Any]
 without figures has "skipped" (something is missing here) or "failed" (an error) instead of "tables"."""
 
 
-class ResultsError(Exception):
-    """No file of results; the message is one line."""
+class ResultsError(WorkersError):
+    """A file that holds no results."""
 
     exit_code, http_status = 2, 422
 

@@ -18,13 +18,14 @@ from typing import Any
 
 from model.progress import Progress
 from workers.bench.report.results import Results, Tables
+from workers.errors import WorkersError
 
 Part = Callable[[Progress], Tables]
 
 DEMO = Path(__file__).parents[3] / "deploy" / "demo" / "conversation.opus"
 
 
-class Unavailable(Exception):
+class Unavailable(WorkersError):
     """This machine lacks what a part needs."""
 
 

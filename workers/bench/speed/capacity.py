@@ -30,6 +30,7 @@ from workers.cluster.actors import CPU_SHARE, ray_cluster
 from workers.cluster.request import MediaFile, Options, Place
 from workers.cluster.served import ServedSession
 from workers.console.tables import Rows
+from workers.session.settings import Modality
 
 LENGTH = 900.0  # seconds of the recording that is played; a level has to be over by then
 SETTLE = 60.0  # seconds that a session may take to its first label, models being loaded; measuring begins then
@@ -91,13 +92,13 @@ class TimedSession:
 
     def __init__(self, session: str, options: Options, source: MediaFile, place: Place) -> None:
         self._watch = _Watch()
-        self._conductor = ServedSession(session, options, source, place, [self._watch])
+        self._session = ServedSession(session, options, source, place, [self._watch])
 
     async def loaded(self) -> None:
         """Returns when the process is there."""
 
     async def open(self) -> None:
-        await self._conductor.open()
+        await self._session.start()
 
     async def labelled(self) -> None:
         """Returns when its first label is there."""
@@ -111,12 +112,17 @@ class TimedSession:
 
     async def close(self) -> None:
         """Returns when all that was heard is labelled."""
-        self._conductor.stop()
-        await self._conductor.done()
+        self._session.stop()
+        await self._session.done()
 
 
 def bench_capacity(
-    recording: Path, words: Sequence[Words], modalities: Sequence[str], seconds: float, most: int, progress: Progress
+    recording: Path,
+    words: Sequence[Words],
+    modalities: Sequence[Modality],
+    seconds: float,
+    most: int,
+    progress: Progress,
 ) -> tuple[Rows, Rows]:
     """A row for each number of sessions that was tried, and one for each kind of process at the highest that was held.
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from workers.session.settings import Recognizer
+
 SILENT = ", no partials"  # behind the name of a way that tells nothing while somebody talks
 SOURCES = ("transcript", "none", "whisper")
 
@@ -16,8 +18,8 @@ class Words:
 
     name: str
     """transcript, none, or the name of a faster-whisper model."""
-    asr: str
-    """As `workers.session.planning.SessionSettings` has it."""
+    asr: Recognizer
+    """As `workers.session.settings.SessionSettings` has it."""
     model: str | None = None
     """Name or folder, as `model.encoders.asr.locate` takes it."""
     partials: bool = True
@@ -43,5 +45,5 @@ def words_by(sources: Sequence[str], recording: Path) -> list[Words]:
             recording.with_suffix(".stm").stat()
             found.append(Words(source, "none"))
         else:
-            found.append(Words(source, source))
+            found.append(Words(source, "none"))
     return found
