@@ -13,6 +13,7 @@ app = typer.Typer(
     help="Recognizes emotion in conversation while it goes on, and publishes it over Redis.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # as "rich", it would take [default: …] for markup and leave it out
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (research, media, service, consume, keep, plan, bench, session):

@@ -166,7 +166,7 @@ def endtoend(
 
 @bench.command()
 def encoders(as_json: Json = False) -> None:
-    """What each encoder costs: ms for an utterance of 3 s on one core, and MB."""
+    """Cost of each encoder: ms for an utterance of 3 s on one core, and MB."""
     with one_line_errors():
         from workers.bench.speed.encoders import bench_encoders
 

@@ -46,7 +46,7 @@ def lag(
     minutes: Annotated[float, typer.Option(min=0.5, help="Of real time.")] = 60.0,
     as_json: Json = False,
 ) -> None:
-    """Whether the time to label grows as a session goes on in real time."""
+    """Growth of the time to label over a session in real time."""
     with one_line_errors():
         from workers.bench.speed.latency import bench_lag
         from workers.console.progress import console_progress
@@ -58,7 +58,7 @@ def lag(
 
 
 def ray(file: File = DEMO, as_json: Json = False) -> None:
-    """What the calls between processes add to a label."""
+    """Time that the calls between processes add to a label."""
     with one_line_errors():
         from workers.bench.speed.ray_share import bench_ray
         from workers.console.progress import console_progress
@@ -73,11 +73,11 @@ def capacity(
     words: Sources = "transcript,whisper",
     modalities: Modalities = "text,audio",
     seconds: Annotated[float, typer.Option(min=1, max=300, help="Of each number of sessions.")] = 40.0,
-    most: Annotated[int, typer.Option(min=1, help="Sessions at once.")] = 64,
+    limit: Annotated[int, typer.Option("--most", min=1, help="Sessions at once.")] = 64,
     partials: Annotated[bool, typer.Option(help="Tell words and labels while somebody talks.")] = True,
     as_json: Json = False,
 ) -> None:
-    """How many real-time sessions this machine holds until the 95 % time to label doubles, and what each costs."""
+    """Real-time sessions that this machine holds until the 95 % time to label doubles, and the cost of each."""
     with one_line_errors():
         import sys
         from contextlib import redirect_stdout
@@ -89,7 +89,7 @@ def capacity(
         from workers.console.progress import console_progress
 
         with console_progress() as progress, redirect_stdout(sys.stderr):  # Ray warns of many processes there
-            levels, spent = bench_capacity(file, chosen, used, seconds, most, progress)
+            levels, spent = bench_capacity(file, chosen, used, seconds, limit, progress)
         titles = {
             "capacity": "Sessions in real time; ms from the end of speech to the label, without the end-silence",
             "capacity_costs": "CPU-seconds for a minute of a session, by process, at the most that were held",
@@ -104,7 +104,7 @@ def throughput(
     minutes: Annotated[float, typer.Option(min=0.1, help="Of media; a fifth where words are recognized.")] = 10.0,
     as_json: Json = False,
 ) -> None:
-    """How many times faster than real time a recording is replayed, and what its minutes cost."""
+    """Speed of a replay as a multiple of real time, and the cost of its minutes."""
     with one_line_errors():
         chosen, used = _words(words, file), _modalities(modalities)
         from workers.bench.speed.throughput import bench_throughput
@@ -139,7 +139,7 @@ def longevity(
 def costs(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Of `undertone bench all`.")] = Path("bench.json"),
 ) -> None:
-    """What a session costs, from a file of results: for `undertone plan --measured`. JSON on stdout."""
+    """Print the cost of a session, from a file of results, as JSON for `undertone plan --measured`."""
     with one_line_errors():
         from workers.bench.report.costs import read_costs
 

@@ -14,7 +14,7 @@ from model.encoders.manifest import find, manifest
 from model.encoders.transcription import RATE
 from stream.errors import one_line
 
-SPOKEN = 3.0  # seconds of the utterance that recognizers are timed with
+UTTERANCE_S = 3.0  # seconds of the utterance that recognizers are timed with
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ def times_real_time(model: AsrModel) -> float:
     from model.encoders.whisper import Whisper
 
     recognize, taken = Whisper(model.folder), []
-    samples = np.random.default_rng(0).normal(0, 0.05, round(SPOKEN * RATE)).astype(np.float32)
+    samples = np.random.default_rng(0).normal(0, 0.05, round(UTTERANCE_S * RATE)).astype(np.float32)
     for _ in range(4):
         started = time.perf_counter()
         recognize([samples], "en")
         taken.append(time.perf_counter() - started)
-    return round(SPOKEN / statistics.median(taken[1:]), 1)
+    return round(UTTERANCE_S / statistics.median(taken[1:]), 1)
 
 
 def models_table(rows: list[Listed]) -> Table:

@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """What a command asks for besides the session's settings."""
+    """The options of a command besides the session's settings."""
 
     redis: str | None
     prefix: str

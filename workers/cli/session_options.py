@@ -86,6 +86,8 @@ def _option(name: str, field: FieldInfo, default: Any) -> Any:
     """Typer's option for a field. A switch that is off by default has no --no-…"""
     flags = [f"--{name.replace('_', '-')}"] if default is False else []
     text = next(part.text for part in field.metadata if isinstance(part, Help))
+    if default is not None:
+        text = text.partition(" [default:")[0]  # Typer shows it
     bounds = {
         bound: getattr(part, kind)
         for bound, kind in (("min", "ge"), ("max", "le"))

@@ -25,7 +25,7 @@ class Track(Strict):
     """One participant's sound (and pictures)."""
 
     name: Name | None = None
-    """None, for a single track: a room, whose speakers are told apart by voice."""
+    """Absent for a single track: a room, whose speakers are told apart by voice."""
     video: bool = False
 
 
@@ -50,7 +50,7 @@ class MediaFile(Strict):
     kind: Literal["file"]
     name: Annotated[str, Field(max_length=200)]
     speed: Annotated[float, Field(ge=0.1, le=1000)] | None = 1.0
-    """None = as fast as it goes."""
+    """Times real time; None: as fast as it goes."""
     transcript: Annotated[str, Field(max_length=200)] | None = None
     """A file of the same folder (STM, VTT, SRT or CSV with times) that has the words; used instead of ASR."""
 
@@ -65,7 +65,7 @@ class Options(CommonSettings):
     recorded: Annotated[bool, Field(alias="record")] = False
     interim: Annotated[float | None, Field(ge=0, le=600)] = None
     checkpoint: Annotated[str, Field(pattern="^[a-z0-9_-]{1,40}$")] = "meld"
-    """One that is shipped, no folder."""
+    """The name of a shipped checkpoint, no folder."""
 
     def settings(self, **more: Any) -> SessionSettings:
         """The session's settings: these, and `more` that the gateway decides."""
@@ -82,7 +82,7 @@ class UploadRequest(Options):
     """A recording that is sent whole, as the body of the request."""
 
     name: Annotated[str, Field(max_length=200)] = "recording"
-    """Of the file."""
+    """Name of the file."""
     speed: Annotated[str, Field(pattern=r"^(max|\d{1,3}(\.\d{1,3})?)$")] = "1"
     """Times real time, or max."""
 
@@ -102,7 +102,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a served session publishes and records."""
+    """The servers and folders of a served session."""
 
     redis: str
     prefix: str

@@ -45,11 +45,11 @@ Redis = Annotated[
     str | None,
     typer.Option(callback=_redis, help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]"),
 ]
-"""Where a session is published."""
+"""The Redis that a session is published to."""
 RedisToRead = Annotated[
     str | None, typer.Option("--redis", callback=_redis, help="Redis URL. [default: $UNDERTONE_REDIS, else localhost]")
 ]
-"""Where sessions were published: a private Redis would be empty."""
+"""The Redis that sessions were published to: a private one would be empty."""
 Prefix = Annotated[str, typer.Option(callback=_name(of_prefix=True), help="Prefix of all keys in Redis.")]
 RayAddress = Annotated[
     str | None,
@@ -65,7 +65,7 @@ Session = Annotated[
 Sessions = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SESSION]...",
+        metavar="SESSION",
         callback=_name(of_prefix=False),
         help="Ids, as the command that runs a session prints them.",
     ),

@@ -104,7 +104,7 @@ async def open_session(
 
 
 async def _resume_point(redis: str, keys: Keys, resume: Resume, max_attempts: int | None) -> ResumePoint | None:
-    """What the session's last process left. Raises UsageError, SessionError."""
+    """The state that the session's last process left. Raises UsageError, SessionError."""
     point = await load_resume_point(redis, keys)
     if point is None and resume == "required":
         raise UsageError(f"--resume: session {keys.session} has ended, or left nothing in this Redis")

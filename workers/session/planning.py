@@ -85,7 +85,7 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
 def _encoders(
     settings: SessionSettings, config: FusionConfig, transcript: Transcript | None, video: bool
 ) -> tuple[dict[str, str | None], str | None]:
-    """What each kind of encoder is, as `session.started` tells it, and the model for words that are recognized.
+    """The encoder of each kind, as `session.started` names it, and the model for words that are recognized.
 
     Raises UsageError when nothing is left to analyse, and AsrError.
     """

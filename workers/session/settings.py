@@ -87,7 +87,7 @@ class SessionSettings(CommonSettings):
         return self.model_copy(update={"interim": interim, "speculate": self.speculate and paced})
 
     def recording(self) -> tuple[dict[str, Any], dict[str, Path]]:
-        """What a recording has to keep to be replayed alike: settings as JSON, and the files that they name."""
+        """The part that a recording keeps to be replayed alike: settings as JSON, and the files that they name."""
         files = {name: path for name in ("transcript", "rttm") if (path := getattr(self, name)) is not None}
         return self.model_dump(mode="json", exclude=RUN_ONLY), files
 

@@ -21,7 +21,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "--redis": ("nonsense", f"redis://{NOBODY}", "http://x", "redis://x:port"),
     "--ray-address": ("nowhere", NOBODY, "nowhere:1"),
     "--session": NAMES,
-    "[SESSION]...": NAMES,
+    "SESSION": NAMES,
     "--speed": ("fast", "0", "-1", "nan", "inf"),
     "--interim": ("-1", "often"),
     "--keep": ("0", "long", "1e9"),
@@ -103,12 +103,23 @@ def test_commands_that_need_something_are_all_known(needed: dict[str, list[objec
     assert len(CASES) > 150
 
 
+def test_help_shows_the_choices_and_the_defaults() -> None:
+    shown = {
+        words: CliRunner().invoke(app, [words, "--help"], env={"COLUMNS": "300"}).stdout for words in ("replay", "live")
+    }
+    for text in shown.values():
+        assert "<auto|whisper|none>" in text and "<webrtc|silero>" in text
+        assert "[default: made from the source's name]" in text and "[default: text,audio,visual]" in text
+    assert "<auto|channel|turns|cluster>" in shown["replay"] and "[default: 3; 0 for a recording" in shown["replay"]
+    assert "[default: 3.0]" in shown["live"] and "[default: 3;" not in shown["live"]
+
+
 @pytest.mark.parametrize(("words", "option", "value"), CASES)
 def test_a_bad_value_is_one_line(
     words: str, option: str, value: str, needed: dict[str, list[object]], redis_url: str, tmp_path: Path
 ) -> None:
     given = [str(each) for each in needed.get(words, [])]
-    if option == "[SESSION]...":
+    if option == "SESSION":
         given = [value]
     elif option in given:
         given[given.index(option) + 1] = value
@@ -132,7 +143,7 @@ def test_a_bad_value_is_one_line(
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     lines = done.stderr.strip().splitlines()
     if done.stderr.startswith("Usage:"):
-        assert f"'{option}'" in done.stderr.replace("│", " ") and done.exit_code == 2
+        assert option in done.stderr and done.exit_code == 2
     elif words in REPORTED:
         assert "broken" in done.stdout and not lines
     else:
