@@ -50,6 +50,11 @@ class FusionConfig:
     experts: tuple[str, ...] = ()
     """Encoders with an emotion posterior of their own, which join after the heads (DESIGN §4.7)."""
 
+    @property
+    def context(self) -> int:
+        """Number of earlier utterances that the text encoders read along."""
+        return max(self.text.context, self.reader.context if self.reader else 0)
+
     def __post_init__(self) -> None:
         # JSON knows neither tuples nor nested dataclasses; this class is read back from config.json.
         def restore(name: str, value: Any) -> None:

@@ -98,7 +98,7 @@ async def open_session(
                 await release(redis, keys)
         raise
     if point is not None:
-        position = session.take_up(point, replayed=not source.live)
+        position = session.resume(point, replayed=not source.live)
         source = OffsetSource(source, position) if source.live else source
     return OpenSession(plan, session, source, speed, recorder)
 

@@ -27,7 +27,7 @@ from tests.conftest import DEMO_TRANSCRIPT
 from workers.cluster.recognizer import EmotionRecognizer
 from workers.session.diarization import SpeakerSegment
 from workers.session.services import SessionPlan
-from workers.session.session import MAX_IN_FLIGHT, Session, context
+from workers.session.session import MAX_IN_FLIGHT, Session
 
 TRAINED = load_checkpoint("meld")
 MODEL = FusionStep(TRAINED.config, TRAINED.weights())
@@ -155,7 +155,7 @@ async def test_the_text_encoder_reads_what_was_said_before_and_nothing_later(red
     helpers.fail, helpers.silent = {2}, {4}
     events = await run(redis_url, plan(), helpers, blocks(demo_audio))
     heard = {e.utterance: Line(e.speaker, e.text or "") for e in events if isinstance(e, UtteranceHeard)}
-    reach = context(MODEL.config)
+    reach = MODEL.config.context
     assert reach > 0
     for lines in helpers.read:
         number = next(n for n, line in heard.items() if line == lines[-1])

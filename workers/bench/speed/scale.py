@@ -23,10 +23,13 @@ from stream.block import Utterance
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.server import private_server
+from stream.events import Modalities
 from workers.cluster.actors import ray_cluster
 from workers.cluster.pools import node_of, start_recognizer, working_nodes
 from workers.console.tables import Rows
-from workers.session.utterance import UtteranceInProgress
+from workers.session.event_factory import EventFactory
+from workers.session.services import SessionPlan
+from workers.session.utterance import AdmittedUtterance, SpokenLine, UnderstoodUtterance
 
 CHECKPOINT = "meld"
 WARM_UP = 1.0  # seconds of load that do not count
@@ -132,13 +135,18 @@ async def _converse(
 ) -> list[_Told]:
     """Label and publish an utterance at each of these times; gives those that were due from `counts` on."""
     told = []
+    encoders: dict[str, str | None] = {"text": None, "audio": None, "visual": None, "asr": None}
+    plan = SessionPlan(session, ("synthetic",), 1, "channel", ("text", "audio"), encoders, CHECKPOINT)
+    factory = EventFactory(plan, ())
     for number, due in enumerate(dues):
         await asyncio.sleep(due - time.monotonic())
         asked = time.monotonic()
         step = await recognizer.label.remote(session, number, heard)
         call = time.monotonic() - asked
         spoken = Utterance(0, 3.0 * number, 3.0 * number + 2, np.zeros(0, np.float32), 3.0 * number + 2.5)
-        bus.publish(UtteranceInProgress(session, number, spoken, "speaker 1", asked, False).emotion(step.judgement, {}))
+        admitted = AdmittedUtterance(number, spoken, "speaker 1", asked, SpokenLine("speaker 1"))
+        nothing = Modalities(used=[], missing=[])
+        bus.publish(factory.emotion(admitted, UnderstoodUtterance(), step.judgement, nothing, {}))
         await bus.flush()
         if due >= counts:
             told.append(_Told(session, number, time.monotonic() - due, call, bus.delay))
