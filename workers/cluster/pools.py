@@ -33,7 +33,7 @@ from workers.cluster.actors import (
 from workers.session.diarization import SpeakerSegment
 from workers.session.services import GraphStateMissing, ModelRequirements, ServiceError, SessionPlan
 
-# Ray's defaults are wrong for us (DESIGN §8): actors come back, calls are tried again (all are idempotent or pure),
+# Ray's defaults are wrong for us: actors come back, calls are tried again (all are idempotent or pure),
 # queues are bounded.
 POOL: dict[str, Any] = {
     "num_cpus": CPU_SHARE,

@@ -56,7 +56,7 @@ class EmotionRecognizer:
         """
         conversation = self._conversations.get(session)
         state = conversation.state if conversation else self._labeller.new_state()
-        return self._labeller.step([state], [features], keep=False)[0].judgement if state.count == number else None
+        return self._labeller.step([state], [features], commit=False)[0].prediction if state.count == number else None
 
     def _run_batch(self) -> None:
         waiting, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]

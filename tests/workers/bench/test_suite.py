@@ -51,8 +51,8 @@ class Told(Silent):
     def tell(self, message: str) -> None:
         self.lines.append(message)
 
-    def step(self, what: str, done: int, total: int) -> None:
-        self.steps.append((what, done, total))
+    def step(self, task: str, done: int, total: int) -> None:
+        self.steps.append((task, done, total))
 
 
 def test_parts_run_in_processes_of_their_own_and_the_file_is_kept_after_each(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class Labelling:
             publish=publish_delay_s,
         )
         self._rows.append(step.row)
-        prediction = step.judgement
+        prediction = step.prediction
         emotion = self._events.emotion(
             admitted, understood, prediction, modalities, self._influences(prediction), latency
         )
