@@ -1,25 +1,34 @@
-"""What is said of input that cannot be used."""
+"""Errors of this package. Each class says how a command exits and what a gateway answers."""
 
 from __future__ import annotations
 
-SHOWN = 400  # characters: what is longer repeats the input instead of saying what is wrong with it
+MAX_MESSAGE_CHARACTERS = 400  # what is longer repeats the input instead of saying what is wrong with it
 
 
-def one_line(message: str) -> str:
+def one_line(message: str, limit: int = MAX_MESSAGE_CHARACTERS) -> str:
     """A message that repeats input, for people: control characters (line breaks, a terminal's escapes, half surrogates)
-    written out, and short."""
+    written out, and shortened in the middle to about `limit` characters."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    return line if len(line) <= SHOWN else f"{line[: SHOWN // 2]} … {line[-SHOWN // 3 :]}"
+    return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 3 :]}"
 
 
-class InputError(Exception):
-    """Something from outside cannot be used. The message is one line for the user, whatever the input holds."""
+class StreamError(Exception):
+    """Base of this package's errors. The message is one line for the user, whatever the input holds."""
 
-    exit_code, http_status = 2, 422
+    exit_code = 1
+    """Exit code of a command that fails with this error: 2 for what the user asked, 1 for what happened."""
+    http_status = 503
+    """Status of the gateway's answer."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
 
 
+class InputError(StreamError):
+    """Input that cannot be used."""
+
+    exit_code, http_status = 2, 422
+
+
 class MediaError(InputError):
-    """A source that cannot be read; the message is one line for the user."""
+    """A source that cannot be read."""

@@ -11,6 +11,7 @@ import numpy as np
 from model.encoders.manifest import complete, folders, manifest
 from model.encoders.packaged import PackagedError, unpacked
 from model.encoders.transcription import RATE, Asr, Samples, Transcription, believable
+from model.errors import InputError
 
 MIN_SPEECH_S = 0.15  # with less speech, an utterance has no words
 USER_FOLDER = "your folder"  # origin of a model that the user has named by its folder
@@ -23,10 +24,8 @@ SIZES = {
 """Megabytes of faster-whisper's models by name; those that end in .en know only English."""
 
 
-class AsrError(Exception):
+class AsrError(InputError):
     """A speech recognizer that is not available; the message says what to do."""
-
-    exit_code, http_status = 2, 422
 
 
 class Guarded:

@@ -15,14 +15,13 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from model.encoders.manifest import Model, ModelFile, complete
+from model.errors import ModelError
 
 CHUNK_BYTES = 1 << 20  # bytes
 
 
-class PackagedError(Exception):
-    """A packaged model that cannot be assembled; the message is one line and says what to do."""
-
-    exit_code, http_status = 1, 503
+class PackagedError(ModelError):
+    """A packaged model that cannot be assembled; the message says what to do."""
 
 
 def cache() -> Path:

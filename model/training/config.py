@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError, with_config
 
 from model.encoders.text import TextConfig
+from model.errors import InputError
 from model.fusion.config import MODULES
 from model.training.adapt import AdapterRecipe
 from model.training.train import Recipe
@@ -19,10 +20,8 @@ LEFT_OUT = (*MODULES, "coarse", "consistency", "alignment_loss", "noise", "proso
 """Values of `--without`: the network's modules, and parts of training."""
 
 
-class ConfigError(ValueError):
-    """An invalid configuration; the message is one line for the user."""
-
-    exit_code, http_status = 2, 422
+class ConfigError(InputError, ValueError):
+    """An invalid configuration."""
 
 
 @with_config(extra="forbid")

@@ -14,13 +14,12 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from stream.errors import InputError
 from stream.events import Alert, Emotion, Event, SessionEnded, SessionStarted, SpeakerMerged
 
 
-class RuleError(ValueError):
-    """Unusable rules or webhook address; the message is one line for the user."""
-
-    exit_code, http_status = 2, 422
+class RuleError(InputError, ValueError):
+    """Unusable rules or webhook address."""
 
 
 class Rule(BaseModel):

@@ -10,8 +10,7 @@ from typing import Any
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, WatchError
 
 from stream.bus.connection import connect
-from stream.bus.keys import PREFIX, alert_marker, alerts_stream
-from stream.bus.publisher import RETENTION_S
+from stream.bus.keys import PREFIX, RETENTION_S, alert_marker, alerts_stream
 from stream.bus.webhook import Webhook
 from stream.events import Alert
 

@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from stream.bus.cluster import Client
 from stream.bus.keys import PREFIX, SESSION_ID, Keys
+from stream.errors import StreamError
 
 CLAIM_TTL_S = 60  # seconds that a session id stays reserved until the session starts
 SENTINELS = re.compile(
@@ -22,10 +23,8 @@ SENTINELS = re.compile(
 )
 
 
-class BusError(Exception):
-    """Redis is unreachable or refuses us; the message is one line for the user."""
-
-    exit_code, http_status = 1, 503
+class BusError(StreamError):
+    """Redis is unreachable or refuses us."""
 
 
 def connect(url: str, timeout: float | None = 5.0) -> Client:
@@ -85,6 +84,15 @@ async def claim(url: str, keys: Keys) -> bool:
     client = connect(url)
     try:
         return not await client.exists(keys.events) and bool(await client.set(keys.alive, "", nx=True, ex=CLAIM_TTL_S))
+    finally:
+        await client.aclose()
+
+
+async def release(url: str, keys: Keys) -> None:
+    """Give a claimed id back, of a session that did not begin."""
+    client = connect(url)
+    try:
+        await client.expire(keys.alive, 0)  # who publishes may not delete
     finally:
         await client.aclose()
 

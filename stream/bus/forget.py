@@ -15,15 +15,16 @@ from stream.bus.connection import connect
 from stream.bus.directory import overview
 from stream.bus.keys import SESSION_ID, Keys, alert_marker, alerts_stream, token_sessions_key
 from stream.bus.spool import spool_path
+from stream.errors import StreamError
 from stream.sources.recording import SETTINGS, recording_files, session_folders
 
 SCAN_COUNT = 1000  # keys or entries per page of a search
 
 
-class CannotForget(Exception):
-    """The session cannot be erased now or with these arguments; the message is one line."""
+class CannotForget(StreamError):
+    """The session cannot be erased now or with these arguments."""
 
-    exit_code, http_status = 1, 409
+    http_status = 409
 
 
 class Traces(BaseModel):

@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from stream.errors import InputError
+
 PREFIX = "undertone"
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PREFIXES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+RETENTION_S = 24 * 3600  # seconds a session's keys outlive its last event, unless it asks for others
+
+
+class InvalidName(InputError, ValueError):
+    """A text that cannot be a session id or a prefix."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +29,9 @@ class Keys:
 
     def __post_init__(self) -> None:
         if not SESSION_ID.fullmatch(self.session):
-            raise ValueError(f"session {self.session!r}: letters, digits, '.', '_' and '-', at most 64")
+            raise InvalidName(f"session {self.session!r}: letters, digits, '.', '_' and '-', at most 64")
         if not PREFIXES.fullmatch(self.prefix):
-            raise ValueError(f"prefix {self.prefix!r}: letters, digits, '.', '_', ':' and '-', at most 64")
+            raise InvalidName(f"prefix {self.prefix!r}: letters, digits, '.', '_', ':' and '-', at most 64")
 
     @property
     def events(self) -> str:

@@ -11,13 +11,12 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from stream.bus.connection import connect, listed
-from stream.bus.keys import Keys
+from stream.bus.keys import RETENTION_S, Keys
 from stream.bus.spool import Entry, Spool, spool_path
 from stream.bus.tasks import cancelled
 from stream.events import Base, SessionEnded
 
 MAX_EVENTS = 100_000  # events in a session's Stream, approximately
-RETENTION_S = 24 * 3600  # seconds that a session's keys outlive its last event, by default
 DIRECTORY_REFRESH_S = 3600  # seconds after which a live session renews the expiry of the directory
 HEARTBEAT_TTL_S = 10  # seconds after which a heartbeat expires
 MAX_OUTBOX = 10_000  # events that wait for a slow Redis; beyond that the oldest are dropped and counted

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stream.errors import InputError
 from stream.events import (
     Emotion,
     Event,
@@ -19,10 +20,8 @@ from stream.events import (
 MIN_INTERVAL_S = 0.001  # several formats do not allow empty intervals
 
 
-class ExportError(Exception):
-    """These events cannot be exported in this format; the message is one line for the user."""
-
-    exit_code, http_status = 1, 422
+class ExportError(InputError):
+    """These events cannot be exported in this format."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ class Source(Protocol):
     """True if each channel is a speaker."""
     video: bool
     """True if blocks may contain video frames."""
+    live: bool
+    """True if it does not wait: what is not heard in time is lost. A recording waits."""
 
     @property
     def ended_early(self) -> str | None:
@@ -28,6 +30,10 @@ class Source(Protocol):
     @property
     def repaired(self) -> int:
         """Number of samples that were not finite and were replaced by silence."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """What happened to it so far, by the names that `session.ended` has for it."""
         ...
 
     def stop(self) -> None:
@@ -42,11 +48,15 @@ class SourceWrapper:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.name, self.channels, self.split, self.video = source.name, source.channels, source.split, source.video
+        self.name, self.channels, self.split = source.name, source.channels, source.split
+        self.video, self.live = source.video, source.live
 
     @property
     def repaired(self) -> int:
         return self.source.repaired
+
+    def counts(self) -> dict[str, int]:
+        return self.source.counts()
 
     @property
     def ended_early(self) -> str | None:

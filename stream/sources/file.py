@@ -45,6 +45,8 @@ class MediaInfo:
 class FileSource:
     """A media file as blocks of audio, mixed to mono or one channel per speaker, with its video frames."""
 
+    live = False
+
     def __init__(
         self, path: Path, channels: str = "auto", content: bytes | None = None, max_seconds: float | None = None
     ) -> None:
@@ -128,6 +130,9 @@ class FileSource:
         left, right = np.concatenate(parts, 1)
         power = float(np.sqrt((left**2).mean() * (right**2).mean()))
         return power > 0 and abs(float((left * right).mean())) / power < 0.5
+
+    def counts(self) -> dict[str, int]:
+        return {"repaired_samples": self.repaired}
 
     def stop(self) -> None:
         """Deliver no further blocks."""

@@ -23,6 +23,7 @@ class MicrophoneSource:
 
     repaired = 0
     video = False
+    live = True
 
     def __init__(
         self,
@@ -78,6 +79,9 @@ class MicrophoneSource:
         if not self._stopping.is_set():
             self.ended_early = "the microphone was disconnected"
         self._stopping.set()
+
+    def counts(self) -> dict[str, int]:
+        return {"repaired_samples": self.repaired}
 
     def stop(self) -> None:
         """Stop recording; blocks recorded before are still delivered."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
 from stream.sources.base import Source
-from stream.sources.reconnecting import ReconnectingSource
 
 MAX_LATE_S = 1.0  # seconds that one stream may delay the others before silence replaces it
 MAX_EARLY_S = 30.0  # seconds of a bursty stream (HLS) that are buffered until they are due
@@ -150,6 +149,8 @@ class MixedSource:
     by at most `MAX_LATE_S`.
     """
 
+    live = True
+
     def __init__(self, participants: Sequence[Participant], seconds: float | None = None) -> None:
         self._participants, self._seconds = participants, seconds
         self.channels = sum(p.sound.channels for p in participants)
@@ -170,11 +171,14 @@ class MixedSource:
     def repaired(self) -> int:
         return sum(p.sound.repaired for p in self._participants)
 
-    @property
-    def reconnects(self) -> int:
-        """Number of reconnections, over all streams."""
-        every = [source for p in self._participants for source in (p.sound, p.camera)]
-        return sum(source.reconnects for source in every if isinstance(source, ReconnectingSource))
+    def counts(self) -> dict[str, int]:
+        """Sums over the participants' streams, and the worst skew between them in milliseconds."""
+        sources = [source for p in self._participants for source in (p.sound, p.camera) if source is not None]
+        return {
+            "repaired_samples": self.repaired,
+            "reconnects": sum(source.counts().get("reconnects", 0) for source in sources),
+            "worst_skew_ms": round(1000 * self.worst_skew),
+        }
 
     def stop(self) -> None:
         """Stop all sources; no further blocks are delivered."""

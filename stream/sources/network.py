@@ -28,6 +28,7 @@ class NetworkSource:
     repaired = 0
     split = False
     video = True
+    live = True
 
     def __init__(
         self,
@@ -47,6 +48,9 @@ class NetworkSource:
         if url.startswith("rtsp://"):
             self._options = {"rtsp_transport": "tcp", **self._options}  # many firewalls block UDP
         self._stopping = threading.Event()
+
+    def counts(self) -> dict[str, int]:
+        return {"repaired_samples": self.repaired}
 
     def stop(self) -> None:
         """Deliver no further blocks."""

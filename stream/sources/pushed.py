@@ -142,6 +142,7 @@ class PushedSource:
 
     channels = 1
     split = False
+    live = True
     repaired = 0
 
     def __init__(self, track: PushedTrack) -> None:
@@ -150,6 +151,9 @@ class PushedSource:
         self._track = track
         self._stopping = threading.Event()
         self._pipe: BytePipe | None = None
+
+    def counts(self) -> dict[str, int]:
+        return {"repaired_samples": self.repaired}
 
     def stop(self) -> None:
         """Deliver no further blocks."""

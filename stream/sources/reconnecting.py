@@ -18,6 +18,8 @@ from stream.sources.base import Source
 class ReconnectingSource:
     """Reopens a source whenever it breaks, with back-off; the media clock continues during the gap."""
 
+    live = True
+
     def __init__(
         self,
         connect: Callable[[], Source],
@@ -40,6 +42,9 @@ class ReconnectingSource:
         self.repaired = 0
         self.reconnects = 0
         self.ended_early: str | None = None
+
+    def counts(self) -> dict[str, int]:
+        return {"repaired_samples": self.repaired, "reconnects": self.reconnects}
 
     def stop(self) -> None:
         """Stop the source and do not reconnect."""

@@ -136,6 +136,8 @@ class _Track:
 class RecordedSource(SourceWrapper):
     """The media of a recorded session as a source."""
 
+    live = False
+
     def __init__(self, folder: Path) -> None:
         """Raises MediaError if the folder does not contain a recording."""
         self.settings = read_settings(folder)

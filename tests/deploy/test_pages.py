@@ -29,9 +29,6 @@ TOP = {
 }  # fmt: skip
 """All that the top level may hold, besides dot-files."""
 COMING = {
-    "workers/session/settings.py",
-    "workers/session/opening.py",
-    "open_session",
     "make test-unit",
     "integration",
 }

@@ -44,15 +44,15 @@ class Carrier:
     """`workers.cluster.session_actor.ServedSessionActor`, up to where recognition would begin."""
 
     def __init__(self, session: str, options: Any, source: Any, place: Any) -> None:
-        self._conductor = ServedSession(session, options, source, place)
+        self._session = ServedSession(session, options, source, place)
         self._server, self._keys = redis.Redis.from_url(place.redis), Keys(session)
         self.opened, self.stop = Method(self._open), Method(self._stop)
         self.attach, self.detach = Method(self._attach), Method(self._detach)
-        self.push = Method(self._conductor.push)
+        self.push = Method(self._session.push)
 
     async def _open(self) -> None:
-        source, _, _ = await asyncio.to_thread(self._conductor._open_source)
-        self._conductor._source = source
+        source, _, _ = await asyncio.to_thread(self._session._open_source)
+        self._session._source = source
         self._server.hset(self._keys.directory, self._keys.session, "2026-01-01T00:00:00+00:00")
         self._server.set(self._keys.alive, Load(position=0, seconds=0, in_flight=0, lag=0).model_dump_json(), ex=HOUR)
         self._publish(
@@ -84,13 +84,13 @@ class Carrier:
         self._server.xadd(self._keys.events, fields)
 
     async def _attach(self, *arguments: Any) -> None:
-        self._conductor.attach(*arguments)
+        self._session.attach(*arguments)
 
     async def _detach(self, *arguments: Any) -> None:
-        self._conductor.detach(*arguments)
+        self._session.detach(*arguments)
 
     async def _stop(self) -> None:
-        self._conductor.stop()
+        self._session.stop()
 
 
 def start(session: str, options: Any, source: Any, place: Any) -> Carrier:

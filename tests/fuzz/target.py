@@ -12,6 +12,9 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
+from model.errors import ModelError
+from stream.errors import one_line
+
 LONGEST = 500  # characters of a message that is still one clear line
 
 
@@ -53,7 +56,8 @@ def outcome(target: Target, given_: Any) -> str:
     except target.details as error:
         return type(error).__name__
     except target.refusals as error:
-        message = str(error)
+        # model/ knows nothing of terminals: what shows its errors puts them into one line.
+        message = one_line(str(error)) if isinstance(error, ModelError) else str(error)
         if not message or not message.isprintable() or len(message) > LONGEST:
             raise Wrong(f"{type(error).__name__} with a message that is no line: {message[:2000]!r}") from error
         return type(error).__name__

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import ray
 import redis
+from typer.testing import CliRunner
 
 from model.data.corpora import read_emorynlp, read_iemocap, read_meld
 from model.data.feature_pickles import read_features
@@ -36,14 +37,15 @@ from stream.speech.turns import AnnotationError, read_rttm
 from tests.fuzz.checkpoints import CONFIG
 from tests.fuzz.media import recording
 from tests.support.recordings import RATE, voice, write_wav
+from workers.cli.app import app
 from workers.cli.top import Overview
 from workers.cluster.actors import ClusterError, ray_cluster
 from workers.cluster.served import inside
+from workers.errors import UsageError
 from workers.gateway.access import LOOPBACK, Access
 from workers.gateway.app import create_app
 from workers.gateway.sockets import _close
 from workers.gateway.state import IngesterDep, Settings
-from workers.session.planning import UsageError
 
 
 def wav(rate: int, form: int = 1) -> bytes:
@@ -177,13 +179,15 @@ def test_a_configuration_larger_than_its_weights_is_refused_before_it_is_built(
         assert time.monotonic() - began < 2
 
 
-def test_a_checkpoint_error_is_one_line_whatever_the_configuration_says(tmp_path: Path) -> None:
+def test_a_checkpoint_error_is_shown_as_one_line_whatever_the_configuration_says(tmp_path: Path) -> None:
     save_checkpoint(FusionGCN(CONFIG), tmp_path, "# card\n", {})
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"prosody": {"\x9b2J": []}}))
-    with pytest.raises(CheckpointError) as refused:
+    with pytest.raises(CheckpointError):
         load_step(str(tmp_path))
-    assert str(refused.value).isprintable()
+    shown = CliRunner().invoke(app, ["doctor", "--checkpoint", str(tmp_path), "--json"])
+    details = [finding["detail"] for finding in json.loads(shown.stdout) if finding["part"] == "checkpoint"]
+    assert "\\x9b2J" in details[0] and details[0].isprintable()
 
 
 HEADER = "dialogue_id,speaker,text,emotion,sentiment,end,pitch_mean_hz\n"

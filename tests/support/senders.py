@@ -114,7 +114,7 @@ TONE_BLOCK = RATE // 10  # samples
 class Tone:
     """A live source of `blocks` blocks at real time (or as one burst), which then breaks, ends, or stays silent."""
 
-    repaired, split, video, channels = 0, False, False, 1
+    repaired, split, video, live, channels = 0, False, False, True, 1
 
     def __init__(
         self, blocks: int, value: float = 1.0, ended: str | None = None, wait: float = 0.0, burst=False
@@ -122,6 +122,9 @@ class Tone:
         self.name, self.ended_early = f"tone {value}", None
         self._blocks, self._value, self._ended, self._wait, self._burst = blocks, value, ended, wait, burst
         self._stopping = threading.Event()
+
+    def counts(self) -> dict[str, int]:
+        return {}
 
     def stop(self) -> None:
         self._stopping.set()

@@ -19,7 +19,7 @@ from tests.golden.events import Json, certain, differences, read
 from tests.golden.sessions import Servers, stored
 from workers.cli.app import app
 from workers.session import enrolment
-from workers.session.planning import settings_from_recording
+from workers.session.settings import settings_from_recording
 
 pytestmark = pytest.mark.parametrize("version", sorted(WRITTEN.iterdir()), ids=lambda path: path.name)
 

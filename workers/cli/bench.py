@@ -9,13 +9,12 @@ import typer
 
 from workers.cli import bench_load, bench_report
 from workers.console.errors import USAGE, development_data, fail, one_line_errors
+from workers.console.options import Clips, Faces, Json, comma_separated
 
 if TYPE_CHECKING:
     from workers.console.tables import Rows
 
 bench = typer.Typer(help="Measure this installation.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -67,6 +66,7 @@ def speakers(data: Turns = None, as_json: Json = False) -> None:
 
 
 Recordings = Annotated[Path | None, typer.Option(help="Laid out as $UNDERTONE_DATA: librispeech, conversations, …")]
+Encoder = Annotated[Path | None, typer.Option(help="Folder of a voice encoder. [default: the shipped one]")]
 Models = Annotated[
     list[str] | None, typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: what is here]")
 ]
@@ -114,10 +114,8 @@ def language(data: Recordings = None, as_json: Json = False) -> None:
 
 @bench.command()
 def voice(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of RAVDESS-named clips. [default: $UNDERTONE_DATA/ravdess]")
-    ] = None,
-    encoder: Annotated[Path | None, typer.Option(help="Folder of a voice encoder. [default: the shipped one]")] = None,
+    data: Clips = None,
+    encoder: Encoder = None,
     probes: Annotated[bool, typer.Option(help="Compare with linear probes on ready-made embeddings.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -131,9 +129,7 @@ def voice(
 
 @bench.command()
 def faces(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of pictures named by expression. [default: $UNDERTONE_DATA/faces]")
-    ] = None,
+    data: Faces = None,
     as_json: Json = False,
 ) -> None:
     """Faces: found, expression, and which one speaks (on clips composed of the pictures)."""
@@ -145,11 +141,9 @@ def faces(
 
 @bench.command()
 def endtoend(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of RAVDESS-named clips. [default: $UNDERTONE_DATA/ravdess]")
-    ] = None,
+    data: Clips = None,
     actors: Annotated[str, typer.Option(help="Numbers of the actors to use, comma-separated. [default: all]")] = "",
-    encoder: Annotated[Path | None, typer.Option(help="Folder of a voice encoder. [default: the shipped one]")] = None,
+    encoder: Encoder = None,
     conversations: Annotated[int, typer.Option(min=1, help="How many to compose of each kind.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the composition.")] = 0,
     as_json: Json = False,
@@ -159,7 +153,7 @@ def endtoend(
         from workers.bench.accuracy.endtoend import bench_endtoend
         from workers.console.progress import console_progress
 
-        given = [actor.strip() for actor in actors.split(",") if actor.strip()]
+        given = comma_separated(actors)
         if not all(actor.isdigit() for actor in given):
             raise fail(f"--actors: numbers, comma-separated, not {actors!r}", USAGE)
         chosen = [int(actor) for actor in given]
@@ -172,7 +166,7 @@ def endtoend(
 
 @bench.command()
 def encoders(as_json: Json = False) -> None:
-    """What each encoder costs: ms for an utterance of 3 s on one core, and MB."""
+    """Cost of each encoder: ms for an utterance of 3 s on one core, and MB."""
     with one_line_errors():
         from workers.bench.speed.encoders import bench_encoders
 
@@ -197,9 +191,12 @@ def startup(
         _show("Start of a replay, median seconds", rows, as_json)
 
 
+Hidden = Annotated[int | None, typer.Option(min=8, help="Width, with random weights. [default: as shipped]")]
+
+
 @bench.command()
 def graph(
-    hidden: Annotated[int | None, typer.Option(min=8, help="Width, with random weights. [default: as shipped]")] = None,
+    hidden: Hidden = None,
     as_json: Json = False,
 ) -> None:
     """One utterance's step in the graph: flat as a conversation grows, beside the network re-run and the floor."""
@@ -214,7 +211,7 @@ def graph(
 
 @bench.command()
 def batching(
-    hidden: Annotated[int | None, typer.Option(min=8, help="Width, with random weights. [default: as shipped]")] = None,
+    hidden: Hidden = None,
     as_json: Json = False,
 ) -> None:
     """Steps a second of 1 to 512 sessions that share a recognizer, and what they wait for each other."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from workers.console.errors import RUNTIME, USAGE, fail, one_line_errors
+from workers.console.errors import one_line_errors
+from workers.console.options import Json, comma_separated
+from workers.errors import UsageError
+from workers.session.settings import Modality
 
 if TYPE_CHECKING:
     from workers.bench.speed.words import Words
@@ -19,7 +20,6 @@ File = Annotated[Path, typer.Argument(help="A recording with a transcript (.stm)
 DEMO = Path("deploy/demo/conversation.opus")
 Sources = Annotated[str, typer.Option(help="transcript, none, whisper (each model that is here); comma-separated.")]
 Modalities = Annotated[str, typer.Option(help="What is used, comma-separated.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
 
 
 def register(bench: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def register(bench: typer.Typer) -> None:
 
 def latency(file: File = DEMO, words: Sources = "transcript,whisper", as_json: Json = False) -> None:
     """Time to label in real time, from the end of speech to a Redis subscriber; with and without speculation."""
-    with _errors():
+    with one_line_errors():
         chosen = _words(words, file)
         from workers.bench.speed.latency import bench_latency
         from workers.console.progress import console_progress
@@ -46,8 +46,8 @@ def lag(
     minutes: Annotated[float, typer.Option(min=0.5, help="Of real time.")] = 60.0,
     as_json: Json = False,
 ) -> None:
-    """Whether the time to label grows as a session goes on in real time."""
-    with _errors():
+    """Growth of the time to label over a session in real time."""
+    with one_line_errors():
         from workers.bench.speed.latency import bench_lag
         from workers.console.progress import console_progress
 
@@ -58,8 +58,8 @@ def lag(
 
 
 def ray(file: File = DEMO, as_json: Json = False) -> None:
-    """What the calls between processes add to a label."""
-    with _errors():
+    """Time that the calls between processes add to a label."""
+    with one_line_errors():
         from workers.bench.speed.ray_share import bench_ray
         from workers.console.progress import console_progress
 
@@ -73,12 +73,12 @@ def capacity(
     words: Sources = "transcript,whisper",
     modalities: Modalities = "text,audio",
     seconds: Annotated[float, typer.Option(min=1, max=300, help="Of each number of sessions.")] = 40.0,
-    most: Annotated[int, typer.Option(min=1, help="Sessions at once.")] = 64,
+    limit: Annotated[int, typer.Option("--most", min=1, help="Sessions at once.")] = 64,
     partials: Annotated[bool, typer.Option(help="Tell words and labels while somebody talks.")] = True,
     as_json: Json = False,
 ) -> None:
-    """How many real-time sessions this machine holds until the 95 % time to label doubles, and what each costs."""
-    with _errors():
+    """Real-time sessions that this machine holds until the 95 % time to label doubles, and the cost of each."""
+    with one_line_errors():
         import sys
         from contextlib import redirect_stdout
         from dataclasses import replace
@@ -89,7 +89,7 @@ def capacity(
         from workers.console.progress import console_progress
 
         with console_progress() as progress, redirect_stdout(sys.stderr):  # Ray warns of many processes there
-            levels, spent = bench_capacity(file, chosen, used, seconds, most, progress)
+            levels, spent = bench_capacity(file, chosen, used, seconds, limit, progress)
         titles = {
             "capacity": "Sessions in real time; ms from the end of speech to the label, without the end-silence",
             "capacity_costs": "CPU-seconds for a minute of a session, by process, at the most that were held",
@@ -104,8 +104,8 @@ def throughput(
     minutes: Annotated[float, typer.Option(min=0.1, help="Of media; a fifth where words are recognized.")] = 10.0,
     as_json: Json = False,
 ) -> None:
-    """How many times faster than real time a recording is replayed, and what its minutes cost."""
-    with _errors():
+    """Speed of a replay as a multiple of real time, and the cost of its minutes."""
+    with one_line_errors():
         chosen, used = _words(words, file), _modalities(modalities)
         from workers.bench.speed.throughput import bench_throughput
         from workers.console.progress import console_progress
@@ -126,7 +126,7 @@ def longevity(
     as_json: Json = False,
 ) -> None:
     """Hours of media through one session: does any process grow?"""
-    with _errors():
+    with one_line_errors():
         from workers.bench.speed.longevity import bench_longevity
         from workers.console.progress import console_progress
 
@@ -139,57 +139,34 @@ def longevity(
 def costs(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Of `undertone bench all`.")] = Path("bench.json"),
 ) -> None:
-    """What a session costs, from a file of results: for `undertone plan --measured`. JSON on stdout."""
+    """Print the cost of a session, from a file of results, as JSON for `undertone plan --measured`."""
     with one_line_errors():
         from workers.bench.report.costs import read_costs
-        from workers.bench.report.results import ResultsError
 
-        try:
-            print(read_costs(file).to_json(), end="")
-        except ResultsError as error:
-            raise fail(error, USAGE) from None
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Those of sessions that a command starts itself, too."""
-    with one_line_errors():
-        from workers.cluster.actors import ClusterError
-        from workers.session.planning import UsageError
-        from workers.session.runner import SessionError
-
-        try:
-            yield
-        except UsageError as error:
-            raise fail(error, USAGE) from None
-        except (ClusterError, SessionError) as error:
-            raise fail(error, RUNTIME) from None
+        print(read_costs(file).to_json(), end="")
 
 
 def _words(given: str, file: Path) -> list[Words]:
-    """Raises typer.Exit, FileNotFoundError."""
+    """Raises UsageError, FileNotFoundError."""
     from workers.bench.speed.words import SOURCES, words_by
 
-    sources = _list(given)
+    sources = comma_separated(given)
     if not sources or set(sources) - set(SOURCES):
-        raise fail(f"--words: of {', '.join(SOURCES)}, not {given!r}", USAGE)
+        raise UsageError(f"--words: of {', '.join(SOURCES)}, not {given!r}")
     file.stat()
     found = words_by(sources, file)
     if not found:
-        raise fail("--words whisper: no faster-whisper model is here", USAGE)
+        raise UsageError("--words whisper: no faster-whisper model is here")
     return found
 
 
-def _modalities(given: str) -> list[str]:
-    """Raises typer.Exit."""
-    found = _list(given)
-    if not found or set(found) - {"text", "audio", "visual"}:
-        raise fail(f"--modalities: of text, audio, visual, not {given!r}", USAGE)
+def _modalities(given: str) -> list[Modality]:
+    """Raises UsageError."""
+    known = get_args(Modality)
+    found = [name for name in known if name in comma_separated(given)]
+    if not found or set(comma_separated(given)) - set(known):
+        raise UsageError(f"--modalities: of {', '.join(known)}, not {given!r}")
     return found
-
-
-def _list(given: str) -> list[str]:
-    return [part.strip() for part in given.split(",") if part.strip()]
 
 
 def _show(titles: dict[str, str], tables: dict[str, Rows], as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from workers.console.errors import RUNTIME, USAGE, fail, one_line_errors
+from workers.console.options import comma_separated
 
 
 def register(bench: typer.Typer) -> None:
@@ -41,7 +42,7 @@ def all_(
         from workers.console.progress import console_progress
 
         try:
-            parts = chosen(_names(only), _names(without))
+            parts = chosen(comma_separated(only), comma_separated(without))
         except ValueError as error:
             raise fail(error, USAGE) from None
         if not file.parent.is_dir():
@@ -62,13 +63,9 @@ def report(
     """Write a file of results as BENCHMARKS.md, with tables and plots."""
     with one_line_errors():
         from workers.bench.report.report import write_report
-        from workers.bench.report.results import ResultsError, read_results
+        from workers.bench.report.results import read_results
 
-        try:
-            results = read_results(file)
-        except ResultsError as error:
-            raise fail(error, USAGE) from None
-        for written in write_report(results, out):
+        for written in write_report(read_results(file), out):
             print(written)
 
 
@@ -86,13 +83,10 @@ def compare(
         from rich.console import Console
 
         from workers.bench.report.compare import compare as compare_results
-        from workers.bench.report.results import ResultsError, read_results
+        from workers.bench.report.results import read_results
         from workers.console.tables import rows_table
 
-        try:
-            told = compare_results(read_results(old), read_results(new))
-        except ResultsError as error:
-            raise fail(error, USAGE) from None
+        told = compare_results(read_results(old), read_results(new))
         changes = told.beyond(tolerance)
         console = Console()
         if changes:
@@ -114,7 +108,3 @@ def compare(
         print(f"{len(told.changes)} figures: {worse} worse, {len(changes) - worse} better")
         if worse or told.failed:
             raise typer.Exit(RUNTIME)
-
-
-def _names(given: str) -> list[str]:
-    return [name.strip() for name in given.split(",") if name.strip()]

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.console.errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors, redis_errors
-from workers.console.options import Prefix
+from workers.console.errors import INTERRUPTED, RUNTIME, fail, one_line_errors
+from workers.console.options import Json, Prefix, RedisToRead, Sessions, address_to_read
+from workers.errors import UsageError
 
 if TYPE_CHECKING:
     from stream.bus.alert_rules import AlertMonitor
     from stream.bus.webhook import Webhook
-
-Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, else localhost]")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,26 +26,22 @@ def register(app: typer.Typer) -> None:
 
 
 def watch(
-    sessions: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[SESSION]...", help="Ids, as the command that runs a session prints them. [default: all]"
-        ),
-    ] = None,
-    redis: Redis = None,
+    sessions: Sessions = None,
+    redis: RedisToRead = None,
     prefix: Prefix = "undertone",
     as_json: Json = False,
 ) -> None:
-    """Show the events of sessions from their first: on a terminal a screen with search, in a pipe lines until they end.
+    """Show the events of sessions, or of all, from their first: on a terminal a screen with search, in a pipe lines
+    until they end.
 
     Keys: arrows choose a session, / searches words, speakers and emotions, space pauses, f shows final labels only,
     q quits.
     """
-    with one_line_errors(), redis_errors():
+    with one_line_errors():
         import asyncio
 
         wanted = list(dict.fromkeys(sessions or []))
-        url = _url(redis)
+        url = address_to_read(redis)
         asyncio.run(_require(url, wanted, prefix))
         if as_json or not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
             asyncio.run(_lines(url, wanted, prefix, as_json))
@@ -62,21 +56,17 @@ def watch(
 
 
 async def _require(url: str, sessions: Sequence[str], prefix: str) -> None:
-    """Refuse a Redis that does not answer and sessions that have no events in it."""
+    """Raises BusError for a Redis that does not answer, UsageError for a session that has no events in it."""
     from stream.bus.connection import check, exists
     from stream.bus.directory import overview
     from stream.bus.keys import Keys
 
-    try:
-        keys = [Keys(session, prefix) for session in sessions]
-    except ValueError as error:
-        raise fail(error, USAGE) from None
     await check(url)
-    for each in keys:
-        if not await exists(url, each):
+    for session in sessions:
+        if not await exists(url, Keys(session, prefix)):
             known = sorted(info.id for info in await overview(url, prefix))
             there_are = f"; there are {', '.join(known)}" if known else ""
-            raise fail(f"no session {each.session!r} in this Redis{there_are}", USAGE)
+            raise UsageError(f"no session {session!r} in this Redis{there_are}")
 
 
 async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) -> None:
@@ -104,7 +94,7 @@ async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) 
 
 
 def top(
-    redis: Redis = None,
+    redis: RedisToRead = None,
     prefix: Prefix = "undertone",
     once: Annotated[bool, typer.Option("--once", help="Print once and exit, as in a pipe.")] = False,
     as_json: Json = False,
@@ -113,7 +103,7 @@ def top(
 
     Latencies are from the end of speech to the label, end-silence included; the slowest stage has its p50 and p95.
     """
-    with one_line_errors(), redis_errors():
+    with one_line_errors():
         import asyncio
 
         from rich.console import Console
@@ -121,7 +111,7 @@ def top(
         from stream.bus.connection import check
         from workers.cli.top import look_once, watch_load
 
-        url = _url(redis)
+        url = address_to_read(redis)
         asyncio.run(check(url))
         if as_json:
             print(asyncio.run(look_once(url, prefix)).as_json())
@@ -134,7 +124,7 @@ def top(
 
 def alert(
     rules: Annotated[Path, typer.Argument(metavar="RULES.toml", help="[[rule]] tables.")],
-    redis: Redis = None,
+    redis: RedisToRead = None,
     prefix: Prefix = "undertone",
     webhook: Annotated[
         str | None, typer.Option(help="POST alerts to this address, signed with $UNDERTONE_WEBHOOK_SECRET.")
@@ -147,7 +137,7 @@ def alert(
     (probability), utterances = 3 (in a row), cooldown = 60 (seconds of media), certain = true (no uncertain labels). An
     alert is published once however many of these commands run, and again by none that starts within a day.
     """
-    with one_line_errors(), redis_errors():
+    with one_line_errors():
         import asyncio
 
         from stream.bus.alert_rules import AlertMonitor, RuleError, read_rules
@@ -155,15 +145,12 @@ def alert(
         from stream.bus.webhook import Webhook
         from workers.console.display import tell
 
-        url = _url(redis)
-        try:
-            held = read_rules(rules)
-            secret = os.environ.get("UNDERTONE_WEBHOOK_SECRET", "")
-            if webhook is not None and not secret:
-                raise RuleError("--webhook: set UNDERTONE_WEBHOOK_SECRET to what its receiver checks signatures with")
-            hook = Webhook(webhook, secret, tell) if webhook is not None else None
-        except RuleError as error:
-            raise fail(error, USAGE) from None
+        url = address_to_read(redis)
+        held = read_rules(rules)
+        secret = os.environ.get("UNDERTONE_WEBHOOK_SECRET", "")
+        if webhook is not None and not secret:
+            raise RuleError("--webhook: set UNDERTONE_WEBHOOK_SECRET to what its receiver checks signatures with")
+        hook = Webhook(webhook, secret, tell) if webhook is not None else None
         asyncio.run(check(url))
         tell(f"{', '.join(rule.name for rule in held)}: alerts on {prefix}:alerts, {public(url)}")
         try:
@@ -208,10 +195,3 @@ async def _alert(monitor: AlertMonitor, webhook: Webhook | None, url: str, prefi
         await publisher.aclose()
         if webhook:
             await webhook.aclose()
-
-
-def _url(given: str | None) -> str:
-    """The server to read from; a private one would be empty."""
-    from stream.bus.server import DEFAULT
-
-    return given or os.environ.get("UNDERTONE_REDIS") or DEFAULT

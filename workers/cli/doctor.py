@@ -6,7 +6,7 @@ import asyncio
 import importlib.metadata
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
@@ -17,7 +17,7 @@ from model.encoders.asr import DEFAULTS, AsrError, locate
 from model.fusion.checkpoint import CheckpointError, load_checkpoint, load_step
 from stream.bus.connection import BusError, check, public
 from stream.bus.server import DEFAULT, server_binary
-from stream.errors import MediaError
+from stream.errors import MediaError, one_line
 from stream.sources.microphone import input_devices
 from workers.session.enrolment import EnrolmentError, voices
 
@@ -33,8 +33,8 @@ class Finding:
 
 
 def examine(redis: str | None, checkpoint: str) -> list[Finding]:
-    """Look at everything a session could use."""
-    return [
+    """Look at everything a session could use; the details are one line each."""
+    findings = [
         Finding("python", "ok", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"),
         *(_package(name) for name in ("torch", "ray", "redis", "av", "faster-whisper", "transformers")),
         _redis(redis),
@@ -48,6 +48,7 @@ def examine(redis: str | None, checkpoint: str) -> list[Finding]:
         _microphone(),
         _cameras(),
     ]
+    return [replace(finding, detail=one_line(finding.detail)) for finding in findings]
 
 
 def _package(name: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Commands on what is kept: which sessions there are, and forgetting them. Heavy imports happen inside."""
+"""Commands on stored sessions: list them, forget them. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Annotated
 
 import typer
 
-from workers.console.errors import RUNTIME, USAGE, fail, one_line_errors, redis_errors
+from workers.console.errors import RUNTIME, USAGE, one_line_errors
+from workers.console.options import Json, Prefix, RedisToRead, Sessions, address_to_read
+from workers.errors import UsageError
 
-Redis = Annotated[str | None, typer.Option(help="Redis URL. [default: $UNDERTONE_REDIS, else localhost]")]
-Prefix = Annotated[str, typer.Option(help="Prefix of all keys in Redis.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
 SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 
 
@@ -23,9 +22,9 @@ def register(app: typer.Typer) -> None:
     app.command()(forget)
 
 
-def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = False) -> None:
+def sessions(redis: RedisToRead = None, prefix: Prefix = "undertone", as_json: Json = False) -> None:
     """List the sessions that Redis keeps, the newest first, and until when."""
-    with one_line_errors(), redis_errors():
+    with one_line_errors():
         import asyncio
         import json
 
@@ -33,10 +32,9 @@ def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = 
 
         from stream.bus.connection import check
         from stream.bus.directory import overview
-        from stream.bus.server import DEFAULT
         from workers.console.tables import rows_table
 
-        url = redis or os.environ.get("UNDERTONE_REDIS") or DEFAULT
+        url = address_to_read(redis)
         asyncio.run(check(url))
         found = asyncio.run(overview(url, prefix))
         if as_json:
@@ -58,7 +56,7 @@ def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = 
 
 
 def forget(
-    sessions: Annotated[list[str] | None, typer.Argument(metavar="[SESSION]...", help="Ids.")] = None,
+    sessions: Sessions = None,
     older_than: Annotated[
         str | None, typer.Option(help="All sessions of which nothing is younger: 30d, 12h or 90m.")
     ] = None,
@@ -66,7 +64,7 @@ def forget(
         list[Path] | None,
         typer.Option(help="A folder in which `--record` has kept sessions; several times for several."),
     ] = None,
-    redis: Redis = None,
+    redis: RedisToRead = None,
     prefix: Prefix = "undertone",
     as_json: Json = False,
 ) -> None:
@@ -76,7 +74,7 @@ def forget(
     events that waited for Redis on this machine, and recordings in the folders given. Redis needs a user who may delete
     (deploy/README.md). Backups and what consumers have kept are not ours to delete. A live session is refused.
     """
-    with one_line_errors(), redis_errors():
+    with one_line_errors():
         import asyncio
         import time
 
@@ -89,15 +87,12 @@ def forget(
         from workers.console.display import tell
 
         if bool(sessions) == bool(older_than):
-            raise fail("forget: ids of sessions, or --older-than", USAGE)
+            raise UsageError("forget: ids of sessions, or --older-than")
         folders = record or []
         for folder in folders:
             if not folder.is_dir():
-                raise fail(f"--record: {folder}: no such folder", USAGE)
-        try:
-            wanted = [Keys(session, prefix) for session in sessions or []]
-        except ValueError as error:
-            raise fail(error, USAGE) from None
+                raise UsageError(f"--record: {folder}: no such folder")
+        wanted = [Keys(session, prefix) for session in sessions or []]
         age = _seconds(older_than) if older_than else 0.0
         url = _server(redis)
         if url is None:
@@ -138,20 +133,19 @@ def _server(given: str | None) -> str | None:
     import asyncio
 
     from stream.bus.connection import BusError, check
-    from stream.bus.server import DEFAULT
 
-    url = given or os.environ.get("UNDERTONE_REDIS")
+    url = address_to_read(given)
     try:
-        asyncio.run(check(url or DEFAULT))
+        asyncio.run(check(url))
     except BusError as error:
-        if url or "refuses" in str(error):
+        if given or os.environ.get("UNDERTONE_REDIS") or "refuses" in str(error):
             raise
         return None
-    return url or DEFAULT
+    return url
 
 
 def _seconds(age: str) -> float:
     found = re.fullmatch(r"(\d{1,6})([mhd])", age)
     if found is None or not int(found[1]):
-        raise fail(f"--older-than: 30d, 12h or 90m, not {age!r}", USAGE)
+        raise UsageError(f"--older-than: 30d, 12h or 90m, not {age!r}")
     return int(found[1]) * SECONDS[found[2]]

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from workers.console.errors import RUNTIME, USAGE, development_data, fail, one_line_errors
+from workers.console.options import Clips, Faces, Json, Seed
 
 models = typer.Typer(help="Models that are downloaded once.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
 Wanted = Annotated[
     list[str] | None, typer.Argument(help="Names, as `undertone models list` shows them. [default: all]")
 ]
@@ -142,14 +142,11 @@ def enroll(
         tell(f"enrolled {name} from {seconds:.0f} s of speech; kept in {enrolment.folder()}")
 
 
-Clips = Annotated[Path | None, typer.Option(help="Folder of RAVDESS-named clips. [default: $UNDERTONE_DATA/ravdess]")]
-
-
 def train_voice(
     out: Annotated[Path, typer.Option(help="Folder to write the encoder to.")],
     data: Clips = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the clips.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Train the voice encoder on RAVDESS: scored on whole actors held out, then on all of them.
 
@@ -176,9 +173,7 @@ def fit_experts(
         str, typer.Option(help="A shipped checkpoint's name or a folder; gets an experts.json.")
     ] = "meld",
     data: Clips = None,
-    faces: Annotated[
-        Path | None, typer.Option(help="Folder of pictures named by expression. [default: $UNDERTONE_DATA/faces]")
-    ] = None,
+    faces: Faces = None,
 ) -> None:
     """Fit how much a checkpoint believes the voice encoder and the face nets, on clips and pictures held out."""
     with one_line_errors():
@@ -209,7 +204,7 @@ def compose(
     faces: Annotated[
         Path | None, typer.Option(help="Pictures named by expression: make an MP4 with faces too.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Put labelled test conversations together from single acted clips: WAV, RTTM, STM, emotions, and films."""
     with one_line_errors():

@@ -12,8 +12,9 @@ from rich.table import Table
 from model.encoders.asr import PREFIX, SIZES, AsrError, AsrModel, locate
 from model.encoders.manifest import find, manifest
 from model.encoders.transcription import RATE
+from stream.errors import one_line
 
-SPOKEN = 3.0  # seconds of the utterance that recognizers are timed with
+UTTERANCE_S = 3.0  # seconds of the utterance that recognizers are timed with
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def listed(speed: bool) -> list[Listed]:
         try:
             found = locate(size)
         except AsrError as error:
-            fault = f"broken: {error}"
+            fault = f"broken: {one_line(str(error))}"
         languages = "English" if size.endswith(".en") else "100" if size in ("turbo", "large-v3") else "99"
         fast = times_real_time(found) if speed and found is not None else None
         folder, origin = (found.folder, found.origin) if found is not None else ("", fault)
@@ -59,12 +60,12 @@ def times_real_time(model: AsrModel) -> float:
     from model.encoders.whisper import Whisper
 
     recognize, taken = Whisper(model.folder), []
-    samples = np.random.default_rng(0).normal(0, 0.05, round(SPOKEN * RATE)).astype(np.float32)
+    samples = np.random.default_rng(0).normal(0, 0.05, round(UTTERANCE_S * RATE)).astype(np.float32)
     for _ in range(4):
         started = time.perf_counter()
         recognize([samples], "en")
         taken.append(time.perf_counter() - started)
-    return round(SPOKEN / statistics.median(taken[1:]), 1)
+    return round(UTTERANCE_S / statistics.median(taken[1:]), 1)
 
 
 def models_table(rows: list[Listed]) -> Table:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from workers.console.errors import USAGE, fail, one_line_errors
+from workers.console.errors import one_line_errors
+from workers.console.options import Json, comma_separated
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +38,7 @@ def plan(
     measured: Annotated[
         Path | None, typer.Option(help="Results of `undertone bench all`, of your machine. [default: ours]")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Nodes, memory, Redis and network that so many sessions need, from what one was measured to cost."""
     with one_line_errors():
@@ -46,17 +47,11 @@ def plan(
 
         from workers.bench.report.capacity_plan import Demand, Machines, plan_capacity
         from workers.bench.report.costs import SHIPPED, read_costs
-        from workers.bench.report.results import ResultsError
-        from workers.session.planning import UsageError
 
-        wanted = tuple(dict.fromkeys(part.strip() for part in modalities.split(",") if part.strip()))
+        wanted = tuple(dict.fromkeys(comma_separated(modalities)))
         demand = Demand(sessions, None if asr == "none" else asr, wanted, one_microphone, utterances_per_minute, hours)
         machines = Machines(cores_per_node, memory_per_node, utilisation, gpus, gpu_steps_per_second)
-        try:
-            costs = read_costs(measured or SHIPPED)
-            planned = plan_capacity(demand, machines, costs)
-        except (ResultsError, UsageError) as error:
-            raise fail(error, USAGE) from None
+        planned = plan_capacity(demand, machines, read_costs(measured or SHIPPED))
         if as_json:
             print(json.dumps({**asdict(planned), "demand": asdict(demand), "machines": asdict(machines)}, indent=2))
             return

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from workers.console.errors import RUNTIME, USAGE, development_data, fail, one_line_errors
-
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
-Checkpoint = Annotated[str, typer.Option(help="A shipped checkpoint's name or a folder.")]
+from workers.console.errors import USAGE, development_data, fail, one_line_errors
+from workers.console.options import Checkpoint, Json, RayAddress
 
 
 def register(app: typer.Typer) -> None:
@@ -126,19 +124,15 @@ def prepare(
     corpus: Annotated[str, typer.Argument(help="meld, emorynlp, iemocap, or features (published pickles).")],
     source: Annotated[Path, typer.Argument(help="The release as it is downloaded: a folder, or a pickle.")],
     out: Annotated[Path, typer.Option(help="Folder for train.csv, dev.csv and test.csv.")],
-    ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one here.")] = None,
+    ray_address: RayAddress = None,
 ) -> None:
     """Make conversation tables of a published corpus, with the live encoders. Interrupted, it goes on where it was."""
     with one_line_errors():
-        from workers.cluster.actors import ClusterError
         from workers.console.progress import console_progress
         from workers.research.prepare import prepare_command
 
-        try:
-            with console_progress() as progress:
-                prepare_command(corpus, source, out, progress, ray_address)
-        except ClusterError as error:
-            raise fail(error, RUNTIME) from None
+        with console_progress() as progress:
+            prepare_command(corpus, source, out, progress, ray_address)
 
 
 def _configured(folder: str) -> Path:

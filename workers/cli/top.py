@@ -21,16 +21,16 @@ from stream.bus.keys import PREFIX, Keys
 from stream.events import Degraded, Emotion, Event, Lag, Latency, SessionEnded, UtteranceFailed, parse_entry
 from workers.console.display import clock
 
-RECENT = 50  # labels that latencies are of
-PAGE = 1000
-REFRESH = 1.0  # seconds
+MAX_LATENCIES = 50  # labels that latencies are of
+PAGE_ENTRIES = 1000  # of a stream that are read at once
+REFRESH_S = 1.0  # seconds between two looks
 COLUMNS = ("session", "age", "media", "utterances", "failed", "p50", "p95", "slowest stage", "worst lag", "degraded")
-QUIET = 60.0  # seconds without an event after which a session's age is pointed out
+QUIET_S = 60.0  # seconds without an event after which a session's age is pointed out
 
 
 @dataclass
 class SessionLoad:
-    """What a session has done so far."""
+    """Counts, media time and recent latencies of one session."""
 
     session: str
     media: float = 0.0
@@ -41,8 +41,8 @@ class SessionLoad:
     worst_lag: float = 0.0
     """Seconds."""
     ended: bool = False
-    latencies: deque[Latency] = field(default_factory=lambda: deque(maxlen=RECENT))
-    """Of the last labels."""
+    latencies: deque[Latency] = field(default_factory=lambda: deque(maxlen=MAX_LATENCIES))
+    """Latencies of the last labels."""
 
     def event(self, event: Event) -> None:
         for name in ("audio_end", "audio_time", "duration"):
@@ -63,7 +63,7 @@ class SessionLoad:
                 self.ended = True
 
     def figures(self) -> dict[str, Any]:
-        """As published by --json; seconds. Latencies are null when there is no label yet."""
+        """The JSON object of --json, in seconds. Latencies are null when there is no label yet."""
         return {
             "session": self.session,
             "media": self.media,
@@ -158,12 +158,12 @@ class Overview:
         load = self.loads.setdefault(session, SessionLoad(session))
         while True:
             position = self._positions.get(session)
-            page = await self._client.xrange(key, min=f"({position}" if position else "-", count=PAGE)
+            page = await self._client.xrange(key, min=f"({position}" if position else "-", count=PAGE_ENTRIES)
             for position, fields in page:
                 self._positions[session] = str(position)
                 if (event := parse_entry(fields)) is not None:
                     load.event(event)
-            if len(page) < PAGE:
+            if len(page) < PAGE_ENTRIES:
                 break
         if load.ended:
             self._over.add(session)
@@ -186,7 +186,7 @@ class Overview:
             table.add_column(name, footer=footer, justify="left" if left else "right", no_wrap=True)
         for session, load in list(reversed(self.loads.items()))[:rows]:
             age = self.ages[session]
-            table.add_row(Text(session), Text(f"{age:.0f} s", "yellow" if age > QUIET else ""), *self._row(load))
+            table.add_row(Text(session), Text(f"{age:.0f} s", "yellow" if age > QUIET_S else ""), *self._row(load))
         return table
 
     @staticmethod
@@ -212,7 +212,7 @@ async def watch_load(url: str, prefix: str, console: Console) -> None:
             while True:
                 table = overview.table(max(1, console.height - 4))
                 live.update(Group(table, Text(trouble, style="yellow")), refresh=True)
-                await asyncio.sleep(REFRESH)
+                await asyncio.sleep(REFRESH_S)
                 try:
                     await overview.refresh()
                     trouble = ""
@@ -223,7 +223,7 @@ async def watch_load(url: str, prefix: str, console: Console) -> None:
 
 
 async def look_once(url: str, prefix: str) -> Overview:
-    """How things stand. Raises RedisError or OSError."""
+    """The load of all sessions now. Raises RedisError or OSError."""
     overview = Overview(url, prefix)
     try:
         await overview.refresh()

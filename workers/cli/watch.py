@@ -32,15 +32,15 @@ from stream.events import (
 from workers.console.display import BAR, COLOURS, NEUTRAL, clock, describe, started_line, summary
 from workers.console.rows import Row, printable, update
 
-KEPT = 500  # labels a session
-REDRAW = 0.15  # seconds between looks for something new to draw
+MAX_ROWS = 500  # labels a session
+REDRAW_S = 0.15  # seconds between looks for something new to draw
 COLUMNS = {"time": 8, "speaker": 14, "words": 0, "emotion": 12, "probability": BAR + 5, "sentiment": 9, "": 11}
-NARROWEST = 20  # characters for words
+MIN_WORDS_WIDTH = 20  # characters for words
 
 
 @dataclass
 class Conversation:
-    """What is known of a session."""
+    """Labels, state and words so far of a session."""
 
     rows: OrderedDict[int, Row] = field(default_factory=OrderedDict)
     """By utterance."""
@@ -50,7 +50,7 @@ class Conversation:
     ended: bool = False
 
     def event(self, event: Event) -> None:
-        update(self.rows, event, KEPT)
+        update(self.rows, event, MAX_ROWS)
         match event:
             case SessionStarted():
                 others = [name for name in event.emotions if name != "neutral"]
@@ -70,7 +70,7 @@ class Conversation:
 
 
 def matches(row: Row, wanted: str) -> bool:
-    """Whether words, speaker or emotion hold what is searched for; upper and lower case are one."""
+    """True where words, speaker or emotion contain the search text, in upper or lower case."""
     text = f"{row.latest.speaker}\n{row.latest.text or ''}\n{row.label.emotion if row.label else ''}"
     return wanted.casefold() in text.casefold()
 
@@ -130,7 +130,7 @@ class WatchApp(App[str]):
         # The keys are the app's: arrows choose a session wherever one is.
         self.query_one(OptionList).can_focus = False
         self.query_one(DataTable).can_focus = False
-        self.set_interval(REDRAW, self.draw)
+        self.set_interval(REDRAW_S, self.draw)
         for source in self._sources:
             self.run_worker(self._receive(source))
 
@@ -193,7 +193,7 @@ class WatchApp(App[str]):
             self.call_after_refresh(table.scroll_to, y=y, animate=False)
 
     def _rows(self) -> list[Row]:
-        """What is to be seen of the chosen session."""
+        """The rows of the chosen session that the filters let through."""
         known = self.conversations.get(self.chosen or "", Conversation())
         rows = list(known.rows.values()) if self._paused is None else self._paused.get(self.chosen or "", [])
         if self._finals:
@@ -223,7 +223,7 @@ class WatchApp(App[str]):
     def _width(self) -> int:
         """Characters for words, so that the rest of a row fits."""
         taken = sum(COLUMNS.values()) + 2 * len(COLUMNS) + 2
-        return max(NARROWEST, self.query_one(DataTable).size.width - taken)
+        return max(MIN_WORDS_WIDTH, self.query_one(DataTable).size.width - taken)
 
     def on_resize(self, event: events.Resize) -> None:
         self.call_after_refresh(self._lay_out)

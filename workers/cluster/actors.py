@@ -25,16 +25,15 @@ from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
 from workers.cluster.batching import Batcher
+from workers.errors import WorkersError
 from workers.session.diarization import SpeakerSegment, speaker_segments
 
 NAMESPACE = "undertone"
 CPU_SHARE = 0.05  # of a core charged for an actor: one that waits costs nothing, and a laptop has room for all kinds
 
 
-class ClusterError(Exception):
-    """Ray cannot be used; the message is one line for the user."""
-
-    exit_code, http_status = 1, 503
+class ClusterError(WorkersError):
+    """Ray cannot be used."""
 
 
 @ray.remote(concurrency_groups={"health": 1})

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stream.bus.keys import SESSION_ID
-from stream.bus.publisher import RETENTION_S
+from stream.bus.keys import RETENTION_S
+from workers.session.settings import CommonSettings, SessionId, SessionSettings
 
 MAX_TRACKS = 16
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class Strict(BaseModel):
-    """What comes from outside: unknown fields are mistakes."""
+    """Base of what comes from outside: unknown fields are mistakes."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -25,7 +25,7 @@ class Track(Strict):
     """One participant's sound (and pictures)."""
 
     name: Name | None = None
-    """None, for a single track: a room, whose speakers are told apart by voice."""
+    """Absent for a single track: a room, whose speakers are told apart by voice."""
     video: bool = False
 
 
@@ -50,28 +50,26 @@ class MediaFile(Strict):
     kind: Literal["file"]
     name: Annotated[str, Field(max_length=200)]
     speed: Annotated[float, Field(ge=0.1, le=1000)] | None = 1.0
-    """None = as fast as it goes."""
+    """Times real time; None: as fast as it goes."""
     transcript: Annotated[str, Field(max_length=200)] | None = None
     """A file of the same folder (STM, VTT, SRT or CSV with times) that has the words; used instead of ASR."""
 
 
-class Options(Strict):
-    """How a session listens; as the options of `undertone live`."""
+class Options(CommonSettings):
+    """Settings of a session as a client gives them: of the common ones all, within narrower bounds."""
 
     consent: Annotated[str, Field(min_length=3, max_length=500)]
-    """Who agreed to the analysis; no session without."""
-    id: Annotated[str, Field(pattern=f"^{SESSION_ID.pattern}$")] | None = None
+    """Required here."""
+    session: Annotated[SessionId | None, Field(alias="id")] = None
     language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = None
-    modalities: list[Literal["text", "audio", "visual"]] = ["text", "audio", "visual"]
-    redact: bool = False
-    mask: bool = False
-    record: bool = False
+    recorded: Annotated[bool, Field(alias="record")] = False
     interim: Annotated[float | None, Field(ge=0, le=600)] = None
-    """Seconds; null = 3, but 0 for a recording that is played as fast as it goes."""
     checkpoint: Annotated[str, Field(pattern="^[a-z0-9_-]{1,40}$")] = "meld"
-    """One that is shipped."""
-    asr: Literal["auto", "whisper", "none"] = "auto"
-    vad: Literal["webrtc", "silero"] = "webrtc"
+    """The name of a shipped checkpoint, no folder."""
+
+    def settings(self, **more: Any) -> SessionSettings:
+        """The session's settings: these, and `more` that the gateway decides."""
+        return SessionSettings(**self.model_dump(include=set(CommonSettings.model_fields)) | more)
 
 
 class SessionRequest(Options):
@@ -84,7 +82,7 @@ class UploadRequest(Options):
     """A recording that is sent whole, as the body of the request."""
 
     name: Annotated[str, Field(max_length=200)] = "recording"
-    """Of the file."""
+    """Name of the file."""
     speed: Annotated[str, Field(pattern=r"^(max|\d{1,3}(\.\d{1,3})?)$")] = "1"
     """Times real time, or max."""
 
@@ -104,7 +102,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a served session publishes and records."""
+    """The servers and folders of a served session."""
 
     redis: str
     prefix: str

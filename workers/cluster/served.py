@@ -1,4 +1,4 @@
-"""Sessions that a gateway starts: carried by an actor in the cluster, so that they outlive the gateway."""
+"""Sessions that a gateway starts: each runs in an actor of the cluster, so that it outlives the gateway."""
 
 from __future__ import annotations
 
@@ -15,32 +15,28 @@ from redis.exceptions import RedisError
 from stream.bus.directory import overview
 from stream.bus.keys import Keys
 from stream.errors import MediaError
-from stream.sources.base import OffsetSource, Source
+from stream.sources.base import Source
 from stream.sources.fetched import FetchedSource
 from stream.sources.file import FileSource
 from stream.sources.mixing import MixedSource, Participant
 from stream.sources.pushed import PushedTrack
 from stream.sources.reach import Reach
 from stream.sources.reconnecting import ReconnectingSource
-from stream.sources.recording import Recorder, unused_folder
 from workers.cluster.pools import start_pools
 from workers.cluster.request import MediaFile, Options, Place, Push, Upload, Url
-from workers.session.planning import SessionSettings, UsageError, plan_session, settings_of
-from workers.session.runner import EventObserver, SessionError, new_session, publish_end, run_session
-from workers.session.session import Session
-from workers.session.snapshot import ResumePoint, load_resume_point
+from workers.errors import UsageError
+from workers.session.opening import open_session
+from workers.session.runner import EventObserver, SessionError, publish_end, run_session
 from workers.session.utterance import one_line
 
-TRACK_TIMEOUT_S = 60.0  # seconds that a pushed track may take to connect, or to come back
-REDIS_PATIENCE_S = (
-    24 * 3600.0
-)  # seconds that a session waits for Redis at its end: here nobody would send its events by hand
-MAX_RESUMES_HERE = 3  # of them at the same place: then it is the source that kills it
-MAX_RECORDING_S = 12 * 3600.0  # seconds of a recording that is sent whole: silence takes few bytes
+TRACK_TIMEOUT_S = 60.0  # that a pushed track may take to connect, or to come back
+REDIS_PATIENCE_S = 24 * 3600.0  # that a session waits for Redis at its end: nobody would send its events by hand
+MAX_RESUMES_HERE = 3  # at the same place: then it is the source that kills the process
+MAX_RECORDING_S = 12 * 3600.0  # of a recording that is sent whole: silence takes few bytes
 
 
 class ServedSession:
-    """Opens a source, carries it through a session beside it, and takes what is pushed to its tracks."""
+    """A source and the session that takes it, and the tracks of that source that clients push to."""
 
     def __init__(
         self,
@@ -48,65 +44,52 @@ class ServedSession:
         options: Options,
         source: Push | Url | MediaFile | Upload,
         place: Place,
-        displays: Sequence[EventObserver] = (),
+        observers: Sequence[EventObserver] = (),
     ) -> None:
-        """displays: who, in this process, is shown the session's events as a subscriber receives them."""
+        """observers: objects of this process that get the session's events as a subscriber receives them."""
         self._session, self._options, self._asked, self._place = session, options, source, place
-        self._displays = list(displays)
+        self._observers = list(observers)
         self._tracks: list[PushedTrack] = []
         self._stopped = asyncio.Event()
         self._work: asyncio.Task[Any] | None = None
         self._source: Source | None = None
 
-    async def open(self, again: bool = False) -> None:
+    async def start(self, resumed: bool = False) -> None:
         """Decide everything and start; returns when the session listens.
 
-        again: another process began it, and was killed. Raises UsageError, MediaError, SessionError and what else
-        planning raises.
+        resumed: another process began the session, and was killed. Raises what `open_session` raises, and MediaError.
         """
+        options, place = self._options, self._place
+        if options.recorded and place.record is None:
+            raise UsageError("record: this gateway keeps no recordings (undertone serve --record DIR)")
         source, names, speed = await asyncio.to_thread(self._open_source)
-        options, asked = self._options, self._asked
-        words = asked.transcript if isinstance(asked, MediaFile) else None
-        paced = speed is not None or not isinstance(asked, MediaFile | Upload)
-        interim = options.interim if options.interim is not None else 3.0 if paced else 0.0
-        wishes = SessionSettings(
-            checkpoint=options.checkpoint, asr=options.asr, asr_model=self._place.asr_model, vad=options.vad,
-            modalities=tuple(options.modalities), names=names, session=self._session, consent=options.consent,
-            redact=options.redact, mask=options.mask, language=options.language, interim=interim,
-            recorded=options.record, kept=self._place.kept,
-            transcript=inside(self._place.media, words) if words else None,
-            speculate=paced,
+        words = self._asked.transcript if isinstance(self._asked, MediaFile) else None
+        node = ray.get_runtime_context().get_node_id()  # a node may have come since this session was placed
+        opened = await open_session(
+            options.settings(
+                session=self._session, asr_model=place.asr_model, names=names, kept=place.kept,
+                transcript=inside(place.media, words) if words else None,
+            ),
+            source,
+            functools.partial(start_pools, node=node),
+            place.redis,
+            place.prefix,
+            speed=speed,
+            record=place.record if options.recorded else None,
+            resume="if possible" if resumed else "no",
+            max_attempts=MAX_RESUMES_HERE,
+            exclusive=False,  # no other actor has the session's name
         )  # fmt: skip
-        planned = await asyncio.to_thread(plan_session, wishes, source)
-        here = ray.get_runtime_context().get_node_id()  # a node may have come since this session was placed
-        pools = start_pools(planned.plan, planned.needs, here)
-        session = new_session(planned.plan, pools, self._place.redis, self._place.prefix)
-        left = await load_resume_point(self._place.redis, session.bus.keys) if again else None
-        if left is not None:
-            source = self._take_up(session, left, source)
-        if options.record:
-            if self._place.record is None:
-                raise UsageError("record: this gateway keeps no recordings (undertone serve --record DIR)")
-            folder = unused_folder(self._place.record / self._session) if again else self._place.record / self._session
-            source = recorder = Recorder(source, folder, *settings_of(wishes))
-            self._displays.append(recorder)
-        self._source, started = source, asyncio.Event()
+        self._source, started = opened.source, asyncio.Event()
+        observers = opened.observers(self._observers)
         self._work = asyncio.create_task(
-            run_session(session, source, speed, self._displays, self._stopped, started, REDIS_PATIENCE_S)
+            run_session(opened.session, opened.source, speed, observers, self._stopped, started, REDIS_PATIENCE_S)
         )
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({waiting, self._work}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not started.is_set():
             self._work.result()
-
-    def _take_up(self, session: Session, left: ResumePoint, source: Source) -> Source:
-        """Let a session go on from what was left; returns its source on the session's clock. Raises SessionError."""
-        if left.snapshot.tries >= MAX_RESUMES_HERE:
-            raise SessionError(f"its process was killed {MAX_RESUMES_HERE + 1} times at the same place")
-        replayed = isinstance(self._asked, MediaFile | Upload)
-        at = session.resume(left, replayed)
-        return source if replayed else OffsetSource(source, at)
 
     def _open_source(self) -> tuple[Source, dict[int, str], float | None]:
         """The source, the names of its channels, and the speed at which a recording plays."""
@@ -129,8 +112,8 @@ class ServedSession:
             case Upload(name=name, content=content, speed=speed):
                 return FileSource(Path(name), content=content, max_seconds=MAX_RECORDING_S), {}, speed
 
-    async def take_up(self) -> None:
-        """Go on with a session whose process was killed, unless it had ended. Raises what `open` raises."""
+    async def resume(self) -> None:
+        """Go on with a session whose process was killed, unless it had ended. Raises what `start` raises."""
         place = self._place
         while True:
             try:
@@ -141,15 +124,15 @@ class ServedSession:
         if found and found[0].state == "ended":
             return
         try:
-            await self.open(again=True)
+            await self.start(resumed=True)
         except Exception as error:
             keys = Keys(self._session, place.prefix)
             await publish_end(place.redis, keys, place.kept, f"error: {one_line(error)}")
             raise
 
-    def attach(self, track: int, connection: str, form: str, rate: int) -> None:
+    def attach(self, track: int, connection: str, format: str, rate: int) -> None:
         """A sender of a track is here. Raises MediaError."""
-        self._track(track).attach(connection, form, rate)
+        self._track(track).attach(connection, format, rate)
 
     async def push(self, track: int, connection: str, piece: bytes) -> None:
         """Take a piece of a track; waits while it is decoded too slowly. Raises MediaError."""

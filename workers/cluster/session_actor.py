@@ -16,9 +16,7 @@ from workers.cluster.request import MAX_TRACKS, MediaFile, Options, Place, Push,
 from workers.cluster.served import ServedSession
 
 MAX_RESTARTS = 100  # of a session's process, whatever killed it
-DECODING_BYTES = (
-    3 << 29
-)  # bytes that decoding may take: pictures of 4K, with all that a decoder looks back at, take half of it
+DECODING_BYTES = 3 << 29  # that decoding may take: pictures of 4K, with all that a decoder looks back at, take half
 
 
 def bound_memory(room: int = DECODING_BYTES) -> None:
@@ -28,18 +26,18 @@ def bound_memory(room: int = DECODING_BYTES) -> None:
     """
     sizes = Path("/proc/self/statm")
     if sizes.exists():
-        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        _, limit = resource.getrlimit(resource.RLIMIT_DATA)
         used = int(sizes.read_text().split()[5]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_DATA, (used + room if most < 0 else min(most, used + room), most))
+        resource.setrlimit(resource.RLIMIT_DATA, (used + room if limit < 0 else min(limit, used + room), limit))
 
 
 @ray.remote(concurrency_groups={"push": MAX_TRACKS, "health": 1})
 class ServedSessionActor:
-    """A conductor and its session; goes when the session has ended."""
+    """A served session in a process of its own, which goes when the session has ended."""
 
     def __init__(self, session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> None:
         bound_memory()
-        self._conductor = ServedSession(session, options, source, place)
+        self._session = ServedSession(session, options, source, place)
         self._leaving: asyncio.Task[None] | None = None
         self._begun = False
         self._opened = asyncio.Event()
@@ -49,51 +47,51 @@ class ServedSessionActor:
         context.current_actor.begin.remote(context.was_current_actor_reconstructed)
 
     @ray.method(max_task_retries=-1)  # Ray refuses it when it believes that this actor is not back yet
-    async def begin(self, again: bool) -> None:
-        """Start the session, or go on with what this actor's last process carried; once, however often it is called."""
+    async def begin(self, resumed: bool) -> None:
+        """Start the session, or resume what this actor's last process left; once, however often it is called."""
         if self._begun:
             return
         self._begun = True
         try:
-            await (self._conductor.take_up() if again else self._conductor.open())
+            await (self._session.resume() if resumed else self._session.start())
         except Exception as error:
             self._refused = error
         self._opened.set()
         self._leaving = asyncio.create_task(self._leave())
 
     async def opened(self) -> None:
-        """Wait until the session listens, in this process or the one before. Raises what `ServedSession.open`
+        """Wait until the session listens, in this process or the one before. Raises what `ServedSession.start`
         raises."""
         await self._opened.wait()
         if self._refused is not None:
             raise self._refused
 
     async def _leave(self) -> None:
-        await self._conductor.done()
+        await self._session.done()
         await asyncio.sleep(1)  # for calls that are on their way
         ray.kill(ray.get_runtime_context().current_actor)
 
-    async def attach(self, track: int, connection: str, form: str, rate: int) -> None:
+    async def attach(self, track: int, connection: str, format: str, rate: int) -> None:
         await self._opened.wait()
-        self._conductor.attach(track, connection, form, rate)
+        self._session.attach(track, connection, format, rate)
 
     @ray.method(concurrency_group="push")
     async def push(self, track: int, connection: str, piece: bytes) -> None:
-        await self._conductor.push(track, connection, piece)
+        await self._session.push(track, connection, piece)
 
     @ray.method(max_task_retries=-1)
     async def detach(self, track: int, connection: str, over: bool) -> None:
         """The sender of a track is gone. If for good, this ends with the session: Ray tells it to the process that goes
         on when this one is killed before."""
         await self._opened.wait()
-        self._conductor.detach(track, connection, over)
+        self._session.detach(track, connection, over)
         if over:
-            await self._conductor.done()
+            await self._session.done()
 
     async def stop(self) -> None:
         await self._opened.wait()
-        self._conductor.stop()
-        await self._conductor.done()
+        self._session.stop()
+        await self._session.done()
 
     @ray.method(concurrency_group="health")
     async def health(self) -> bool:

@@ -1,1 +1,1 @@
-"""What commands share: tables and progress on a terminal, errors, options."""
+"""Parts that commands share: tables and progress on a terminal, errors, options."""

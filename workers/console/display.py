@@ -1,4 +1,4 @@
-"""What a person or a pipe sees of a session: a live table, plain lines, or JSON lines."""
+"""Displays of a session: a live table for a terminal, plain lines or JSON lines for a pipe."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class TableDisplay:
 
 @contextmanager
 def display_for(as_json: bool, console: Console) -> Iterator[JsonDisplay | LineDisplay | TableDisplay]:
-    """What fits where stdout leads to."""
+    """The display that fits stdout: JSON where it was asked for, a table on a terminal, else lines."""
     if as_json:
         yield JsonDisplay()
     elif sys.stdout.isatty():
@@ -136,7 +136,7 @@ def clock(seconds: float) -> str:
 
 
 def started_line(event: SessionStarted) -> str:
-    """What a session uses, in one line."""
+    """The encoders of a session, in one line."""
     used = ", ".join(f"{name} {encoder}" for name, encoder in event.encoders.items() if encoder)
     return f"session {event.session}: {used}"
 

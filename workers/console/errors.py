@@ -1,4 +1,4 @@
-"""How commands end when something is wrong: one line on stderr and an exit code."""
+"""Ends of commands that fail: one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from pathlib import Path
 import typer
 
 RUNTIME, USAGE, INTERRUPTED = 1, 2, 130
+MAX_LINE_CHARACTERS = 1000  # what is longer repeats some input
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Errors we foresee become one line and an exit code: 2 for what the user asked, 1 for what happened."""
+    """Turn an expected error into one line and its class's `exit_code`: 2 for what the user asked, 1 for what happened.
+
+    Raises typer.Exit, and unexpected errors as they are.
+    """
     try:
         yield
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
@@ -31,29 +35,14 @@ def one_line_errors() -> Iterator[None]:
     except (typer.Exit, typer.Abort, typer.BadParameter):  # said already, or Typer will
         raise
     except Exception as error:
-        code = _foreseen(error)
+        from redis.exceptions import RedisError
+
+        if isinstance(error, RedisError):
+            raise fail(f"Redis: {error}", RUNTIME) from None
+        code: int | None = getattr(error, "exit_code", None)
         if code is None:
             raise
         raise fail(error, code) from None
-
-
-@contextmanager
-def redis_errors() -> Iterator[None]:
-    """What Redis refuses becomes one line and exit code 1."""
-    from redis.exceptions import RedisError
-
-    try:
-        yield
-    except RedisError as error:
-        raise fail(f"Redis: {error}", RUNTIME) from None
-
-
-def _foreseen(error: Exception) -> int | None:
-    """The exit code of an error of ours: each of their classes has its own."""
-    from redis.exceptions import RedisError
-
-    code: int | None = getattr(error, "exit_code", None)
-    return RUNTIME if code is None and isinstance(error, RedisError) else code
 
 
 def development_data() -> Path:
@@ -65,5 +54,8 @@ def development_data() -> Path:
 
 
 def fail(error: Exception | str, code: int) -> typer.Exit:
-    print(f"undertone: {error}", file=sys.stderr)
+    """Print an error as one line, and return what a command raises to end with `code`."""
+    from stream.errors import one_line
+
+    print(f"undertone: {one_line(str(error), MAX_LINE_CHARACTERS)}", file=sys.stderr)
     return typer.Exit(code)

@@ -1,18 +1,98 @@
-"""Options that several commands have."""
+"""Options that several commands share, each declared once with its validation."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-
-def _prefix(given: str) -> str:
-    from stream.bus.keys import PREFIXES
-
-    if not PREFIXES.fullmatch(given):  # braces would put sessions elsewhere in a Redis Cluster
-        raise typer.BadParameter("letters, digits, '.', '_', ':' and '-', at most 64")
-    return given
+REDIS = re.compile(r"((rediss?|unix)(\+sentinel)?://.+)?")
+"""Addresses that `stream.bus.connection.connect` takes; none = not given."""
+RAY = re.compile(r"auto|\w+://.+|.+:\d{1,5}")
 
 
-Prefix = Annotated[str, typer.Option(callback=_prefix, help="Prefix of all keys in Redis.")]
+def _matching(pattern: re.Pattern[str], wanted: str) -> Callable[[Any], Any]:
+    """A callback for an option or argument that has one text, several, or none."""
+
+    def check(given: Any) -> Any:
+        for text in [given] if isinstance(given, str) else given or ():
+            if not pattern.fullmatch(text):
+                raise typer.BadParameter(f"{text!r}: {wanted}")
+        return given
+
+    return check
+
+
+def _name(of_prefix: bool) -> Callable[[Any], Any]:
+    """A callback for a session's id, or for a prefix: braces would put sessions elsewhere in a Redis Cluster."""
+
+    def check(given: Any) -> Any:
+        from stream.bus.keys import PREFIXES, SESSION_ID
+
+        pattern, colon = (PREFIXES, ", ':'") if of_prefix else (SESSION_ID, "")
+        return _matching(pattern, f"letters, digits, '.', '_'{colon} and '-', at most 64")(given)
+
+    return check
+
+
+_redis = _matching(REDIS, "an address like redis://HOST:PORT/0, rediss://… or redis+sentinel://…")
+
+Redis = Annotated[
+    str | None,
+    typer.Option(callback=_redis, help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]"),
+]
+"""The Redis that a session is published to."""
+RedisToRead = Annotated[
+    str | None, typer.Option("--redis", callback=_redis, help="Redis URL. [default: $UNDERTONE_REDIS, else localhost]")
+]
+"""The Redis that sessions were published to: a private one would be empty."""
+Prefix = Annotated[str, typer.Option(callback=_name(of_prefix=True), help="Prefix of all keys in Redis.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        callback=_matching(RAY, "HOST:PORT, ray://HOST:PORT or auto"),
+        help="Join this Ray cluster instead of starting one here.",
+    ),
+]
+Session = Annotated[
+    str | None,
+    typer.Option(callback=_name(of_prefix=False), help="Id of the session. [default: made from the source's name]"),
+]
+Sessions = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SESSION",
+        callback=_name(of_prefix=False),
+        help="Ids, as the command that runs a session prints them.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
+Checkpoint = Annotated[str, typer.Option(help="A shipped checkpoint's name or a folder.")]
+AsrModel = Annotated[
+    str | None,
+    typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: base, or what is here]"),
+]
+Keep = Annotated[
+    float, typer.Option(min=0.01, max=87_600, help="Hours that Redis keeps the events after a session's last.")
+]
+Clips = Annotated[Path | None, typer.Option(help="Folder of RAVDESS-named clips. [default: $UNDERTONE_DATA/ravdess]")]
+Faces = Annotated[
+    Path | None, typer.Option(help="Folder of pictures named by expression. [default: $UNDERTONE_DATA/faces]")
+]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+
+
+def comma_separated(text: str | None) -> list[str]:
+    """The parts of an option's text."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def address_to_read(given: str | None) -> str:
+    """The Redis of `RedisToRead`."""
+    from stream.bus.server import DEFAULT
+
+    return given or os.environ.get("UNDERTONE_REDIS") or DEFAULT

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-QUIET = 30.0  # seconds between two lines about the same work where there is no terminal
+QUIET_S = 30.0  # seconds between two lines about the same work where there is no terminal
 
 
 class ConsoleProgress:
@@ -28,7 +28,7 @@ class ConsoleProgress:
 
     def step(self, task: str, done: int, total: int) -> None:
         if not self._console.is_terminal:
-            if done < total and time.monotonic() - self._last >= QUIET:
+            if done < total and time.monotonic() - self._last >= QUIET_S:
                 self._last = time.monotonic()
                 self.tell(f"{task}: {done} of {total}")
             return

@@ -27,7 +27,7 @@ class Row:
 
     @property
     def words(self) -> Text:
-        """Those that may still change are dim and italic. Text, not str: a table would read "[laughter]" as markup."""
+        """The words, those that may still change dim and italic. Text, not str: "[laughter]" is no markup."""
         text = printable(self.latest.text if self.latest.text is not None else "…")
         stable = len(text) if self.partial is None else len(self.partial.stable)
         return Text.assemble(text[:stable], (text[stable:], "dim italic"))

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stream.bus.connection import connect
 from stream.bus.directory import overview
 from stream.bus.keys import token_sessions_key
+from workers.errors import WorkersError
 
 Scope = Literal["ingest", "read", "admin"]
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "admin")
@@ -23,18 +24,19 @@ OWNERSHIP_TTL_S = (
 )  # seconds after a token's last start of a session for which its sessions are remembered
 
 
-class AccessError(Exception):
-    """An unusable token file; the message is one line."""
+class AccessError(WorkersError):
+    """An unusable token file."""
 
     exit_code, http_status = 2, 422
 
 
-class Refused(Exception):
+class Refused(WorkersError):
     """A request that is not allowed."""
 
     def __init__(self, status: int, detail: str, retry_after: int | None = None) -> None:
+        """retry_after: seconds after which the same request may be allowed."""
         super().__init__(detail)
-        self.status, self.detail, self.retry_after = status, detail, retry_after
+        self.http_status, self.detail, self.retry_after = status, detail, retry_after
 
 
 class Token(BaseModel):

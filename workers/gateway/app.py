@@ -18,11 +18,13 @@ from pydantic import BaseModel
 from ray.exceptions import RayError
 from redis.exceptions import RedisError
 
+from model.errors import ModelError
 from stream.bus.connection import BusError
 from stream.bus.tasks import cancelled
-from stream.errors import one_line
+from stream.errors import StreamError, one_line
+from workers.errors import WorkersError
 from workers.gateway import pages, sessions, sockets
-from workers.gateway.access import Access, Refused
+from workers.gateway.access import Access
 from workers.gateway.metrics import Metrics
 from workers.gateway.middleware import middleware
 from workers.gateway.state import Settings, State
@@ -82,14 +84,14 @@ def create_app(settings: Settings, access: Access) -> FastAPI:
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    """Answer every error with one line."""
+    """Answer every expected error with its class's `http_status` and one line."""
 
     async def refused(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, Refused)
-        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
-        if error.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        return JSONResponse({"detail": error.detail}, error.status, headers)
+        assert isinstance(error, StreamError | ModelError | WorkersError)
+        headers = {"WWW-Authenticate": "Bearer"} if error.http_status == 401 else {}
+        if retry_after := getattr(error, "retry_after", None):
+            headers["Retry-After"] = str(retry_after)
+        return JSONResponse({"detail": one_line(str(error))}, error.http_status, headers)
 
     async def unavailable(request: Request, error: Exception) -> JSONResponse:
         log.warning("unavailable", error=type(error).__name__)
@@ -101,7 +103,8 @@ def _add_error_handlers(app: FastAPI) -> None:
         first = error.errors()[0]
         return JSONResponse({"detail": one_line(f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")}, 422)
 
-    app.add_exception_handler(Refused, refused)
-    app.add_exception_handler(RequestValidationError, invalid)
-    for kind in (RedisError, BusError, RayError, OSError):
+    for base in (StreamError, ModelError, WorkersError):
+        app.add_exception_handler(base, refused)
+    for kind in (RedisError, BusError, RayError, OSError):  # their messages have addresses of our own
         app.add_exception_handler(kind, unavailable)
+    app.add_exception_handler(RequestValidationError, invalid)

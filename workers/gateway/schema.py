@@ -10,7 +10,8 @@ import yaml
 from pydantic.json_schema import models_json_schema
 
 from stream import events
-from stream.bus.publisher import MAX_EVENTS, RETENTION_S
+from stream.bus.keys import RETENTION_S
+from stream.bus.publisher import MAX_EVENTS
 from workers.gateway.access import Access
 from workers.gateway.app import create_app
 from workers.gateway.state import Settings

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from ray.exceptions import RayError
 
 from workers.cluster.session_actor import find_session
+from workers.errors import WorkersError
 from workers.gateway.access import Access, Token
 from workers.gateway.app import create_app
 from workers.gateway.state import Settings, State
@@ -23,10 +24,10 @@ PIECE = 1 << 20  # maximum size of a WebSocket message in bytes, after decompres
 log = structlog.get_logger("undertone.gateway")
 
 
-class ServeError(Exception):
-    """The gateway cannot serve as asked; the message is one line."""
+class ServeError(WorkersError):
+    """The gateway cannot serve as asked."""
 
-    exit_code, http_status = 1, 503
+    exit_code = 2
 
 
 def serve(

@@ -15,24 +15,18 @@ from pydantic import BaseModel
 from ray.exceptions import RayActorError
 from redis.exceptions import NoPermissionError, RedisError
 
-from model.encoders.asr import AsrError
-from model.fusion.checkpoint import CheckpointError
-from stream.bus.connection import BusError
 from stream.bus.directory import SessionInfo, overview
-from stream.bus.forget import CannotForget, Forgotten, forget, rewrite_log
+from stream.bus.forget import Forgotten, forget, rewrite_log
 from stream.bus.keys import SESSION_ID, Keys
 from stream.bus.subscriber import history
-from stream.errors import MediaError
-from stream.exports import FORMATS, ExportError, export
+from stream.exports import FORMATS, export
 from stream.sources.reach import Reach
-from stream.speech.turns import AnnotationError
 from workers.cluster.actors import ClusterError
 from workers.cluster.forget_nodes import forget_elsewhere
 from workers.cluster.request import MediaFile, Options, Place, Push, SessionRequest, Upload, UploadRequest, Url
 from workers.cluster.session_actor import find_session, start_session
 from workers.gateway.access import Refused, Token
 from workers.gateway.state import MAX_UPLOADS, AdminDep, IngesterDep, ReaderDep, State, StateDep, known
-from workers.session.planning import UsageError
 from workers.session.runner import MODEL_LOAD_TIMEOUT_S, SessionError
 
 UPLOAD_TIMEOUT_S = 600.0  # seconds that a recording may take to come
@@ -51,10 +45,7 @@ class Sessions(BaseModel):
 async def start(request: SessionRequest, state: StateDep, token: IngesterDep) -> SessionInfo:
     """Start a session from tracks that the client will send, a stream to fetch, or a file of the media folder."""
     if isinstance(request.source, Url):
-        try:
-            Reach(state.settings.pull_from).check(request.source.url)  # its session asks again, at every connection
-        except MediaError as error:
-            raise HTTPException(422, str(error)) from None
+        Reach(state.settings.pull_from).check(request.source.url)  # its session asks again, at every connection
     return await _start(state, request, request.source, token)
 
 
@@ -111,8 +102,6 @@ async def forget_data(session: str, state: StateDep, token: AdminDep) -> Forgott
         for removed, left in await forget_elsewhere(keys, folders):
             done.removed.files += removed
             done.left.files += left
-    except CannotForget as error:
-        raise HTTPException(409, str(error)) from None
     except NoPermissionError:
         raise HTTPException(
             403, "the gateway's user of Redis may not delete (undertone serve --redis-operator)"
@@ -137,10 +126,7 @@ async def download(session: str, format: str, state: StateDep, token: ReaderDep)
     """The session so far as a file."""
     await known(state, session)
     so_far = await history(state.settings.redis, session, state.settings.prefix)
-    try:
-        content = await asyncio.to_thread(export, so_far, format)
-    except ExportError as error:
-        raise HTTPException(422, str(error)) from None
+    content = await asyncio.to_thread(export, so_far, format)
     kind = FORMATS[format]
     headers = {"Content-Disposition": f'attachment; filename="{session}{kind.suffix}"'}
     return Response(content, media_type=kind.media_type, headers=headers)
@@ -150,31 +136,24 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
     settings = state.settings
     if state.draining.is_set():
         raise Refused(503, "this gateway is about to go; try again", 1)
-    session = options.id or f"session-{secrets.token_hex(4)}"
+    session = options.session or f"session-{secrets.token_hex(4)}"
     if await overview(settings.redis, settings.prefix, [session]):
         raise HTTPException(409, f"session {session} has events already; choose another id")
     await state.access.reserve(token, session)
+    actor = None
     try:
         actor = await _named(session, options, source, settings.place)
-    except ValueError:
-        await state.access.release(token, session)
-        raise HTTPException(409, f"session {session} is being started by somebody else") from None
-    except ClusterError as error:
-        await state.access.release(token, session)
-        raise HTTPException(503, str(error)) from None
-    try:
         await asyncio.wait_for(_opened(actor, session), MODEL_LOAD_TIMEOUT_S + 60)
     except Exception as error:
-        ray.kill(actor)
+        if actor is not None:
+            ray.kill(actor)
         await state.access.release(token, session)
-        cause = getattr(error, "cause", error)
-        if isinstance(cause, UsageError | MediaError | AnnotationError | CheckpointError | AsrError):
-            raise HTTPException(422, str(cause)) from None
-        if isinstance(cause, SessionError | ClusterError | BusError):
-            raise HTTPException(503, str(cause)) from None
+        if actor is None and isinstance(error, ValueError):
+            raise HTTPException(409, f"session {session} is being started by somebody else") from None
+        cause = getattr(error, "cause", error)  # Ray has that of an error in the actor
         if isinstance(cause, TimeoutError):
-            raise HTTPException(503, "the session does not start: has the Ray cluster room for it?") from None
-        raise
+            raise SessionError("the session does not start: has the Ray cluster room for it?") from None
+        raise (cause if hasattr(cause, "http_status") else error) from None
     log.info("session started", session=session, token=token.name, source=type(source).__name__.lower())
     return await known(state, session)
 

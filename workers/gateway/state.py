@@ -14,8 +14,7 @@ from fastapi import Depends, HTTPException, Query, Request
 from starlette.requests import HTTPConnection
 
 from stream.bus.directory import SessionInfo, overview
-from stream.bus.keys import SESSION_ID
-from stream.bus.publisher import RETENTION_S
+from stream.bus.keys import RETENTION_S, SESSION_ID
 from workers.cluster.request import Place
 from workers.gateway.access import Access, Refused, Scope, Token
 from workers.gateway.metrics import Metrics
@@ -112,7 +111,9 @@ class RequiredScope:
         try:
             token = await state.access.admit(bearer(request), self._scope)
         except Refused as error:
-            state.metrics.refused.labels({401: "token", 403: "scope", 429: "rate"}.get(error.status, "other")).inc()
+            state.metrics.refused.labels(
+                {401: "token", 403: "scope", 429: "rate"}.get(error.http_status, "other")
+            ).inc()
             raise
         request.state.token = token.name
         return token

@@ -15,6 +15,7 @@ from model.encoders.packaged import PackagedError, unpacked
 from model.progress import Progress
 from workers.console.display import tell
 from workers.console.progress import console_progress
+from workers.errors import WorkersError
 
 MIRROR = "UNDERTONE_MODELS_URL"
 MAX_TRIES = 5
@@ -25,10 +26,8 @@ HUB = "https://huggingface.co"
 REPOSITORIES = {"turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo"}  # the others are Systran's
 
 
-class DownloadError(Exception):
-    """A failed download; the message is one line for the user."""
-
-    exit_code, http_status = 1, 503
+class DownloadError(WorkersError):
+    """A failed download."""
 
 
 def find_or_pull_whisper(name: str | None, progress: Progress) -> AsrModel:

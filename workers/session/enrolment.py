@@ -12,29 +12,34 @@ import numpy as np
 from platformdirs import user_data_path
 
 from model.encoders.prosody import Array
+from workers.errors import WorkersError
 
 MIN_SPEECH_S = 5.0  # seconds of speech
-WIDTH = 256  # of `model.encoders.speaker.SpeakerEncoder`'s vectors
+EMBEDDING_WIDTH = 256  # of `model.encoders.speaker.SpeakerEncoder`'s vectors
 
 
-class EnrolmentError(Exception):
-    """A voice that cannot be enrolled; the message is one line."""
+class EnrolmentError(WorkersError):
+    """A voice that cannot be enrolled."""
 
     exit_code, http_status = 2, 422
 
 
 def folder() -> Path:
-    """Where the voices lie, a file each."""
+    """The folder of the voices, a file each."""
     return user_data_path("undertone") / "voices"
 
 
 def enroll(name: str, pieces: list[Array]) -> float:
-    """Keep a voice, from utterances [n] at 16 kHz; returns the seconds it rests on. Raises EnrolmentError."""
+    """Keep the voice of a speaker.
+
+    pieces: utterances, [n] float32 at 16 kHz. Returns the seconds of speech that the voice rests on. Raises
+    EnrolmentError for a name that cannot be a file's, too little speech, and more than one voice.
+    """
     if not name or "/" in name or name.startswith("."):
         raise EnrolmentError(f"{name!r} is no name for a voice: letters, digits, blanks")
     seconds = sum(len(piece) for piece in pieces) / 16_000
     if seconds < MIN_SPEECH_S:
-        raise EnrolmentError(f"{seconds:.1f} s of speech were heard; a voice needs {MIN_SPEECH_S:.0f} s")
+        raise EnrolmentError(f"{seconds:.1f} s of speech were found; a voice needs {MIN_SPEECH_S:.0f} s")
     from model.encoders.speaker import SpeakerEncoder  # to know a voice needs no PyTorch
 
     encoder = SpeakerEncoder()
@@ -53,13 +58,13 @@ def enroll(name: str, pieces: list[Array]) -> float:
 
 
 def voices() -> dict[str, Array]:
-    """All enrolled voices by name. Raises EnrolmentError when a file is none."""
+    """All enrolled voices by name, [256] float32 of length 1 each. Raises EnrolmentError when a file holds none."""
     found = {}
     for path in sorted(folder().glob("*.json")):
         try:
             voice = np.array(json.loads(path.read_text())["voice"], np.float32)
-            if voice.shape != (WIDTH,):
-                raise ValueError(f"{voice.size} numbers, not {WIDTH}")
+            if voice.shape != (EMBEDDING_WIDTH,):
+                raise ValueError(f"{voice.size} numbers, not {EMBEDDING_WIDTH}")
         except (ValueError, KeyError, TypeError) as error:
             raise EnrolmentError(f"{path}: not an enrolled voice ({error}); remove it and enroll anew") from None
         found[path.stem] = voice

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from stream.bus.connection import BusError
 from stream.bus.directory import overview
-from stream.bus.keys import Keys
-from stream.bus.publisher import RETENTION_S, Bus
+from stream.bus.keys import RETENTION_S, Keys
+from stream.bus.publisher import Bus
 from stream.bus.subscriber import history
 from stream.clock import MonotonicClock, Pacer
 from stream.events import (

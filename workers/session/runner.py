@@ -17,9 +17,8 @@ from stream.bus.subscriber import subscribe
 from stream.clock import Pacer
 from stream.errors import MediaError
 from stream.events import Event, SessionEnded
-from stream.sources.base import Source, SourceWrapper
-from stream.sources.mixing import MixedSource
-from stream.sources.reconnecting import ReconnectingSource
+from stream.sources.base import Source
+from workers.errors import WorkersError
 from workers.session.services import InferenceBackend, ServiceError, SessionPlan
 from workers.session.session import Session
 
@@ -36,10 +35,8 @@ class EventObserver(Protocol):
         ...
 
 
-class SessionError(Exception):
-    """The session could not be carried through; the message is one line."""
-
-    exit_code, http_status = 1, 503
+class SessionError(WorkersError):
+    """The session could not start, or broke off."""
 
 
 @dataclass
@@ -107,7 +104,8 @@ async def run_session(
         except MediaError as error:
             reason = f"error: {error}"
         await loaded
-        await session.finish(reason, _counts(source), patience)
+        counts = {name: count for name, count in source.counts().items() if count}
+        await session.finish(reason, counts, patience)
         return await asyncio.wait_for(shown, patience)
     except BrokenPipeError:
         raise
@@ -158,18 +156,6 @@ async def _blocks(source: Source) -> AsyncGenerator[Block]:
     iterator = iter(source)
     while (block := await asyncio.to_thread(next, iterator, None)) is not None:
         yield block
-
-
-def _counts(source: Source) -> dict[str, int]:
-    """Counts of repaired samples, reconnects and the like, for the last event."""
-    counts = {"repaired_samples": source.repaired}
-    while isinstance(source, SourceWrapper):
-        source = source.source
-    if isinstance(source, ReconnectingSource):
-        counts["reconnects"] = source.reconnects
-    if isinstance(source, MixedSource):
-        counts |= {"reconnects": source.reconnects, "worst_skew_ms": round(1000 * source.worst_skew)}
-    return {name: count for name, count in counts.items() if count}
 
 
 def _reason(source: Source, interrupted: asyncio.Event) -> str:

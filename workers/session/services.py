@@ -16,11 +16,12 @@ from model.encoders.transcription import Transcription
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
-from stream.bus.publisher import RETENTION_S
+from stream.bus.keys import RETENTION_S
 from stream.speech.segmenter import Endpointing, Segmenter, TurnSegmenter, VadSegmenter
 from stream.speech.transcript import Transcript
 from stream.speech.turns import Turn
 from stream.speech.vad import WebRtcVad
+from workers.errors import WorkersError
 from workers.session.diarization import SpeakerSegment
 
 Image = NDArray[np.uint8]
@@ -169,10 +170,8 @@ def segmenters(plan: SessionPlan) -> list[Segmenter]:
     ]
 
 
-class ServiceError(Exception):
+class ServiceError(WorkersError):
     """A model that the session asks does not answer, or failed."""
-
-    exit_code, http_status = 1, 503
 
     def __init__(self, cause: BaseException) -> None:
         """cause: the error where the model runs."""
@@ -180,5 +179,5 @@ class ServiceError(Exception):
         self.cause = cause
 
 
-class GraphStateMissing(Exception):
+class GraphStateMissing(WorkersError):
     """The recognizer does not hold the state that the utterance continues; `restore` it."""

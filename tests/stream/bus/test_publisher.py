@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import redis as sync_redis
 
-from stream.bus.connection import BusError, check, claim, public
-from stream.bus.keys import Keys
-from stream.bus.publisher import DIRECTORY_REFRESH_S, HEARTBEAT_TTL_S, RETENTION_S, Bus
+from stream.bus.connection import BusError, check, claim, public, release
+from stream.bus.keys import RETENTION_S, Keys
+from stream.bus.publisher import DIRECTORY_REFRESH_S, HEARTBEAT_TTL_S, Bus
 from stream.bus.server import private_server, server_binary
 from stream.bus.subscriber import subscribe
 from stream.events import Base, Degraded, SessionEnded, parse
@@ -207,6 +207,8 @@ async def test_an_id_is_claimed_once(redis_url: str, session: str) -> None:
     keys = Keys(session)
     assert await claim(redis_url, keys)
     assert not await claim(redis_url, keys), "it is about to start elsewhere"
+    await release(redis_url, keys)
+    assert await claim(redis_url, keys), "it did not start there"
 
 
 async def test_a_killed_session_is_forgotten_as_others_are(redis_url: str) -> None:

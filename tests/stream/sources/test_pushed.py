@@ -84,7 +84,7 @@ def test_a_lost_connection_comes_again() -> None:
     blocks = list(source)
     notices = [block.notice for block in blocks if block.notice]
     assert any("connection was lost" in notice for notice in notices) and any("is back" in notice for notice in notices)
-    assert source.reconnects == 1 and source.ended_early is None
+    assert source.counts()["reconnects"] == 1 and source.ended_early is None
     assert blocks[-1].start == pytest.approx(1.0 + 1.5 + 0.9, abs=0.4)
 
 

@@ -18,10 +18,13 @@ from tests.support.recordings import RATE, voice
 class Played:
     """A source of blocks that are given, with a picture in each."""
 
-    name, split, video, repaired, ended_early = "played", True, True, 0, None
+    name, split, video, live, repaired, ended_early = "played", True, True, True, 0, None
 
     def __init__(self, samples: np.ndarray, holes: tuple[int, ...] = ()) -> None:
         self.channels, self._samples, self._holes = len(samples), samples, holes
+
+    def counts(self) -> dict[str, int]:
+        return {}
 
     def stop(self) -> None:
         pass

@@ -12,7 +12,7 @@ from workers.bench.report.capacity_plan import Demand, Machines, plan_capacity
 from workers.bench.report.costs import Costs, read_costs
 from workers.bench.report.results import ResultsError
 from workers.cli.app import app
-from workers.session.planning import UsageError
+from workers.errors import UsageError
 
 COSTS = Costs(
     machine="a machine",

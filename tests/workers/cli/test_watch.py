@@ -14,7 +14,7 @@ from stream.bus.publisher import Bus
 from stream.bus.server import private_server
 from stream.events import Base, Degraded, Emotion, SessionEnded, SessionStarted, SpeakerMerged, UtterancePartial
 from tests.stream.test_events import EMOTION
-from workers.cli.watch import KEPT, Conversation, WatchApp, matches
+from workers.cli.watch import MAX_ROWS, Conversation, WatchApp, matches
 from workers.console.rows import Row, printable
 
 
@@ -209,8 +209,8 @@ async def test_ctrl_c_and_a_refusal() -> None:
 
 def test_memory_is_bounded() -> None:
     known = Conversation()
-    for number in range(KEPT + 10):
+    for number in range(MAX_ROWS + 10):
         known.event(label("one", number))
     known.event(Degraded(id="d", session="one", audio_time=1, reason="video dropped"))
-    assert len(known.rows) == KEPT and next(iter(known.rows)) == 10 and "video dropped" in known.note
+    assert len(known.rows) == MAX_ROWS and next(iter(known.rows)) == 10 and "video dropped" in known.note
     assert printable("a\nb\x1b[0m") == "a b [0m"

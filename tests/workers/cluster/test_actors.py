@@ -20,8 +20,9 @@ from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from workers.bench.accuracy.endtoend import Collected
 from workers.cluster.actors import stop_all
 from workers.cluster.pools import start_pools
-from workers.session.planning import SessionSettings, plan_session
+from workers.session.planning import plan_session
 from workers.session.runner import new_session, run
+from workers.session.settings import SessionSettings
 
 
 def planned(path: Path = DEMO, transcript: Path | None = DEMO_TRANSCRIPT):

@@ -33,7 +33,7 @@ async def test_a_token_opens_what_its_scopes_say(redis_url: str, tmp_path: Path)
     for presented, scope, status in ((reader, "ingest", 403), (None, "read", 401), (reader + "x", "read", 401)):
         with pytest.raises(Refused) as refusal:
             await access.admit(presented, scope)  # type: ignore[arg-type]
-        assert refusal.value.status == status
+        assert refusal.value.http_status == status
     await access.aclose()
 
 
@@ -46,7 +46,7 @@ async def test_requests_are_limited_together_over_gateways(redis_url: str, tmp_p
         try:
             await gateways[n % 2].admit(secret, "read")
         except Refused as error:
-            refused.append((error.status, error.retry_after))
+            refused.append((error.http_status, error.retry_after))
     assert refused and all(status == 429 and 0 < (wait or 0) <= 60 for status, wait in refused)
     for gateway in gateways:
         await gateway.aclose()

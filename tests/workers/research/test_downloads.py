@@ -16,9 +16,11 @@ from model.encoders.manifest import Model, ModelFile, find, folders, manifest, w
 from model.progress import Silent
 from stream.sources.file import FileSource
 from tests.support.recordings import voice, write_wav
+from workers.errors import UsageError
 from workers.research import downloads as models
 from workers.research.downloads import DownloadError, pull
-from workers.session.planning import SessionSettings, UsageError, plan_session
+from workers.session.planning import plan_session
+from workers.session.settings import SessionSettings
 
 CONTENT = bytes(range(256)) * 2000
 FILE = ModelFile("net.onnx", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), "https://example.org/net.onnx")

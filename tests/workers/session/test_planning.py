@@ -8,7 +8,9 @@ import pytest
 from stream.sources.file import FileSource
 from tests.conftest import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import voice, write_mp4, write_wav
-from workers.session.planning import SessionSettings, UsageError, plan_session, settings_from_recording, settings_of
+from workers.errors import UsageError
+from workers.session.planning import plan_session
+from workers.session.settings import SessionSettings, settings_from_recording
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def test_without_praat_prosody_is_missing_and_said_so(mono: FileSource, monkeypa
     monkeypatch.setattr("model.encoders.prosody.available", lambda: False)
     plan = plan_session(SessionSettings(asr="none"), mono).plan
     assert plan.encoders["audio"] == "expert: voice CNN" and plan.encoders["text"] is not None
-    with pytest.raises(UsageError, match="nothing to label by"):
+    with pytest.raises(UsageError, match="nothing to analyse"):
         plan_session(SessionSettings(asr="none", modalities=("text",)), mono)
 
 
@@ -75,7 +77,7 @@ def test_speakers_that_contradict_the_channels(mono: FileSource) -> None:
 
 
 def test_a_session_recorded_with_a_recognizer_that_is_gone_is_heard_by_the_one_there_is(tmp_path: Path) -> None:
-    settings, _ = settings_of(SessionSettings(names={0: "Anna"}))
+    settings, _ = SessionSettings(names={0: "Anna"}).recording()
     assert settings_from_recording(settings | {"asr": "pocketsphinx"}, tmp_path).asr == "auto"
     assert settings_from_recording(settings | {"asr": "none"}, tmp_path).asr == "none"
 

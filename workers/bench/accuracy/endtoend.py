@@ -24,8 +24,9 @@ from workers.cluster.pools import start_pools
 from workers.console.tables import Rows
 from workers.console.word_errors import word_error_rate
 from workers.research.compose import Conversation, converse, one_microphone, write
-from workers.session.planning import SessionSettings, plan_session
+from workers.session.planning import plan_session
 from workers.session.runner import new_session, run
+from workers.session.settings import SessionSettings, VoiceActivity
 
 STEP_S = 0.01  # between the moments at which a label is compared with the truth
 
@@ -78,7 +79,7 @@ def _alone(conversation: Conversation, rng: Rng) -> Conversation:
     return conversation
 
 
-RECORDINGS: tuple[tuple[str, str, Callable[[Conversation, Rng], Conversation]], ...] = (
+RECORDINGS: tuple[tuple[str, VoiceActivity, Callable[[Conversation, Rng], Conversation]], ...] = (
     ("a channel per speaker", "webrtc", _alone),
     ("one microphone", "webrtc", one_microphone),
     ("one microphone, reverberation 0.4 s", "webrtc", partial(one_microphone, reverberation=0.4)),
@@ -86,7 +87,9 @@ RECORDINGS: tuple[tuple[str, str, Callable[[Conversation, Rng], Conversation]], 
 )
 
 
-async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Path | None, redis: str) -> list[Event]:
+async def _replay(
+    path: Path, conversation: Conversation, vad: VoiceActivity, encoder: Path | None, redis: str
+) -> list[Event]:
     """Events of a session that replays one conversation, with words by the best local recognizer."""
     split = len(conversation.samples) > 1
     names = {spoken.channel: spoken.speaker for spoken in conversation.utterances} if split else {}

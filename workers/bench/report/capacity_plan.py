@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, field
 
 from stream.block import RATE
-from stream.bus.publisher import RETENTION_S
+from stream.bus.keys import RETENTION_S
 from workers.bench.report.costs import Costs
 from workers.cluster.actors import CPU_SHARE
 from workers.cluster.pools import MAX_TRANSCRIBERS
 from workers.console.tables import Rows
-from workers.session.planning import UsageError
+from workers.errors import UsageError
 
 OTHER_ACTORS = 3  # actors of a node beside the transcribers: encoder, recognizer, faces
 

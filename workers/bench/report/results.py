@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from workers.errors import WorkersError
+
 if TYPE_CHECKING:
     from workers.console.tables import Rows  # imports PyTorch
 
@@ -16,8 +18,8 @@ Results = dict[str, Any]
 without figures has "skipped" (a missing requirement) or "failed" (an error) instead of "tables"."""
 
 
-class ResultsError(Exception):
-    """An invalid file of results; the message is one line."""
+class ResultsError(WorkersError):
+    """An invalid file of results."""
 
     exit_code, http_status = 2, 422
 

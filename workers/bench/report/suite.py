@@ -19,11 +19,12 @@ from typing import Any
 from model.progress import Progress
 from workers.bench import DEMO
 from workers.bench.report.results import Results, Tables
+from workers.errors import WorkersError
 
 Part = Callable[[Progress], Tables]
 
 
-class Unavailable(Exception):
+class Unavailable(WorkersError):
     """A requirement of a benchmark is missing on this machine."""
 
 

@@ -30,6 +30,7 @@ from workers.cluster.actors import CPU_SHARE, ray_cluster
 from workers.cluster.request import MediaFile, Options, Place
 from workers.cluster.served import ServedSession
 from workers.console.tables import Rows
+from workers.session.settings import Modality
 
 RECORDING_S = 900.0  # length of the played recording; a level is over by then
 SETTLE_TIMEOUT_S = 60.0  # until the first label, including loading of models; then the measurement starts
@@ -91,13 +92,13 @@ class TimedSession:
 
     def __init__(self, session: str, options: Options, source: MediaFile, place: Place) -> None:
         self._watch = _Watch()
-        self._conductor = ServedSession(session, options, source, place, [self._watch])
+        self._session = ServedSession(session, options, source, place, [self._watch])
 
     async def loaded(self) -> None:
         """Wait until the process has started."""
 
     async def open(self) -> None:
-        await self._conductor.open()
+        await self._session.start()
 
     async def labelled(self) -> None:
         """Wait for the first label."""
@@ -111,14 +112,14 @@ class TimedSession:
 
     async def close(self) -> None:
         """Stop the session, and wait until everything is labelled."""
-        self._conductor.stop()
-        await self._conductor.done()
+        self._session.stop()
+        await self._session.done()
 
 
 def bench_capacity(
     recording: Path,
     words: Sequence[Words],
-    modalities: Sequence[str],
+    modalities: Sequence[Modality],
     seconds: float,
     max_sessions: int,
     progress: Progress,

@@ -21,7 +21,8 @@ from workers.bench.speed.looped import LoopedSource, LoopedTranscript
 from workers.bench.speed.words import Words
 from workers.cluster.actors import ray_cluster
 from workers.console.tables import Rows
-from workers.session.planning import SessionSettings, plan_session
+from workers.session.planning import plan_session
+from workers.session.settings import SessionSettings
 
 STAGES = ("queue", "asr", "encode", "graph", "publish")
 

@@ -20,7 +20,8 @@ from workers.bench.speed.looped import LoopedSource, LoopedTranscript
 from workers.bench.speed.processes import used
 from workers.cluster.actors import ray_cluster
 from workers.console.tables import Rows
-from workers.session.planning import SessionSettings, plan_session
+from workers.session.planning import plan_session
+from workers.session.settings import Modality, SessionSettings
 
 MAX_SAMPLES = 240  # one a minute of media is enough, six are needed
 MAX_CHANGE_PERCENT = 5.0  # of the last third from the first
@@ -55,7 +56,9 @@ class _Scale:
             self._progress.step("minutes of media", round(seconds / 60), round(self._seconds / 60))
 
 
-def bench_longevity(recording: Path, hours: float, modalities: Sequence[str], progress: Progress) -> tuple[Rows, Rows]:
+def bench_longevity(
+    recording: Path, hours: float, modalities: Sequence[Modality], progress: Progress
+) -> tuple[Rows, Rows]:
     """A row for each process (and Redis), and one of the whole.
 
     The recording is repeated, with its transcript (.stm) for words, as fast as it goes. MB are of the first and the

@@ -18,12 +18,14 @@ from stream.speech.transcript import AFTER_S, Cue, Transcript, read_transcript
 class LoopedSource:
     """Implementation of `stream.sources.base.Source` that repeats a recording up to `seconds`."""
 
+    live = False
+
     def __init__(self, recording: Path, seconds: float) -> None:
         """Read the recording. Raises MediaError."""
         source = FileSource(recording)
         self._samples = np.concatenate([block.samples for block in source], 1)
         self._blocks = round(seconds * RATE / BLOCK_SAMPLES)
-        self.path, self.name, self.channels, self.split = recording, source.name, source.channels, source.split
+        self.name, self.channels, self.split = source.name, source.channels, source.split
         self.video, self.repaired = False, 0
         self.ended_early: str | None = None
         self._stopped = False
@@ -32,6 +34,9 @@ class LoopedSource:
     def period(self) -> float:
         """Length of the recording in seconds."""
         return float(self._samples.shape[1] / RATE)
+
+    def counts(self) -> dict[str, int]:
+        return {"repaired_samples": self.repaired}
 
     def stop(self) -> None:
         self._stopped = True

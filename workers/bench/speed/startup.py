@@ -69,8 +69,9 @@ def replay(recording: str, begun: float) -> None:
     from stream.sources.file import FileSource
     from workers.cluster.actors import ray_cluster
     from workers.cluster.pools import start_pools
-    from workers.session.planning import SessionSettings, plan_session
+    from workers.session.planning import plan_session
     from workers.session.runner import new_session, run
+    from workers.session.settings import SessionSettings
 
     mark("imports")
     with redis_url(None) as url:

@@ -18,7 +18,8 @@ from workers.bench.speed.processes import Use, busiest, by_kind, spent, used
 from workers.bench.speed.words import Words
 from workers.cluster.actors import ray_cluster
 from workers.console.tables import Rows
-from workers.session.planning import SessionSettings, plan_session
+from workers.session.planning import plan_session
+from workers.session.settings import Modality, SessionSettings
 
 
 class _Span:
@@ -39,7 +40,7 @@ class _Span:
 
 
 def bench_throughput(
-    recording: Path, words: Sequence[Words], minutes: float, modalities: Sequence[str], progress: Progress
+    recording: Path, words: Sequence[Words], minutes: float, modalities: Sequence[Modality], progress: Progress
 ) -> tuple[Rows, Rows]:
     """A row for each source of words: media time / time; and one for each kind of process: CPU seconds for a minute of
     media.

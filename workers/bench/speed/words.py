@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from workers.session.settings import Recognizer
+
 NO_PARTIALS = ", no partials"  # suffix of the name of a source without interim results
 SOURCES = ("transcript", "none", "whisper")
 
@@ -16,8 +18,8 @@ class Words:
 
     name: str
     """transcript, none, or the name of a faster-whisper model."""
-    asr: str
-    """Value of `workers.session.planning.SessionSettings.asr`."""
+    asr: Recognizer
+    """Value of `workers.session.settings.SessionSettings.asr`."""
     model: str | None = None
     """Name or folder of a model, as `model.encoders.asr.locate` takes it."""
     partials: bool = True
@@ -43,5 +45,5 @@ def words_by(sources: Sequence[str], recording: Path) -> list[Words]:
             recording.with_suffix(".stm").stat()
             found.append(Words(source, "none"))
         else:
-            found.append(Words(source, source))
+            found.append(Words(source, "none"))
     return found

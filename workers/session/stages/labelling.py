@@ -12,13 +12,14 @@ from model.fusion.experts import MODALITY_OF
 from model.fusion.incremental import Prediction
 from stream.clock import Clock
 from stream.events import Emotion, Latency, Modalities
+from workers.errors import WorkersError
 from workers.session.event_factory import EventFactory, revised
 from workers.session.services import GraphStateMissing, InferenceBackend, SessionPlan
 from workers.session.snapshot import GraphRowRecord, Memory
 from workers.session.utterance import AdmittedUtterance, LabelledUtterance, UnderstoodUtterance
 
 
-class Unlabelled(Exception):
+class Unlabelled(WorkersError):
     """An utterance has no modality to label it by; the message says why."""
 
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
 from stream.block import Utterance
+from workers.errors import WorkersError
 
 T = TypeVar("T")
 Key = tuple[int, float, float, int]
 
 
-class Discarded(Exception):
+class Discarded(WorkersError):
     """A result that is not needed any more."""
 
 

@@ -1,0 +1,88 @@
+"""The settings of a session: in a recording, by the pace, from a client of the gateway."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from workers.cluster.request import Options, SessionRequest, UploadRequest
+from workers.errors import UsageError
+from workers.session.settings import CommonSettings, Help, SessionSettings, settings_from_recording
+
+KEPT = {
+    "asr", "asr_model", "checkpoint", "enrolled", "interim", "language", "mask", "modalities", "names", "redact",
+    "speakers", "vad",
+}  # fmt: skip
+
+
+def test_a_recording_keeps_what_a_replay_needs(tmp_path: Path) -> None:
+    said = SessionSettings(
+        session="one", consent="Ann", kept=60, names={1: "Ben"}, modalities=("text",), asr="none", interim=0,
+        transcript=Path("words.stm"),
+    )  # fmt: skip
+    settings, files = said.recording()
+    assert settings.keys() == KEPT and files == {"transcript": Path("words.stm")}
+    stored = json.loads(json.dumps(settings)) | {"transcript": "transcript.stm", "split": True, "loudness": 11}
+    replayed = settings_from_recording(stored, tmp_path)
+    assert replayed == said.model_copy(
+        update={"session": None, "consent": None, "kept": 86_400, "transcript": tmp_path / "transcript.stm"}
+    )
+
+
+@pytest.mark.parametrize("damage", [{"modalities": "smell"}, {"names": ["Ann"]}, {"interim": -1}, {"vad": None}])
+def test_damaged_settings_are_refused(tmp_path: Path, damage: dict[str, object]) -> None:
+    settings, _ = SessionSettings().recording()
+    with pytest.raises(UsageError, match="its settings are damaged") as refused:
+        settings_from_recording(settings | damage, tmp_path)
+    assert next(iter(damage)) in str(refused.value)
+
+
+def test_what_depends_on_the_pace() -> None:
+    paced, fast = SessionSettings().at_pace(True), SessionSettings().at_pace(False)
+    assert (paced.interim, paced.speculate) == (3.0, True) and (fast.interim, fast.speculate) == (0.0, False)
+    assert (
+        SessionSettings(interim=1).at_pace(False).interim == 1 and SessionSettings(interim=0).at_pace(True).interim == 0
+    )
+    assert not SessionSettings(speculate=False).at_pace(True).speculate
+
+
+def test_settings_are_checked_and_do_not_change() -> None:
+    for wrong in ({"asr": "psychic"}, {"interim": -1}, {"session": "a b"}, {"volume": 3}, {"kept": 0}):
+        with pytest.raises(ValidationError):
+            SessionSettings.model_validate(wrong)
+    with pytest.raises(ValidationError, match="frozen"):
+        SessionSettings().asr = "none"  # type: ignore[misc]
+
+
+def test_every_setting_has_its_help() -> None:
+    for name, field in SessionSettings.model_fields.items():
+        assert any(isinstance(part, Help) for part in field.metadata), name
+
+
+def test_a_client_s_options_become_settings() -> None:
+    asked = {
+        "consent": "both agreed",
+        "id": "call",
+        "record": True,
+        "modalities": ["audio"],
+        "interim": 2,
+        "mask": True,
+    }
+    options = Options.model_validate(asked)
+    settings = options.settings(session="call-1", names={0: "Ann"})
+    assert (settings.session, settings.recorded, settings.modalities) == ("call-1", True, ("audio",))
+    assert (settings.consent, settings.interim, settings.mask, settings.names) == ("both agreed", 2, True, {0: "Ann"})
+    assert options.session == "call" and CommonSettings.model_fields.keys() <= Options.model_fields.keys()
+    for model in (SessionRequest, UploadRequest):
+        for wrong in (
+            {"consent": ""},
+            {"checkpoint": "../x"},
+            {"interim": 601},
+            {"session": "call"},
+            {"recorded": True},
+        ):
+            with pytest.raises(ValidationError):
+                model.model_validate(asked | {"source": {"kind": "push", "tracks": [{}]}} | wrong)

@@ -1,0 +1,269 @@
+"""The commands that run a session: replay and live. Heavy imports happen inside them, so that --help is instant."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from workers.cli.session_options import given_options, session_options
+from workers.console.errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
+from workers.console.options import Json, Keep, Prefix, RayAddress, Redis
+from workers.errors import UsageError
+from workers.session.settings import INTERIM_S, SessionSettings, settings_from_recording
+
+if TYPE_CHECKING:
+    from stream.sources.base import Source
+    from stream.sources.recording import RecordedSource
+    from workers.console.word_errors import WordScore
+    from workers.session.opening import OpenSession
+    from workers.session.runner import EventObserver, Outcome
+    from workers.session.services import InferenceBackend, ModelRequirements, SessionPlan
+
+Reference = Annotated[
+    Path | None,
+    typer.Option(help="Script (STM, VTT, SRT or CSV) that the recognized words are measured against at the end."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with --session, whose process was killed.")]
+Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events in a folder in this one.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(replay)
+    app.command()(live)
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of a command besides the session's settings."""
+
+    redis: str | None
+    prefix: str
+    ray_address: str | None
+    as_json: bool
+    record: Path | None = None
+    resume: bool = False
+    reference: Path | None = None
+
+
+@session_options()
+def replay(
+    context: typer.Context,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Any audio or video file; a folder that --record made; or events to publish again: a .jsonl file, or "
+            "redis:SESSION.",
+        ),
+    ],
+    settings: SessionSettings,
+    speed: Annotated[str, typer.Option(help="1 = real time, N times as fast, or max.")] = "1",
+    channels: Annotated[
+        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where they differ.")
+    ] = "auto",
+    record: Record = None,
+    keep: Keep = 24.0,
+    resume: Resume = False,
+    reference: Reference = None,
+    redis: Redis = None,
+    prefix: Prefix = "undertone",
+    ray_address: RayAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Replay a recording as if it were live."""
+    with one_line_errors():
+        from stream.sources.file import FileSource
+        from stream.sources.recording import RecordedSource
+
+        pace = _speed(speed)
+        request = Request(redis, prefix, ray_address, as_json, record, resume, reference)
+        if file.startswith("redis:") or file.endswith(".jsonl"):
+            if reference is not None:
+                raise UsageError("--reference: past events are published again, nothing is recognized")
+            _republish(file, pace, settings.session, request)
+            return
+        source: Source
+        if Path(file).is_dir():
+            source = recorded = RecordedSource(Path(file))
+            settings = _as_recorded(settings, recorded, context)
+        else:
+            source = FileSource(Path(file), channels)
+        _run(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
+
+
+@session_options(without=("transcript", "rttm", "speakers"), interim=INTERIM_S)
+def live(
+    settings: SessionSettings,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="[NAME=]SOUND[+CAMERA], one per participant. SOUND: mic, mic:DEVICE, monitor (what this machine "
+            "plays), monitor:NAME, or a URL (rtsp, rtmp, http, hls, srt, udp, tcp). CAMERA: +camera or "
+            "+camera:/dev/video2. "
+            "[default: mic]"
+        ),
+    ] = None,
+    channels: Annotated[int, typer.Option(min=1, max=16, help="Of a microphone; more than one: a speaker each.")] = 1,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long. [default: at Ctrl-C]")] = None,
+    reconnect: Annotated[float, typer.Option(min=0, help="Give a lost source up after so many seconds.")] = 300.0,
+    record: Record = None,
+    keep: Keep = 24.0,
+    resume: Resume = False,
+    reference: Reference = None,
+    redis: Redis = None,
+    prefix: Prefix = "undertone",
+    ray_address: RayAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Listen to microphones, meetings, cameras and streams until Ctrl-C.
+
+    Anna=mic Ben=monitor: you and the meeting. mic+camera: voice and face. rtsp://camera.local/door: a stream.
+    """
+    with one_line_errors():
+        from stream.sources.spec import listen
+
+        source, names = listen(sources or [], channels, seconds, reconnect)
+        settings = settings.model_copy(update={"names": names | settings.names, "kept": round(3600 * keep)})
+        _run(settings, source, None, Request(redis, prefix, ray_address, as_json, record, resume, reference))
+
+
+def _as_recorded(settings: SessionSettings, source: RecordedSource, context: typer.Context) -> SessionSettings:
+    """The settings of a recorded session, but for what the command line says otherwise. Raises UsageError."""
+    from workers.session.settings import RUN_ONLY
+
+    recorded = settings_from_recording(source.settings, source.path)
+    said = given_options(context) & SessionSettings.model_fields.keys() | RUN_ONLY - {"transcript", "rttm"}
+    return recorded.model_copy(update={name: getattr(settings, name) for name in said})
+
+
+def _republish(source: str, speed: float | None, session: str | None, request: Request) -> None:
+    """Publish the events of a past session again, under a new id, at the pace of its media clock."""
+    import asyncio
+
+    from rich.console import Console
+
+    from stream.bus.connection import exists, public
+    from stream.bus.keys import Keys
+    from stream.bus.server import redis_url
+    from stream.sources.recording import read_events
+    from workers.console.display import display_for, tell
+    from workers.session.republish import republish, stored_events
+
+    with redis_url(request.redis) as url:
+        old = source.removeprefix("redis:")
+        events = asyncio.run(stored_events(url, old, request.prefix)) if old != source else read_events(Path(source))
+        keys = Keys(session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}", request.prefix)
+        if asyncio.run(exists(url, keys)):
+            raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
+        tell(f"events of session {keys.session}: {public(url)}")
+        with display_for(request.as_json, Console()) as display:
+            asyncio.run(republish(events, keys, url, speed, display))
+
+
+def _run(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
+    """Run a session from its plan to its last event, and exit with its outcome."""
+    import asyncio
+
+    from stream.bus.server import redis_url
+    from workers.console.display import summary, tell
+    from workers.console.word_errors import WordScore
+    from workers.research.downloads import fetch_recognizer
+    from workers.session.planning import recording_of
+
+    if request.resume and not settings.session:
+        raise UsageError("--resume: say which --session")
+    if request.reference is not None and (settings.transcript or settings.redact or settings.mask):
+        raise UsageError("--reference measures words as heard: not with --transcript, --redact or --mask")
+    score = None if request.reference is None else WordScore(request.reference, recording_of(source))
+    with redis_url(request.redis) as url, ExitStack() as cluster:
+        if "text" in settings.modalities and settings.transcript is None and settings.asr != "none":
+            fetch_recognizer(settings.asr == "whisper", settings.asr_model)
+        try:
+            outcome, seconds = asyncio.run(_session(settings, source, speed, request, url, score, cluster))
+        except asyncio.CancelledError:
+            raise typer.Exit(INTERRUPTED) from None
+    ended = outcome.ended
+    if source.repaired:
+        tell(f"warning: {source.repaired} samples were not finite numbers; they were taken as silence")
+    if ended.reason.startswith("error: "):
+        raise fail(summary(ended, 0).removeprefix("error: "), RUNTIME)
+    tell(summary(ended, seconds))
+    if score is not None:
+        tell(score.line(seconds))
+    if outcome.interrupted and not source.live:
+        raise typer.Exit(INTERRUPTED)  # while Ctrl-C is how a live session ends
+
+
+async def _session(
+    settings: SessionSettings,
+    source: Source,
+    speed: float | None,
+    request: Request,
+    url: str,
+    score: WordScore | None,
+    cluster: ExitStack,
+) -> tuple[Outcome, float]:
+    """The outcome of a session, and the seconds that it took. `cluster` holds what its models run in."""
+    from rich.console import Console
+
+    from stream.bus.connection import public
+    from workers.cluster.actors import ray_cluster
+    from workers.cluster.pools import start_pools
+    from workers.console.display import display_for, tell
+    from workers.session.opening import open_session
+
+    def start_models(plan: SessionPlan, needs: ModelRequirements) -> InferenceBackend:
+        if score is not None and needs.asr is None:
+            raise UsageError("--reference: no recognizer hears words (--asr, --modalities)")
+        with _interruptible():
+            cluster.enter_context(ray_cluster(request.ray_address))
+            tell(f"events of session {plan.session}: {public(url)}")
+            return start_pools(plan, needs)
+
+    opened: OpenSession = await open_session(
+        settings, source, start_models, url, request.prefix, speed=speed, record=request.record,
+        resume="required" if request.resume else "no",
+    )  # fmt: skip
+    if opened.recorder is not None:
+        tell(f"recording into {opened.recorder.folder}")
+    observers: list[EventObserver] = [] if score is None else [score]
+    started = time.monotonic()
+    with display_for(request.as_json, Console()) as display:
+        outcome = await opened.run([display, *observers])
+    return outcome, time.monotonic() - started
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end what happens inside at once: while a loop runs, asyncio would hold it back until that is done."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # Ctrl-C is ignored, as in a shell's background
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _speed(text: str) -> float | None:
+    """Times real time; None = as fast as it goes. Raises typer.Exit."""
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise fail(f"--speed: a positive number or max, not {text!r}", USAGE)
+    return speed

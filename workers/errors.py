@@ -1,0 +1,18 @@
+"""Errors of this package. Each class says how a command exits and what a gateway answers."""
+
+from __future__ import annotations
+
+
+class WorkersError(Exception):
+    """Base of this package's errors. The message is one line for the user."""
+
+    exit_code = 1
+    """Exit code of a command that fails with this error: 2 for what the user asked, 1 for what happened."""
+    http_status = 503
+    """Status of the gateway's answer."""
+
+
+class UsageError(WorkersError):
+    """Settings that contradict each other or what is available. The message says what to do."""
+
+    exit_code, http_status = 2, 422

@@ -1,0 +1,123 @@
+"""Opening a session: one way for the command line, the gateway's actors and programs.
+
+    opened = await open_session(SessionSettings(asr="none"), FileSource(path), start_pools, "redis://localhost")
+    outcome = await opened.run(observers)
+
+Where the models run is the caller's choice: `workers.cluster.pools.start_pools` starts them in Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from redis.exceptions import RedisError
+
+from stream.bus.connection import claim, release
+from stream.bus.keys import PREFIX, Keys
+from stream.bus.spool import spool_path
+from stream.sources.base import OffsetSource, Source
+from stream.sources.recording import Recorder, unused_folder
+from workers.errors import UsageError
+from workers.session.planning import plan_session
+from workers.session.runner import EventObserver, Outcome, SessionError, new_session, run
+from workers.session.services import InferenceBackend, ModelRequirements, SessionPlan
+from workers.session.session import Session
+from workers.session.settings import SessionSettings
+from workers.session.snapshot import ResumePoint, load_resume_point
+
+StartModels = Callable[[SessionPlan, ModelRequirements], InferenceBackend]
+Resume = Literal["no", "if possible", "required"]
+"""if possible: begins anew when nothing was left, as after a process that was killed before its first snapshot."""
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """A session that can run, and the source that it takes."""
+
+    plan: SessionPlan
+    session: Session
+    source: Source
+    speed: float | None
+    recorder: Recorder | None
+
+    def observers(self, more: Sequence[EventObserver] = ()) -> list[EventObserver]:
+        """All that is shown the session's events: the recorder, which keeps them, and `more`."""
+        return [*more, *([] if self.recorder is None else [self.recorder])]
+
+    async def run(self, observers: Sequence[EventObserver] = ()) -> Outcome:
+        """Run the session to its end, or to Ctrl-C. Raises SessionError."""
+        return await run(self.session, self.source, self.speed, self.observers(observers))
+
+
+async def open_session(
+    settings: SessionSettings,
+    source: Source,
+    start_models: StartModels,
+    redis: str,
+    prefix: str = PREFIX,
+    *,
+    speed: float | None = 1.0,
+    record: Path | None = None,
+    resume: Resume = "no",
+    max_attempts: int | None = None,
+    exclusive: bool = True,
+) -> OpenSession:
+    """Plan a session, start its models, and resume it where an earlier process stopped.
+
+    speed: of a recording, times real time; None = as fast as it goes. record: folder in which sound, pictures and
+    events are kept, in a folder of their own. resume: continue the session that `settings` names. max_attempts: how
+    often it may be resumed at the same place. exclusive: refuse an id that is in use; False where the caller has seen
+    to that.
+
+    Raises UsageError, MediaError, AnnotationError, CheckpointError, AsrError, BusError, SessionError, and what
+    `start_models` raises; then nothing is left in Redis.
+    """
+    settings = settings.at_pace(paced=source.live or speed is not None)
+    settings = settings.model_copy(update={"recorded": record is not None})
+    planned = await asyncio.to_thread(plan_session, settings, source)
+    plan, keys = planned.plan, Keys(planned.plan.session, prefix)
+    point = None if resume == "no" else await _resume_point(redis, keys, resume, max_attempts)
+    claimed = exclusive and resume == "no"
+    if claimed:
+        await _claim(redis, keys)
+    try:
+        models = start_models(plan, planned.needs)
+        recorder = None
+        if record is not None:
+            folder = record / plan.session
+            source = recorder = Recorder(
+                source, folder if resume == "no" else unused_folder(folder), *settings.recording()
+            )
+        session = new_session(plan, models, redis, prefix)
+    except BaseException:  # Ctrl-C, too
+        if claimed:
+            with suppress(RedisError, OSError):
+                await release(redis, keys)
+        raise
+    if point is not None:
+        position = session.resume(point, replayed=not source.live)
+        source = OffsetSource(source, position) if source.live else source
+    return OpenSession(plan, session, source, speed, recorder)
+
+
+async def _resume_point(redis: str, keys: Keys, resume: Resume, max_attempts: int | None) -> ResumePoint | None:
+    """The state that the session's last process left. Raises UsageError, SessionError."""
+    point = await load_resume_point(redis, keys)
+    if point is None and resume == "required":
+        raise UsageError(f"--resume: session {keys.session} has ended, or left nothing in this Redis")
+    if point is not None and max_attempts is not None and point.snapshot.tries >= max_attempts:
+        raise SessionError(f"its process was killed {max_attempts + 1} times at the same place")
+    return point
+
+
+async def _claim(redis: str, keys: Keys) -> None:
+    """Take the session's id. Raises UsageError when it is in use."""
+    if spool_path(keys.session, keys.prefix).exists():
+        raise UsageError(f"--session: events of {keys.session} wait on this disk (undertone spool --send)")
+    if not await claim(redis, keys):
+        raise UsageError(f"--session: {keys.session} is in use or has events in this Redis; choose another id")

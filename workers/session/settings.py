@@ -1,0 +1,110 @@
+"""The settings of a session: all that a user may ask of it, each declared once.
+
+The command line makes its options of these fields (`workers.cli.session_options`), the gateway its requests
+(`workers.cluster.request`), and a recording keeps them as JSON, so that a replay listens the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stream.bus.keys import RETENTION_S, SESSION_ID
+from workers.errors import UsageError
+
+Recognizer = Literal["auto", "whisper", "none"]
+"""Recognizers of speech. auto: Whisper where a model is here, else no words."""
+VoiceActivity = Literal["webrtc", "silero"]
+"""Detectors of speech."""
+Modality = Literal["text", "audio", "visual"]
+SpeakersBy = Literal["auto", "channel", "turns", "cluster"]
+"""Ways to tell speakers apart. auto: the first that the source and the annotations allow."""
+SessionId = Annotated[str, Field(pattern=f"^{SESSION_ID.pattern}$")]
+
+INTERIM_S = 3.0  # seconds of speech between interim labels, where somebody has the time to read them
+RUN_ONLY = {"session", "consent", "recorded", "speculate", "kept", "transcript", "rttm"}
+"""Settings of one run, which its recording does not hand on to a replay; of the files, it keeps copies."""
+
+
+@dataclass(frozen=True)
+class Help:
+    """Metadata of a field: its line in a command's --help."""
+
+    text: str
+
+
+class CommonSettings(BaseModel):
+    """Settings that every interface has: commands, REST and Python."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    consent: Annotated[str | None, Help("Who agreed to the analysis, as published with the session.")] = None
+    session: Annotated[SessionId | None, Help("Id of the session. [default: made from the source's name]")] = None
+    language: Annotated[str | None, Help("Spoken language for faster-whisper, as en. [default: detected]")] = None
+    modalities: Annotated[tuple[Modality, ...], Help("Modalities that may be used, comma-separated.")] = (
+        "text", "audio", "visual",
+    )  # fmt: skip
+    redact: Annotated[bool, Help("Leave words out of all events.")] = False
+    mask: Annotated[bool, Help("Mask names, numbers and addresses in the words of events.")] = False
+    recorded: Annotated[bool, Help("Keep sound, pictures and events on disk.")] = False
+    interim: Annotated[
+        float | None,
+        Field(ge=0),
+        Help(
+            "Seconds between interim labels; 0 = neither these nor words before the end. "
+            "[default: 3; 0 for a recording that is played as fast as it goes]"
+        ),
+    ] = None
+    checkpoint: Annotated[str, Help("A shipped checkpoint's name or a folder.")] = "meld"
+    asr: Annotated[Recognizer, Help("Recognizer of speech; auto = whisper where a model is here.")] = "auto"
+    vad: Annotated[VoiceActivity, Help("Detector of speech.")] = "webrtc"
+
+
+class SessionSettings(CommonSettings):
+    """All settings, with those for who has a shell on the machine."""
+
+    asr_model: Annotated[
+        str | None, Help("faster-whisper: a size, Hugging Face id or folder. [default: base, or what is here]")
+    ] = None
+    names: Annotated[dict[int, str], Help("Speakers of the channels in order, comma-separated.")] = {}
+    """Speaker by channel."""
+    transcript: Annotated[Path | None, Help("STM, VTT, SRT or CSV with times; used instead of ASR.")] = None
+    rttm: Annotated[Path | None, Help("Turns of the speakers, used instead of VAD.")] = None
+    speakers: Annotated[SpeakersBy, Help("How speakers are told apart.")] = "auto"
+    enrolled: Annotated[bool, Help("Call the voices of `undertone enroll` by name.")] = True
+    speculate: Annotated[
+        bool, Help("Begin at the first short silence. (Never for a recording that is played as fast as it goes.)")
+    ] = True
+    kept: Annotated[int, Field(ge=1), Help("Seconds that Redis keeps the events after the last.")] = RETENTION_S
+
+    def at_pace(self, paced: bool) -> SessionSettings:
+        """The same, with what depends on the pace decided. paced: in real time or a multiple of it; False: as fast as
+        it goes, when nobody could read a label that holds for a blink."""
+        interim = self.interim if self.interim is not None else INTERIM_S if paced else 0.0
+        return self.model_copy(update={"interim": interim, "speculate": self.speculate and paced})
+
+    def recording(self) -> tuple[dict[str, Any], dict[str, Path]]:
+        """The part that a recording keeps to be replayed alike: settings as JSON, and the files that they name."""
+        files = {name: path for name in ("transcript", "rttm") if (path := getattr(self, name)) is not None}
+        return self.model_dump(mode="json", exclude=RUN_ONLY), files
+
+
+def settings_from_recording(settings: dict[str, Any], folder: Path) -> SessionSettings:
+    """The settings that the recording in a folder keeps. Raises UsageError.
+
+    Settings that only another version knows are left out, and a recognizer that only another version had is replaced
+    by the one there is.
+    """
+    known = {name: value for name, value in settings.items() if name in SessionSettings.model_fields}
+    known |= {name: folder / str(known[name]) for name in ("transcript", "rttm") if name in known}
+    if known.get("asr") not in get_args(Recognizer):
+        known["asr"] = "auto"
+    try:
+        return SessionSettings(**known)
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UsageError(f"{folder}: its settings are damaged ({problem})") from None
