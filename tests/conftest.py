@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).parent.parent
-DEMO = ROOT / "deploy" / "demo" / "conversation.opus"
-DEMO_TRANSCRIPT = DEMO.with_suffix(".stm")
+from tests.support.paths import DEMO, ROOT
 
 
 def _folder(variable: str, default: str) -> Path:

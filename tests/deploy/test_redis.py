@@ -1,4 +1,4 @@
-"""What Redis's users may do, and over which certificates, by the real Redis of `test_files`."""
+"""What Redis's users may do, and over which certificates, by a real Redis."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import pytest
 from redis.exceptions import NoPermissionError
 
 from stream.bus.connection import BusError, check
-from tests.conftest import DEMO
-from tests.deploy.test_files import DEPLOY, SecureRedis, passes
-from tests.deploy.test_files import server as secure  # a fixture
-from tests.e2e.test_replay import undertone
-
-__all__ = ["secure"]
+from tests.support.commands import undertone
+from tests.support.paths import DEMO, DEPLOY
+from tests.support.secure_redis import SecureRedis, passes
 
 ALLOWED = [  # the snapshot of a session, which its publisher writes, reads and takes away
     ("publisher", "RPUSH undertone:{old}:rows row"),

@@ -11,10 +11,8 @@ import yaml
 from openapi_spec_validator import validate
 
 from stream import events
-from tests.conftest import ROOT
-from tests.e2e.test_replay import UNDERTONE
-
-DEPLOY = ROOT / "deploy"
+from tests.support.commands import UNDERTONE
+from tests.support.paths import DEPLOY
 
 
 @pytest.mark.parametrize(("which", "file"), [("openapi", "openapi.json"), ("asyncapi", "asyncapi.yaml")])

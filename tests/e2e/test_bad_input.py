@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from stream.bus.server import private_server
-from tests.conftest import DEMO
-from tests.e2e.test_replay import here, undertone
+from tests.support.commands import here, undertone
+from tests.support.paths import DEMO
 from tests.support.recordings import voice, write_mp4
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.test_replay import here, undertone
+from tests.support.commands import here, undertone
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import RATE, write_wav
 
 

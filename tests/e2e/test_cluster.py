@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import DEMO, ROOT
-from tests.e2e.test_replay import UNDERTONE, undertone
+from tests.support.commands import UNDERTONE, undertone
+from tests.support.paths import DEMO, ROOT
 
 
 def test_sessions_stay_on_their_nodes_and_outlive_another(tmp_path: Path) -> None:

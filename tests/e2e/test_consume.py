@@ -25,11 +25,11 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.server import private_server
 from stream.events import Base, Emotion, SessionEnded
-from tests.conftest import ROOT
-from tests.stream.test_events import EMOTION
+from tests.support.commands import UNDERTONE
+from tests.support.events import EMOTION
+from tests.support.paths import DEPLOY
 
-UNDERTONE = str(Path(sys.executable).parent / "undertone")
-EXAMPLES = ROOT / "deploy" / "examples"
+EXAMPLES = DEPLOY / "examples"
 RULES = '[[rule]]\nname = "joyful"\nemotion = "joy"\nutterances = 2\n'
 
 

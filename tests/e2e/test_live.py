@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
-from tests.e2e.test_replay import UNDERTONE, labels, undertone
+from tests.support.commands import UNDERTONE, labels, undertone
+from tests.support.paths import ROOT
 from tests.support.recordings import RATE, write_wav
 from tests.support.senders import tcp_sender, transport_stream
 

@@ -16,11 +16,10 @@ import pytest
 import redis as sync_redis
 import websockets
 
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.test_gateway import events_of
-from tests.e2e.test_replay import undertone
-from tests.e2e.test_traces import collector
-from tests.support.gateways import gateways
+from tests.support.commands import undertone
+from tests.support.gateways import events_of, gateways
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
+from tests.support.tracing import collector
 from workers.gateway.access import new_token
 
 WORDS = ("xylophone", "zeppelin")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.test_replay import labels, undertone
+from tests.support.commands import labels, undertone
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 
 
 def lines(text: str) -> list[dict]:

@@ -7,59 +7,16 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import redis
-from typer.testing import CliRunner, Result
 
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.support.commands import UNDERTONE, events, labels, read_back, undertone
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import RATE, voice, write_mp4, write_wav
-from workers.cli.app import app
-
-UNDERTONE = str(Path(sys.executable).parent / "undertone")
-
-
-def undertone(*arguments: object, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [UNDERTONE, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-    )
-
-
-def here(*arguments: object) -> Result:
-    """The same in this process, which has imported already what it takes: for what ends before anything begins."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def events(done: subprocess.CompletedProcess[str]) -> list[dict]:
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def labels(lines: list[dict], revision: int = 0) -> list[dict]:
-    """Provisional or final labels; without those of utterances that still go on."""
-    emotions = [event for event in lines if event["type"] == "emotion" and event["trigger"] != "interval"]
-    return [event for event in emotions if event["revision"] == revision]
-
-
-def read_back(url: str, session: str) -> list[dict]:
-    """By a client that shares no code with us: redis-cli."""
-    keys = subprocess.run(
-        ["redis-cli", "-u", url, "--json", "XRANGE", f"undertone:{{{session}}}:events", "-", "+"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [
-        json.loads(dict(zip(fields[::2], fields[1::2], strict=True))["event"]) for _, fields in json.loads(keys.stdout)
-    ]
 
 
 def test_a_replay_with_nothing_running(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from stream.sources.file import read_audio
 from stream.speech.turns import read_rttm
-from tests.e2e.test_replay import events, labels, undertone
+from tests.support.commands import events, labels, undertone
 from tests.support.recordings import RATE, voice, write_wav
 
 pytestmark = pytest.mark.data

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
@@ -136,3 +137,43 @@ class Tone:
             frame = VideoFrame(n / 10, np.zeros((1, 1, 3), np.uint8))
             yield Block(n, n / 10, np.full((1, TONE_BLOCK), self._value, np.float32), (frame,))
         self.ended_early = self._ended
+
+
+Pages = dict[str, bytes | str]  # what a path answers: a body, or where it redirects to
+
+
+@contextmanager
+def site(pages: Pages, host: str = "127.0.0.1", ranges: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """A web server, and what it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.path} {self.headers['Range'] or ''}".strip())
+            page = pages.get(self.path)
+            if isinstance(page, bytes):
+                span = self.headers["Range"]
+                first = int(span.removeprefix("bytes=").removesuffix("-")) if ranges and span else 0
+                self.send_response(206 if ranges and span else 200)
+                self.send_header("Content-Length", str(len(page) - first))
+                if ranges:
+                    self.send_header("Accept-Ranges", "bytes")
+                self.end_headers()
+                self.wfile.write(page[first:])
+            else:
+                self.send_response(404 if page is None else 302)
+                if page is not None:
+                    self.send_header("Location", page)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer((host, 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://{host}:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        server.server_close()

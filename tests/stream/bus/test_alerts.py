@@ -20,7 +20,7 @@ from stream.bus import alerts
 from stream.bus.alerts import Announcer, Rule, RuleError, Watchdog, Webhook, read_rules
 from stream.bus.server import private_server
 from stream.events import Alert, Emotion, SessionEnded, SpeakerMerged, parse
-from tests.stream.test_events import EMOTION
+from tests.support.events import EMOTION
 
 ANGRY = Rule(name="Angry customer!", emotion="anger", speaker="customer*", above=0.8, utterances=3)
 

@@ -24,9 +24,9 @@ from stream.bus.subscriber import consume, consume_all, subscribe
 from stream.events import Alert, Event, SessionStarted
 from stream.sources.file import FileSource
 from stream.sources.recording import Recorder
-from tests.conftest import DEMO
-from tests.stream.bus.test_publisher import ended, notice
-from tests.stream.bus.test_subscriber import ids
+from tests.support.buses import ids
+from tests.support.events import ended, notice
+from tests.support.paths import DEMO
 
 ALIVE = Load(position=0, seconds=0, in_flight=0, lag=0).model_dump_json()
 

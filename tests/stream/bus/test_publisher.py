@@ -18,17 +18,8 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import DIRECTORY_REFRESH_S, HEARTBEAT_TTL_S, RETENTION_S, Bus
 from stream.bus.server import private_server, server_binary
 from stream.bus.subscriber import subscribe
-from stream.events import Base, Degraded, SessionEnded, parse
-
-
-def notice(session: str, number: int) -> Degraded:
-    return Degraded(id=f"{session}:notice:{number}", session=session, audio_time=number, reason="test")
-
-
-def ended(session: str) -> SessionEnded:
-    return SessionEnded(
-        id=f"{session}:ended", session=session, reason="end of source", duration=1, utterances=0, failed=0, counts={}
-    )
+from stream.events import Base, parse
+from tests.support.events import ended, notice
 
 
 @pytest.fixture

@@ -8,66 +8,23 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import redis as sync_redis
 
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
-from stream.bus.server import server_binary
 from stream.bus.spool import Entry, Spool, spool_path, waiting
 from stream.bus.subscriber import history
 from stream.events import SessionEnded
-from tests.stream.bus.test_publisher import ended, notice
+from tests.support.events import ended, notice
 from tests.support.gateways import free_port
+from tests.support.redis_servers import Server, server
 
 
 @pytest.fixture
 def keys() -> Keys:
     return Keys(f"test-{secrets.token_hex(4)}")
-
-
-class Server:
-    """A Redis that can be killed and started again at its place."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._command = [
-            str(server_binary()), "--port", str(self.port), "--dir", str(folder), "--save", "", *options,
-        ]  # fmt: skip
-        self.start()
-
-    @property
-    def admin(self) -> sync_redis.Redis:
-        return sync_redis.Redis.from_url(self.url, decode_responses=True)
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        for _ in range(100):
-            try:
-                self.admin.ping()
-                return
-            except sync_redis.ConnectionError:
-                time.sleep(0.05)
-        raise RuntimeError("no Redis")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@contextmanager
-def server(folder: Path, *options: str) -> Iterator[Server]:
-    running = Server(folder, *options)
-    try:
-        yield running
-    finally:
-        running.kill()
 
 
 async def ids(server: Server, keys: Keys) -> list[str]:

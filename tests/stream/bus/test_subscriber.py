@@ -10,31 +10,15 @@ import redis as sync_redis
 from redis.exceptions import AuthenticationError
 
 import stream
-from stream.bus.keys import Keys
-from stream.bus.publisher import Bus
 from stream.bus.server import private_server
 from stream.bus.subscriber import consume_all
-from stream.events import Base, Event
-from tests.stream.bus.test_publisher import ended, notice
+from stream.events import Event
+from tests.support.buses import ids, publish
 
 
 @pytest.fixture
 def session() -> str:
     return f"client-{secrets.token_hex(4)}"
-
-
-async def publish(url: str, session: str, count: int, end: bool = True) -> None:
-    bus = Bus(url, Keys(session))
-    await bus.register("2026-01-01T00:00:00Z")
-    for n in range(count):
-        bus.publish(notice(session, n))
-    if end:
-        bus.publish(ended(session))
-    assert await bus.aclose()
-
-
-def ids(events: list[Event] | list[Base]) -> list[str]:
-    return [event.id.removeprefix(f"{event.session}:") for event in events]
 
 
 async def test_goes_on_after_an_event_id(redis_url: str, session: str) -> None:

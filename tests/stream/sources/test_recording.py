@@ -11,7 +11,7 @@ import pytest
 from stream.block import Block, VideoFrame
 from stream.errors import MediaError
 from stream.sources.recording import RecordedSource, Recorder, read_events
-from tests.stream.bus.test_publisher import ended, notice
+from tests.support.events import ended, notice
 from tests.support.recordings import RATE, voice
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stream.sources.file import FileSource
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import voice, write_mp4, write_wav
 from workers.session.planning import SessionSettings, UsageError, plan_session, settings_from_recording, settings_of
 
