@@ -8,7 +8,6 @@ import hmac
 import math
 import re
 import secrets
-import time
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from stream.bus.connection import connect
 from stream.bus.keys import PREFIX
 from stream.bus.publisher import RETENTION_S
 from stream.bus.tasks import cancelled
+from stream.clock import Clock, MonotonicClock
 from stream.events import Alert, Emotion, Event, SessionEnded, SessionStarted, SpeakerMerged
 
 MAX_ALERTS = 10_000  # alerts kept, roughly
@@ -232,8 +232,10 @@ class Announcer:
     Waits (1 … 60 s) while Redis is away. For a webhook alerts are claimed apart: who only publishes takes none from it.
     """
 
-    def __init__(self, url: str, prefix: str = PREFIX, webhook: Webhook | None = None) -> None:
-        self._client = connect(url)
+    def __init__(
+        self, url: str, prefix: str = PREFIX, webhook: Webhook | None = None, clock: Clock = MonotonicClock()
+    ) -> None:
+        self._client, self._clock = connect(url), clock
         self._prefix = prefix
         self._webhook = webhook
         self._name = secrets.token_hex(8)  # so that a try whose answer was lost is known as ours
@@ -253,7 +255,7 @@ class Announcer:
             except (AuthenticationError, NoPermissionError):
                 raise
             except (RedisError, OSError):
-                await asyncio.sleep(pause)
+                await self._clock.sleep(pause)
                 pause = min(60.0, 2 * pause)
 
     async def _publish(self, alert: Alert) -> bool:
@@ -266,7 +268,7 @@ class Announcer:
                 return bool(publisher == self._name)
             # Each goes after a day, though others follow it; XADD bounds either the age or the number.
             oldest: Any = await pipe.xrange(name, count=1)
-            yesterday = round(1000 * (time.time() - RETENTION_S))
+            yesterday = round(1000 * (self._clock.date() - RETENTION_S))
             pipe.multi()
             pipe.set(mark, self._name, ex=RETENTION_S)
             if oldest and int(oldest[0][0].partition("-")[0]) < yesterday:
@@ -297,7 +299,7 @@ class Webhook:
     all; another answer is final. Messages name the host only: the rest of such an address is often a secret.
     """
 
-    def __init__(self, url: str, secret: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, url: str, secret: str, tell: Callable[[str], None], clock: Clock = MonotonicClock()) -> None:
         """Raises RuleError for an address that is none."""
         try:
             parts = urlsplit(url)
@@ -310,7 +312,7 @@ class Webhook:
         """Tells webhooks apart without giving their address away."""
         self.dropped = 0
         """Alerts given up because the queue was full."""
-        self._url = url
+        self._url, self._clock = url, clock
         self._secret = secret.encode()
         self._tell = tell
         self._queue: asyncio.Queue[Alert] = asyncio.Queue(MAX_WAITING)
@@ -351,13 +353,13 @@ class Webhook:
                 trouble = f"HTTP {answer.status_code}"
                 if answer.status_code != 429 and answer.status_code < 500:
                     return trouble
-                asked = _retry_after(answer.headers.get("Retry-After", ""))
+                asked = _retry_after(answer.headers.get("Retry-After", ""), self._clock.date())
             if pause is not None:
-                await asyncio.sleep(max(pause, asked))
+                await self._clock.sleep(max(pause, asked))
         return f"{trouble}, tried {len(RETRY_PAUSES_S) + 1} times"
 
     def _send(self, alert: Alert) -> requests.Response:
-        body, timestamp = alert.wire().encode(), str(int(time.time()))
+        body, timestamp = alert.wire().encode(), str(int(self._clock.date()))
         signature = hmac.new(self._secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
         headers = {
             "Content-Type": "application/json",
@@ -381,10 +383,10 @@ class Webhook:
             await cancelled(self._worker)
 
 
-def _retry_after(header: str) -> float:
+def _retry_after(header: str, date: float) -> float:
     """Seconds, from a number or an HTTP date; 0 when it is neither."""
     try:
-        seconds = float(header) if header.strip().isdigit() else parsedate_to_datetime(header).timestamp() - time.time()
+        seconds = float(header) if header.strip().isdigit() else parsedate_to_datetime(header).timestamp() - date
     except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0
     return min(MAX_RETRY_AFTER_S, max(0.0, seconds))

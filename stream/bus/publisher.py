@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +13,7 @@ from stream.bus.connection import connect, listed
 from stream.bus.keys import Keys
 from stream.bus.spool import Entry, Spool, spool_path
 from stream.bus.tasks import cancelled
+from stream.clock import Clock, MonotonicClock
 from stream.events import Base, SessionEnded
 
 MAX_EVENTS = 100_000  # events kept a session, roughly
@@ -30,14 +30,21 @@ class Bus:
     bounded spool on disk, and the writer tries again (after 1 … 60 s).
     """
 
-    def __init__(self, url: str, keys: Keys, kept: int = RETENTION_S, spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        keys: Keys,
+        kept: int = RETENTION_S,
+        spool: Spool | None = None,
+        clock: Clock = MonotonicClock(),
+    ) -> None:
         """kept: seconds that Redis keeps the events after the last of them; spool: None = the session's own, with what
         another process has left there."""
         self.url, self.keys, self.kept = url, keys, kept
         self.delay = 0.0
         """Seconds the last event spent between `publish` and Redis's answer."""
         self.spool = Spool(spool_path(keys.session, keys.prefix)) if spool is None else spool
-        self._client = connect(url)
+        self._client, self._clock = connect(url), clock
         self._outbox: asyncio.Queue[tuple[float, Entry]] = asyncio.Queue(MAX_OUTBOX)
         self._dropped = 0
         self._writer: asyncio.Task[None] | None = None
@@ -70,7 +77,7 @@ class Bus:
         if self._outbox.full():
             self._dropped += len(self._outbox.get_nowait()[1].events)
         self._idle.clear()
-        self._outbox.put_nowait((time.monotonic(), entry))
+        self._outbox.put_nowait((self._clock.now(), entry))
 
     def _begin(self) -> None:
         if self._writer is None:
@@ -85,7 +92,7 @@ class Bus:
                 self._idle.set()
             queued, entry = await self._outbox.get()
             if await self._sent(entry):
-                self.delay = time.monotonic() - queued
+                self.delay = self._clock.now() - queued
             else:
                 self.spool.append(entry)
 
@@ -98,15 +105,21 @@ class Bus:
                 pause = 1.0
                 self.spool.remove(number)
                 continue
-            again = time.monotonic() + pause
-            while (left := again - time.monotonic()) > 0:
-                with contextlib.suppress(TimeoutError):
-                    _, entry = await asyncio.wait_for(self._outbox.get(), left)
-                    self.spool.append(entry)
+            moving = asyncio.create_task(self._move_to_spool())
+            try:
+                await self._clock.sleep(pause)
+            finally:
+                await cancelled(moving)
             pause = min(60.0, 2 * pause)
         if self._started:
             with contextlib.suppress(RedisError, OSError):  # Redis may have come back with nothing in it
                 await self.register(self._started)
+
+    async def _move_to_spool(self) -> None:
+        """Put on disk what comes, until cancelled."""
+        while True:
+            _, entry = await self._outbox.get()
+            self.spool.append(entry)
 
     async def _sent(self, entry: Entry) -> bool:
         """Whether Redis took it."""
@@ -152,12 +165,12 @@ class Bus:
         """Leave a sign of life; while Redis is away there is none."""
         with contextlib.suppress(RedisError, OSError):
             await self._client.set(self.keys.alive, load, ex=HEARTBEAT_TTL_S)
-            if time.monotonic() - self._listed > DIRECTORY_REFRESH_S:
+            if self._clock.now() - self._listed > DIRECTORY_REFRESH_S:
                 await self._keep_directory()
 
     async def _keep_directory(self) -> None:
         """The directory goes when the last of its sessions does: a killed one, too, leaves no name behind."""
-        self._listed = time.monotonic()
+        self._listed = self._clock.now()
         directory, least = self.keys.directory, self.kept + 2 * DIRECTORY_REFRESH_S
         if await self._client.ttl(directory) < least:
             await self._client.expire(directory, least)

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 import platformdirs
 
 MAX_BYTES = 64 << 20  # bytes a session may leave to wait: days of conversation
+LOCK_WAIT_S = 5.0  # seconds to wait for another process that has the file
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Spool:
 
     def _connect(self) -> sqlite3.Connection:
         """Who opens it has it alone until it is closed."""
-        file = sqlite3.connect(self.path, check_same_thread=False)
+        file = sqlite3.connect(self.path, timeout=LOCK_WAIT_S, check_same_thread=False)
         try:
             # What was sent is to be gone from the disk; a machine that loses power may lose the last moments.
             file.executescript(

@@ -18,6 +18,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from stream.bus.connection import connect, listed
 from stream.bus.keys import PREFIX, Keys
+from stream.clock import Clock, MonotonicClock
 from stream.events import Event, SessionStarted, parse_entry
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,9 @@ DIRECTORY_POLL_S = 1.0  # seconds between looks for new sessions
 CLAIM_IDLE_S = 60.0  # seconds after which another consumer's unacknowledged event is taken over
 
 
-async def subscribe(url: str, session: str, prefix: str = PREFIX, after: str | None = None) -> AsyncGenerator[Event]:
+async def subscribe(
+    url: str, session: str, prefix: str = PREFIX, after: str | None = None, *, clock: Clock = MonotonicClock()
+) -> AsyncGenerator[Event]:
     """Yield every event of a session, from its first or from the one after the event id `after`, and stop after
     `session.ended`.
 
@@ -40,7 +43,7 @@ async def subscribe(url: str, session: str, prefix: str = PREFIX, after: str | N
     seen: OrderedDict[str, None] = OrderedDict()
     begun: str | None = None
     position: str | None = None if after else "0"
-    async with contextlib.aclosing(_connections(url)) as connections:
+    async with contextlib.aclosing(_connections(url, clock)) as connections:
         async for client in connections:
             with _retried():
                 while True:
@@ -69,12 +72,14 @@ def subscribe_sync(url: str, session: str, prefix: str = PREFIX, after: str | No
             yield event
 
 
-def follow(url: str, prefix: str = PREFIX) -> AsyncGenerator[Event]:
+def follow(url: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()) -> AsyncGenerator[Event]:
     """Yield the events of all sessions, those in the directory and those to come, each session's in order, for ever."""
-    return _of_all(url, prefix, lambda session: subscribe(url, session, prefix))
+    return _of_all(url, prefix, lambda session: subscribe(url, session, prefix, clock=clock), clock)
 
 
-async def consume(url: str, session: str, group: str, consumer: str, prefix: str = PREFIX) -> AsyncGenerator[Event]:
+async def consume(
+    url: str, session: str, group: str, consumer: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()
+) -> AsyncGenerator[Event]:
     """Yield a session's events to one of the consumers that share `group`, each event to one of them, and stop when
     all of them are done with the whole session.
 
@@ -84,7 +89,7 @@ async def consume(url: str, session: str, group: str, consumer: str, prefix: str
     keys = Keys(session, prefix)
     done: str | None = None  # position of an event whose acknowledgement did not get through
     joined = False
-    async with contextlib.aclosing(_connections(url)) as connections:
+    async with contextlib.aclosing(_connections(url, clock)) as connections:
         async for client in connections:
             with _retried():
                 with contextlib.suppress(ResponseError):  # the group is there already
@@ -108,15 +113,19 @@ async def consume(url: str, session: str, group: str, consumer: str, prefix: str
                         return
 
 
-def consume_all(url: str, group: str, consumer: str, prefix: str = PREFIX) -> AsyncGenerator[Event]:
+def consume_all(
+    url: str, group: str, consumer: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()
+) -> AsyncGenerator[Event]:
     """`consume` for all sessions, those in the directory and those to come, for ever.
 
     An event counts as done when it has been handed over, not when the next is asked for: at most once.
     """
-    return _of_all(url, prefix, lambda session: consume(url, session, group, consumer, prefix))
+    return _of_all(url, prefix, lambda session: consume(url, session, group, consumer, prefix, clock=clock), clock)
 
 
-async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerator[Event]]) -> AsyncGenerator[Event]:
+async def _of_all(
+    url: str, prefix: str, events_of: Callable[[str], AsyncGenerator[Event]], clock: Clock
+) -> AsyncGenerator[Event]:
     """The events of a task for each session of the directory."""
     ready: asyncio.Queue[Event] = asyncio.Queue(PAGE_EVENTS)
 
@@ -127,7 +136,7 @@ async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerat
 
     async def look() -> None:
         pumping: dict[str, asyncio.Task[None]] = {}
-        async with asyncio.TaskGroup() as pumps, contextlib.aclosing(_connections(url)) as connections:
+        async with asyncio.TaskGroup() as pumps, contextlib.aclosing(_connections(url, clock)) as connections:
             async for client in connections:
                 with _retried():
                     while True:
@@ -136,7 +145,7 @@ async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerat
                             del pumping[session]  # forgotten, or expired: its id may be used anew
                         for session in sorted(listed - pumping.keys()):
                             pumping[session] = pumps.create_task(pump(session))
-                        await asyncio.sleep(DIRECTORY_POLL_S)
+                        await clock.sleep(DIRECTORY_POLL_S)
 
     looking = asyncio.create_task(look())
     coming = asyncio.create_task(ready.get())
@@ -187,18 +196,18 @@ def _retried() -> Iterator[None]:
         pass
 
 
-async def _connections(url: str) -> AsyncGenerator[redis.asyncio.Redis]:
+async def _connections(url: str, clock: Clock) -> AsyncGenerator[redis.asyncio.Redis]:
     """A client, and when that has failed another, with back-off; one that worked for a minute resets it."""
-    pause, loop = 1.0, asyncio.get_running_loop()
+    pause = 1.0
     while True:
         client = connect(url, timeout=1.5 * READ_BLOCK_S)
-        started = loop.time()
+        started = clock.now()
         try:
             yield client
         finally:
             await client.aclose()
-        pause = 1.0 if loop.time() - started > 60 else pause
-        await asyncio.sleep(pause)
+        pause = 1.0 if clock.now() - started > 60 else pause
+        await clock.sleep(pause)
         pause = min(60.0, 2 * pause)
 
 

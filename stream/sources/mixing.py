@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from stream.block import BLOCK, RATE, Block, Samples, VideoFrame
+from stream.clock import Clock, MonotonicClock
 from stream.sources.base import Source
 from stream.sources.reconnecting import ReconnectingSource
 
@@ -147,8 +147,10 @@ class MixedSource:
     by no more than `MAX_LATE_S`.
     """
 
-    def __init__(self, participants: Sequence[Participant], seconds: float | None = None) -> None:
-        self._participants, self._seconds = participants, seconds
+    def __init__(
+        self, participants: Sequence[Participant], seconds: float | None = None, clock: Clock = MonotonicClock()
+    ) -> None:
+        self._participants, self._seconds, self._clock = participants, seconds, clock
         self.channels = sum(p.sound.channels for p in participants)
         self.split = self.channels > 1
         self.video = any(p.camera is not None or p.sound.video for p in participants)
@@ -181,7 +183,7 @@ class MixedSource:
                 participant.camera.stop()
 
     def __iter__(self) -> Iterator[Block]:
-        self._origin = time.monotonic()
+        self._origin = self._clock.now()
         first, threads = 0, []
         for participant, track in zip(self._participants, self._tracks, strict=True):
             threads.append(threading.Thread(target=self._listen, args=(participant.sound, track, first), daemon=True))
@@ -194,8 +196,7 @@ class MixedSource:
             thread.start()
         number = done = 0
         try:
-            while not self._stopping.is_set():
-                time.sleep(0.02)
+            while not self._clock.wait(self._stopping, 0.02):
                 if self._seconds is not None and done >= self._seconds * RATE:
                     return
                 for block in self._due(number, done):
@@ -211,7 +212,7 @@ class MixedSource:
 
     def _due(self, number: int, done: int) -> list[Block]:
         with self._lock:
-            now = round((time.monotonic() - self._origin) * RATE)
+            now = round((self._clock.now() - self._origin) * RATE)
             running = [track for track in self._tracks if not track.over]
             ends = [track.end for track in running]
             if len(ends) > 1 and all(track.follower.offset is not None for track in running):
@@ -237,7 +238,7 @@ class MixedSource:
         try:
             for block in source:
                 with self._lock:
-                    now = time.monotonic() - self._origin
+                    now = self._clock.now() - self._origin
                     length = block.samples.shape[1] / RATE
                     if block.notice:
                         self._notices.append(block.notice)
@@ -252,8 +253,10 @@ class MixedSource:
                         track.append(begin, end, block.samples)
                         if late == track.late:
                             self._tell_late(source, track)
-                while track is not None and track.size > MAX_EARLY_S * RATE and not self._stopping.is_set():
-                    time.sleep(0.05)
+                while (
+                    track is not None and track.size > MAX_EARLY_S * RATE and not self._clock.wait(self._stopping, 0.05)
+                ):
+                    pass
             reason = source.ended_early
         except Exception as error:  # in a thread nobody else would hear of it
             reason = str(error) or type(error).__name__

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from stream.block import RATE, Block
+from stream.clock import Clock, MonotonicClock
 from stream.errors import MediaError
 from stream.sources.base import Source
 
@@ -25,6 +25,7 @@ class ReconnectingSource:
         seconds: float | None = None,
         first: float = 0.5,
         longest: float = 30.0,
+        clock: Clock = MonotonicClock(),
     ) -> None:
         """connect: makes the source anew. In seconds: after `give_up` of trying in vain, or at `seconds` of media, the
         source has ended; between tries, `first` doubling up to `longest`.
@@ -32,7 +33,7 @@ class ReconnectingSource:
         Raises MediaError when there is no such source to begin with.
         """
         self._connect, self._give_up, self._first, self._longest = connect, give_up, first, longest
-        self._pause, self._seconds = first, seconds
+        self._pause, self._seconds, self._clock = first, seconds, clock
         self._source: Source = connect()
         self._stopping = threading.Event()
         self.name, self.channels = self._source.name, self._source.channels
@@ -59,7 +60,7 @@ class ReconnectingSource:
                 for block in self._source:
                     gap = 0.0
                     if offset is None:
-                        arrived = time.monotonic() - block.samples.shape[1] / RATE
+                        arrived = self._clock.now() - block.samples.shape[1] / RATE
                         gap = 0.0 if lost_at is None else max(0.0, arrived - lost_at)
                         offset = clock + gap - block.start
                         if lost_at is not None:
@@ -82,7 +83,7 @@ class ReconnectingSource:
             if not why or self._stopping.is_set():
                 return
             if lost_at is None:
-                lost_at = time.monotonic()
+                lost_at = self._clock.now()
                 yield self._note(number, clock, f"{self.name} is lost: {why}; trying to reach it again")
                 number += 1
             if not self._again(lost_at):
@@ -91,7 +92,7 @@ class ReconnectingSource:
 
     def _again(self, lost_at: float) -> bool:
         """Wait and make the source anew; False when it has been in vain for too long."""
-        while time.monotonic() - lost_at < self._give_up and not self._stopping.wait(self._pause):
+        while self._clock.now() - lost_at < self._give_up and not self._clock.wait(self._stopping, self._pause):
             self._pause = min(2 * self._pause, self._longest)
             with contextlib.suppress(MediaError):
                 self._source = self._connect()

@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from stream.block import Block, VideoFrame
+from stream.clock import Clock, MonotonicClock
 from tests.support.recordings import RATE
 
 
@@ -113,27 +114,34 @@ TONE_BLOCK = RATE // 10  # samples
 
 
 class Tone:
-    """A live source of `blocks` blocks at real time (or as one burst), which then breaks, ends, or stays silent."""
+    """A live source of `blocks` blocks at its clock (or in one burst), which then breaks, ends, or stays silent."""
 
     repaired, split, video, channels = 0, False, False, 1
 
     def __init__(
-        self, blocks: int, value: float = 1.0, ended: str | None = None, wait: float = 0.0, burst=False
+        self,
+        blocks: int,
+        value: float = 1.0,
+        ended: str | None = None,
+        wait: float = 0.0,
+        burst: bool = False,
+        clock: Clock = MonotonicClock(),
     ) -> None:
         self.name, self.ended_early = f"tone {value}", None
         self._blocks, self._value, self._ended, self._wait, self._burst = blocks, value, ended, wait, burst
+        self._clock = clock
         self._stopping = threading.Event()
 
     def stop(self) -> None:
         self._stopping.set()
 
     def __iter__(self) -> Iterator[Block]:
-        time.sleep(self._wait)
+        self._clock.wait(self._stopping, self._wait)
         for n in range(self._blocks):
             if self._stopping.is_set():
                 return
             if not self._burst:
-                time.sleep(0.1)
+                self._clock.wait(self._stopping, 0.1)
             frame = VideoFrame(n / 10, np.zeros((1, 1, 3), np.uint8))
             yield Block(n, n / 10, np.full((1, TONE_BLOCK), self._value, np.float32), (frame,))
         self.ended_early = self._ended

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import time
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stream.bus.connection import connect
 from stream.bus.directory import overview, owned
+from stream.clock import Clock, MonotonicClock
 
 Scope = Literal["ingest", "read", "admin"]
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "admin")
@@ -95,10 +95,10 @@ def read_tokens(path: Path) -> list[Token]:
 class Access:
     """Recognizes tokens and keeps their limits, which all gateways share through Redis."""
 
-    def __init__(self, tokens: list[Token] | None, redis: str, prefix: str) -> None:
+    def __init__(self, tokens: list[Token] | None, redis: str, prefix: str, clock: Clock = MonotonicClock()) -> None:
         """tokens: None = everybody is let in."""
         self._tokens, self._redis, self._prefix = tokens, redis, prefix
-        self._client = connect(redis)
+        self._client, self._clock = connect(redis), clock
 
     @property
     def open(self) -> bool:
@@ -123,7 +123,7 @@ class Access:
         token = self.who(presented)
         if scope is not None and not token.allows(scope):
             raise Refused(403, f"token {token.name} lacks the scope {scope}")
-        minute, second = divmod(int(time.time()), 60)
+        minute, second = divmod(int(self._clock.date()), 60)
         key = f"{self._prefix}:token:{token.name}:{minute}"
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.incr(key)

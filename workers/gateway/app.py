@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from stream.bus.connection import BusError
 from stream.bus.tasks import cancelled
+from stream.clock import Clock, MonotonicClock
 from stream.errors import one_line
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access, Refused
@@ -53,9 +54,9 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(settings: Settings, access: Access) -> FastAPI:
+def create_app(settings: Settings, access: Access, clock: Clock = MonotonicClock()) -> FastAPI:
     """The application; Ray has to be connected when it starts to serve."""
-    state = State(settings, access, Metrics())
+    state = State(settings, access, Metrics(clock), clock)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -71,7 +72,7 @@ def create_app(settings: Settings, access: Access) -> FastAPI:
         description="Recognizes emotion in conversation while it goes on.",
     )  # fmt: skip
     app.state.undertone = state
-    app.add_middleware(RequestGuard, metrics=state.metrics, origins=settings.origins, private=access.open)
+    app.add_middleware(RequestGuard, metrics=state.metrics, origins=settings.origins, private=access.open, clock=clock)
     app.mount("/static", StaticFiles(directory=pages.PAGE), name="static")
     # Swagger UI's own files, which FastAPI would have browsers fetch from elsewhere.
     app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")

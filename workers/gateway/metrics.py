@@ -23,6 +23,7 @@ from prometheus_client import (
 
 from stream.bus.directory import overview
 from stream.bus.subscriber import consume_all
+from stream.clock import Clock, MonotonicClock
 from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -35,7 +36,8 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0
 class Metrics:
     """All figures of one gateway."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = MonotonicClock()) -> None:
+        self._clock = clock
         self.registry = registry = CollectorRegistry()
         self._stage = Histogram(
             "undertone_stage_seconds", "Seconds of a label by stage", ["stage"], buckets=BUCKETS, registry=registry
@@ -92,7 +94,7 @@ class Metrics:
                         await asyncio.sleep(0)  # a long history shall not hold up requests
             except Exception as error:  # an event of another version, say; figures are not worth more than the service
                 log.warning("events are not counted", error=type(error).__name__)
-                await asyncio.sleep(AGAIN)
+                await self._clock.sleep(AGAIN)
 
     async def scrape(self, redis: str, prefix: str) -> bytes:
         """The text that Prometheus reads."""

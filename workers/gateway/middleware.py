@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from urllib.parse import urlsplit
 
 import structlog
@@ -11,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stream.clock import Clock, MonotonicClock
 from workers.gateway.metrics import Metrics
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -36,10 +36,18 @@ log = structlog.get_logger("undertone.http")
 class RequestGuard:
     """Lets in requests of our own page and of allowed ones, and keeps the book."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, origins: frozenset[str], private: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        origins: frozenset[str],
+        private: bool,
+        clock: Clock = MonotonicClock(),
+    ) -> None:
         """origins: of other pages that may talk to us; private: only names of this machine are answered to, so that a
         web page elsewhere cannot reach a gateway without tokens by giving its own name our address (DNS rebinding)."""
         self._app, self._metrics, self._origins, self._private = app, metrics, origins, private
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -57,7 +65,7 @@ class RequestGuard:
                 await receive()
                 await send({"type": "websocket.close", "code": 1008, "reason": "not from this page"})
             return
-        started, status, size = time.monotonic(), 500, 0
+        started, status, size = self._clock.now(), 500, 0
         foreign = origin if origin in self._origins else None
 
         async def bounded() -> Message:
@@ -87,7 +95,7 @@ class RequestGuard:
             else:
                 await self._app(scope, bounded, answer)
         finally:
-            self._note(scope, status, time.monotonic() - started)
+            self._note(scope, status, self._clock.now() - started)
 
     def _welcome(self, host: str, origin: str | None) -> bool:
         try:

@@ -22,6 +22,7 @@ from stream.bus.directory import SessionInfo, overview
 from stream.bus.forget import CannotForget, Forgotten, forget, rewrite_log
 from stream.bus.keys import SESSION_ID, Keys
 from stream.bus.subscriber import history
+from stream.clock import Clock
 from stream.errors import MediaError
 from stream.exports import FORMATS, ExportError, export
 from stream.sources.reach import Reach
@@ -155,7 +156,7 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
         raise HTTPException(409, f"session {session} has events already; choose another id")
     await state.access.reserve(token, session)
     try:
-        actor = await _named(session, options, source, settings.place)
+        actor = await _named(session, options, source, settings.place, state.clock)
     except ValueError:
         await state.access.release(token, session)
         raise HTTPException(409, f"session {session} is being started by somebody else") from None
@@ -163,7 +164,7 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
         await state.access.release(token, session)
         raise HTTPException(503, str(error)) from None
     try:
-        await asyncio.wait_for(_opened(actor, session), MODEL_LOAD_TIMEOUT_S + 60)
+        await asyncio.wait_for(_opened(actor, session, state.clock), MODEL_LOAD_TIMEOUT_S + 60)
     except Exception as error:
         ray.kill(actor)
         await state.access.release(token, session)
@@ -179,7 +180,9 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
     return await known(state, session)
 
 
-async def _named(session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> Any:
+async def _named(
+    session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place, clock: Clock
+) -> Any:
     """The actor of a new session. One that has just ended may have its id for a moment still. Raises ValueError.
 
     In a thread, as all that asks Ray's control store: while that is away it answers nobody.
@@ -187,11 +190,11 @@ async def _named(session: str, options: Options, source: Push | Url | MediaFile 
     for _ in range(6):
         with suppress(ValueError):
             return await asyncio.to_thread(start_session, session, options, source, place)
-        await asyncio.sleep(0.5)
+        await clock.sleep(0.5)
     return await asyncio.to_thread(start_session, session, options, source, place)
 
 
-async def _opened(actor: Any, session: str) -> None:
+async def _opened(actor: Any, session: str, clock: Clock) -> None:
     """Wait until a session listens. One whose process is killed meanwhile is started again without us."""
     while True:
         try:
@@ -200,7 +203,7 @@ async def _opened(actor: Any, session: str) -> None:
         except RayActorError:
             if await asyncio.to_thread(find_session, session) is None:
                 raise SessionError("the session's process was killed while it started") from None
-            await asyncio.sleep(0.5)
+            await clock.sleep(0.5)
 
 
 async def _body(request: Request, limit: int) -> bytes:

@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection
 from stream.bus.directory import SessionInfo, overview
 from stream.bus.keys import SESSION_ID
 from stream.bus.publisher import RETENTION_S
+from stream.clock import Clock, MonotonicClock
 from workers.cluster.request import Place
 from workers.gateway.access import Access, Refused, Scope, Token
 from workers.gateway.metrics import Metrics
@@ -58,6 +59,7 @@ class State:
     settings: Settings
     access: Access
     metrics: Metrics
+    clock: Clock = field(default_factory=MonotonicClock)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """We are about to go: no new sessions; who listens is sent elsewhere."""
     feeding: set[asyncio.Task[None]] = field(default_factory=set)

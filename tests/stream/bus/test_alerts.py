@@ -19,6 +19,7 @@ import redis
 from stream.bus import alerts
 from stream.bus.alerts import Announcer, Rule, RuleError, Watchdog, Webhook, read_rules
 from stream.bus.server import private_server
+from stream.clock import VirtualClock
 from stream.events import Alert, Emotion, SessionEnded, SpeakerMerged, parse
 from tests.support.events import EMOTION
 
@@ -180,7 +181,8 @@ async def test_a_lost_answer_does_not_lose_the_alert(
     redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis did it, we did not hear: it is still ours, and not doubled."""
-    announcer = Announcer(redis_url, prefix)
+    clock = VirtualClock(date=time.time())
+    announcer = Announcer(redis_url, prefix, clock=clock)
     publish, tries = announcer._publish, []
 
     async def deaf(alert: Alert) -> bool:
@@ -192,7 +194,7 @@ async def test_a_lost_answer_does_not_lose_the_alert(
 
     monkeypatch.setattr(announcer, "_publish", deaf)
     assert await announcer.announce(alert())
-    assert tries == [True, True]
+    assert tries == [True, True] and clock.now() == 1
     assert redis.Redis.from_url(redis_url).xlen(f"{prefix}:alerts") == 1
     await announcer.aclose()
 
@@ -208,7 +210,7 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self, *answers: tuple[int, dict[str, str]]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers = list(answers)
-        self.requests: list[tuple[dict[str, str], bytes, float]] = []
+        self.requests: list[tuple[dict[str, str], bytes]] = []
         self.go = threading.Event()
         self.go.set()
 
@@ -223,7 +225,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.go.wait(10)
-        self.server.requests.append((dict(self.headers), body, time.monotonic()))
+        self.server.requests.append((dict(self.headers), body))
         status, headers = self.server.answers.pop(0) if self.server.answers else (204, {})
         self.send_response(status)
         for name, value in headers.items():
@@ -235,8 +237,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setattr(alerts, "RETRY_PAUSES_S", (0.01,) * 7)
+def receiver() -> Iterator[Receiver]:
     with Receiver() as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server
@@ -248,7 +249,7 @@ async def test_a_webhook_is_signed(receiver: Receiver) -> None:
     hook = Webhook(receiver.url, "hush", told.append)
     hook.post(alert())
     await hook.aclose()
-    ((headers, body, _),) = receiver.requests
+    ((headers, body),) = receiver.requests
     assert json.loads(body) == json.loads(alert().wire()) and told == []
     signed = headers["X-Undertone-Timestamp"].encode() + b"." + body
     assert headers["X-Undertone-Signature"] == "sha256=" + hmac.new(b"hush", signed, hashlib.sha256).hexdigest()
@@ -269,30 +270,30 @@ async def test_what_may_pass_is_tried_again(
     receiver: Receiver, answers: list[tuple[int, dict[str, str]]], tries: int, message: str
 ) -> None:
     told: list[str] = []
-    receiver.answers = list(answers)
-    hook = Webhook(receiver.url, "hush", told.append)
+    receiver.answers, clock = list(answers), VirtualClock()
+    hook = Webhook(receiver.url, "hush", told.append, clock)
     hook.post(alert())
     await hook.aclose()
-    assert len(receiver.requests) == tries
+    assert len(receiver.requests) == tries and clock.now() == sum(alerts.RETRY_PAUSES_S[: tries - 1])
     assert len(told) == bool(message) and all(message in line and "secret-path" not in line for line in told)
-    assert len({headers["X-Undertone-Id"] for headers, _, _ in receiver.requests}) == 1
+    assert len({headers["X-Undertone-Id"] for headers, _ in receiver.requests}) == 1
 
 
 async def test_retry_after_is_honoured(receiver: Receiver) -> None:
-    receiver.answers = [(429, {"Retry-After": "1"})]
-    hook = Webhook(receiver.url, "hush", print)
+    clock = VirtualClock(date=1_800_000_000)
+    soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(clock.date() + 100))
+    receiver.answers = [(429, {"Retry-After": wait}) for wait in ("40", soon, "soon", "9" * 400)]
+    hook = Webhook(receiver.url, "hush", print, clock)
     hook.post(alert())
     await hook.aclose()
-    (_, _, first), (_, _, second) = receiver.requests
-    assert second - first > 0.9
-    assert 50 < alerts._retry_after(time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60))) < 61
-    assert alerts._retry_after("soon") == 0 and alerts._retry_after("9" * 400) == alerts.MAX_RETRY_AFTER_S
+    sent = [int(headers["X-Undertone-Timestamp"]) - 1_800_000_000 for headers, _ in receiver.requests]
+    usual = alerts.RETRY_PAUSES_S[2]
+    assert sent == [0, 40, 100, 100 + usual, 100 + usual + alerts.MAX_RETRY_AFTER_S]
 
 
-async def test_nobody_there_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alerts, "RETRY_PAUSES_S", (0.01,) * 7)
+async def test_nobody_there_is_told_once() -> None:
     told: list[str] = []
-    hook = Webhook("http://127.0.0.1:1/x", "hush", told.append)
+    hook = Webhook("http://127.0.0.1:1/x", "hush", told.append, VirtualClock())
     hook.post(alert())
     await hook.aclose()
     assert told == ["webhook 127.0.0.1: s:0:alert:angry not delivered: ConnectionError, tried 8 times"]

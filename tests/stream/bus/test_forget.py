@@ -21,6 +21,7 @@ from stream.bus.publisher import Bus
 from stream.bus.server import private_server
 from stream.bus.spool import spool_path
 from stream.bus.subscriber import consume, consume_all, subscribe
+from stream.clock import VirtualClock
 from stream.events import Alert, Event, SessionStarted
 from stream.sources.file import FileSource
 from stream.sources.recording import Recorder
@@ -123,7 +124,7 @@ async def test_a_forgotten_id_can_be_used_anew(redis_url: str, tmp_path: Path, s
     keys, seen = Keys("standup", prefix), []
 
     async def follow() -> None:
-        async for event in consume_all(redis_url, "metrics", "one", prefix):
+        async for event in consume_all(redis_url, "metrics", "one", prefix, clock=VirtualClock()):
             seen.append(event.id)  # noqa: PERF401 - it never ends
 
     following = asyncio.create_task(follow())
@@ -136,7 +137,7 @@ async def test_a_forgotten_id_can_be_used_anew(redis_url: str, tmp_path: Path, s
                 await asyncio.sleep(0.1)
         assert seen == ["standup:started", "standup:notice:0", "standup:notice:1", "standup:ended"]
         assert not (await forget(redis_url, keys, [tmp_path])).left
-        await asyncio.sleep(2.5)  # the follower looks every second
+        await asyncio.sleep(0.3)  # the follower looks again and again meanwhile
     following.cancel()
 
 

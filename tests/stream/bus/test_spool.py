@@ -16,6 +16,7 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.spool import Entry, Spool, spool_path, waiting
 from stream.bus.subscriber import history
+from stream.clock import VirtualClock
 from stream.events import SessionEnded
 from tests.support.events import ended, notice
 from tests.support.gateways import free_port
@@ -31,7 +32,8 @@ async def ids(server: Server, keys: Keys) -> list[str]:
     return [event.id for event in await history(server.url, keys.session)]
 
 
-def test_first_in_first_out_and_gone_when_empty(tmp_path: Path) -> None:
+def test_first_in_first_out_and_gone_when_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.bus.spool.LOCK_WAIT_S", 0.1)
     spool = Spool(spool_path("one", "un.der:tone", tmp_path / "deep"))
     assert spool.first() is None
     assert not (tmp_path / "deep").exists()
@@ -105,7 +107,7 @@ async def test_a_redis_that_is_killed_and_comes_back(tmp_path: Path, keys: Keys,
     """Nothing is lost that Redis keeps, nothing is out of order, and the directory knows the session again."""
     options = ("--appendonly", "yes", "--appendfsync", "always") if persistent else ()
     with server(tmp_path, *options) as redis:
-        bus = Bus(redis.url, keys)
+        bus = Bus(redis.url, keys, clock=VirtualClock())
         await bus.register("now")
         for n in range(50):
             bus.publish(notice(keys.session, n))
@@ -131,7 +133,7 @@ async def test_a_redis_that_is_killed_and_comes_back(tmp_path: Path, keys: Keys,
 async def test_another_process_sends_what_the_first_left(tmp_path: Path, keys: Keys) -> None:
     with server(tmp_path) as redis:
         redis.kill()
-        bus = Bus(redis.url, keys)
+        bus = Bus(redis.url, keys, clock=VirtualClock())
         for n in range(10):
             bus.publish(notice(keys.session, n), state=f"state {n}", row=f"row {n}", rows=4)
         assert not await bus.aclose(timeout=0.5)
@@ -152,7 +154,7 @@ async def test_another_process_sends_what_the_first_left(tmp_path: Path, keys: K
 async def test_a_redis_that_refuses(tmp_path: Path, keys: Keys, setting: str, bad: str, good: str) -> None:
     with server(tmp_path, "--maxmemory-policy", "noeviction") as redis:
         admin = redis.admin
-        bus = Bus(redis.url, keys)
+        bus = Bus(redis.url, keys, clock=VirtualClock())
         bus.publish(notice(keys.session, 0))
         await bus.flush()
         admin.config_set(setting, bad)
@@ -171,7 +173,7 @@ async def test_a_replica_that_is_read_only_until_it_leads(tmp_path: Path, keys: 
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with server(tmp_path / "a") as leader, server(tmp_path / "b", "--replicaof", f"127.0.0.1 {leader.port}") as replica:
-        bus = Bus(replica.url, keys)
+        bus = Bus(replica.url, keys, clock=VirtualClock())
         bus.publish(notice(keys.session, 0))
         await asyncio.sleep(0.5)
         assert bus.waits
@@ -202,7 +204,7 @@ async def test_sentinels_name_another_leader(tmp_path: Path, keys: Keys) -> None
             while replica.admin.info("replication")["master_link_status"] != "up":
                 await asyncio.sleep(0.1)
             await asyncio.sleep(2)  # until the sentinel knows of the replica
-            bus = Bus(url, keys)
+            bus = Bus(url, keys, clock=VirtualClock())
             for n in range(10):
                 bus.publish(notice(keys.session, n))
             await bus.flush()

@@ -12,6 +12,7 @@ from redis.exceptions import AuthenticationError
 import stream
 from stream.bus.server import private_server
 from stream.bus.subscriber import consume_all
+from stream.clock import VirtualClock
 from stream.events import Event
 from tests.support.buses import ids, publish
 
@@ -52,7 +53,7 @@ async def test_a_wrong_password_is_said_at_once() -> None:
 
 async def test_a_restarted_redis_is_found_again(session: str) -> None:
     with private_server() as url:
-        events = stream.subscribe(url, session)
+        events = stream.subscribe(url, session, clock=VirtualClock())
         await publish(url, session, 2, end=False)
         assert ids([await anext(events), await anext(events)]) == ["notice:0", "notice:1"]
         sync_redis.Redis.from_url(url).client_kill_filter(_type="normal", skipme=True)
@@ -96,8 +97,9 @@ async def test_what_a_consumer_had_not_done_comes_again(
 
 async def test_all_sessions_also_those_to_come(session: str) -> None:
     with private_server() as url:
+        clock = VirtualClock()
         await publish(url, f"{session}-a", 2)
-        events, shared = stream.follow(url), consume_all(url, "metrics", "one")
+        events, shared = stream.follow(url, clock=clock), consume_all(url, "metrics", "one", clock=clock)
         seen = [await asyncio.wait_for(anext(events), 5) for _ in range(3)]
         counted = [await asyncio.wait_for(anext(shared), 5) for _ in range(3)]
         await publish(url, f"{session}-b", 2)
