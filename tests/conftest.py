@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,50 @@ def recognizer(size: str) -> str:
             pytest.fail(f"faster-whisper {size} is not here, and CI has it (requirements-whisper*.lock)")
         pytest.skip(f"faster-whisper {size} is not here: undertone models pull {size}")
     return size
+
+
+KINDS = ("unit", "integration", "e2e", "browser")
+NO_UNITS = {"redis_url", "ray_address", "cluster", "data", "models", "tiny", "base"}  # fixtures: servers, large models
+PROCESSES = ("tests/chaos/", "tests/deploy/", "tests/fuzz/")  # folders whose tests start programs
+
+
+def kind_of(item: pytest.Item) -> str:
+    """The one of KINDS that a test is: as it is marked itself, else by its fixtures and its folder."""
+    marked = [kind for kind in KINDS if item.get_closest_marker(kind)]
+    if marked:
+        return marked[0]
+    fixtures, folder = set(getattr(item, "fixturenames", ())), item.nodeid
+    if "browser" in fixtures:
+        return "browser"
+    if folder.startswith("tests/e2e/"):
+        return "e2e"
+    return "integration" if fixtures & NO_UNITS or folder.startswith(PROCESSES) else "unit"
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses among them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not item.get_closest_marker(kind := kind_of(item)):
+            item.add_marker(kind)
+
+
+@pytest.fixture(autouse=True)
+def _units_start_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that starts a program is no unit test: mark it `integration`."""
+    _watched["unit"] = request.node.get_closest_marker("unit") is not None
+    yield
+    _watched["unit"] = False
+
+
+_watched = {"unit": False}
+
+
+def _refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
+    if event in ("subprocess.Popen", "os.fork", "os.posix_spawn") and _watched["unit"]:
+        raise AssertionError(f"a unit test starts {arguments[:1]}: mark it integration")
+
+
+sys.addaudithook(_refuse_processes)
 
 
 # Started in the background we would ignore Ctrl-C, and so would every command that a test interrupts.

@@ -80,6 +80,7 @@ def test_a_cache_that_cannot_be_written(site: Path, monkeypatch: pytest.MonkeyPa
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.integration
 def test_a_disk_that_is_full_while_joining(site: Path) -> None:
     """A process that may write no more than 60 kB a file."""
     code = (

@@ -199,6 +199,7 @@ async def test_a_lost_answer_does_not_lose_the_alert(
     await announcer.aclose()
 
 
+@pytest.mark.integration
 async def test_a_refusal_is_no_reason_to_wait() -> None:
     with private_server("--requirepass", "right") as url, pytest.raises(redis.AuthenticationError):
         await asyncio.wait_for(Announcer(url).announce(alert()), 5)

@@ -220,6 +220,7 @@ async def test_age_counts_from_the_last_event_or_file(redis_url: str, tmp_path: 
     assert await older_than(None, prefix, [tmp_path], now - 86_400) == ["old", "old-but-active"]
 
 
+@pytest.mark.integration
 async def test_the_append_only_file_is_written_anew(tmp_path: Path) -> None:
     with private_server("--appendonly", "yes", "--dir", str(tmp_path)) as url:
         keys = Keys("private")

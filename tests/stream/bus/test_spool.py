@@ -73,6 +73,7 @@ def test_a_disk_that_takes_nothing_costs_the_events_and_nothing_else(tmp_path: P
     assert spool.first() is None
 
 
+@pytest.mark.integration
 def test_a_full_disk_costs_what_it_does_not_take(tmp_path: Path) -> None:
     """A process that may write no file beyond 100 kB: what fits waits, in order, and can be sent all the same."""
     script = (
@@ -103,6 +104,7 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.integration
 async def test_a_redis_that_is_killed_and_comes_back(tmp_path: Path, keys: Keys, persistent: bool) -> None:
     """Nothing is lost that Redis keeps, nothing is out of order, and the directory knows the session again."""
     options = ("--appendonly", "yes", "--appendfsync", "always") if persistent else ()
@@ -130,6 +132,7 @@ async def test_a_redis_that_is_killed_and_comes_back(tmp_path: Path, keys: Keys,
         assert redis.admin.hget(keys.directory, keys.session) == "now"
 
 
+@pytest.mark.integration
 async def test_another_process_sends_what_the_first_left(tmp_path: Path, keys: Keys) -> None:
     with server(tmp_path) as redis:
         redis.kill()
@@ -151,6 +154,7 @@ async def test_another_process_sends_what_the_first_left(tmp_path: Path, keys: K
     [("maxmemory", "1", "0"), ("min-replicas-to-write", "1", "0"), ("requirepass", "changed", "")],
     ids=["full", "no replica", "password changed"],
 )
+@pytest.mark.integration
 async def test_a_redis_that_refuses(tmp_path: Path, keys: Keys, setting: str, bad: str, good: str) -> None:
     with server(tmp_path, "--maxmemory-policy", "noeviction") as redis:
         admin = redis.admin
@@ -169,6 +173,7 @@ async def test_a_redis_that_refuses(tmp_path: Path, keys: Keys, setting: str, ba
         assert await ids(redis, keys) == [f"{keys.session}:notice:{n}" for n in range(20)] + [f"{keys.session}:ended"]
 
 
+@pytest.mark.integration
 async def test_a_replica_that_is_read_only_until_it_leads(tmp_path: Path, keys: Keys) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -183,6 +188,7 @@ async def test_a_replica_that_is_read_only_until_it_leads(tmp_path: Path, keys: 
         assert await ids(replica, keys) == [f"{keys.session}:notice:0", f"{keys.session}:ended"]
 
 
+@pytest.mark.integration
 async def test_sentinels_name_another_leader(tmp_path: Path, keys: Keys) -> None:
     """The leader is killed; what was published before is with the new one, what was published meanwhile follows."""
     for name in ("a", "b", "s"):

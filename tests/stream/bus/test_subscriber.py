@@ -46,11 +46,13 @@ def test_without_an_event_loop(redis_url: str, session: str) -> None:
     assert ids(list(stream.subscribe_sync(redis_url, session))) == ["notice:0", "notice:1", "ended"]
 
 
+@pytest.mark.integration
 async def test_a_wrong_password_is_said_at_once() -> None:
     with private_server("--requirepass", "right") as url, pytest.raises(AuthenticationError):
         await anext(stream.subscribe(url, "any"))
 
 
+@pytest.mark.integration
 async def test_a_restarted_redis_is_found_again(session: str) -> None:
     with private_server() as url:
         events = stream.subscribe(url, session, clock=VirtualClock())
@@ -95,6 +97,7 @@ async def test_what_a_consumer_had_not_done_comes_again(
     assert sorted(ids(heir)) == ["ended", "notice:0", "notice:1", "notice:2"]
 
 
+@pytest.mark.integration
 async def test_all_sessions_also_those_to_come(session: str) -> None:
     with private_server() as url:
         clock = VirtualClock()

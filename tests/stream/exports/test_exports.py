@@ -97,6 +97,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, n
         export(conversation(), name)
 
 
+@pytest.mark.integration
 def test_asking_which_formats_there_are_loads_no_heavy_package() -> None:
     heavy = "pyarrow", "matplotlib", "jinja2", "pympi", "webvtt"
     code = f"import stream.exports, sys; print([name for name in {heavy} if name in sys.modules])"

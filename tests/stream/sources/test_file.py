@@ -214,6 +214,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
+@pytest.mark.integration
 def test_a_small_file_of_huge_pictures_takes_no_memory(tmp_path: Path) -> None:
     """12,000 × 12,000 in 0.6 MB: whether the container says so or lies, they are not decoded."""
     huge = png(12_000, 12_000)

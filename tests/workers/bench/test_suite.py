@@ -30,6 +30,7 @@ class Told(Silent):
         self.steps.append((what, done, total))
 
 
+@pytest.mark.integration
 def test_parts_run_in_processes_of_their_own_and_the_file_is_kept_after_each(tmp_path: Path) -> None:
     file, told = tmp_path / "bench.json", Told()
     kept: list[list[str]] = []
@@ -54,6 +55,7 @@ def test_parts_run_in_processes_of_their_own_and_the_file_is_kept_after_each(tmp
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.integration
 def test_the_command_writes_the_file_and_says_by_its_code_whether_a_part_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +74,7 @@ def test_the_command_writes_the_file_and_says_by_its_code_whether_a_part_failed(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.integration
 def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_running(tmp_path: Path, number: int) -> None:
     program = (
         "from workers.bench.report import suite; from tests.support.bench_parts import endless, quick\n"

@@ -182,6 +182,7 @@ async def test_the_last_label_stays_in_sight_and_a_narrow_screen_will_do(redis_u
         await until(lambda: len(words(app)[0]) > 60)
 
 
+@pytest.mark.integration
 async def test_ctrl_c_and_a_refusal() -> None:
     with private_server("--requirepass", "right") as url:
         app = WatchApp(url, ["one"], "undertone")

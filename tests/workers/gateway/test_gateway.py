@@ -162,6 +162,7 @@ async def test_connections_of_a_token_are_limited(redis_url: str) -> None:
         assert await one.closed("/sessions/over/events") == (1000, "")
 
 
+@pytest.mark.integration
 async def test_a_redis_that_fails_is_told_as_the_reason() -> None:
     with private_server() as url:
         async with door(url) as one:
