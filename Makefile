@@ -15,11 +15,15 @@ demo-live: install  ## The same through a (virtual) microphone
 	deploy/install-system-packages.sh --all
 	PATH="$(abspath $(BIN)):$$PATH" deploy/virtual-microphone.sh deploy/demo/live.sh
 
+# Two processes share out the files, the longest first: each has a Redis and a Ray of its own. More would be too much
+# for two cores, and for tests of what happens in time.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: install-dev  ## Every test
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 test-unit: install-dev  ## Tests without Redis, Ray, programs and browsers: under a minute
-	$(BIN)/pytest -m unit
+	$(BIN)/pytest $(PARALLEL) -m unit
 
 lint: install-dev  ## ruff, mypy, import-linter, licences of all packages
 	$(BIN)/ruff format --check .

@@ -37,6 +37,11 @@ def recognizer(size: str) -> str:
 
 KINDS = ("unit", "integration", "e2e", "browser")
 NO_UNITS = {"redis_url", "ray_address", "cluster", "data", "models", "tiny", "base"}  # fixtures: servers, large models
+LONGEST = (
+    "test_replay.py", "test_gateway.py", "test_faults.py", "test_live.py", "test_tools.py", "test_dashboard.py",
+    "test_benchmarks.py", "test_actors.py", "test_gateway_security.py", "test_privacy.py", "test_cluster.py",
+    "test_records.py", "test_seeing.py", "test_train.py", "test_found.py", "test_short.py", "test_redis.py",
+)  # fmt: skip
 PROCESSES = ("tests/chaos/", "tests/deploy/", "tests/fuzz/")  # folders whose tests start programs
 
 
@@ -58,6 +63,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.get_closest_marker(kind := kind_of(item)):
             item.add_marker(kind)
+    # Of several processes that share out the files, none shall be left with a long one at the end.
+    items.sort(key=lambda item: (LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

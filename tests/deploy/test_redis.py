@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import NoPermissionError
 
 from stream.bus.connection import BusError, check
-from tests.support.commands import undertone
+from tests.support.commands import here, undertone
 from tests.support.paths import DEMO, DEPLOY
 from tests.support.secure_redis import SecureRedis, passes
 
@@ -89,5 +89,5 @@ def test_a_session_runs_over_tls_as_the_publisher(secure: SecureRedis, ray_addre
     published = [json.loads(line)["id"] for line in done.stdout.splitlines()]
     stored = secure.as_user("consumer", "XRANGE", "undertone:{secure}:events", "-", "+")
     assert [fields[b"id"].decode() for _, fields in stored] == published
-    refused = undertone("replay", DEMO, "--session", "forged", "--redis", secure.url("consumer"), *options)
+    refused = here("replay", DEMO, "--session", "forged", "--redis", secure.url("consumer"), *options)
     assert refused.returncode == 1 and "Traceback" not in refused.stderr and refused.stdout == "", refused.stderr

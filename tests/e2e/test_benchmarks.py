@@ -66,4 +66,4 @@ def test_what_cannot_be_measured_is_one_clear_line(tmp_path: Path) -> None:
         ("costs", tmp_path / "none.json"),
     ):
         refused = here("bench", *arguments)
-        assert refused.exit_code == 2 and len(refused.stderr.strip().splitlines()) == 1, refused.stderr
+        assert refused.returncode == 2 and len(refused.stderr.strip().splitlines()) == 1, refused.stderr

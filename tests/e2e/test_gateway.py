@@ -340,4 +340,4 @@ def test_what_serve_refuses() -> None:
         (("--trace",), "OTEL_EXPORTER_OTLP_ENDPOINT"),
     ]:
         done = here("serve", *options)
-        assert done.exit_code == 2 and complaint in done.stderr, done.stderr
+        assert done.returncode == 2 and complaint in done.stderr, done.stderr

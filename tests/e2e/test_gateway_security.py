@@ -14,7 +14,7 @@ import httpx
 import pytest
 import websockets
 
-from tests.support.commands import undertone
+from tests.support.commands import here
 from tests.support.gateways import HEARD, Gateway, events_of, gateways
 from tests.support.paths import DEMO
 from tests.support.recordings import silence, voice
@@ -104,5 +104,5 @@ def test_what_serve_refuses() -> None:
         (("--pull-from", "http://cdn.example.org"), "--pull-from: 'http://cdn.example.org' is no host"),
         (("--prefix", "a{b}"), "Invalid value for '--prefix'"),
     ]:
-        done = undertone("serve", *options)
+        done = here("serve", *options)
         assert done.returncode == 2 and complaint in done.stderr and "Traceback" not in done.stderr, done.stderr

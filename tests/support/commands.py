@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from workers.cli.app import app
 
@@ -26,9 +26,13 @@ def undertone(*arguments: object, timeout: float = 240, **environment: str) -> s
     )
 
 
-def here(*arguments: object) -> Result:
-    """The same in this process, which has imported already what it takes: for what ends before anything begins."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+def here(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has imported already what it takes: for whatever starts no Ray and no session."""
+    command = [str(argument) for argument in arguments]
+    done = CliRunner(env=environment).invoke(app, command)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception  # a process would print a traceback
+    return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
 
 
 def events(done: subprocess.CompletedProcess[str]) -> list[dict]:
