@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from tests.support.paths import DEMO, ROOT
@@ -64,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not item.get_closest_marker(kind := kind_of(item)):
             item.add_marker(kind)
     # Of several processes that share out the files, none shall be left with a long one at the end.
-    items.sort(key=lambda item: (LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)))
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)
@@ -134,12 +137,19 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
-    """One Ray instance for all tests; subprocesses join it."""
+    """One Ray instance for all tests of this process; subprocesses join it."""
     import ray
 
-    from workers.cluster.actors import ray_cluster
+    from workers.cluster.actors import ClusterError, ray_cluster
 
-    with ray_cluster(None):
+    with ExitStack() as running:
+        with FileLock(
+            Path(tempfile.gettempdir()) / "undertone-tests-ray.lock"
+        ):  # it chooses ports that others may take
+            try:
+                running.enter_context(ray_cluster(None))
+            except ClusterError:  # it waits for half a minute, which a busy machine may take
+                running.enter_context(ray_cluster(None))
         yield ray.get_runtime_context().gcs_address
 
 

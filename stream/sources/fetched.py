@@ -13,11 +13,13 @@ import socket
 import ssl
 import threading
 from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 import av
 
+from stream.block import Block
 from stream.errors import MediaError
 from stream.sources.decoding import CONTAINERS, LIMITS
 from stream.sources.network import OPEN_TIMEOUT_S, PACKET_TIMEOUT_S, NetworkSource
@@ -38,6 +40,7 @@ class FetchedSource(NetworkSource):
         super().__init__(url)
         self._url, self._reach = url, reach
         self._file: Download | None = None
+        self._downloads: list[Download] = []
 
     def _open(self) -> av.container.InputContainer:
         if not self._parts.scheme.startswith("http"):
@@ -47,8 +50,16 @@ class FetchedSource(NetworkSource):
             options |= LIMITS | {"protocol_whitelist": f"{scheme},tcp", "format_whitelist": form}
             return self._opened_with(relayed(self._url, self._reach), form, options)
         self._file = Download(self._url, self._reach, self._stopping)
+        self._downloads = [self._file]
         options = LIMITS | HLS | {"protocol_whitelist": "none", "format_whitelist": f"{CONTAINERS},hls"}
         return self._opened_with(self._file, None, options, io_open=self._nested)
+
+    def __iter__(self) -> Iterator[Block]:
+        try:
+            yield from super().__iter__()
+        finally:
+            for download in self._downloads:  # PyAV closes none of a container that does not open
+                download.close()
 
     def _finite(self, container: av.container.InputContainer) -> bool:
         # What has a length, and came whole, is a recording. FFmpeg does not always know: it cannot ask for the length.
@@ -56,7 +67,9 @@ class FetchedSource(NetworkSource):
 
     def _nested(self, url: str, flags: int, options: dict[str, str]) -> Download:
         """What a playlist names."""
-        return Download(url, self._reach, self._stopping)
+        download = Download(url, self._reach, self._stopping)
+        self._downloads = [each for each in self._downloads if not each.closed] + [download]
+        return download
 
 
 class Download:
@@ -72,6 +85,11 @@ class Download:
         length = answer.headers["Content-Length"]
         self._size = int(length) if length is not None and length.isdecimal() else None
         self._seekable = self._size is not None and answer.headers["Accept-Ranges"] == "bytes"
+
+    @property
+    def closed(self) -> bool:
+        """No connection is open."""
+        return self._response is None
 
     @property
     def whole(self) -> bool:
@@ -142,8 +160,12 @@ class Download:
             login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers=headers)
-        return connection.getresponse()
+        try:
+            connection.request("GET", target, headers=headers)
+            return connection.getresponse()
+        except BaseException:
+            connection.close()
+            raise
 
 
 class _Connection(http.client.HTTPConnection):

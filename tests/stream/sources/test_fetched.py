@@ -217,6 +217,11 @@ def test_rtmp_goes_over_the_checked_connection() -> None:
 
 def test_a_server_without_a_certificate_that_we_know_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as plain:
-        threading.Thread(target=lambda: plain.accept()[0].sendall(b"HTTP/1.0 200 OK\r\n\r\n"), daemon=True).start()
+
+        def serve() -> None:
+            with plain.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
         with pytest.raises(MediaError, match="cannot be opened"):
             heard(f"https://127.0.0.1:{plain.getsockname()[1]}/x.ts")
