@@ -48,8 +48,11 @@ def connect(url: str, timeout: float | None = 5.0) -> Client:
             [(name, int(port)) for name, _, port in hosts], sentinel_kwargs={**options, "ssl": bool(found["tls"])}
         )
         options |= {name: unquote(found[name]) for name in ("username", "password") if found[name]}
-        leader = asked.master_for(found["service"], Client, ssl=bool(found["tls"]), db=int(found["db"] or 0), **options)
-        return cast(Client, leader)
+        leader: Client = asked.master_for(
+            found["service"], Client, ssl=bool(found["tls"]), db=int(found["db"] or 0), **options
+        )
+        leader.sentinels = asked.sentinels
+        return leader
     except ValueError as error:
         raise BusError(f"Redis address {public(url)!r}: {error}") from None
 

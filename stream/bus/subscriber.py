@@ -18,6 +18,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from stream.bus.connection import connect, listed
 from stream.bus.keys import PREFIX, Keys
+from stream.bus.tasks import cancelled
 from stream.clock import Clock, MonotonicClock
 from stream.events import Event, SessionStarted, parse_entry
 
@@ -157,9 +158,8 @@ async def _of_all(
             yield await coming
             coming = asyncio.create_task(ready.get())
     finally:
-        looking.cancel()
-        coming.cancel()
-        await asyncio.wait({coming, looking})
+        await cancelled(looking)
+        await cancelled(coming)
 
 
 async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:

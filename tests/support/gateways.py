@@ -48,7 +48,8 @@ def gateways(folder: Path, count: int, *options: str) -> Iterator[list[Gateway]]
     for n in range(count):
         port, log = free_port(), folder / f"gateway-{n}.log"
         command = [UNDERTONE, "serve", "--port", str(port), *options]
-        started.append(Gateway(subprocess.Popen(command, stdout=log.open("wb"), stderr=subprocess.STDOUT), port, log))
+        with log.open("wb") as told:
+            started.append(Gateway(subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT), port, log))
     try:
         for gateway in started:
             wait_ready(gateway)

@@ -53,7 +53,8 @@ class SecureRedis:
         command = [tool("redis-server"), str(DEPLOY / "redis/redis.conf")]
         command += [word for option, value in options.items() for word in (f"--{option}", str(value))]
         self.log = folder / "redis.log"
-        self.process = subprocess.Popen(command, cwd=folder, stdout=self.log.open("w"), stderr=subprocess.STDOUT)
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
 
     def url(self, user: str) -> str:
         """The address that make-users.sh wrote for a user, with the certificate where it is here."""

@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import aclosing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -165,7 +166,8 @@ async def test_many_announce_and_one_is_published(redis_url: str, prefix: str) -
     announcers = [Announcer(redis_url, prefix) for _ in range(8)]
     published = await asyncio.gather(*(announcer.announce(alert()) for announcer in announcers))
     assert sum(published) == 1
-    assert not await Announcer(redis_url, prefix).announce(alert()), "nor when one is started again"
+    announcers.append(Announcer(redis_url, prefix))
+    assert not await announcers[-1].announce(alert()), "nor when one is started again"
     assert await announcers[0].announce(alert(1))
     stored = [fields["event"] for _, fields in client.xrange(f"{prefix}:alerts")]
     assert [parse(payload) for payload in stored] == [alert(0), alert(1)]
@@ -201,8 +203,10 @@ async def test_a_lost_answer_does_not_lose_the_alert(
 
 @pytest.mark.integration
 async def test_a_refusal_is_no_reason_to_wait() -> None:
-    with private_server("--requirepass", "right") as url, pytest.raises(redis.AuthenticationError):
-        await asyncio.wait_for(Announcer(url).announce(alert()), 5)
+    with private_server("--requirepass", "right") as url:
+        async with aclosing(Announcer(url)) as announcer:
+            with pytest.raises(redis.AuthenticationError):
+                await asyncio.wait_for(announcer.announce(alert()), 5)
 
 
 class Receiver(ThreadingHTTPServer):
@@ -323,9 +327,11 @@ async def test_a_webhook_gets_each_alert_once_whoever_published_it(
     receiver: Receiver, redis_url: str, prefix: str
 ) -> None:
     hooks = [Webhook(receiver.url, "hush", print) for _ in range(2)]
-    await Announcer(redis_url, prefix).announce(alert())
+    async with aclosing(Announcer(redis_url, prefix)) as announcer:
+        await announcer.announce(alert())
     for hook in hooks:
-        assert not await Announcer(redis_url, prefix, hook).announce(alert())
+        async with aclosing(Announcer(redis_url, prefix, hook)) as announcer:
+            assert not await announcer.announce(alert())
         await hook.aclose()
     assert len(receiver.requests) == 1
 

@@ -100,9 +100,8 @@ async def test_what_a_consumer_had_not_done_comes_again(
 @pytest.mark.integration
 async def test_all_sessions_also_those_to_come(session: str) -> None:
     with private_server() as url:
-        clock = VirtualClock()
         await publish(url, f"{session}-a", 2)
-        events, shared = stream.follow(url, clock=clock), consume_all(url, "metrics", "one", clock=clock)
+        events, shared = stream.follow(url), consume_all(url, "metrics", "one")
         seen = [await asyncio.wait_for(anext(events), 5) for _ in range(3)]
         counted = [await asyncio.wait_for(anext(shared), 5) for _ in range(3)]
         await publish(url, f"{session}-b", 2)

@@ -98,6 +98,7 @@ async def kill(session: Session) -> None:
     """As `kill -9` leaves it: nothing more is labelled or sent."""
     session.close()
     await session.bus.stop()
+    await session.bus._client.aclose()  # as the system closes what a process had open
 
 
 async def carried(
