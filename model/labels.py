@@ -42,22 +42,26 @@ SYNONYMS = {
     "surprised": "surprise",
     "calm": "neutral",
 }
-"""What the classes of RAVDESS and FER-2013 are called in Ekman's label set, which is MELD's."""
+"""Names of RAVDESS' and FER-2013's classes in Ekman's label set, which is MELD's."""
 
 
 def translate(names: Sequence[str], posterior: Array, emotions: Sequence[str]) -> Array | None:
-    """A posterior over `names` as one over `emotions`; None when either has a class the other does not know."""
-    meant = [SYNONYMS.get(name, name) for name in names]
-    if set(meant) != set(emotions):
+    """Map a posterior over `names` to one over `emotions`, merging synonyms.
+
+    posterior: [len(names)] float32. Returns [len(emotions)] float32, or None when either side has a class that the
+    other lacks.
+    """
+    translated = [SYNONYMS.get(name, name) for name in names]
+    if set(translated) != set(emotions):
         return None
-    sums = [sum(p for name, p in zip(meant, posterior, strict=True) if name == emotion) for emotion in emotions]
+    sums = [sum(p for name, p in zip(translated, posterior, strict=True) if name == emotion) for emotion in emotions]
     return np.array(sums, np.float32)
 
 
 def label_set_of(emotions: set[str]) -> LabelSet:
-    """The known label set that contains all of `emotions`.
+    """The label set of the corpora that contains all of `emotions`.
 
-    Raises ValueError, naming the strangers, when no corpus has them all.
+    Raises ValueError when no corpus has them all.
     """
     for labels in LABEL_SETS.values():
         if emotions <= set(labels.emotions):

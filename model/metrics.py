@@ -1,4 +1,8 @@
-"""Scores of conversational emotion recognition, with intervals over dialogues."""
+"""Scores of conversational emotion recognition, with intervals over dialogues.
+
+scikit-learn and SciPy are imported where they are used: they belong to the extras `train` and `bench`, and this module
+is loaded without them, too.
+"""
 
 from __future__ import annotations
 
@@ -11,55 +15,44 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-
-def accuracy(truth: Ints, guess: Ints) -> float:
-    """Share of utterances labelled right (called "weighted accuracy" in this literature)."""
-    return float((truth == guess).mean())
-
-
-def f1_per_class(truth: Ints, guess: Ints, classes: int) -> NDArray[np.float64]:
-    """[classes] F1; 0 for a class that neither stands in the truth nor is guessed."""
-    hits = np.bincount(truth[truth == guess], minlength=classes)
-    total = np.bincount(truth, minlength=classes) + np.bincount(guess, minlength=classes)
-    return np.asarray(2 * hits / np.maximum(total, 1), dtype=np.float64)
-
-
-def weighted_f1(truth: Ints, guess: Ints, classes: int) -> float:
-    """F1 averaged over the classes, weighted by how often each is true."""
-    weights = np.bincount(truth, minlength=classes) / len(truth)
-    return float((f1_per_class(truth, guess, classes) * weights).sum())
-
-
-def macro_f1(truth: Ints, guess: Ints, classes: int) -> float:
-    """F1 averaged over the classes that occur in the truth."""
-    return float(f1_per_class(truth, guess, classes)[np.unique(truth)].mean())
+NAMES = {"accuracy": "accuracy", "weighted_f1": "weighted F1", "macro_f1": "macro F1", "uar": "UAR", "ece": "ECE"}
+"""Titles of the headline scores."""
 
 
 def uar(truth: Ints, guess: Ints) -> float:
-    """Unweighted average recall over the classes that occur in the truth."""
-    return float(np.mean([(guess[truth == label] == label).mean() for label in np.unique(truth)]))
+    """Unweighted average recall, 0 … 1, over the classes that occur in the truth. truth, guess: [n] class indices."""
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(truth, guess, labels=np.unique(truth), average="macro", zero_division=0))
 
 
-def ece(truth: Ints, probabilities: NDArray[np.float64], bins: int = 15) -> float:
-    """Expected calibration error of the winning class, equal-width bins (Guo et al. 2017)."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+def ece(truth: Ints, probabilities: Floats, bins: int = 15) -> float:
+    """Expected calibration error of the most likely class, 0 … 1, with bins of equal width (Guo et al. 2017, eq. 3).
+
+    truth: [n] class indices; probabilities: [n, C].
+    """
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == truth
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [
-        abs(confidence[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in np.unique(place)
+        abs(confidence[bin_of == b].mean() - correct[bin_of == b].mean()) * (bin_of == b).mean()
+        for b in np.unique(bin_of)
     ]
     return float(sum(gaps))
 
 
-def ece_if_calibrated(probabilities: NDArray[np.float64], draws: int = 100, seed: int = 0) -> float:
-    """The ECE that so many utterances show of a perfectly calibrated model: labels drawn from its own probabilities."""
+def ece_if_calibrated(probabilities: Floats, draws: int = 100, seed: int = 0) -> float:
+    """Mean ECE, 0 … 1, of a perfectly calibrated model on as many utterances: labels are drawn from its probabilities.
+
+    probabilities: [n, C].
+    """
     rng, cumulated = np.random.default_rng(seed), probabilities.cumsum(1)
     drawn = [(cumulated > rng.random((len(cumulated), 1))).argmax(1) for _ in range(draws)]
     return float(np.mean([ece(truth, probabilities) for truth in drawn]))
 
 
 def t_interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean and half-width of the 95 % t-interval of independent runs; 0 for a single one."""
-    from scipy import stats  # of the extra `train`; serving does without
+    """Mean and half-width of the 95 % t-interval of independent runs; the half-width of a single run is 0."""
+    from scipy import stats
 
     half = 0.0
     if len(values) > 1:
@@ -68,20 +61,29 @@ def t_interval(values: Sequence[float]) -> dict[str, float]:
 
 
 def scores(truth: Ints, probabilities: Floats) -> dict[str, float]:
-    """The headline scores of one run, in percent."""
-    guess, classes = probabilities.argmax(1), probabilities.shape[1]
+    """The headline scores `NAMES` of one run, in percent. truth: [n] class indices; probabilities: [n, C].
+
+    Accuracy is called "weighted accuracy" in this literature; macro F1 and UAR are over the classes in the truth.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    guess, classes = probabilities.argmax(1), np.arange(probabilities.shape[1])
+    _, recall, f1, support = precision_recall_fscore_support(truth, guess, labels=classes, zero_division=0)
     values = {
-        "accuracy": accuracy(truth, guess),
-        "weighted_f1": weighted_f1(truth, guess, classes),
-        "macro_f1": macro_f1(truth, guess, classes),
-        "uar": uar(truth, guess),
+        "accuracy": (truth == guess).mean(),
+        "weighted_f1": np.average(f1, weights=support),
+        "macro_f1": f1[support > 0].mean(),
+        "uar": recall[support > 0].mean(),
         "ece": ece(truth, probabilities),
     }
-    return {name: round(100 * value, 2) for name, value in values.items()}
+    return {name: round(100 * float(value), 2) for name, value in values.items()}
 
 
 def with_intervals(truth: Ints, probabilities: Floats, dialogue: Ints, resamples: int = 500) -> dict[str, Any]:
-    """`scores`, and for each name a `name_95`: 95 % percentile bootstrap over dialogues."""
+    """`scores`, and for each name a `name_95`: 95 % percentile bootstrap over dialogues.
+
+    truth: [n] class indices; probabilities: [n, C]; dialogue: [n] numbers of the dialogues.
+    """
     rng = np.random.default_rng(0)
     members = [np.flatnonzero(dialogue == d) for d in np.unique(dialogue)]
     drawn = []
@@ -93,6 +95,3 @@ def with_intervals(truth: Ints, probabilities: Floats, dialogue: Ints, resamples
         for name in drawn[0]
     }
     return scores(truth, probabilities) | bounds
-
-
-NAMES = {"accuracy": "accuracy", "weighted_f1": "weighted F1", "macro_f1": "macro F1", "uar": "UAR", "ece": "ECE"}

@@ -1,4 +1,4 @@
-"""How long work says how far it is."""
+"""Progress reports of long work."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Whoever watches long work: a terminal, a log, nobody."""
+    """Receiver of progress reports: a terminal, a log, or none."""
 
     def tell(self, message: str) -> None:
-        """Something worth a line that stays."""
+        """Print or log a line that stays."""
 
-    def step(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` steps of `what`."""
+    def step(self, task: str, done: int, total: int) -> None:
+        """Report that `done` of `total` steps of `task` are finished."""
 
     def curve(self, name: str, values: dict[str, float], step: int) -> None:
-        """Points of learning curves."""
+        """Add a point to each of the learning curves in `values`, at `step`."""
 
 
 class Silent:
-    """Nobody watches."""
+    """Receiver that drops all reports."""
 
     def tell(self, message: str) -> None:
         pass
 
-    def step(self, what: str, done: int, total: int) -> None:
+    def step(self, task: str, done: int, total: int) -> None:
         pass
 
     def curve(self, name: str, values: dict[str, float], step: int) -> None:

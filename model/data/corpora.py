@@ -1,4 +1,4 @@
-"""Published corpora as they are downloaded, read into our tables: MELD, EmoryNLP, IEMOCAP."""
+"""Readers of published corpora in their released layouts: MELD, EmoryNLP, IEMOCAP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SENTIMENT = {
     "emorynlp": {"joyful": "positive", "peaceful": "positive", "powerful": "positive", "neutral": "neutral"},
     "iemocap": {"happy": "positive", "excited": "positive", "neutral": "neutral"},
 }
-"""Mappings for corpora without annotated sentiment; what is not named is negative."""
+"""Sentiment by emotion for corpora without annotated sentiment; emotions that are not named are negative."""
 
 IEMOCAP_EMOTIONS = {
     "neu": "neutral", "fru": "frustrated", "ang": "angry", "sad": "sad", "exc": "excited", "hap": "happy",
@@ -28,16 +28,16 @@ IEMOCAP_LINE = re.compile(r"\[(\d+\.?\d*) - (\d+\.?\d*)\]\t(\w+_([FM])\d+)\t(\w+
 
 @dataclass
 class Corpus:
-    """A release, by split; `clips` has the media file of each utterance, in order, None where there is none."""
+    """A release by split. `clips` has the media file of each utterance in order, None where there is none."""
 
     splits: dict[str, list[Dialogue]]
     clips: dict[str, list[Path | None]] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
-    """Utterances that the table has no class for, by their label."""
+    """Number of skipped utterances by their label, which is none of the classes."""
 
 
 def _read_csv(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, record) of a CSV in UTF-8 or, as some releases are, in Windows' encoding. Raises TableError."""
+    """(line, record) of a CSV in UTF-8 or, in some releases, Windows-1252. Raises TableError."""
     try:
         raw = file.read_bytes()
     except FileNotFoundError:
@@ -62,19 +62,19 @@ def _read_csv(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[
 
 
 def _repair(text: str) -> str:
-    """Windows' punctuation that was decoded as Latin-1, and stray white space."""
+    """Repair Windows-1252 punctuation that was decoded as Latin-1, and collapse white space."""
     mended = "".join(bytes([ord(c)]).decode("cp1252", errors="ignore") if 0x80 <= ord(c) <= 0x9F else c for c in text)
     return " ".join(mended.replace("’", "'").replace("‘", "'").split())
 
 
 def _seconds(time: str) -> float:
-    """Of `00:16:16,059`. Raises ValueError."""
+    """Seconds from `HH:MM:SS,mmm`. Raises ValueError."""
     hours, minutes, seconds = time.replace(",", ".").split(":")
     return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
 
 
 def read_meld(folder: Path) -> Corpus:
-    """MELD's CSVs (Poria et al. 2019), with the clips of MELD.Raw where they lie beside. Raises TableError."""
+    """MELD's CSVs (Poria et al. 2019), with the clips of MELD.Raw if they are in the same folder. Raises TableError."""
     files = dict(zip(SPLITS, ("train_sent_emo.csv", "dev_sent_emo.csv", "test_sent_emo.csv"), strict=True))
     clips = dict(zip(SPLITS, ("train_splits", "dev_splits_complete", "output_repeated_splits_test"), strict=True))
     corpus = Corpus({})
@@ -105,15 +105,15 @@ def read_meld(folder: Path) -> Corpus:
 
 
 def _clip(path: Path) -> Path | None:
-    """A clip, if it is there."""
+    """The path of a clip if the file exists."""
     try:
         return path if path.exists() else None
-    except OSError:  # a name that no file system takes
+    except OSError:  # an invalid file name
         return None
 
 
 def _find(folder: Path, name: str) -> Path:
-    """A file of a release, in its folder or below (MELD.Raw keeps train's CSV with its clips)."""
+    """Path of a file in the release's folder or below (MELD.Raw has train's CSV beside its clips)."""
     return next(iter(sorted(folder.glob(f"**/{name}"))), folder / name)
 
 
@@ -122,7 +122,7 @@ def _dialogues(rows: list[tuple[str, Row]]) -> list[Dialogue]:
 
 
 def read_emorynlp(folder: Path) -> Corpus:
-    """EmoryNLP's CSVs (Zahiri & Choi 2018) as MELD's repository has them. Raises TableError."""
+    """EmoryNLP's CSVs (Zahiri & Choi 2018) in the layout of MELD's repository. Raises TableError."""
     corpus = Corpus({})
     for split in SPLITS:
         name = f"emorynlp_{split}_final.csv"
@@ -148,8 +148,8 @@ def read_emorynlp(folder: Path) -> Corpus:
 def read_iemocap(folder: Path) -> Corpus:
     """An IEMOCAP release (Busso et al. 2008), six classes. Raises TableError.
 
-    Session 5 is the test set, as usual; dev is every tenth dialogue of the other sessions in alphabetical order (a rule
-    that needs no list; COSMIC's twelve dialogues are others).
+    Session 5 is the test set, as usual; dev is every tenth dialogue of the other sessions in alphabetical order (COSMIC
+    uses a list of twelve other dialogues).
     """
     evaluations = sorted(folder.glob("Session[1-5]/dialog/EmoEvaluation/Ses*.txt"))
     if not evaluations:
@@ -161,7 +161,7 @@ def read_iemocap(folder: Path) -> Corpus:
         split = "test" if session == "Session5" else "dev" if earlier % 10 == 9 else "train"
         earlier += session != "Session5"
         transcript = _iemocap_words(folder / session / "dialog" / "transcriptions" / file.name)
-        heard: list[tuple[float, Row, Path | None]] = []
+        entries: list[tuple[float, Row, Path | None]] = []
         for line in re.findall(r"^\[.*", _latin(file), re.MULTILINE):
             found = IEMOCAP_LINE.match(line)
             if found is None:
@@ -174,11 +174,11 @@ def read_iemocap(folder: Path) -> Corpus:
             sentiment = SENTIMENT["iemocap"].get(emotion, "negative")
             row = Row(speaker, transcript.get(key, ""), emotion, sentiment, None, float(start), float(end))
             clip = _clip(folder / session / "sentences" / "wav" / file.stem / f"{key}.wav")
-            heard.append((float(start), row, clip))
-        if heard:
-            heard.sort(key=lambda entry: entry[0])
-            corpus.splits[split].append(Dialogue(file.stem, [row for _, row, _ in heard]))
-            corpus.clips[split] += [clip for _, _, clip in heard]
+            entries.append((float(start), row, clip))
+        if entries:
+            entries.sort(key=lambda entry: entry[0])
+            corpus.splits[split].append(Dialogue(file.stem, [row for _, row, _ in entries]))
+            corpus.clips[split] += [clip for _, _, clip in entries]
     return corpus
 
 

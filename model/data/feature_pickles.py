@@ -1,4 +1,4 @@
-"""The feature pickles that DialogueGCN and MMGCN were published with, read without running anything in them."""
+"""Reader of the feature pickles of DialogueGCN and MMGCN that executes nothing in them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ IEMOCAP = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 MELD = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 NUMBER = re.compile(r"[<>=|][biuf][1248]")
 MELD_SENTIMENT = {"joy": "positive", "neutral": "neutral"}
-"""The pickle has none; surprise, which MELD annotates either way, counts as negative here."""
+"""Sentiment by emotion, which the pickle lacks; surprise, which MELD annotates either way, counts as negative."""
 
 
 class _Type:
-    """Stands for numpy.dtype, whose own state NumPy takes unseen: a wrong one is a crash."""
+    """Stand-in for numpy.dtype, whose state NumPy takes unchecked: a wrong one would crash the process."""
 
     def __init__(self, name: str, *_: object) -> None:
         self._name, self._order = name, "="
@@ -32,6 +32,7 @@ class _Type:
         self._order = state[1]
 
     def numbers(self, content: str | bytes) -> NDArray[Any]:
+        """[n] values of this type. Raises UnpicklingError for a type that is no number."""
         if not NUMBER.fullmatch(f"{self._order}{self._name}"):
             raise pickle.UnpicklingError(f"it wants arrays of {self._name!r}, and numbers are all that is read")
         raw = content.encode("latin1") if isinstance(content, str) else content
@@ -39,7 +40,7 @@ class _Type:
 
 
 class _Array:
-    """Stands for an array of numbers."""
+    """Stand-in for an array of numbers."""
 
     def __init__(self, *_: object) -> None:
         self._values: NDArray[Any] = np.empty(0)
@@ -74,11 +75,11 @@ READ: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
 }
-"""What a pickle may name, and what that is here."""
+"""Names that a pickle may use, with the stand-in for each."""
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Arrays and built-in containers; every other name in the file is refused before it is looked up."""
+    """Unpickler of arrays and built-in containers; any other name in the file is refused before it is imported."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in READ:
@@ -87,8 +88,8 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _load(content: bytes) -> Any:
-    """Raises whatever a broken pickle may raise."""
-    # To remember something at place n, the unpickler makes room for n: five bytes could fill any memory.
+    """Unpickle arrays. Raises any exception that a broken pickle may cause."""
+    # The unpickler allocates n places to memoize an object at place n: five bytes could fill the memory.
     for operation, place, _ in pickletools.genops(content):
         if operation.name.endswith("PUT") and isinstance(place, int) and place > len(content):
             raise pickle.UnpicklingError(f"it wants room for {place} objects")
@@ -96,9 +97,9 @@ def _load(content: bytes) -> Any:
 
 
 def read_features(file: Path) -> Corpus:
-    """IEMOCAP_features.pkl (9 parts) or MELD_features_raw1.pkl (10 parts); dicts by dialogue. Raises TableError.
+    """Read IEMOCAP_features.pkl (9 parts) or MELD_features_raw1.pkl (10 parts), which hold dicts by dialogue.
 
-    Dev is the last tenth of the training dialogues, in the pickle's order.
+    Dev is the last tenth of the training dialogues, in the pickle's order. Raises TableError.
     """
     try:
         parts = _load(file.read_bytes())
@@ -128,5 +129,5 @@ def read_features(file: Path) -> Corpus:
         training, testing = ([dialogue(key) for key in sorted(keys)] for keys in (train, test))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, StopIteration) as error:
         raise TableError(f"{file}: not laid out like DialogueGCN's or MMGCN's features ({error!r})") from None
-    held = max(1, len(training) // 10)
-    return Corpus({"train": training[:-held], "dev": training[-held:], "test": testing})
+    dev_size = max(1, len(training) // 10)
+    return Corpus({"train": training[:-dev_size], "dev": training[-dev_size:], "test": testing})

@@ -16,10 +16,10 @@ from model.encoders.prosody import COLUMNS, Array
 from model.errors import InputError
 from model.labels import SENTIMENTS, LabelSet, label_set_of
 
-REQUIRED = ("dialogue_id", "speaker", "text", "emotion", "sentiment")
-WRITTEN = ("split", "dialogue_id", "turn", "speaker", "text", "emotion", "sentiment", "start", "end")
-LARGEST = float(np.finfo(np.float32).max)
-SHOWN = 3  # bad lines that an error names
+REQUIRED_COLUMNS = ("dialogue_id", "speaker", "text", "emotion", "sentiment")
+WRITTEN_COLUMNS = ("split", "dialogue_id", "turn", "speaker", "text", "emotion", "sentiment", "start", "end")
+MAX_NUMBER = float(np.finfo(np.float32).max)
+MAX_ERRORS_SHOWN = 3  # invalid lines that an error message names
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Row:
     emotion: str
     sentiment: str
     prosody: Array | None
-    """[7] Praat's columns, NaN where not known; None when the table has none for this row."""
+    """[7] float32 `model.encoders.prosody.COLUMNS`, NaN where unknown; None when the table has none for this row."""
     start: float | None = None
+    """Seconds in the recording; None: unknown."""
     end: float | None = None
-    """Seconds in the recording, where known."""
     features: dict[str, Array] = field(default_factory=dict)
-    """Ready-made embeddings by modality."""
+    """Precomputed embeddings [D_m] float32 by modality."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ class TableError(InputError, ValueError):
 
 
 def read_table(path: Path) -> tuple[LabelSet, list[Dialogue]]:
-    """Read a conversation table and find its label set. Raises TableError with the file and the first bad lines.
+    """Read a conversation table and determine its label set.
 
-    Embeddings of its utterances may lie beside it (`x.safetensors` beside `x.csv`): a tensor [rows, D] float32 for each
-    modality, NaN where absent.
+    Embeddings of its utterances may be in `x.safetensors` beside `x.csv`: a tensor [rows, D] float32 for each modality,
+    NaN where absent. Raises TableError, which names the file and the first invalid lines.
     """
     problems: list[str] = []
     rows: list[tuple[str, Row]] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+            missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
                 raise TableError(f"{path}: no column {', '.join(missing)}")
             for record in reader:
@@ -77,8 +77,8 @@ def read_table(path: Path) -> tuple[LabelSet, list[Dialogue]]:
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror})") from None
     if problems:
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise TableError("; ".join(problems[:SHOWN]) + more)
+        more = f"; and {len(problems) - MAX_ERRORS_SHOWN} more" if len(problems) > MAX_ERRORS_SHOWN else ""
+        raise TableError("; ".join(problems[:MAX_ERRORS_SHOWN]) + more)
     if not rows:
         raise TableError(f"{path}: holds no utterance")
     try:
@@ -98,7 +98,7 @@ def read_table(path: Path) -> tuple[LabelSet, list[Dialogue]]:
 
 
 def _row(record: dict[str, str]) -> Row:
-    """Raises ValueError."""
+    """A row of the table from a record of the CSV. Raises ValueError."""
     if None in record or None in record.values():
         raise ValueError("the line has not as many fields as the header")
     if record["sentiment"] not in SENTIMENTS:
@@ -112,12 +112,12 @@ def _row(record: dict[str, str]) -> Row:
 
 
 def _number(record: dict[str, str], name: str) -> float:
-    """NaN where empty."""
+    """The number in a field, NaN where it is empty. Raises ValueError."""
     try:
         number = float(record.get(name) or "nan")
     except ValueError:
         raise ValueError(f"{name}: {record[name]!r} is no number") from None
-    if abs(number) > LARGEST:
+    if abs(number) > MAX_NUMBER:
         raise ValueError(f"{name}: {record[name]!r} is too large")
     return number
 
@@ -139,12 +139,12 @@ def _add_features(path: Path, rows: list[Row]) -> None:
 
 
 def write_table(path: Path, split: str, dialogues: Sequence[Dialogue]) -> None:
-    """Write what `read_table` reads, with the embeddings beside it if there are any."""
+    """Write a table that `read_table` reads, and the embeddings beside it if there are any."""
     rows = [(dialogue.id, turn, row) for dialogue in dialogues for turn, row in enumerate(dialogue.rows)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow((*WRITTEN, *COLUMNS))
+        writer.writerow((*WRITTEN_COLUMNS, *COLUMNS))
         for key, turn, row in rows:
             known = row.prosody if row.prosody is not None else np.full(len(COLUMNS), np.nan)
             prosody = ["" if math.isnan(value) else f"{value:.4f}" for value in known]

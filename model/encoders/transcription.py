@@ -1,4 +1,4 @@
-"""What a recognizer of speech gives back: words with times, languages, and how sure it is."""
+"""Result of speech recognition: words with times and confidences, and languages."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-RATE = 16_000
-MAX_WORDS_PER_S = 7.0  # words a second
-MAX_REPEATS = 5  # of the same words in a row, from which on it is the recognizer that stammers
+RATE = 16_000  # Hz, of all audio that the encoders take
+MAX_WORDS_PER_S = 7.0  # faster is no human speech
+MAX_REPEATS = 5  # of the same words in a row; more come from a decoder in a loop
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Word:
-    """One word; times in seconds from the utterance's first sample."""
+    """One word; `start` and `end` in seconds from the utterance's first sample."""
 
     text: str
     start: float
@@ -33,28 +33,28 @@ class Transcription:
     text: str = ""
     words: tuple[Word, ...] = ()
     language: str | None = None
-    """The language that the words were taken for, such as "en"; None: not known."""
+    """Code of the language in which the words were recognized, such as "en"; None: unknown."""
     languages: dict[str, float] | None = None
-    """Probability of each language; None: the recognizer cannot tell, as it knows one alone."""
+    """Probability of each language; None: the recognizer knows only one."""
 
 
 class Asr(Protocol):
-    """Speech to words, several utterances (of whichever sessions) at once."""
+    """A speech recognizer: a batch of utterances, of any sessions, to their words."""
 
     def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Transcription]:
-        """utterances: [n] float32 each, 16 kHz; language: a code such as "en", None to detect it."""
+        """Recognize utterances [n] float32 at 16 kHz; language: a code such as "en", None to detect it."""
         ...
 
 
 def believable(text: str, seconds: float) -> bool:
-    """Whether words can have been said in so many seconds of speech, and do not go round in a circle."""
+    """True when a text is possible in this many seconds of speech and does not repeat itself in a loop."""
     words = text.lower().split()
     if len(words) > 4 + MAX_WORDS_PER_S * seconds:
         return False
     for size in range(1, 7):
         run = 1
-        for at in range(size, len(words) - size + 1, size):
-            run = run + 1 if words[at : at + size] == words[at - size : at] else 1
+        for position in range(size, len(words) - size + 1, size):
+            run = run + 1 if words[position : position + size] == words[position - size : position] else 1
             if run >= MAX_REPEATS:
                 return False
     return True

@@ -1,8 +1,8 @@
 """Whisper (Radford et al. 2023, arXiv 2212.04356) on mel windows as long as the utterance, run by CTranslate2.
 
-Whisper was trained on windows of 30 s, and faster-whisper pads every call to that. CTranslate2's encoder takes shorter
-ones: the words stay the same, and the encoder's time goes with the length. On a window that is too short the decoder at
-times misses the end and repeats itself; such an utterance is heard a second time, on the full window.
+Whisper was trained on windows of 30 s, and faster-whisper pads every call to that. CTranslate2's encoder accepts
+shorter ones: the words stay the same, and the encoder's time is proportional to the length. On a window that is too
+short the decoder sometimes misses the end and repeats itself; such an utterance is decoded again, on the full window.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from model.encoders.transcription import RATE, Samples, Transcription, Word, bel
 
 Mel = NDArray[np.float32]
 
-HOP = RATE // 100  # samples of a mel frame
-FULL = 3000  # mel frames: the window that Whisper was trained on
-SMALLEST = 1000  # frames; measured in `undertone bench windows`
-SHORTEST = 4  # frames; words cannot be timed in fewer
-STEP = 250  # frames by which windows differ, so that utterances of like length share a batch
-BATCH = 8  # utterances
-LONGEST = FULL * HOP  # samples heard at once; a longer utterance is heard in pieces
-TOKENS = 15  # a second of speech, at most, before the full window is tried; English speech has 3 to 6
-REPETITIVE, DOUBTFUL = 2.4, -1.0  # compression ratio, mean log-probability: the thresholds of Whisper's own decoding
+HOP_SAMPLES = RATE // 100  # of a mel frame
+FULL_WINDOW_FRAMES = 3000  # the window that Whisper was trained on
+MIN_WINDOW_FRAMES = 1000  # measured by `undertone bench windows`
+MIN_ALIGNED_FRAMES = 4  # the alignment that times words needs as many
+WINDOW_STEP_FRAMES = 250  # windows are multiples, so that utterances of similar length share a batch
+MAX_BATCH = 8  # utterances
+MAX_PIECE_SAMPLES = FULL_WINDOW_FRAMES * HOP_SAMPLES  # a longer utterance is decoded in pieces
+MAX_TOKENS_PER_S = 15  # with more, the full window is tried; English speech has 3 to 6
+MAX_COMPRESSION_RATIO, MIN_LOG_PROBABILITY = 2.4, -1.0  # the thresholds of Whisper's own decoding
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # punctuation that belongs to the word after or before it
-LIKELY = 1e-3  # probability of a language below which it is not told
-ENGLISH_VOCABULARY = 51_864  # tokens of the models that know English alone; the others have one more, or two
+MIN_LANGUAGE_PROBABILITY = 1e-3  # less likely languages are not reported
+ENGLISH_VOCABULARY_TOKENS = 51_864  # of the models that know only English; the others have one or two more
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ class _Hypothesis:
 
     recognized: Transcription
     log_probability: float
-    """Mean over the tokens."""
+    """Mean over the tokens, natural logarithm."""
     compression: float
     cut: bool
-    """The decoder was stopped before it found an end."""
+    """The decoder reached its limit of tokens before the end of the text."""
 
     def repeats_itself(self, seconds: float) -> bool:
-        """True for a decoder gone astray: no transcription of so many seconds of speech."""
-        return self.cut or self.compression > REPETITIVE or not believable(self.recognized.text, seconds)
+        """True when the result cannot be the words of so many seconds of speech: the decoder has failed."""
+        return self.cut or self.compression > MAX_COMPRESSION_RATIO or not believable(self.recognized.text, seconds)
 
     def accepted(self) -> Transcription:
-        """The words; none where the decoder doubts them (noise, many who talk at once) or repeats itself."""
-        if self.log_probability < DOUBTFUL or self.compression > REPETITIVE:
+        """The words; none where the decoder is uncertain (noise, several speakers at once) or repeats itself."""
+        if self.log_probability < MIN_LOG_PROBABILITY or self.compression > MAX_COMPRESSION_RATIO:
             return replace(self.recognized, text="", words=())
         return self.recognized
 
@@ -60,11 +60,11 @@ class _Hypothesis:
 class Whisper:
     """Greedy decoding of utterances in batches of like length: int8 on a CPU, float16 on a GPU. Thread-safe."""
 
-    def __init__(self, folder: str, threads: int = 1, smallest: int = SMALLEST) -> None:
+    def __init__(self, folder: str, threads: int = 1, smallest: int = MIN_WINDOW_FRAMES) -> None:
         """folder: of a faster-whisper model; threads: on a CPU, where a second one gains nothing on a short window;
-        smallest: window in mel frames.
+        smallest: the shortest window, in mel frames.
 
-        Raises RuntimeError when the folder holds no model that CTranslate2 reads.
+        Raises RuntimeError when the folder has no model that CTranslate2 reads.
         """
         import ctranslate2
         from faster_whisper import WhisperModel
@@ -87,62 +87,65 @@ class Whisper:
         if not self._model.model.is_multilingual:
             language = "en"
         pieces = [
-            (n, samples[first : first + LONGEST])
+            (n, samples[first : first + MAX_PIECE_SAMPLES])
             for n, samples in enumerate(utterances)
-            for first in range(0, max(1, len(samples)), LONGEST)
+            for first in range(0, max(1, len(samples)), MAX_PIECE_SAMPLES)
         ]
-        heard: list[list[Transcription]] = [[] for _ in utterances]
-        for (n, _), result in zip(pieces, self._hear([samples for _, samples in pieces], language), strict=True):
-            heard[n].append(result)
-        return [_joined(parts) for parts in heard]
+        results: list[list[Transcription]] = [[] for _ in utterances]
+        for (n, _), result in zip(pieces, self._transcribe([samples for _, samples in pieces], language), strict=True):
+            results[n].append(result)
+        return [_joined(parts) for parts in results]
 
-    def _hear(self, utterances: list[Samples], language: str | None) -> list[Transcription]:
+    def _transcribe(self, utterances: list[Samples], language: str | None) -> list[Transcription]:
         windows = [window_of(len(samples), self._smallest) for samples in utterances]
         found = self._decode(utterances, windows, language)
         astray = [
             n
             for n, samples in enumerate(utterances)
-            if windows[n] < FULL and found[n].repeats_itself(len(samples) / RATE)
+            if windows[n] < FULL_WINDOW_FRAMES and found[n].repeats_itself(len(samples) / RATE)
         ]
-        again = self._decode([utterances[n] for n in astray], [FULL] * len(astray), language)
+        again = self._decode([utterances[n] for n in astray], [FULL_WINDOW_FRAMES] * len(astray), language)
         for n, hypothesis in zip(astray, again, strict=True):
             found[n] = hypothesis
         return [hypothesis.accepted() for hypothesis in found]
 
     def _decode(self, utterances: list[Samples], windows: list[int], language: str | None) -> list[_Hypothesis]:
-        """A hypothesis for each utterance on its window; those on windows alike share batches."""
+        """A hypothesis for each utterance on its window; utterances with equal windows share batches."""
         found: dict[int, _Hypothesis] = {}
-        for window, places in _batches(windows, BATCH if language else 1):
+        for window, places in _batches(windows, MAX_BATCH if language else 1):
             mel = np.stack([self._mel(utterances[n], window) for n in places])
-            frames = [max(SHORTEST, len(utterances[n]) // HOP) for n in places]
+            frames = [max(MIN_ALIGNED_FRAMES, len(utterances[n]) // HOP_SAMPLES) for n in places]
             found |= zip(places, self._decode_batch(mel, frames, language), strict=True)
         return [found[n] for n in range(len(utterances))]
 
     def _mel(self, samples: Samples, window: int) -> Mel:
-        """[bands, window]. The sound is padded, not its spectrogram: silence lies at the spectrogram's floor."""
-        silence = max(0, window * HOP - len(samples))
+        """[bands, window] float32. The samples are padded, not the spectrogram: silence is the floor of its range."""
+        silence = max(0, window * HOP_SAMPLES - len(samples))
         mel: Mel = self._model.feature_extractor(np.pad(samples, (0, silence)), padding=0)[:, :window]
         return mel
 
     def _decode_batch(self, mel: Mel, frames: list[int], language: str | None) -> list[_Hypothesis]:
-        """mel: [B, bands, window]; frames: of each, without padding. Where the language is to be detected, B is 1."""
+        """Decode mel [B, bands, window] float32; frames: of each, without padding. B is 1 if the language is
+        detected."""
         from faster_whisper.tokenizer import Tokenizer
         from faster_whisper.transcribe import get_compression_ratio
 
         whisper = self._model.model
         encoded = self._model.encode(mel)
-        heard: list[dict[str, float] | None] = [None] * len(mel)
+        language_scores: list[dict[str, float] | None] = [None] * len(mel)
         if whisper.is_multilingual:
-            heard = [
-                {token.strip("<|>"): float(p) for token, p in row if p >= LIKELY}
+            language_scores = [
+                {token.strip("<|>"): float(p) for token, p in row if p >= MIN_LANGUAGE_PROBABILITY}
                 for row in whisper.detect_language(encoded)
             ]
-        spoken = language or (max(heard[0], key=heard[0].__getitem__) if heard[0] else "en")
+        spoken = language or (
+            max(language_scores[0], key=language_scores[0].__getitem__) if language_scores[0] else "en"
+        )
         tokenizer = Tokenizer(self._model.hf_tokenizer, whisper.is_multilingual, "transcribe", spoken)
         prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
         room = self._model.max_length - len(prompt)
-        if mel.shape[2] < FULL:
-            room = min(room, 16 + TOKENS * max(frames) // 100)
+        if mel.shape[2] < FULL_WINDOW_FRAMES:
+            room = min(room, 16 + MAX_TOKENS_PER_S * max(frames) // 100)
         results = whisper.generate(
             encoded,
             [prompt] * len(mel),
@@ -153,8 +156,8 @@ class Whisper:
         tokens = [[token for token in result.sequences_ids[0] if token < tokenizer.eot] for result in results]
         timed = self._model.find_alignment(tokenizer, tokens, encoded, frames)
         hypotheses = []
-        for result, said, alignment, languages in zip(results, tokens, timed, heard, strict=True):
-            text, count = tokenizer.decode(said).strip(), len(result.sequences_ids[0])
+        for result, token_ids, alignment, languages in zip(results, tokens, timed, language_scores, strict=True):
+            text, count = tokenizer.decode(token_ids).strip(), len(result.sequences_ids[0])
             recognized = Transcription(text, _words(alignment), spoken, languages)
             log_probability = float(result.scores[0]) * count / (count + 1)
             compression = get_compression_ratio(text) if text else 0.0
@@ -163,7 +166,7 @@ class Whisper:
 
 
 def _words(alignment: list[dict[str, Any]]) -> tuple[Word, ...]:
-    """Words with their punctuation, out of faster-whisper's alignment by cross-attention."""
+    """Words with their punctuation, from faster-whisper's alignment by cross-attention."""
     from faster_whisper.transcribe import merge_punctuations
 
     merge_punctuations(alignment, PREPENDED, APPENDED)
@@ -174,22 +177,22 @@ def _words(alignment: list[dict[str, Any]]) -> tuple[Word, ...]:
     )
 
 
-def _batches(windows: Sequence[int], most: int) -> Iterator[tuple[int, list[int]]]:
-    """(window, places of at most so many utterances on it)."""
+def _batches(windows: Sequence[int], batch_size: int) -> Iterator[tuple[int, list[int]]]:
+    """(window, positions of at most `batch_size` utterances on it)."""
     places = defaultdict(list)
     for n, window in enumerate(windows):
         places[window].append(n)
-    for window, all_of_it in places.items():
-        for first in range(0, len(all_of_it), most):
-            yield window, all_of_it[first : first + most]
+    for window, members in places.items():
+        for first in range(0, len(members), batch_size):
+            yield window, members[first : first + batch_size]
 
 
 def _joined(parts: list[Transcription]) -> Transcription:
-    """One transcription out of those of an utterance's pieces, each `LONGEST` samples but the last."""
+    """One transcription from those of an utterance's pieces, each of `MAX_PIECE_SAMPLES` but the last."""
     if len(parts) == 1:
         return parts[0]
     words = tuple(
-        replace(word, start=word.start + n * LONGEST / RATE, end=word.end + n * LONGEST / RATE)
+        replace(word, start=word.start + n * MAX_PIECE_SAMPLES / RATE, end=word.end + n * MAX_PIECE_SAMPLES / RATE)
         for n, part in enumerate(parts)
         for word in part.words
     )
@@ -197,12 +200,14 @@ def _joined(parts: list[Transcription]) -> Transcription:
 
 
 def window_of(samples: int, smallest: int) -> int:
-    """The window, in mel frames, of an utterance of so many samples."""
-    return min(FULL, max(smallest, -(-samples // (STEP * HOP)) * STEP))
+    """Window, in mel frames, for an utterance of `samples` samples at 16 kHz."""
+    steps = -(-samples // (WINDOW_STEP_FRAMES * HOP_SAMPLES))
+    return min(FULL_WINDOW_FRAMES, max(smallest, steps * WINDOW_STEP_FRAMES))
 
 
 def is_multilingual(folder: str | Path) -> bool:
-    """True for the folder of a Whisper for many languages, by the size of its vocabulary. Raises OSError."""
+    """True for the folder of a multilingual Whisper model, by the size of its vocabulary. Raises OSError,
+    ValueError."""
     lines = Path(folder) / "vocabulary.txt"
     size = len(lines.read_bytes().splitlines()) if lines.exists() else 0
-    return (size or len(json.loads((Path(folder) / "vocabulary.json").read_bytes()))) > ENGLISH_VOCABULARY
+    return (size or len(json.loads((Path(folder) / "vocabulary.json").read_bytes()))) > ENGLISH_VOCABULARY_TOKENS

@@ -1,4 +1,5 @@
-"""What a label costs: parameters, operations, time; beside a like transformer and beside re-running the dialogue."""
+"""Study of cost: parameters, operations and time of a label, beside a transformer of the same size and beside
+re-running the dialogue."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.evaluation.lab import EVERYTHING, Lab
+from model.evaluation.lab import UNBOUNDED_WINDOW, Lab
 from model.fusion.checkpoint import load_checkpoint
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
@@ -23,10 +24,10 @@ LENGTHS = (10, 50, 200, 500)  # utterances so far
 
 
 def cost(lab: Lab) -> str:
-    """Cost of the label of one more utterance, after n; times as ratios to ours at n = 10, measured in turns."""
+    """Cost of labelling one more utterance after n; times as ratios to ours at n = 10, measured in turns. Markdown."""
     model = load_checkpoint(lab.corpus)
     rng = np.random.default_rng(0)
-    heard = [
+    utterances = [
         UtteranceFeatures(
             {name: rng.normal(size=width).astype(np.float32) for name, width in model.config.inputs.items()}, n % 3
         )
@@ -35,10 +36,10 @@ def cost(lab: Lab) -> str:
     transformer, blocks = _transformer_like(model)
     works: dict[tuple[str, int], Callable[[], object]] = {}
     for n in LENGTHS:
-        works["ours, incremental", n] = _incremental(model, heard[:n])
-        within = heard[max(0, n - model.config.window) : n]
+        works["ours, incremental", n] = _incremental(model, utterances[:n])
+        within = utterances[max(0, n - model.config.window) : n]
         works["the same network, re-run over its window", n] = _rerun(model, within)
-        works["the same network, re-run over the dialogue", n] = _rerun(model, heard[:n], everything=True)
+        works["the same network, re-run over the dialogue", n] = _rerun(model, utterances[:n], everything=True)
         window = min(n, model.config.window)
         works["transformer of the same size, over our window", n] = _attend(transformer, window)
         works["transformer of the same size, over the dialogue", n] = _attend(transformer, n)
@@ -48,7 +49,7 @@ def cost(lab: Lab) -> str:
     for (name, n), work in works.items():
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             work()
-        operations = counter.get_total_flops() or 2 * step.multiply_adds()  # of NumPy nothing is counted
+        operations = counter.get_total_flops() or 2 * step.multiply_adds()  # NumPy's are not counted
         rows.setdefault(name, []).append({"n": n, "mflop": operations / 1e6, "ms": milliseconds[name, n]})
     unit = rows["ours, incremental"][0]["ms"]
     sizes = {"ours": model, "transformer": transformer}
@@ -68,21 +69,21 @@ def cost(lab: Lab) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _incremental(model: FusionGCN, heard: list[UtteranceFeatures]) -> Callable[[], object]:
+def _incremental(model: FusionGCN, utterances: list[UtteranceFeatures]) -> Callable[[], object]:
     labeller = IncrementalLabeller(FusionStep(model.config, model.weights()))
     state = labeller.new_state()
-    for utterance in heard[:-1]:
+    for utterance in utterances[:-1]:
         labeller.step([state], [utterance])
-    return lambda: labeller.step([state], [heard[-1]])
+    return lambda: labeller.step([state], [utterances[-1]])
 
 
-def _rerun(model: FusionGCN, heard: list[UtteranceFeatures], everything: bool = False) -> Callable[[], object]:
-    utterances = collate([heard], model.config, [0])
-    return lambda: model(utterances, lookahead=EVERYTHING if everything else 0)
+def _rerun(model: FusionGCN, utterances: list[UtteranceFeatures], everything: bool = False) -> Callable[[], object]:
+    batch = collate([utterances], model.config, [0])
+    return lambda: model(batch, lookahead=UNBOUNDED_WINDOW if everything else 0)
 
 
 class _Transformer(nn.Module):
-    """A plain transformer encoder over the utterances' concatenated embeddings."""
+    """A plain transformer encoder over the concatenated embeddings of the utterances."""
 
     def __init__(self, width: int, hidden: int, layers: int, classes: int) -> None:
         super().__init__()
@@ -92,12 +93,13 @@ class _Transformer(nn.Module):
         self.head = nn.Linear(hidden, classes)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Logits [1, T, C] of embeddings [1, T, width]."""
         logits: torch.Tensor = self.head(self.encoder(self.project(embeddings)))
         return logits
 
 
 def _transformer_like(model: FusionGCN) -> tuple[_Transformer, int]:
-    """The transformer whose number of layers brings it nearest to the model's parameters."""
+    """A transformer with about as many parameters as the model, and its number of layers."""
     config = model.config
     size = sum(p.numel() for p in model.parameters())
     made = [_Transformer(sum(config.widths), config.hidden, n, len(config.emotions)).eval() for n in range(1, 13)]
@@ -112,7 +114,7 @@ def _attend(transformer: _Transformer, n: int) -> Callable[[], object]:
 
 
 def _medians(works: Mapping[tuple[str, int], Callable[[], object]], rounds: int = 30) -> dict[tuple[str, int], float]:
-    """Median milliseconds of each; in turns, so that a busy moment of the machine meets all of them."""
+    """Median milliseconds of each; in turns, so that other load on the machine affects all of them."""
     spent: dict[tuple[str, int], list[float]] = {key: [] for key in works}
     with torch.inference_mode():
         for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""`undertone evaluate`: a checkpoint on a table, as it is and under what goes wrong live."""
+"""`undertone evaluate`: scores of a checkpoint on a table, as it is and under the noise of live use."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
-from model import metrics
 from model.data.tables import Dialogue, read_table
 from model.fusion.checkpoint import CheckpointError, load_checkpoint, resolve, tuned_of
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.network import FusionGCN
-from model.metrics import scores, with_intervals
+from model.metrics import ece_if_calibrated, scores, t_interval, with_intervals
 from model.progress import Progress
 from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
 from model.training.prepared import Prepared, prepare
@@ -31,16 +31,16 @@ MISSING = tuple(tenths / 10 for tenths in range(8))
 WORD_ERRORS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 WRONG_SPEAKERS = (0.0, 0.05, 0.1, 0.2, 0.3)
 WINDOWS = (1, 2, 3, 5, 10)
-DRAWS = 5  # of what is missing, averaged
-WORD_DRAWS = 2  # of wrong words: all is read anew for each
-BINS = 10
+MISSING_DRAWS = 5  # of absent modalities, averaged
+WORD_DRAWS = 2  # of wrong words, averaged; each encodes all texts again
+CALIBRATION_BINS = 10
 
 
 def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = False) -> dict[str, Any]:
-    """Score a checkpoint on a conversation table; everything that JSON can hold.
+    """Score a checkpoint on a conversation table; the report is JSON-serialisable.
 
-    `full` adds lookahead, modality subsets, missing modalities, word errors, wrong speakers and window sizes. Raises
-    CheckpointError when the table is labelled otherwise, TableError for a table that cannot be read.
+    full: add lookahead, modality subsets, missing modalities, word errors, wrong speakers and window sizes. Raises
+    CheckpointError when the table has another label set, TableError for a table that cannot be read.
     """
     model = load_checkpoint(checkpoint)
     labels, dialogues = read_table(table)
@@ -51,10 +51,10 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
         )
     tuned = tuned_of(checkpoint)
 
-    def heard(said: Sequence[Dialogue]) -> Prepared:
-        return prepare(said, labels, model.config, tuned, progress)
+    def prepare_table(table: Sequence[Dialogue]) -> Prepared:
+        return prepare(table, labels, model.config, tuned, progress)
 
-    data = heard(dialogues)
+    data = prepare_table(dialogues)
     truth, probabilities = data.truth, predict(model, data)
     report: dict[str, Any] = {
         "checkpoint": checkpoint,
@@ -66,9 +66,9 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
         "final": with_intervals(truth, predict(model, data, revised=True), data.dialogue),
         "majority": scores(truth, np.eye(len(labels.emotions))[np.full(len(truth), np.bincount(truth).argmax())]),
         "per_class": _per_class(truth, probabilities, labels.emotions),
-        "confusion": _confusion(truth, probabilities.argmax(1), len(labels.emotions)).tolist(),
-        "shift": shifts(dialogues, truth, probabilities.argmax(1), len(labels.emotions)),
-        "ece_if_calibrated": round(100 * metrics.ece_if_calibrated(probabilities), 2),
+        "confusion": confusion_matrix(truth, probabilities.argmax(1), labels=range(len(labels.emotions))).tolist(),
+        "shift": shifts(dialogues, truth, probabilities.argmax(1)),
+        "ece_if_calibrated": round(100 * ece_if_calibrated(probabilities), 2),
         "calibration": _calibration(truth, probabilities, labels.emotions),
         "uncertain": _uncertain(truth, probabilities, float(model.conformal_threshold)),
     }
@@ -76,9 +76,9 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
     networks = [model, *(_with_weights(model, file) for file in others)]
     if others:
         runs = [scores(truth, predict(network, data)) for network in networks]
-        report["over_seeds"] = {n: metrics.t_interval([run[n] for run in runs]) for n in runs[0]} | {"runs": len(runs)}
+        report["over_seeds"] = {n: t_interval([run[n] for run in runs]) for n in runs[0]} | {"runs": len(runs)}
     if full:
-        report |= _robustness(networks, data, dialogues, heard, progress)
+        report |= _robustness(networks, data, dialogues, prepare_table, progress)
     return report
 
 
@@ -92,15 +92,15 @@ def _robustness(
     networks: Sequence[FusionGCN],
     data: Prepared,
     dialogues: Sequence[Dialogue],
-    heard: Callable[[Sequence[Dialogue]], Prepared],
+    prepare_table: Callable[[Sequence[Dialogue]], Prepared],
     progress: Progress,
 ) -> dict[str, Any]:
-    """What the same networks (one a seed; means over them) say when they see more, less, or worse."""
+    """Mean scores of the networks (one a seed) with more context, with less context, and with noisy input."""
     truth, config = data.truth, networks[0].config
 
     def run(prepared: Prepared, lookahead: int = 0, window: int = config.window) -> dict[str, float]:
-        seen = [with_window(network, window) for network in networks]
-        return _mean([scores(truth, predict(network, prepared, lookahead=lookahead)) for network in seen])
+        windowed = [with_window(network, window) for network in networks]
+        return _mean([scores(truth, predict(network, prepared, lookahead=lookahead)) for network in windowed])
 
     longest = int(data.length.max())
     curve = [{"k": str(k), **run(data, k)} for k in LOOKAHEADS]
@@ -110,23 +110,25 @@ def _robustness(
     windows = [{"window": size, **run(data, window=size)} for size in sizes]
     names = config.modalities
     subsets = [
-        {"modalities": list(kept), **run(without_modalities(data, set(names) - set(kept)))}
+        {"modalities": list(modalities), **run(without_modalities(data, set(names) - set(modalities)))}
         for size in range(1, len(names) + 1)
-        for kept in combinations(names, size)
+        for modalities in combinations(names, size)
     ]
 
     def missing(rate: float) -> dict[str, float]:
-        return _mean([run(with_missing(data, names, rate, seed)) for seed in range(DRAWS)])
+        return _mean([run(with_missing(data, names, rate, seed)) for seed in range(MISSING_DRAWS)])
 
-    def misheard(wer: float) -> dict[str, float]:
-        return _mean([run(heard(with_word_errors(dialogues, wer, words, seed))) for seed in range(WORD_DRAWS)])
+    def misrecognized(wer: float) -> dict[str, float]:
+        return _mean([run(prepare_table(with_word_errors(dialogues, wer, words, seed))) for seed in range(WORD_DRAWS)])
 
     without = [{"rate": rate, **missing(rate)} for rate in MISSING]
     progress.tell("windows and modalities done")
     words = vocabulary(dialogues)
-    garbled = [{"wer": wer, **misheard(wer)} for wer in WORD_ERRORS]
+    garbled = [{"wer": wer, **misrecognized(wer)} for wer in WORD_ERRORS]
     progress.tell("word errors done")
-    mistaken = [{"rate": rate, **run(heard(with_wrong_speakers(dialogues, rate, 0)))} for rate in WRONG_SPEAKERS]
+    mistaken = [
+        {"rate": rate, **run(prepare_table(with_wrong_speakers(dialogues, rate, 0)))} for rate in WRONG_SPEAKERS
+    ]
     return {
         "lookahead": curve,
         "window": windows,
@@ -142,45 +144,46 @@ def _mean(runs: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def with_window(model: FusionGCN, size: int) -> FusionGCN:
-    """The same network, its weights shared, with another window W."""
+    """The same network, with shared weights, with another window W."""
     other = copy.copy(model)
     other.config = replace(model.config, window=size, revision=min(model.config.revision, size - 1))
     return other
 
 
 def without_modalities(data: Prepared, names: set[str]) -> Prepared:
-    """The same utterances with some modalities withheld."""
-    heard = [
+    """The same utterances with some modalities absent."""
+    conversations = [
         [_with_only(one, [name for name in one.features if name not in names]) for one in conversation]
-        for conversation in data.heard
+        for conversation in data.conversations
     ]
-    return Prepared(heard, data.emotion, data.sentiment)
+    return Prepared(conversations, data.emotion, data.sentiment)
 
 
-def _with_only(one: UtteranceFeatures, kept: Sequence[str]) -> UtteranceFeatures:
-    """The utterance with the modalities `kept`; without words the reader has no opinion."""
-    features = {name: one.features[name] for name in kept}
-    return replace(one, features=features, opinions=one.opinions if "text" in kept else {})
+def _with_only(one: UtteranceFeatures, modalities: Sequence[str]) -> UtteranceFeatures:
+    """The utterance with only these modalities; without text the reader has no posterior."""
+    features = {name: one.features[name] for name in modalities}
+    return replace(one, features=features, expert_posteriors=one.expert_posteriors if "text" in modalities else {})
 
 
 def with_missing(data: Prepared, names: Sequence[str], rate: float, seed: int) -> Prepared:
-    """Each modality of each utterance is absent with chance `rate`, but never the last one (as in GCNet, Lian 2023)."""
+    """Each modality of each utterance is absent with probability `rate`, but never the last one (as in GCNet, Lian
+    2023)."""
     rng = np.random.default_rng(seed)
 
     def thinned(one: UtteranceFeatures) -> UtteranceFeatures:
-        kept = [name for name in names if name in one.features and rng.random() >= rate]
-        if not kept and one.features:
-            kept = [sorted(one.features)[rng.integers(len(one.features))]]
-        return _with_only(one, kept)
+        remaining = [name for name in names if name in one.features and rng.random() >= rate]
+        if not remaining and one.features:
+            remaining = [sorted(one.features)[rng.integers(len(one.features))]]
+        return _with_only(one, remaining)
 
-    heard = [[thinned(one) for one in conversation] for conversation in data.heard]
-    return Prepared(heard, data.emotion, data.sentiment)
+    conversations = [[thinned(one) for one in conversation] for conversation in data.conversations]
+    return Prepared(conversations, data.emotion, data.sentiment)
 
 
-def shifts(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints, classes: int) -> dict[str, dict[str, float]]:
-    """Scores where a speaker's emotion differs from that of their previous utterance, and where it does not.
+def shifts(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints) -> dict[str, dict[str, float]]:
+    """Scores of "shift", utterances whose emotion differs from the speaker's previous one, and of "no shift".
 
-    A speaker's first utterance belongs to neither.
+    truth, guess: [n] class indices of all utterances in order. A speaker's first utterance belongs to neither.
     """
     kinds = []
     for dialogue in dialogues:
@@ -195,59 +198,63 @@ def shifts(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints, classes: int
         if len(rows):
             outcome[kind] = {
                 "utterances": len(rows),
-                "accuracy": round(100 * metrics.accuracy(truth[rows], guess[rows]), 2),
-                "weighted_f1": round(100 * metrics.weighted_f1(truth[rows], guess[rows], classes), 2),
+                "accuracy": round(100 * float(accuracy_score(truth[rows], guess[rows])), 2),
+                "weighted_f1": round(
+                    100 * float(f1_score(truth[rows], guess[rows], average="weighted", zero_division=0)), 2
+                ),
             }
     return outcome
 
 
-def _confusion(truth: Ints, guess: Ints, classes: int) -> Ints:
-    """[true, guessed] counts."""
-    return np.bincount(truth * classes + guess, minlength=classes * classes).reshape(classes, classes)
-
-
 def _per_class(truth: Ints, probabilities: Floats, emotions: Sequence[str]) -> dict[str, dict[str, float]]:
-    guess = probabilities.argmax(1)
-    f1 = metrics.f1_per_class(truth, guess, len(emotions))
-    outcome = {}
-    for c, emotion in enumerate(emotions):
-        hits = int(((truth == c) & (guess == c)).sum())
-        outcome[emotion] = {
-            "precision": round(100 * hits / max(1, int((guess == c).sum())), 1),
-            "recall": round(100 * hits / max(1, int((truth == c).sum())), 1),
-            "f1": round(100 * float(f1[c]), 1),
-            "support": int((truth == c).sum()),
+    columns = precision_recall_fscore_support(
+        truth, probabilities.argmax(1), labels=range(len(emotions)), zero_division=0
+    )
+    return {
+        emotion: {
+            "precision": round(100 * float(precision), 1),
+            "recall": round(100 * float(recall), 1),
+            "f1": round(100 * float(f1), 1),
+            "support": int(support),
         }
-    return outcome
+        for emotion, precision, recall, f1, support in zip(emotions, *columns, strict=True)
+    }
 
 
-def _reliability(said: Floats, right: NDArray[np.bool_]) -> list[dict[str, float]]:
-    """Equal-mass bins of said probability against what happened."""
-    order = np.argsort(said, kind="stable")
+def _reliability(predicted: Floats, correct: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """Reliability diagram: predicted probability [n] against observed frequency of `correct` [n], in equal-mass
+    bins."""
+    order = np.argsort(predicted, kind="stable")
     return [
-        {"said": round(float(said[rows].mean()), 4), "happened": round(float(right[rows].mean()), 4), "n": len(rows)}
-        for rows in np.array_split(order, BINS)
+        {
+            "said": round(float(predicted[rows].mean()), 4),
+            "happened": round(float(correct[rows].mean()), 4),
+            "n": len(rows),
+        }
+        for rows in np.array_split(order, CALIBRATION_BINS)
         if len(rows)
     ]
 
 
 def _calibration(truth: Ints, probabilities: Floats, emotions: Sequence[str]) -> dict[str, Any]:
-    def curve(said: Floats, right: NDArray[np.bool_]) -> dict[str, Any]:
-        bins = _reliability(said, right)
+    def curve(predicted: Floats, correct: NDArray[np.bool_]) -> dict[str, Any]:
+        """ECE in percent and bins of probabilities [n] and their outcomes [n]."""
+        bins = _reliability(predicted, correct)
         gap = sum(b["n"] * abs(b["said"] - b["happened"]) for b in bins) / len(truth)
         return {"ece": round(100 * gap, 2), "bins": bins}
 
     overall = curve(probabilities.max(1), probabilities.argmax(1) == truth)
-    each = {emotion: curve(probabilities[:, c], truth == c) for c, emotion in enumerate(emotions)}
-    return {"winning class": overall} | each
+    per_class = {emotion: curve(probabilities[:, c], truth == c) for c, emotion in enumerate(emotions)}
+    return {"winning class": overall} | per_class
 
 
 def _uncertain(truth: Ints, probabilities: Floats, threshold: float) -> dict[str, float]:
-    """How often the conformal set is not one label, and how the rest fares."""
-    sure = (probabilities >= threshold).sum(1) == 1
-    right = probabilities.argmax(1) == truth
+    """Share of utterances whose conformal set is not exactly one label, and accuracy with and without them, in
+    percent."""
+    certain = (probabilities >= threshold).sum(1) == 1
+    correct = probabilities.argmax(1) == truth
     return {
-        "share": round(100 * float((~sure).mean()), 1),
-        "accuracy_certain": round(100 * float(right[sure].mean()), 2) if sure.any() else 0.0,
-        "accuracy_uncertain": round(100 * float(right[~sure].mean()), 2) if (~sure).any() else 0.0,
+        "share": round(100 * float((~certain).mean()), 1),
+        "accuracy_certain": round(100 * float(correct[certain].mean()), 2) if certain.any() else 0.0,
+        "accuracy_uncertain": round(100 * float(correct[~certain].mean()), 2) if (~certain).any() else 0.0,
     }

@@ -1,4 +1,4 @@
-"""What the studies share: a corpus with its views, cells that were measured already, the table of cells."""
+"""Common parts of the studies: a prepared corpus, measured cells on disk, and the Markdown table of cells."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from model.training.prepared import Prepared, prepare
 from model.training.train import predict, train
 
 EPOCHS = 8
-EVERYTHING = 10_000  # utterances: a window that no dialogue fills
+UNBOUNDED_WINDOW = 10_000  # utterances: longer than any dialogue
 
 
 @dataclass
 class Lab:
-    """A corpus with its text adapter, and the cells that were measured already."""
+    """A corpus with its text adapter, and the cells that are measured already."""
 
     data: Path
     corpus: str
@@ -36,7 +36,7 @@ class Lab:
 
     @cached_property
     def config(self) -> TrainingConfig:
-        """The corpus's run, shorter, and without its expert: these studies are of the graph."""
+        """The corpus's training run, shorter, and without its expert: the studies are of the graph."""
         config = leave_out(load_config(self.corpus), ["experts"])
         return replace(config, recipe=replace(config.recipe, epochs=EPOCHS))
 
@@ -50,7 +50,7 @@ class Lab:
         labels, training, validation = self.pair
         tuned = Tuned()
         if config.adapter is not None:
-            shipped = load_config(self.corpus)  # in the format of whose reader the adapter is tuned
+            shipped = load_config(self.corpus)  # the adapter is tuned in its reader's input format
             tuned = Tuned(tuned_on_sentences(shipped, config.adapter, self.progress))
         key = repr((config.text, config.modalities, config.recipe.noise_share > 0, tuned))
         network = configure(config, labels, training)
@@ -62,19 +62,19 @@ class Lab:
         return network, train_views, dev
 
     def measure(self, study: str, cell: str, run: Callable[[int], dict[str, float]]) -> list[dict[str, float]]:
-        """The scores of a cell, a run a seed; those measured before are read from out/STUDY.json."""
+        """The scores of a cell, one run a seed; runs that are in out/STUDY.json are not repeated."""
         file = self.out / f"{study}.json"
-        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        runs = kept.setdefault(cell, [])
+        stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        runs = stored.setdefault(cell, [])
         for seed in range(len(runs), self.seeds):
             self.progress.tell(f"{study}: {cell}, seed {seed}")
             runs.append(run(seed))
             self.out.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
         return list(runs[: self.seeds])
 
     def train_and_score(self, config: TrainingConfig, seed: int) -> dict[str, float]:
-        """Provisional scores of one run, and the final label's weighted F1."""
+        """Provisional scores of one run, and the weighted F1 of its final labels, in percent."""
         network, train_views, dev = self.prepared(config)
         model = train(network, config.recipe, train_views, dev, seed, Silent())
         final = scores(dev.truth, predict(model, dev, revised=True))
@@ -82,7 +82,7 @@ class Lab:
 
 
 def score_dev(model: FusionGCN, dev: Prepared, lookahead: int = 0) -> dict[str, float]:
-    """Headline scores on dev."""
+    """Headline scores on dev, in percent."""
     return scores(dev.truth, predict(model, dev, lookahead=lookahead))
 
 

@@ -1,4 +1,4 @@
-"""Two modules on their own: the alignment on a simple multimodal task, the graph on the speaker relation."""
+"""Studies of single modules: the alignment on a simple multimodal task, the graph on the speaker relation."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from model.training.config import TrainingConfig, leave_out
 from model.training.prepared import Prepared, like_lengths
 from model.training.train import batches, train
 
-REACH = 6  # utterances back whose speaker is to be told
+MAX_DISTANCE = 6  # utterances back, up to which the speaker is compared
 
 
 def alignment_alone(lab: Lab) -> str:
-    """One utterance, no conversation: text and prosody to emotion, with prosody as it is and taken from elsewhere.
+    """Emotion from text and prosody of single utterances, with their own prosody and with that of another utterance.
 
-    The prosody of some other utterance is noise of the right kind; a gate should close on it.
+    The prosody of another utterance is realistic noise; a gate should close on it. Returns a Markdown table.
     """
     cells = {}
     base = leave_out(lab.config, ["context", "revision", "slots", "noise"])
@@ -57,23 +57,25 @@ def alignment_alone(lab: Lab) -> str:
 
 
 def _single_utterances(data: Prepared, shuffled: bool, seed: int) -> Prepared:
-    """Every utterance a conversation of its own; with another utterance's prosody if `shuffled`."""
-    heard = [replace(one, slot=0) for conversation in data.heard for one in conversation]
+    """Each utterance as a conversation of its own; with another utterance's prosody if `shuffled`."""
+    utterances = [replace(one, slot=0) for conversation in data.conversations for one in conversation]
     if shuffled:
-        donors = np.random.default_rng(seed).permutation([n for n, one in enumerate(heard) if "audio" in one.features])
-        takers = [n for n, one in enumerate(heard) if "audio" in one.features]
-        given = {taker: heard[donor].features["audio"] for taker, donor in zip(takers, donors, strict=True)}
-        heard = [
+        donors = np.random.default_rng(seed).permutation(
+            [n for n, one in enumerate(utterances) if "audio" in one.features]
+        )
+        takers = [n for n, one in enumerate(utterances) if "audio" in one.features]
+        given = {taker: utterances[donor].features["audio"] for taker, donor in zip(takers, donors, strict=True)}
+        utterances = [
             UtteranceFeatures(one.features | ({"audio": given[n]} if n in given else {}), one.slot)
-            for n, one in enumerate(heard)
+            for n, one in enumerate(utterances)
         ]
     labels = (list(np.concatenate(values)[:, None]) for values in (data.emotion, data.sentiment))
-    return Prepared([[one] for one in heard], *labels)
+    return Prepared([[one] for one in utterances], *labels)
 
 
 @torch.inference_mode()
 def _opening(model: FusionGCN, dev: Prepared) -> float:
-    """How open the gate text ← prosody is on average, 0 … 1; 1 without a gate, 0 without alignment."""
+    """Mean opening of the gate text ← prosody, 0 … 1; 1 without a gate, 0 without alignment."""
     if not model.has("alignment") or len(model.config.modalities) < 2:
         return 0.0
     if not model.has("gate"):
@@ -87,33 +89,35 @@ def _opening(model: FusionGCN, dev: Prepared) -> float:
 
 
 class _SameSpeaker(nn.Module):
-    """The graph's states, compared: was utterance s said by the speaker of t?"""
+    """Probe on the graph's states: are two utterances by the same speaker?"""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         self.graph = FusionGCN(config)
         self.compare = nn.Bilinear(config.hidden, config.hidden, 1, bias=False)
-        self.usual = nn.Parameter(torch.zeros(REACH))  # turn-taking: how often the speaker is the same, by distance
+        self.usual = nn.Parameter(
+            torch.zeros(MAX_DISTANCE)
+        )  # turn-taking: how often the speaker is the same, by distance
 
     def forward(self, utterances: Utterances) -> Tensor:
         """[B, T, REACH] logits of utterance t having the speaker of t-1 … t-REACH."""
         hidden = self.graph.config.hidden
         classes = len(self.graph.config.emotions)
         states = self.graph(utterances).rows[..., -hidden - classes : -classes]
-        earlier = torch.stack([_back(states, distance) for distance in range(1, REACH + 1)], 2)
+        earlier = torch.stack([_back(states, distance) for distance in range(1, MAX_DISTANCE + 1)], 2)
         logits: Tensor = self.compare(states[:, :, None].expand_as(earlier).contiguous(), earlier)
         return logits.squeeze(-1) + self.usual
 
 
 def _back(values: Tensor, distance: int) -> Tensor:
-    """values [B, T, …] at t - distance, 0 where there is none."""
+    """Values [B, T, …] of utterance t - distance, 0 where there is none."""
     return torch.cat([torch.zeros_like(values[:, :distance]), values[:, :-distance]], 1)[:, : values.shape[1]]
 
 
 def graph_alone(lab: Lab) -> str:
-    """Who spoke is hidden (no slots, no relations, prosody not normalised by speaker): can the graph tell it?
+    """Speaker comparison by a graph without input about speakers: no slots, no relations, prosody not normalised.
 
-    The text is embedded without its context, whose letters would say who spoke.
+    The text is embedded without context, whose letters would identify the speakers. Returns a Markdown table.
     """
     base = leave_out(lab.config, ["alignment", "context", "slots", "relations", "revision", "noise", "tuning"])
     variants = {
@@ -128,23 +132,23 @@ def graph_alone(lab: Lab) -> str:
             network, (training, *_), dev = lab.prepared(config)
             network = replace(network, widths=tuple(min(w, len(COLUMNS)) if m == "audio" else w
                                                     for m, w in network.inputs.items()))  # fmt: skip
-            return _tell_speakers(network, _unnormalised(training), _unnormalised(dev), seed)
+            return _train_speaker_probe(network, _unnormalised(training), _unnormalised(dev), seed)
 
         cells[name] = lab.measure("relation", name, run)
     return table(cells, {"auc": "AUC", "accuracy": "accuracy", "distance": "AUC of the distance alone"})
 
 
 def _unnormalised(data: Prepared) -> Prepared:
-    """Prosody relative to the prior alone: what is relative to the speaker would say who it is."""
-    heard = [
+    """Prosody relative to the prior only: the part relative to the speaker would identify the speaker."""
+    conversations = [
         [replace(one, features={k: v[: len(COLUMNS)] if k == "audio" else v for k, v in one.features.items()})
          for one in conversation]
-        for conversation in data.heard
+        for conversation in data.conversations
     ]  # fmt: skip
-    return Prepared(heard, data.emotion, data.sentiment)
+    return Prepared(conversations, data.emotion, data.sentiment)
 
 
-def _tell_speakers(network: FusionConfig, training: Prepared, dev: Prepared, seed: int) -> dict[str, float]:
+def _train_speaker_probe(network: FusionConfig, training: Prepared, dev: Prepared, seed: int) -> dict[str, float]:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model, device = _SameSpeaker(network), torch.device("cpu")
@@ -159,24 +163,24 @@ def _tell_speakers(network: FusionConfig, training: Prepared, dev: Prepared, see
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
     model.eval()
-    told, said, usual = [], [], []
+    targets, logits, usual = [], [], []
     with torch.inference_mode():
         for utterances, _, _ in batches(dev, network, like_lengths(dev.length, 32), device):
             truth, real = _pairs(utterances)
-            told.append(truth[real])
-            said.append(model(utterances)[real])
+            targets.append(truth[real])
+            logits.append(model(utterances)[real])
             usual.append(model.usual.expand(truth.shape)[real])
-    true, logit = torch.cat(told).numpy(), torch.cat(said).numpy()
+    target, logit = torch.cat(targets).numpy(), torch.cat(logits).numpy()
     return {
-        "auc": round(100 * float(roc_auc_score(true, logit)), 2),
-        "accuracy": round(100 * float(((logit > 0) == true).mean()), 2),
-        "distance": round(100 * float(roc_auc_score(true, torch.cat(usual).numpy())), 2),
+        "auc": round(100 * float(roc_auc_score(target, logit)), 2),
+        "accuracy": round(100 * float(((logit > 0) == target).mean()), 2),
+        "distance": round(100 * float(roc_auc_score(target, torch.cat(usual).numpy())), 2),
     }
 
 
 def _pairs(utterances: Utterances) -> tuple[Tensor, Tensor]:
-    """[B, T, REACH]: whether the speakers are the same, and whether there are two utterances to compare."""
+    """[B, T, MAX_DISTANCE] bool: the speakers are the same; both utterances exist."""
     here = utterances.index != EMPTY
-    same = torch.stack([_back(utterances.slot + 1, d) == utterances.slot + 1 for d in range(1, REACH + 1)], 2)
-    real = torch.stack([_back(here.long(), d).bool() & here for d in range(1, REACH + 1)], 2)
+    same = torch.stack([_back(utterances.slot + 1, d) == utterances.slot + 1 for d in range(1, MAX_DISTANCE + 1)], 2)
+    real = torch.stack([_back(here.long(), d).bool() & here for d in range(1, MAX_DISTANCE + 1)], 2)
     return same, real

@@ -1,4 +1,4 @@
-"""Honest probabilities: temperature and conformal threshold, fitted on validation data."""
+"""Calibration on validation data: softmax temperature and conformal threshold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 
 def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> float:
-    """The temperature that minimises cross-entropy (Guo et al. 2017). logits [n, C], truth [n]."""
+    """Fit the softmax temperature that minimises cross-entropy (Guo et al. 2017, arXiv 1706.04599, section 4.2).
+
+    logits: [n, C] float; truth: [n] int64 class indices.
+    """
     log_temperature = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], lr=0.1, max_iter=100)
 
@@ -23,10 +26,12 @@ def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> float:
 
 
 def conformal_threshold(probabilities: NDArray[np.float64], truth: NDArray[np.int64], coverage: float) -> float:
-    """Split-conformal threshold (LAC; Sadinle et al. 2019): {y : p(y) >= threshold} holds the truth in `coverage`.
+    """Split-conformal threshold (LAC; Sadinle et al. 2019, arXiv 1609.00451): the set {y : p(y) >= threshold} contains
+    the true class with probability `coverage` (0 … 1).
 
-    probabilities [n, C]; exchangeable validation data assumed, which conversations are only roughly.
+    probabilities: [n, C] float64; truth: [n] int64. The guarantee assumes exchangeable data, which utterances of the
+    same conversation are only approximately.
     """
-    own = np.sort(probabilities[np.arange(len(truth)), truth])
-    rank = int(np.floor((len(own) + 1) * (1 - coverage)))
-    return float(own[max(rank - 1, 0)])
+    of_truth = np.sort(probabilities[np.arange(len(truth)), truth])
+    rank = int(np.floor((len(of_truth) + 1) * (1 - coverage)))
+    return float(of_truth[max(rank - 1, 0)])

@@ -1,7 +1,7 @@
 """Checkpoints: a folder with config.json, model.safetensors and a model card, in Hugging Face's layout.
 
-The tuned encoders of the words, where there are any, are PEFT folders within: `adapter` and `reader`
-(`model.encoders.text`). `seeds` has the weights of the run's other seeds, for intervals; they are never served.
+Tuned text encoders, where there are any, are PEFT folders inside it: `adapter` and `reader` (`model.encoders.text`).
+`seeds` has the weights of the run's other seeds, for intervals over seeds; they are never served.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from model.fusion.config import FusionConfig
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.step import FusionStep
 
-if TYPE_CHECKING:  # whoever only labels needs no PyTorch
+if TYPE_CHECKING:  # labelling alone needs no PyTorch
     from model.fusion.network import FusionGCN
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints"
@@ -67,9 +67,9 @@ def load_checkpoint(name: str) -> FusionGCN:
 
 
 def load_step(name: str) -> FusionStep:
-    """A checkpoint for labelling, with the experts for voice and face that its experts.json names.
+    """Load a checkpoint for labelling, together with the voice and face experts that its experts.json names.
 
-    The file has, by expert, the fitted "weight" and the "prior" by emotion. Raises CheckpointError.
+    That file maps each expert to its fitted "weight" and its "prior" by emotion. Raises CheckpointError.
     """
     folder = resolve(name)
     try:
@@ -80,16 +80,18 @@ def load_step(name: str) -> FusionStep:
             fitted = json.loads((folder / EXPERTS).read_text(encoding="utf-8"))
             config, weights = _with_experts(config, weights, fitted)
         step = FusionStep(config, weights)
-        step.step(
-            [step.new_state()], [UtteranceFeatures({}, 0)]
-        )  # else weights of other shapes would show at the first utterance
+        # Fails now, and not at the first utterance, if other weights have wrong shapes.
+        step.step([step.new_state()], [UtteranceFeatures({}, 0)])
     except Exception as error:
         raise _unusable(folder, error) from None
     return step
 
 
 def _configuration(folder: Path) -> FusionConfig:
-    """Of a checkpoint whose weights have its shapes: a network of others would be built, at any size, in vain."""
+    """Read config.json and compare it with the shapes of the weights, before a network of any size is built.
+
+    Raises ValueError when they do not fit.
+    """
     config = FusionConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
     shapes = {f"projection.{name}.1.weight": [config.hidden, width] for name, width in config.inputs.items()}
     shapes["slot.weight"] = [config.slots, config.hidden]
@@ -106,7 +108,7 @@ Weights = dict[str, NDArray[np.float32]]
 def _with_experts(
     config: FusionConfig, weights: Weights, fitted: dict[str, dict[str, Any]]
 ) -> tuple[FusionConfig, Weights]:
-    """Let experts in whose weight and prior (by emotion) were fitted after training (`model.fusion.experts`)."""
+    """Add experts whose weight and prior (by emotion) were fitted after training (`model.fusion.experts`)."""
     priors = [[expert["prior"][emotion] for emotion in config.emotions] for expert in fitted.values()]
     weight = np.append(weights["expert_weight"], [expert["weight"] for expert in fitted.values()])
     prior = np.concatenate([weights["expert_prior"], np.reshape(priors, (-1, len(config.emotions)))])
@@ -120,7 +122,7 @@ def _unusable(folder: Path, error: Exception) -> CheckpointError:
 
 
 def tuned_of(name: str) -> Tuned:
-    """The tuned encoders that come with a checkpoint."""
+    """The tuned encoders of a checkpoint. Raises CheckpointError."""
     folders = (resolve(name) / part for part in Tuned._fields)
     return Tuned(*(folder if (folder / "adapter_model.safetensors").is_file() else None for folder in folders))
 

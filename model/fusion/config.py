@@ -1,4 +1,4 @@
-"""What fixes the shape of the fusion network. Without PyTorch, so that whoever only labels need not load it."""
+"""Configuration of the fusion network. Imports no PyTorch, so that labelling need not load it."""
 
 from __future__ import annotations
 
@@ -9,46 +9,50 @@ from typing import Any
 from model.encoders.prosody import ProsodyPrior
 from model.encoders.text import TextConfig
 
-EMPTY = -1  # index of a padded utterance, or of a place in the past that holds none yet
+EMPTY = -1  # index of padding, and of a cache row that holds no utterance yet
 MODULES = ("alignment", "gate", "context", "adaptive", "relations", "slots", "revision")
-"""What can be left out of the network for comparison (ablation)."""
-
+"""Modules that can be left out of the network for comparison (ablation)."""
 
 LIMITS = {"hidden": 16_384, "heads": 256, "layers": 64, "window": 10_000, "slots": 10_000}
-"""The largest that a configuration may ask for: a damaged one shall be refused, not fill the memory."""
+"""Upper limits of a configuration's sizes, so that a damaged one is refused instead of filling the memory."""
 
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """Everything that fixes the network's shape; stored as config.json beside the weights."""
+    """Architecture of the network; stored as config.json beside the weights. Raises ValueError when it is invalid."""
 
     label_set: str
     emotions: tuple[str, ...]
     sentiments: tuple[str, ...]
     modalities: tuple[str, ...]
-    """In the order of the modality axis. (Not a mapping: config.json sorts its keys.)"""
+    """Modalities in the order of the modality axis. (Not a mapping: config.json sorts its keys.)"""
     widths: tuple[int, ...]
-    """Of each modality's embedding."""
+    """Width of each modality's embedding, in the order of `modalities`."""
     hidden: int = 128
     heads: int = 4
     layers: int = 2
     window: int = 20
-    """W: how many earlier utterances a label may use."""
+    """W: number of earlier utterances that a label may use."""
     revision: int = 2
-    """R: how many later utterances the final label may use."""
+    """R: number of later utterances that the final label may use."""
     slots: int = 8
-    """Speaker-slot embeddings, in order of first appearance; later speakers share the last."""
+    """Number of speaker-slot embeddings, given in order of first appearance; later speakers share the last."""
     dropout: float = 0.3
     without: tuple[str, ...] = ()
-    """Those of `MODULES` that are left out."""
+    """Names of `MODULES` that are left out."""
     text: TextConfig = field(default_factory=TextConfig)
-    """What makes the embeddings of the modality "text"."""
+    """Encoder of the modality "text"."""
     reader: TextConfig | None = None
-    """What reads the words in their context and gives the opinion of the expert "reader"."""
+    """Encoder of the expert "reader", which reads the words in their context; None: there is no such expert."""
     prosody: ProsodyPrior | None = None
-    """What the modality "audio" is normalised with, if it is prosody."""
+    """Prior that normalises the modality "audio", if it is prosody."""
     experts: tuple[str, ...] = ()
-    """Encoders with an emotion posterior of their own, which join after the heads (DESIGN §4.7)."""
+    """Encoders with an emotion posterior of their own, pooled with the network's after its heads."""
+
+    @property
+    def context(self) -> int:
+        """Number of earlier utterances that the text encoders read along."""
+        return max(self.text.context, self.reader.context if self.reader else 0)
 
     def __post_init__(self) -> None:
         # JSON knows neither tuples nor nested dataclasses; this class is read back from config.json.

@@ -1,4 +1,5 @@
-"""What the network reads of an utterance and what that leaves; a conversation's speaker slots and running prosody."""
+"""The network's input for one utterance, the cached row that it leaves, and the speaker slots and running prosody
+statistics of a conversation."""
 
 from __future__ import annotations
 
@@ -11,25 +12,26 @@ from model.encoders.prosody import Array, ProsodyPrior, Voice
 
 @dataclass(frozen=True)
 class UtteranceFeatures:
-    """One utterance as the network reads it."""
+    """Input of the network for one utterance."""
 
     features: dict[str, Array]
-    """Embeddings of the modalities that are present."""
+    """Embedding [D_m] float32 of each modality that is present."""
     slot: int
-    opinions: dict[str, Array] = field(default_factory=dict)
-    """Posteriors [C] of the experts that have one."""
+    """Slot of the speaker."""
+    expert_posteriors: dict[str, Array] = field(default_factory=dict)
+    """Posterior [C] float32 of each expert that has one."""
 
 
 class SpeakerMemory:
-    """Gives each speaker a slot, and its prosody relative to what that speaker has sounded like so far.
+    """Assigns a slot to each speaker, and normalises prosody by the speaker's utterances so far.
 
-    Bounded: with `window` + 2 slots, a slot that is taken over was last heard outside of every window.
+    Memory is bounded: with `window` + 2 slots, the speaker whose slot is reused spoke last outside of every window.
     """
 
     def __init__(self, prior: ProsodyPrior | None, window: int) -> None:
         self._prior = prior
         self._places = window + 2
-        self._slots: dict[str, int] = {}  # least recently heard first
+        self._slots: dict[str, int] = {}  # least recent speaker first
         self._voices: dict[str, Voice] = {}
 
     def add(
@@ -37,40 +39,46 @@ class SpeakerMemory:
         speaker: str,
         embeddings: dict[str, Array],
         prosody: Array | None,
-        opinions: dict[str, Array] | None = None,
+        expert_posteriors: dict[str, Array] | None = None,
     ) -> UtteranceFeatures:
-        """Take in one utterance, in conversation order. `prosody`: [7] raw columns, or None."""
+        """Add the next utterance of the conversation and return the network's input for it.
+
+        embeddings: [D_m] float32 by modality; prosody: [7] float32 raw columns (`model.encoders.prosody.COLUMNS`), or
+        None; expert_posteriors: [C] float32 by expert.
+        """
         if speaker in self._slots:
             self._slots[speaker] = self._slots.pop(speaker)
         elif len(self._slots) < self._places:
             self._slots[speaker] = len(self._slots)
         else:
-            longest_silent = next(iter(self._slots))
-            self._slots[speaker] = self._slots.pop(longest_silent)
-            self._voices.pop(longest_silent, None)
+            least_recent = next(iter(self._slots))
+            self._slots[speaker] = self._slots.pop(least_recent)
+            self._voices.pop(least_recent, None)
         features = dict(embeddings)
         if prosody is not None and self._prior is not None:
-            voice = self._voices.setdefault(speaker, Voice.unheard())
+            voice = self._voices.setdefault(speaker, Voice.empty())
             features["audio"] = voice.describe(prosody, self._prior)
-        return UtteranceFeatures(features, self._slots[speaker], opinions or {})
+        return UtteranceFeatures(features, self._slots[speaker], expert_posteriors or {})
 
     def dump(self) -> tuple[dict[str, int], dict[str, Array]]:
-        """The speakers' slots, least recently heard first, and their voices' statistics [21]."""
+        """The speakers' slots, least recent speaker first, and the prosody statistics [21] float32 of each."""
         voices = {name: np.concatenate([v.count, v.total, v.square]) for name, v in self._voices.items()}
         return dict(self._slots), voices
 
     def restore(self, slots: dict[str, int], voices: dict[str, Array]) -> None:
-        """Remember what another memory dumped."""
+        """Continue from the slots and the statistics [21] that another memory's `dump` returned."""
         self._slots = dict(slots)
         self._voices = {name: Voice(*statistics.reshape(3, -1)) for name, statistics in voices.items()}
 
 
 @dataclass(frozen=True)
 class GraphRow:
-    """What one labelled utterance leaves for those after it."""
+    """Cached state of one labelled utterance, from which later utterances of the conversation are labelled."""
 
     index: int
+    """Number of the utterance in the conversation, from 0."""
     slot: int
     present: tuple[bool, ...]
+    """Modalities that are present, in the order of `FusionConfig.modalities`."""
     values: Array
-    """Keys and values of every attending layer, the pooled state, the experts' say: float32."""
+    """[n] float32: keys and values of every attention layer, the pooled state, the sum of the experts' logits."""

@@ -1,7 +1,9 @@
-"""How much to believe encoders that bring an emotion posterior of their own (DESIGN §4.7): log-linear pooling.
+"""Log-linear pooling of the network's posterior with those of experts (encoders with an emotion posterior of their
+own).
 
 p^T ∝ p_gcn · Π (p_expert / prior)^w, with one weight an expert, fitted together with the temperature on data that none
-of them was trained on; the network applies it (`FusionGCN`, buffers `expert_weight` and `expert_prior`).
+of them was trained on (Heskes 1998, "Selecting weighting factors in logarithmic opinion pools"). The network applies it
+(`FusionGCN`, buffers `expert_weight` and `expert_prior`).
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 FOLDS = 5
-MOST_JOINING = 0.5
-"""Of an expert that was never heard in conversations: full evidence would be 1, and acted speech and posed pictures, on
-which it is fitted, flatter it."""
+MAX_JOINING_WEIGHT = 0.5
+"""Upper limit of the weight of an expert that joins a trained network. Full evidence would be 1, but such an expert is
+fitted on acted speech and posed pictures, which flatter it."""
 MODALITY_OF = {"reader": "text", "voice": "audio", "face": "visual"}
-"""What each expert looks at."""
+"""Modality of each expert."""
 
 
 def fit_experts(
@@ -25,18 +27,17 @@ def fit_experts(
     dialogue: NDArray[np.int64],
     joining: bool = False,
 ) -> tuple[Floats, Floats]:
-    """Weights [E] >= 0 and priors [E, C] of the experts; a weight is 0 where the expert does not help.
+    """Fit weights [E] >= 0 and priors [E, C] of the experts, float64; the weight of an expert that does not help is 0.
 
-    `joining`: the experts join a network that is calibrated already. Its temperature stays, and no weight exceeds
-    `MOST_JOINING`.
+    probabilities: [n, C] float64, the network's calibrated ones; posteriors: [n, E, C] float64, all 0 where an expert
+    has none; truth: [n] class indices; dialogue: [n] numbers of the dialogues; joining: the experts join a network that
+    is calibrated already, so its temperature stays and no weight exceeds `MAX_JOINING_WEIGHT`.
 
-    probabilities: [n, C] the network's calibrated ones; posteriors: [n, E, C], all 0 where an expert has none;
-    truth, dialogue: [n]. An expert helps when, with weights fitted on four fifths of the dialogues, it lowers the
-    cross-entropy of the rest.
+    An expert helps when, with weights fitted on four fifths of the dialogues, it lowers the cross-entropy of the rest.
     """
-    spoken = posteriors.sum(-1) > 0
-    prior = np.stack([posteriors[spoken[:, e], e].mean(0) for e in range(posteriors.shape[1])])
-    ratio = np.log(np.maximum(posteriors, 1e-6) / prior) * spoken[..., None]
+    has_posterior = posteriors.sum(-1) > 0
+    prior = np.stack([posteriors[has_posterior[:, e], e].mean(0) for e in range(posteriors.shape[1])])
+    ratio = np.log(np.maximum(posteriors, 1e-6) / prior) * has_posterior[..., None]
     logits = np.log(np.maximum(probabilities, 1e-12))
     helpful = [e for e in range(len(prior)) if _gain(logits, ratio[:, [e]], truth, dialogue, joining) > 0]
     weights = np.zeros(len(prior))
@@ -46,7 +47,7 @@ def fit_experts(
 
 
 def _cross_entropy(fitted: Floats, logits: Floats, ratio: Floats, truth: NDArray[np.int64]) -> float:
-    """`fitted`: the temperature's logarithm, then the weights."""
+    """fitted: [1 + E], the temperature's logarithm, then the weights."""
     from scipy.special import log_softmax
 
     pooled = log_softmax((logits + np.einsum("e,nec->nc", fitted[1:], ratio)) * np.exp(-fitted[0]), axis=1)
@@ -57,19 +58,19 @@ def _fit(logits: Floats, ratio: Floats, truth: NDArray[np.int64], joining: bool)
     from scipy.optimize import minimize
 
     experts = ratio.shape[1]
-    temperature, most = ((0.0, 0.0), MOST_JOINING) if joining else ((-2.0, 2.0), 2.0)
-    start, bounds = np.array([0.0, *[0.1] * experts]), [temperature, *[(0.0, most)] * experts]
+    temperature, max_weight = ((0.0, 0.0), MAX_JOINING_WEIGHT) if joining else ((-2.0, 2.0), 2.0)
+    start, bounds = np.array([0.0, *[0.1] * experts]), [temperature, *[(0.0, max_weight)] * experts]
     fitted: Floats = minimize(_cross_entropy, start, (logits, ratio, truth), bounds=bounds, method="L-BFGS-B").x
     return fitted
 
 
 def _gain(logits: Floats, ratio: Floats, truth: NDArray[np.int64], dialogue: NDArray[np.int64], joining: bool) -> float:
-    """How far pooling lowers the cross-entropy of dialogues that the weight was not fitted on."""
+    """Mean decrease of cross-entropy by pooling, on dialogues that the weight was not fitted on (cross-validation)."""
     gains = []
     for fold in range(FOLDS):
         rest = dialogue % FOLDS != fold
         alone, pooled = (_fit(logits[rest], those[rest], truth[rest], joining) for those in (ratio[:, :0], ratio))
-        held, right = logits[~rest], truth[~rest]
-        without = _cross_entropy(alone, held, ratio[~rest][:, :0], right)
-        gains.append(without - _cross_entropy(pooled, held, ratio[~rest], right))
+        held_out, right = logits[~rest], truth[~rest]
+        without = _cross_entropy(alone, held_out, ratio[~rest][:, :0], right)
+        gains.append(without - _cross_entropy(pooled, held_out, ratio[~rest], right))
     return float(np.mean(gains))

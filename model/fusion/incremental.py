@@ -1,4 +1,4 @@
-"""Labelling while a conversation goes on: one utterance at a time, many conversations at once."""
+"""Incremental labelling: one utterance at a time, many conversations at once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from model.fusion.experts import MODALITY_OF
 from model.fusion.step import FusionStep, GraphState
 from model.fusion.step_layers import Array, softmax
 
+MAX_INFLUENCES = 5  # earlier utterances that a prediction names
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one utterance at one revision."""
+    """Output of the network for one utterance at one revision."""
 
     number: int
-    """The utterance's place in the graph, from 0."""
+    """Number of the utterance in the graph, from 0."""
     revision: int
     """0 provisional, 1 final."""
     emotion: dict[str, float]
@@ -29,88 +31,90 @@ class Prediction:
     uncertain: bool
     """The conformal prediction set does not hold exactly one label."""
     contribution: dict[str, float]
-    """Share of each modality, summing to 1; empty for a revision. What an expert moves of the probabilities (total
-    variation) is its modality's; the rest is shared out as the graph pools its nodes."""
+    """Share of each modality, summing to 1; empty for a revision. The change of the probabilities by an expert (total
+    variation) counts for its modality; the rest is divided by the weights with which the graph pools its nodes."""
     influences: dict[int, float]
-    """Attention paid to earlier utterances (by number, the strongest five); empty for a revision."""
+    """Attention to earlier utterances by number, the strongest `MAX_INFLUENCES`; empty for a revision."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """The outcome of one utterance: its own provisional label, the final label now due, and the row it leaves."""
+    """Result of one utterance: its provisional label, the final label that is now due, and the row to cache."""
 
-    judgement: Prediction
+    prediction: Prediction
     final: Prediction | None
     row: GraphRow
 
 
 class IncrementalLabeller:
-    """The trained network as a function from (state, utterance) to labels. Holds no conversation itself."""
+    """The trained network as a function from (state, utterance) to labels. Holds no state of a conversation itself."""
 
     def __init__(self, network: FusionStep) -> None:
         self.config = network.config
         self._network = network
 
     def new_state(self) -> GraphState:
+        """State of a conversation without utterances."""
         return self._network.new_state()
 
     def restore(self, rows: Sequence[GraphRow]) -> GraphState:
-        """The state of a conversation from the rows of its last W utterances."""
+        """Rebuild the state of a conversation from the rows of its last W utterances."""
         return self._network.restore(rows)
 
     def step(
-        self, states: Sequence[GraphState], utterances: Sequence[UtteranceFeatures], keep: bool = True
+        self, states: Sequence[GraphState], utterances: Sequence[UtteranceFeatures], commit: bool = True
     ) -> list[StepResult]:
-        """Label the next utterance of each conversation, together; O(W) work each.
+        """Label the next utterance of each conversation as one batch; O(W) work each.
 
-        The states move on by one, unless the utterances are not to be kept: they are still going on.
+        commit: append the utterances to the states; False for a preview of utterances that still go on.
         """
         starts = [state.count for state in states]
         labels = self._network.step(states, utterances)
         emotion = softmax(labels.emotion)
-        judgements = self._judgements(starts, 0, emotion, softmax(labels.sentiment))
+        predictions = self._predictions(starts, 0, emotion, softmax(labels.sentiment))
         without = softmax(labels.emotion[:, None] - labels.said)
         moved = 0.5 * np.abs(emotion[:, None] - without).sum(-1)  # [B, E]
         shares = self._contributions(labels.contribution, labels.present, moved, np.logical_or.reduce(labels.said, -1))
         influences = _strongest(labels.index, labels.influence, starts)
-        for judgement, share, influence in zip(judgements, shares, influences, strict=True):
-            judgement.contribution.update(share)
-            judgement.influences.update(influence)
+        for prediction, share, influence in zip(predictions, shares, influences, strict=True):
+            prediction.contribution.update(share)
+            prediction.influences.update(influence)
         rows = [state.row(number) for state, number in zip(states, starts, strict=True)]
         finals: dict[int, Prediction] = {}
-        if keep:
+        if commit:
             self._network.count(states)
             due = [b for b, number in enumerate(starts) if number >= self.config.revision]
             numbers = [starts[b] - self.config.revision for b in due]
             finals = dict(zip(due, self._revised([states[b] for b in due], numbers), strict=True))
         else:
             self._network.forget(states)
-        return [StepResult(judgements[b], finals.get(b), row) for b, row in enumerate(rows)]
+        return [StepResult(predictions[b], finals.get(b), row) for b, row in enumerate(rows)]
 
     def revise(self, state: GraphState, number: int) -> Prediction:
-        """The final label of utterance `number`, from what has been heard up to now."""
+        """The final label of utterance `number`, from all utterances up to now."""
         return self._revised([state], [number])[0]
 
     def finish(self, state: GraphState) -> list[Prediction]:
-        """The final labels still owed when the conversation ends."""
+        """The final labels that are still due when the conversation ends."""
         return [self.revise(state, n) for n in range(max(0, state.count - self.config.revision), state.count)]
 
     def _revised(self, states: Sequence[GraphState], numbers: Sequence[int]) -> list[Prediction]:
         if not states:
             return []
         emotion, sentiment = self._network.revise(states, numbers)
-        return self._judgements(numbers, 1, softmax(emotion), softmax(sentiment))
+        return self._predictions(numbers, 1, softmax(emotion), softmax(sentiment))
 
     def _contributions(
-        self, pooled: Array, present: NDArray[np.bool_], moved: Array, spoke: NDArray[np.bool_]
+        self, pooled: Array, present: NDArray[np.bool_], moved: Array, has_posterior: NDArray[np.bool_]
     ) -> list[dict[str, float]]:
-        """Shares by modality. pooled, present [B, M] of the graph's nodes; moved, spoke [B, E] of the experts."""
+        """Shares by modality. pooled, present [B, M] of the graph's nodes; moved, has_posterior [B, E] of the
+        experts."""
         moved = moved / np.maximum(moved.sum(-1, keepdims=True), 1)
-        columns = (each.tolist() for each in (pooled, present, moved, spoke))
-        return [self._shares(*each) for each in zip(*columns, strict=True)]
+        columns = (values.tolist() for values in (pooled, present, moved, has_posterior))
+        return [self._shares(*row) for row in zip(*columns, strict=True)]
 
     def _shares(
-        self, pooled: list[float], present: list[bool], moved: list[float], spoke: list[bool]
+        self, pooled: list[float], present: list[bool], moved: list[float], has_posterior: list[bool]
     ) -> dict[str, float]:
         left = 1 - sum(moved)
         shares = {
@@ -118,37 +122,39 @@ class IncrementalLabeller:
             for name, share, here in zip(self.config.modalities, pooled, present, strict=True)
             if here
         }
-        for name, share, opines in zip(self.config.experts, moved, spoke, strict=True):
-            if opines:
+        for name, share, here in zip(self.config.experts, moved, has_posterior, strict=True):
+            if here:
                 modality = MODALITY_OF.get(name, name)
                 shares[modality] = shares.get(modality, 0.0) + share
         total = sum(shares.values())
         return {name: share / total for name, share in shares.items()} if total else shares
 
-    def _judgements(self, numbers: Sequence[int], revision: int, emotion: Array, sentiment: Array) -> list[Prediction]:
+    def _predictions(self, numbers: Sequence[int], revision: int, emotion: Array, sentiment: Array) -> list[Prediction]:
         """emotion [B, C], sentiment [B, S] probabilities."""
-        candidates = (emotion >= self._network.conformal_threshold).sum(-1).tolist()
+        counts = (emotion >= self._network.conformal_threshold).sum(-1).tolist()
         return [
             Prediction(
                 number,
                 revision,
                 dict(zip(self.config.emotions, emotions, strict=True)),
                 dict(zip(self.config.sentiments, sentiments, strict=True)),
-                held != 1,
+                candidate_count != 1,
                 {},
                 {},
             )
-            for number, emotions, sentiments, held in zip(
-                numbers, emotion.tolist(), sentiment.tolist(), candidates, strict=True
+            for number, emotions, sentiments, candidate_count in zip(
+                numbers, emotion.tolist(), sentiment.tolist(), counts, strict=True
             )
         ]
 
 
-def _strongest(index: NDArray[np.int64], influence: Array, own: Sequence[int], most: int = 5) -> list[dict[int, float]]:
-    """The earlier utterances with the most attention, of at least 1 %. index, influence [B, P]; own: B numbers."""
+def _strongest(
+    index: NDArray[np.int64], influence: Array, own: Sequence[int], limit: int = MAX_INFLUENCES
+) -> list[dict[int, float]]:
+    """The earlier utterances with the most attention, of at least 1 %. index, influence: [B, P]; own: B numbers."""
     strongest = []
     for numbers, shares, present in zip(index.tolist(), influence.tolist(), own, strict=True):
         pairs = zip(numbers, shares, strict=True)
         earlier = [(n, share) for n, share in pairs if share >= 0.01 and n not in (EMPTY, present)]
-        strongest.append(dict(sorted(earlier, key=lambda pair: -pair[1])[:most]))
+        strongest.append(dict(sorted(earlier, key=lambda pair: -pair[1])[:limit]))
     return strongest

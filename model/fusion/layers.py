@@ -1,6 +1,6 @@
-"""The layers of the fusion-GCN: attention over what is in sight, as alignment and as graph convolution.
+"""The layers of the fusion-GCN: masked attention, as alignment and as graph convolution.
 
-Shapes as in `model/fusion/network.py`: B conversations, T or Q utterances or nodes that ask, K keys in sight, d width.
+Shapes as in `model/fusion/network.py`: B conversations, T utterances, Q queries, K keys, d width, H heads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 
 def attention(query: Tensor, key_value: Tensor, bias: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """Multi-head attention. query [B, Q, d], key_value [B, K, 2d], bias [B, H or 1, Q, K] -> [B, Q, d], weights."""
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1) with an additive bias.
+
+    query [B, Q, d], key_value [B, K, 2d], bias [B, H or 1, Q, K] -> output [B, Q, d], weights [B, H, Q, K].
+    """
     key, value = key_value.chunk(2, dim=-1)
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias).softmax(-1)  # [B, H, Q, K]
@@ -21,12 +24,13 @@ def attention(query: Tensor, key_value: Tensor, bias: Tensor, heads: int) -> tup
 
 
 def closed(allowed: Tensor) -> Tensor:
-    """Additive mask: 0 where allowed, so far below any score elsewhere that exp() gives exactly 0."""
+    """Additive attention mask of the shape of `allowed` [...] bool: 0 where allowed, elsewhere so low that exp() is
+    0."""
     return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -1e9)
 
 
 class CrossModalAlignment(nn.Module):
-    """Co-attention for each ordered pair of modalities (m <- n), behind a gate that closes on noise.
+    """Co-attention of each ordered pair of modalities (m <- n), scaled by a learned sigmoid gate.
 
     The query is modality m at t; keys and values are modality n at t-W … t where n is present.
     """
@@ -40,11 +44,11 @@ class CrossModalAlignment(nn.Module):
         self.gate = nn.ModuleDict({f"{m}_from_{n}": nn.Linear(2 * width, width) for m, n in pairs})
 
     def keys(self, states: Tensor) -> Tensor:
-        """[B, T, M, d] -> [B, T, M, 2d], which is what the row keeps of this layer."""
+        """Keys and values, which are cached: states [B, T, M, d] -> [B, T, M, 2d]."""
         return torch.stack([layer(states[:, :, m]) for m, layer in enumerate(self.key_value)], dim=2)
 
     def forward(self, states: Tensor, keys: Tensor, allowed: Tensor, present: Tensor) -> Tensor:
-        """states [B, T, M, d], keys [B, K, M, 2d], allowed [B, T, K], present [B, K, M] -> [B, T, M, d]."""
+        """Align: states [B, T, M, d], keys [B, K, M, 2d], allowed [B, T, K], present [B, K, M] -> [B, T, M, d]."""
         aligned = []
         for m in range(states.shape[2]):
             state = states[:, :, m]
@@ -52,11 +56,11 @@ class CrossModalAlignment(nn.Module):
             for n in range(states.shape[2]):
                 if n == m:
                     continue
-                seen = allowed & present[:, None, :, n]
-                context, _ = attention(self.query[m](state), keys[:, :, n], closed(seen)[:, None], self.heads)
+                in_sight = allowed & present[:, None, :, n]
+                context, _ = attention(self.query[m](state), keys[:, :, n], closed(in_sight)[:, None], self.heads)
                 if self.gate:
                     context = context * torch.sigmoid(self.gate[f"{m}_from_{n}"](torch.cat([state, context], dim=-1)))
-                out = out + context * seen.any(-1, keepdim=True)
+                out = out + context * in_sight.any(-1, keepdim=True)
             aligned.append(out)
         return torch.stack(aligned, dim=2)
 
@@ -64,8 +68,8 @@ class CrossModalAlignment(nn.Module):
 class EdgeAttention(nn.Module):
     """Adjacency over typed, directed edges.
 
-    Adaptive: edge weight = softmax(learned similarity + relation bias - learned decay * log(1 + utterances apart)).
-    Fixed (for comparison): every utterance in sight weighs the same.
+    Adaptive: edge weight = softmax(learned similarity + relation bias - learned decay * log(1 + distance)), with the
+    distance in utterances. Fixed (for comparison): every utterance in sight has the same weight.
     """
 
     def __init__(self, width: int, heads: int, relations: int, adaptive: bool = True) -> None:
@@ -80,7 +84,11 @@ class EdgeAttention(nn.Module):
     def forward(
         self, nodes: Tensor, keys: Tensor, relation: Tensor, distance: Tensor, allowed: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """nodes [B, Q, d], keys [B, K, 2d], the edges' relation, distance and mask [B, Q, K] -> [B, Q, d], weights."""
+        """Messages along the edges.
+
+        nodes [B, Q, d], keys [B, K, 2d]; relation, distance int64 and allowed bool of the edges [B, Q, K]
+        -> messages [B, Q, d], edge weights [B, H, Q, K].
+        """
         query, bias = self.query(nodes), closed(allowed)[:, None]
         if self.adaptive:
             bias = bias + F.embedding(relation, self.relation_bias).permute(0, 3, 1, 2)  # [B, H, Q, K]
@@ -95,7 +103,7 @@ class EdgeAttention(nn.Module):
 
 
 class NodeUpdate(nn.Module):
-    """One layer over the nodes: messages along the edges, initial residual (GCNII), feed-forward."""
+    """One graph layer: messages along the edges, initial residual (GCNII, arXiv 2007.02133), feed-forward."""
 
     def __init__(self, width: int, heads: int, relations: int, dropout: float, adaptive: bool = True) -> None:
         super().__init__()
@@ -108,18 +116,25 @@ class NodeUpdate(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def keys(self, nodes: Tensor) -> Tensor:
+        """Keys and values, which are cached: nodes [B, K, d] -> [B, K, 2d]."""
         keys: Tensor = self.edges.key_value(self.norm(nodes))
         return keys
 
-    def forward(self, nodes: Tensor, first: Tensor, keys: Tensor, *edges: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, nodes: Tensor, initial: Tensor, keys: Tensor, *edges: Tensor) -> tuple[Tensor, Tensor]:
+        """nodes, initial [B, Q, d], keys [B, K, 2d]; edges: relation, distance, allowed [B, Q, K], as `EdgeAttention`
+        has them -> nodes [B, Q, d], edge weights [B, H, Q, K].
+        """
         message, weights = self.edges(self.norm(nodes), keys, *edges)
         share = torch.sigmoid(self.initial)
-        nodes = nodes + self.dropout((1 - share) * message + share * first)
+        nodes = nodes + self.dropout((1 - share) * message + share * initial)
         return nodes + self.dropout(self.feed_forward(nodes)), weights
 
 
 def relation(query_slot: Tensor, key_slot: Tensor, distance: Tensor) -> Tensor:
-    """{same, other speaker} x {past, self, future}, as 0 … 5. Slots [B, Q] and [B, K], distance [B, Q, K]."""
+    """Edge types {same, other speaker} x {past, self, future} as 0 … 5.
+
+    query_slot [B, Q], key_slot [B, K], distance [B, Q, K] -> [B, Q, K] int64.
+    """
     other = (query_slot[:, :, None] != key_slot[:, None, :]).long()
     when = 1 - distance.sign()  # past 0, self 1, future 2
     return other * 3 + when

@@ -2,12 +2,12 @@
 
 After the three modules of arXiv 2501.15063 (cross-modal alignment and context fusion; adaptive graph convolution over
 a directed dialogue graph; multi-task heads), with every layer restricted to a window of W past utterances. The mask
-made from the utterances' indices is the only thing that decides what a label may look at.
+made from the utterances' indices alone decides which utterances a label may use.
 
-This is the network as it is trained and evaluated, T utterances at once. Live, `model.fusion.step` does the same from
-the same weights for one new utterance, keeping of the past each layer's keys and values.
+This is the network as it is trained and evaluated, T utterances at once. Live, `model.fusion.step` computes the same
+from the same weights for one new utterance, with each layer's keys and values of the past cached.
 
-Shapes: B conversations, T utterances, M modalities, d hidden width, K = T utterances in sight.
+Shapes: B conversations, T utterances, M modalities, d hidden width, C emotions, S sentiments, E experts, K = T.
 """
 
 from dataclasses import dataclass
@@ -24,28 +24,29 @@ from model.fusion.layers import CrossModalAlignment, NodeUpdate, relation
 
 @dataclass
 class Utterances:
-    """What the network reads of T utterances in each of B conversations."""
+    """Input of the network: T utterances in each of B conversations."""
 
     features: dict[str, Tensor]
-    """Per modality [B, T, D_m]; the values of an absent modality are ignored."""
+    """[B, T, D_m] float32 by modality; the values of an absent modality are ignored."""
     present: Tensor
     """[B, T, M] bool."""
     slot: Tensor
-    """[B, T] int64: the speaker's slot in its conversation."""
+    """[B, T] int64: slot of the speaker in its conversation."""
     index: Tensor
-    """[B, T] int64: the utterance's number in its conversation, EMPTY for padding."""
-    opinions: Tensor
-    """[B, T, E, C] the experts' posteriors; all 0 where an expert has none."""
+    """[B, T] int64: number of the utterance in its conversation, EMPTY for padding."""
+    expert_posteriors: Tensor
+    """[B, T, E, C] float32: posteriors of the experts, all 0 where an expert has none."""
 
     def to(self, device: torch.device) -> "Utterances":
+        """The same batch on another device."""
         features = {name: values.to(device) for name, values in self.features.items()}
-        rest = (self.present, self.slot, self.index, self.opinions)
+        rest = (self.present, self.slot, self.index, self.expert_posteriors)
         return Utterances(features, *(values.to(device) for values in rest))
 
 
 @dataclass
 class Labels:
-    """What the network says of T utterances."""
+    """Output of the network for T utterances."""
 
     emotion: Tensor
     """[B, T, C] calibrated logits."""
@@ -56,11 +57,11 @@ class Labels:
     influence: Tensor
     """[B, T, K] attention of the last graph layer on each utterance in sight; sums to 1."""
     rows: Tensor
-    """[B, T, d + C] pooled states and what the experts added: what a revision reads."""
+    """[B, T, d + C] pooled state and sum of the experts' logits: input of `FusionGCN.revise`."""
     aligned: Tensor
     """[B, T, M, d] modality states before the graph, for the alignment loss."""
-    said: Tensor
-    """[B, T, E, C] what each expert adds to the logits, calibrated like them."""
+    expert_logits: Tensor
+    """[B, T, E, C] contribution of each expert to the logits, calibrated like them."""
 
 
 class FusionGCN(
@@ -110,39 +111,40 @@ class FusionGCN(
         self.register_buffer("conformal_threshold", torch.zeros(()))
         self.register_buffer("expert_weight", torch.zeros(len(config.experts)))
         self.register_buffer("expert_prior", torch.full((len(config.experts), len(config.emotions)), 1.0))
-        # How the training data relates the two tasks: P(sentiment | emotion), [C, S]. The consistency loss reads it.
+        # P(sentiment | emotion) in the training data, [C, S], for the consistency loss.
         self.register_buffer(
             "sentiment_given_emotion",
             torch.full((len(config.emotions), len(config.sentiments)), 1 / len(config.sentiments)),
         )
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
-        """Every tensor by name, as `model.fusion.step` reads them."""
+        """All tensors [...] float32 by name, as `model.fusion.step` reads them."""
         return {name: tensor.numpy(force=True) for name, tensor in self.state_dict().items()}
 
     def has(self, module: str) -> bool:
-        """Whether one of `MODULES` is part of this network."""
+        """True when one of `MODULES` is part of this network."""
         return module not in self.config.without
 
     def forward(self, utterances: Utterances, lookahead: int = 0) -> Labels:
-        """Label T utterances.
+        """Label T utterances of each conversation; tensors [B, T, …] as `Utterances` and `Labels` have them.
 
-        With lookahead k, label t sees utterances up to t + k of the same call (k = 0: prefix-invariant).
+        lookahead: k, number of later utterances of the same call that a label may use (0: prefix-invariant).
         """
         config = self.config
         _, length, modalities = utterances.present.shape
         index, slot, present = utterances.index, utterances.slot, utterances.present
-        here = index != EMPTY
+        real = index != EMPTY
         distance = index[:, :, None] - index[:, None, :]  # [B, T, T]
-        valid = here[:, None, :] & here[:, :, None]
+        valid = real[:, None, :] & real[:, :, None]
         allowed = valid & (distance <= config.window) & (distance >= -lookahead)
 
         states = self._project(utterances)
         if self.has("alignment"):
             states = self.alignment(states, self.alignment.keys(states), allowed, present)
 
-        # Nodes are (utterance, modality), utterance-major. An absent node is no key but to itself.
+        # Nodes are (utterance, modality), utterance-major. An absent node is a key for itself alone.
         def per_node(edges: Tensor) -> Tensor:
+            """[B, T, T] -> [B, T·M, T·M]."""
             return edges.repeat_interleave(modalities, 1).repeat_interleave(modalities, 2)
 
         kind = torch.arange(modalities, device=index.device)
@@ -160,36 +162,38 @@ class FusionGCN(
             nodes, weights = self.context(
                 nodes, nodes, self.context.keys(nodes), cross.expand_as(kinds), node_distance, open_edges
             )
-        first = nodes
+        initial = nodes
         for layer in self.graph:
             assert isinstance(layer, NodeUpdate)
-            nodes, weights = layer(nodes, first, layer.keys(nodes), kinds, node_distance, open_edges)
+            nodes, weights = layer(nodes, initial, layer.keys(nodes), kinds, node_distance, open_edges)
 
         by_modality = nodes.unflatten(1, (length, -1))  # [B, T, M, d]
-        heard = present | ~present.any(-1, keepdim=True)
-        contribution = self.pool(by_modality).squeeze(-1).masked_fill(~heard, -1e9).softmax(-1)
+        counted = present | ~present.any(-1, keepdim=True)
+        contribution = self.pool(by_modality).squeeze(-1).masked_fill(~counted, -1e9).softmax(-1)
         pooled = self.norm((contribution[..., None] * by_modality).sum(2))  # [B, T, d]
-        each_said = self._expert_say(utterances.opinions)
-        said = each_said.sum(-2)
+        logits_per_expert = self._expert_logits(utterances.expert_posteriors)
+        expert_logits = logits_per_expert.sum(-2)
 
         # Mean over heads and the utterance's own present nodes, summed over each earlier utterance's nodes.
         edge = weights.mean(1).unflatten(1, (length, -1)).unflatten(3, (-1, modalities)).sum(-1)  # [B, T, M, K]
         influence = (edge * contribution[..., None]).sum(2)
-        emotion, sentiment = self._heads(pooled, said, self.temperature)
-        kept = torch.cat([pooled, said], -1)
-        return Labels(emotion, sentiment, contribution, influence, kept, states, each_said / self.temperature)
+        emotion, sentiment = self._heads(pooled, expert_logits, self.temperature)
+        rows = torch.cat([pooled, expert_logits], -1)
+        return Labels(emotion, sentiment, contribution, influence, rows, states, logits_per_expert / self.temperature)
 
     def revise(self, rows: Tensor, slot: Tensor, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Final labels, from the causal states of t-W+R+1 … t+R, the last W.
+        """Final labels from the causal states of utterances t-W+R+1 … t+R, the last W.
 
-        rows [B, K, d + C] as in `Labels`, slot and index [B, K]; targets [B, T] places on the K axis to label.
-        Returns logits [B, T, C] and [B, T, S].
+        rows: [B, K, d + C] as in `Labels`; slot, index: [B, K] int64; targets: [B, T] int64 positions on the K axis of
+        the utterances to label. Returns logits [B, T, C] of emotions and [B, T, S] of sentiments.
         """
         hidden, classes = self.config.hidden, len(self.config.emotions)
-        states, said = rows.split([hidden, classes], dim=-1)
-        queries, said = (x.gather(1, targets[..., None].expand(-1, -1, x.shape[-1])) for x in (states, said))
+        states, expert_logits = rows.split([hidden, classes], dim=-1)
+        queries, expert_logits = (
+            x.gather(1, targets[..., None].expand(-1, -1, x.shape[-1])) for x in (states, expert_logits)
+        )
         if not self.has("revision"):
-            return self._heads(queries, said, self.temperature)  # the final label is the provisional one
+            return self._heads(queries, expert_logits, self.temperature)  # the provisional label again
         query_index, query_slot = index.gather(1, targets), slot.gather(1, targets)
         distance = query_index[:, :, None] - index[:, None, :]
         allowed = (index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
@@ -198,10 +202,10 @@ class FusionGCN(
         if not self.has("relations"):
             kinds = torch.zeros_like(kinds)
         revised, _ = self.revision(queries, queries, self.revision.keys(states), kinds, distance, allowed)
-        return self._heads(revised, said, self.revision_temperature)
+        return self._heads(revised, expert_logits, self.revision_temperature)
 
     def _project(self, utterances: Utterances) -> Tensor:
-        """[B, T, M, d]: each modality in the common space, its learned token where it is absent."""
+        """[B, T, M, d]: each modality in the common space, a learned token where it is absent."""
         projected = torch.stack([layer(utterances.features[name]) for name, layer in self.projection.items()], dim=2)
         states = torch.where(utterances.present[..., None], projected, self.absent)
         states = states + self.modality
@@ -210,12 +214,12 @@ class FusionGCN(
         dropped: Tensor = self.dropout(states)
         return dropped
 
-    def _expert_say(self, opinions: Tensor) -> Tensor:
-        """[B, T, E, C] posteriors -> what log-linear pooling adds to the logits: w · log(posterior / prior) of each."""
-        spoken = opinions.sum(-1, keepdim=True) > 0
-        ratio = (opinions.clamp(min=1e-6) / self.expert_prior).log() * spoken
+    def _expert_logits(self, expert_posteriors: Tensor) -> Tensor:
+        """Terms of the log-linear pooling: posteriors [B, T, E, C] -> w · log(posterior / prior) [B, T, E, C]."""
+        has_posterior = expert_posteriors.sum(-1, keepdim=True) > 0
+        ratio = (expert_posteriors.clamp(min=1e-6) / self.expert_prior).log() * has_posterior
         return self.expert_weight[:, None] * ratio
 
-    def _heads(self, pooled: Tensor, said: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    def _heads(self, pooled: Tensor, expert_logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         pooled = self.dropout(pooled)
-        return (self.emotion(pooled) + said) / temperature, self.sentiment(pooled)
+        return (self.emotion(pooled) + expert_logits) / temperature, self.sentiment(pooled)

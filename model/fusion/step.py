@@ -238,17 +238,17 @@ class FusionStep:
     def _read(self, utterances: Sequence[UtteranceFeatures]) -> tuple[NDArray[np.bool_], list[Array], Array]:
         """Presence [B, M], features [B, D_m] by modality, opinions [B, E, C]."""
         config, batch = self.config, len(utterances)
-        present = np.array([[name in heard.features for name in config.inputs] for heard in utterances])
+        present = np.array([[name in utterance.features for name in config.inputs] for utterance in utterances])
         features = [np.zeros((batch, width), np.float32) for width in config.widths]
-        opinions = np.zeros((batch, len(config.experts), len(config.emotions)), np.float32)
-        for b, heard in enumerate(utterances):
+        posteriors = np.zeros((batch, len(config.experts), len(config.emotions)), np.float32)
+        for b, utterance in enumerate(utterances):
             for values, name in zip(features, config.inputs, strict=True):
-                if name in heard.features:
-                    values[b] = heard.features[name]
+                if name in utterance.features:
+                    values[b] = utterance.features[name]
             for e, name in enumerate(config.experts):
-                if name in heard.opinions:
-                    opinions[b, e] = heard.opinions[name]
-        return present, features, opinions
+                if name in utterance.expert_posteriors:
+                    posteriors[b, e] = utterance.expert_posteriors[name]
+        return present, features, posteriors
 
     def _project(self, features: list[Array], present: NDArray[np.bool_], slot: NDArray[np.int64]) -> Array:
         """[B, M, d]: each modality in the common space, its learned token where it is absent."""

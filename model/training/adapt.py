@@ -1,8 +1,8 @@
-"""LoRA tuning of the text encoders: on single sentences first (GoEmotions), then on conversations, in context.
+"""LoRA tuning of the text encoders: first on single sentences (GoEmotions), then on conversations, in context.
 
-LoRA: Hu et al. 2021, arXiv 2106.09685, by `peft`, on every linear layer. The first adapter makes the embeddings that
-the fusion-GCN is trained on. The second starts from it and, with its head, becomes the expert "reader". It has learnt
-the conversations by heart, so its embeddings of them would mislead the graph (model/RESULTS.md).
+LoRA: Hu et al. 2021, arXiv 2106.09685, by `peft`, on every linear layer. The fusion-GCN is trained on the embeddings of
+the first adapter. The second starts from it and, with its head, is the expert "reader". It memorises the training
+conversations, so its embeddings of them would mislead the graph (model/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import with_config
+from sklearn.metrics import f1_score
 from torch import nn
 
-from model import metrics
 from model.data.tables import Dialogue, TableError
 from model.encoders.text import Line, Reader, TextConfig, load_encoder, pooled, quiet
 from model.labels import SENTIMENTS, LabelSet
@@ -33,46 +33,48 @@ from model.training.prepared import like_lengths, so_far
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class AdapterRecipe:
-    """How to tune. The defaults are what the shipped checkpoints were tuned with."""
+    """Hyperparameters of the tuning. The defaults are those of the shipped checkpoints."""
 
     rank: int = 8
     rate: float = 7e-4
     epochs: int = 3
-    """On the conversations; the best on dev by weighted F1 is kept."""
+    """On the conversations; the best epoch on dev by weighted F1 is selected."""
     batch: int = 32
     dropout: float = 0.2
-    """Of the embedding in front of the head. None inside the encoder: drawing random numbers would be half the cost."""
+    """On the embedding in front of the head. None inside the encoder: random numbers would be half of the cost."""
     class_weight_power: float = 0.25
     label_smoothing: float = 0.05
     sentiment_weight: float = 0.3
     word_errors: float = 0.05
+    """Word error rate of the noise in the training data, drawn anew for each epoch."""
     speaker_errors: float = 0.05
-    """Noise in what the encoder reads, drawn anew each epoch."""
+    """Rate of wrong speakers in the training data, drawn anew for each epoch."""
     sentence_rate: float = 1e-3
     sentence_epochs: int = 3
-    """On GoEmotions; 0 leaves that stage out."""
+    """On GoEmotions; 0: without that stage."""
     graph: bool = True
-    """Whether the graph too reads with the adapter tuned on GoEmotions, or with the encoder as it is."""
+    """The graph uses the adapter tuned on GoEmotions; False: the encoder as it is."""
     sentence_batch: int = 64
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Utterances in context, with what is to be learnt of them."""
+    """Utterances in context, with their targets."""
 
     lines: Sequence[Sequence[Line]]
     target: NDArray[np.float32]
-    """[n, C] shares of the classes (an annotator's disagreement is not rounded off)."""
+    """[n, C] float32 distribution over the classes (annotators may disagree)."""
     sentiment: NDArray[np.int64] | None = None
+    """[n] class indices."""
 
     @property
     def length(self) -> NDArray[np.float64]:
-        """[n] characters."""
+        """[n] float64: characters of each example."""
         return np.array([sum(len(line.words) for line in lines) for lines in self.lines], dtype=np.float64)
 
 
 def read_goemotions(path: Path) -> Examples:
-    """GoEmotions in its Ekman grouping (Demszky et al. 2020): TSV of text, label ids, id. Raises TableError."""
+    """Read GoEmotions in its Ekman grouping (Demszky et al. 2020): TSV of text, label ids, id. Raises TableError."""
     try:
         rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
         target = np.zeros((len(rows), 7), np.float32)
@@ -86,7 +88,7 @@ def read_goemotions(path: Path) -> Examples:
 
 
 def read_conversations(dialogues: Sequence[Dialogue], labels: LabelSet, context: int) -> Examples:
-    """The utterances of a table, each with those before it."""
+    """The utterances of a table, each with up to `context` utterances before it."""
     rows = [row for dialogue in dialogues for row in dialogue.rows]
     emotion = [labels.emotions.index(row.emotion) for row in rows]
     sentiment = np.array([SENTIMENTS.index(row.sentiment) for row in rows])
@@ -94,7 +96,7 @@ def read_conversations(dialogues: Sequence[Dialogue], labels: LabelSet, context:
 
 
 class Tuner:
-    """An encoder with its adapter and, while it learns, its heads. CUDA in bfloat16 where there is a GPU."""
+    """An encoder with its adapter and, during training, its heads; in bfloat16, on CUDA where there is a GPU."""
 
     def __init__(self, text: TextConfig, recipe: AdapterRecipe, seed: int) -> None:
         from peft import LoraConfig, get_peft_model
@@ -114,13 +116,13 @@ class Tuner:
             self._model: Any = get_peft_model(encoder, lora).to(self._device)
 
     def load(self, adapter: Path) -> None:
-        """Go on from a tuned adapter."""
+        """Load the weights of a tuned adapter, to continue from them."""
         from peft import load_peft_weights, set_peft_model_state_dict
 
         set_peft_model_state_dict(self._model, load_peft_weights(str(adapter), device=str(self._device)))
 
     def save(self, adapter: Path, head: nn.Module) -> None:
-        """Write the adapter, in half precision, as PEFT does, and the head of the emotions."""
+        """Write the adapter in half precision in PEFT's layout, and the emotion head."""
         from peft import get_peft_model_state_dict
         from safetensors.torch import save_file
 
@@ -130,8 +132,8 @@ class Tuner:
             for name, value in get_peft_model_state_dict(self._model, save_embedding_layers=False).items()
         }
         save_file(weights, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
-        held = {name: value.cpu().contiguous() for name, value in head.state_dict().items()}
-        save_file(held, adapter / "head.safetensors")
+        head_weights = {name: value.cpu().contiguous() for name, value in head.state_dict().items()}
+        save_file(head_weights, adapter / "head.safetensors")
         config = self._model.peft_config["default"]
         config.base_model_name_or_path = self.text.encoder
         config.inference_mode = True
@@ -147,9 +149,9 @@ class Tuner:
         seed: int,
         progress: Progress,
     ) -> float:
-        """Learn for an epoch from each of `epochs`; the best on validation is in folder/"best". Returns its score.
+        """Train one epoch on each of `epochs`; the best on validation is in folder/"best".
 
-        An interrupted fit goes on after its last whole epoch.
+        Returns its weighted F1, 0 … 1. An interrupted fit continues after its last complete epoch.
         """
         rng, recipe = np.random.default_rng(seed), self.recipe
         classes = epochs[0].target.shape[1]
@@ -164,10 +166,10 @@ class Tuner:
         steps = sum(-(-len(examples.lines) // batch) for examples in epochs)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [rate, 1e-3], total_steps=steps + 1, pct_start=0.1)
         parts = {"adapter": self._model, "heads": heads, "optimizer": optimizer, "schedule": schedule}
-        first, best = self._resume(folder / "state.pt", parts)
+        first_epoch, best = self._load_state(folder / "state.pt", parts)
         for number, examples in enumerate(epochs):
             order = like_lengths(examples.length, batch, rng)
-            if number < first:
+            if number < first_epoch:
                 continue
             self._model.train()
             torch.manual_seed(1000 * seed + number)  # so that a resumed fit draws the same dropout
@@ -182,7 +184,7 @@ class Tuner:
                 losses.append(float(loss.detach()))
                 progress.step(f"{folder.name}, epoch {number + 1} of {len(epochs)}", step + 1, len(order))
             guess = self.predict(validation, heads[0]).argmax(1)
-            score = metrics.weighted_f1(validation.target.argmax(1), guess, classes)
+            score = float(f1_score(validation.target.argmax(1), guess, average="weighted", zero_division=0))
             mean = float(np.mean(losses))
             progress.curve(folder.name, {"loss": mean, "validation weighted F1": 100 * score}, number + 1)
             progress.tell(
@@ -192,7 +194,7 @@ class Tuner:
             if score > best:
                 best = score
                 self.save(folder / "best", heads[0])
-            self._keep(folder / "state.pt", parts, number + 1, best)
+            self._save_state(folder / "state.pt", parts, number + 1, best)
         return best
 
     def _loss(
@@ -218,7 +220,7 @@ class Tuner:
 
     @torch.inference_mode()
     def predict(self, examples: Examples, head: nn.Module) -> NDArray[np.float32]:
-        """[n, C] posteriors."""
+        """[n, C] float32 posteriors of the examples."""
         self._model.eval()
         out = np.empty(examples.target.shape, np.float32)
         for chosen in like_lengths(examples.length, 64):
@@ -227,7 +229,7 @@ class Tuner:
         return out
 
     @staticmethod
-    def _keep(file: Path, parts: dict[str, Any], epochs: int, best: float) -> None:
+    def _save_state(file: Path, parts: dict[str, Any], epochs: int, best: float) -> None:
         state = {name: part.state_dict() for name, part in parts.items() if name != "adapter"}
         trained = {name for name, parameter in parts["adapter"].named_parameters() if parameter.requires_grad}
         state["adapter"] = {name: value for name, value in parts["adapter"].state_dict().items() if name in trained}
@@ -236,7 +238,7 @@ class Tuner:
         partial.replace(file)
 
     @staticmethod
-    def _resume(file: Path, parts: dict[str, Any]) -> tuple[int, float]:
+    def _load_state(file: Path, parts: dict[str, Any]) -> tuple[int, float]:
         """(epochs done, best score so far) of an interrupted fit."""
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
@@ -250,7 +252,7 @@ class Tuner:
 def tune_sentences(
     text: TextConfig, recipe: AdapterRecipe, data: Path, work: Path, seed: int, progress: Progress
 ) -> Path | None:
-    """The adapter tuned on GoEmotions, made once for each encoder and recipe. None when the recipe leaves it out."""
+    """The adapter tuned on GoEmotions, trained once for each encoder and recipe; None when the recipe is without it."""
     if recipe.sentence_epochs == 0:
         return None
     settings = [
@@ -284,7 +286,7 @@ def tune_conversations(
     seed: int,
     progress: Progress,
 ) -> Path:
-    """The adapter tuned on conversations, in context, from `start` (an adapter) or from nothing."""
+    """The adapter tuned on conversations, in context, from the adapter `start` or from the encoder as it is."""
     folder = work / f"reader-{seed}"
     if not (folder / "done").exists():
         tuner = Tuner(text, recipe, seed)

@@ -1,4 +1,4 @@
-"""What a model has to beat: the majority class, and TF-IDF + logistic regression on the utterance and its past six."""
+"""Baselines: the majority class, and logistic regression on TF-IDF of the utterance and its past six."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from model import metrics
 from model.data.tables import Dialogue
 from model.labels import LabelSet
 
-PAST = 6
+PAST_UTTERANCES = 6
 
 
 def majority(training: list[Dialogue], validation: list[Dialogue], labels: LabelSet) -> NDArray[np.int64]:
-    """[n] the most frequent training emotion for each validation utterance."""
+    """[n] int64: the most frequent training emotion, for each validation utterance."""
     emotions = [labels.emotions.index(row.emotion) for dialogue in training for row in dialogue.rows]
     winner = int(np.bincount(emotions).argmax())
     return np.full(sum(len(dialogue.rows) for dialogue in validation), winner)
@@ -24,18 +23,19 @@ def majority(training: list[Dialogue], validation: list[Dialogue], labels: Label
 def tfidf(
     training: list[Dialogue], validation: list[Dialogue], labels: LabelSet, progress: Callable[[str], None]
 ) -> NDArray[np.int64]:
-    """[n] guesses of logistic regression on TF-IDF of the utterance and, apart, of its past six.
+    """[n] int64: predictions of logistic regression on TF-IDF of the utterance and, separately, of its past six.
 
-    Regularisation and class weights are chosen on validation data by weighted F1, as the network's epoch is.
+    Regularisation and class weights are selected on validation data by weighted F1, as the network's epoch is.
     """
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import f1_score
 
     now, before, emotions = zip(*(_texts(table, labels) for table in (training, validation)), strict=True)
     blocks = []
     for texts in (now, before):
-        # Punctuation stays: "!" and "?" are worth ten points of weighted F1 on MELD.
+        # Punctuation stays: "!" and "?" raise weighted F1 on MELD by ten points.
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
         blocks.append((vectorizer.fit_transform(texts[0]), vectorizer.transform(texts[1])))
     inputs = [hstack([own, 0.3 * past]).tocsr() for own, past in zip(*blocks, strict=True)]
@@ -44,7 +44,7 @@ def tfidf(
         for class_weight in (None, "balanced"):
             model = LogisticRegression(C=strength, class_weight=class_weight, max_iter=1000)
             guess = model.fit(inputs[0], emotions[0]).predict(inputs[1])
-            score = metrics.weighted_f1(emotions[1], guess, len(labels.emotions))
+            score = float(f1_score(emotions[1], guess, average="weighted", zero_division=0))
             progress(f"TF-IDF, C {strength}, class weights {class_weight}: weighted F1 {100 * score:.2f}")
             if score > best_score:
                 best_score, best = score, guess
@@ -57,6 +57,6 @@ def _texts(table: list[Dialogue], labels: LabelSet) -> tuple[list[str], list[str
         lines = [row.text for row in dialogue.rows]
         for t, row in enumerate(dialogue.rows):
             now.append(lines[t])
-            before.append(" ".join(lines[max(0, t - PAST) : t]))
+            before.append(" ".join(lines[max(0, t - PAST_UTTERANCES) : t]))
             emotions.append(labels.emotions.index(row.emotion))
     return now, before, np.array(emotions)

@@ -1,4 +1,4 @@
-"""Conversations to one padded batch."""
+"""Padding of conversations to one batch."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from model.fusion.network import Utterances
 
 
 def collate(conversations: list[list[UtteranceFeatures]], config: FusionConfig, start: list[int]) -> Utterances:
-    """Pad conversations to one batch; `start[b]` is the number of the first utterance of conversation b."""
+    """Pad B conversations to one batch [B, T, …]; start: [B] number of the first utterance of each."""
     batch, length = len(conversations), max(map(len, conversations))
     features = {name: torch.zeros(batch, length, width) for name, width in config.inputs.items()}
     present = torch.zeros(batch, length, len(config.inputs), dtype=torch.bool)
     slot = torch.zeros(batch, length, dtype=torch.long)
     index = torch.full((batch, length), EMPTY, dtype=torch.long)
-    opinions = torch.zeros(batch, length, len(config.experts), len(config.emotions))
+    expert_posteriors = torch.zeros(batch, length, len(config.experts), len(config.emotions))
     for b, utterances in enumerate(conversations):
-        for t, heard in enumerate(utterances):
+        for t, utterance in enumerate(utterances):
             for e, name in enumerate(config.experts):
-                if name in heard.opinions:
-                    opinions[b, t, e] = torch.tensor(heard.opinions[name])
-            slot[b, t], index[b, t] = heard.slot, start[b] + t
+                if name in utterance.expert_posteriors:
+                    expert_posteriors[b, t, e] = torch.tensor(utterance.expert_posteriors[name])
+            slot[b, t], index[b, t] = utterance.slot, start[b] + t
             for m, name in enumerate(config.inputs):
-                if name in heard.features:
-                    features[name][b, t] = torch.from_numpy(heard.features[name])
+                if name in utterance.features:
+                    features[name][b, t] = torch.from_numpy(utterance.features[name])
                     present[b, t, m] = True
-    return Utterances(features, present, slot, index, opinions)
+    return Utterances(features, present, slot, index, expert_posteriors)

@@ -1,4 +1,4 @@
-"""Training runs as files: model/configs/*.toml, or anybody's own."""
+"""Configuration files of training runs: model/configs/*.toml, or the user's own."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from model.training.train import Recipe
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LEFT_OUT = (*MODULES, "coarse", "consistency", "alignment_loss", "noise", "prosody", "experts", "tuning")
-"""What `--without` knows: the network's modules, and parts of training."""
+"""Values of `--without`: the network's modules, and parts of training."""
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message is one line for the user."""
+    """An invalid configuration; the message is one line for the user."""
 
     exit_code, http_status = 2, 422
 
@@ -42,26 +42,26 @@ class Network:
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything that decides a training run, but for the data itself."""
+    """All settings of a training run, without the data."""
 
     data: str
-    """Folder with train.csv and dev.csv; a relative one lies in $UNDERTONE_DATA."""
+    """Folder with train.csv and dev.csv; a relative path is below $UNDERTONE_DATA."""
     seeds: int = 5
     modalities: tuple[str, ...] = ("text", "audio")
     text: TextConfig = field(default_factory=TextConfig)
-    """What reads an utterance for the graph."""
+    """Encoder of the modality "text"."""
     reader: TextConfig | None = None
-    """What reads it in context, for the expert "reader"; left out: none."""
+    """Encoder of the expert "reader", which reads the words in context; None: there is no such expert."""
     adapter: AdapterRecipe | None = None
-    """How to tune the two; left out: not at all, and no reader."""
+    """Recipe that tunes both encoders; None: no tuning, and no reader."""
     network: Network = field(default_factory=Network)
     recipe: Recipe = field(default_factory=Recipe)
     without: tuple[str, ...] = ()
-    """Those of the network's modules that are left out."""
+    """Modules of the network that are left out."""
 
 
 def load_config(name: str) -> TrainingConfig:
-    """A configuration that is shipped, by name, or a TOML file. Raises ConfigError."""
+    """Load a TOML file, or a shipped configuration by its name. Raises ConfigError."""
     file = CONFIGS / f"{name}.toml" if (CONFIGS / f"{name}.toml").is_file() else Path(name)
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -80,11 +80,11 @@ def load_config(name: str) -> TrainingConfig:
 
 
 def leave_out(config: TrainingConfig, parts: Sequence[str]) -> TrainingConfig:
-    """The same run without `parts` of `LEFT_OUT`: an ablation is one flag. Raises ConfigError."""
+    """The same run without `parts`, names of `LEFT_OUT` (ablation). Raises ConfigError."""
     if strangers := set(parts) - set(LEFT_OUT):
         raise ConfigError(f"cannot leave out {', '.join(sorted(strangers))}; there are {', '.join(LEFT_OUT)}")
     recipe = config.recipe
-    if "coarse" in parts:  # without the coarse head there is nothing to be consistent with
+    if "coarse" in parts:  # the consistency loss needs the coarse head
         recipe = replace(recipe, sentiment_weight=0.0, consistency_weight=0.0)
     if "consistency" in parts:
         recipe = replace(recipe, consistency_weight=0.0)

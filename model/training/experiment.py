@@ -1,4 +1,4 @@
-"""`undertone train`: tune the text encoder, train the fusion-GCN over seeds, keep the best, write its card."""
+"""`undertone train`: tune the text encoders, train the fusion-GCN over seeds, save the best and its model card."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from sklearn.metrics import accuracy_score, f1_score
 
-from model import metrics
 from model.data.tables import Dialogue, TableError, read_table
-from model.encoders.prosody import WIDTH
+from model.encoders.prosody import FEATURE_WIDTH
 from model.encoders.text import Tuned
 from model.fusion.checkpoint import CheckpointError, save_checkpoint
 from model.fusion.config import FusionConfig
 from model.fusion.network import FusionGCN
 from model.labels import SENTIMENTS, LabelSet
-from model.metrics import scores, with_intervals
+from model.metrics import scores, t_interval, with_intervals
 from model.progress import Progress
 from model.training import baselines
 from model.training.adapt import AdapterRecipe, tune_conversations, tune_sentences
@@ -33,16 +33,16 @@ from model.training.card import model_card
 from model.training.config import TrainingConfig
 from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
 from model.training.prepared import Prepared, cache_folder, fit_prior, prepare
-from model.training.train import Recipe, predict, train
+from model.training.train import CONFORMAL_COVERAGE, Recipe, predict, train
 
 
 def over_seeds(runs: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
     """Mean and 95 % t-interval half-width over runs, for each score."""
-    return {name: metrics.t_interval([run[name] for run in runs]) for name in runs[0]}
+    return {name: t_interval([run[name] for run in runs]) for name in runs[0]}
 
 
 def read_pair(folder: Path) -> tuple[LabelSet, list[Dialogue], list[Dialogue]]:
-    """train.csv and dev.csv of a folder. Raises TableError."""
+    """Label set, training and validation dialogues of a folder with train.csv and dev.csv. Raises TableError."""
     labels, training = read_table(folder / "train.csv")
     other, validation = read_table(folder / "dev.csv")
     if other != labels:
@@ -58,7 +58,7 @@ def configure(config: TrainingConfig, labels: LabelSet, training: Sequence[Dialo
     widths = {"text": config.text.embedding_width} | ready
     prior = fit_prior(training) if "audio" in config.modalities and "audio" not in ready else None
     if prior is not None:
-        widths["audio"] = WIDTH
+        widths["audio"] = FEATURE_WIDTH
     modalities = tuple(name for name in config.modalities if name in widths)
     return FusionConfig(
         labels.name,
@@ -83,7 +83,7 @@ def views(
     recipe: Recipe,
     progress: Progress,
 ) -> list[Prepared]:
-    """The training data as it is and, if the recipe wants noise, as a recognizer might have heard it."""
+    """The training data as it is and, if the recipe has noise, with wrong words and wrong speakers."""
     prepared = [prepare(training, labels, config, tuned, progress, experts=False)]
     if recipe.noise_share:
         noisy = with_word_errors(training, recipe.word_errors, vocabulary(training), seed=0)
@@ -100,7 +100,7 @@ def tune(
     work: Path,
     progress: Progress,
 ) -> Tuned:
-    """The encoders of a run, tuned or found where an interrupted run left them."""
+    """The encoders of a run: tuned now, or by an interrupted run before."""
     recipe = config.adapter
     if recipe is None:
         return Tuned()
@@ -113,7 +113,7 @@ def tune(
 
 
 def tuned_on_sentences(config: TrainingConfig, recipe: AdapterRecipe, progress: Progress) -> Path | None:
-    """The adapter tuned on GoEmotions, which all corpora share; None where the run has none. Raises TableError."""
+    """The adapter tuned on GoEmotions, which all corpora share; None when the recipe has none. Raises TableError."""
     if recipe.sentence_epochs == 0:
         return None
     goemotions = Path(os.environ.get("UNDERTONE_DATA", "")) / "goemotions"
@@ -121,7 +121,7 @@ def tuned_on_sentences(config: TrainingConfig, recipe: AdapterRecipe, progress: 
         raise TableError(
             f"{goemotions}: no GoEmotions to start from; set UNDERTONE_DATA, or sentence_epochs = 0 in [adapter]"
         )
-    # In the reader's format, which it will go on from; the graph's encoder loses nothing by that.
+    # In the reader's input format, because the reader starts from it; for the graph's encoder it makes no difference.
     format_ = config.reader or config.text
     return tune_sentences(format_, recipe, goemotions, cache_folder(), 0, progress)
 
@@ -134,10 +134,10 @@ def train_command(
     with_baselines: bool,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Train over seeds on folder/train.csv, select on folder/dev.csv, keep the best seed in `out`.
+    """Train over seeds on folder/train.csv, select on folder/dev.csv, and save the best seed in `out`.
 
-    `tuned`: encoders that are tuned already, instead of tuning. What is finished is kept in out/work, and a run that
-    was interrupted goes on there. Raises CheckpointError when another run's work lies there.
+    tuned: encoders that are tuned already; None: tune them. Finished parts are in out/work, from which an interrupted
+    run continues. Returns the report. Raises TableError, and CheckpointError when the work of another run is there.
     """
     started = time.monotonic()
     labels, training, validation = read_pair(folder)
@@ -149,17 +149,31 @@ def train_command(
     network = configure(config, labels, training)
     train_views = views(training, labels, network, tuned, config.recipe, progress)
     dev = prepare(validation, labels, network, tuned, progress)
-    truth = dev.truth
     models = [
         _trained(work / f"seed-{seed}.safetensors", network, config.recipe, train_views, dev, seed, progress)
         for seed in range(config.seeds)
     ]
+    counts = f"{labels.name}: {len(train_views[0].truth)} training and {len(dev.truth)} validation utterances"
+    report = {"data": counts, **_report(models, dev, config)}
+    if with_baselines:
+        report["baselines"] = _baselines(training, validation, labels, dev.truth, progress)
+    report["minutes"] = {
+        "tuning": round(tuning_minutes, 1),
+        "in all": round((time.monotonic() - started) / 60, 1),
+        "not counted": "what an interrupted run had finished, and GoEmotions when its adapter was there already",
+    }
+    _save(models, report, tuned, out)
+    return report
+
+
+def _report(models: Sequence[FusionGCN], dev: Prepared, config: TrainingConfig) -> dict[str, Any]:
+    """Scores of the seeds on dev, and the settings that they were reached with."""
+    truth = dev.truth
     provisional = [scores(truth, predict(model, dev)) for model in models]
     final = [scores(truth, predict(model, dev, revised=True)) for model in models]
     best = int(np.argmax([run["weighted_f1"] for run in provisional]))
     model = models[best]
-    report: dict[str, Any] = {
-        "data": f"{labels.name}: {len(train_views[0].truth)} training and {len(truth)} validation utterances",
+    return {
         "selected_on": "validation (dev); its scores are therefore optimistic",
         "seeds": config.seeds,
         "interval": "95 % t-interval over the seeds of the graph network; the text encoders are one and the same",
@@ -175,14 +189,12 @@ def train_command(
         "machine": f"{platform.machine()}, {platform.system()}, "
         + (torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"),
     }
-    if with_baselines:
-        report["baselines"] = _baselines(training, validation, labels, truth, progress)
-    report["minutes"] = {
-        "tuning": round(tuning_minutes, 1),
-        "in all": round((time.monotonic() - started) / 60, 1),
-        "not counted": "what an interrupted run had finished, and GoEmotions when its adapter was there already",
-    }
-    save_checkpoint(model, out, model_card(model, report), report)
+
+
+def _save(models: Sequence[FusionGCN], report: dict[str, Any], tuned: Tuned, out: Path) -> None:
+    """Write the checkpoint of the best seed, the weights of the other seeds, and the tuned encoders."""
+    best = report["shipped_seed"]
+    save_checkpoint(models[best], out, model_card(models[best], report, CONFORMAL_COVERAGE), report)
     shutil.rmtree(out / "seeds", ignore_errors=True)  # of an earlier run
     (out / "seeds").mkdir()
     for seed, other in enumerate(models):
@@ -192,11 +204,13 @@ def train_command(
     for name, part in tuned._asdict().items():
         if part is not None:
             shutil.copytree(part, out / name, dirs_exist_ok=True)
-    return report
 
 
 def _claim(work: Path, config: TrainingConfig, folder: Path, tuned: Tuned | None) -> None:
-    """Make `work` this run's; what a run with other settings left there would be mistaken for ours."""
+    """Record this run's settings in `work`, so that it does not continue another run's.
+
+    Raises CheckpointError when a run with other settings is there.
+    """
     given = [str(part) for part in tuned or ()]
     settings = json.dumps([asdict(config), str(folder.resolve()), given], indent=1)
     claim = work / "settings.json"
@@ -215,7 +229,7 @@ def _trained(
     seed: int,
     progress: Progress,
 ) -> FusionGCN:
-    """The network of one seed: from an earlier, interrupted run, else trained now."""
+    """The network of one seed: loaded from an interrupted run, else trained now."""
     if file.exists():
         model = FusionGCN(network)
         model.load_state_dict(load_file(file))
@@ -238,11 +252,10 @@ def _baselines(
         "majority": baselines.majority(training, validation, labels),
         "tfidf_past_six": baselines.tfidf(training, validation, labels, progress.tell),
     }
-    classes = len(labels.emotions)
     return {
         name: {
-            "accuracy": round(100 * metrics.accuracy(truth, guess), 2),
-            "weighted_f1": round(100 * metrics.weighted_f1(truth, guess, classes), 2),
+            "accuracy": round(100 * float(accuracy_score(truth, guess)), 2),
+            "weighted_f1": round(100 * float(f1_score(truth, guess, average="weighted", zero_division=0)), 2),
         }
         for name, guess in guesses.items()
     }

@@ -1,6 +1,6 @@
-"""What goes wrong before the network sees anything: wrong words (ASR) and wrong speakers (diarization).
+"""Noise in the network's input: wrong words (as by ASR) and wrong speakers (as by diarization).
 
-Used to train against, and to measure what it costs.
+It is used for augmentation in training, and to measure robustness.
 """
 
 from __future__ import annotations
@@ -14,30 +14,32 @@ from model.data.tables import Dialogue, Row
 
 
 def vocabulary(dialogues: Sequence[Dialogue]) -> list[str]:
-    """Every word as often as it is said, for substitutions that look like speech."""
+    """All words of the dialogues with their repetitions, so that draws from them follow the frequency in speech."""
     return [word for dialogue in dialogues for row in dialogue.rows for word in row.text.split()]
 
 
 def mishear(words: str, wer: float, vocabulary: Sequence[str], rng: np.random.Generator) -> str:
-    """The words with an expected word error rate of `wer` (0 … 1): of the errors 60 % substitutions by words drawn
-    from the vocabulary, 25 % deletions and 15 % insertions, about what recognizers do on conversational speech.
+    """The words with random errors at an expected word error rate of `wer`, 0 … 1.
+
+    Of the errors 60 % are substitutions by words drawn from the vocabulary, 25 % deletions and 15 % insertions, about
+    the shares of recognizers on conversational speech.
     """
-    heard: list[str] = []
+    recognized: list[str] = []
     for word in words.split():
-        luck = rng.random()
-        if luck < 0.60 * wer:
-            heard.append(vocabulary[int(rng.integers(len(vocabulary)))])
-        elif luck < 0.85 * wer:
+        draw = rng.random()
+        if draw < 0.60 * wer:
+            recognized.append(vocabulary[int(rng.integers(len(vocabulary)))])
+        elif draw < 0.85 * wer:
             continue
-        elif luck < wer:
-            heard += [word, vocabulary[int(rng.integers(len(vocabulary)))]]
+        elif draw < wer:
+            recognized += [word, vocabulary[int(rng.integers(len(vocabulary)))]]
         else:
-            heard.append(word)
-    return " ".join(heard)
+            recognized.append(word)
+    return " ".join(recognized)
 
 
 def with_word_errors(dialogues: Sequence[Dialogue], wer: float, vocabulary: Sequence[str], seed: int) -> list[Dialogue]:
-    """The dialogues as a recognizer with this word error rate would have heard them."""
+    """The dialogues with the words that a recognizer with this word error rate (0 … 1) would give."""
     rng = np.random.default_rng(seed)
 
     def garble(row: Row) -> Row:
@@ -47,7 +49,8 @@ def with_word_errors(dialogues: Sequence[Dialogue], wer: float, vocabulary: Sequ
 
 
 def with_wrong_speakers(dialogues: Sequence[Dialogue], rate: float, seed: int) -> list[Dialogue]:
-    """Each utterance is given, with chance `rate`, to another speaker of its dialogue (to a new one in a monologue)."""
+    """Assign each utterance with probability `rate` to another speaker of its dialogue (to a new one in a
+    monologue)."""
     rng = np.random.default_rng(seed)
     confused = []
     for dialogue in dialogues:

@@ -1,4 +1,4 @@
-"""Conversation tables as the network reads them: embedded, normalised and in order, exactly as live."""
+"""Conversation tables as input of the network: embedded, normalised and in order, by the functions of the live path."""
 
 from __future__ import annotations
 
@@ -23,46 +23,51 @@ from model.progress import Progress
 
 @dataclass
 class Prepared:
-    """A table as the network reads it."""
+    """A table as input of the network, with its labels."""
 
-    heard: list[list[UtteranceFeatures]]
+    conversations: list[list[UtteranceFeatures]]
     emotion: list[NDArray[np.int64]]
+    """Class indices [utterances] of each conversation."""
     sentiment: list[NDArray[np.int64]]
+    """Class indices [utterances] of each conversation."""
 
     @property
     def dialogue(self) -> NDArray[np.int64]:
-        """[n] the number of each utterance's dialogue."""
-        return np.repeat(np.arange(len(self.heard)), [len(h) for h in self.heard])
+        """[n] int64: number of the dialogue of each utterance."""
+        return np.repeat(np.arange(len(self.conversations)), [len(one) for one in self.conversations])
 
     @property
     def length(self) -> NDArray[np.float64]:
-        """[dialogues] utterances."""
-        return np.array([len(heard) for heard in self.heard], dtype=np.float64)
+        """[dialogues] float64: number of utterances."""
+        return np.array([len(one) for one in self.conversations], dtype=np.float64)
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """[n] the emotion of each utterance."""
+        """[n] int64: emotion of each utterance."""
         return np.concatenate(self.emotion)
 
 
 def cache_folder() -> Path:
-    """Where embeddings of tables are kept between runs (XDG)."""
+    """Folder in which embeddings of tables are cached between runs (XDG)."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "undertone"
 
 
 def so_far(dialogues: Sequence[Dialogue], context: int) -> list[list[Line]]:
-    """For each utterance of the dialogues, in order: up to `context` lines before it, and its own."""
+    """For each utterance of the dialogues, in order: up to `context` utterances before it, and itself."""
     lines = []
     for dialogue in dialogues:
-        said = [Line(row.speaker, row.text) for row in dialogue.rows]
-        lines += [said[max(0, t - context) : t + 1] for t in range(len(said))]
+        spoken = [Line(row.speaker, row.text) for row in dialogue.rows]
+        lines += [spoken[max(0, t - context) : t + 1] for t in range(len(spoken))]
     return lines
 
 
 def like_lengths(
     length: NDArray[np.float64], batch: int, rng: np.random.Generator | None = None
 ) -> list[NDArray[np.int64]]:
-    """The places 0 … n-1 in batches of like lengths, which saves padding; roughly so and shuffled with a generator."""
+    """Group the positions 0 … n-1 in batches of similar length, which saves padding.
+
+    length: [n]; rng: makes the grouping approximate and shuffles the batches. Returns arrays [up to `batch`] int64.
+    """
     if rng is not None:
         length = length * (1 + 0.2 * rng.standard_normal(len(length)))
     order = np.argsort(length, kind="stable")
@@ -72,29 +77,30 @@ def like_lengths(
     return batches
 
 
-def _read(
+def _encode(
     lines: Sequence[Sequence[Line]],
     config: TextConfig,
     folder: Path | None,
-    kind: Callable[[TextConfig, Path], TextEncoder | ContextReader],
+    encoder_class: Callable[[TextConfig, Path], TextEncoder | ContextReader],
     progress: Progress,
 ) -> NDArray[np.float32]:
-    """What the live encoder makes of each of the lines; cached under a hash of all that decides it."""
+    """[len(lines), D] float32 output of the live encoder for each item, cached under a hash of all that determines
+    it."""
     files = sorted(folder.glob("*.safetensors")) if folder else []
     weights = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    key = hashlib.sha256(json.dumps([asdict(config), kind.__name__, weights, lines]).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps([asdict(config), encoder_class.__name__, weights, lines]).encode()).hexdigest()[:32]
     file = cache_folder() / f"text-{key}.npy"
     if file.exists():
         stored: NDArray[np.float32] = np.load(file, allow_pickle=False)
         return stored
-    encoder = kind(config, folder)  # type: ignore[arg-type]  # a reader has a folder
+    encoder = encoder_class(config, folder)  # type: ignore[arg-type]  # a reader has a folder
     out: NDArray[np.float32] | None = None
-    length = np.array([sum(len(line.words) for line in said) for said in lines], dtype=np.float64)
+    length = np.array([sum(len(line.words) for line in context) for context in lines], dtype=np.float64)
     batches = like_lengths(length, 64)
     for number, chosen in enumerate(batches):
-        read = encoder([lines[i] for i in chosen])
-        out = np.empty((len(lines), read.shape[1]), np.float32) if out is None else out
-        out[chosen] = read
+        encoded = encoder([lines[i] for i in chosen])
+        out = np.empty((len(lines), encoded.shape[1]), np.float32) if out is None else out
+        out[chosen] = encoded
         progress.step("reading utterances, in batches of 64", number + 1, len(batches))
     assert out is not None
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +111,7 @@ def _read(
 
 
 def fit_prior(dialogues: Sequence[Dialogue]) -> ProsodyPrior | None:
-    """Prosody statistics of the training speakers, None when the table has no prosody."""
+    """Fit prosody statistics of the training speakers; None when the table has no prosody."""
     voices: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
     for dialogue in dialogues:
         for row in dialogue.rows:
@@ -122,34 +128,34 @@ def prepare(
     progress: Progress,
     experts: bool = True,
 ) -> Prepared:
-    """Read a table exactly as a live session would have heard it, utterance by utterance.
+    """Turn a table into the network's input, utterance by utterance, exactly as a live session does.
 
-    Embeddings that the table brings (`Row.features`) stand for what we would have made ourselves. Without `experts`
-    nobody has an opinion: so for training data, on which an expert that has learnt them by heart would be too sure.
+    Embeddings of the table (`Row.features`) replace those of the encoders. experts: add the posteriors of the expert
+    "reader"; not for training data, which it has memorised, so that its posteriors would be overconfident.
     """
-    ready = any("text" in row.features for dialogue in dialogues for row in dialogue.rows)
-    reads = "text" in config.modalities and not ready
+    has_text_features = any("text" in row.features for dialogue in dialogues for row in dialogue.rows)
+    encode_text = "text" in config.modalities and not has_text_features
     lines = so_far(dialogues, config.text.context)
     embeddings: Iterator[NDArray[np.float32]] = iter(
-        _read(lines, config.text, tuned.adapter, TextEncoder, progress) if reads else []
+        _encode(lines, config.text, tuned.adapter, TextEncoder, progress) if encode_text else []
     )
-    judges = reads and experts and config.reader is not None and tuned.reader is not None
-    opinions: Iterator[NDArray[np.float32]] = iter([])
-    if judges and config.reader is not None:
+    with_reader = encode_text and experts and config.reader is not None and tuned.reader is not None
+    posteriors: Iterator[NDArray[np.float32]] = iter([])
+    if with_reader and config.reader is not None:
         past = so_far(dialogues, config.reader.context)
-        opinions = iter(_read(past, config.reader, tuned.reader, ContextReader, progress))
+        posteriors = iter(_encode(past, config.reader, tuned.reader, ContextReader, progress))
     prepared = Prepared([], [], [])
     for dialogue in dialogues:
         memory = SpeakerMemory(config.prosody, config.window)
-        heard = []
+        conversation = []
         for row in dialogue.rows:
             features = {name: values for name, values in row.features.items() if name in config.modalities}
-            embedding, opinion = next(embeddings, None), next(opinions, None)
+            embedding, posterior = next(embeddings, None), next(posteriors, None)
             if embedding is not None and row.text.strip():
                 features["text"] = embedding
-            said = {"reader": opinion} if opinion is not None and row.text.strip() else {}
-            heard.append(memory.add(row.speaker, features, row.prosody, said))
-        prepared.heard.append(heard)
+            expert_posteriors = {"reader": posterior} if posterior is not None and row.text.strip() else {}
+            conversation.append(memory.add(row.speaker, features, row.prosody, expert_posteriors))
+        prepared.conversations.append(conversation)
         prepared.emotion.append(np.array([labels.emotions.index(row.emotion) for row in dialogue.rows]))
         prepared.sentiment.append(np.array([SENTIMENTS.index(row.sentiment) for row in dialogue.rows]))
     return prepared

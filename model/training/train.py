@@ -1,4 +1,4 @@
-"""Training of the fusion-GCN on prepared conversations: select on validation data, calibrate at the end."""
+"""Training of the fusion-GCN on prepared conversations: selection and calibration on validation data."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import with_config
+from sklearn.metrics import accuracy_score, f1_score
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from model import metrics
 from model.fusion.calibration import conformal_threshold, fit_temperature
 from model.fusion.config import EMPTY, FusionConfig
 from model.fusion.experts import fit_experts
@@ -21,45 +21,51 @@ from model.progress import Progress
 from model.training.collate import collate
 from model.training.prepared import Prepared, like_lengths
 
-COVERAGE = 0.7  # of the conformal set; at MELD's difficulty more would call nearly every utterance uncertain
+CONFORMAL_COVERAGE = 0.7  # with more, nearly every utterance of MELD would be uncertain
+CONTRASTIVE_TEMPERATURE = 0.1  # of the alignment loss
 
 
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The defaults are what the shipped checkpoint was trained with."""
+    """Hyperparameters of the training. The defaults are those of the shipped MELD checkpoint."""
 
     epochs: int = 15
     patience: int = 6
     batch: int = 32
-    """Dialogues a step."""
+    """Dialogues in an optimiser step."""
     rate: float = 1e-3
     weight_decay: float = 0.05
     average: float = 0.98
-    """What is selected and kept is the exponential moving average of the weights, with this decay a step."""
+    """Decay, per step, of the exponential moving average of the weights, which is evaluated and saved."""
     sentiment_weight: float = 0.3
     consistency_weight: float = 0.1
     alignment_weight: float = 0.05
     revision_weight: float = 0.5
     label_smoothing: float = 0.05
     class_weight_power: float = 0.25
-    """Loss weight of a class = (1 / frequency) ** power: 0 favours accuracy, 1 favours rare classes."""
+    """Loss weight of a class is (1 / frequency) ** power: 0 favours accuracy, 1 favours rare classes."""
     modality_dropout: float = 0.15
-    """Chance that a modality of an utterance is hidden during training, never all of them."""
+    """Probability that a modality of an utterance is hidden during training; never all of them."""
     word_errors: float = 0.15
+    """Word error rate in the noisy view of the training data."""
     speaker_errors: float = 0.1
-    """How noisy the second view of the training data is that a dialogue is drawn from with `noise_share`."""
+    """Rate of wrong speakers in the noisy view of the training data."""
     noise_share: float = 0.3
+    """Probability that a dialogue is drawn from the noisy view."""
     lookahead: int = 0
-    """How many later utterances the provisional label may use: 0 but for comparison with the offline literature."""
+    """Later utterances that the provisional label may use: not 0 only for comparison with the offline literature."""
 
 
 def batches(
     data: Prepared, config: FusionConfig, groups: Sequence[NDArray[np.int64]], device: torch.device
 ) -> Iterator[tuple[Utterances, torch.Tensor, torch.Tensor]]:
-    """Padded batches of (utterances, emotion [B, T], sentiment [B, T]) of the given groups of dialogues."""
+    """Padded batches (utterances, emotion [B, T] int64, sentiment [B, T] int64) of dialogues.
+
+    groups: numbers [B] of the dialogues of each batch.
+    """
     for chosen in groups:
-        utterances = collate([data.heard[i] for i in chosen], config, [0] * len(chosen)).to(device)
+        utterances = collate([data.conversations[i] for i in chosen], config, [0] * len(chosen)).to(device)
         targets = [torch.zeros_like(utterances.index) for _ in range(2)]
         for b, i in enumerate(chosen):
             for target, values in zip(targets, (data.emotion[i], data.sentiment[i]), strict=True):
@@ -68,35 +74,38 @@ def batches(
 
 
 def hide_modalities(utterances: Utterances, chance: float) -> None:
-    """Modality dropout, in place: what is hidden in training is what may be missing live."""
+    """Modality dropout of a batch [B, T, M], in place: each modality is absent with probability `chance`, never all."""
     present = utterances.present
-    kept = present & (torch.rand(present.shape, device=present.device) >= chance)
-    nothing = ~kept.any(-1, keepdim=True)
-    utterances.present = torch.where(nothing, present, kept)
+    remaining = present & (torch.rand(present.shape, device=present.device) >= chance)
+    nothing = ~remaining.any(-1, keepdim=True)
+    utterances.present = torch.where(nothing, present, remaining)
 
 
 def _alignment_loss(labels: Labels, present: torch.Tensor) -> torch.Tensor:
-    """InfoNCE between the first modality and each other one of the same utterance, over the batch."""
+    """InfoNCE (van den Oord et al. 2018) between the first and each other modality of an utterance, over the batch."""
     losses = []
     for m in range(1, labels.aligned.shape[2]):
         both = present[..., 0] & present[..., m]
         if both.sum() < 2:
             continue
         first, other = (F.normalize(labels.aligned[both][:, k], dim=-1) for k in (0, m))
-        scores = first @ other.T / 0.1
+        scores = first @ other.T / CONTRASTIVE_TEMPERATURE
         truth = torch.arange(len(scores), device=scores.device)
         losses.append((F.cross_entropy(scores, truth) + F.cross_entropy(scores.T, truth)) / 2)
     return torch.stack(losses).mean() if losses else labels.aligned.new_zeros(())
 
 
 def _everywhere(utterances: Utterances) -> torch.Tensor:
-    """[B, T] places of all utterances, for revising a whole conversation."""
+    """[B, T] int64 positions of all utterances, to revise a whole conversation."""
     return torch.arange(utterances.index.shape[1], device=utterances.index.device).expand_as(utterances.index)
 
 
 @torch.inference_mode()
 def predict(model: FusionGCN, data: Prepared, revised: bool = False, lookahead: int = 0) -> NDArray[np.float64]:
-    """[n, C] calibrated probabilities of a prepared table: provisional labels, or the final ones if `revised`."""
+    """[n, C] float64 calibrated probabilities of a prepared table: provisional labels, or the final ones if `revised`.
+
+    lookahead: number of later utterances that the provisional label may use.
+    """
     model.eval()
     device = model.absent.device
     out = []
@@ -121,26 +130,19 @@ def train(
     seed: int,
     progress: Progress,
 ) -> FusionGCN:
-    """One run: the epoch with the best validation weighted F1, then temperatures and threshold fitted on validation.
+    """Train one network, select its epoch by weighted F1 on validation data, and calibrate it there.
 
-    `views`: the training data as it is, and as noise has made it (the same dialogues in the same order).
+    views: the training data as it is, and optionally with noise (the same dialogues in the same order).
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = FusionGCN(config).to(device)
     training = views[0]
-    emotions, sentiments = training.truth, np.concatenate(training.sentiment)
-    classes = len(config.emotions)
-    share = np.bincount(emotions, minlength=classes) / len(emotions)
-    weight = torch.tensor((1 / np.maximum(share, 1e-4)) ** recipe.class_weight_power, dtype=torch.float32)
-    joint = np.zeros((classes, len(config.sentiments)))
-    np.add.at(joint, (emotions, sentiments), 1)
-    given = joint / np.maximum(joint.sum(1, keepdims=True), 1)
-    model.sentiment_given_emotion.copy_(torch.tensor(given))
-
+    weight = _class_weights(training, config, recipe).to(device)
+    model.sentiment_given_emotion.copy_(_sentiment_given_emotion(training, config))
     optimizer = torch.optim.AdamW(model.parameters(), recipe.rate, weight_decay=recipe.weight_decay)
-    steps = recipe.epochs * -(-len(training.heard) // recipe.batch)
+    steps = recipe.epochs * -(-len(training.conversations) // recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=0.1)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
     smooth = averaged.module
@@ -150,14 +152,10 @@ def train(
     for epoch in range(recipe.epochs):
         model.train()
         losses: list[dict[str, float]] = []
-        noisy = (rng.random(len(training.heard)) < recipe.noise_share) & (len(views) > 1)
-        heard = [views[int(view)].heard[d] for d, view in enumerate(noisy)]
-        order = rng.permutation(len(training.heard))
-        groups = [order[start : start + recipe.batch] for start in range(0, len(order), recipe.batch)]
-        epoch_data = Prepared(heard, training.emotion, training.sentiment)
+        epoch_data, groups = _draw_epoch(views, recipe, rng)
         for utterances, emotion, sentiment in batches(epoch_data, config, groups, device):
             hide_modalities(utterances, recipe.modality_dropout)
-            terms = _losses(model, recipe, utterances, emotion, sentiment, weight.to(device))
+            terms = _losses(model, recipe, utterances, emotion, sentiment, weight)
             optimizer.zero_grad()
             sum(terms.values(), torch.zeros((), device=device)).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -166,11 +164,11 @@ def train(
             averaged.update_parameters(model)
             losses.append({name: float(term.detach()) for name, term in terms.items()})
         guess = predict(smooth, validation, lookahead=recipe.lookahead).argmax(1)
-        score = metrics.weighted_f1(truth, guess, classes)
+        score = float(f1_score(truth, guess, average="weighted", zero_division=0))
         means = {f"{name} loss": float(np.mean([row[name] for row in losses])) for name in losses[0]}
-        right = metrics.accuracy(truth, guess)
-        reached = {"validation weighted F1": 100 * score, "validation accuracy": 100 * right}
-        progress.curve(f"seed {seed}", means | reached, epoch + 1)
+        accuracy = float(accuracy_score(truth, guess))
+        validation_scores = {"validation weighted F1": 100 * score, "validation accuracy": 100 * accuracy}
+        progress.curve(f"seed {seed}", means | validation_scores, epoch + 1)
         progress.step(f"seed {seed}, validation weighted F1 {100 * score:.2f}", epoch + 1, recipe.epochs)
         if score > best:
             best, best_epoch = score, epoch
@@ -183,6 +181,33 @@ def train(
     return model.eval().cpu()
 
 
+def _class_weights(training: Prepared, config: FusionConfig, recipe: Recipe) -> torch.Tensor:
+    """[C] float32 loss weights of the emotions."""
+    emotions = training.truth
+    share = np.bincount(emotions, minlength=len(config.emotions)) / len(emotions)
+    return torch.tensor((1 / np.maximum(share, 1e-4)) ** recipe.class_weight_power, dtype=torch.float32)
+
+
+def _sentiment_given_emotion(training: Prepared, config: FusionConfig) -> torch.Tensor:
+    """[C, S] P(sentiment | emotion) in the training data."""
+    joint = np.zeros((len(config.emotions), len(config.sentiments)))
+    np.add.at(joint, (training.truth, np.concatenate(training.sentiment)), 1)
+    return torch.tensor(joint / np.maximum(joint.sum(1, keepdims=True), 1))
+
+
+def _draw_epoch(
+    views: Sequence[Prepared], recipe: Recipe, rng: np.random.Generator
+) -> tuple[Prepared, list[NDArray[np.int64]]]:
+    """The data of one epoch, each dialogue of a randomly chosen view, and the numbers [B] of each batch's dialogues."""
+    training = views[0]
+    count = len(training.conversations)
+    noisy = (rng.random(count) < recipe.noise_share) & (len(views) > 1)
+    conversations = [views[int(view)].conversations[d] for d, view in enumerate(noisy)]
+    order = rng.permutation(count)
+    groups = [order[start : start + recipe.batch] for start in range(0, count, recipe.batch)]
+    return Prepared(conversations, training.emotion, training.sentiment), groups
+
+
 def _losses(
     model: FusionGCN,
     recipe: Recipe,
@@ -191,11 +216,13 @@ def _losses(
     sentiment: torch.Tensor,
     weight: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
+    """The terms of the loss, weighted by the recipe. emotion, sentiment: [B, T] int64; weight: [C]."""
     real = utterances.index != EMPTY
     labels = model(utterances, lookahead=recipe.lookahead)
     smoothing = recipe.label_smoothing
 
     def fine(logits: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of emotion logits [B, T, C]."""
         return F.cross_entropy(logits[real], emotion[real], weight=weight, label_smoothing=smoothing)
 
     implied = labels.emotion[real].softmax(-1) @ model.sentiment_given_emotion
@@ -214,15 +241,17 @@ def _losses(
 
 
 def _calibrate(model: FusionGCN, validation: Prepared) -> None:
+    """Fit the experts' weights, the temperatures and the conformal threshold on validation data."""
     truth = validation.truth
     if model.config.experts:
-        flat = [one.opinions for conversation in validation.heard for one in conversation]
+        utterances = [one for conversation in validation.conversations for one in conversation]
         silent = np.zeros(len(model.config.emotions))
-        posteriors = np.array([[said.get(name, silent) for name in model.config.experts] for said in flat])
+        names = model.config.experts
+        posteriors = np.array([[one.expert_posteriors.get(name, silent) for name in names] for one in utterances])
         weights, prior = fit_experts(predict(model, validation), posteriors, truth, validation.dialogue)
         model.expert_weight.copy_(torch.from_numpy(weights))
         model.expert_prior.copy_(torch.from_numpy(prior))
     for revised, temperature in ((False, model.temperature), (True, model.revision_temperature)):
         logits = torch.from_numpy(np.log(np.maximum(predict(model, validation, revised), 1e-12)))
         temperature.fill_(fit_temperature(logits, torch.from_numpy(truth)))
-    model.conformal_threshold.fill_(conformal_threshold(predict(model, validation), truth, COVERAGE))
+    model.conformal_threshold.fill_(conformal_threshold(predict(model, validation), truth, CONFORMAL_COVERAGE))

@@ -1,4 +1,4 @@
-"""The drawings of the report: SVG to put into a page, light or dark.
+"""Palette, style and SVG output of all charts, and the charts of the session report, for light and dark pages.
 
 No text from outside is drawn: speakers are named by the page around the drawing.
 """
@@ -10,7 +10,8 @@ import re
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
@@ -34,6 +35,9 @@ ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#CC79A7",
 )
 GREY = "#808080"
+LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#000000")
+"""Colors of several lines in one chart, in order; lines differ by `MARKERS` as well."""
+MARKERS = "osD^vPX"
 COLORS = {
     **dict.fromkeys(("joy", "joyful", "happy"), ORANGE),
     **dict.fromkeys(("surprise", "excited"), YELLOW),
@@ -62,6 +66,13 @@ _STYLE: dict[Any, Any] = {
 _drawing = threading.Lock()  # matplotlib's settings are the process's
 
 
+@contextmanager
+def drawing_style(font_size: float = 10) -> Iterator[None]:
+    """Style of all charts. The settings are read while a figure is made and again while it is saved: do both in it."""
+    with _drawing, matplotlib.rc_context(_STYLE | {"font.size": font_size}):
+        yield
+
+
 def valence(label: Emotion) -> float:
     """The probability of POSITIVE emotions less that of NEGATIVE ones, -1 … 1; other labels count for neither."""
     return sum(((name in POSITIVE) - (name in NEGATIVE)) * share for name, share in label.probabilities.items())
@@ -76,8 +87,7 @@ def trend(values: Sequence[float]) -> list[float]:
 def chart(utterances: Sequence[Labelled], emotions: Sequence[str], duration: float) -> Markup:
     """One speaker's emotions over time and how often each came, and the valence below."""
     said = [(utterance, utterance.label) for utterance in utterances if utterance.label is not None]
-    # The settings are read while the figure is made and again while it is saved.
-    with _drawing, matplotlib.rc_context(_STYLE):
+    with drawing_style():
         figure = Figure(figsize=(10, 1.9 + 0.27 * len(emotions)), layout="constrained")
         grid = figure.add_gridspec(2, 2, width_ratios=(4, 1), height_ratios=(0.27 * len(emotions), 1.2))
         over_time = figure.add_subplot(grid[0, 0])
@@ -88,7 +98,7 @@ def chart(utterances: Sequence[Labelled], emotions: Sequence[str], duration: flo
         _distribution(beside, [label for _, label in said], emotions)
         over_time.set_xlim(0, duration)
         below.xaxis.set_major_locator(MultipleLocator(next((s for s in _STEPS if s * 8 >= duration), duration / 8)))
-        return _svg(figure)
+        return inline_svg(figure)
 
 
 def _timeline(axes: Axes, said: Sequence[tuple[Labelled, Emotion]], emotions: Sequence[str]) -> None:
@@ -107,7 +117,7 @@ def _timeline(axes: Axes, said: Sequence[tuple[Labelled, Emotion]], emotions: Se
     axes.set_yticks(range(len(emotions)), [plain(emotion) for emotion in emotions])
     axes.set_ylim(len(emotions) - 0.5, -0.5)
     axes.tick_params(labelbottom=False)
-    _bare(axes)
+    hide_frame(axes)
 
 
 def _valence(axes: Axes, said: Sequence[tuple[Labelled, Emotion]]) -> None:
@@ -120,7 +130,7 @@ def _valence(axes: Axes, said: Sequence[tuple[Labelled, Emotion]]) -> None:
     axes.set_yticks([-1, 0, 1], ["negative", "0", "positive"])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
     axes.set_xlabel("time")
-    _bare(axes)
+    hide_frame(axes)
 
 
 def _distribution(axes: Axes, labels: Sequence[Emotion], emotions: Sequence[str]) -> None:
@@ -133,7 +143,7 @@ def _distribution(axes: Axes, labels: Sequence[Emotion], emotions: Sequence[str]
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes.tick_params(labelleft=False)
     axes.set_xlabel("utterances")
-    _bare(axes)
+    hide_frame(axes)
 
 
 def clock(seconds: float) -> str:
@@ -143,18 +153,24 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _bare(axes: Axes) -> None:
+def hide_frame(axes: Axes) -> None:
+    """No background, and no lines at the top and on the right."""
     axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _svg(figure: Figure) -> Markup:
-    """For inlining: without XML's own declarations, and without ids that the next drawing has as well."""
+def inline_svg(figure: Figure) -> Markup:
+    """SVG for an HTML page: no XML declaration, no ids that another drawing has as well, in the color of its text."""
+    drawing = svg_file(figure, transparent=True)
+    drawing = re.sub(r'<g id="\w+_\d+">', "<g>", drawing[drawing.index("<svg") :])
+    return Markup(drawing.replace(_INK, "currentColor").replace("<svg ", '<svg aria-hidden="true" ', 1))
+
+
+def svg_file(figure: Figure, transparent: bool = False) -> str:
+    """A complete SVG document, always the same for the same figure."""
     file = io.StringIO()
     with warnings.catch_warnings():
         # The fonts here only measure a label; the reader's browser draws it.
         warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    drawing = file.getvalue()
-    drawing = re.sub(r'<g id="\w+_\d+">', "<g>", drawing[drawing.index("<svg") :])
-    return Markup(drawing.replace(_INK, "currentColor").replace("<svg ", '<svg aria-hidden="true" ', 1))
+        figure.savefig(file, format="svg", transparent=transparent, metadata={"Date": None, "Creator": None})
+    return file.getvalue()

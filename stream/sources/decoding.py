@@ -15,7 +15,7 @@ from stream.errors import MediaError
 
 VIDEO_FPS = 10  # frames kept a second: enough to see whose mouth moves with the voice
 VIDEO_WIDTH, VIDEO_HEIGHT = 480, 1080  # pixels, larger pictures are scaled down
-MAX_FRAMES_PER_BLOCK = 30  # pictures that one block may bring; more in its 100 ms come from a clock gone wrong
+MAX_FRAMES_PER_BLOCK = 30  # pictures that one block may bring; more in its 40 ms come from a broken clock
 # What is decoded: bounds that hold before memory is taken, because a small file may claim to be anything.
 MAX_PIXELS = 4096 * 2304  # of a picture
 SAMPLE_RATES = range(4_000, 384_001)  # Hz; below, a second of sound becomes many when it is resampled

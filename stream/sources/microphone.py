@@ -13,7 +13,7 @@ import numpy as np
 from stream.block import BLOCK, RATE, Block
 from stream.errors import MediaError
 
-MAX_BLOCKS = 100  # blocks (10 s) kept for a reader that falls behind; then the oldest go, and are counted
+MAX_BLOCKS = 100  # blocks (4 s) kept for a reader that falls behind; then the oldest go, and are counted
 OVERFLOW = "the sound card lost samples: this machine is too busy to empty its buffer in time"
 STALLED_S = 5  # seconds without a block after which a device counts as gone; even silence comes in blocks
 

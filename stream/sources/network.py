@@ -54,7 +54,7 @@ class NetworkSource:
         self._stopping.set()
 
     def __iter__(self) -> Iterator[Block]:
-        """Blocks of 100 ms with their pictures, of a camera pictures alone. Raises MediaError when nothing opens."""
+        """Blocks of 40 ms with their pictures, of a camera pictures alone. Raises MediaError when nothing opens."""
         try:
             container = self._open()
         except (av.error.FFmpegError, OSError, ValueError) as error:

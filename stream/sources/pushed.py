@@ -153,7 +153,7 @@ class PushedSource:
             self._pipe.close(over=True)
 
     def __iter__(self) -> Iterator[Block]:
-        """Blocks of 100 ms, with pictures if the track has any. Raises MediaError when nobody connects, or what comes
+        """Blocks of 40 ms, with pictures if the track has any. Raises MediaError when nobody connects, or what comes
         cannot be read."""
         waited = 0.0
         while (taken := self._track.take(timeout=0.2)) is None:

@@ -1,14 +1,9 @@
-"""The locks: every package by its hash, in the version of constraints.txt; and what our own wheel holds."""
+"""The locks: every package by its hash, in the version of constraints.txt."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
-import zipfile
-from pathlib import Path
 
 import pytest
 
@@ -63,17 +58,3 @@ def test_what_strangers_packed_is_in_a_lock_of_its_own(extra: str) -> None:
     assert not pins(lock).keys() & others
     carried = {part.partition("/")[0] for model in manifest().values() for file in model.files for part in file.parts}
     assert pins(lock).keys() <= carried
-
-
-def test_a_wheel_holds_all_shipped_encoders(tmp_path: Path) -> None:
-    for folder in ("stream", "model", "workers"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "work"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / file, tmp_path)
-    build = "from setuptools.build_meta import build_wheel; build_wheel('.')"
-    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    held = set(zipfile.ZipFile(wheel).namelist())
-    shipped = {str(path.relative_to(ROOT)) for path in (ROOT / "model" / "encoders").rglob("*") if path.is_file()}
-    assert shipped <= held
-    assert {"yunet_n_320_320.onnx", "LICENSE.yunet"} <= {Path(file).name for file in shipped}

@@ -51,7 +51,7 @@ def test_a_film_with_faces(
     right = 0
     for event in said:
         middle = (event["audio_start"] + event["audio_end"]) / 2
-        truth = min(conversation.said, key=lambda spoken: abs((spoken.start + spoken.end) / 2 - middle))
+        truth = min(conversation.utterances, key=lambda spoken: abs((spoken.start + spoken.end) / 2 - middle))
         worn = max(event["visual"]["expression"], key=event["visual"]["expression"].get)
         right += worn == ("happy", "neutral")[truth.channel]
     assert right >= len(said) - 1  # the face that speaks, not the other one

@@ -1,33 +1,68 @@
-"""Our scores against scikit-learn's."""
+"""Scores against their definitions, calibration, and labelling without scikit-learn."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, recall_score
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score
 
 from model import metrics
 from model.fusion.calibration import conformal_threshold, fit_temperature
-from model.metrics import with_intervals
+from model.metrics import scores, with_intervals
 
-labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
+CLASSES = 4
+labels = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1)), min_size=1, max_size=60)
+
+
+def f1_by_definition(truth: NDArray[np.int64], guess: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[CLASSES] F1; 0 for a class that is neither in the truth nor in the guess."""
+    hits = np.bincount(truth[truth == guess], minlength=CLASSES)
+    total = np.bincount(truth, minlength=CLASSES) + np.bincount(guess, minlength=CLASSES)
+    return 2 * hits / np.maximum(total, 1)
 
 
 @given(labels)
-def test_scores_agree_with_scikit_learn(pairs) -> None:
+def test_scores_agree_with_their_definitions(pairs) -> None:
     truth, guess = np.array(pairs).T
-    present = np.unique(truth)
-    assert metrics.weighted_f1(truth, guess, 4) == pytest.approx(
-        f1_score(truth, guess, average="weighted", zero_division=0)
-    )
-    assert metrics.macro_f1(truth, guess, 4) == pytest.approx(
-        f1_score(truth, guess, labels=present, average="macro", zero_division=0)
-    )
-    assert metrics.uar(truth, guess) == pytest.approx(
-        recall_score(truth, guess, labels=present, average="macro", zero_division=0)
-    )
+    f1, present = f1_by_definition(truth, guess), np.unique(truth)
+    accuracy = (truth == guess).mean()
+    weighted = (f1 * np.bincount(truth, minlength=CLASSES) / len(truth)).sum()
+    uar = np.mean([(guess[truth == label] == label).mean() for label in present])
+    assert abs(accuracy_score(truth, guess) - accuracy) < 1e-12
+    assert abs(f1_score(truth, guess, average="weighted", zero_division=0) - weighted) < 1e-12
+    assert abs(metrics.uar(truth, guess) - uar) < 1e-12
+    scored = scores(truth, np.eye(CLASSES)[guess])
+    expected = {"accuracy": accuracy, "weighted_f1": weighted, "macro_f1": f1[present].mean(), "uar": uar}
+    for name, value in expected.items():
+        assert abs(scored[name] - 100 * value) <= 0.005 + 1e-9, name
+
+
+def test_serving_and_labelling_need_no_scikit_learn() -> None:
+    """It belongs to the extras `train` and `bench`; a plain installation has none."""
+    code = """
+import sys
+sys.modules["sklearn"] = None  # an import of it fails now
+import importlib, pkgutil
+import model.encoders, model.fusion, model.metrics
+import workers.cluster, workers.console, workers.gateway, workers.session
+for package in (model.encoders, model.fusion, workers.session, workers.cluster, workers.console, workers.gateway):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+import workers.cli.app
+from model.fusion.checkpoint import load_step
+from model.fusion.dialogue import UtteranceFeatures
+from model.fusion.incremental import IncrementalLabeller
+labeller = IncrementalLabeller(load_step("meld"))
+labeller.step([labeller.new_state()], [UtteranceFeatures({}, 0)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_calibration_error_of_known_cases() -> None:

@@ -72,7 +72,7 @@ async def story(cluster: Cluster, recordings: Path) -> dict[str, Any]:
     return told | {
         "lasting": lasting,
         "lost": lost,
-        "numbers": [step.judgement.number for step in steps.values()],
+        "numbers": [step.prediction.number for step in steps.values()],
         "moved": where(pools[dying].recognizer),
         "stayed": where(pools[lasting].recognizer),
         "placed": [node_of(session, after) for session in sessions.values()],

@@ -310,7 +310,7 @@ def _run(
                     tell(f"recording into {recorder.folder}")
                 session = new_session(plan, start_pools(plan, planned.needs), url, prefix)
                 if left is not None:
-                    at = session.take_up(left, replayed=not live)
+                    at = session.resume(left, replayed=not live)
                     source = OffsetSource(source, at) if live else source
                 started = time.monotonic()
                 with display_for(as_json, Console()) as display:

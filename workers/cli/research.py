@@ -85,8 +85,8 @@ def evaluate(
         from rich.console import Console
 
         from model.evaluation.evaluation import evaluate as score
-        from model.evaluation.report import evaluation_table, write_report
         from workers.console.progress import console_progress
+        from workers.research.evaluation_report import evaluation_table, write_report
 
         with console_progress() as progress:
             result = score(checkpoint, data, progress, full=report is not None)
@@ -111,11 +111,14 @@ def study(
 
         from model.evaluation.studies import STUDIES, run_study
         from workers.console.progress import console_progress
+        from workers.research.evaluation_report import write_learning_curves
 
         if name not in STUDIES:
             raise fail(f"no study {name!r}; there are {', '.join(STUDIES)}", USAGE)
         with console_progress() as progress:
             text = run_study(name, development_data(), out, seeds, progress)
+        if name == "multitask":
+            write_learning_curves(out)
         Console().print(Markdown(text))
 
 

@@ -130,11 +130,11 @@ class RecognizerActor:
 
         self._recognizer = EmotionRecognizer(load_step(checkpoint))
 
-    async def label(self, session: str, number: int, heard: UtteranceFeatures) -> StepResult:
-        return await self._recognizer.label(session, number, heard)
+    async def label(self, session: str, number: int, features: UtteranceFeatures) -> StepResult:
+        return await self._recognizer.label(session, number, features)
 
-    async def preview(self, session: str, number: int, heard: UtteranceFeatures) -> Prediction | None:
-        return self._recognizer.preview(session, number, heard)
+    async def preview(self, session: str, number: int, features: UtteranceFeatures) -> Prediction | None:
+        return self._recognizer.preview(session, number, features)
 
     async def restore(self, session: str, rows: list[GraphRow]) -> None:
         self._recognizer.restore(session, rows)

@@ -1,4 +1,4 @@
-"""Where a session is worked on: each node of the cluster is complete, and a session's calls stay on one."""
+"""The shared actors of a node. Each node of the cluster is complete, and all calls of a session stay on one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from workers.cluster.actors import (
 from workers.session.diarization import SpeakerSegment
 from workers.session.services import GraphStateMissing, ModelRequirements, ServiceError, SessionPlan
 
-# Ray's defaults are wrong for us (DESIGN §8): actors come back, calls are tried again (all are idempotent or pure),
+# Ray's defaults are wrong for us: actors come back, calls are tried again (all are idempotent or pure),
 # queues are bounded.
 POOL: dict[str, Any] = {
     "num_cpus": CPU_SHARE,
@@ -49,7 +49,7 @@ MAX_TRANSCRIBERS = 4  # a node, at most, and no more than its cores: each holds 
 
 
 async def answer(call: Awaitable[Any]) -> Any:
-    """What an actor answers. Raises ServiceError for whatever Ray raises, and StateLost as it is."""
+    """An actor's answer. Raises ServiceError for whatever Ray raises, and GraphStateMissing as it is."""
     try:
         return await call
     except GraphStateMissing:
@@ -60,7 +60,7 @@ async def answer(call: Awaitable[Any]) -> Any:
 
 @dataclass
 class Pools:
-    """The shared actors of a node, as the helpers a session asks (`workers.session.session.Helpers`)."""
+    """The shared actors of a node, as a session's `workers.session.services.InferenceBackend`."""
 
     transcribers: list[Any]
     encoder: Any
@@ -89,8 +89,8 @@ class Pools:
         return read
 
     async def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
-        heard: tuple[Array | None, Array | None] = await answer(self.encoder.encode_audio.remote(samples))
-        return heard
+        encoded: tuple[Array | None, Array | None] = await answer(self.encoder.encode_audio.remote(samples))
+        return encoded
 
     async def analyse_faces(
         self, images: list[Any], times: list[float], samples: Samples, start: float
@@ -102,13 +102,13 @@ class Pools:
         parts: list[SpeakerSegment] = await answer(self.encoder.speaker_segments.remote(samples))
         return parts
 
-    async def label(self, session: str, number: int, heard: UtteranceFeatures) -> StepResult:
-        step: StepResult = await answer(self.recognizer.label.remote(session, number, heard))
+    async def label(self, session: str, number: int, features: UtteranceFeatures) -> StepResult:
+        step: StepResult = await answer(self.recognizer.label.remote(session, number, features))
         return step
 
-    async def preview(self, session: str, number: int, heard: UtteranceFeatures) -> Prediction | None:
-        judgement: Prediction | None = await answer(self.recognizer.preview.remote(session, number, heard))
-        return judgement
+    async def preview(self, session: str, number: int, features: UtteranceFeatures) -> Prediction | None:
+        prediction: Prediction | None = await answer(self.recognizer.preview.remote(session, number, features))
+        return prediction
 
     async def restore(self, session: str, rows: list[GraphRow]) -> None:
         await answer(self.recognizer.restore.remote(session, rows))

@@ -22,7 +22,7 @@ class _Conversation:
 class EmotionRecognizer:
     """Labels utterances of many sessions; those that wait at the same time share one forward pass.
 
-    Idempotent by utterance number: the last one may be asked for again, an unknown one raises StateLost.
+    Idempotent by utterance number: the last one may be asked for again, an unknown one raises GraphStateMissing.
     """
 
     def __init__(self, network: FusionStep) -> None:
@@ -30,8 +30,8 @@ class EmotionRecognizer:
         self._conversations: dict[str, _Conversation] = {}
         self._waiting: list[tuple[str, UtteranceFeatures, asyncio.Future[StepResult]]] = []
 
-    async def label(self, session: str, number: int, heard: UtteranceFeatures) -> StepResult:
-        """The labels of the session's utterance `number` (from 0, without gaps)."""
+    async def label(self, session: str, number: int, features: UtteranceFeatures) -> StepResult:
+        """The labels of the session's utterance `number` (from 0, without gaps). Raises GraphStateMissing."""
         if number == 0 and session not in self._conversations:
             self._conversations[session] = _Conversation(self._labeller.new_state())
         conversation = self._conversations.get(session)
@@ -42,21 +42,21 @@ class EmotionRecognizer:
                 raise GraphStateMissing(session)
             return conversation.last
         done: asyncio.Future[StepResult] = asyncio.get_running_loop().create_future()
-        self._waiting.append((session, heard, done))
+        self._waiting.append((session, features, done))
         await asyncio.sleep(0)  # whoever is ready in this turn of the loop joins the batch
         while not done.done():
             self._run_batch()
             await asyncio.sleep(0)
         return done.result()
 
-    def preview(self, session: str, number: int, heard: UtteranceFeatures) -> Prediction | None:
-        """What `heard` so far of the session's next utterance, `number`, would be labelled; nothing is kept.
+    def preview(self, session: str, number: int, features: UtteranceFeatures) -> Prediction | None:
+        """The label that the session's next utterance, `number`, would get; the graph stays as it is.
 
         None when the state is not there: an interim label is not worth restoring it.
         """
         conversation = self._conversations.get(session)
         state = conversation.state if conversation else self._labeller.new_state()
-        return self._labeller.step([state], [heard], keep=False)[0].judgement if state.count == number else None
+        return self._labeller.step([state], [features], commit=False)[0].prediction if state.count == number else None
 
     def _run_batch(self) -> None:
         waiting, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
@@ -64,7 +64,7 @@ class EmotionRecognizer:
             return
         try:
             conversations = [self._conversations[session] for session, _, _ in waiting]
-            steps = self._labeller.step([c.state for c in conversations], [heard for _, heard, _ in waiting])
+            steps = self._labeller.step([c.state for c in conversations], [features for _, features, _ in waiting])
         except Exception as error:
             for _, _, done in waiting:
                 done.set_exception(error)

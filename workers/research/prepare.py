@@ -1,4 +1,4 @@
-"""`undertone prepare`: tables of a published corpus, their prosody measured by the functions of the live path."""
+"""`undertone prepare`: tables of a published corpus, with prosody by the functions of the live path."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ READERS: dict[str, Callable[[Path], Corpus]] = {
     "iemocap": read_iemocap,
     "features": read_features,
 }
-TOGETHER = 16  # clips a Ray task
-IN_FLIGHT = 8  # tasks
+CLIPS_PER_TASK = 16  # of Ray
+MAX_TASKS = 8  # that run at the same time
 
 
 def prepare_command(
     corpus: str, source: Path, out: Path, progress: Progress, ray_address: str | None = None
 ) -> dict[str, Any]:
-    """Write out/train.csv, dev.csv, test.csv, and the report also as prepare.json. Raises TableError, ClusterError.
+    """Write out/train.csv, dev.csv, test.csv and the report, which is also returned, as out/prepare.json.
 
-    Clips that are measured stay in out/.prepare.jsonl, where an interrupted run goes on.
+    Measured clips are recorded in out/.prepare.jsonl, from which an interrupted run continues. Raises TableError and
+    ClusterError.
     """
     if corpus not in READERS:
         raise TableError(f"no corpus {corpus!r}; there are {', '.join(READERS)}")
@@ -43,7 +44,7 @@ def prepare_command(
         measured = _measure_all(clips, out / ".prepare.jsonl", progress, ray_address)
     elif clips:
         progress.tell("prosody is left out: pip install praat-parselmouth")
-    broken = {clip: said for clip, said in measured.items() if isinstance(said, str)}
+    broken = {clip: outcome for clip, outcome in measured.items() if isinstance(outcome, str)}
     counts = {}
     for split, dialogues in release.splits.items():
         media = iter(release.clips.get(split, []))
@@ -75,7 +76,7 @@ def _with_prosody(dialogue: Dialogue, media: Iterator[Path | None], measured: di
 
 
 def measure_clip(clip: Path) -> list[float] | str:
-    """The seven columns of `model.encoders.prosody` of a clip, as the live path hears it; or why there are none."""
+    """The seven columns of `model.encoders.prosody` for a clip, decoded as in the live path; or the reason for none."""
     from stream.errors import MediaError
     from stream.sources.file import FileSource
 
@@ -88,9 +89,9 @@ def measure_clip(clip: Path) -> list[float] | str:
 
 
 def _measure_all(
-    clips: list[Path], kept: Path, progress: Progress, ray_address: str | None
+    clips: list[Path], cache: Path, progress: Progress, ray_address: str | None
 ) -> dict[str, list[float] | str]:
-    measured = dict(_kept(kept))
+    measured = dict(_read_measured(cache))
     missing = [clip for clip in clips if str(clip) not in measured]
     if not missing:
         return measured
@@ -98,32 +99,32 @@ def _measure_all(
 
     from workers.cluster.actors import ray_cluster
 
-    with ray_cluster(ray_address), kept.open("a", encoding="utf-8") as file:
+    with ray_cluster(ray_address), cache.open("a", encoding="utf-8") as file:
         task = ray.remote(num_cpus=1, max_retries=2)(lambda some: [(str(clip), measure_clip(clip)) for clip in some])
         file.write("\n")  # the last line may have been cut off
-        waiting = [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
+        waiting = [missing[start : start + CLIPS_PER_TASK] for start in range(0, len(missing), CLIPS_PER_TASK)]
         running: list[Any] = []
         done = 0
         while waiting or running:
-            while waiting and len(running) < IN_FLIGHT:
+            while waiting and len(running) < MAX_TASKS:
                 running.append(task.remote(waiting.pop(0)))
             (first,), running = ray.wait(running)
-            for clip, said in ray.get(first):
-                measured[clip] = said
-                file.write(json.dumps([clip, said]) + "\n")
+            for clip, outcome in ray.get(first):
+                measured[clip] = outcome
+                file.write(json.dumps([clip, outcome]) + "\n")
                 done += 1
             file.flush()
             progress.step("measuring prosody", done, len(missing))
     return measured
 
 
-def _kept(file: Path) -> Iterable[tuple[str, list[float] | str]]:
-    """What an earlier run measured; its last line may be cut off."""
+def _read_measured(file: Path) -> Iterable[tuple[str, list[float] | str]]:
+    """(clip, columns or reason) of an earlier run; its last line may be incomplete."""
     if not file.exists():
         return
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
-            clip, said = json.loads(line)
+            clip, outcome = json.loads(line)
         except ValueError:
             continue
-        yield clip, said
+        yield clip, outcome

@@ -1,4 +1,4 @@
-"""`undertone train-voice`: the voice encoder on RAVDESS, scored on actors that were held out, then trained on all."""
+"""`undertone train-voice`: train the voice encoder on RAVDESS, with cross-validation over actors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from model.encoders.voice import VoiceNet, save, trim
 from model.labels import LABEL_SETS, RAVDESS, translate
 from model.metrics import uar
 from model.progress import Progress
-from model.training.voice_train import Clip, VoiceRecipe, filtered, hearings, posteriors, room, train, with_noise
+from model.training.voice_train import (
+    Clip,
+    VoiceRecipe,
+    augmented_versions,
+    filtered,
+    posteriors,
+    room_response,
+    train,
+    with_noise,
+)
 
 FOLDS = 5
 CONDITIONS = ("as recorded", "telephone", "noise 10 dB", "reverberation 0.5 s")
@@ -23,17 +32,18 @@ Floats = NDArray[np.float32]
 
 
 def train_voice(clips: list[Clip], out: Path, recipe: VoiceRecipe, progress: Progress, seed: int = 0) -> dict[str, Any]:
-    """Cross-validate over actors, calibrate on what was held out, train on all, and write OUT; returns the report.
+    """Cross-validate over actors, calibrate on the held-out clips, train on all, write the encoder; return the report.
 
-    The folds' networks stay in OUT/folds, where an interrupted run goes on; fold N as an encoder in OUT/folds/N.
+    The networks of the folds are in out/folds, from which an interrupted run continues; fold N as an encoder in
+    out/folds/N.
     """
     actors = sorted({clip.actor for clip in clips})
     fold_of = {actor: n * FOLDS // len(actors) for n, actor in enumerate(actors)}
     folds = np.array([fold_of[clip.actor] for clip in clips])
     truth = np.array([clip.emotion for clip in clips])
-    progress.tell(f"{len(clips)} clips of {len(actors)} actors; {recipe.hearings} hearings of each")
-    heard: list[Any] = []
-    held = {condition: np.zeros((len(clips), len(RAVDESS)), np.float32) for condition in CONDITIONS}
+    progress.tell(f"{len(clips)} clips of {len(actors)} actors; {recipe.versions} versions of each")
+    versions: list[Any] = []
+    held_out = {condition: np.zeros((len(clips), len(RAVDESS)), np.float32) for condition in CONDITIONS}
     (out / "folds").mkdir(parents=True, exist_ok=True)
     for fold in (*range(FOLDS), None):
         path = out / "folds" / ("all.safetensors" if fold is None else f"{fold}.safetensors")
@@ -41,19 +51,23 @@ def train_voice(clips: list[Clip], out: Path, recipe: VoiceRecipe, progress: Pro
         if path.exists():
             network.load_state_dict(load_file(path))
         else:
-            heard = heard or hearings(clips, recipe, seed)
+            versions = versions or augmented_versions(clips, recipe, seed)
             chosen = np.flatnonzero(folds != fold) if fold is not None else np.arange(len(clips))
             name = "voice, all actors" if fold is None else f"voice, fold {fold + 1} of {FOLDS}"
-            told = partial(_told, progress, name, recipe.epochs)
-            network = train([heard[n] for n in chosen], [int(truth[n]) for n in chosen], recipe, seed, told)
+            report_epoch = partial(_report_epoch, progress, name, recipe.epochs)
+            network = train([versions[n] for n in chosen], [int(truth[n]) for n in chosen], recipe, seed, report_epoch)
             save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
         if fold is not None:
-            mine = np.flatnonzero(folds == fold)
+            members = np.flatnonzero(folds == fold)
             for condition in CONDITIONS:
-                held[condition][mine] = posteriors(network, [under(condition, clips[n], int(n)) for n in mine])
-    temperature = _temperature(np.concatenate(list(held.values())), np.tile(truth, len(CONDITIONS)))
+                held_out[condition][members] = posteriors(
+                    network, [under(condition, clips[n], int(n)) for n in members]
+                )
+    temperature = _temperature(np.concatenate(list(held_out.values())), np.tile(truth, len(CONDITIONS)))
     network.temperature.fill_(temperature)
-    scores = {condition: scores_of(held[condition], truth, np.array([c.actor for c in clips])) for condition in held}
+    scores = {
+        condition: scores_of(held_out[condition], truth, np.array([c.actor for c in clips])) for condition in held_out
+    }
     report: dict[str, Any] = {
         "widths": [24, 48, 96, 160],
         "emotions": list(RAVDESS),
@@ -64,41 +78,44 @@ def train_voice(clips: list[Clip], out: Path, recipe: VoiceRecipe, progress: Pro
         "cross_validation": {"folds": FOLDS, "unit": "whole actors held out", **scores},
     }
     save(network, out, report)
-    for fold in range(FOLDS):  # for measurements on actors that an encoder has not heard (bench endtoend --encoder)
+    for fold in range(FOLDS):  # to measure on actors that an encoder was not trained on (bench endtoend --encoder)
         network.load_state_dict(load_file(out / "folds" / f"{fold}.safetensors"))
         network.temperature.fill_(temperature)
         save(network, out / "folds" / str(fold), report | {"actors": [a for a in actors if fold_of[a] != fold]})
-    kept: dict[str, Any] = {c: calibrated(held[c], temperature) for c in held}
-    kept |= {"actor": np.array([c.actor for c in clips]), "name": np.array([c.name for c in clips])}
-    np.savez(out / "folds" / "held_out.npz", **kept)
+    arrays: dict[str, Any] = {c: calibrated(held_out[c], temperature) for c in held_out}
+    arrays |= {"actor": np.array([c.actor for c in clips]), "name": np.array([c.name for c in clips])}
+    np.savez(out / "folds" / "held_out.npz", **arrays)
     return report
 
 
-def _told(progress: Progress, name: str, epochs: int, epoch: int, loss: float) -> None:
+def _report_epoch(progress: Progress, name: str, epochs: int, epoch: int, loss: float) -> None:
     progress.step(name, epoch + 1, epochs)
     progress.curve(name, {"loss": loss}, epoch)
 
 
 def under(condition: str, clip: Clip, seed: int) -> Floats:
-    """A clip, from its first to its last sound, as it would come over a line or from a room."""
+    """[n] float32 at 16 kHz: a clip without silence at its ends, under one of `CONDITIONS`."""
     rng, samples = np.random.default_rng(seed), trim(clip.samples)
     if condition == "telephone":
         return filtered(samples, telephone=True)
     if condition == "noise 10 dB":
         return with_noise(rng, samples, 10)
     if condition == "reverberation 0.5 s":
-        return filtered(samples, room(rng, 0.5))
+        return filtered(samples, room_response(rng, 0.5))
     return samples
 
 
 def mapped(posterior: Floats) -> Floats:
-    """[n, 8] over RAVDESS' classes -> [n, 7] over MELD's."""
+    """Posteriors [n, 8] float32 of RAVDESS' classes -> [n, 7] of MELD's."""
     emotions = LABEL_SETS["meld"].emotions
-    return np.stack([row for each in posterior if (row := translate(RAVDESS, each, emotions)) is not None])
+    return np.stack([translated for row in posterior if (translated := translate(RAVDESS, row, emotions)) is not None])
 
 
 def scores_of(posterior: Floats, truth: NDArray[np.int64], actor: NDArray[np.int64]) -> dict[str, Any]:
-    """UAR in percent on eight classes and on MELD's seven, with 95 % bootstrap intervals over actors."""
+    """UAR in percent on eight classes and on MELD's seven, with 95 % bootstrap intervals over actors.
+
+    posterior: [n, 8] float32; truth: [n] class indices; actor: [n] numbers.
+    """
     seven = mapped(np.eye(len(RAVDESS), dtype=np.float32)).argmax(1)
     found: dict[str, Any] = {}
     for name, guess, right in (
@@ -117,11 +134,12 @@ def scores_of(posterior: Floats, truth: NDArray[np.int64], actor: NDArray[np.int
 
 
 def calibrated(posterior: Floats, temperature: float) -> Floats:
-    """Posteriors that a network gave before it had its temperature."""
+    """Posteriors [n, 8] float32 of an uncalibrated network, with the temperature applied."""
     return torch.tensor(posterior).clamp(min=1e-9).log().div(temperature).softmax(-1).numpy()
 
 
 def _temperature(posterior: Floats, truth: NDArray[np.int64]) -> float:
+    """Temperature that minimises cross-entropy. posterior: [n, 8]; truth: [n] class indices."""
     from scipy.optimize import minimize_scalar
 
     logs, rows = np.log(np.maximum(posterior, 1e-9)), np.arange(len(truth))

@@ -1,15 +1,16 @@
-"""Who spoke an utterance that nobody put a name to: cut where the voice changes, then clustered."""
+"""Diarization on one channel: an utterance is cut where the voice changes, and each piece is given to a cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from model.encoders.prosody import Array
 from stream.block import RATE, Samples, Utterance
-from stream.speech.speakers import SpeakerClusters
+from stream.speech.speakers import Speaker, SpeakerClusters
+from workers.session.snapshot import SpeakerSnapshot
 
 if TYPE_CHECKING:
     from model.encoders.speaker import SpeakerEncoder
@@ -25,7 +26,7 @@ class SpeakerSegment:
     voice: Array
     """[256] unit vector."""
     narrowband: bool = False
-    """It came over a telephone, which makes voices more alike."""
+    """Telephone bandwidth, in which voices are more alike."""
 
 
 SegmentSpeakers = Callable[[Utterance], Awaitable[list[SpeakerSegment]]]
@@ -33,7 +34,7 @@ SegmentSpeakers = Callable[[Utterance], Awaitable[list[SpeakerSegment]]]
 
 
 def speaker_segments(encoder: SpeakerEncoder, samples: Samples) -> list[SpeakerSegment]:
-    """The stretches of an utterance in one voice each, in order and without gaps."""
+    """Stretches of an utterance in one voice each, in order and without gaps. samples: [n] float32 at 16 kHz."""
     from model.encoders.speaker import narrowband  # sessions tell speakers apart without PyTorch
 
     edges = [0.0, *encoder.changes(samples), len(samples) / RATE]
@@ -44,18 +45,22 @@ def speaker_segments(encoder: SpeakerEncoder, samples: Samples) -> list[SpeakerS
 class Diarization:
     """The speakers of a session."""
 
-    def __init__(self, enrolled: Mapping[str, Array], speaker_segments: SegmentSpeakers) -> None:
-        self.clusters, self._voices = SpeakerClusters(enrolled), speaker_segments
+    def __init__(self, enrolled: Mapping[str, Array], segment_speakers: SegmentSpeakers) -> None:
+        """enrolled: [256] unit vectors of known voices, by name."""
+        self._clusters, self._segment_speakers = SpeakerClusters(enrolled), segment_speakers
 
     async def tell_apart(self, whole: Utterance) -> tuple[list[tuple[Utterance, str]], list[tuple[str, str]]]:
-        """The utterance and its speaker, or several where its voice changes; and who was merged into whom."""
+        """The utterance with its speaker, or several where the voice changes; and merges of speakers: (speaker, into).
+
+        Raises whatever the segmentation by voice raises.
+        """
         if whole.speaker is not None:
             return [(whole, whole.speaker)], []
-        parts = await self._voices(whole)
+        parts = await self._segment_speakers(whole)
         spoken: list[tuple[Utterance, str]] = []
         merges: list[tuple[str, str]] = []
         for n, part in enumerate(parts):
-            speaker, merged = self.clusters.assign(part.voice, part.end - part.start, part.narrowband)
+            speaker, merged = self._clusters.assign(part.voice, part.end - part.start, part.narrowband)
             merges += merged
             start, last = whole.start + part.start, n == len(parts) - 1
             end = whole.end if last else whole.start + part.end
@@ -69,8 +74,21 @@ class Diarization:
         return spoken, merges
 
     async def guess(self, going_on: Utterance) -> str:
-        """Who speaks at the end of an utterance that goes on, as far as is known; nothing is learnt from it."""
+        """The speaker at the end of an utterance that goes on, as far as is known; the clusters stay as they are."""
         if going_on.speaker is not None:
             return going_on.speaker
-        (*_, last) = await self._voices(going_on)
-        return self.clusters.nearest(last.voice) or "speaker 1"
+        (*_, last) = await self._segment_speakers(going_on)
+        return self._clusters.nearest(last.voice) or "speaker 1"
+
+    def snapshot(self) -> tuple[list[SpeakerSnapshot], int]:
+        """The clusters, and the number of speakers without a name so far."""
+        speakers = [
+            SpeakerSnapshot(name=each.name, total=each.total, seconds=each.seconds, enrolled=each.enrolled)
+            for each in self._clusters.speakers
+        ]
+        return speakers, self._clusters.unnamed
+
+    def restore(self, speakers: Sequence[SpeakerSnapshot], unnamed: int) -> None:
+        """Go on with another process's clusters."""
+        self._clusters.speakers = [Speaker(each.name, each.total, each.seconds, each.enrolled) for each in speakers]
+        self._clusters.unnamed = unnamed

@@ -47,7 +47,7 @@ class Span(NamedTuple):
 
 
 def available() -> bool:
-    """Whether Presidio is installed (extra `mask`)."""
+    """True where Presidio is installed (extra `mask`)."""
     return importlib.util.find_spec("presidio_analyzer") is not None
 
 
@@ -84,7 +84,7 @@ class Masker:
         return self._masked(said)
 
     def find(self, text: str) -> list[Span]:
-        """What is to be masked, in order, without overlaps."""
+        """Spans to be masked, in order, without overlaps."""
         found = [
             Span(result.start, result.end, result.entity_type, result.score)
             for recognizer in self._recognizers

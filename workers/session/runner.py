@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import signal
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -16,7 +14,7 @@ from stream.block import RATE, Block
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
-from stream.clock import MonotonicClock, Pacer
+from stream.clock import Pacer
 from stream.errors import MediaError
 from stream.events import Event, SessionEnded
 from stream.sources.base import Source, SourceWrapper
@@ -29,7 +27,7 @@ MODEL_LOAD_TIMEOUT_S = 180  # seconds for models to load; a cluster without room
 
 
 class EventObserver(Protocol):
-    """Who is shown what happens."""
+    """Observer of a session: a display, a recorder, a score."""
 
     def event(self, event: Event) -> None: ...
 
@@ -46,16 +44,16 @@ class SessionError(Exception):
 
 @dataclass
 class Outcome:
-    """How a session went, for the exit code and the last line."""
+    """Result of a session, for the exit code and the last line."""
 
     ended: SessionEnded
     interrupted: bool
 
 
-def new_session(plan: SessionPlan, helpers: InferenceBackend, redis: str, prefix: str) -> Session:
+def new_session(plan: SessionPlan, backend: InferenceBackend, redis: str, prefix: str) -> Session:
     """A session that publishes to a Redis. Raises CheckpointError, BusError."""
     config = load_step(plan.checkpoint).config
-    return Session(plan, config, helpers, Bus(redis, Keys(plan.session, prefix), plan.kept))
+    return Session(plan, config, backend, Bus(redis, Keys(plan.session, prefix), plan.kept))
 
 
 async def run(session: Session, source: Source, speed: float | None, displays: Sequence[EventObserver]) -> Outcome:
@@ -104,7 +102,7 @@ async def run_session(
         loaded.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else source.stop())
         shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
         try:
-            await _feed_blocks(session, source, Pacer(MonotonicClock(), speed), displays)
+            await _feed_blocks(session, source, Pacer(session.clock, speed), displays)
             reason = _reason(source, interrupted)
         except MediaError as error:
             reason = f"error: {error}"
@@ -127,10 +125,8 @@ async def run_session(
 
 async def _load(session: Session) -> None:
     """Wait until the models are loaded. Raises SessionError with what kept one from it."""
-    session.loaded_at = math.inf
     try:
-        await asyncio.wait_for(session.helpers.ready(), MODEL_LOAD_TIMEOUT_S)
-        session.loaded_at = time.monotonic()
+        await asyncio.wait_for(session.load_models(), MODEL_LOAD_TIMEOUT_S)
     except TimeoutError:
         raise SessionError("the actors do not start: has the Ray cluster room for them?") from None
     except ServiceError as error:
@@ -148,8 +144,8 @@ async def _feed_blocks(session: Session, source: Source, pacer: Pacer, displays:
     async with aclosing(_blocks(source)) as blocks:
         async for block in blocks:
             end = block.start + block.samples.shape[1] / RATE  # when a live source would have it whole
-            if end <= session.behind:
-                session.catch_up(block)
+            if end <= session.resume_position:
+                session.skip(block)
                 continue
             late = await pacer.wait_until(end)
             for display in displays:
@@ -165,7 +161,7 @@ async def _blocks(source: Source) -> AsyncGenerator[Block]:
 
 
 def _counts(source: Source) -> dict[str, int]:
-    """What happened to the source, for the last event."""
+    """Counts of repaired samples, reconnects and the like, for the last event."""
     counts = {"repaired_samples": source.repaired}
     while isinstance(source, SourceWrapper):
         source = source.source
@@ -188,7 +184,7 @@ async def _end_for(session: Session, reason: str) -> None:
     await session.bus.aclose(timeout=5)  # what it had to tell comes before
     await publish_end(session.bus.url, session.bus.keys, session.bus.kept, reason)
     with suppress(ServiceError, TimeoutError):
-        await asyncio.wait_for(session.helpers.finish(session.bus.keys.session, []), 5)
+        await asyncio.wait_for(session.backend.finish(session.bus.keys.session, []), 5)
 
 
 async def publish_end(url: str, keys: Keys, kept: int, reason: str) -> None:

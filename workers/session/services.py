@@ -1,4 +1,4 @@
-"""What a session listens to and with what, and whom it asks for help."""
+"""The plan of a session, and the inference interface through which it asks for words, embeddings and labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """What a session listens to and with what, decided before it starts."""
+    """Source, encoders and options of a session, decided before it starts."""
 
     session: str
     sources: tuple[str, ...]
@@ -54,13 +54,13 @@ class SessionPlan:
     speculate: bool = True
     """Begin with an utterance at the first short silence, before its end is confirmed."""
     live: bool = False
-    """The source does not wait: who does not keep up has to give something up (`workers.session.overload`)."""
+    """The source does not wait, so under overload something is given up (`workers.session.stages.overload`)."""
     redact: bool = False
     mask: bool = False
     """Names, numbers and addresses are masked in the words of events."""
     consent: str | None = None
     recorded: bool = False
-    """What is heard and seen is kept on disk."""
+    """Sound, pictures and events are recorded on disk."""
     kept: int = RETENTION_S
     """Seconds that Redis keeps the events after the last of them."""
 
@@ -72,7 +72,7 @@ class SessionPlan:
 
     @property
     def people(self) -> set[str]:
-        """Who is known by name."""
+        """All speakers that are known by name."""
         said = self.transcript.speakers if self.transcript is not None else ()
         return {*self.names.values(), *self.enrolled, *said, *(turn.speaker for turn in self.turns)}
 
@@ -90,44 +90,68 @@ class ModelRequirements:
 
 
 class InferenceBackend(Protocol):
-    """What a session asks of others: the Ray pools, or plain functions in tests."""
+    """Inference for a session: the Ray pools, or plain functions in tests.
+
+    Samples are [n] float32 at 16 kHz with full scale ±1. Every method may raise ServiceError.
+    """
 
     async def ready(self) -> None:
-        """Returns when all models are loaded. Raises RayError with the cause when one cannot."""
+        """Wait until all models are loaded. Raises ServiceError with the cause where one cannot be."""
         ...
 
     async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:
-        """The words in `samples` ([n] at `stream.RATE`). partial: of an utterance that goes on; utterances that have
-        ended go first."""
+        """Words of an utterance, samples [n].
+
+        language: code such as "en", None = detected. partial: the utterance goes on; those that have ended go first.
+        """
         ...
 
     async def languages(self, text: str) -> dict[str, float]:
-        """Probability of each language for words that were given."""
+        """Probability of each language for a text."""
         ...
 
     async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
-        """The last line's embedding, and the opinion of the expert that reads it in context."""
+        """Embedding [d] float32 of the last line, and the posterior [C] of the expert that reads it in the context of
+        the lines before; None where the checkpoint has no such expert."""
         ...
 
     async def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
-        """Prosody, and the voice encoder's posterior over `model.labels.RAVDESS`."""
+        """Prosody [7] float32 (columns of `model.encoders.prosody`; None where Praat is missing or there is too little
+        voice), and the voice encoder's posterior [8] over `model.labels.RAVDESS`. samples: [n]."""
         ...
 
     async def analyse_faces(
         self, images: list[Image], times: list[float], samples: Samples, start: float
-    ) -> FaceObservation: ...
+    ) -> FaceObservation:
+        """The face of the one who speaks, and its expression.
 
-    async def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
-        """The stretches in one voice each, in order and without gaps."""
+        images: [height, width, 3] uint8 RGB each, taken at `times`; samples: [n], from `start` on. Times in seconds on
+        the media clock.
+        """
         ...
 
-    async def label(self, session: str, number: int, heard: UtteranceFeatures) -> StepResult: ...
+    async def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
+        """Stretches of an utterance in one voice each, in order and without gaps. samples: [n]."""
+        ...
 
-    async def preview(self, session: str, number: int, heard: UtteranceFeatures) -> Prediction | None: ...
+    async def label(self, session: str, number: int, features: UtteranceFeatures) -> StepResult:
+        """The graph's step for utterance `number` of a session, counted from 0 in the graph.
 
-    async def restore(self, session: str, rows: list[GraphRow]) -> None: ...
+        Raises GraphStateMissing where the recognizer does not hold the state of the utterance before.
+        """
+        ...
 
-    async def finish(self, session: str, rows: list[GraphRow]) -> list[Prediction]: ...
+    async def preview(self, session: str, number: int, features: UtteranceFeatures) -> Prediction | None:
+        """The label that the next utterance would get; the graph stays as it is. None where its state is missing."""
+        ...
+
+    async def restore(self, session: str, rows: list[GraphRow]) -> None:
+        """Give the recognizer the session's last rows, oldest first."""
+        ...
+
+    async def finish(self, session: str, rows: list[GraphRow]) -> list[Prediction]:
+        """The final labels that are still owed; the recognizer forgets the session."""
+        ...
 
 
 def segmenters(plan: SessionPlan) -> list[Segmenter]:

@@ -1,4 +1,4 @@
-"""What a session leaves in Redis after each utterance, so that another process can go on where it stopped.
+"""The state that a session saves in Redis after each utterance, for a process that resumes it.
 
 JSON, no pickles. `Snapshot` is the state of the session, each `GraphRowRecord` what a labelled utterance leaves for
 later ones.
@@ -17,13 +17,9 @@ from pydantic import BaseModel, PlainSerializer, PlainValidator, ValidationError
 
 from model.encoders.spoken_language import Belief
 from model.fusion.dialogue import GraphRow
-from stream.block import Utterance
 from stream.bus.connection import read_state
 from stream.bus.keys import Keys
 from stream.events import Emotion
-from stream.speech import speakers
-from workers.session import interims
-from workers.session.agreement import Agreement
 
 
 def _unpack(value: Any) -> Any:
@@ -35,7 +31,6 @@ def _pack(values: Any) -> str:
 
 
 Floats = Annotated[Any, PlainValidator(_unpack), PlainSerializer(_pack, return_type=str)]
-
 """[n] float32, base64 in JSON."""
 
 
@@ -47,16 +42,9 @@ class SpeakerSnapshot(BaseModel):
     seconds: float
     enrolled: bool
 
-    @classmethod
-    def of(cls, known: speakers.Speaker) -> SpeakerSnapshot:
-        return cls(name=known.name, total=known.total, seconds=known.seconds, enrolled=known.enrolled)
-
-    def known(self) -> speakers.Speaker:
-        return speakers.Speaker(self.name, self.total, self.seconds, self.enrolled)
-
 
 class InterimSnapshot(BaseModel):
-    """`workers.session.interims.InterimState`: an utterance that went on and had a number."""
+    """An utterance that went on and had a number (`workers.session.stages.interims.InterimState`)."""
 
     number: int
     channel: int
@@ -68,21 +56,7 @@ class InterimSnapshot(BaseModel):
     next_words: float = 0.0
     committed: list[str] = []
     rest: list[str] = []
-    """State of `workers.session.agreement.Agreement`; empty where words are redacted or masked."""
-
-    @classmethod
-    def of(cls, told: interims.InterimState) -> InterimSnapshot:
-        heard = told.utterance
-        return cls(
-            number=told.number, channel=heard.channel, speaker=heard.speaker, start=heard.start, end=heard.end,
-            count=told.count, next_at=told.next_at, next_words=told.next_words,
-            committed=told.agreement.committed, rest=told.agreement.rest,
-        )  # fmt: skip
-
-    def going_on(self) -> interims.InterimState:
-        heard = Utterance(self.channel, self.start, self.end, np.zeros(0, np.float32), self.end, self.speaker)
-        agreement = Agreement(self.committed, self.rest)
-        return interims.InterimState(self.number, heard, self.count, self.next_at, self.next_words, agreement)
+    """State of `workers.session.stages.agreement.Agreement`; empty where words are redacted or masked."""
 
 
 class Milestone(BaseModel):
@@ -99,7 +73,7 @@ class Milestone(BaseModel):
     unnamed: int
     told: list[InterimSnapshot]
     words_given: tuple[int, list[int]] | None
-    """Of a transcript: all words before this one, but for these."""
+    """Words of a given transcript that were dealt out: all before the first number, but for those of the list."""
 
 
 class Memory(BaseModel):
@@ -138,14 +112,14 @@ class Snapshot(BaseModel):
     unfinished: list[Unfinished]
     failed: int
     failed_since: int
-    """Of these, after the milestone."""
+    """Failures after the milestone."""
     notices: int
     dropped: float
     """Seconds of audio that nobody heard."""
     counts: dict[str, int]
-    """Of the segmenters."""
+    """Counts of the segmenters."""
     tries: int
-    """How often a process went on from about this place."""
+    """Number of processes that resumed from about this place."""
 
     def elapsed(self) -> float:
         """Seconds since it was written; a clock that was set back makes it 0."""
@@ -153,7 +127,7 @@ class Snapshot(BaseModel):
 
 
 class GraphRowRecord(BaseModel):
-    """What a labelled utterance leaves: its row in the graph, and what was told of it."""
+    """Row of a labelled utterance in the graph, with its provisional label."""
 
     index: int
     slot: int
@@ -171,15 +145,15 @@ class GraphRowRecord(BaseModel):
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """All that a session's last process has left."""
+    """Snapshot and graph rows that a session's last process saved."""
 
     snapshot: Snapshot
     rows: list[GraphRowRecord]
 
 
 async def load_resume_point(url: str, keys: Keys) -> ResumePoint | None:
-    """What the session's last process has left; None when it has ended, never began, or left what this version cannot
-    read."""
+    """State and rows that the session's last process saved; None when the session has ended or never began, or this
+    version cannot read them. Raises RedisError, OSError."""
     state, rows = await read_state(url, keys)
     if state is None:
         return None

@@ -9,7 +9,7 @@ import pytest
 from model.encoders import packaged
 from model.encoders.asr import AsrError, Guarded, load, locate, transcribe_together
 from model.encoders.transcription import believable
-from model.encoders.whisper import FULL, LONGEST, RATE, Whisper, is_multilingual, window_of
+from model.encoders.whisper import FULL_WINDOW_FRAMES, MAX_PIECE_SAMPLES, RATE, Whisper, is_multilingual, window_of
 from stream.sources.file import FileSource, read_audio
 from workers.console.word_errors import word_error_rate
 
@@ -72,7 +72,7 @@ def test_each_utterance_of_a_batch_has_its_own_words(clips: list[np.ndarray], wh
 def test_a_short_window_hears_what_the_full_one_hears(clips: list[np.ndarray], base: str, whisper: Whisper) -> None:
     found = locate(base)
     assert found is not None
-    full = Whisper(found.folder, smallest=FULL)(clips, "en")
+    full = Whisper(found.folder, smallest=FULL_WINDOW_FRAMES)(clips, "en")
     short = whisper(clips, "en")
     assert word_error_rate([each.text for each in full], [each.text for each in short]) < 0.15
     for one, other in zip(full, short, strict=True):  # and at the same times
@@ -101,16 +101,16 @@ def test_a_decoder_gone_astray_hears_once_more_on_the_full_window(
         return decode(mel, frames, language)
 
     monkeypatch.setattr(whisper, "_decode_batch", watched)
-    monkeypatch.setattr("model.encoders.whisper.TOKENS", -4)  # no short window has room for an end
+    monkeypatch.setattr("model.encoders.whisper.MAX_TOKENS_PER_S", -4)  # no short window has room for an end
     heard = whisper([clips[1]], "en")[0]
-    assert windows == [500, FULL]
+    assert windows == [500, FULL_WINDOW_FRAMES]
     assert "no problem at all" in heard.text
 
 
 def test_an_utterance_of_more_than_a_window_is_heard_whole(whisper: Whisper, demo_audio: np.ndarray) -> None:
-    samples = np.concatenate([demo_audio.sum(0)[: LONGEST + 5 * RATE]])
+    samples = np.concatenate([demo_audio.sum(0)[: MAX_PIECE_SAMPLES + 5 * RATE]])
     heard = whisper([samples], "en")[0]
-    assert heard.words[0].start < 2 and LONGEST / RATE < heard.words[-1].end <= len(samples) / RATE
+    assert heard.words[0].start < 2 and MAX_PIECE_SAMPLES / RATE < heard.words[-1].end <= len(samples) / RATE
     assert "find the way" in heard.text
 
 

@@ -13,10 +13,10 @@ from model.training.voice_train import (
     Clip,
     VoiceRecipe,
     augment,
+    augmented_versions,
     filtered,
-    hearings,
     posteriors,
-    room,
+    room_response,
     train,
     with_noise,
 )
@@ -52,7 +52,7 @@ def test_silence_around_speech_is_cut_and_padding_changes_nothing() -> None:
     padded = np.concatenate([np.zeros(RATE, np.float32), speech, np.zeros(RATE, np.float32)])
     assert len(trim(padded)) == pytest.approx(len(speech) + 0.3 * RATE, abs=0.06 * RATE)
     network = VoiceNet().eval()
-    one, two = (network.picture(torch.from_numpy(voice(s, seed=1))[None])[0] for s in (1.2, 2.0))
+    one, two = (network.log_mel(torch.from_numpy(voice(s, seed=1))[None])[0] for s in (1.2, 2.0))
     batch = torch.full((2, *two.shape), -6.0)
     batch[0, :, : one.shape[-1]], batch[1] = one, two
     frames = torch.tensor([one.shape[-1], two.shape[-1]])
@@ -68,7 +68,7 @@ def test_line_noise_and_room_do_what_they_say() -> None:
     assert power[hertz > 4500].sum() < 1e-5 * power.sum() and power[hertz < 100].sum() < 1e-3 * power.sum()
     noisy = with_noise(RNG, samples, 10)
     assert 20 * np.log10(samples.std() / (noisy - samples).std()) == pytest.approx(10, abs=0.5)
-    assert np.abs(filtered(samples, room(RNG, 0.5)) - samples).mean() > 1e-3
+    assert np.abs(filtered(samples, room_response(RNG, 0.5)) - samples).mean() > 1e-3
     assert len(augment(RNG, samples, [samples])) > RATE
 
 
@@ -79,8 +79,8 @@ def test_training_learns() -> None:
         pitch = 1.0 if n % 2 else 1.6
         samples = np.interp(np.arange(0, 24_000, pitch), np.arange(24_000), voice(1.5, seed=n)).astype(np.float32)
         clips.append(Clip(samples, 3 if n % 2 else 4, n))
-    recipe = VoiceRecipe(epochs=25, batch=8, hearings=2, mix=0.0, smoothing=0.0, dropout=0.0, average=0.5)
-    network = train(hearings(clips, recipe, 0), [clip.emotion for clip in clips], recipe, 0)
+    recipe = VoiceRecipe(epochs=25, batch=8, versions=2, mix=0.0, smoothing=0.0, dropout=0.0, average=0.5)
+    network = train(augmented_versions(clips, recipe, 0), [clip.emotion for clip in clips], recipe, 0)
     guess = posteriors(network, [clip.samples for clip in clips]).argmax(1)
     assert np.mean(guess == [clip.emotion for clip in clips]) >= 0.8
 

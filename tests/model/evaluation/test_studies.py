@@ -35,7 +35,7 @@ def lab(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
 def test_every_study_makes_its_table(lab: Lab) -> None:
     assert "co-attention and gate; prosody of another utterance" in alignment_alone(lab)
     assert "adaptive adjacency" in graph_alone(lab)
-    assert "results/multitask.svg" in multitask(lab) and (lab.out / "multitask.svg").exists()
+    assert "results/multitask.svg" in multitask(lab) and (lab.out / "multitask.json").exists()
     lab.__dict__["config"] = replace(TINY, recipe=replace(TINY.recipe, epochs=1))
     assert grid(lab).count("\n") == 8
     assert "k = ∞" in lookahead(lab)

@@ -9,7 +9,7 @@ import pytest
 
 from model.fusion.checkpoint import load_step, resolve
 from model.fusion.dialogue import UtteranceFeatures
-from model.fusion.experts import MOST_JOINING, fit_experts
+from model.fusion.experts import MAX_JOINING_WEIGHT, fit_experts
 from model.fusion.incremental import IncrementalLabeller
 
 
@@ -36,13 +36,13 @@ def test_experts_that_join_later_are_believed_by_half_at_most() -> None:
     """A posterior that is sharper than it should be would like a weight over 1."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 600)
-    said = np.full((600, 1, 3), 0.3)
+    posteriors = np.full((600, 1, 3), 0.3)
     right = rng.random(600) < 0.95
-    said[np.arange(600), 0, np.where(right, truth, (truth + 1) % 3)] = 0.4
+    posteriors[np.arange(600), 0, np.where(right, truth, (truth + 1) % 3)] = 0.4
     probabilities, dialogue = np.full((600, 3), 1 / 3), np.arange(600) // 10
-    free, _ = fit_experts(probabilities, said, truth, dialogue)
-    joined, _ = fit_experts(probabilities, said, truth, dialogue, joining=True)
-    assert free[0] > 1 and joined[0] == pytest.approx(MOST_JOINING)
+    free, _ = fit_experts(probabilities, posteriors, truth, dialogue)
+    joined, _ = fit_experts(probabilities, posteriors, truth, dialogue, joining=True)
+    assert free[0] > 1 and joined[0] == pytest.approx(MAX_JOINING_WEIGHT)
 
 
 def test_an_expert_joins_a_trained_network(tmp_path: Path) -> None:
@@ -58,13 +58,13 @@ def test_an_expert_joins_a_trained_network(tmp_path: Path) -> None:
     plain = (
         IncrementalLabeller(alone)
         .step([IncrementalLabeller(alone).new_state()], [UtteranceFeatures(features, 0)])[0]
-        .judgement
+        .prediction
     )
     labeller = IncrementalLabeller(joined)
-    silent = labeller.step([labeller.new_state()], [UtteranceFeatures(features, 0)])[0].judgement
+    silent = labeller.step([labeller.new_state()], [UtteranceFeatures(features, 0)])[0].prediction
     assert list(silent.emotion.values()) == pytest.approx(list(plain.emotion.values()), abs=1e-6)
     assert "visual" not in silent.contribution
-    seen = labeller.step([labeller.new_state()], [UtteranceFeatures(features, 0, {"face": happy})])[0].judgement
+    seen = labeller.step([labeller.new_state()], [UtteranceFeatures(features, 0, {"face": happy})])[0].prediction
     assert seen.emotion["joy"] > plain.emotion["joy"]
     moved = 0.5 * sum(abs(seen.emotion[name] - plain.emotion[name]) for name in plain.emotion)
     assert seen.contribution["visual"] == pytest.approx(moved, abs=1e-5)
@@ -74,15 +74,15 @@ def test_an_expert_joins_a_trained_network(tmp_path: Path) -> None:
 def test_a_look_at_an_unfinished_utterance_changes_nothing() -> None:
     labeller = IncrementalLabeller(load_step("meld"))
     rng, config = np.random.default_rng(0), labeller.config
-    heard = [
+    utterances = [
         UtteranceFeatures(
             {name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}, n % 2
         )
         for n in range(6)
     ]
     calm, watched = labeller.new_state(), labeller.new_state()
-    for each in heard:
-        one = labeller.step([calm], [each])[0]
-        peeked = labeller.step([watched], [each], keep=False)[0]
+    for utterance in utterances:
+        one = labeller.step([calm], [utterance])[0]
+        peeked = labeller.step([watched], [utterance], commit=False)[0]
         assert peeked.final is None and watched.count == calm.count - 1
-        assert labeller.step([watched], [each])[0].judgement == one.judgement == peeked.judgement
+        assert labeller.step([watched], [utterance])[0].prediction == one.prediction == peeked.prediction

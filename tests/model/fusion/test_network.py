@@ -32,64 +32,64 @@ def model() -> FusionGCN:
     return network
 
 
-def batch_logits(model: FusionGCN, heard: list[UtteranceFeatures]) -> torch.Tensor:
+def batch_logits(model: FusionGCN, spoken: list[UtteranceFeatures]) -> torch.Tensor:
     with torch.inference_mode():
-        return model(collate([heard], CONFIG, [0])).emotion[0]
+        return model(collate([spoken], CONFIG, [0])).emotion[0]
 
 
 def labelling(model: FusionGCN) -> IncrementalLabeller:
     return IncrementalLabeller(FusionStep(model.config, model.weights()))
 
 
-def stream_steps(labeller: IncrementalLabeller, heard: list[UtteranceFeatures], state: GraphState | None = None):
+def stream_steps(labeller: IncrementalLabeller, spoken: list[UtteranceFeatures], state: GraphState | None = None):
     state = state or labeller.new_state()
-    return [labeller.step([state], [utterance])[0] for utterance in heard]
+    return [labeller.step([state], [utterance])[0] for utterance in spoken]
 
 
 def probabilities(steps) -> torch.Tensor:
-    return torch.tensor([list(step.judgement.emotion.values()) for step in steps])
+    return torch.tensor([list(step.prediction.emotion.values()) for step in steps])
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), length=st.integers(2, 24), cut=st.data())
 def test_no_later_utterance_moves_an_earlier_label(model: FusionGCN, seed, length, cut) -> None:
     t = cut.draw(st.integers(1, length - 1))
-    heard = conversation(seed, length)
-    other = heard[:t] + conversation(seed + 1, length - t + 3)
-    assert torch.equal(batch_logits(model, heard)[:t], batch_logits(model, other)[:t]) or torch.allclose(
-        batch_logits(model, heard)[:t], batch_logits(model, other)[:t], atol=1e-5
+    spoken = conversation(seed, length)
+    other = spoken[:t] + conversation(seed + 1, length - t + 3)
+    assert torch.equal(batch_logits(model, spoken)[:t], batch_logits(model, other)[:t]) or torch.allclose(
+        batch_logits(model, spoken)[:t], batch_logits(model, other)[:t], atol=1e-5
     )
 
 
 def test_lookahead_sees_just_as_far_as_it_says(model: FusionGCN) -> None:
-    heard = conversation(3, 10)
-    changed = heard[:7] + conversation(4, 3)
+    spoken = conversation(3, 10)
+    changed = spoken[:7] + conversation(4, 3)
 
     def logits(utterances: list[UtteranceFeatures], lookahead: int) -> torch.Tensor:
         with torch.inference_mode():
             return model(collate([utterances], CONFIG, [0]), lookahead=lookahead).emotion[0]
 
-    assert not torch.allclose(logits(heard, 1)[6], logits(changed, 1)[6], atol=1e-3)
+    assert not torch.allclose(logits(spoken, 1)[6], logits(changed, 1)[6], atol=1e-3)
     layers = CONFIG.layers + 2
-    assert torch.allclose(logits(heard, 1)[: 7 - layers], logits(changed, 1)[: 7 - layers], atol=1e-5)
+    assert torch.allclose(logits(spoken, 1)[: 7 - layers], logits(changed, 1)[: 7 - layers], atol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), length=st.integers(1, 30))
 def test_streaming_equals_batch_through_eviction(model: FusionGCN, seed, length) -> None:
-    heard = conversation(seed, length)
-    steps = stream_steps(labelling(model), heard)
-    assert torch.allclose(probabilities(steps), batch_logits(model, heard).softmax(-1), atol=1e-5)
+    spoken = conversation(seed, length)
+    steps = stream_steps(labelling(model), spoken)
+    assert torch.allclose(probabilities(steps), batch_logits(model, spoken).softmax(-1), atol=1e-5)
 
 
 def test_streaming_equals_batch_for_final_labels(model: FusionGCN) -> None:
-    heard, labeller = conversation(5, 17), labelling(model)
+    spoken, labeller = conversation(5, 17), labelling(model)
     state = labeller.new_state()
-    steps = stream_steps(labeller, heard, state)
+    steps = stream_steps(labeller, spoken, state)
     finals = [step.final for step in steps if step.final] + labeller.finish(state)
     assert [final.number for final in finals] == list(range(17))
     with torch.inference_mode():
-        utterances = collate([heard], CONFIG, [0])
+        utterances = collate([spoken], CONFIG, [0])
         labels = model(utterances)
         places = torch.arange(17)[None]
         expected, _ = model.revise(labels.rows, utterances.slot, utterances.index, places)
@@ -98,13 +98,13 @@ def test_streaming_equals_batch_for_final_labels(model: FusionGCN) -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10_000), at=st.integers(1, 19))
-def test_a_restart_from_rows_changes_nothing(model: FusionGCN, seed, at) -> None:
-    heard, labeller = conversation(seed, 20), labelling(model)
-    undisturbed = stream_steps(labeller, heard)
-    restored = labeller.restore([step.row for step in undisturbed[:at][-CONFIG.window :]])
-    after = stream_steps(labeller, heard[at:], restored)
-    assert torch.allclose(probabilities(after), probabilities(undisturbed[at:]), atol=1e-5)
+@given(seed=st.integers(0, 10_000), position=st.integers(1, 19))
+def test_a_restart_from_rows_changes_nothing(model: FusionGCN, seed, position) -> None:
+    spoken, labeller = conversation(seed, 20), labelling(model)
+    undisturbed = stream_steps(labeller, spoken)
+    restored = labeller.restore([step.row for step in undisturbed[:position][-CONFIG.window :]])
+    after = stream_steps(labeller, spoken[position:], restored)
+    assert torch.allclose(probabilities(after), probabilities(undisturbed[position:]), atol=1e-5)
 
 
 @settings(max_examples=15, deadline=None)
@@ -112,11 +112,11 @@ def test_a_restart_from_rows_changes_nothing(model: FusionGCN, seed, at) -> None
 def test_micro_batching_with_other_sessions_changes_nothing(model: FusionGCN, seed, sessions) -> None:
     labeller = labelling(model)
     conversations = [conversation(seed + n, 12) for n in range(sessions)]
-    alone = [probabilities(stream_steps(labeller, heard)) for heard in conversations]
+    alone = [probabilities(stream_steps(labeller, spoken)) for spoken in conversations]
     states = [labeller.new_state() for _ in conversations]
     for n in range(sessions):  # they are at different places in their conversations
         stream_steps(labeller, conversations[n][: n % 4], states[n])
-    together = labeller.step(states, [heard[n % 4] for n, heard in enumerate(conversations)])
+    together = labeller.step(states, [spoken[n % 4] for n, spoken in enumerate(conversations)])
     for n, step in enumerate(together):
         assert torch.allclose(probabilities([step])[0], alone[n][n % 4], atol=1e-5)
 
@@ -125,23 +125,23 @@ def test_memory_is_flat(model: FusionGCN) -> None:
     """A state that does not grow, and holds no more arrays at utterance 1,000 than at the first."""
     labeller = labelling(model)
     state, size = labeller.new_state(), labeller.new_state().nbytes
-    kept = vars(state).copy()
+    before = vars(state).copy()
     for utterance in conversation(0, 1000):
         labeller.step([state], [utterance])
     assert state.nbytes == size and state.count == 1000
-    assert all(vars(state)[name] is values for name, values in kept.items() if name != "count")
+    assert all(vars(state)[name] is values for name, values in before.items() if name != "count")
 
 
 def test_a_question_leaves_no_trace(model: FusionGCN) -> None:
     """What is not kept moves no later label, provisional or final."""
-    heard, labeller = conversation(8, 17), labelling(model)
-    undisturbed, asked = labeller.new_state(), labeller.new_state()
-    for n, utterance in enumerate(heard):
-        labeller.step([asked], conversation(100 + n, 1), keep=False)
-        one, other = (labeller.step([state], [utterance])[0] for state in (undisturbed, asked))
-        assert one.judgement == other.judgement and one.final == other.final
-    labeller.step([asked], conversation(99, 1), keep=False)
-    assert labeller.finish(undisturbed) == labeller.finish(asked)
+    spoken, labeller = conversation(8, 17), labelling(model)
+    undisturbed, previewed = labeller.new_state(), labeller.new_state()
+    for n, utterance in enumerate(spoken):
+        labeller.step([previewed], conversation(100 + n, 1), commit=False)
+        one, other = (labeller.step([state], [utterance])[0] for state in (undisturbed, previewed))
+        assert one.prediction == other.prediction and one.final == other.final
+    labeller.step([previewed], conversation(99, 1), commit=False)
+    assert labeller.finish(undisturbed) == labeller.finish(previewed)
 
 
 def test_values_of_an_absent_modality_do_not_matter(model: FusionGCN) -> None:
@@ -157,12 +157,12 @@ def test_values_of_an_absent_modality_do_not_matter(model: FusionGCN) -> None:
 
 
 def test_absent_is_not_zero(model: FusionGCN) -> None:
-    heard = [UtteranceFeatures({"text": np.ones(12, np.float32)}, 0)]
+    spoken = [UtteranceFeatures({"text": np.ones(12, np.float32)}, 0)]
     zeros = [UtteranceFeatures({"text": np.ones(12, np.float32), "audio": np.zeros(6, np.float32)}, 0)]
-    assert not torch.allclose(batch_logits(model, heard), batch_logits(model, zeros), atol=1e-3)
-    step = stream_steps(labelling(model), heard)[0]
-    assert set(step.judgement.contribution) == {"text"}
-    assert step.judgement.contribution["text"] == pytest.approx(1)
+    assert not torch.allclose(batch_logits(model, spoken), batch_logits(model, zeros), atol=1e-3)
+    step = stream_steps(labelling(model), spoken)[0]
+    assert set(step.prediction.contribution) == {"text"}
+    assert step.prediction.contribution["text"] == pytest.approx(1)
 
 
 def test_padding_changes_nothing(model: FusionGCN) -> None:
@@ -175,17 +175,17 @@ def test_padding_changes_nothing(model: FusionGCN) -> None:
 
 def test_influences_name_earlier_utterances_within_the_window(model: FusionGCN) -> None:
     steps = stream_steps(labelling(model), conversation(11, 15))
-    assert steps[0].judgement.influences == {}
+    assert steps[0].prediction.influences == {}
     for step in steps:
-        number = step.judgement.number
-        assert all(number - CONFIG.window <= other < number for other in step.judgement.influences)
-        assert sum(step.judgement.influences.values()) <= 1 + 1e-5
+        number = step.prediction.number
+        assert all(number - CONFIG.window <= other < number for other in step.prediction.influences)
+        assert sum(step.prediction.influences.values()) <= 1 + 1e-5
 
 
 def test_speaker_slots_matter_only_as_identities_beyond_the_embedding(model: FusionGCN) -> None:
-    heard = conversation(2, 8)
-    same = [replace(utterance, slot=0) for utterance in heard]
-    assert not torch.allclose(batch_logits(model, heard), batch_logits(model, same), atol=1e-3)
+    spoken = conversation(2, 8)
+    same = [replace(utterance, slot=0) for utterance in spoken]
+    assert not torch.allclose(batch_logits(model, spoken), batch_logits(model, same), atol=1e-3)
 
 
 def test_a_revision_longer_than_the_window_is_refused() -> None:
@@ -195,15 +195,15 @@ def test_a_revision_longer_than_the_window_is_refused() -> None:
 
 def test_experts_join_by_log_linear_pooling(model: FusionGCN) -> None:
     """p^T ∝ p_gcn · Π (p_expert / prior)^w, and one without an opinion changes nothing."""
-    heard = conversation(11, 8)
-    silent = [replace(one, opinions={}) for one in heard]
+    spoken = conversation(11, 8)
+    silent = [replace(one, expert_posteriors={}) for one in spoken]
     expected = batch_logits(model, silent).clone()
-    for t, one in enumerate(heard):
+    for t, one in enumerate(spoken):
         for e, name in enumerate(CONFIG.experts):
-            if name in one.opinions:
-                ratio = torch.from_numpy(one.opinions[name]) / model.expert_prior[e]
+            if name in one.expert_posteriors:
+                ratio = torch.from_numpy(one.expert_posteriors[name]) / model.expert_prior[e]
                 expected[t] += model.expert_weight[e] * ratio.log() / model.temperature
-    assert torch.allclose(batch_logits(model, heard), expected, atol=1e-5)
+    assert torch.allclose(batch_logits(model, spoken), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("left_out", [*((module,) for module in MODULES), MODULES])
@@ -213,17 +213,17 @@ def test_every_ablation_keeps_the_promises(left_out: tuple[str, ...]) -> None:
     config = replace(CONFIG, without=left_out)
     network = FusionGCN(config).eval()
     assert sum(p.numel() for p in network.parameters()) <= sum(p.numel() for p in FusionGCN(CONFIG).parameters())
-    heard = conversation(5, 15)
+    spoken = conversation(5, 15)
     labeller = labelling(network)
     state = labeller.new_state()
-    steps = stream_steps(labeller, heard, state)
+    steps = stream_steps(labeller, spoken, state)
     with torch.inference_mode():
-        utterances = collate([heard], config, [0])
+        utterances = collate([spoken], config, [0])
         labels = network(utterances)
         final, _ = network.revise(labels.rows, utterances.slot, utterances.index, torch.arange(15)[None])
     assert torch.allclose(probabilities(steps), labels.emotion[0].softmax(-1), atol=1e-5)
     finals = [step.final for step in steps if step.final] + labeller.finish(state)
     got = torch.tensor([list(one.emotion.values()) for one in finals])
     assert torch.allclose(got, final[0].softmax(-1), atol=1e-5)
-    other = batch_logits(network, heard[:9] + conversation(6, 6))
-    assert torch.allclose(batch_logits(network, heard)[:9], other[:9], atol=1e-5)
+    other = batch_logits(network, spoken[:9] + conversation(6, 6))
+    assert torch.allclose(batch_logits(network, spoken)[:9], other[:9], atol=1e-5)

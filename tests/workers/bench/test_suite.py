@@ -26,8 +26,8 @@ class Told(Silent):
     def tell(self, message: str) -> None:
         self.lines.append(message)
 
-    def step(self, what: str, done: int, total: int) -> None:
-        self.steps.append((what, done, total))
+    def step(self, task: str, done: int, total: int) -> None:
+        self.steps.append((task, done, total))
 
 
 @pytest.mark.integration

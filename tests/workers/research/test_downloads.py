@@ -200,7 +200,7 @@ class Told(Silent):
     def tell(self, message: str) -> None:
         self.lines.append(message)
 
-    def step(self, what: str, done: int, total: int) -> None:
+    def step(self, task: str, done: int, total: int) -> None:
         self.steps += 1
 
 

@@ -138,7 +138,7 @@ async def test_an_interim_label_that_is_not_needed_any_more_ends_nothing(
 ) -> None:
     """What it asked about the last utterance is thrown away when that is understood, while it still waits for it."""
     monkeypatch.setattr(
-        "workers.session.speculation._key", lambda utterance: (utterance.channel, utterance.start, 0.0, 0)
+        "workers.session.stages.speculation._key", lambda utterance: (utterance.channel, utterance.start, 0.0, 0)
     )
     helpers = LocalBackend()
     embed, transcribe, read = helpers.embed, helpers.transcribe, 0
@@ -174,7 +174,7 @@ async def test_what_was_told_of_and_turns_out_to_be_no_speech_is_said_so(redis_u
     helpers = LocalBackend()
     session_plan = plan(channels=1, interim=1.0, modalities=("text",))
     session = Session(session_plan, MODEL.config, helpers, Bus(redis_url, Keys(session_plan.session)))
-    for segmenter in session._segmentation._segmenters:
+    for segmenter in session.segmentation._segmenters:
         segmenter._vad = Everything()  # type: ignore[attr-defined]
     await session.start()
     for block in blocks(hiss):

@@ -19,7 +19,7 @@ from stream.events import Degraded, Emotion, SessionEnded, UtteranceFailed, Utte
 from stream.speech.transcript import Transcript
 from stream.speech.turns import Turn
 from tests.support.backend import MODEL, LocalBackend, blocks, demo_transcript, numbers, plan, probabilities, run
-from workers.session.session import MAX_IN_FLIGHT, Session, context
+from workers.session.session import MAX_IN_FLIGHT, Session
 
 
 async def test_order_is_kept_while_several_are_in_work(redis_url: str, demo_audio: np.ndarray) -> None:
@@ -59,7 +59,7 @@ async def test_the_text_encoder_reads_what_was_said_before_and_nothing_later(red
     helpers.fail, helpers.silent = {2}, {4}
     events = await run(redis_url, plan(), helpers, blocks(demo_audio))
     heard = {e.utterance: Line(e.speaker, e.text or "") for e in events if isinstance(e, UtteranceHeard)}
-    reach = context(MODEL.config)
+    reach = MODEL.config.context
     assert reach > 0
     for lines in helpers.read:
         number = next(n for n, line in heard.items() if line == lines[-1])

@@ -26,12 +26,17 @@ from tests.support.backend import MODEL, LocalBackend, blocks, numbers, plan
 from tests.support.paths import DEMO_TRANSCRIPT
 from workers.cluster.recognizer import EmotionRecognizer
 from workers.session.diarization import SpeakerSegment
-from workers.session.interims import Interims
 from workers.session.ledger import UtteranceLedger
 from workers.session.services import SessionPlan
 from workers.session.session import Session
 from workers.session.snapshot import InterimSnapshot, Memory, Milestone, Snapshot, load_resume_point
-from workers.session.utterance import UtteranceInProgress
+from workers.session.stages.interims import Interims
+from workers.session.stages.ongoing import restored
+from workers.session.utterance import AdmittedUtterance, InFlight, SpokenLine, UnderstoodUtterance
+
+
+async def understood() -> UnderstoodUtterance:
+    return UnderstoodUtterance()
 
 
 def seeded(samples: np.ndarray) -> np.random.Generator:
@@ -87,8 +92,8 @@ def kinds(audio: np.ndarray) -> dict[str, tuple[SessionPlan, np.ndarray]]:
 
 async def play(session: Session, pieces: list[Block]) -> None:
     for block in pieces:
-        if block.start + block.samples.shape[1] / RATE <= session.behind:
-            session.catch_up(block)
+        if block.start + block.samples.shape[1] / RATE <= session.resume_position:
+            session.skip(block)
         else:
             await session.push(block)
             await asyncio.sleep(0.002)
@@ -112,7 +117,7 @@ async def carried(
         session = Session(fresh, MODEL.config, helpers, Bus(url, Keys(made.session)))
         left = await load_resume_point(url, session.bus.keys)
         if left is not None:
-            session.take_up(left, replayed=True)
+            session.resume(left, replayed=True)
         await session.start()
         await play(session, pieces[:at])
         if at is None:
@@ -168,40 +173,41 @@ async def test_what_was_told_while_somebody_talked_is_kept(redis_url: str, demo_
         for n in range(126):
             await play(session, pieces[n : n + 1])
             await asyncio.sleep(0.05 if n > 110 else 0)
-        open_now = session._interims.told
+        open_now = session.ongoing._interims.states
         assert open_now and open_now[0].count > 1
-        read = InterimSnapshot.model_validate_json(InterimSnapshot.of(open_now[0]).model_dump_json())
+        read = InterimSnapshot.model_validate_json(session.ongoing.snapshot()[0].model_dump_json())
         again = Interims(0.5, words=True)
-        again.restore([read.going_on()])
-        (restored,) = again.told
-        assert (restored.number, restored.count) == (open_now[0].number, open_now[0].count)
-        assert (restored.next_at, restored.next_words) == (open_now[0].next_at, open_now[0].next_words)
-        assert restored.agreement == open_now[0].agreement
-        told[redact] = restored.agreement.text
+        again.restore([restored(read)])
+        (state,) = again.states
+        assert (state.number, state.count) == (open_now[0].number, open_now[0].count)
+        assert (state.next_at, state.next_words) == (open_now[0].next_at, open_now[0].next_words)
+        assert state.agreement == open_now[0].agreement
+        told[redact] = state.agreement.text
         await kill(session)
     assert told[False] and not told[True]
 
 
 def test_what_was_told_is_read_as_an_earlier_version_left_it() -> None:
     left = {"number": 3, "channel": 0, "speaker": None, "start": 1.0, "end": 5.0, "count": 2, "next_at": 6.0}
-    restored = InterimSnapshot.model_validate(left).going_on()
-    assert (restored.number, restored.count, restored.next_at, restored.agreement.text) == (3, 2, 6.0, "")
+    state = restored(InterimSnapshot.model_validate(left))
+    assert (state.number, state.count, state.next_at, state.agreement.text) == (3, 2, 6.0, "")
 
 
-def test_a_failure_that_is_replayed_counts_once() -> None:
+async def test_a_failure_that_is_replayed_counts_once() -> None:
     """Also of an utterance that had its number before the place from which a replay goes on."""
     book, silence = UtteranceLedger(0), np.zeros(0, np.float32)
     long = Utterance(0, 1.0, 2.0, silence, 2.0, "a")
     reserved = book.begin(long, "a")
-    ended = UtteranceInProgress("s", book.begin(long, "b"), long, "b", 0.0, False)
+    admitted = AdmittedUtterance(book.begin(long, "b"), long, "b", 0.0, SpokenLine("b"))
     goes_on = InterimSnapshot(number=reserved, channel=0, speaker="a", start=1.0, end=2.0, count=1, next_at=3.0)
-    ended.milestone = Milestone(
+    milestone = Milestone(
         position=3.0, flushed=False, next_utterance=2, speakers=[], unnamed=0, told=[goes_on], words_given=None
     )
-    book.finish(ended, Memory())
+    ended = InFlight(admitted, asyncio.create_task(understood()), milestone)
+    book.finish(ended, None, True, Memory())
     book.fail(reserved)
     replayed = UtteranceLedger(0)
-    replayed.take_up(Snapshot.model_validate_json(book.snapshot(4.0, Counter())), replayed=True)
+    replayed.restore(Snapshot.model_validate_json(book.snapshot(4.0, Counter())), replayed=True)
     assert (book.failed, replayed.failed) == (1, 0)
 
 
@@ -238,7 +244,7 @@ async def test_a_live_source_goes_on_and_says_what_was_lost(redis_url: str, demo
     session = Session(made, MODEL.config, helpers, Bus(redis_url, Keys(made.session)))
     left = await load_resume_point(redis_url, session.bus.keys)
     assert left is not None
-    at = session.take_up(left, replayed=False)
+    at = session.resume(left, replayed=False)
     assert at >= left.snapshot.position + 0.5
     await session.start()
     later = [Block(b.number, at + b.start, b.samples) for b in pieces[: len(pieces) // 2]]
@@ -266,7 +272,7 @@ async def test_a_session_that_has_heard_nothing_yet_goes_on_too(redis_url: str, 
     for _ in range(2):
         session = Session(made, MODEL.config, Repeatable(), Bus(redis_url, Keys(made.session)))
         if (left := await load_resume_point(redis_url, session.bus.keys)) is not None:
-            session.take_up(left, replayed)
+            session.resume(left, replayed)
         await session.start()
         await session.bus.flush()
         await kill(session)

@@ -1,1 +1,1 @@
-"""How well it recognizes: VAD, diarization, ASR, languages, voices, faces, whole conversations."""
+"""Accuracy: VAD, diarization, ASR, language detection, voice, faces, whole conversations."""

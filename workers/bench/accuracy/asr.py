@@ -1,4 +1,4 @@
-"""`undertone bench asr` and `undertone bench windows`: word error rates, what they cost, and words that nobody said."""
+"""`undertone bench asr` and `undertone bench windows`: word error rates, CPU time, and false words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from model.encoders.asr import SIZES, AsrError, AsrModel, Guarded, locate
 from model.encoders.silero import SileroVad
 from model.encoders.transcription import Samples, Transcription
-from model.encoders.whisper import FULL, SMALLEST, Whisper
+from model.encoders.whisper import FULL_WINDOW_FRAMES, MIN_WINDOW_FRAMES, Whisper
 from model.progress import Progress
 from stream.block import RATE
 from stream.speech.vad import FrameVad, WebRtcVad
@@ -24,13 +24,13 @@ from workers.console.word_errors import plain_words, word_error_rate
 P = ParamSpec("P")
 T = TypeVar("T")
 VADS: dict[str, Callable[[], FrameVad]] = {"webrtc": WebRtcVad, "silero": SileroVad}
-WINDOWS = (FULL, 1500, 1250, 1000, 800, 600)  # mel frames of 10 ms
-SHORT = 3.0  # seconds of the utterance whose cost is measured
-TIMES = 15  # that it is measured
+WINDOW_FRAMES = (FULL_WINDOW_FRAMES, 1500, 1250, 1000, 800, 600)  # mel frames of 10 ms
+SHORT_UTTERANCE_S = 3.0  # length of the utterance whose cost is measured
+RUNS = 15  # of that measurement
 
 
 def one_thread(bench: Callable[P, T]) -> Callable[P, T]:
-    """NumPy's threads spin after their work, and would count as CPU time."""
+    """Decorator that limits NumPy to one thread: its idle threads spin, and would count as CPU time."""
 
     @functools.wraps(bench)
     def limited(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -43,7 +43,7 @@ def one_thread(bench: Callable[P, T]) -> Callable[P, T]:
 
 
 def here() -> list[AsrModel]:
-    """The faster-whisper models that are here, the smallest first."""
+    """The local faster-whisper models, the smallest first."""
     found = []
     for size in SIZES:
         try:
@@ -62,9 +62,9 @@ def _chosen(models: Sequence[str]) -> list[AsrModel]:
 
 @one_thread
 def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
-    """A row for each recognizer, VAD and set of recordings whose words are known; and for sounds without words.
+    """A row for each recognizer, VAD and set of transcribed recordings, and for each sound without words.
 
-    WER over each set as a whole, in %, through the live segmenter and the guard. Raises AsrError.
+    WER over each set as a whole, in percent, through the live segmenter and the guard. Raises AsrError.
     """
     sets = list(spoken(data))
     cut = {
@@ -81,13 +81,14 @@ def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
             progress.tell(f"{model}: {title}, {vad}")
             pairs = cut[title, vad]
             started = time.process_time()
-            heard = [" ".join(_text(guarded, samples) for samples in said) for said, _ in pairs]
-            spent, seconds = time.process_time() - started, sum(len(u) for said, _ in pairs for u in said) / RATE
+            recognized = [" ".join(_text(guarded, samples) for samples in segments) for segments, _ in pairs]
+            spent = time.process_time() - started
+            seconds = sum(len(u) for segments, _ in pairs for u in segments) / RATE
             rows.append(
                 {
                     "asr": model.name, "recordings": title, "vad": vad,
                     "words": sum(len(plain_words(words).split()) for _, words in pairs),
-                    "WER": _percent([words for _, words in pairs], heard),
+                    "WER": _percent([words for _, words in pairs], recognized),
                     "CPU s/s": round(spent / max(seconds, 1e-9), 3),
                 }
             )  # fmt: skip
@@ -106,17 +107,19 @@ def bench_asr(data: Path, models: Sequence[str], progress: Progress) -> Rows:
 
 @one_thread
 def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tuple[Rows, Rows]:
-    """WER and CPU seconds by the smallest window and by faster-whisper's own ways; and what a short utterance costs.
+    """WER and CPU seconds by minimum window, and by faster-whisper's own methods; and the cost of a short utterance.
 
-    One thread, utterances of the live segmenter (WebRTC), one at a time, English given. Raises AsrError.
+    One thread, utterances of the live segmenter (WebRTC), one at a time, language English. Raises AsrError.
     """
     sets = [
         (s.title, [(utterances(samples, WebRtcVad()), words) for samples, words in s.recordings])
         for s in spoken(data)
         if not s.worsened
     ]
-    short = next(u for _, pairs in sets for said, _ in pairs for u in said if len(u) >= SHORT * RATE)
-    short = short[: round(SHORT * RATE)]
+    short = next(
+        u for _, pairs in sets for segments, _ in pairs for u in segments if len(u) >= SHORT_UTTERANCE_S * RATE
+    )
+    short = short[: round(SHORT_UTTERANCE_S * RATE)]
     rows: Rows = []
     costs: Rows = []
     for model in _chosen(models):
@@ -126,13 +129,13 @@ def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tupl
             progress.tell(f"{model}: {name}")
             for title, pairs in sets:
                 started = time.process_time()
-                heard = [" ".join(_text(recognize, samples) for samples in said) for said, _ in pairs]
-                spent, wer = time.process_time() - started, _percent([words for _, words in pairs], heard)
+                recognized = [" ".join(_text(recognize, samples) for samples in segments) for segments, _ in pairs]
+                spent, wer = time.process_time() - started, _percent([words for _, words in pairs], recognized)
                 key = title.partition(",")[0]
                 row |= {f"{key} WER": wer, f"{key} CPU s": round(spent, 1)}
             rows.append(row)
             times = []
-            for _ in range(TIMES):
+            for _ in range(RUNS):
                 started = time.process_time()
                 recognize([short], "en")
                 times.append(time.process_time() - started)
@@ -148,11 +151,11 @@ def bench_windows(data: Path, models: Sequence[str], progress: Progress) -> tupl
 
 
 def _ways(folder: str) -> Iterator[tuple[str, Any]]:
-    """(name, recognizer): ours on windows, the full one first, then what faster-whisper itself has."""
-    for smallest in WINDOWS:
-        ours = ", ours" if smallest == SMALLEST else ""
+    """(name, recognizer): ours by minimum window, the full one first, then faster-whisper's own methods."""
+    for smallest in WINDOW_FRAMES:
+        mark = ", ours" if smallest == MIN_WINDOW_FRAMES else ""
         yield (
-            f"{smallest} frames{ours}" if smallest < FULL else "3000 frames (30 s)",
+            f"{smallest} frames{mark}" if smallest < FULL_WINDOW_FRAMES else "3000 frames (30 s)",
             Whisper(folder, smallest=smallest),
         )
     from faster_whisper import BatchedInferencePipeline, WhisperModel
@@ -170,7 +173,10 @@ def _ways(folder: str) -> Iterator[tuple[str, Any]]:
 
 def _upstream(transcribe: Callable[[Samples], Any]) -> Callable[[Sequence[Samples], str], list[Transcription]]:
     def recognize(utterances_: Sequence[Samples], language: str) -> list[Transcription]:
-        return [Transcription(" ".join(part.text.strip() for part in transcribe(each)[0])) for each in utterances_]
+        """Words of utterances [n] float32 at 16 kHz."""
+        return [
+            Transcription(" ".join(part.text.strip() for part in transcribe(segment)[0])) for segment in utterances_
+        ]
 
     return recognize
 
@@ -179,5 +185,5 @@ def _text(recognize: Any, samples: Samples) -> str:
     return str(recognize([samples], "en")[0].text)
 
 
-def _percent(said: Sequence[str], heard: Sequence[str]) -> float:
-    return round(100 * word_error_rate(said, heard), 1)
+def _percent(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    return round(100 * word_error_rate(references, hypotheses), 1)

@@ -1,4 +1,4 @@
-"""Recordings to measure on (a folder of audio with RTTM, or of RAVDESS-named clips), and nets to compare with."""
+"""Test recordings (folders of audio with RTTM, or of RAVDESS clips), and networks for comparison."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4"}
 
 @dataclass(frozen=True)
 class Recording:
-    """Audio and who speaks when in it."""
+    """An audio file with its speaker turns."""
 
     path: Path
     turns: list[Turn]
 
     @property
     def group(self) -> str:
-        """The folder's name, by which figures are put together."""
+        """Name of the folder, by which results are grouped."""
         return self.path.parent.name
 
 
 def with_turns(folder: Path) -> list[Recording]:
-    """The audio files below a folder that have an RTTM file of their name, or that one below the folder speaks of.
+    """The audio files below a folder that have an RTTM file of the same name, or are named in one below the folder.
 
     Raises AnnotationError when there is none.
     """
@@ -64,5 +64,5 @@ def _clips(folder: Path) -> Iterator[Clip]:
 
 
 def comparison_net(name: str, file: str) -> Path | None:
-    """NAME/FILE in a folder of models, $UNDERTONE_MODELS above all; None where it is not there."""
+    """Path of NAME/FILE in the folders of models ($UNDERTONE_MODELS first); None when it is missing."""
     return next((path for folder in folders() if (path := folder / name / file).is_file()), None)

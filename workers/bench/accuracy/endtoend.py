@@ -27,11 +27,11 @@ from workers.research.compose import Conversation, converse, one_microphone, wri
 from workers.session.planning import SessionSettings, plan_session
 from workers.session.runner import new_session, run
 
-STEP = 0.01  # seconds between the moments at which a label is compared with the truth
+STEP_S = 0.01  # between the moments at which a label is compared with the truth
 
 
 class Collected:
-    """A display that keeps what it is shown."""
+    """An event observer that collects all events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -46,16 +46,20 @@ class Collected:
 def bench_endtoend(
     folder: Path, actors: list[int], encoder: Path | None, conversations: int, seed: int, progress: Progress
 ) -> Rows:
-    """Rows by kind of recording: errors of segmentation, words, speakers and emotion, the last in shares of time."""
+    """Rows by kind of recording: errors of segmentation, words and speakers, and the share of time with a wrong
+    emotion.
+
+    Raises MediaError when there is no clip of these actors.
+    """
     clips = [clip for clip in ravdess(folder) if not actors or clip.actor in actors]
     if not clips:
         raise MediaError(f"{folder}: no clip of actors {', '.join(map(str, actors))}")
     rows: Rows = []
     with tempfile.TemporaryDirectory() as work, private_server() as redis, ray_cluster(None):
-        for number, (kind, vad, record) in enumerate(KINDS):
+        for number, (kind, vad, record) in enumerate(RECORDINGS):
             scores = []
             for n in range(conversations):
-                progress.step("conversations", number * conversations + n, len(KINDS) * conversations)
+                progress.step("conversations", number * conversations + n, len(RECORDINGS) * conversations)
                 rng = np.random.default_rng((seed, n))
                 conversation = record(converse(clips, rng), rng)
                 path = write(conversation, Path(work) / str(number), f"constructed{n}")
@@ -65,7 +69,7 @@ def bench_endtoend(
                         asyncio.run(_replay(path, conversation, vad, encoder and encoder.resolve(), redis)),
                     )
                 )
-            mean = {key: round(100 * float(np.mean([each[key] for each in scores])), 1) for key in scores[0]}
+            mean = {key: round(100 * float(np.mean([one[key] for one in scores])), 1) for key in scores[0]}
             rows.append({"recording": kind, "n": conversations, **mean})
     return rows
 
@@ -74,7 +78,7 @@ def _alone(conversation: Conversation, rng: Rng) -> Conversation:
     return conversation
 
 
-KINDS: tuple[tuple[str, str, Callable[[Conversation, Rng], Conversation]], ...] = (
+RECORDINGS: tuple[tuple[str, str, Callable[[Conversation, Rng], Conversation]], ...] = (
     ("a channel per speaker", "webrtc", _alone),
     ("one microphone", "webrtc", one_microphone),
     ("one microphone, reverberation 0.4 s", "webrtc", partial(one_microphone, reverberation=0.4)),
@@ -83,9 +87,9 @@ KINDS: tuple[tuple[str, str, Callable[[Conversation, Rng], Conversation]], ...] 
 
 
 async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Path | None, redis: str) -> list[Event]:
-    """The events of a session that replays one conversation, words by the best recognizer that knows more than ten."""
+    """Events of a session that replays one conversation, with words by the best local recognizer."""
     split = len(conversation.samples) > 1
-    names = {spoken.channel: spoken.speaker for spoken in conversation.said} if split else {}
+    names = {spoken.channel: spoken.speaker for spoken in conversation.utterances} if split else {}
     wishes = SessionSettings(asr="whisper", vad=vad, names=names, interim=0, enrolled=False, speculate=False)
     source = FileSource(path, "split" if split else "mix")
     planned = plan_session(wishes, source)
@@ -96,24 +100,24 @@ async def _replay(path: Path, conversation: Conversation, vad: str, encoder: Pat
     return shown.events
 
 
-def score(conversation: Conversation, told: list[Event]) -> dict[str, float]:
-    """Errors (0 … 1) of a session's events against what is known of its conversation."""
+def score(conversation: Conversation, events: list[Event]) -> dict[str, float]:
+    """Error rates, 0 … 1, of a session's events against the annotation of its conversation."""
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.detection import DetectionErrorRate
     from pyannote.metrics.diarization import DiarizationErrorRate
 
-    heard = [event for event in told if isinstance(event, UtteranceHeard)]
-    merged = {event.speaker: event.into for event in told if isinstance(event, SpeakerMerged)}
+    utterances = [event for event in events if isinstance(event, UtteranceHeard)]
+    merged = {event.speaker: event.into for event in events if isinstance(event, SpeakerMerged)}
     reference, hypothesis = Annotation(), Annotation()
-    for n, spoken in enumerate(conversation.said):
+    for n, spoken in enumerate(conversation.utterances):
         reference[Segment(spoken.start, spoken.end), n] = spoken.speaker
-    for n, utterance in enumerate(heard):
+    for n, utterance in enumerate(utterances):
         speaker = merged.get(utterance.speaker, utterance.speaker)
         hypothesis[Segment(utterance.audio_start, utterance.audio_end), n] = speaker
     whole = Timeline([Segment(0, conversation.samples.shape[1] / RATE)])
-    words = " ".join(spoken.text for spoken in sorted(conversation.said, key=lambda spoken: spoken.start))
-    recognized = " ".join(event.text or "" for event in sorted(heard, key=lambda event: event.audio_start))
-    labels = [event for event in told if isinstance(event, Emotion)]
+    words = " ".join(spoken.text for spoken in sorted(conversation.utterances, key=lambda spoken: spoken.start))
+    recognized = " ".join(event.text or "" for event in sorted(utterances, key=lambda event: event.audio_start))
+    labels = [event for event in events if isinstance(event, Emotion)]
     return {
         "segmentation": DetectionErrorRate()(reference, hypothesis, uem=whole),
         "WER": word_error_rate([words], [recognized]),
@@ -125,12 +129,14 @@ def score(conversation: Conversation, told: list[Event]) -> dict[str, float]:
 
 
 def _time_weighted(conversation: Conversation, labels: list[Emotion] | None) -> float:
-    """Share of all true speech, in time, over which no utterance that was heard has the true emotion (None: a label
-    "neutral" everywhere). On channels of their own, the utterance must be the speaker's."""
+    """Share of the annotated speech, in time, that no recognized utterance with the right emotion covers.
+
+    labels: None: a label "neutral" everywhere. With a channel per speaker, the utterance must be the speaker's.
+    """
     wrong = total = 0.0
     by_speaker = len(conversation.samples) > 1
-    for spoken in conversation.said:
-        moments = np.arange(spoken.start + STEP / 2, spoken.end, STEP)
+    for spoken in conversation.utterances:
+        moments = np.arange(spoken.start + STEP_S / 2, spoken.end, STEP_S)
         right = (
             np.zeros(len(moments), bool) if labels is not None else np.full(len(moments), spoken.emotion == "neutral")
         )

@@ -1,4 +1,4 @@
-"""`undertone bench faces`: faces found, expressions told, and which of two faces speaks."""
+"""`undertone bench faces`: face detection, expression classification, and detection of the active speaker."""
 
 from __future__ import annotations
 
@@ -22,35 +22,38 @@ Image = NDArray[np.uint8]
 
 
 def _expression_nets() -> dict[str, ExpressionNet]:
-    """The shipped net, and face-api.js' where it is here."""
+    """The shipped expression network, and that of face-api.js if it is on this machine."""
     path = comparison_net("fer_faceapi", "faceapi_expression.onnx")
     other = {} if path is None else {"fer_faceapi": ExpressionNet(path, _colour_square, tuple(range(7)))}
     return {"fer_mini_xception": MINI_XCEPTION} | other
 
 
 def _colour_square(image: Image, box: Array) -> Array:
-    """[1, 3, 112, 112] RGB, 0 … 255: the square around a face, with a margin of a tenth on each side."""
+    """[1, 3, 112, 112] float32 RGB, 0 … 255: the square around a face, with a margin of a tenth on each side."""
     return crop(image, box, 1.2, 112).astype(np.float32).transpose(2, 0, 1)[None]
 
 
 def bench_faces(folder: Path) -> Rows:
-    """Rows by net and by how the pictures were worsened, then of the speaking face on composed films."""
+    """Rows by expression network and degradation of the pictures, then of the active speaker in composed films.
+
+    Raises MediaError.
+    """
     known, rows = pictures(folder), []
     for name, net in _expression_nets().items():
         faces = FaceReader(net)
         for condition in ("as it is", "dark", "noisy", "at 40 % size", "blurred"):
             images = [(worn, dict(worsened(image))[condition]) for worn, image in known]
             started = time.perf_counter()
-            sights = [faces([image], [0.0], np.zeros(0, np.float32), 0.0) for _, image in images]
+            observations = [faces([image], [0.0], np.zeros(0, np.float32), 0.0) for _, image in images]
             cost = (time.perf_counter() - started) / len(images)
-            told = [s.expression is not None and EXPRESSIONS[int(s.expression.argmax())] for s in sights]
+            expressions = [s.expression is not None and EXPRESSIONS[int(s.expression.argmax())] for s in observations]
             rows.append(
                 {
                     "what": f"expression, {name}",
                     "pictures": condition,
                     "n": len(images),
-                    "found": sum(s.faces > 0 for s in sights),
-                    "right": sum(worn == guess for (worn, _), guess in zip(images, told, strict=True)),
+                    "found": sum(s.faces > 0 for s in observations),
+                    "right": sum(worn == guess for (worn, _), guess in zip(images, expressions, strict=True)),
                     "ms_each": round(1000 * cost, 1),
                 }
             )
@@ -58,7 +61,7 @@ def bench_faces(folder: Path) -> Rows:
 
 
 def _speaking(known: list[tuple[str, Image]], films: int = 6) -> Rows:
-    """Which of two faces moves its mouth to the voice; films are composed of the pictures and RAVDESS clips."""
+    """A row of active speaker detection between two faces, in films composed of the pictures and RAVDESS clips."""
     clips: list[Clip] = ravdess(development_data() / "ravdess" / "Actor_19")
     clips += ravdess(development_data() / "ravdess" / "Actor_20")
     faces, right, total, looked, cost = FaceReader(), 0, 0, 0, 0.0
@@ -71,16 +74,16 @@ def _speaking(known: list[tuple[str, Image]], films: int = 6) -> Rows:
             film(conversation, [known[n][1] for n in pair], faces, path)
             audio = read_audio(path)[0]
             shown = [frame for block in FileSource(path, "mix") for frame in block.frames]
-            for said in conversation.said:
-                mine = [frame for frame in shown if said.start <= frame.time < said.end]
-                samples = audio[round(said.start * 16_000) : round(said.end * 16_000)]
+            for utterance in conversation.utterances:
+                frames = [frame for frame in shown if utterance.start <= frame.time < utterance.end]
+                samples = audio[round(utterance.start * 16_000) : round(utterance.end * 16_000)]
                 started = time.perf_counter()
-                images, times = [frame.image for frame in mine], [frame.time for frame in mine]
-                spot = faces.speaker_at(images, times, samples, said.start)
+                images, times = [frame.image for frame in frames], [frame.time for frame in frames]
+                spot = faces.speaker_at(images, times, samples, utterance.start)
                 cost += time.perf_counter() - started
-                looked += len(mine)
+                looked += len(frames)
                 total += 1
-                right += spot is not None and int(spot >= shown[0].image.shape[1] / 2) == said.channel
+                right += spot is not None and int(spot >= shown[0].image.shape[1] / 2) == utterance.channel
     return [
         {
             "what": "which of two faces speaks (composed films)",

@@ -1,7 +1,7 @@
-"""`undertone bench language`: words left out as foreign that are not, and foreign ones that are read.
+"""`undertone bench language`: known languages that are rejected, and unknown languages that are accepted.
 
-As sessions do it: evidence of each utterance, gathered for each speaker. Speech is real (LibriSpeech, RAVDESS, a call,
-meetings) or spoken by espeak-ng; texts are those of the conversation tables, and the sentences that espeak-ng says.
+Evidence is accumulated for each speaker, as in sessions. Speech is real (LibriSpeech, RAVDESS, a call, meetings) or
+synthesized by espeak-ng; texts are those of the conversation tables, and the sentences that espeak-ng speaks.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from workers.bench.accuracy.speech import utterances
 from workers.console.tables import Rows
 
 KNOWN = ("en",)
-CLIPS = 300  # of RAVDESS
+RAVDESS_CLIPS = 300  # of RAVDESS
 SEED = 2
-# Others than those which the thresholds of model.encoders.spoken_language were chosen with.
+# Not those with which the thresholds of model.encoders.spoken_language were chosen.
 SENTENCES = {
     "en": (
         "Hello.", "Come in.", "Did you call him?", "I think so.", "The shop closes at eight.", "Never mind.",
@@ -61,9 +61,9 @@ VOICES = ("+m3", "+f2")  # of espeak-ng, each a speaker
 
 
 def bench_language(data: Path, progress: Progress) -> Rows:
-    """A row for each source, language and length: utterances, and those that were wrongly left out, or read.
+    """A row for each source, language and length: number of utterances, and of those wrongly rejected or accepted.
 
-    Raises FileNotFoundError where espeak-ng is not installed, and AsrError.
+    Raises FileNotFoundError when espeak-ng or faster-whisper base is not installed, and AsrError.
     """
     if shutil.which("espeak-ng") is None:
         raise FileNotFoundError(2, "not installed: apt-get install espeak-ng", "espeak-ng")
@@ -77,8 +77,8 @@ def bench_language(data: Path, progress: Progress) -> Rows:
         belief = Belief()
         for language, samples in speaker:
             for utterance in utterances(samples, WebRtcVad()):
-                heard = whisper([utterance], None)[0]
-                belief = belief.after(heard.languages or {}, KNOWN)
+                transcription = whisper([utterance], None)[0]
+                belief = belief.after(transcription.languages or {}, KNOWN)
                 _count(counts, (source, language, _length(len(utterance) / RATE - 0.5)), belief)
     for source, lines in _texts(data):
         belief = Belief()
@@ -104,18 +104,18 @@ def _count(counts: dict[tuple[str, str, str], list[int]], key: tuple[str, str, s
 
 
 def _length(seconds: float) -> str:
-    """seconds: without pre-roll and padding."""
+    """Class of length; seconds: without pre-roll and padding."""
     return "to 1 s" if seconds < 1 else "1 to 3 s" if seconds < 3 else "3 s and more"
 
 
 def _speakers(data: Path) -> Iterator[tuple[str, list[tuple[str, Samples]]]]:
-    """(source, what a speaker says in order: language and recording)."""
+    """(source, [(language, recording [n] float32 at 16 kHz)]) for each speaker."""
     readers: dict[str, list[Path]] = {}
     for path in sorted((data / "librispeech").glob("*-*.flac")):
         readers.setdefault(path.name.partition("-")[0], []).append(path)
     actors: dict[str, list[Path]] = {}
     acted = sorted((data / "ravdess").glob("Actor_*/03-01-*.flac"))
-    for n in sorted(np.random.default_rng(SEED).permutation(len(acted))[:CLIPS]):
+    for n in sorted(np.random.default_rng(SEED).permutation(len(acted))[:RAVDESS_CLIPS]):
         actors.setdefault(acted[n].parent.name, []).append(acted[n])
     for source, people in (("LibriSpeech", readers), ("RAVDESS", actors)):
         for paths in people.values():
@@ -126,14 +126,14 @@ def _speakers(data: Path) -> Iterator[tuple[str, list[tuple[str, Samples]]]]:
         yield "telephone", [("en", read_audio(path)[0])]
     for language in SENTENCES:
         for voice in VOICES:
-            yield "espeak-ng", [(language, _say(language + voice, text)) for text in SENTENCES[language]]
+            yield "espeak-ng", [(language, _synthesize(language + voice, text)) for text in SENTENCES[language]]
     for other in ("de", "fr", "es"):
-        said = [(language, _say(language + VOICES[0], text)) for language, text in _switching(other)]
-        yield "espeak-ng, code switching", said
+        recordings = [(language, _synthesize(language + VOICES[0], text)) for language, text in _switching(other)]
+        yield "espeak-ng, code switching", recordings
 
 
 def _texts(data: Path) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
-    """(source, lines of one speaker in order: language and text)."""
+    """(source, [(language, text)]) for each speaker."""
     for corpus in ("meld", "emorynlp"):
         table, people = data / corpus / "dev.csv", dict[tuple[str, str], list[tuple[str, str]]]()
         with table.open(encoding="utf-8", newline="") as file:
@@ -153,8 +153,8 @@ def _switching(other: str) -> list[tuple[str, str]]:
     return [(language, text) for language, block in blocks for text in block]
 
 
-def _say(voice: str, text: str) -> Samples:
-    """[n] at 16 kHz, with silence around."""
+def _synthesize(voice: str, text: str) -> Samples:
+    """[n] float32 at 16 kHz: speech synthesized by espeak-ng, with silence around it."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         subprocess.run(["espeak-ng", "-v", voice, "-s", "150", "-w", file.name, text], check=True)
         samples: Samples = np.pad(read_audio(Path(file.name))[0], (RATE // 2, RATE))

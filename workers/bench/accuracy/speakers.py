@@ -1,4 +1,4 @@
-"""`undertone bench speakers`: diarization of the live way against RTTM, and how well embeddings tell voices apart."""
+"""`undertone bench speakers`: live diarization against RTTM, and verification error of speaker embeddings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from workers.session.diarization import Diarization, SpeakerSegment, speaker_seg
 
 
 def bench_speakers(folder: Path) -> Rows:
-    """Rows of DER with its parts, by VAD and folder of recordings; "given turns" isolates the clustering."""
+    """Rows of diarization error rate (DER) and its parts, in percent, by VAD and folder of recordings.
+
+    "given turns" takes the segmentation from the RTTM, which isolates the clustering. Raises AnnotationError,
+    MediaError.
+    """
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.diarization import DiarizationErrorRate
 
@@ -33,7 +37,7 @@ def bench_speakers(folder: Path) -> Rows:
         for group in sorted({recording.group for recording in recordings}, reverse=True):
             rate = DiarizationErrorRate()
             seconds = taken = 0.0
-            for recording in (each for each in recordings if each.group == group):
+            for recording in (one for one in recordings if one.group == group):
                 started = time.perf_counter()
                 spoken, length = asyncio.run(_diarize(recording, vad, encoder))
                 taken += time.perf_counter() - started
@@ -63,7 +67,7 @@ def bench_speakers(folder: Path) -> Rows:
 async def _diarize(
     recording: Recording, vad: str, encoder: SpeakerEncoder
 ) -> tuple[list[tuple[Utterance, str]], float]:
-    """Utterances with the speakers that a session would name, and the recording's length."""
+    """Utterances with the speakers that a session would name, and the recording's length in seconds."""
 
     async def parts(utterance: Utterance) -> list[SpeakerSegment]:
         return speaker_segments(encoder, utterance.samples)
@@ -80,14 +84,14 @@ async def _diarize(
         length = block.start + block.samples.shape[1] / RATE
         utterances += segmenter.push(block.samples[0])
     for utterance in (*utterances, *segmenter.flush()):
-        told, merges = await diarization.tell_apart(replace(utterance, speaker=None))
-        spoken += told
+        labelled, merges = await diarization.tell_apart(replace(utterance, speaker=None))
+        spoken += labelled
         merged |= dict(merges)
     return [(utterance, merged.get(speaker, speaker)) for utterance, speaker in spoken], length
 
 
 def bench_voices(folder: Path) -> Rows:
-    """Equal error rate of each embedding between pieces of clips SPEAKER-*.flac, by the pieces' length."""
+    """Equal error rate of each embedding between pieces of clips SPEAKER-*.flac, in percent, by the pieces' length."""
     clips = [(path.stem.split("-")[0], read_audio(path)[0]) for path in sorted(folder.glob("*-*.flac"))]
     encoders = {"GE2E (shipped)": SpeakerEncoder()}
     path = comparison_net("dvector", "dvector.onnx")
@@ -96,12 +100,16 @@ def bench_voices(folder: Path) -> Rows:
     rows: Rows = []
     for seconds in (1.0, 2.0, 3.0):
         size = round(seconds * RATE)
-        pieces = [(who, clip[at : at + size]) for who, clip in clips for at in range(0, len(clip) - size + 1, size)]
+        pieces = [
+            (speaker, clip[start : start + size])
+            for speaker, clip in clips
+            for start in range(0, len(clip) - size + 1, size)
+        ]
         for name, encode in encoders.items():
             started = time.perf_counter()
             embeddings = np.stack([encode(piece) for _, piece in pieces])
             cost = (time.perf_counter() - started) / len(pieces)
-            rate = equal_error_rate(embeddings, [who for who, _ in pieces])
+            rate = equal_error_rate(embeddings, [speaker for speaker, _ in pieces])
             rows.append(
                 {
                     "embedding": name,
@@ -115,7 +123,10 @@ def bench_voices(folder: Path) -> Rows:
 
 
 def equal_error_rate(embeddings: Array, speakers: list[str]) -> float:
-    """Where as many pairs of one speaker are rejected as pairs of two are accepted, by dot product."""
+    """Equal error rate, 0 … 1, of speaker verification by dot product: false rejections equal false acceptances.
+
+    embeddings: [n, D] float32; speakers: their n names.
+    """
     from sklearn.metrics import roc_curve
 
     first, second = np.triu_indices(len(embeddings), 1)
@@ -125,7 +136,7 @@ def equal_error_rate(embeddings: Array, speakers: list[str]) -> float:
 
 
 class DVector:
-    """A d-vector, for comparison: 40 MFCC as librosa defines them, windows of 100 frames.
+    """A d-vector encoder for comparison: 40 MFCC in librosa's definition, windows of 100 frames.
 
     Source: https://github.com/wq2012/SpeakerRecognitionFromScratch (Apache-2.0), converted to ONNX.
     """
@@ -139,6 +150,7 @@ class DVector:
         self._filters = mel_filter_bank(1025, 128, 0.0, 8000.0, RATE, norm="slaney", mel_scale="slaney")
 
     def __call__(self, samples: Samples) -> Array:
+        """[D] float32 unit vector of an utterance [n] float32 at 16 kHz."""
         from scipy.fft import dct
         from transformers.audio_utils import spectrogram, window_function
 
@@ -149,6 +161,6 @@ class DVector:
         mfcc: NDArray[np.float32] = dct(decibels, axis=0, norm="ortho")[:40].T.astype(np.float32)
         if len(mfcc) < 100:
             mfcc = np.tile(mfcc, (-(-100 // len(mfcc)), 1))[:100]
-        windows = np.stack([mfcc[at : at + 100] for at in range(0, len(mfcc) - 99, 50)])
+        windows = np.stack([mfcc[start : start + 100] for start in range(0, len(mfcc) - 99, 50)])
         mean: Array = self._network.run(None, {"mfcc": windows})[0].mean(0)
         return mean / np.linalg.norm(mean)

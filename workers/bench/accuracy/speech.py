@@ -1,4 +1,4 @@
-"""Recordings whose words are known, as they are and worsened, and sounds in which nobody says a word."""
+"""Transcribed recordings, clean and degraded, and sounds without words."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from pathlib import Path
 import numpy as np
 
 from model.encoders.transcription import Samples
-from model.training.voice_train import filtered, noise, room, with_noise
+from model.training.voice_train import filtered, noise, room_response, with_noise
 from stream.block import RATE
 from stream.sources.file import FileSource, read_audio
 from stream.speech.segmenter import Endpointing, VadSegmenter
 from stream.speech.transcript import read_transcript
 from stream.speech.vad import FrameVad
+from workers.bench import DEMO
+from workers.research.compose import SENTENCES
 
 JFK = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
-SENTENCES = {"01": "kids are talking by the door", "02": "dogs are sitting by the door"}  # RAVDESS's
-CLIPS, SEED = 60, 0  # of RAVDESS, chosen at random
-MINUTES = 5  # of each kind of sound without words
-DEMO = Path(__file__).parents[3] / "deploy" / "demo" / "conversation.opus"
+RAVDESS_CLIPS, SEED = 60, 0  # of RAVDESS, chosen at random
+WORDLESS_MINUTES = 5  # of each kind of sound
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """A set of recordings; each is a microphone of its own."""
+    """A set of recordings, each from a microphone of its own."""
 
     title: str
     recordings: list[tuple[Samples, str]]
-    """Samples [n] at 16 kHz, and the words said in them."""
+    """Samples [n] float32 at 16 kHz, and their words."""
     worsened: bool = False
-    """By a line, noise or a room."""
+    """Degraded by a telephone line, noise or a room."""
 
     @property
     def seconds(self) -> float:
@@ -40,13 +40,14 @@ class Spoken:
 
 
 def spoken(data: Path) -> Iterator[Spoken]:
-    """Those that are here. data: a folder that is laid out as $UNDERTONE_DATA. Raises MediaError, AnnotationError."""
+    """The sets whose files exist. data: a folder with the layout of $UNDERTONE_DATA. Raises MediaError,
+    AnnotationError."""
     clips = data / "librispeech"
     if (words := clips / "transcripts.tsv").exists():
         lines = [line.split("\t") for line in words.read_text(encoding="utf-8").splitlines()]
         yield Spoken(
             "LibriSpeech, 24 clips read aloud",
-            [(_mono(clips / f"{name}.flac"), said) for name, said in lines if name != "jfk"],
+            [(_mono(clips / f"{name}.flac"), words) for name, words in lines if name != "jfk"],
         )
     if (speech := clips / "jfk.flac").exists():
         yield Spoken("a speech (JFK)", [(_mono(speech), JFK)])
@@ -55,21 +56,21 @@ def spoken(data: Path) -> Iterator[Spoken]:
         yield Spoken("a telephone call", [(_mono(call), " ".join(cue.text for cue in cues))])
     acted = sorted((data / "ravdess").glob("Actor_*/03-01-*.flac"))
     if acted:
-        chosen = sorted(np.random.default_rng(SEED).permutation(len(acted))[:CLIPS])
-        pairs = [(_mono(acted[n]), SENTENCES[acted[n].stem.split("-")[4]]) for n in chosen]
-        yield Spoken(f"RAVDESS, {CLIPS} acted clips", pairs)
+        chosen = sorted(np.random.default_rng(SEED).permutation(len(acted))[:RAVDESS_CLIPS])
+        pairs = [(_mono(acted[n]), SENTENCES[int(acted[n].stem.split("-")[4])]) for n in chosen]
+        yield Spoken(f"RAVDESS, {RAVDESS_CLIPS} acted clips", pairs)
     if DEMO.exists():
         yield from _demo()
 
 
 def _demo() -> Iterator[Spoken]:
-    """The demo conversation, a channel for each of its speakers; and worsened."""
+    """The demo conversation, one channel for each of its speakers, clean and degraded."""
     cues = read_transcript(DEMO.with_suffix(".stm"), DEMO.stem).cues
     channels = np.concatenate([block.samples for block in FileSource(DEMO, "split")], 1)
     names = list(dict.fromkeys(cue.speaker for cue in cues))
-    said = [" ".join(cue.text for cue in cues if cue.speaker == name) for name in names]
+    words = [" ".join(cue.text for cue in cues if cue.speaker == name) for name in names]
     rng = np.random.default_rng(SEED)
-    response = room(rng, 0.5)
+    response = room_response(rng, 0.5)
     worsened: dict[str, Callable[[Samples], Samples]] = {
         "": lambda samples: samples,
         ", telephone (8 kHz)": partial(filtered, telephone=True),
@@ -79,20 +80,21 @@ def _demo() -> Iterator[Spoken]:
     for condition, worsen in worsened.items():
         yield Spoken(
             f"demo conversation{condition}",
-            [(worsen(samples).astype(np.float32), words) for samples, words in zip(channels, said, strict=True)],
+            [(worsen(samples).astype(np.float32), text) for samples, text in zip(channels, words, strict=True)],
             bool(condition),
         )
 
 
 def utterances(samples: Samples, vad: FrameVad) -> list[Samples]:
-    """Those that the live segmenter cuts out of a microphone's sound."""
+    """Utterances [m] that the live segmenter cuts out of samples [n] float32 at 16 kHz."""
     segmenter = VadSegmenter(vad, Endpointing())
     return [u.samples for u in (*segmenter.push(samples), *segmenter.flush())]
 
 
 def wordless(data: Path) -> Iterator[tuple[str, Samples]]:
-    """(title, five minutes [n] at 16 kHz). Babble is of LibriSpeech's readers, where they are here."""
-    rng, length = np.random.default_rng(SEED), MINUTES * 60 * RATE
+    """(title, samples [n] float32 at 16 kHz) of `WORDLESS_MINUTES` each. Babble needs LibriSpeech's readers in
+    `data`."""
+    rng, length = np.random.default_rng(SEED), WORDLESS_MINUTES * 60 * RATE
     yield "silence", rng.normal(0, 1e-4, length).astype(np.float32)
     changing = np.repeat(10 ** rng.uniform(-1.5, 0, length // (2 * RATE)), 2 * RATE)  # else the segmenter drops it
     yield "noise", (0.3 * changing * noise(rng, length, ())).astype(np.float32)
@@ -103,7 +105,7 @@ def wordless(data: Path) -> Iterator[tuple[str, Samples]]:
 
 
 def _music(rng: np.random.Generator, length: int) -> Samples:
-    """Chords, with a beat, that change each second."""
+    """Chords that change each second, with a beat."""
     time = np.arange(RATE) / RATE
     parts = []
     for _ in range(length // RATE):
@@ -119,15 +121,15 @@ def _music(rng: np.random.Generator, length: int) -> Samples:
 
 
 def _babble(rng: np.random.Generator, clips: list[Samples], length: int, voices: int = 12) -> Samples:
-    """Many talk at once, none louder than the others."""
+    """Many speakers at once, all equally loud."""
     total = np.zeros(length, np.float32)
     for _ in range(voices):
-        at = 0
-        while at < length:
+        start = 0
+        while start < length:
             clip = clips[rng.integers(len(clips))]
-            part = clip[: length - at]
-            total[at : at + len(part)] += part / max(float(np.sqrt((clip**2).mean())), 1e-4)
-            at += len(part)
+            part = clip[: length - start]
+            total[start : start + len(part)] += part / max(float(np.sqrt((clip**2).mean())), 1e-4)
+            start += len(part)
     babble: Samples = 0.03 * total
     return babble
 

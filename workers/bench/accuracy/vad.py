@@ -1,4 +1,4 @@
-"""`undertone bench vad`: detection errors of each VAD against RTTM, on the live segmenter."""
+"""`undertone bench vad`: detection errors of each VAD against RTTM, in the live segmenter."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ DETECTORS = ("webrtc 0", "webrtc 1", "webrtc 2", "webrtc 3", "silero")
 
 
 def detector(name: str) -> FrameVad:
-    """A fresh detector by its row's name."""
+    """A new detector by the name of its row."""
     return SileroVad() if name == "silero" else WebRtcVad(int(name[-1]))
 
 
 def bench_vad(folder: Path) -> Rows:
-    """One row a detector and folder of recordings: detection error rate and its parts, in percent of true speech."""
+    """A row for each detector and folder: detection error rate and its parts, in percent of annotated speech.
+
+    Raises AnnotationError, MediaError.
+    """
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.detection import DetectionErrorRate
 

@@ -1,4 +1,4 @@
-"""`undertone bench voice`: the voice encoder on RAVDESS-named clips, and linear probes on ready-made embeddings."""
+"""`undertone bench voice`: the voice encoder on RAVDESS clips, and linear probes on other embeddings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from workers.research.train_voice import CONDITIONS, FOLDS, scores_of, under
 
 
 def bench_voice(folder: Path, encoder: Path | None, probes: bool) -> Rows:
-    """Rows of UAR under each condition. Where the clips' actors were trained on, those of the cross-validation."""
+    """Rows of UAR under each condition; for actors of the training data, the figures of the cross-validation.
+
+    Raises MediaError.
+    """
     voice = VoiceEncoder(encoder) if encoder else VoiceEncoder()
     clips = ravdess(folder)
     truth, actor = np.array([c.emotion for c in clips]), np.array([c.actor for c in clips])
@@ -28,19 +31,19 @@ def bench_voice(folder: Path, encoder: Path | None, probes: bool) -> Rows:
     rows: Rows = []
     if known:
         scores = voice.card["cross_validation"]
-        who = f"cross-validation, {FOLDS} folds of whole actors ({len(voice.card['actors'])} actors)"
-        rows += [_row("voice CNN", who, condition, scores[condition]) for condition in CONDITIONS]
+        group = f"cross-validation, {FOLDS} folds of whole actors ({len(voice.card['actors'])} actors)"
+        rows += [_row("voice CNN", group, condition, scores[condition]) for condition in CONDITIONS]
     unseen = np.array([n for n in range(len(clips)) if int(actor[n]) not in known], dtype=int)
     if len(unseen):
-        who = f"{len(unseen)} clips of {len(set(actor[unseen]))} unseen actors"
+        group = f"{len(unseen)} clips of {len(set(actor[unseen]))} unseen actors"
         for condition in CONDITIONS:
             started, posterior = time.perf_counter(), np.zeros((len(unseen), len(RAVDESS)), np.float32)
             for row, n in enumerate(unseen):
-                heard = voice(under(condition, clips[n], int(n)))
-                posterior[row] = heard if heard is not None else 1 / len(RAVDESS)
+                answer = voice(under(condition, clips[n], int(n)))
+                posterior[row] = answer if answer is not None else 1 / len(RAVDESS)
             cost = (time.perf_counter() - started) / len(unseen)
             rows.append(
-                _row("voice CNN", who, condition, scores_of(posterior, truth[unseen], actor[unseen]))
+                _row("voice CNN", group, condition, scores_of(posterior, truth[unseen], actor[unseen]))
                 | {"ms_each": round(1000 * cost, 1)}
             )
     if probes:
@@ -61,7 +64,7 @@ def _row(encoder: str, clips: str, condition: str, scores: dict[str, Any]) -> di
 
 
 def _probe(features: Array, truth: Any, actor: Any) -> Array:
-    """[n, 8] posteriors of a logistic regression that never saw the clip's actor."""
+    """[n, 8] float32 posteriors of logistic regressions on features [n, D], cross-validated over actors."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -78,11 +81,11 @@ def _probe(features: Array, truth: Any, actor: Any) -> Array:
 
 
 def _embeddings(clips: list[Clip]) -> list[tuple[str, Array]]:
-    """Each ready-made embedding that is here: mean and deviation over time, [n, D]."""
-    heard = [trim(clip.samples) for clip in clips]
-    heard = [(0.5 * samples / max(float(np.abs(samples).max()), 1e-6)).astype(np.float32) for samples in heard]
+    """(name, features [n, D] float32) of each embedding on this machine: mean and deviation over time."""
+    trimmed = [trim(clip.samples) for clip in clips]
+    trimmed = [(0.5 * samples / max(float(np.abs(samples).max()), 1e-6)).astype(np.float32) for samples in trimmed]
     speaker = SpeakerEncoder()
-    found = [("GE2E (speaker)", np.stack([speaker(samples) for samples in heard]))]
+    found = [("GE2E (speaker)", np.stack([speaker(samples) for samples in trimmed]))]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
 
@@ -92,29 +95,29 @@ def _embeddings(clips: list[Clip]) -> list[tuple[str, Array]]:
 
     yamnet = network("yamnet", "yamnet.onnx")
     if yamnet:
-        found.append(("YAMNet", np.stack([_yamnet(yamnet, samples) for samples in heard])))
+        found.append(("YAMNet", np.stack([_yamnet(yamnet, samples) for samples in trimmed])))
     mel, embed = (network("speech_embedding", f) for f in ("melspectrogram.onnx", "embedding_model.onnx"))
     if mel and embed:
-        found.append(("Google speech embedding", np.stack([_speech(mel, embed, samples) for samples in heard])))
+        found.append(("Google speech embedding", np.stack([_speech(mel, embed, samples) for samples in trimmed])))
     path = comparison_net("dvector", "dvector.onnx")
     if path:
         from workers.bench.accuracy.speakers import DVector
 
         dvector = DVector(path)
-        found.append(("d-vector (speaker)", np.stack([dvector(samples) for samples in heard])))
+        found.append(("d-vector (speaker)", np.stack([dvector(samples) for samples in trimmed])))
     return found
 
 
 def _yamnet(network: Any, samples: Array) -> Array:
     padded = np.pad(samples, (0, max(0, 15_600 - len(samples))))
-    windows = [padded[at : at + 15_600][None] for at in range(0, len(padded) - 15_599, 3_900)]
+    windows = [padded[start : start + 15_600][None] for start in range(0, len(padded) - 15_599, 3_900)]
     return _over_time(np.stack([network.run(["embedding"], {"waveform": window})[0][0] for window in windows]))
 
 
 def _speech(mel: Any, embed: Any, samples: Array) -> Array:
     padded = np.pad(samples, (0, max(0, 16_000 - len(samples)))) * 32_767
     picture = mel.run(None, {"input": padded[None].astype(np.float32)})[0].reshape(-1, 32) / 10 + 2
-    windows = np.stack([picture[at : at + 76] for at in range(0, len(picture) - 75, 8)])[..., None]
+    windows = np.stack([picture[start : start + 76] for start in range(0, len(picture) - 75, 8)])[..., None]
     return _over_time(embed.run(None, {"input_1": windows.astype(np.float32)})[0].reshape(len(windows), -1))
 
 

@@ -1,1 +1,1 @@
-"""All benchmarks together: the suite, its results, the report, comparison of two runs, planning from them."""
+"""The suite of all benchmarks, its results, the report, the comparison of two runs, and capacity planning."""

@@ -1,4 +1,4 @@
-"""What so many sessions need, reckoned from what one was measured to cost."""
+"""Capacity planning: the machines for a number of sessions, from the measured costs of one."""
 
 from __future__ import annotations
 
@@ -13,64 +13,65 @@ from workers.cluster.pools import MAX_TRANSCRIBERS
 from workers.console.tables import Rows
 from workers.session.planning import UsageError
 
-SINGLES = 3  # actors of a node beside the transcribers: encoder, recognizer, faces
+OTHER_ACTORS = 3  # actors of a node beside the transcribers: encoder, recognizer, faces
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What is to be carried, at its busiest."""
+    """The load to plan for, at its busiest."""
 
     sessions: int
     asr: str | None = None
-    """Recognizer of speech, as the costs name it; None: words are given, or none are read."""
+    """Speech recognizer, as the costs name it; None: words are given, or not used."""
     modalities: tuple[str, ...] = ("text", "audio")
     one_microphone: bool = False
-    """Speakers are told apart by voice; else each has a channel."""
+    """Speakers are distinguished by voice; else each has a channel."""
     utterances: float | None = None
-    """A minute and session. [default: as measured]"""
+    """Utterances a minute and session. [default: as measured]"""
     hours: float = 24.0
-    """A day for which so many sessions go on."""
+    """Hours a day with this load."""
 
 
 @dataclass(frozen=True)
 class Machines:
-    """What there is to carry it with."""
+    """The available machines."""
 
     cores: int = 16
-    """Of a node."""
+    """Cores of a node."""
     memory: float = 64.0
-    """GB of a node, and of a Redis shard."""
+    """GB of memory of a node, and of a Redis shard."""
     utilisation: float = 0.6
-    """The share of a core, of a process or of memory that is planned to be used."""
+    """Planned utilisation of a core, a process and memory, 0 … 1."""
     gpus: int = 1
-    """Of a node; used only where `gpu_steps` is given."""
+    """GPUs of a node; used only where `gpu_steps` is given."""
     gpu_steps: float | None = None
-    """Steps of the graph a second on one GPU; None: the graph stays on the cores."""
+    """Graph steps a second on one GPU; None: the graph runs on the cores."""
 
 
 @dataclass(frozen=True)
 class CapacityPlan:
-    """What it takes. Nodes are alike and complete: each has its own pools, and a session's calls stay on its node."""
+    """The required resources. Nodes are alike and complete: each has its own pools, and a session's calls stay on its
+    node."""
 
     nodes: int
     bound_by: str
-    """What asks for so many nodes."""
+    """The resource that determines the number of nodes."""
     nodes_for: dict[str, int]
-    """Nodes that each need would ask for by itself."""
+    """Nodes that each resource alone would require."""
     cores: dict[str, float]
-    """Cores kept busy, by stage."""
+    """Busy cores by stage."""
     memory_gb: float
-    """Of all nodes together."""
+    """Memory of all nodes together."""
     gpus: int
     redis: dict[str, float]
     """shards, events_per_second, cores, memory_gb."""
     network_mbit: dict[str, float]
-    """Megabits a second: sound in, events into Redis, events to each subscriber of all sessions."""
+    """Mbit/s: audio in, events into Redis, events to each subscriber of all sessions."""
     assumptions: list[str] = field(default_factory=list)
 
 
 def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityPlan:
-    """Raises UsageError for what was not measured or fits no machine."""
+    """Plan the machines for a demand. Raises UsageError for what was not measured or fits on no machine."""
     stages = _stages(demand, costs)
     rate = demand.sessions * (demand.utterances or costs.utterances) / 60  # utterances a second
     cores = {name: demand.sessions * seconds / 60 for name, seconds in costs.running.items()}
@@ -85,14 +86,14 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     fixed = sum(costs.memory[name] for name in ("ray", "encoder", "recognizer"))
     fixed += pools * costs.memory.get(demand.asr or "", 0.0) + costs.memory["face"] * ("visual" in demand.modalities)
     room = 1000 * machines.memory * machines.utilisation - fixed  # MB of a node that sessions may take
-    slots = math.floor(machines.cores / CPU_SHARE) - SINGLES - pools
+    slots = math.floor(machines.cores / CPU_SHARE) - OTHER_ACTORS - pools
     if room < costs.memory["session"] or slots < 1:
         raise UsageError(f"a node of {machines.cores} cores and {machines.memory:g} GB does not hold one session")
     used = machines.utilisation
     nodes_for = {
         "cores": _up(sum(cores.values()) / (machines.cores * used)),
         "memory": _up(demand.sessions * costs.memory["session"] / room),
-        "the encoder (one process a node, one core)": _up(sum(cores.get(name, 0.0) for name in ENCODER) / used),
+        "the encoder (one process a node, one core)": _up(sum(cores.get(name, 0.0) for name in ENCODER_STAGES) / used),
         "the recognizer (one process a node, one core)": _up(cores["graph"] / used),
         "Ray's places for actors": _up(demand.sessions / slots),
     }
@@ -106,8 +107,8 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     nodes = nodes_for[bound_by]
 
     events = rate * costs.events
-    kept_gb = events * min(3600 * demand.hours, RETENTION_S) * costs.kept_bytes / 1e9
-    shards = max(_up(redis_cores / used), _up(kept_gb / (machines.memory * used)))
+    retained_gb = events * min(3600 * demand.hours, RETENTION_S) * costs.kept_bytes / 1e9
+    shards = max(_up(redis_cores / used), _up(retained_gb / (machines.memory * used)))
     payload = events * costs.event_bytes * 8 / 1e6
     return CapacityPlan(
         nodes=nodes,
@@ -120,7 +121,7 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
             "shards": shards,
             "events_per_second": round(events, 1),
             "cores": round(redis_cores, 2),
-            "memory_gb": round(kept_gb, 1),
+            "memory_gb": round(retained_gb, 1),
         },
         network_mbit={
             "sound_in": round(demand.sessions * RATE * 16 / 1e6, 1),
@@ -131,7 +132,7 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     )
 
 
-ENCODER = ("text", "audio", "speaker")
+ENCODER_STAGES = ("text", "audio", "speaker")
 
 
 def _up(count: float) -> int:
@@ -139,8 +140,8 @@ def _up(count: float) -> int:
 
 
 def _stages(demand: Demand, costs: Costs) -> list[str]:
-    """What is done with each utterance. Raises UsageError."""
-    known = [name for name in costs.understanding if name not in (*ENCODER, "visual", "graph", "redis")]
+    """The stages that process each utterance. Raises UsageError."""
+    known = [name for name in costs.understanding if name not in (*ENCODER_STAGES, "visual", "graph", "redis")]
     if demand.asr is not None and demand.asr not in known:
         raise UsageError(f"--asr: {demand.asr} was not measured, but {', '.join(['none', *known])}")
     unknown = set(demand.modalities) - {"text", "audio", "visual"}
@@ -153,7 +154,7 @@ def _stages(demand: Demand, costs: Costs) -> list[str]:
 
 
 def _assumptions(demand: Demand, machines: Machines, costs: Costs, rate: float) -> list[str]:
-    """Everything that was taken for granted, a line each."""
+    """The assumptions of the plan, a line each."""
     utterances = demand.utterances or costs.utterances
     held = ", ".join(f"{count} with words by {words}" for words, count in costs.held.items())
     lines = [
@@ -187,7 +188,7 @@ def _listed(values: dict[str, float]) -> str:
 
 
 def _rate(costs: Costs, machines: Machines) -> float:
-    """Events a second that one shard takes."""
+    """Events a second that one Redis shard handles."""
     return machines.utilisation * costs.events / max(costs.understanding["redis"], 1e-9)
 
 
@@ -207,7 +208,7 @@ def rows_of(plan: CapacityPlan, machines: Machines) -> dict[str, Rows]:
     }
     bounds = sorted(plan.nodes_for.items(), key=lambda bound: -bound[1])
     return {
-        "Needed": [{"what": what, "": f"{count:,}"} for what, count in needed.items()],
-        "Nodes that each need asks for": [{"for": what, "nodes": f"{count:,}"} for what, count in bounds],
-        "Cores kept busy": [{"by": what, "cores": f"{count:,.1f}"} for what, count in plan.cores.items() if count],
+        "Needed": [{"what": name, "": f"{count:,}"} for name, count in needed.items()],
+        "Nodes that each need asks for": [{"for": name, "nodes": f"{count:,}"} for name, count in bounds],
+        "Cores kept busy": [{"by": name, "cores": f"{count:,.1f}"} for name, count in plan.cores.items() if count],
     }

@@ -1,6 +1,6 @@
-"""`undertone bench compare`: what became better or worse from one file of results to another.
+"""`undertone bench compare`: figures that became better or worse between two files of results.
 
-Two runs are seldom on equal machines, or on equally quiet ones. So times are not compared in seconds but in the
+Two runs are seldom on equal machines, or under equal load. So times are not compared in seconds but in units of the
 yardstick that was timed just before and after their part. Errors, scores and memory are compared as they are.
 """
 
@@ -27,18 +27,18 @@ class Change:
     figure: str
     old: float
     new: float
-    """As they stand in the files."""
+    """`old` and `new` are as in the files."""
     worse: float
-    """How many times worse, the machines' speed taken out of it; below 1 it is better."""
+    """Factor by which it is worse, corrected for the machines' speed; below 1 it is better."""
 
 
 @dataclass
 class Comparison:
-    """What differs between two files."""
+    """The differences between two files."""
 
     changes: list[Change] = field(default_factory=list)
     one_sided: list[str] = field(default_factory=list)
-    """A line for each table or row that only one of them has."""
+    """A line for each table or row that is in only one of them."""
     failed: list[str] = field(default_factory=list)
     """A line for each part that failed in the new file."""
 
@@ -49,34 +49,38 @@ class Comparison:
 
 
 def compare(old: Results, new: Results) -> Comparison:
-    """Rows are matched by their labels, wherever they stand in their tables."""
-    told = Comparison(failed=[f"{name}: {part['failed']}" for name, part in new["parts"].items() if "failed" in part])
+    """Compare two files of results. Rows are matched by their labels, at any position in their tables."""
+    comparison = Comparison(
+        failed=[f"{name}: {part['failed']}" for name, part in new["parts"].items() if "failed" in part]
+    )
     for part in dict.fromkeys((*old["parts"], *new["parts"])):
         before, after = tables_of(old, part), tables_of(new, part)
-        told.one_sided += _one_sided(part, before, after)
+        comparison.one_sided += _one_sided(part, before, after)
         for table in (name for name in before if name in after and name in FIGURES):
-            ours, theirs = (_by_label(FIGURES[table], tables[table]) for tables in (before, after))
-            told.one_sided += _one_sided(table, ours, theirs)
+            old_rows, new_rows = (_by_label(FIGURES[table], tables[table]) for tables in (before, after))
+            comparison.one_sided += _one_sided(table, old_rows, new_rows)
             speed = old["parts"][part]["yardstick_ms"] / new["parts"][part]["yardstick_ms"]
-            for label in (label for label in ours if label in theirs):
-                told.changes += _changes(f"{table}: {label}", FIGURES[table], ours[label], theirs[label], speed)
-    return told
+            for label in (label for label in old_rows if label in new_rows):
+                comparison.changes += _changes(
+                    f"{table}: {label}", FIGURES[table], old_rows[label], new_rows[label], speed
+                )
+    return comparison
 
 
-def _one_sided(what: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def _one_sided(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [
-        f"{what}: {name}: only in the {'old' if name in old else 'new'} file"
-        for name in dict.fromkeys((*old, *new))
-        if name not in old or name not in new
+        f"{name}: {entry}: only in the {'old' if entry in old else 'new'} file"
+        for entry in dict.fromkeys((*old, *new))
+        if entry not in old or entry not in new
     ]
 
 
 def _by_label(figures: Figures, rows: Rows) -> dict[str, dict[str, Any]]:
-    return {", ".join(str(row[name]) for name in figures.labels if name in row): row for row in rows}
+    return {", ".join(str(row[label]) for label in figures.labels if label in row): row for row in rows}
 
 
 def _changes(row: str, figures: Figures, old: dict[str, Any], new: dict[str, Any], speed: float) -> Iterator[Change]:
-    """speed: of the new run's machine, the old one's being 1."""
+    """Changes of one row. speed: of the new run's machine relative to the old one's."""
     for column, kind in figures.kinds.items():
         was, now = _number(old.get(column)), _number(new.get(column))
         if was is None or now is None:
@@ -88,13 +92,13 @@ def _changes(row: str, figures: Figures, old: dict[str, Any], new: dict[str, Any
 
 
 def _number(value: object) -> float | None:
-    """What begins with a number, as 66.4 (60.2 … 72.2), is that number."""
+    """The number with which a value begins, such as 66.4 in "66.4 (60.2 … 72.2)"; None if there is none."""
     found = re.match(r"-?\d+(\.\d+)?", str(value))
     return float(found[0]) if found else None
 
 
 def _last_place(*values: float) -> float:
-    """One in the last decimal place of these, which is what rounding may make of nothing."""
+    """One unit in the last decimal place of these values: the error of rounding."""
     return min(10.0 ** -len(f"{value:g}".partition(".")[2]) for value in values)
 
 

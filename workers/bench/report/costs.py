@@ -1,4 +1,4 @@
-"""What a session costs, from a file of results: the figures that `undertone plan` reckons with."""
+"""Costs of a session, from a file of results; `undertone plan` calculates with them."""
 
 from __future__ import annotations
 
@@ -8,42 +8,46 @@ from pathlib import Path
 from typing import Any
 
 from workers.bench.report.results import Results, ResultsError, read_results, tables_of
-from workers.bench.speed.words import SILENT
+from workers.bench.speed.words import NO_PARTIALS
 
 SHIPPED = Path(__file__).parent / "measured.json"
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one session in real time, as `bench capacity` and `bench encoders` measured it on one machine."""
+    """Costs of one session in real time, measured by `bench capacity` and `bench encoders` on one machine."""
 
     machine: str
     cores: int
     taken: str
-    """ISO time."""
+    """Time of the measurement, ISO 8601."""
     held: dict[str, int]
-    """Sessions that the machine held, by source of words."""
+    """Largest number of sessions that the machine kept in real time, by source of words."""
     utterances: float
-    """A minute and session."""
+    """Utterances a minute and session."""
     events: float
-    """An utterance."""
+    """Events an utterance."""
     event_bytes: float
-    """Of its JSON."""
+    """Bytes of an event's JSON."""
     kept_bytes: float
-    """That Redis takes to keep an event."""
+    """Bytes of an event in Redis."""
     running: dict[str, float]
-    """CPU-seconds for a minute of media whatever is said in it: session, ray."""
+    """CPU-seconds for a minute of media, independent of speech: session, ray."""
     understanding: dict[str, float]
-    """CPU-seconds for an utterance: text, audio, speaker, visual, graph, redis, and each recognizer of speech."""
+    """CPU-seconds for an utterance: text, audio, speaker, visual, graph, redis, and each speech recognizer."""
     memory: dict[str, float]
-    """MB of a process: session, encoder, recognizer, face, each recognizer of speech; ray: all of its own on a node."""
+    """MB of a process: session, encoder, recognizer, face, each speech recognizer; ray: of all its processes on a
+    node."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
 def read_costs(file: Path = SHIPPED) -> Costs:
-    """From a file of `undertone bench all`, or of `undertone bench costs`. Raises ResultsError, FileNotFoundError."""
+    """Read the costs from a file of `undertone bench all` or `undertone bench costs`.
+
+    Raises ResultsError and FileNotFoundError.
+    """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         if "parts" not in values:
@@ -57,10 +61,11 @@ def read_costs(file: Path = SHIPPED) -> Costs:
 
 
 def costs_of(results: Results) -> Costs:
-    """The base is what was measured with words given; of each recognizer of speech, only its own cost is taken.
+    """Costs from the results of `undertone bench all`.
 
-    How the encoders' process divides into text and audio, and what was not part of those sessions (speakers on one
-    microphone, faces), is taken from the encoders alone. Raises ResultsError.
+    The base is the measurement with given words; of each speech recognizer only its own cost is added. The shares of
+    text and audio in the encoder's process, and stages that those sessions lack (speakers on one microphone, faces),
+    come from the benchmark of the encoders. Raises ResultsError.
     """
     for part in ("capacity", "encoders"):
         if not tables_of(results, part):
@@ -68,12 +73,12 @@ def costs_of(results: Results) -> Costs:
     capacity, encoders = tables_of(results, "capacity"), tables_of(results, "encoders")["encoders"]
     levels, costs = capacity["capacity"], capacity["capacity_costs"]
     held: dict[str, int] = {}
-    for row in (row for row in levels if not row["words"].endswith(SILENT)):
+    for row in (row for row in levels if not row["words"].endswith(NO_PARTIALS)):
         held[row["words"]] = max(held.get(row["words"], 0), row["sessions"] if row["held"] == "yes" else 0)
     level = next(row for row in levels if row["words"] == "transcript" and row["sessions"] == 1)
     utterances = level["utterances/min"]
     seconds, memory = _processes(costs, "transcript")
-    alone = {kind: sum(row["ms"] for row in encoders if row["modality"] == kind) / 1000 for kind in ALONE}
+    alone = {kind: sum(row["ms"] for row in encoders if row["modality"] == kind) / 1000 for kind in ENCODER_MODALITIES}
     both = alone["text"] + alone["audio"]
     understanding = {
         "text": seconds["encoder"] / utterances * alone["text"] / both,
@@ -105,11 +110,11 @@ def costs_of(results: Results) -> Costs:
     )
 
 
-ALONE = ("text", "audio", "speaker", "visual")
+ENCODER_MODALITIES = ("text", "audio", "speaker", "visual")
 
 
 def _processes(rows: list[dict[str, Any]], words: str) -> tuple[dict[str, float], dict[str, float]]:
-    """CPU-seconds for a minute of media, and MB of a process (of Ray's own: of all), by kind."""
-    mine = {row["process"]: row for row in rows if row["words"] == words}
-    sizes = {kind: row["MB each"] * (row["processes"] if kind == "ray" else 1) for kind, row in mine.items()}
-    return {kind: row["s/min"] for kind, row in mine.items()}, sizes
+    """CPU-seconds for a minute of media, and MB of a process (of Ray's own: of all), by kind of process."""
+    by_process = {row["process"]: row for row in rows if row["words"] == words}
+    sizes = {kind: row["MB each"] * (row["processes"] if kind == "ray" else 1) for kind, row in by_process.items()}
+    return {kind: row["s/min"] for kind, row in by_process.items()}, sizes

@@ -1,4 +1,4 @@
-"""Which columns of the tables are figures that may become better or worse, and in which direction."""
+"""Columns of the tables that are compared between runs, and the direction in which they improve."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 
 class Kind(Enum):
-    """What a figure is: which way is better, and whether the machine has part in it."""
+    """Kind of a figure: the better direction, and the influence of the machine's speed."""
 
     TIME = auto()
     """Less is better; a faster machine has less."""
@@ -21,7 +21,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one table: the columns that say which row it is, and those that are compared. Others are only shown."""
+    """Columns of one table: those that identify a row, and those that are compared. Others are only shown."""
 
     labels: tuple[str, ...]
     kinds: dict[str, Kind]
@@ -57,4 +57,4 @@ FIGURES = {
     "scale": Figures(("nodes",), {"Ray ms": TIME, "Redis ms": TIME}),
     "longevity": Figures(("process",), {"MB last third": COST}),
 }
-"""By the table's name. A table that is not named here is shown and not compared."""
+"""Figures by name of the table. Other tables are shown and not compared."""

@@ -1,4 +1,4 @@
-"""The machine on which figures were taken, and how fast it was at that moment."""
+"""Description of the measured machine, and its speed at the time."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def _printed(*command_and_pattern: str) -> str | None:
 
 
 def yardstick() -> float:
-    """Milliseconds of a fixed piece of work on one core, at the median of many: by it, two machines are compared.
+    """Median milliseconds of a fixed piece of work on one core, by which machines are compared.
 
-    Half of it is small matrix products (the networks), half is plain Python (what is around them).
+    Half of it is small matrix products (as in the networks), half is plain Python (as around them).
     """
     matrix = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32) / 8  # larger ones take all cores
     counts: dict[int, int] = {}

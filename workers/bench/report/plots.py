@@ -1,56 +1,52 @@
-"""The plots of BENCHMARKS.md: small SVG files, the same bytes for the same figures."""
+"""The plots of BENCHMARKS.md: small SVG files, identical for identical figures."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from stream.exports.charts import LINES, MARKERS, drawing_style, hide_frame, svg_file
 
 if TYPE_CHECKING:
     from workers.console.tables import Rows
 
 
-# Okabe and Ito's colours, which are told apart by those who do not see red and green; lines differ by markers too.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
-
-ELSEWHERE = {
+PUBLISHED_MS = {
     "DialogueGCN": (3.4, 14.6, 33),
     "COGMEN": (15, 24, 51),
     "GraphSmile": (9, 23, 54),
     "DAG-ERC": (17, 58, 175),
     "SDT": (50, 64, 178),
 }
-"""Milliseconds for a new utterance as the 10th, 50th and 100th of a dialogue, which these models re-run as a whole."""
-ELSEWHERE_AT = (10, 50, 100)
+"""Published milliseconds for a new utterance at `PUBLISHED_LENGTHS`, of models that re-run the whole dialogue."""
+PUBLISHED_LENGTHS = (10, 50, 100)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing of one table."""
+    """A plot of one table."""
 
     part: str
     table: str
     title: str
     draw: Callable[[Axes, Rows], None]
-    """Raises KeyError when the rows are not of this version."""
+    """Draws the rows. Raises KeyError for rows of another version."""
 
 
 def svg(plot: Plot, rows: Rows) -> str | None:
-    """An SVG document; None where there is nothing that this version can draw."""
+    """The plot as an SVG document; None for rows that this version cannot draw."""
     if not rows:
         return None
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "undertone", "font.size": 9}):
+    with drawing_style(font_size=9):
         figure = Figure(figsize=(6.4, 3.4), layout="constrained")
         axes = figure.subplots()
-        axes.spines[["top", "right"]].set_visible(False)
+        hide_frame(axes)
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         try:
@@ -58,20 +54,18 @@ def svg(plot: Plot, rows: Rows) -> str | None:
         except KeyError:
             return None
         axes.set_title(plot.title, fontsize=10, loc="left")
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return file.getvalue()
+        return svg_file(figure)
 
 
 def _curves(
     x: str, y: str, by: str | None, xlabel: str, ylabel: str, log: bool = False
 ) -> Callable[[Axes, Rows], None]:
-    """Lines of y over x, one for each value of `by`."""
+    """Drawing function: lines of y over x, one for each value of `by`."""
 
     def draw(axes: Axes, rows: Rows) -> None:
         for n, name in enumerate(dict.fromkeys(row[by] if by else "" for row in rows)):
             points = [(row[x], row[y]) for row in rows if (not by or row[by] == name) and row.get(y) is not None]
-            axes.plot(*zip(*points, strict=True), color=COLORS[n % 7], marker=MARKERS[n % 7], markersize=4, label=name)
+            axes.plot(*zip(*points, strict=True), color=LINES[n % 7], marker=MARKERS[n % 7], markersize=4, label=name)
         if log:
             axes.set_xscale("log", base=2)
             axes.set_xticks(
@@ -87,7 +81,7 @@ def _curves(
 
 
 def _step(axes: Axes, rows: Rows) -> None:
-    """What a new utterance costs by how many went before: flat, beside re-runs of the whole dialogue."""
+    """Cost of a new utterance over the conversation's length, beside re-runs of the whole dialogue."""
     lines = (("a step, as it is done", "step after"), ("the same network, re-run", "re-run over"))
     for n, (name, start) in enumerate(lines):
         points = []
@@ -97,12 +91,12 @@ def _step(axes: Axes, rows: Rows) -> None:
                 points.append((int(found[1].replace(",", "")), row["ms, median"]))
         if points:
             axes.plot(
-                *zip(*points, strict=True), color=COLORS[n], marker=MARKERS[n], markersize=5, linewidth=2, label=name
+                *zip(*points, strict=True), color=LINES[n], marker=MARKERS[n], markersize=5, linewidth=2, label=name
             )
-    for n, (name, milliseconds) in enumerate(ELSEWHERE.items(), 2):
+    for n, (name, milliseconds) in enumerate(PUBLISHED_MS.items(), 2):
         axes.plot(
-            ELSEWHERE_AT, milliseconds, color=COLORS[n], marker=MARKERS[n], markersize=4, linewidth=1, linestyle="--",
-            label=f"{name}, elsewhere",
+            PUBLISHED_LENGTHS, milliseconds, color=LINES[n], marker=MARKERS[n], markersize=4, linewidth=1,
+            linestyle="--", label=f"{name}, elsewhere",
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="utterances that went before", ylabel="ms for a new utterance")
     axes.xaxis.set_major_formatter("{x:,g}")
@@ -111,14 +105,14 @@ def _step(axes: Axes, rows: Rows) -> None:
 
 
 def _stages(axes: Axes, rows: Rows) -> None:
-    """A bar for each way, put together of what passes one after the other."""
+    """A stacked bar of the stages of the time to label for each configuration."""
     stages = ("queue", "asr", "encode", "graph", "publish")
     names = [f"{row['words']},\n{'ahead' if row['ahead'] == 'yes' else 'not ahead'}" for row in rows]
     parts = {"end-silence": [row["in all p50"] - row["over p50"] for row in rows]}
     parts["block and the rest"] = [max(0.0, row["over p50"] - sum(row[s] for s in stages)) for row in rows]
     parts |= {stage: [row[stage] for row in rows] for stage in stages if any(row[stage] >= 1 for row in rows)}
     left = np.zeros(len(rows))
-    for (name, widths), color in zip(parts.items(), ("#bbbbbb", *COLORS), strict=False):
+    for (name, widths), color in zip(parts.items(), ("#bbbbbb", *LINES), strict=False):
         axes.barh(names, widths, left=left, color=color, edgecolor="white", linewidth=0.8, label=name)
         left += widths
     axes.invert_yaxis()
@@ -128,9 +122,9 @@ def _stages(axes: Axes, rows: Rows) -> None:
 
 
 def _memory(axes: Axes, rows: Rows) -> None:
-    """Two bars for each process: what it had in the first third of the hours, and in the last."""
+    """Two bars for each process: memory in the first and in the last third of the hours."""
     names = [f"{row['process']} {row['pid']}" for row in rows]
-    for n, (column, color) in enumerate((("MB first third", COLORS[5]), ("MB last third", COLORS[0]))):
+    for n, (column, color) in enumerate((("MB first third", LINES[5]), ("MB last third", LINES[0]))):
         places = np.arange(len(rows)) + 0.4 * n
         axes.barh(places, [row[column] for row in rows], height=0.4, color=color, label=column.removeprefix("MB "))
     axes.set_yticks(np.arange(len(rows)) + 0.2, names)
@@ -153,4 +147,4 @@ PLOTS = {
     ),
     "longevity": Plot("longevity", "longevity", "Memory in the first and the last third of the hours", _memory),
 }  # fmt: skip
-"""By the name of the file."""
+"""Plots by name of the file."""

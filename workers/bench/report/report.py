@@ -1,4 +1,4 @@
-"""`undertone bench report`: a file of results as BENCHMARKS.md with its plots."""
+"""`undertone bench report`: BENCHMARKS.md with its plots, from a file of results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment
 
-from workers.bench.report.plots import ELSEWHERE, ELSEWHERE_AT, PLOTS, svg
+from workers.bench.report.plots import PLOTS, PUBLISHED_LENGTHS, PUBLISHED_MS, svg
 from workers.bench.report.results import Results, tables_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ PLOTTED = "benchmarks"  # the plots' folder, beside the page
 
 
 def write_report(results: Results, folder: Path) -> list[Path]:
-    """folder/BENCHMARKS.md and folder/benchmarks/*.svg. Returns what was written; the same results, the same bytes."""
+    """Write folder/BENCHMARKS.md and folder/benchmarks/*.svg, identical for identical results. Returns the written
+    files."""
     (folder / PLOTTED).mkdir(parents=True, exist_ok=True)
     page = _Page(results, folder)
     environment = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
@@ -28,8 +29,8 @@ def write_report(results: Results, folder: Path) -> list[Path]:
     environment.globals |= calls | {"markdown": markdown}
     template = environment.from_string(files("workers.bench.report").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     elsewhere: Rows = [
-        {"model": name} | {f"after {n}": ms for n, ms in zip(ELSEWHERE_AT, taken, strict=True)}
-        for name, taken in ELSEWHERE.items()
+        {"model": name} | {f"after {n}": ms for n, ms in zip(PUBLISHED_LENGTHS, taken, strict=True)}
+        for name, taken in PUBLISHED_MS.items()
     ]
     text = template.render(machine=results["machine"], taken=results["taken"][:10], elsewhere=elsewhere)
     file = folder / "BENCHMARKS.md"
@@ -38,7 +39,7 @@ def write_report(results: Results, folder: Path) -> list[Path]:
 
 
 class _Page:
-    """What the template calls."""
+    """Functions that the template calls."""
 
     def __init__(self, results: Results, folder: Path) -> None:
         self._results, self._folder = results, folder
@@ -46,7 +47,7 @@ class _Page:
         self.drawn: list[Path] = []
 
     def table(self, part: str, name: str, *without: str) -> str:
-        """A table in Markdown, less some columns; or a line that says why there is none."""
+        """A table in Markdown without some columns; or a line with the reason for its absence."""
         self._shown.add(part)
         rows = tables_of(self._results, part).get(name)
         if rows:
@@ -56,12 +57,12 @@ class _Page:
         return f"*Not measured on this machine{f' ({reason})' if reason else ''}.*"
 
     def tables(self, part: str) -> str:
-        """All tables of a part, or that line."""
+        """All tables of a part; or a line with the reason for their absence."""
         names = tables_of(self._results, part) or [part]
         return "\n\n".join(self.table(part, name) for name in names)
 
     def plot(self, name: str) -> str:
-        """An image in Markdown; nothing where its table was not measured."""
+        """An image in Markdown; empty when its table was not measured."""
         plot, file = PLOTS[name], self._folder / PLOTTED / f"{name}.svg"
         rows = tables_of(self._results, plot.part).get(plot.table, [])
         drawing = svg(plot, rows)
@@ -73,12 +74,12 @@ class _Page:
         return f"![{plot.title}]({PLOTTED}/{name}.svg)"
 
     def others(self) -> list[str]:
-        """Parts of which the template has shown nothing up to here."""
+        """Parts that the template has not shown up to here."""
         return [part for part in self._results["parts"] if part not in self._shown]
 
 
 def markdown(rows: Rows) -> str:
-    """A table: a column for each key that any row has, empty where a row has it not."""
+    """A Markdown table with a column for each key of any row; empty cells for missing keys."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = [[column.replace("_", " ") for column in columns], ["---" for _ in columns]]
     lines += [[_cell(row.get(column)) for column in columns] for row in rows]

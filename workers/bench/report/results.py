@@ -1,4 +1,4 @@
-"""The file of all results: what `undertone bench all` writes, `report` draws and `compare` compares."""
+"""The file of all results: written by `undertone bench all`, read by `report` and `compare`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 Tables: TypeAlias = "dict[str, Rows]"
 Results = dict[str, Any]
 """{"schema": 1, "taken": ISO time, "machine": {…}, "parts": {name: {"seconds", "yardstick_ms", "tables"}}}; a part
-without figures has "skipped" (something is missing here) or "failed" (an error) instead of "tables"."""
+without figures has "skipped" (a missing requirement) or "failed" (an error) instead of "tables"."""
 
 
 class ResultsError(Exception):
-    """No file of results; the message is one line."""
+    """An invalid file of results; the message is one line."""
 
     exit_code, http_status = 2, 422
 
 
 def write_results(results: Results, file: Path) -> None:
-    """As a whole or not at all."""
+    """Write the file atomically."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     partial.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(file)
 
 
 def read_results(file: Path) -> Results:
-    """Raises ResultsError, FileNotFoundError."""
+    """Read and validate a file of results. Raises ResultsError and FileNotFoundError."""
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -58,6 +58,6 @@ def _measured(part: dict[str, Any]) -> bool:
 
 
 def tables_of(results: Results, part: str) -> Tables:
-    """The tables of a part; none where it was not measured."""
+    """The tables of a part; empty when it was not measured."""
     tables: Tables = results["parts"].get(part, {}).get("tables", {})
     return tables

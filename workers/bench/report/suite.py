@@ -1,4 +1,4 @@
-"""`undertone bench all`: every benchmark, one after the other, into one file of results."""
+"""`undertone bench all`: run every benchmark, one after the other, into one file of results."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from model.progress import Progress
+from workers.bench import DEMO
 from workers.bench.report.results import Results, Tables
 
 Part = Callable[[Progress], Tables]
 
-DEMO = Path(__file__).parents[3] / "deploy" / "demo" / "conversation.opus"
-
 
 class Unavailable(Exception):
-    """This machine lacks what a part needs."""
+    """A requirement of a benchmark is missing on this machine."""
 
 
-def run_all(parts: dict[str, Part], progress: Progress, keep: Callable[[Results], object]) -> Results:
-    """Measure one part after the other. `keep` gets the results after each, so that an interruption loses one only.
+def run_all(parts: dict[str, Part], progress: Progress, save: Callable[[Results], object]) -> Results:
+    """Run one benchmark after the other. `save` gets the results after each, so that an interruption loses only one.
 
-    Each part runs in a process of its own: what one loads, or sets in PyTorch, is not in the next one's figures.
+    Each runs in its own process, so that loaded libraries and PyTorch's settings do not affect the next one.
     """
     from workers.bench.report.machine import describe, yardstick
 
@@ -50,23 +49,23 @@ def run_all(parts: dict[str, Part], progress: Progress, keep: Callable[[Results]
         results["parts"][name] = {"seconds": seconds, "yardstick_ms": unit, **outcome}
         for state in {"skipped", "failed"} & set(outcome):
             progress.tell(f"{name} {state}: {outcome[state]}")
-        keep(results)
+        save(results)
     return results
 
 
 def _in_own_process(part: Part, progress: Progress) -> dict[str, Any]:
     """{"tables": …}, {"skipped": reason} or {"failed": reason}."""
     spawn = get_context("spawn")
-    ours, theirs = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_measure, args=(part, theirs))
+    parent_end, child_end = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_measure, args=(part, child_end))
     process.start()
-    theirs.close()
+    child_end.close()
     try:
         while True:
-            what, *values = ours.recv()
-            if what == "outcome":
+            kind, *values = parent_end.recv()
+            if kind == "outcome":
                 return dict(values[0])
-            getattr(progress, what)(*values)
+            getattr(progress, kind)(*values)
     except EOFError:
         process.join()
         return {"failed": f"its process ended with code {process.exitcode}"}
@@ -75,13 +74,13 @@ def _in_own_process(part: Part, progress: Progress) -> dict[str, Any]:
             os.kill(process.pid, signal.SIGINT)
         raise
     finally:
-        ours.close()  # should it go on nevertheless, its next word of progress ends it
+        parent_end.close()  # should it go on nevertheless, its next word of progress ends it
         process.join(60)
         process.kill()
 
 
 class _Sent:
-    """Implements `model.progress.Progress` on the other side of a pipe."""
+    """Implementation of `model.progress.Progress` that sends the reports through a pipe."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -89,15 +88,18 @@ class _Sent:
     def tell(self, message: str) -> None:
         self._pipe.send(("tell", message))
 
-    def step(self, what: str, done: int, total: int) -> None:
-        self._pipe.send(("step", what, done, total))
+    def step(self, task: str, done: int, total: int) -> None:
+        self._pipe.send(("step", task, done, total))
 
     def curve(self, name: str, values: dict[str, float], step: int) -> None:
         self._pipe.send(("curve", name, values, step))
 
 
 def _measure(part: Part, pipe: Connection) -> None:
-    """In the part's own process, and group: Ctrl-C comes from our parent, once, so that Ray and Redis end in order."""
+    """Run a benchmark in its own process and process group.
+
+    The parent sends Ctrl-C, once, so that Ray and Redis end in order.
+    """
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born ignoring it
     os.dup2(sys.stderr.fileno(), 1)  # stdout belongs to the results
@@ -120,7 +122,7 @@ def _outcome(part: Part, progress: Progress) -> dict[str, Any]:
 
 
 def _missing(error: Exception) -> bool:
-    """Whether something is not here that the part needs. Imported only now: it is in nobody's figures."""
+    """True for errors about a missing requirement. Imports late, so that the modules are in no benchmark's memory."""
     from model.encoders.asr import AsrError
     from stream.errors import MediaError
     from stream.speech.turns import AnnotationError
@@ -129,7 +131,7 @@ def _missing(error: Exception) -> bool:
 
 
 def chosen(only: Iterable[str], without: Iterable[str]) -> dict[str, Part]:
-    """The parts by name (none given = all), in the order in which they are measured. Raises ValueError for others."""
+    """The selected benchmarks by name (none given: all), in their order. Raises ValueError for unknown names."""
     only, without = list(only), list(without)
     for name in (*only, *without):
         if name not in PARTS:
@@ -246,10 +248,11 @@ def _scale(progress: Progress) -> Tables:
 
 def _capacity(progress: Progress) -> Tables:
     from workers.bench.speed.capacity import bench_capacity
-    from workers.bench.speed.words import SILENT, words_by
+    from workers.bench.speed.words import NO_PARTIALS, words_by
 
     words = words_by(("transcript", "whisper"), DEMO)
-    words += [replace(each, name=f"{each.name}{SILENT}", partials=False) for each in words if each.model == "base"]
+    quiet = [source for source in words if source.model == "base"]
+    words += [replace(source, name=f"{source.name}{NO_PARTIALS}", partials=False) for source in quiet]
     levels, costs = bench_capacity(DEMO, words, ("text", "audio"), 40.0, 64, progress)
     return {"capacity": levels, "capacity_costs": costs}
 
@@ -290,5 +293,5 @@ PARTS: dict[str, Part] = {
     "longevity": _longevity,
     "lag": _lag,
 }
-"""In the order of the report. Functions of a module, not lambdas: each is named to another process. Each imports what
-it needs when it is called."""
+"""Benchmarks in the order of the report. They are module functions, because they are pickled for another process; each
+imports its modules when it is called."""

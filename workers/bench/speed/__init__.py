@@ -1,1 +1,1 @@
-"""How fast it is: latency, throughput, capacity, start-up, and whether anything grows."""
+"""Speed: latency, throughput, capacity, start-up, and growth over hours."""

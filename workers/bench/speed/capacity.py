@@ -1,4 +1,4 @@
-"""`undertone bench capacity`: how many real-time sessions this machine holds, and what one of them costs."""
+"""`undertone bench capacity`: number of real-time sessions on this machine, and the cost of one."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from workers.cluster.request import MediaFile, Options, Place
 from workers.cluster.served import ServedSession
 from workers.console.tables import Rows
 
-LENGTH = 900.0  # seconds of the recording that is played; a level has to be over by then
-SETTLE = 60.0  # seconds that a session may take to its first label, models being loaded; measuring begins then
-GRACE = 3.0  # seconds for which the load goes on while the last labels come
-DRAIN = 180.0  # seconds that sessions may take to label what they have heard, once they are stopped
-BEHIND = 1.0  # seconds behind its source from which on a session does not keep up
-POOLS = 10  # actors besides the sessions
+RECORDING_S = 900.0  # length of the played recording; a level is over by then
+SETTLE_TIMEOUT_S = 60.0  # until the first label, including loading of models; then the measurement starts
+GRACE_S = 3.0  # the load continues while the last labels arrive
+DRAIN_TIMEOUT_S = 180.0  # for the labels of stopped sessions
+MAX_LAG_S = 1.0  # of a session that is held
+POOL_ACTORS = 10  # actors besides the sessions
 PREFIX = "bench"
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a session's subscriber got for what was said in a stretch of time."""
+class Received:
+    """Events that a session's subscriber received for a stretch of speech."""
 
     labels: list[float]
-    """Seconds from the end of speech to each label, without the silence that ends an utterance."""
+    """Seconds from the end of speech to each label, without the end-of-utterance silence."""
     events: int
     size: int
     """Bytes of the events' JSON."""
 
 
 class _Watch(Stopwatch):
-    """A stopwatch that also counts events, and says how far behind its source the session is."""
+    """A stopwatch that also counts events, and knows the session's lag behind its source."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,15 +70,15 @@ class _Watch(Stopwatch):
         super().position(seconds)
         self._position = seconds
 
-    def heard(self, begin: float, end: float) -> Heard:
-        """For what was said between two moments of the machine's clock."""
+    def received(self, begin: float, end: float) -> Received:
+        """The events for speech between two times of the monotonic clock."""
         labels = [
             seconds - (event.latency.vad if event.latency else 0.0)
             for seconds, event in self.taken
             if begin <= self._origin + event.audio_end < end
         ]
         sizes = [size for moment, size in self._events if begin <= moment < end]
-        return Heard(labels, len(sizes), sum(sizes))
+        return Received(labels, len(sizes), sum(sizes))
 
     @property
     def lag(self) -> float:
@@ -87,57 +87,64 @@ class _Watch(Stopwatch):
 
 
 class TimedSession:
-    """As `workers.cluster.session_actor` has it, an actor of its own in the same way, with a stopwatch beside."""
+    """A session actor like that of `workers.cluster.session_actor`, with a stopwatch."""
 
     def __init__(self, session: str, options: Options, source: MediaFile, place: Place) -> None:
         self._watch = _Watch()
         self._conductor = ServedSession(session, options, source, place, [self._watch])
 
     async def loaded(self) -> None:
-        """Returns when the process is there."""
+        """Wait until the process has started."""
 
     async def open(self) -> None:
         await self._conductor.open()
 
     async def labelled(self) -> None:
-        """Returns when its first label is there."""
+        """Wait for the first label."""
         await self._watch.labelled.wait()
 
-    async def heard(self, begin: float, end: float) -> Heard:
-        return self._watch.heard(begin, end)
+    async def received(self, begin: float, end: float) -> Received:
+        return self._watch.received(begin, end)
 
     async def lag(self) -> float:
         return self._watch.lag
 
     async def close(self) -> None:
-        """Returns when all that was heard is labelled."""
+        """Stop the session, and wait until everything is labelled."""
         self._conductor.stop()
         await self._conductor.done()
 
 
 def bench_capacity(
-    recording: Path, words: Sequence[Words], modalities: Sequence[str], seconds: float, most: int, progress: Progress
+    recording: Path,
+    words: Sequence[Words],
+    modalities: Sequence[str],
+    seconds: float,
+    max_sessions: int,
+    progress: Progress,
 ) -> tuple[Rows, Rows]:
-    """A row for each number of sessions that was tried, and one for each kind of process at the highest that was held.
+    """A row for each number of sessions, and a row for each kind of process at the highest number that was held.
 
-    Held: the 95 % time to label over the end-silence is at most twice that of one session, and none falls behind its
-    source. Sessions are doubled up to `most` until that is no longer so, then the limit is narrowed down. Each number
-    is measured for `seconds` (one session for twice as long), once all have started. Raises MediaError.
+    Held: the 95 % time to label over the end silence is at most twice that of one session, and no session falls behind
+    its source. Sessions are doubled up to `max_sessions` until that fails, then the limit is bisected. Each number is
+    measured for `seconds` (one session for twice as long), once all have started. Raises MediaError.
     """
     levels: Rows = []
     costs: Rows = []
     with tempfile.TemporaryDirectory() as folder, private_server() as redis:
-        path = looped_file(recording, LENGTH, Path(folder))
+        path = looped_file(recording, RECORDING_S, Path(folder))
         for source in words:
             transcript = path.with_suffix(".stm").name if source.given else None
             media = MediaFile(kind="file", name=path.name, transcript=transcript)
-            asked = {"consent": "a benchmark", "modalities": modalities, "asr": source.asr}
-            options = Options.model_validate(asked if source.partials else asked | {"interim": 0})
+            request = {"consent": "a benchmark", "modalities": modalities, "asr": source.asr}
+            options = Options.model_validate(request if source.partials else request | {"interim": 0})
             place = Place(redis, PREFIX, None, path.parent, source.model)
             progress.tell(f"words: {source.name}")
             with ray_cluster(None):  # for each anew: the actors of the words before would still be there
-                room = int(ray.cluster_resources()["CPU"] / CPU_SHARE) - POOLS  # Ray starts no more actors than that
-                found = search(partial(_measure, options, media, place, seconds, progress), min(most, room))
+                room = (
+                    int(ray.cluster_resources()["CPU"] / CPU_SHARE) - POOL_ACTORS
+                )  # Ray starts no more actors than that
+                found = search(partial(_measure, options, media, place, seconds, progress), min(max_sessions, room))
             levels += [{"words": source.name, **level.row} for level in found]
             highest = max(found, key=lambda level: (level.held, level.sessions))
             costs += [{"words": source.name, "sessions": highest.sessions, **row} for row in highest.costs]
@@ -153,11 +160,11 @@ class Level:
     costs: Rows
 
 
-def search(measure: Callable[[int, float | None], Level], most: int) -> list[Level]:
-    """Levels by their number of sessions: one, doubled until too many, then halfway until within a quarter."""
+def search(measure: Callable[[int, float | None], Level], max_sessions: int) -> list[Level]:
+    """Measured levels in order of sessions: doubled from one until too many, then bisected to within a quarter."""
     found = [measure(1, None)]
     base, held, failed = found[0].p95, 1, None if found[0].held else 1
-    while failed is None and 2 * held <= most:
+    while failed is None and 2 * held <= max_sessions:
         found.append(measure(2 * held, base))
         held, failed = (held, 2 * held) if not found[-1].held else (2 * held, None)
     while failed is not None and failed - held > max(1, held // 4):
@@ -176,7 +183,8 @@ def _measure(
     sessions: int,
     base: float | None,
 ) -> Level:
-    """So many sessions at once. base: the 95 % time to label of one alone in ms; None = this is it."""
+    """Measure a number of sessions at once. base: 95 % time to label of one session in ms; None: this is that
+    session."""
     progress.tell(f"{sessions} sessions")
     return asyncio.run(_level(options, media, place, seconds if base is not None else 2 * seconds, sessions, base))
 
@@ -191,54 +199,56 @@ async def _level(
         await asyncio.gather(*(actor.loaded.remote() for actor in actors))
         for actor in actors:  # one after the other, so that they do not all speak in step
             await actor.open.remote()
-        await asyncio.wait([asyncio.gather(*(actor.labelled.remote() for actor in actors))], timeout=SETTLE)
+        await asyncio.wait([asyncio.gather(*(actor.labelled.remote() for actor in actors))], timeout=SETTLE_TIMEOUT_S)
         begin, before = time.monotonic(), used()
         await asyncio.sleep(seconds)
         end, after = time.monotonic(), used()
-        await asyncio.sleep(GRACE)
+        await asyncio.sleep(GRACE_S)
         lag = max(await asyncio.gather(*(actor.lag.remote() for actor in actors)))
-        _, busy = await asyncio.wait([asyncio.gather(*(actor.close.remote() for actor in actors))], timeout=DRAIN)
-        heard: list[Heard] = await asyncio.gather(*(actor.heard.remote(begin, end) for actor in actors))
-        kept = await _kept(place.redis, names)
+        _, busy = await asyncio.wait(
+            [asyncio.gather(*(actor.close.remote() for actor in actors))], timeout=DRAIN_TIMEOUT_S
+        )
+        received: list[Received] = await asyncio.gather(*(actor.received.remote(begin, end) for actor in actors))
+        stored_bytes = await _bytes_per_event(place.redis, names)
     finally:
         for actor in actors:
             ray.kill(actor)
-    taken = 1000 * np.array([label for each in heard for label in each.labels])
+    taken = 1000 * np.array([label for one in received for label in one.labels])
     p50, p95 = np.percentile(taken, (50, 95)) if len(taken) else (math.inf, math.inf)
-    held = not busy and lag < BEHIND and p95 <= (math.inf if base is None else 2 * base)
-    count, minutes, cpu = sum(each.events for each in heard), sessions * (end - begin) / 60, spent(before, after)
-    ours = {pid: used_ for pid, used_ in cpu.items() if after[pid].kind != "driver"}
+    held = not busy and lag < MAX_LAG_S and p95 <= (math.inf if base is None else 2 * base)
+    count, minutes, cpu = sum(one.events for one in received), sessions * (end - begin) / 60, spent(before, after)
+    session_cpu = {pid: seconds_ for pid, seconds_ in cpu.items() if after[pid].kind != "driver"}
     row = {
         "sessions": sessions,
         "labels": len(taken),
         **({"p50": round(p50), "p95": round(p95)} if len(taken) else {}),
         "lag s": round(lag, 1),
         "held": "yes" if held else "no",
-        "cores": round(sum(ours.values()) / (end - begin), 2),
+        "cores": round(sum(session_cpu.values()) / (end - begin), 2),
         "of": os.cpu_count(),
-        "busiest": busiest(ours, after, end - begin),
-        "s/min": round(sum(ours.values()) / minutes, 2),
+        "busiest": busiest(session_cpu, after, end - begin),
+        "s/min": round(sum(session_cpu.values()) / minutes, 2),
         "utterances/min": round(len(taken) / minutes, 1),
         "events/min": round(count / minutes, 1),
-        "B/event": round(sum(each.size for each in heard) / max(1, count)),
-        "B kept/event": round(kept),
+        "B/event": round(sum(one.size for one in received) / max(1, count)),
+        "B kept/event": round(stored_bytes),
     }
     costs = []
     for name, seconds_ in sorted(by_kind(cpu, after).items()):
-        each = [use.memory for use in after.values() if use.kind == name]
+        one = [use.memory for use in after.values() if use.kind == name]
         costs.append(
             {
                 "process": name,
-                "processes": len(each),
+                "processes": len(one),
                 "s/min": round(seconds_ / minutes, 3),
-                "MB each": round(float(np.mean(each)), 1),
+                "MB each": round(float(np.mean(one)), 1),
             }
         )
     return Level(sessions, held, float(p95), row, costs)
 
 
-async def _kept(redis: str, sessions: Sequence[str]) -> float:
-    """Bytes that Redis takes to keep one event."""
+async def _bytes_per_event(redis: str, sessions: Sequence[str]) -> float:
+    """Mean bytes of an event in Redis."""
     client = connect(redis)
     try:
         size = count = 0

@@ -1,4 +1,4 @@
-"""`undertone bench encoders`: what an utterance of 3 s costs each encoder on one core, and how large it is."""
+"""`undertone bench encoders`: cost of an utterance of 3 s in each encoder on one core, and the encoder's size."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
 from stream.sources.file import read_audio
 from stream.speech.vad import FrameVad, WebRtcVad
+from workers.bench import DEMO
 from workers.bench.accuracy.asr import here
 from workers.console.tables import Rows
 
 RUNS = 15
-DEMO = Path(__file__).parents[3] / "deploy" / "demo" / "conversation.opus"
 
 
 def bench_encoders() -> Rows:
-    """A row an encoder: median milliseconds, MB of its files, and of the process by which loading it grows."""
+    """A row for each encoder: median milliseconds, MB of its files, and growth of the process by loading it."""
     import torch
 
     torch.set_num_threads(1)
@@ -62,7 +62,7 @@ def bench_encoders() -> Rows:
 
 
 def _resident() -> int:
-    """Bytes of this process in memory."""
+    """Resident memory of this process in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -71,7 +71,7 @@ Work = Callable[[Array], object]
 
 
 def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
-    """(name, modality, files, what makes it: a function of an utterance)."""
+    """(name, modality, files, constructor of a function of samples [n] float32 at 16 kHz)."""
     assets, encoders = Path(utils.__file__).parent / "assets", Path(text.__file__).parent / "weights"
     yield "WebRTC VAD", "speech", [], partial(_frames, WebRtcVad)
     yield "Silero VAD", "speech", [assets / "silero_vad_v6.onnx"], partial(_frames, SileroVad)
@@ -116,8 +116,10 @@ def _graph() -> Work:
     labeller = IncrementalLabeller(load_step("meld"))
     state, rng = labeller.new_state(), np.random.default_rng(0)
     inputs = labeller.config.inputs
-    heard = UtteranceFeatures({name: rng.normal(size=width).astype(np.float32) for name, width in inputs.items()}, 0)
-    return lambda _: labeller.step([state], [heard])
+    utterance = UtteranceFeatures(
+        {name: rng.normal(size=width).astype(np.float32) for name, width in inputs.items()}, 0
+    )
+    return lambda _: labeller.step([state], [utterance])
 
 
 def _pictures(expression: bool) -> Work:

@@ -1,4 +1,4 @@
-"""`undertone bench graph`, `undertone bench batching`: what one utterance's step costs, alone and among sessions."""
+"""`undertone bench graph`, `undertone bench batching`: cost of one utterance's graph step, alone and in batches."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ LENGTHS = (10, 100, 1_000, 10_000)  # utterances that went before
 RE_RUNS = (10, 50, 100)
 SESSIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 ROUNDS = 200
-SECONDS = 1.0  # for which each number of sessions is kept busy
+BUSY_S = 1.0  # duration of each measurement
 
 
 def bench_graph(hidden: int | None, progress: Progress) -> Rows:
-    """Rows of a step after so many utterances, beside the network re-run over the dialogue and the floor; one core.
+    """Rows of a step after a number of utterances, beside the network re-run over the dialogue and the lower bound; one
+    core.
 
-    hidden: width of the network, with random weights; None = the shipped checkpoint's. Times are taken in turns.
+    hidden: width of a network with random weights; None: the shipped checkpoint. Times are taken in turns.
     """
     import torch
 
@@ -45,9 +46,9 @@ def bench_graph(hidden: int | None, progress: Progress) -> Rows:
     works: dict[str, Callable[[], object]] = {}
     for n in LENGTHS:
         progress.step("conversations", LENGTHS.index(n), len(LENGTHS))
-        works[f"step after {n:,}"] = partial(labeller.step, [_after(labeller, n)], [_heard(network.config, n)])
+        works[f"step after {n:,}"] = partial(labeller.step, [_after(labeller, n)], [_features_of(network.config, n)])
     for n in RE_RUNS:
-        everything = collate([[_heard(network.config, k) for k in range(n)]], model.config, [0])
+        everything = collate([[_features_of(network.config, k) for k in range(n)]], model.config, [0])
         works[f"re-run over {n}"] = partial(model, everything, lookahead=1_000_000)
     works["floor"] = partial(_products, network)
     # The caches stay as it left them itself.
@@ -76,8 +77,8 @@ def bench_graph(hidden: int | None, progress: Progress) -> Rows:
 
 
 def bench_batching(hidden: int | None, progress: Progress) -> Rows:
-    """Rows by number of sessions that wait for the recognizer at the same time: steps a second, and what a label has
-    to wait for others when utterances come at random and the recognizer is busy for a third of the time."""
+    """Rows by number of sessions that wait for the recognizer at the same time: steps a second, and the added waiting
+    time of a label with random arrivals at a utilisation of a third."""
     config = _config(hidden)
     network = load_step("meld") if hidden is None else _random(config)
     rows: Rows = []
@@ -100,13 +101,13 @@ def bench_batching(hidden: int | None, progress: Progress) -> Rows:
 
 
 async def _busy(network: FusionStep, sessions: int) -> float:
-    """Labels a second when every session asks for its next as soon as it has one."""
-    recognizer, until, count = EmotionRecognizer(network), time.perf_counter() + SECONDS, 0
+    """Labels a second when each session requests its next label as soon as it has one."""
+    recognizer, until, count = EmotionRecognizer(network), time.perf_counter() + BUSY_S, 0
 
     async def talk(name: str) -> int:
         n = 0
         while time.perf_counter() < until:
-            await recognizer.label(name, n, _heard(network.config, n))
+            await recognizer.label(name, n, _features_of(network.config, n))
             n += 1
         return n
 
@@ -116,31 +117,31 @@ async def _busy(network: FusionStep, sessions: int) -> float:
 
 
 async def _at_random(network: FusionStep, sessions: int, rate: float) -> Sequence[float]:
-    """Milliseconds from asking to having a label, less those of a step alone; Poisson arrivals at `rate` a second."""
+    """Milliseconds from request to label, less those of a single step; Poisson arrivals at `rate` a second."""
     recognizer, rng, waits = EmotionRecognizer(network), np.random.default_rng(0), list[float]()
     counts = dict.fromkeys((f"s{n}" for n in range(sessions)), 0)
     alone = []
     for n in range(20):
         begun = time.perf_counter()
-        await recognizer.label("alone", n, _heard(network.config, n))
+        await recognizer.label("alone", n, _features_of(network.config, n))
         alone.append(time.perf_counter() - begun)
 
-    async def ask(name: str, number: int) -> None:
+    async def request(name: str, number: int) -> None:
         begun = time.perf_counter()
-        await recognizer.label(name, number, _heard(network.config, number))
+        await recognizer.label(name, number, _features_of(network.config, number))
         waits.append(1000 * (time.perf_counter() - begun - float(np.median(alone))))
 
-    asked: dict[str, asyncio.Task[None]] = {}
+    pending: dict[str, asyncio.Task[None]] = {}
     due = started = time.perf_counter()
-    while due < started + SECONDS:
+    while due < started + BUSY_S:
         due += rng.exponential(1 / rate)
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        free = [name for name in counts if name not in asked or asked[name].done()]
+        free = [name for name in counts if name not in pending or pending[name].done()]
         if free:  # a session's next utterance comes after its last
             name = free[rng.integers(len(free))]
-            asked[name] = asyncio.create_task(ask(name, counts[name]))
+            pending[name] = asyncio.create_task(request(name, counts[name]))
             counts[name] += 1
-    await asyncio.gather(*asked.values())
+    await asyncio.gather(*pending.values())
     return waits
 
 
@@ -159,10 +160,10 @@ def _random(config: FusionConfig) -> FusionStep:
 
 
 def _after(labeller: IncrementalLabeller, count: int) -> GraphState:
-    """The state of a conversation with so many utterances; those before the window have left nothing in it."""
+    """State of a conversation with `count` utterances; those before the window have no effect on it."""
     state, places = labeller.new_state(), labeller.config.window + 1
     for _ in range(min(count, 2 * places)):
-        labeller.step([state], [_heard(labeller.config, state.count)])
+        labeller.step([state], [_features_of(labeller.config, state.count)])
     if count > state.count:
         shift = (count - state.count) // places * places
         state.index += shift
@@ -170,12 +171,12 @@ def _after(labeller: IncrementalLabeller, count: int) -> GraphState:
     return state
 
 
-def _heard(config: FusionConfig, n: int) -> UtteranceFeatures:
-    return _made(config, n % 97)
+def _features_of(config: FusionConfig, n: int) -> UtteranceFeatures:
+    return _synthetic(config, n % 97)
 
 
 @cache
-def _made(config: FusionConfig, n: int) -> UtteranceFeatures:
+def _synthetic(config: FusionConfig, n: int) -> UtteranceFeatures:
     rng = np.random.default_rng(n)
     features = {name: rng.normal(size=width).astype(np.float32) for name, width in config.inputs.items()}
     classes = len(config.emotions)
@@ -185,14 +186,14 @@ def _made(config: FusionConfig, n: int) -> UtteranceFeatures:
 
 
 def _products(network: FusionStep) -> None:
-    """Nothing but a step's products of weights and vectors: what no arrangement of the work can be faster than."""
+    """Only the matrix-vector products of a step: the lower bound of its time."""
     for matrix, times in network.matrices():
         for _ in range(times):
             np.dot(matrix, matrix[0])
 
 
 def _slope(milliseconds: dict[str, Sequence[float]]) -> dict[str, float | str]:
-    """Of the step's time over the conversation's length, with a 95 % interval: bootstrap over the runs."""
+    """Slope of the step's time over the conversation's length, with a 95 % bootstrap interval over the runs."""
     times = np.array([milliseconds[f"step after {n:,}"] for n in LENGTHS])
     rng, slopes = np.random.default_rng(0), []
     for _ in range(1000):
@@ -206,8 +207,8 @@ def _slope(milliseconds: dict[str, Sequence[float]]) -> dict[str, float | str]:
 def _in_turns(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, Sequence[float]]:
     """Milliseconds of each run.
 
-    In turns, so that a busy moment of the machine meets all of them, and each time in another order, so that none
-    always finds the caches as the same other left them.
+    They run in turns, so that other load on the machine affects all of them, and in random order, so that none always
+    finds the caches as the same other one left them.
     """
     spent: dict[str, list[float]] = {name: [] for name in works}
     rng = np.random.default_rng(0)

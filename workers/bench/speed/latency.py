@@ -1,4 +1,4 @@
-"""`undertone bench latency`, `undertone bench lag`: time to label in real time, and whether it grows over an hour."""
+"""`undertone bench latency`, `undertone bench lag`: time to label in real time, and its growth over an hour."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ STAGES = ("queue", "asr", "encode", "graph", "publish")
 
 
 class Stopwatch:
-    """A display that times labels against the media clock, as a subscriber sees them."""
+    """An event observer that times labels against the media clock."""
 
     def __init__(self, progress: Progress | None = None, seconds: float = 0.0) -> None:
         self._origin = float("inf")  # on the machine's clock, of media time 0
         self._progress, self._seconds = progress, seconds
         self.taken: list[tuple[float, Emotion]] = []
-        """Seconds from the end of speech to the label, and the label."""
+        """(seconds from the end of speech to the label, label)."""
         self.stable: dict[int, float] = {}
         """Seconds from the start of speech to the first words that will not change, by utterance."""
 
@@ -53,10 +53,10 @@ class Stopwatch:
 def bench_latency(recording: Path, words: Sequence[Words], progress: Progress) -> Rows:
     """Rows by source of words and by speculation: milliseconds at the median, 95 % and 99 %.
 
-    Two clocks: with computation, as a subscriber has it, in all and over the end-silence that has to pass before an
-    end is one; without (`silence`), from the end of speech to the moment at which a block had told of that silence.
-    The block's length, at whose end what it holds is heard, is in all of them. `stable words`: from the start of speech
-    (as the VAD has it) to the first words that will not change. Then the medians of the stages. Raises MediaError.
+    Two clocks: with computation, as for a subscriber, in all and over the end silence that has to pass before an
+    utterance ends; without computation (`silence`), from the end of speech to the block that contains the end of that
+    silence. The block's length is included in all of them. `stable words`: from the start of speech (by the VAD) to the
+    first words that will not change. Then the medians of the stages. Raises MediaError.
     """
     kinds = [(source, speculate) for source in words for speculate in (False, True)]
     rows: Rows = []
@@ -79,9 +79,9 @@ def _row(watch: Stopwatch) -> dict[str, float]:
     taken = 1000 * np.array([seconds for seconds, _ in watch.taken])
     silence = 1000 * np.array([event.latency.vad if event.latency else 0.0 for _, event in watch.taken])
     ends = np.array([event.audio_end for _, event in watch.taken])
-    told = 1000 * (np.ceil((ends + silence / 1000) * RATE / BLOCK - 1e-6) * BLOCK / RATE - ends)
+    ends_known = 1000 * (np.ceil((ends + silence / 1000) * RATE / BLOCK - 1e-6) * BLOCK / RATE - ends)
     row: dict[str, float] = {"n": len(taken)}
-    for name, values in (("in all", taken), ("over", taken - silence), ("silence", told)):
+    for name, values in (("in all", taken), ("over", taken - silence), ("silence", ends_known)):
         for percent in (50, 95, 99) if name != "silence" else (50,):
             row[f"{name} p{percent}"] = round(float(np.percentile(values, percent)))
     if watch.stable:
@@ -94,9 +94,9 @@ def _row(watch: Stopwatch) -> dict[str, float]:
 
 
 def bench_lag(recording: Path, minutes: float, progress: Progress) -> tuple[Rows, Rows]:
-    """A row of the whole with the slope of the time to label, and rows of its course; words given, in real time.
+    """A row of the whole with the slope of the time to label, and rows of its course; with given words, in real time.
 
-    The recording is repeated. The slope is that of a line by least squares through all labels, with its 95 % interval.
+    The recording is repeated. The slope is that of a least squares line through all labels, with its 95 % interval.
     Raises MediaError and AnnotationError.
     """
     from scipy.stats import linregress, t
@@ -122,7 +122,7 @@ def bench_lag(recording: Path, minutes: float, progress: Progress) -> tuple[Rows
         "flat": "yes" if abs(line.slope) <= margin else "NO",
     }
     course: Rows = []
-    for part, at in zip(np.array_split(seconds, 6), np.array_split(ends, 6), strict=True):
+    for part, minute in zip(np.array_split(seconds, 6), np.array_split(ends, 6), strict=True):
         p50, p95 = 1000 * np.percentile(part, [50, 95])
-        course.append({"until minute": round(float(at[-1]), 1), "in all p50": round(p50), "in all p95": round(p95)})
+        course.append({"until minute": round(float(minute[-1]), 1), "in all p50": round(p50), "in all p95": round(p95)})
     return [whole], course

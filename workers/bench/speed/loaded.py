@@ -1,4 +1,4 @@
-"""A session with all models loaded, so that loading is in no figure."""
+"""Sessions that start with all models loaded, so that loading is not measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run_loaded(
     redis: str,
     displays: Sequence[EventObserver],
 ) -> None:
-    """Carry a source through a session as a command does, once its pools are ready. Raises SessionError."""
+    """Run a source through a session, once its pools are ready. Raises SessionError."""
     pools = start_pools(plan, needs)
 
     async def replay() -> None:

@@ -1,4 +1,4 @@
-"""`undertone bench longevity`: hours of media through one session, and whether any process grows."""
+"""`undertone bench longevity`: hours of media through one session, and the growth of each process."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from workers.cluster.actors import ray_cluster
 from workers.console.tables import Rows
 from workers.session.planning import SessionSettings, plan_session
 
-SAMPLES = 240  # at most; one a minute of media is enough, six are needed
-FLAT = 5.0  # per cent by which the last third may differ from the first
+MAX_SAMPLES = 240  # one a minute of media is enough, six are needed
+MAX_CHANGE_PERCENT = 5.0  # of the last third from the first
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """The processes at a moment of the media clock."""
+    """Memory of the processes at a moment of the media clock."""
 
     hours: float
     memory: dict[tuple[str, int], float]
-    """MB by name and process id."""
+    """MB by (name, process id)."""
 
 
 class _Scale:
-    """A display that weighs all processes from time to time, by the media clock."""
+    """An event observer that samples the memory of all processes, by the media clock."""
 
     def __init__(self, seconds: float, progress: Progress) -> None:
         self._seconds, self._progress = seconds, progress
-        self._step = seconds / min(SAMPLES, max(6, seconds // 60))
+        self._step = seconds / min(MAX_SAMPLES, max(6, seconds // 60))
         self.samples: list[_Sample] = []
         self.ended: SessionEnded | None = None
 
@@ -91,7 +91,7 @@ def _processes(samples: Sequence[_Sample]) -> Rows:
         change = 100 * (last / first - 1)
         hours, memory = known[len(known) // 10 :].T
         slope = np.polyfit(hours, memory, 1)[0]
-        flat = "capped stream" if name == "redis" else "yes" if abs(change) <= FLAT else "NO"
+        flat = "capped stream" if name == "redis" else "yes" if abs(change) <= MAX_CHANGE_PERCENT else "NO"
         rows.append(
             {
                 "process": name,
@@ -113,7 +113,7 @@ def _ending(scale: _Scale) -> dict[str, object]:
 
 
 def _object_store() -> dict[str, object]:
-    """What Ray's object store still holds, once it has had time to let go."""
+    """Objects left in Ray's object store, after some time to release them."""
     state = get_state_from_address(ray.get_runtime_context().gcs_address)
     for _ in range(10):
         store = get_memory_info_reply(state).store_stats

@@ -1,4 +1,4 @@
-"""A recording over and over: as a source of any length, and as a file with its transcript."""
+"""A looped recording: as a source of any length, and as a file with its transcript."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from stream.speech.transcript import AFTER, Cue, Transcript, read_transcript
 
 
 class LoopedSource:
-    """Implements `stream.sources.base.Source`: a recording again and again, until `seconds` of it are given out."""
+    """Implementation of `stream.sources.base.Source` that repeats a recording up to `seconds`."""
 
     def __init__(self, recording: Path, seconds: float) -> None:
-        """Raises MediaError."""
+        """Read the recording. Raises MediaError."""
         source = FileSource(recording)
         self._samples = np.concatenate([block.samples for block in source], 1)
         self._blocks = round(seconds * RATE / BLOCK)
@@ -30,7 +30,7 @@ class LoopedSource:
 
     @property
     def period(self) -> float:
-        """Seconds from one beginning of the recording to the next."""
+        """Length of the recording in seconds."""
         return float(self._samples.shape[1] / RATE)
 
     def stop(self) -> None:
@@ -41,12 +41,12 @@ class LoopedSource:
         for number in range(self._blocks):
             if self._stopped:
                 return
-            at = number * BLOCK
-            yield Block(number, at / RATE, self._samples.take(at + step, axis=1, mode="wrap"))
+            first = number * BLOCK
+            yield Block(number, first / RATE, self._samples.take(first + step, axis=1, mode="wrap"))
 
 
 class LoopedTranscript(Transcript):
-    """The transcript of a looped recording; only words of about now are held, however long it lasts."""
+    """Transcript of a looped recording; only words around the present position are in memory."""
 
     def __init__(self, cues: Sequence[Cue], period: float) -> None:
         super().__init__(list(cues))
@@ -71,7 +71,7 @@ class LoopedTranscript(Transcript):
 
 
 def looped_file(recording: Path, seconds: float, folder: Path) -> Path:
-    """looped.wav in `folder`, at least so many seconds, and looped.stm if there is an STM beside the recording.
+    """Write looped.wav, of at least `seconds`, and looped.stm if there is an STM beside the recording; returns the WAV.
 
     Raises MediaError and AnnotationError.
     """

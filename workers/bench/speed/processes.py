@@ -1,4 +1,4 @@
-"""What our processes cost: this one and all below it, told apart by what they are."""
+"""CPU time and memory of this process and its descendants, by kind."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ ACTORS = {
 
 @dataclass(frozen=True)
 class Use:
-    """What one process has used."""
+    """Resources that one process has used."""
 
     kind: str
-    """driver (this process), session, transcriber, encoder, recognizer, faces, redis, or ray for all of Ray's own."""
+    """driver (this process), session, transcriber, encoder, recognizer, faces, redis, or ray for Ray's own
+    processes."""
     name: str
-    """Of the program; of our actors, the kind."""
+    """Name of the program; of an actor, the kind."""
     cpu: float
-    """Seconds on a core since it began."""
+    """CPU seconds since its start."""
     memory: float
-    """MB (1e6 bytes) in memory that no other process has a part in (USS): what would be free without it."""
+    """MB (1e6 bytes) of unique memory (USS): what would be free without the process."""
 
 
 def used() -> dict[int, Use]:
-    """By process id. Ray has to run."""
+    """Resources by process id. Ray has to run."""
     # A worker's title names its actor only while it is at work, so Ray is asked.
-    ours = {actor["Pid"]: ACTORS.get(actor["ActorClassName"], "ray") for actor in actors().values()}
+    actor_kinds = {actor["Pid"]: ACTORS.get(actor["ActorClassName"], "ray") for actor in actors().values()}
     found = {}
     this = psutil.Process()
     for process in (this, *this.children(recursive=True)):
@@ -47,7 +48,7 @@ def used() -> dict[int, Use]:
                 elif "redis-server" in process.name():
                     kind = "redis"
                 else:
-                    kind = ours.get(process.pid, "ray")
+                    kind = actor_kinds.get(process.pid, "ray")
                 name = _program(process) if kind == "ray" else kind
                 times, memory = process.cpu_times(), process.memory_full_info()
         except psutil.Error:
@@ -61,12 +62,12 @@ def _program(process: psutil.Process) -> str:
 
 
 def spent(before: Mapping[int, Use], after: Mapping[int, Use]) -> dict[int, float]:
-    """Seconds on a core between two looks, by process id. What ended in between is left out."""
+    """CPU seconds between two samples by process id, without processes that ended in between."""
     return {pid: use.cpu - (before[pid].cpu if pid in before else 0.0) for pid, use in after.items()}
 
 
 def by_kind(values: Mapping[int, float], uses: Mapping[int, Use]) -> dict[str, float]:
-    """Values of processes, added up by what the processes are."""
+    """Sum of values by kind of process."""
     added: defaultdict[str, float] = defaultdict(float)
     for pid, value in values.items():
         added[uses[pid].kind] += value
@@ -74,6 +75,6 @@ def by_kind(values: Mapping[int, float], uses: Mapping[int, Use]) -> dict[str, f
 
 
 def busiest(seconds: Mapping[int, float], uses: Mapping[int, Use], of: float) -> str:
-    """The process that used most, and the share of a core that it used in `of` seconds: "encoder 97 %"."""
+    """The busiest process, and its share of a core in `of` seconds: "encoder 97 %"."""
     pid = max(seconds, key=seconds.__getitem__)
     return f"{uses[pid].kind} {100 * seconds[pid] / of:.0f} %"

@@ -1,4 +1,4 @@
-"""`undertone bench ray`: what the calls between processes add to a label."""
+"""`undertone bench ray`: time that calls between processes add to a label."""
 
 from __future__ import annotations
 
@@ -23,21 +23,26 @@ from workers.console.tables import Rows
 from workers.session.services import ModelRequirements, SessionPlan
 
 ROUNDS = 100
-PACE = 0.05  # seconds between calls, as in a conversation nobody is in a hurry
+PACE_S = 0.05  # between calls: a conversation does not saturate the actors
 
-Call = tuple[str, tuple[Any, ...]]
+Call = tuple[str, str, tuple[Any, ...]]
+"""Name in the table, method of the encoders' actor, arguments."""
 
 
 def bench_ray(recording: Path, progress: Progress) -> Rows:
-    """A row for each call of a label's way, for an utterance of 3 s: milliseconds there and back, in the actor, and
-    what is left to Ray (medians); KB of what is sent and what comes back.
+    """A row for each remote call for an utterance of 3 s: milliseconds of the round trip, in the actor, and in Ray
+    (medians); KB sent and received.
 
-    With speculation (`waits`: label) only the last call stands between the endpoint and the label; the others have
-    been made in the silence before. Raises MediaError.
+    With speculation only the last call (`waits`: label) is between the endpoint and the label; the others run during
+    the silence before it. Raises MediaError.
     """
     samples = read_audio(recording)[0, RATE // 2 : 7 * RATE // 2]
     lines = [Line("abc"[n % 3], "I never said that we should meet on Monday") for n in range(12)]
-    calls: list[Call] = [("voices", (samples,)), ("hear", (samples,)), ("embed", (lines,))]
+    calls: list[Call] = [
+        ("voices", "speaker_segments", (samples,)),
+        ("hear", "encode_audio", (samples,)),
+        ("embed", "embed", (lines,)),
+    ]
     with ray_cluster(None):
         plan = SessionPlan("ray", (), 1, "channel", ("text", "audio"), {}, str(resolve(CHECKPOINT).resolve()))
         return asyncio.run(_measure(start_pools(plan, ModelRequirements()), calls, progress))
@@ -46,31 +51,31 @@ def bench_ray(recording: Path, progress: Progress) -> Rows:
 async def _measure(pools: Pools, calls: list[Call], progress: Progress) -> Rows:
     await pools.ready()
     rows: Rows = []
-    for n, (name, arguments) in enumerate(calls):
+    for n, (name, called, arguments) in enumerate(calls):
         progress.step("calls", n, len(calls) + 1)
-        method, whole, inside = getattr(pools, name), [], []
+        method, whole, inside = getattr(pools, called), [], []
         for _ in range(ROUNDS):
-            await asyncio.sleep(PACE)
+            await asyncio.sleep(PACE_S)
             started = time.perf_counter()
             answer = await method(*arguments)
             whole.append(time.perf_counter() - started)
-            inside.append(await pools.encoder.__ray_call__.remote(_timed, name, arguments))
+            inside.append(await pools.encoder.__ray_call__.remote(_timed, called, arguments))
         rows.append(_row(name, "no", whole, inside, arguments, answer))
     progress.step("calls", len(calls), len(calls) + 1)
-    heard, whole = synthetic(load_step(CHECKPOINT).config, 0), []
+    utterance, whole = synthetic(load_step(CHECKPOINT).config, 0), []
     await pools.recognizer.__ray_call__.remote(watch)
     for n in range(ROUNDS):
-        await asyncio.sleep(PACE)
+        await asyncio.sleep(PACE_S)
         started = time.perf_counter()
-        step = await pools.label("ray", n, heard)
+        step = await pools.label("ray", n, utterance)
         whole.append(time.perf_counter() - started)
     taken = await pools.recognizer.__ray_call__.remote(watched)
-    rows.append(_row("label", "yes", whole, list(taken.values()), (heard,), step))
+    rows.append(_row("label", "yes", whole, list(taken.values()), (utterance,), step))
     return rows
 
 
 def _timed(actor: Any, name: str, arguments: tuple[Any, ...]) -> float:
-    """In the actor's process: seconds of the same call without Ray."""
+    """Seconds of the same call inside the actor's process, without Ray."""
     method: Callable[..., object] = getattr(actor, name)
     started = time.perf_counter()
     method(*arguments)
@@ -78,7 +83,7 @@ def _timed(actor: Any, name: str, arguments: tuple[Any, ...]) -> float:
 
 
 def _row(name: str, waits: str, whole: list[float], inside: list[float], sent: object, back: object) -> dict[str, Any]:
-    there, within, share = (1000 * np.array(each) for each in (whole, inside, np.subtract(whole, inside)))
+    there, within, share = (1000 * np.array(times) for times in (whole, inside, np.subtract(whole, inside)))
     return {
         "call": name,
         "waits": waits,

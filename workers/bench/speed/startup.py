@@ -1,4 +1,4 @@
-"""`undertone bench startup`: from a command to its first event and its first label, and what each part takes."""
+"""`undertone bench startup`: time from a command to its first event and first label, by part."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ PARTS = ("imports", "Redis", "plan", "Ray", "first event", "models", "first labe
 
 
 def bench_startup(recording: Path, runs: int, progress: Progress) -> Rows:
-    """Rows of median seconds: a part's own, and since the command began. Nothing runs before a command but the kernel's
-    file cache. Raises MediaError, RuntimeError when a run fails."""
+    """Rows of median seconds: of each part, and since the start of the command. Only the kernel's file cache is warm.
+
+    Raises MediaError, and RuntimeError when a run fails.
+    """
     marks: list[dict[str, float]] = []
     for run in range(runs):
         progress.step("starts", run, runs)
@@ -31,7 +33,7 @@ def bench_startup(recording: Path, runs: int, progress: Progress) -> Rows:
     rows: Rows = []
     before = np.zeros(runs)
     for part in PARTS:
-        since = np.array([each[part] for each in marks])
+        since = np.array([run_marks[part] for run_marks in marks])
         own, whole = float(np.median(since - before)), float(np.median(since))
         rows.append({"part": part, "seconds": round(own, 2), "since the start": round(whole, 2)})
         before = since
@@ -39,7 +41,7 @@ def bench_startup(recording: Path, runs: int, progress: Progress) -> Rows:
 
 
 class _FirstOf:
-    """A display that notes when an event and a label came first."""
+    """An event observer that records the times of the first event and the first label."""
 
     def __init__(self, marks: dict[str, float], begun: float) -> None:
         self._marks, self._begun = marks, begun
@@ -54,7 +56,8 @@ class _FirstOf:
 
 
 def replay(recording: str, begun: float) -> None:
-    """What `undertone replay RECORDING --transcript … --speed max` does; prints when each part ended, in seconds."""
+    """Do the same as `undertone replay RECORDING --transcript … --speed max`; prints the end of each part in
+    seconds."""
     marks: dict[str, float] = {}
 
     def mark(part: str) -> None:

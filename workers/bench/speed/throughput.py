@@ -1,4 +1,4 @@
-"""`undertone bench throughput`: how many times faster than real time a recording is replayed."""
+"""`undertone bench throughput`: replay speed as a multiple of real time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.session.planning import SessionSettings, plan_session
 
 
 class _Span:
-    """A display that notes when the session began and ended, and what all processes had used by then."""
+    """An event observer that records the resources used at the session's start and end."""
 
     def __init__(self) -> None:
         self.looks: list[tuple[float, dict[int, Use]]] = []
@@ -41,11 +41,11 @@ class _Span:
 def bench_throughput(
     recording: Path, words: Sequence[Words], minutes: float, modalities: Sequence[str], progress: Progress
 ) -> tuple[Rows, Rows]:
-    """A row for each source of words: media time over time; and one for each kind of process: what a minute of media
-    costs it.
+    """A row for each source of words: media time / time; and one for each kind of process: CPU seconds for a minute of
+    media.
 
-    The recording is repeated to `minutes`, and to a fifth of them where words are recognized. Starting the processes
-    and loading models does not count. Raises MediaError.
+    The recording is repeated to `minutes`, and to a fifth of them where words are recognized. Starting processes and
+    loading models is not counted. Raises MediaError.
     """
     rows: Rows = []
     costs: Rows = []

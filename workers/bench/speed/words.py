@@ -1,4 +1,4 @@
-"""Where the words of a measured session come from."""
+"""Sources of words in measured sessions."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SILENT = ", no partials"  # behind the name of a way that tells nothing while somebody talks
+NO_PARTIALS = ", no partials"  # suffix of the name of a source without interim results
 SOURCES = ("transcript", "none", "whisper")
 
 
 @dataclass(frozen=True)
 class Words:
-    """One way to come by them."""
+    """One source of words."""
 
     name: str
     """transcript, none, or the name of a faster-whisper model."""
     asr: str
-    """As `workers.session.planning.SessionSettings` has it."""
+    """Value of `workers.session.planning.SessionSettings.asr`."""
     model: str | None = None
-    """Name or folder, as `model.encoders.asr.locate` takes it."""
+    """Name or folder of a model, as `model.encoders.asr.locate` takes it."""
     partials: bool = True
-    """Words and labels are told while somebody talks."""
+    """Interim words and labels are published during an utterance."""
 
     @property
     def given(self) -> bool:
@@ -29,9 +29,9 @@ class Words:
 
 
 def words_by(sources: Sequence[str], recording: Path) -> list[Words]:
-    """One for each of `SOURCES` asked for, in order; "whisper" gives each faster-whisper model that is here.
+    """A `Words` for each of `SOURCES` in `sources`, in order; "whisper" gives one for each local faster-whisper model.
 
-    Raises FileNotFoundError when the recording has no transcript (.stm) beside it and one is asked for.
+    Raises FileNotFoundError when "transcript" is requested and there is no STM beside the recording.
     """
     from workers.bench.accuracy.asr import here
 

@@ -16,22 +16,31 @@ from stream.bus.publisher import Bus
 from stream.bus.subscriber import history
 from stream.events import Degraded, Emotion, UtteranceFailed, UtterancePartial
 from tests.support.backend import MODEL, LocalBackend, blocks, plan
-from workers.session.overload import AHEAD, BUDGET_S, PARTIALS, PICTURES, RECOVERY_S, SHED, WORDS, Overload
 from workers.session.session import Session
+from workers.session.stages.overload import BUDGET_S, RECOVERY_S, DegradationStep, Overload
 
+INTERIM_WORDS, PICTURES, EARLY_WORK, WORDS, UTTERANCES = DegradationStep
 ALL = {"asr": "test", "text": "test", "audio": "test", "visual": "test", "vad": "webrtc"}
 
 SILENT = ALL | {"audio": None, "visual": None}
 
 
 def test_steps_are_taken_one_by_one_and_given_back_in_the_opposite_order() -> None:
-    steps = (PARTIALS, PICTURES, AHEAD, WORDS, SHED)
+    steps = (
+        INTERIM_WORDS,
+        PICTURES,
+        EARLY_WORK,
+        WORDS,
+        UTTERANCES,
+    )
     overload = Overload(plan(live=True, encoders=ALL, interim=3.0))
     told = [overload.watch(2.0 * n, 0.0) for n in range(8)]
-    assert [text for text in told if text] == [f"overloaded, so {step}" for step in steps]
-    assert all(overload.without(step) for step in steps)
+    assert [text for text in told if text] == [f"overloaded, so {step.value}" for step in steps]
+    assert all(overload.is_shed(step) for step in steps)
     back = [overload.watch(100.0 + n, None) for n in range(60)]
-    assert [text for text in back if text] == [f"there is room again; no more: {step}" for step in reversed(steps)]
+    assert [text for text in back if text] == [
+        f"there is room again; no more: {step.value}" for step in reversed(steps)
+    ]
     at = [n for n, text in enumerate(back) if text]
     assert min(np.diff(at)) >= RECOVERY_S, "not at once, or it would go back and forth"
     assert overload.level == 0
@@ -48,11 +57,19 @@ def test_between_room_and_overload_nothing_changes() -> None:
     ("changes", "steps"),
     [
         ({"live": False}, ()),
-        ({"live": True}, (AHEAD, WORDS, SHED)),
-        ({"live": True, "interim": 3.0}, (PARTIALS, AHEAD, WORDS, SHED)),
+        ({"live": True}, (EARLY_WORK, WORDS, UTTERANCES)),
+        (
+            {"live": True, "interim": 3.0},
+            (
+                INTERIM_WORDS,
+                EARLY_WORK,
+                WORDS,
+                UTTERANCES,
+            ),
+        ),
         (
             {"live": True, "modalities": ("text",), "encoders": SILENT},
-            (AHEAD, SHED),
+            (EARLY_WORK, UTTERANCES),
         ),
     ],
     ids=["a recording", "no pictures", "words while somebody talks", "words alone"],
@@ -60,7 +77,7 @@ def test_between_room_and_overload_nothing_changes() -> None:
 def test_only_what_is_there_is_given_up(changes: dict, steps: tuple[str, ...]) -> None:
     overload = Overload(plan(**changes))
     told = [overload.watch(2.0 * n, 0.0) for n in range(8)]
-    assert tuple(text.removeprefix("overloaded, so ") for text in told if text) == steps
+    assert tuple(text.removeprefix("overloaded, so ") for text in told if text) == tuple(step.value for step in steps)
 
 
 class Slow(LocalBackend):
@@ -89,7 +106,7 @@ async def test_words_while_somebody_talks_are_the_first_thing_given_up(redis_url
     made = plan(live=True, interim=2.0)
     session = Session(made, MODEL.config, LocalBackend(), Bus(redis_url, Keys(made.session)))
     await session.start()
-    session._overload.watch(BUDGET_S + 1, 0.0)
+    session.admission.overload.watch(BUDGET_S + 1, 0.0)
     for block in blocks(demo_audio):
         await session.push(block)
         await asyncio.sleep(0.01)
@@ -106,9 +123,9 @@ async def test_four_times_too_much_is_survived_and_forgotten(
 ) -> None:
     """Words take four times as long as they are said: steps are told, labels stay in time, and all comes back."""
     monkeypatch.setattr("workers.session.session.HEARTBEAT_S", 0.02)
-    monkeypatch.setattr("workers.session.overload.BUDGET_S", 0.15)
-    monkeypatch.setattr("workers.session.overload.RECOVERED_S", 0.05)
-    monkeypatch.setattr("workers.session.overload.RECOVERY_S", 0.2)
+    monkeypatch.setattr("workers.session.stages.overload.BUDGET_S", 0.15)
+    monkeypatch.setattr("workers.session.stages.overload.RECOVERED_S", 0.05)
+    monkeypatch.setattr("workers.session.stages.overload.RECOVERY_S", 0.2)
     made, helpers = plan(live=True, speculate=True, interim=0.5), Slow()
     session = Session(made, MODEL.config, helpers, Bus(redis_url, Keys(made.session)))
     await session.start()
@@ -121,8 +138,8 @@ async def test_four_times_too_much_is_survived_and_forgotten(
     events = await history(redis_url, made.session)
     told = [e.reason for e in events if isinstance(e, Degraded) and "no interim label:" not in e.reason]
     taken = [reason for reason in told if reason.startswith("overloaded")]
-    assert taken[:3] == [f"overloaded, so {step}" for step in (PARTIALS, AHEAD, WORDS)]
-    assert told[-1] == f"there is room again; no more: {PARTIALS}"
+    assert taken[:3] == [f"overloaded, so {step.value}" for step in (INTERIM_WORDS, EARLY_WORK, WORDS)]
+    assert told[-1] == f"there is room again; no more: {INTERIM_WORDS.value}"
     labels = [e for e in events if isinstance(e, Emotion) and e.trigger == "speech_ended"]
     failed = [e for e in events if isinstance(e, UtteranceFailed)]
     assert len(labels) + len(failed) == len({e.utterance for e in (*labels, *failed)})
@@ -138,12 +155,12 @@ async def test_what_waits_for_models_to_load_is_not_late(redis_url: str, demo_au
     """A live session listens while its models load: that alone is no reason to give anything up."""
     made = plan(live=True)
     session = Session(made, MODEL.config, LocalBackend(), Bus(redis_url, Keys(made.session)))
-    assert session.oldest is None
+    assert session.admission.oldest is None
     begun = time.monotonic() - 60
-    session._since.append(begun)
-    assert session.oldest == begun
-    session.loaded_at = math.inf
-    assert session.oldest is None
-    session.loaded_at = begun + 50
-    assert session.oldest == begun + 50, "from then on"
+    session.admission._admitted_at.append(begun)
+    assert session.admission.oldest == begun
+    session.admission.models_loaded_at = math.inf
+    assert session.admission.oldest is None
+    session.admission.models_loaded_at = begun + 50
+    assert session.admission.oldest == begun + 50, "from then on"
     await session.bus.aclose(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stream.block import Utterance
-from workers.session.interims import Interims
+from workers.session.stages.interims import Interims
 
 
 def heard(spoken: float, channel: int = 0, start: float = 4.7) -> Utterance:
@@ -18,10 +18,10 @@ def schedule(interims: Interims, seconds: float, words: bool = True) -> list[tup
     told = []
     for n in range(1, round(seconds / 0.02) + 1):
         utterance = heard(n * 0.02 + 1e-9)
-        for grown in interims.grown([utterance]):
+        for grown in interims.newly_long([utterance]):
             interims.reserve(grown, 0)
-        if (due := interims.due([utterance], words)) is not None:
-            told.append((round(due.spoken, 2), interims.tell(due).label))
+        if (due := interims.next_due([utterance], words)) is not None:
+            told.append((round(due.spoken, 2), interims.count_interim(due).label))
     return told
 
 
@@ -45,17 +45,17 @@ def test_nothing_is_told_when_no_labels_are_wanted() -> None:
 
 def test_no_number_is_given_out_for_what_may_be_dropped_as_too_short() -> None:
     for interims in (Interims(3.0, words=True), Interims(0.1, words=False)):
-        assert interims.grown([heard(0.49)]) == []
-        assert interims.grown([heard(0.51)])
+        assert interims.newly_long([heard(0.49)]) == []
+        assert interims.newly_long([heard(0.51)])
 
 
 def test_a_number_is_given_out_by_media_time_alone() -> None:
     """Also where words are not told at the moment, or a recording would be numbered otherwise when replayed."""
     busy = Interims(3.0, words=True)
-    assert busy.grown([heard(0.51)])
+    assert busy.newly_long([heard(0.51)])
     busy.reserve(heard(0.51), 7)
-    assert busy.due([heard(0.51)], words=False) is None
-    assert busy.grown([heard(5.0)]) == [] and busy.close(heard(6.0)) == 7
+    assert busy.next_due([heard(0.51)], words=False) is None
+    assert busy.newly_long([heard(5.0)]) == [] and busy.close(heard(6.0)) == 7
 
 
 def test_of_several_the_one_that_waits_longest_is_told_of() -> None:
@@ -64,7 +64,7 @@ def test_of_several_the_one_that_waits_longest_is_told_of() -> None:
     for number, utterance in enumerate(both):
         interims.reserve(utterance, number)
     order = []
-    while (due := interims.due(both)) is not None:
+    while (due := interims.next_due(both)) is not None:
         order.append(due.channel)
-        interims.tell(due)
+        interims.count_interim(due)
     assert order == [1, 0]

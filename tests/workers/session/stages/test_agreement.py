@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from workers.session.agreement import Agreement
+from workers.session.stages.agreement import Agreement
 
 
 def told(*hypotheses: str) -> list[tuple[str, str]]:

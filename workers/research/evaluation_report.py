@@ -1,8 +1,8 @@
-"""The report of `undertone evaluate`: one HTML page that needs nothing else, one JSON, a table for the terminal."""
+"""Reports of `undertone evaluate` (a self-contained HTML page, JSON, a table for the terminal) and figures of
+studies."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from model.metrics import NAMES
+from model.training.experiment import over_seeds
+from stream.exports.charts import GREY, LINES, drawing_style, inline_svg, svg_file
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Undertone: {{ r.checkpoint }} on {{ r.table }}</title>
@@ -74,24 +76,20 @@ CURVES = (
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
-    """folder/report.json and folder/report.html."""
+    """Write folder/report.json and folder/report.html. report: of `model.evaluation.evaluation.evaluate`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    figures = [
-        ("Confusions: rows are the annotated emotion, in percent of it.", _confusion(report)),
-        ("Calibration: probability said and frequency found, in ten bins of equal size.", _calibration(report)),
-    ]
-    figures += [(caption, _curve(report[k], x, label)) for k, x, label, caption in CURVES if k in report]
+    with drawing_style():
+        figures = [
+            ("Confusions: rows are the annotated emotion, in percent of it.", _confusion(report)),
+            (
+                "Calibration: predicted probability and observed frequency, in ten bins of equal mass.",
+                _calibration(report),
+            ),
+        ]
+        figures += [(caption, _curve(report[k], x, label)) for k, x, label, caption in CURVES if k in report]
     page = Environment(autoescape=True).from_string(PAGE).render(r=report, names=NAMES, figures=figures)
     (folder / "report.html").write_text(page, encoding="utf-8")
-
-
-def _svg(figure: Figure) -> Markup:
-    """For inlining: the drawing without XML's own declarations."""
-    file = io.StringIO()
-    figure.savefig(file, format="svg")
-    drawing = file.getvalue()
-    return Markup(drawing[drawing.index("<svg") :])
 
 
 def _confusion(report: dict[str, Any]) -> Markup:
@@ -105,8 +103,8 @@ def _confusion(report: dict[str, Any]) -> Markup:
     emotions = report["emotions"]
     axes.set_xticks(range(len(emotions)), emotions, rotation=45, ha="right")
     axes.set_yticks(range(len(emotions)), emotions)
-    axes.set(xlabel="said", ylabel="annotated")
-    return _svg(figure)
+    axes.set(xlabel="predicted", ylabel="annotated")
+    return inline_svg(figure)
 
 
 def _calibration(report: dict[str, Any]) -> Markup:
@@ -115,28 +113,47 @@ def _calibration(report: dict[str, Any]) -> Markup:
     figure = Figure(figsize=(10, 2.6 * -(-len(curves) // columns)), layout="constrained")
     grid: Sequence[Axes] = figure.subplots(-(-len(curves) // columns), columns, squeeze=False).flatten().tolist()
     for axes, (name, curve) in zip(grid, curves.items(), strict=False):
-        said = [point["said"] for point in curve["bins"]]
-        axes.plot([0, 1], [0, 1], color="lightgrey")
-        axes.plot(said, [point["happened"] for point in curve["bins"]], marker="o", markersize=3)
+        predicted = [point["said"] for point in curve["bins"]]
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
+        observed = [point["happened"] for point in curve["bins"]]
+        axes.plot(predicted, observed, color=LINES[0], marker="o", markersize=3)
         axes.set_title(f"{name} (ECE {curve['ece']:.1f})", fontsize=10)
     for axes in grid[len(curves) :]:
         axes.set_axis_off()
-    return _svg(figure)
+    return inline_svg(figure)
 
 
 def _curve(points: Sequence[dict[str, Any]], x: str, label: str) -> Markup:
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots()
     places = [str(point[x]) for point in points]
-    for name in ("accuracy", "weighted_f1", "macro_f1"):
-        axes.plot(places, [point[name] for point in points], marker="o", label=NAMES[name])
+    for name, color in zip(("accuracy", "weighted_f1", "macro_f1"), LINES, strict=False):
+        axes.plot(places, [point[name] for point in points], color=color, marker="o", label=NAMES[name])
     axes.set(xlabel=label, ylabel="%")
     axes.legend()
-    return _svg(figure)
+    return inline_svg(figure)
+
+
+def write_learning_curves(folder: Path) -> None:
+    """Draw folder/multitask.svg from the runs of the study in folder/multitask.json."""
+    curves = json.loads((folder / "multitask.json").read_text(encoding="utf-8"))
+    with drawing_style():
+        figure = Figure(figsize=(6, 3.5), layout="constrained")
+        axes = figure.subplots()
+        for (name, runs), color in zip(curves.items(), LINES, strict=False):
+            summary = over_seeds(runs).values()
+            mean = np.array([value["mean"] for value in summary])
+            half = np.array([value["half_width_95"] for value in summary])
+            epochs = np.arange(1, len(mean) + 1)
+            axes.plot(epochs, mean, color=color, label=name)
+            axes.fill_between(epochs, mean - half, mean + half, color=color, alpha=0.2)
+        axes.set(xlabel="epoch", ylabel="weighted F1 on dev, %")
+        axes.legend()
+        (folder / "multitask.svg").write_text(svg_file(figure), encoding="utf-8")
 
 
 def evaluation_table(report: dict[str, Any]) -> Table:
-    """The report for a terminal."""
+    """The headline scores and the F1 of each class as a table for the terminal."""
     title = Text(f"{report['checkpoint']} on {report['table']}, {report['utterances']} utterances")
     table = Table(title=title, title_justify="left")
     table.add_column("score")

@@ -14,9 +14,9 @@ from stream.bus.publisher import Bus
 from stream.events import Emotion, UtteranceFailed, UtteranceHeard
 from stream.speech.transcript import Cue, Transcript
 from tests.support.backend import MODEL, LocalBackend, blocks, plan, run
-from workers.session.languages import SpokenLanguages
 from workers.session.session import Session
 from workers.session.snapshot import load_resume_point
+from workers.session.stages.languages import SpokenLanguages
 
 ENGLISH, GERMAN = {"en": 0.97, "de": 0.01}, {"en": 0.01, "de": 0.95}
 

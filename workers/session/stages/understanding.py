@@ -1,0 +1,202 @@
+"""Stage 3, understand: words, voice and face of each admitted utterance, and its speaker's language.
+
+All at once, by the backend; for an utterance that may be ending, ahead of its end. What fails costs its modality alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from model.encoders.face_observation import EXPRESSIONS, FaceObservation
+from model.encoders.prosody import Array
+from model.encoders.spoken_language import Belief
+from model.encoders.text import Line
+from model.encoders.transcription import Transcription
+from model.fusion.config import FusionConfig
+from model.labels import RAVDESS, translate
+from stream.block import Utterance
+from stream.clock import Clock
+from workers.session.services import InferenceBackend, SessionPlan
+from workers.session.stages.admission import Admission
+from workers.session.stages.languages import SpokenLanguages
+from workers.session.stages.overload import DegradationStep
+from workers.session.stages.speculation import SpeculativeResults
+from workers.session.utterance import AdmittedUtterance, SpokenLine, UnderstoodUtterance, Words, one_line
+
+Voice = tuple[Array | None, dict[str, Array]]
+Face = tuple[FaceObservation | None, dict[str, Array]]
+
+
+class Understanding:
+    """Asks the backend about each utterance."""
+
+    def __init__(
+        self,
+        plan: SessionPlan,
+        config: FusionConfig,
+        backend: InferenceBackend,
+        admission: Admission,
+        speculative: SpeculativeResults,
+        clock: Clock,
+    ) -> None:
+        self._plan, self._config, self._backend = plan, config, backend
+        self._admission, self._speculative, self._clock = admission, speculative, clock
+        self._overload = admission.overload
+        self._languages = SpokenLanguages(config.text.languages, plan.language)
+        self._guesses: set[asyncio.Task[None]] = set()
+
+    def restore(self, beliefs: Mapping[str, Belief]) -> None:
+        """Go on with another process's beliefs about the speakers' languages."""
+        self._languages.restore(beliefs)
+
+    async def understand(self, admitted: AdmittedUtterance) -> UnderstoodUtterance:
+        """Words, voice and face of an utterance that has ended."""
+        started = self._clock.now()
+        with admitted.trace.entered():
+            words, voice, face = await asyncio.gather(
+                self._read(admitted), self._hear(admitted.utterance), self._see(admitted.utterance),
+                return_exceptions=True,
+            )  # fmt: skip
+        self._speculative.done(admitted.utterance)
+        read = Words(admitted.given, error=one_line(words)) if isinstance(words, BaseException) else words
+        errors = [read.error, *(one_line(each) for each in (voice, face) if isinstance(each, BaseException))]
+        prosody, heard = (None, {}) if isinstance(voice, BaseException) else voice
+        seen, expressed = (None, {}) if isinstance(face, BaseException) else face
+        return UnderstoodUtterance(
+            read, prosody, seen, self._posteriors(read) | heard | expressed,
+            errors=tuple(error for error in errors if error),
+            queue_s=started - admitted.admitted_at,
+            encode_s=self._clock.now() - started - read.asr_s,
+        )  # fmt: skip
+
+    async def words_so_far(self, admitted: AdmittedUtterance) -> Words:
+        """Words of an utterance that goes on.
+
+        Recognized anew each time: a result that others go before is none for the utterance's end to wait for.
+        """
+        words = Words(admitted.given)
+        if self._recognizes:
+            samples, language = admitted.utterance.samples, self._languages.expected(admitted.speaker)
+            words = Words(await self._backend.transcribe(samples, language, partial=True))
+        return replace(words, foreign=self._languages.judge(admitted.speaker, words.transcription).foreign)
+
+    async def understand_so_far(self, admitted: AdmittedUtterance, words: Words) -> UnderstoodUtterance:
+        """The reading of words so far, and the voice, of an utterance that goes on. It waits for no words."""
+        known = tuple(line for line in admitted.context if line.is_final)
+        read, (prosody, heard) = await asyncio.gather(
+            self._embed(replace(admitted, context=known), words), self._hear(admitted.utterance)
+        )
+        return UnderstoodUtterance(read, prosody, None, self._posteriors(read) | heard)
+
+    def speculate(self, ending: Iterable[Utterance]) -> None:
+        """Ask already what will be asked if these utterances end here."""
+        for utterance in ending:
+            if self._speculative.begin(utterance):
+                guess = asyncio.create_task(self._guess(utterance, self._admission.context))
+                self._guesses.add(guess)
+                guess.add_done_callback(self._guesses.discard)
+
+    def close(self) -> None:
+        """Nothing goes on any more."""
+        for guess in self._guesses:
+            guess.cancel()
+
+    async def _guess(self, utterance: Utterance, context: tuple[SpokenLine, ...]) -> None:
+        with suppress(Exception):  # the utterance's true end will tell
+            admitted = replace(await self._admission.preview(utterance), context=context)
+            await asyncio.gather(self._read(admitted), self._hear(utterance), self._see(utterance))
+
+    @property
+    def _recognizes(self) -> bool:
+        """Words come from a recognizer of speech."""
+        readable = "text" in self._plan.modalities and self._plan.transcript is None
+        return readable and self._plan.encoders["asr"] is not None
+
+    async def _read(self, admitted: AdmittedUtterance) -> Words:
+        """Words, their language, their reading. An error leaves what was found before it."""
+        words = Words(admitted.given)
+        if "text" not in self._plan.modalities or self._overload.is_shed(DegradationStep.WORDS):
+            admitted.line.settle(words.readable)
+            return words
+        started = self._clock.now()
+        try:
+            words = replace(words, transcription=await self._transcribe(admitted))
+            words = replace(words, asr_s=self._clock.now() - started)
+            for earlier in admitted.context:  # beliefs about languages change in the utterances' order
+                await earlier.wait()
+            words = await self._settle_language(admitted, words)
+            admitted.line.settle(words.readable)
+            return await self._embed(admitted, words)
+        except Exception as error:
+            return replace(words, error=one_line(error))
+        finally:
+            admitted.line.settle(words.readable)
+
+    async def _transcribe(self, admitted: AdmittedUtterance) -> Transcription:
+        if self._recognizes:
+            return await self._recognize(admitted.utterance, self._languages.expected(admitted.speaker))
+        given = admitted.given
+        if self._plan.language is not None or not given.text:
+            return given
+        languages = await self._speculative.get_or_start(
+            admitted.utterance, "language", lambda: self._backend.languages(given.text)
+        )
+        return replace(given, languages=languages)
+
+    async def _recognize(self, utterance: Utterance, language: str | None) -> Transcription:
+        return await self._speculative.get_or_start(
+            utterance, ("words", language), lambda: self._backend.transcribe(utterance.samples, language)
+        )
+
+    async def _settle_language(self, admitted: AdmittedUtterance, words: Words) -> Words:
+        """Decide in which language the utterance is; words recognized in another one are recognized again."""
+        spoken = words.transcription
+        belief = self._languages.judge(admitted.speaker, spoken)
+        beliefs = self._languages.keep(admitted.speaker, belief) if admitted.number >= 0 else None
+        language = self._languages.language(belief, spoken.languages or {})
+        if self._recognizes and spoken.languages and language not in (None, spoken.language):
+            spoken = await self._recognize(admitted.utterance, language)
+        return replace(words, transcription=spoken, foreign=belief.foreign, beliefs=beliefs)
+
+    async def _embed(self, admitted: AdmittedUtterance, words: Words) -> Words:
+        if "text" not in self._plan.modalities or not words.readable:
+            return words
+        lines = [*(earlier.line for earlier in admitted.context), Line(admitted.speaker, words.readable)]
+        embedding, posterior = await self._speculative.get_or_start(
+            admitted.utterance, tuple(lines), lambda: self._backend.embed(lines)
+        )
+        return replace(words, embedding=embedding, posterior=posterior)
+
+    async def _hear(self, utterance: Utterance) -> Voice:
+        """Prosody, and the posterior of the voice expert."""
+        if "audio" not in self._plan.modalities or not self._plan.encoders["audio"]:
+            return None, {}
+        prosody, posterior = await self._speculative.get_or_start(
+            utterance, "voice", lambda: self._backend.encode_audio(utterance.samples)
+        )
+        return prosody, self._translated("voice", RAVDESS, posterior)
+
+    async def _see(self, utterance: Utterance) -> Face:
+        """Faces, and the posterior of the face expert."""
+        if not self._plan.encoders.get("visual") or self._overload.is_shed(DegradationStep.WORDS):
+            return None, {}
+        frames = utterance.frames[:: 4 if self._overload.is_shed(DegradationStep.PICTURES) else 1]
+        images, times = [frame.image for frame in frames], [frame.time for frame in frames]
+        face = await self._speculative.get_or_start(
+            utterance, "face",
+            lambda: self._backend.analyse_faces(images, times, utterance.samples, utterance.start),
+        )  # fmt: skip
+        return face, self._translated("face", EXPRESSIONS, face.expression)
+
+    def _posteriors(self, words: Words) -> dict[str, Array]:
+        return {} if words.posterior is None else {"reader": words.posterior}
+
+    def _translated(self, expert: str, names: tuple[str, ...], posterior: Array | None) -> dict[str, Array]:
+        """An expert's posterior over `names` as one over the checkpoint's emotions, if it has such an expert."""
+        if posterior is None or expert not in self._config.experts:
+            return {}
+        own = translate(names, posterior, self._config.emotions)
+        return {} if own is None else {expert: own}
