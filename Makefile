@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export UNDERTONE_DATA ?= $(abspath ../shared/data)
 export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
-.PHONY: demo demo-live test lint fuzz chaos soak bench train install install-dev lock audit sbom clean
+.PHONY: demo demo-live test test-unit lint fuzz chaos soak bench train install install-dev lock audit sbom clean
 
 demo: install  ## Replay a conversation of a minute through the whole live path; words by ASR, measured against its script
 	$(BIN)/undertone replay deploy/demo/conversation.opus --reference deploy/demo/conversation.stm --speed 2
@@ -19,8 +19,15 @@ demo-live: install  ## The same through a (virtual) microphone
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Two processes share out the files, the longest first: each has a Redis and a Ray of its own. More would be too much
+# for two cores, and for tests of what happens in time.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: install-dev  ## Every test
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
+
+test-unit: install-dev  ## Tests without Redis, Ray, programs and browsers: under a minute
+	$(BIN)/pytest $(PARALLEL) -m unit
 
 lint: install-dev  ## ruff, mypy, import-linter, licences of all packages
 	$(BIN)/ruff format --check .

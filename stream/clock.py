@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Seconds that only grow, and a way to wait for them."""
+    """Seconds that only grow, the date, and ways to wait."""
 
-    def now(self) -> float: ...
+    def now(self) -> float:
+        """Seconds since some moment; they only grow."""
+        ...
 
-    async def sleep(self, seconds: float) -> None: ...
+    def date(self) -> float:
+        """Seconds since 1970, which may jump when the machine's clock is set."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, in an event loop."""
+        ...
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait in a thread until the event is set or the seconds are over; returns whether it is set."""
+        ...
 
 
 class MonotonicClock:
@@ -21,22 +34,58 @@ class MonotonicClock:
     def now(self) -> float:
         return time.monotonic()
 
+    def date(self) -> float:
+        return time.time()
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return event.wait(seconds)
+
 
 class VirtualClock:
-    """A clock that stands still until somebody sleeps on it, and then jumps."""
+    """A clock for tests: it stands still until whoever lives by it waits, and then jumps.
 
-    def __init__(self) -> None:
-        self._now = 0.0
+    A coroutine that sleeps takes it along at once. Threads go in step: time moves on when all of them wait, to the
+    moment that the first of them waits for.
+    """
+
+    def __init__(self, threads: int = 1, date: float = 0.0) -> None:
+        """threads: how many wait on this clock; before each has done so once, no time passes. date: that of the start,
+        in seconds since 1970."""
+        self._now, self._started, self._threads = 0.0, date, threads
+        self._known: set[threading.Thread] = set()
+        self._waiting: dict[threading.Thread, float] = {}
+        self._changed = threading.Condition()
 
     def now(self) -> float:
         return self._now
 
+    def date(self) -> float:
+        return self._started + self._now
+
     async def sleep(self, seconds: float) -> None:
         self._now += max(0.0, seconds)
         await asyncio.sleep(0)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        me, until = threading.current_thread(), self._now + max(0.0, seconds)
+        with self._changed:
+            self._known.add(me)
+            self._waiting[me] = until
+            while not event.is_set() and self._now < until:
+                if len(self._known) >= self._threads and self._all_wait():
+                    self._now = min(self._waiting.values())
+                    self._changed.notify_all()
+                else:
+                    self._changed.wait(0.001)  # real seconds: nobody tells of an event, or of a thread that ends
+            del self._waiting[me]
+        return event.is_set()
+
+    def _all_wait(self) -> bool:
+        """One whose time has come counts as awake, though it may not have noticed yet."""
+        return all(self._waiting.get(thread, 0.0) > self._now for thread in self._known if thread.is_alive())
 
 
 class Pacer:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).parent.parent
-DEMO = ROOT / "deploy" / "demo" / "conversation.opus"
-DEMO_TRANSCRIPT = DEMO.with_suffix(".stm")
+from tests.support.paths import DEMO, ROOT
 
 
 def _folder(variable: str, default: str) -> Path:
@@ -34,6 +36,57 @@ def recognizer(size: str) -> str:
             pytest.fail(f"faster-whisper {size} is not here, and CI has it (requirements-whisper*.lock)")
         pytest.skip(f"faster-whisper {size} is not here: undertone models pull {size}")
     return size
+
+
+KINDS = ("unit", "integration", "e2e", "browser")
+NO_UNITS = {"redis_url", "ray_address", "cluster", "data", "models", "tiny", "base"}  # fixtures: servers, large models
+LONGEST = (
+    "test_replay.py", "test_gateway.py", "test_faults.py", "test_live.py", "test_tools.py", "test_dashboard.py",
+    "test_benchmarks.py", "test_actors.py", "test_gateway_security.py", "test_privacy.py", "test_cluster.py",
+    "test_records.py", "test_seeing.py", "test_train.py", "test_found.py", "test_short.py", "test_redis.py",
+)  # fmt: skip
+PROCESSES = ("tests/chaos/", "tests/deploy/", "tests/fuzz/")  # folders whose tests start programs
+
+
+def kind_of(item: pytest.Item) -> str:
+    """The one of KINDS that a test is: as it is marked itself, else by its fixtures and its folder."""
+    marked = [kind for kind in KINDS if item.get_closest_marker(kind)]
+    if marked:
+        return marked[0]
+    fixtures, folder = set(getattr(item, "fixturenames", ())), item.nodeid
+    if "browser" in fixtures:
+        return "browser"
+    if folder.startswith("tests/e2e/"):
+        return "e2e"
+    return "integration" if fixtures & NO_UNITS or folder.startswith(PROCESSES) else "unit"
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses among them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not item.get_closest_marker(kind := kind_of(item)):
+            item.add_marker(kind)
+    # Of several processes that share out the files, none shall be left with a long one at the end.
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(autouse=True)
+def _units_start_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that starts a program is no unit test: mark it `integration`."""
+    _watched["unit"] = request.node.get_closest_marker("unit") is not None
+    yield
+    _watched["unit"] = False
+
+
+_watched = {"unit": False}
+
+
+def _refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
+    if event in ("subprocess.Popen", "os.fork", "os.posix_spawn") and _watched["unit"]:
+        raise AssertionError(f"a unit test starts {arguments[:1]}: mark it integration")
+
+
+sys.addaudithook(_refuse_processes)
 
 
 # Started in the background we would ignore Ctrl-C, and so would every command that a test interrupts.
@@ -84,12 +137,19 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
-    """One Ray instance for all tests; subprocesses join it."""
+    """One Ray instance for all tests of this process; subprocesses join it."""
     import ray
 
-    from workers.cluster.actors import ray_cluster
+    from workers.cluster.actors import ClusterError, ray_cluster
 
-    with ray_cluster(None):
+    with ExitStack() as running:
+        with FileLock(
+            Path(tempfile.gettempdir()) / "undertone-tests-ray.lock"
+        ):  # it chooses ports that others may take
+            try:
+                running.enter_context(ray_cluster(None))
+            except ClusterError:  # it waits for half a minute, which a busy machine may take
+                running.enter_context(ray_cluster(None))
         yield ray.get_runtime_context().gcs_address
 
 

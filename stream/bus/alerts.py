@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import time
 from typing import Any
 
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, WatchError
@@ -12,6 +10,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from stream.bus.connection import connect
 from stream.bus.keys import PREFIX, RETENTION_S, alert_marker, alerts_stream
 from stream.bus.webhook import Webhook
+from stream.clock import Clock, MonotonicClock
 from stream.events import Alert
 
 MAX_ALERTS = 10_000  # alerts in the Stream, approximately
@@ -24,8 +23,10 @@ class AlertPublisher:
     back-off (1 … 60 s). Delivery to a webhook is claimed separately, so a process without a webhook takes none away.
     """
 
-    def __init__(self, url: str, prefix: str = PREFIX, webhook: Webhook | None = None) -> None:
-        self._client = connect(url)
+    def __init__(
+        self, url: str, prefix: str = PREFIX, webhook: Webhook | None = None, clock: Clock = MonotonicClock()
+    ) -> None:
+        self._client, self._clock = connect(url), clock
         self._prefix = prefix
         self._webhook = webhook
         self._name = secrets.token_hex(8)  # recognizes an earlier attempt of ours whose answer was lost
@@ -47,7 +48,7 @@ class AlertPublisher:
             except (AuthenticationError, NoPermissionError):
                 raise
             except (RedisError, OSError):
-                await asyncio.sleep(pause)
+                await self._clock.sleep(pause)
                 pause = min(60.0, 2 * pause)
 
     async def _publish(self, alert: Alert) -> bool:
@@ -60,7 +61,7 @@ class AlertPublisher:
                 return bool(winner == self._name)
             # Every alert expires after a day, even if newer ones follow; XADD can bound either the age or the number.
             oldest: Any = await pipe.xrange(name, count=1)
-            yesterday = round(1000 * (time.time() - RETENTION_S))
+            yesterday = round(1000 * (self._clock.date() - RETENTION_S))
             pipe.multi()
             pipe.set(mark, self._name, ex=RETENTION_S)
             if oldest and int(oldest[0][0].partition("-")[0]) < yesterday:

@@ -21,6 +21,8 @@ class Client(redis.asyncio.Redis):
         super().__init__(**options)
         self._home = self.connection_pool
         self._nodes: dict[tuple[str, int], redis.asyncio.ConnectionPool] = {}
+        self.sentinels: list[redis.asyncio.Redis] = []
+        """Who is asked for the address; closed with this client."""
 
     def follow(self, moved: MovedError) -> None:
         """Send further commands to the node that owns the key."""
@@ -72,6 +74,8 @@ class Client(redis.asyncio.Redis):
         await super().aclose(close_connection_pool)
         for node in self._nodes.values():
             await node.aclose()
+        for sentinel in self.sentinels:
+            await sentinel.aclose()
 
 
 class _Pipeline(Pipeline):

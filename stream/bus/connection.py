@@ -47,10 +47,11 @@ def connect(url: str, timeout: float | None = 5.0) -> Client:
             [(name, int(port)) for name, _, port in hosts], sentinel_kwargs={**options, "ssl": bool(found["tls"])}
         )
         options |= {name: unquote(found[name]) for name in ("username", "password") if found[name]}
-        leader = sentinel.master_for(
+        leader: Client = sentinel.master_for(
             found["service"], Client, ssl=bool(found["tls"]), db=int(found["db"] or 0), **options
         )
-        return cast(Client, leader)
+        leader.sentinels = sentinel.sentinels
+        return leader
     except ValueError as error:
         raise BusError(f"Redis address {public(url)!r}: {error}") from None
 

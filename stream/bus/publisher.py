@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +13,7 @@ from stream.bus.connection import connect, listed
 from stream.bus.keys import RETENTION_S, Keys
 from stream.bus.spool import Entry, Spool, spool_path
 from stream.bus.tasks import cancelled
+from stream.clock import Clock, MonotonicClock
 from stream.events import Base, SessionEnded
 
 MAX_EVENTS = 100_000  # events in a session's Stream, approximately
@@ -29,14 +29,21 @@ class Bus:
     in a bounded spool on disk, and the writer retries with back-off (1 … 60 s).
     """
 
-    def __init__(self, url: str, keys: Keys, retention_s: int = RETENTION_S, spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        keys: Keys,
+        retention_s: int = RETENTION_S,
+        spool: Spool | None = None,
+        clock: Clock = MonotonicClock(),
+    ) -> None:
         """retention_s: lifetime of the events in Redis after the last of them; spool: None = the session's own, which
         may hold events that an earlier process could not send. Raises BusError for an invalid address."""
         self.url, self.keys, self.retention_s = url, keys, retention_s
         self.delay = 0.0
         """Seconds from `publish` to Redis's answer, for the last event."""
         self.spool = Spool(spool_path(keys.session, keys.prefix)) if spool is None else spool
-        self._client = connect(url)
+        self._client, self._clock = connect(url), clock
         self._outbox: asyncio.Queue[tuple[float, Entry]] = asyncio.Queue(MAX_OUTBOX)
         self._dropped_from_outbox = 0
         self._writer: asyncio.Task[None] | None = None
@@ -70,7 +77,7 @@ class Bus:
         if self._outbox.full():
             self._dropped_from_outbox += len(self._outbox.get_nowait()[1].events)
         self._idle.clear()
-        self._outbox.put_nowait((time.monotonic(), entry))
+        self._outbox.put_nowait((self._clock.now(), entry))
 
     def _start_writer(self) -> None:
         if self._writer is None:
@@ -85,7 +92,7 @@ class Bus:
                 self._idle.set()
             queued, entry = await self._outbox.get()
             if await self._sent(entry):
-                self.delay = time.monotonic() - queued
+                self.delay = self._clock.now() - queued
             else:
                 self.spool.append(entry)
 
@@ -98,15 +105,21 @@ class Bus:
                 pause = 1.0
                 self.spool.remove(number)
                 continue
-            retry_at = time.monotonic() + pause
-            while (remaining := retry_at - time.monotonic()) > 0:
-                with contextlib.suppress(TimeoutError):
-                    _, entry = await asyncio.wait_for(self._outbox.get(), remaining)
-                    self.spool.append(entry)
+            moving = asyncio.create_task(self._move_to_spool())
+            try:
+                await self._clock.sleep(pause)
+            finally:
+                await cancelled(moving)
             pause = min(60.0, 2 * pause)
         if self._started:
             with contextlib.suppress(RedisError, OSError):  # Redis may have restarted empty
                 await self.register(self._started)
+
+    async def _move_to_spool(self) -> None:
+        """Put on disk what comes, until cancelled."""
+        while True:
+            _, entry = await self._outbox.get()
+            self.spool.append(entry)
 
     async def _sent(self, entry: Entry) -> bool:
         """Send an entry; False if Redis did not accept it."""
@@ -155,12 +168,12 @@ class Bus:
         """Write the heartbeat (load: JSON of `stream.bus.directory.Load`); silently skipped if Redis is unreachable."""
         with contextlib.suppress(RedisError, OSError):
             await self._client.set(self.keys.alive, load, ex=HEARTBEAT_TTL_S)
-            if time.monotonic() - self._renewed_at > DIRECTORY_REFRESH_S:
+            if self._clock.now() - self._renewed_at > DIRECTORY_REFRESH_S:
                 await self._renew_directory()
 
     async def _renew_directory(self) -> None:
         """Extend the directory's expiry, so that it goes with the last of its sessions, even if that was killed."""
-        self._renewed_at = time.monotonic()
+        self._renewed_at = self._clock.now()
         directory, min_ttl_s = self.keys.directory, self.retention_s + 2 * DIRECTORY_REFRESH_S
         if await self._client.ttl(directory) < min_ttl_s:
             await self._client.expire(directory, min_ttl_s)

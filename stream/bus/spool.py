@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 import platformdirs
 
 MAX_BYTES = 64 << 20  # bytes of a session's spool: days of conversation
+LOCK_WAIT_S = 5.0  # seconds to wait for another process that has the file
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Spool:
 
     def _connect(self) -> sqlite3.Connection:
         """Open the database with an exclusive lock, which lasts until it is closed."""
-        file = sqlite3.connect(self.path, check_same_thread=False)
+        file = sqlite3.connect(self.path, timeout=LOCK_WAIT_S, check_same_thread=False)
         try:
             # Sent entries must vanish from the disk; a loss of power may cost the last moments.
             file.executescript(

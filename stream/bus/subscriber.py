@@ -18,6 +18,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from stream.bus.connection import connect, listed
 from stream.bus.keys import PREFIX, Keys
+from stream.bus.tasks import cancelled
+from stream.clock import Clock, MonotonicClock
 from stream.events import Event, SessionStarted, parse_entry
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,9 @@ DIRECTORY_POLL_S = 1.0  # seconds between searches for new sessions
 CLAIM_IDLE_S = 60.0  # seconds after which another consumer's unacknowledged event is claimed
 
 
-async def subscribe(url: str, session: str, prefix: str = PREFIX, after: str | None = None) -> AsyncGenerator[Event]:
+async def subscribe(
+    url: str, session: str, prefix: str = PREFIX, after: str | None = None, *, clock: Clock = MonotonicClock()
+) -> AsyncGenerator[Event]:
     """Yield every event of a session, from the first or from the one after the event id `after`, and stop after
     `session.ended`.
 
@@ -41,7 +45,7 @@ async def subscribe(url: str, session: str, prefix: str = PREFIX, after: str | N
     seen: OrderedDict[str, None] = OrderedDict()
     started_at: str | None = None
     position: str | None = None if after else "0"
-    async with contextlib.aclosing(_connections(url)) as connections:
+    async with contextlib.aclosing(_connections(url, clock)) as connections:
         async for client in connections:
             with _retried():
                 while True:
@@ -70,12 +74,14 @@ def subscribe_sync(url: str, session: str, prefix: str = PREFIX, after: str | No
             yield event
 
 
-def follow(url: str, prefix: str = PREFIX) -> AsyncGenerator[Event]:
+def follow(url: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()) -> AsyncGenerator[Event]:
     """Yield the events of all current and future sessions, for ever, each session's events in order."""
-    return _of_all(url, prefix, lambda session: subscribe(url, session, prefix))
+    return _of_all(url, prefix, lambda session: subscribe(url, session, prefix, clock=clock), clock)
 
 
-async def consume(url: str, session: str, group: str, consumer: str, prefix: str = PREFIX) -> AsyncGenerator[Event]:
+async def consume(
+    url: str, session: str, group: str, consumer: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()
+) -> AsyncGenerator[Event]:
     """Yield a session's events to one consumer of `group`; each event goes to one consumer. Stops when all events of
     the session are acknowledged.
 
@@ -86,7 +92,7 @@ async def consume(url: str, session: str, group: str, consumer: str, prefix: str
     keys = Keys(session, prefix)
     handled: str | None = None  # position of the last event handed over, whose acknowledgement may have failed
     joined = False
-    async with contextlib.aclosing(_connections(url)) as connections:
+    async with contextlib.aclosing(_connections(url, clock)) as connections:
         async for client in connections:
             with _retried():
                 with contextlib.suppress(ResponseError):  # the group exists already
@@ -110,15 +116,19 @@ async def consume(url: str, session: str, group: str, consumer: str, prefix: str
                         return
 
 
-def consume_all(url: str, group: str, consumer: str, prefix: str = PREFIX) -> AsyncGenerator[Event]:
+def consume_all(
+    url: str, group: str, consumer: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()
+) -> AsyncGenerator[Event]:
     """`consume` for all current and future sessions, for ever.
 
     An event is acknowledged as soon as it is handed over, so delivery is at most once.
     """
-    return _of_all(url, prefix, lambda session: consume(url, session, group, consumer, prefix))
+    return _of_all(url, prefix, lambda session: consume(url, session, group, consumer, prefix, clock=clock), clock)
 
 
-async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerator[Event]]) -> AsyncGenerator[Event]:
+async def _of_all(
+    url: str, prefix: str, events_of: Callable[[str], AsyncGenerator[Event]], clock: Clock
+) -> AsyncGenerator[Event]:
     """Merge the events of all sessions of the directory; each session has a task of its own."""
     ready: asyncio.Queue[Event] = asyncio.Queue(PAGE_EVENTS)
 
@@ -129,7 +139,7 @@ async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerat
 
     async def watch_directory() -> None:
         pumping: dict[str, asyncio.Task[None]] = {}
-        async with asyncio.TaskGroup() as pumps, contextlib.aclosing(_connections(url)) as connections:
+        async with asyncio.TaskGroup() as pumps, contextlib.aclosing(_connections(url, clock)) as connections:
             async for client in connections:
                 with _retried():
                     while True:
@@ -138,7 +148,7 @@ async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerat
                             del pumping[session]  # erased or expired: its id may be used again
                         for session in sorted(sessions - pumping.keys()):
                             pumping[session] = pumps.create_task(pump(session))
-                        await asyncio.sleep(DIRECTORY_POLL_S)
+                        await clock.sleep(DIRECTORY_POLL_S)
 
     watcher = asyncio.create_task(watch_directory())
     upcoming = asyncio.create_task(ready.get())
@@ -150,9 +160,8 @@ async def _of_all(url: str, prefix: str, events_of: Callable[[str], AsyncGenerat
             yield await upcoming
             upcoming = asyncio.create_task(ready.get())
     finally:
-        watcher.cancel()
-        upcoming.cancel()
-        await asyncio.wait({upcoming, watcher})
+        await cancelled(watcher)
+        await cancelled(upcoming)
 
 
 async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
@@ -185,18 +194,18 @@ def _retried() -> Iterator[None]:
         pass
 
 
-async def _connections(url: str) -> AsyncGenerator[redis.asyncio.Redis]:
+async def _connections(url: str, clock: Clock) -> AsyncGenerator[redis.asyncio.Redis]:
     """One client after another, with back-off between them; a client that worked for a minute resets the back-off."""
-    pause, loop = 1.0, asyncio.get_running_loop()
+    pause = 1.0
     while True:
         client = connect(url, timeout=1.5 * READ_BLOCK_S)
-        started = loop.time()
+        started = clock.now()
         try:
             yield client
         finally:
             await client.aclose()
-        pause = 1.0 if loop.time() - started > 60 else pause
-        await asyncio.sleep(pause)
+        pause = 1.0 if clock.now() - started > 60 else pause
+        await clock.sleep(pause)
         pause = min(60.0, 2 * pause)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ import requests
 
 from stream.bus.alert_rules import RuleError
 from stream.bus.tasks import cancelled
+from stream.clock import Clock, MonotonicClock
 from stream.events import Alert
 
 MAX_QUEUED = 1_000  # alerts queued for a slow webhook; beyond that the oldest are dropped and counted
@@ -31,7 +31,7 @@ class Webhook:
     contains a secret.
     """
 
-    def __init__(self, url: str, secret: str, report: Callable[[str], None]) -> None:
+    def __init__(self, url: str, secret: str, report: Callable[[str], None], clock: Clock = MonotonicClock()) -> None:
         """Prepare delivery; the first `post` starts it.
 
         secret: key of the signature; report: receives one line for every alert that is not delivered. Raises RuleError
@@ -48,7 +48,7 @@ class Webhook:
         """Identifies the webhook without revealing its address."""
         self.dropped = 0
         """Alerts dropped because the queue was full."""
-        self._url = url
+        self._url, self._clock = url, clock
         self._secret = secret.encode()
         self._report = report
         self._queue: asyncio.Queue[Alert] = asyncio.Queue(MAX_QUEUED)
@@ -89,13 +89,13 @@ class Webhook:
                 failure = f"HTTP {answer.status_code}"
                 if answer.status_code != 429 and answer.status_code < 500:
                     return failure
-                retry_after = _retry_after(answer.headers.get("Retry-After", ""))
+                retry_after = _retry_after(answer.headers.get("Retry-After", ""), self._clock.date())
             if pause is not None:
-                await asyncio.sleep(max(pause, retry_after))
+                await self._clock.sleep(max(pause, retry_after))
         return f"{failure}, tried {len(RETRY_PAUSES_S) + 1} times"
 
     def _send(self, alert: Alert) -> requests.Response:
-        body, timestamp = alert.wire().encode(), str(int(time.time()))
+        body, timestamp = alert.wire().encode(), str(int(self._clock.date()))
         signature = hmac.new(self._secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
         headers = {
             "Content-Type": "application/json",
@@ -119,10 +119,13 @@ class Webhook:
             await cancelled(self._worker)
 
 
-def _retry_after(header: str) -> float:
-    """Seconds to wait according to a Retry-After header, a number or an HTTP date; 0 for anything else."""
+def _retry_after(header: str, date: float) -> float:
+    """Seconds to wait according to a Retry-After header, a number or an HTTP date; 0 for anything else.
+
+    date: now, in seconds since 1970.
+    """
     try:
-        seconds = float(header) if header.strip().isdigit() else parsedate_to_datetime(header).timestamp() - time.time()
+        seconds = float(header) if header.strip().isdigit() else parsedate_to_datetime(header).timestamp() - date
     except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0
     return min(MAX_RETRY_AFTER_S, max(0.0, seconds))

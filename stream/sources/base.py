@@ -33,7 +33,7 @@ class Source(Protocol):
         ...
 
     def counts(self) -> dict[str, int]:
-        """What happened to it so far, by the names that `session.ended` has for it."""
+        """Counts of repaired samples, reconnects and the like so far, by their names in `session.ended`."""
         ...
 
     def stop(self) -> None:

@@ -13,11 +13,13 @@ import socket
 import ssl
 import threading
 from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 import av
 
+from stream.block import Block
 from stream.errors import MediaError
 from stream.sources.decoding import CONTAINERS, LIMITS
 from stream.sources.network import OPEN_TIMEOUT_S, PACKET_TIMEOUT_S, NetworkSource
@@ -38,6 +40,7 @@ class FetchedSource(NetworkSource):
         super().__init__(url)
         self._url, self._reach = url, reach
         self._file: Download | None = None
+        self._downloads: list[Download] = []
 
     def _open(self) -> av.container.InputContainer:
         if not self._parts.scheme.startswith("http"):
@@ -47,8 +50,16 @@ class FetchedSource(NetworkSource):
             options |= LIMITS | {"protocol_whitelist": f"{scheme},tcp", "format_whitelist": container}
             return self._open_input(relayed(self._url, self._reach), container, options)
         self._file = Download(self._url, self._reach, self._stopping)
+        self._downloads = [self._file]
         options = LIMITS | HLS_OPTIONS | {"protocol_whitelist": "none", "format_whitelist": f"{CONTAINERS},hls"}
         return self._open_input(self._file, None, options, io_open=self._nested)
+
+    def __iter__(self) -> Iterator[Block]:
+        try:
+            yield from super().__iter__()
+        finally:
+            for download in self._downloads:  # PyAV closes none of a container that does not open
+                download.close()
 
     def _finite(self, container: av.container.InputContainer) -> bool:
         # A complete download of known length is a recording, which FFmpeg cannot always tell.
@@ -56,7 +67,9 @@ class FetchedSource(NetworkSource):
 
     def _nested(self, url: str, flags: int, options: dict[str, str]) -> Download:
         """Open an address from a playlist. Raises MediaError, OSError."""
-        return Download(url, self._reach, self._stopping)
+        download = Download(url, self._reach, self._stopping)
+        self._downloads = [each for each in self._downloads if not each.closed] + [download]
+        return download
 
 
 class Download:
@@ -76,6 +89,11 @@ class Download:
         length = response.headers["Content-Length"]
         self._size = int(length) if length is not None and length.isdecimal() else None
         self._seekable = self._size is not None and response.headers["Accept-Ranges"] == "bytes"
+
+    @property
+    def closed(self) -> bool:
+        """True if no connection is open."""
+        return self._response is None
 
     @property
     def is_complete(self) -> bool:
@@ -149,8 +167,12 @@ class Download:
             login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers=headers)
-        return connection.getresponse()
+        try:
+            connection.request("GET", target, headers=headers)
+            return connection.getresponse()
+        except BaseException:
+            connection.close()
+            raise
 
 
 class _Connection(http.client.HTTPConnection):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
+from stream.clock import Clock, MonotonicClock
 from stream.sources.base import Source
 
 MAX_LATE_S = 1.0  # seconds that one stream may delay the others before silence replaces it
@@ -151,8 +151,10 @@ class MixedSource:
 
     live = True
 
-    def __init__(self, participants: Sequence[Participant], seconds: float | None = None) -> None:
-        self._participants, self._seconds = participants, seconds
+    def __init__(
+        self, participants: Sequence[Participant], seconds: float | None = None, clock: Clock = MonotonicClock()
+    ) -> None:
+        self._participants, self._seconds, self._clock = participants, seconds, clock
         self.channels = sum(p.sound.channels for p in participants)
         self.split = self.channels > 1
         self.video = any(p.camera is not None or p.sound.video for p in participants)
@@ -190,7 +192,7 @@ class MixedSource:
 
     def __iter__(self) -> Iterator[Block]:
         """Blocks of 40 ms, audio float32 [channels, 640], with the video frames of all cameras."""
-        self._origin = time.monotonic()
+        self._origin = self._clock.now()
         first, threads = 0, []
         for participant, track in zip(self._participants, self._tracks, strict=True):
             threads.append(threading.Thread(target=self._listen, args=(participant.sound, track, first), daemon=True))
@@ -203,8 +205,7 @@ class MixedSource:
             thread.start()
         number = done = 0
         try:
-            while not self._stopping.is_set():
-                time.sleep(0.02)
+            while not self._clock.wait(self._stopping, 0.02):
                 if self._seconds is not None and done >= self._seconds * RATE:
                     return
                 for block in self._due(number, done):
@@ -221,7 +222,7 @@ class MixedSource:
     def _due(self, number: int, done: int) -> list[Block]:
         """Blocks that are due; number: of the first one; done: samples delivered before."""
         with self._lock:
-            now = round((time.monotonic() - self._origin) * RATE)
+            now = round((self._clock.now() - self._origin) * RATE)
             running = [track for track in self._tracks if not track.ended]
             ends = [track.end for track in running]
             if len(ends) > 1 and all(track.aligner.offset is not None for track in running):
@@ -247,7 +248,7 @@ class MixedSource:
         try:
             for block in source:
                 with self._lock:
-                    now = time.monotonic() - self._origin
+                    now = self._clock.now() - self._origin
                     length = block.samples.shape[1] / RATE
                     if block.notice:
                         self._notices.append(block.notice)
@@ -262,8 +263,10 @@ class MixedSource:
                         track.append(begin, end, block.samples)
                         if late == track.late:
                             self._report_late(source, track)
-                while track is not None and track.size > MAX_EARLY_S * RATE and not self._stopping.is_set():
-                    time.sleep(0.05)
+                while (
+                    track is not None and track.size > MAX_EARLY_S * RATE and not self._clock.wait(self._stopping, 0.05)
+                ):
+                    pass
             reason = source.ended_early
         except Exception as error:  # nothing outside this thread would notice it
             reason = str(error) or type(error).__name__

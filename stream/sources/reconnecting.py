@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from stream.block import RATE, Block
+from stream.clock import Clock, MonotonicClock
 from stream.errors import MediaError
 from stream.sources.base import Source
 
@@ -27,6 +27,7 @@ class ReconnectingSource:
         seconds: float | None = None,
         first: float = 0.5,
         longest: float = 30.0,
+        clock: Clock = MonotonicClock(),
     ) -> None:
         """connect: creates the source for each attempt; give_up: seconds without success after which the source counts
         as ended; seconds: maximum length of media; first, longest: pause between attempts in seconds, which doubles.
@@ -34,7 +35,7 @@ class ReconnectingSource:
         Raises MediaError if the first `connect` fails.
         """
         self._connect, self._give_up, self._first, self._longest = connect, give_up, first, longest
-        self._pause, self._seconds = first, seconds
+        self._pause, self._seconds, self._clock = first, seconds, clock
         self._source: Source = connect()
         self._stopping = threading.Event()
         self.name, self.channels = self._source.name, self._source.channels
@@ -65,7 +66,7 @@ class ReconnectingSource:
                 for block in self._source:
                     gap = 0.0
                     if offset is None:
-                        arrived = time.monotonic() - block.samples.shape[1] / RATE
+                        arrived = self._clock.now() - block.samples.shape[1] / RATE
                         gap = 0.0 if lost_at is None else max(0.0, arrived - lost_at)
                         offset = clock + gap - block.start
                         if lost_at is not None:
@@ -88,7 +89,7 @@ class ReconnectingSource:
             if not reason or self._stopping.is_set():
                 return
             if lost_at is None:
-                lost_at = time.monotonic()
+                lost_at = self._clock.now()
                 yield self._notice(number, clock, f"{self.name} is lost: {reason}; trying to reconnect")
                 number += 1
             if not self._reconnect(lost_at):
@@ -97,7 +98,7 @@ class ReconnectingSource:
 
     def _reconnect(self, lost_at: float) -> bool:
         """Pause and create the source again, until it succeeds; False if `give_up` seconds have passed."""
-        while time.monotonic() - lost_at < self._give_up and not self._stopping.wait(self._pause):
+        while self._clock.now() - lost_at < self._give_up and not self._clock.wait(self._stopping, self._pause):
             self._pause = min(2 * self._pause, self._longest)
             with contextlib.suppress(MediaError):
                 self._source = self._connect()

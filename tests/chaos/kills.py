@@ -31,10 +31,10 @@ from stream.block import RATE
 from stream.events import Event
 from stream.sources.file import FileSource
 from tests.chaos.truth import Verdict, durable_log, judge, labels
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.test_replay import UNDERTONE
-from tests.stream.bus.test_spool import Server
+from tests.support.commands import UNDERTONE
 from tests.support.gateways import Gateway, free_port, pcm, wait_ready
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
+from tests.support.redis_servers import Server
 from workers.cluster.actors import NAMESPACE
 
 KINDS = {

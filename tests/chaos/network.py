@@ -16,7 +16,7 @@ import numpy as np
 from stream.sources.file import FileSource
 from tests.chaos.kills import GIVEN, Service
 from tests.chaos.truth import Verdict, judge
-from tests.conftest import DEMO
+from tests.support.paths import DEMO
 
 AGAIN = 0.4  # seconds after which a packet that was lost has been sent again
 

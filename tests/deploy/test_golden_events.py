@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from stream.bus.keys import Keys
-from tests.conftest import ROOT
 from tests.golden import GOLDEN
 from tests.golden.events import read
+from tests.support.paths import ROOT
 
 ASYNCAPI = yaml.safe_load((ROOT / "deploy" / "asyncapi.yaml").read_text())
 

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from model.encoders.manifest import manifest
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 WEIGHTS = ("whisper", "whisper-tiny")  # extras
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")

@@ -1,4 +1,4 @@
-"""What Redis's users may do, and over which certificates, by the real Redis of `test_files`."""
+"""What Redis's users may do, and over which certificates, by a real Redis."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import pytest
 from redis.exceptions import NoPermissionError
 
 from stream.bus.connection import BusError, check
-from tests.conftest import DEMO
-from tests.deploy.test_files import DEPLOY, SecureRedis, passes
-from tests.deploy.test_files import server as secure  # a fixture
-from tests.e2e.test_replay import undertone
-
-__all__ = ["secure"]
+from tests.support.commands import here, undertone
+from tests.support.paths import DEMO, DEPLOY
+from tests.support.secure_redis import SecureRedis, passes
 
 ALLOWED = [  # the snapshot of a session, which its publisher writes, reads and takes away
     ("publisher", "RPUSH undertone:{old}:rows row"),
@@ -92,5 +89,5 @@ def test_a_session_runs_over_tls_as_the_publisher(secure: SecureRedis, ray_addre
     published = [json.loads(line)["id"] for line in done.stdout.splitlines()]
     stored = secure.as_user("consumer", "XRANGE", "undertone:{secure}:events", "-", "+")
     assert [fields[b"id"].decode() for _, fields in stored] == published
-    refused = undertone("replay", DEMO, "--session", "forged", "--redis", secure.url("consumer"), *options)
+    refused = here("replay", DEMO, "--session", "forged", "--redis", secure.url("consumer"), *options)
     assert refused.returncode == 1 and "Traceback" not in refused.stderr and refused.stdout == "", refused.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import jsonschema
 import pytest
@@ -11,15 +10,13 @@ import yaml
 from openapi_spec_validator import validate
 
 from stream import events
-from tests.conftest import ROOT
-from tests.e2e.test_replay import UNDERTONE
-
-DEPLOY = ROOT / "deploy"
+from tests.support.commands import here
+from tests.support.paths import DEPLOY
 
 
 @pytest.mark.parametrize(("which", "file"), [("openapi", "openapi.json"), ("asyncapi", "asyncapi.yaml")])
 def test_the_files_are_what_the_code_generates(which: str, file: str) -> None:
-    generated = subprocess.run([UNDERTONE, "schema", which], capture_output=True, text=True, check=True).stdout
+    generated = here("schema", which).stdout
     assert generated == (DEPLOY / file).read_text(), f"undertone schema {which} > deploy/{file}"
 
 

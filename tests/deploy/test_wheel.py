@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 PACKAGES = ("stream", "model", "workers")
 ONLY_IN_REPOSITORY = ("model/RESULTS.md", "model/results/")

@@ -9,13 +9,13 @@ import pytest
 import redis
 
 from stream.bus.server import private_server
-from tests.conftest import DEMO
-from tests.e2e.test_replay import here, undertone
+from tests.support.commands import here, undertone
+from tests.support.paths import DEMO
 from tests.support.recordings import voice, write_mp4
 
 
 def refused(code: int, message: str, *arguments: object, **environment: str) -> None:
-    done = undertone(*arguments, **environment)
+    done = here(*arguments, **environment)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
     last = done.stderr.strip().splitlines()[-1]
@@ -104,7 +104,7 @@ def test_options(files: Path, redis_url: str, options: list[str], message: str) 
 @pytest.mark.parametrize("command", [("live", "tcp://127.0.0.1:9"), ("replay", "redis:past")])
 def test_a_reference_of_other_commands(files: Path, redis_url: str, command: tuple[str, str]) -> None:
     done = here(*command, "--reference", files / "missing.stm", "--redis", redis_url)
-    assert done.exit_code == 2
+    assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
@@ -148,7 +148,9 @@ def test_a_checkpoint_of_another_label_set(tmp_path: Path) -> None:
 
 
 def test_ray_refused(redis_url: str) -> None:
-    refused(1, "Ray does not start", "replay", DEMO, "--redis", redis_url, "--ray-address", "127.0.0.1:1")
+    done = undertone("replay", DEMO, "--redis", redis_url, "--ray-address", "127.0.0.1:1")
+    assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr, done.stderr
+    assert "Ray does not start" in done.stderr.splitlines()[-1]
 
 
 def test_training_without_data(tmp_path: Path) -> None:

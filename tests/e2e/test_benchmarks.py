@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.test_replay import here, undertone
+from tests.support.commands import here, undertone
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import RATE, write_wav
 
 
@@ -66,4 +66,4 @@ def test_what_cannot_be_measured_is_one_clear_line(tmp_path: Path) -> None:
         ("costs", tmp_path / "none.json"),
     ):
         refused = here("bench", *arguments)
-        assert refused.exit_code == 2 and len(refused.stderr.strip().splitlines()) == 1, refused.stderr
+        assert refused.returncode == 2 and len(refused.stderr.strip().splitlines()) == 1, refused.stderr

@@ -25,11 +25,11 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.server import private_server
 from stream.events import Base, Emotion, SessionEnded
-from tests.conftest import ROOT
-from tests.stream.test_events import EMOTION
+from tests.support.commands import UNDERTONE, here
+from tests.support.events import EMOTION
+from tests.support.paths import DEPLOY
 
-UNDERTONE = str(Path(sys.executable).parent / "undertone")
-EXAMPLES = ROOT / "deploy" / "examples"
+EXAMPLES = DEPLOY / "examples"
 RULES = '[[rule]]\nname = "joyful"\nemotion = "joy"\nutterances = 2\n'
 
 
@@ -89,15 +89,15 @@ def test_watch_in_a_pipe(redis_url: str, prefix: str) -> None:
     assert alone.returncode == 0 and alone.stderr == ""
     assert [line.split()[:3] for line in alone.stdout.splitlines()] == [["0:01.0", "Ann", "now"]] * 2
     assert "[bold]" in alone.stdout
-    both = run(UNDERTONE, "watch", "one", "two", *at)
+    both = here("watch", "one", "two", *at)
     assert both.returncode == 0
     assert sorted(line.split()[0] for line in both.stdout.splitlines()) == ["one", "one", "two"]
     assert ["two", "0:01.0", "Ben"] in [line.split()[:3] for line in both.stdout.splitlines()]
-    as_json = run(UNDERTONE, "watch", "one", "two", "--json", *at)
+    as_json = here("watch", "one", "two", "--json", *at)
     assert sorted(json.loads(line)["id"] for line in as_json.stdout.splitlines()) == [
         "one:0:0", "one:1:0", "one:ended", "two:0:0", "two:ended",
     ]  # fmt: skip
-    unknown = run(UNDERTONE, "watch", "one", "nobody", *at)
+    unknown = here("watch", "one", "nobody", *at)
     assert unknown.returncode == 2
     assert unknown.stderr == "undertone: no session 'nobody' in this Redis; there are one, two\n"
 
@@ -154,7 +154,7 @@ def test_top_in_a_pipe(redis_url: str, prefix: str) -> None:
     at = ["--redis", redis_url, "--prefix", prefix]
     done = run(UNDERTONE, "top", *at)
     assert done.returncode == 0 and "vad 0.50 0.50" in done.stdout and "1 live" in done.stdout
-    (load,) = json.loads(run(UNDERTONE, "top", "--json", *at).stdout)["sessions"]
+    (load,) = json.loads(here("top", "--json", *at).stdout)["sessions"]
     assert load["session"] == "one" and load["latency"]["p50"] == 0.613
 
 
@@ -225,11 +225,11 @@ def test_what_is_wrong_is_one_line(redis_url: str, tmp_path: Path) -> None:
         (1, "no Redis answers", ["watch", "--redis", nobody]),
     ]
     for code, message, arguments in cases:
-        done = run(UNDERTONE, *arguments, UNDERTONE_WEBHOOK_SECRET="")
+        done = here(*arguments, UNDERTONE_WEBHOOK_SECRET="")
         assert done.returncode == code, done.stderr
         assert message in done.stderr and done.stderr.count("\n") == 1
     with private_server("--requirepass", "right") as url:
-        done = run(UNDERTONE, "top", "--redis", url)
+        done = here("top", "--redis", url)
         assert done.returncode == 1 and "refuses the user name or password" in done.stderr
 
 

@@ -17,8 +17,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from stream import events
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
-from tests.conftest import DEMO
 from tests.support.gateways import Gateway, gateways
+from tests.support.paths import DEMO
 from tests.support.recordings import RATE, write_wav
 from workers.gateway.access import new_token
 

@@ -15,11 +15,11 @@ from stream.bus.subscriber import history, subscribe
 from stream.events import Emotion, UtterancePartial
 from tests.chaos.kills import GIVEN, OPTIONS, Plan, Service, campaign
 from tests.chaos.truth import durable_log, judge, labels
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.test_replay import UNDERTONE
-from tests.stream.bus.test_publisher import ended, notice
-from tests.stream.bus.test_spool import server
+from tests.support.commands import UNDERTONE
+from tests.support.events import ended, notice
 from tests.support.gateways import gateways
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
+from tests.support.redis_servers import server
 
 
 async def test_nothing_is_lost_when_processes_are_killed(tmp_path: Path, redis_url: str, ray_address: str) -> None:

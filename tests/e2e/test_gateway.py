@@ -20,14 +20,12 @@ import websockets
 from stream.block import RATE
 from stream.bus.subscriber import history
 from stream.events import parse
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.test_replay import here, undertone
-from tests.stream.sources.test_pushed import webm
-from tests.support.gateways import Gateway, free_port, gateways, pcm
+from tests.support.commands import here, undertone
+from tests.support.gateways import HEARD, Gateway, events_of, free_port, gateways, pcm
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
+from tests.support.recordings import webm
 from workers.cluster.session_actor import find_session
 from workers.gateway.access import new_token
-
-HEARD = {"consent": "synthetic voices", "modalities": ["audio"], "interim": 0}
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +40,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory, redis_url: str, ray_address: 
     options = ("--redis", redis_url, "--ray-address", ray_address, "--record", str(folder / "records"))
     with gateways(folder, 2, *options, "--media", str(folder / "media"), "--pull-from", "media.example.org") as both:
         yield both
-
-
-async def events_of(gateway: Gateway, session: str, after: str = "") -> list[dict]:
-    async with websockets.connect(f"{gateway.ws}/sessions/{session}/events?after={after}") as socket:
-        got = [json.loads(message) async for message in socket]
-    assert socket.close_code == 1000
-    return got
 
 
 async def send(gateway: Gateway, session: str, track: int, data: bytes, seconds: float, form: str = "pcm") -> None:
@@ -349,4 +340,4 @@ def test_what_serve_refuses() -> None:
         (("--trace",), "OTEL_EXPORTER_OTLP_ENDPOINT"),
     ]:
         done = here("serve", *options)
-        assert done.exit_code == 2 and complaint in done.stderr, done.stderr
+        assert done.returncode == 2 and complaint in done.stderr, done.stderr

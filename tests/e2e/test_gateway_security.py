@@ -14,14 +14,11 @@ import httpx
 import pytest
 import websockets
 
-from tests.conftest import DEMO
-from tests.e2e.test_gateway import HEARD, events_of
-from tests.e2e.test_replay import undertone
-from tests.stream.sources.test_fetched import site
-from tests.stream.sources.test_file import silence
-from tests.support.gateways import Gateway, gateways
-from tests.support.recordings import voice
-from tests.support.senders import transport_stream
+from tests.support.commands import here
+from tests.support.gateways import HEARD, Gateway, events_of, gateways
+from tests.support.paths import DEMO
+from tests.support.recordings import silence, voice
+from tests.support.senders import site, transport_stream
 
 PUSH = {"kind": "push", "tracks": [{"name": "Mara"}]}
 
@@ -107,5 +104,5 @@ def test_what_serve_refuses() -> None:
         (("--pull-from", "http://cdn.example.org"), "--pull-from: 'http://cdn.example.org' is no host"),
         (("--prefix", "a{b}"), "Invalid value for '--prefix'"),
     ]:
-        done = undertone("serve", *options)
+        done = here("serve", *options)
         assert done.returncode == 2 and complaint in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -16,11 +16,10 @@ import pytest
 import redis as sync_redis
 import websockets
 
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.test_gateway import events_of
-from tests.e2e.test_replay import undertone
-from tests.e2e.test_traces import collector
-from tests.support.gateways import gateways
+from tests.support.commands import here, undertone
+from tests.support.gateways import events_of, gateways
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
+from tests.support.tracing import collector
 from workers.gateway.access import new_token
 
 WORDS = ("xylophone", "zeppelin")
@@ -133,23 +132,23 @@ def test_forget_by_command(tmp_path: Path, redis_url: str, ray_address: str) -> 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[0])["kept"] == 1800
-    listed = undertone("sessions", "--json", *where)
+    listed = here("sessions", "--json", *where)
     (info,) = json.loads(listed.stdout)
     assert info["id"] == "call" and info["kept_until"] and info["recorded"]
-    assert "kept until" in undertone("sessions", *where).stdout
-    refused = undertone("forget", "call", *where)
+    assert "kept until" in here("sessions", *where).stdout
+    refused = here("forget", "call", *where)
     assert refused.returncode == 2 and "was recorded" in refused.stderr
-    kept = undertone("forget", "--older-than", "1d", "--record", tmp_path, *where)
+    kept = here("forget", "--older-than", "1d", "--record", tmp_path, *where)
     assert kept.returncode == 0 and "nothing is older than 1d" in kept.stderr
     for path in (tmp_path / "call").iterdir():
         os.utime(path, (0, 0))
-    assert undertone("forget", "--older-than", "1d", "--record", tmp_path, *where).returncode == 0
+    assert here("forget", "--older-than", "1d", "--record", tmp_path, *where).returncode == 0
     assert (tmp_path / "call").exists()  # its events are younger
-    forgotten = undertone("forget", "call", "--record", tmp_path, *where)
+    forgotten = here("forget", "call", "--record", tmp_path, *where)
     assert forgotten.returncode == 0, forgotten.stderr
     assert f"{prefix}:{{call}}:events" in forgotten.stdout and "sound.mkv" in forgotten.stdout
     assert forgotten.stdout.endswith("nothing is left\n") and not list(tmp_path.iterdir())
-    again = undertone("forget", "call", "--record", tmp_path, "--json", *where)
+    again = here("forget", "call", "--record", tmp_path, "--json", *where)
     assert json.loads(again.stdout) == {
         "session": "call", "removed": {"keys": [], "entries": {}, "files": []},
         "left": {"keys": [], "entries": {}, "files": []},
@@ -170,7 +169,7 @@ def test_forget_by_command(tmp_path: Path, redis_url: str, ray_address: str) -> 
 )
 def test_mistakes_are_said_in_one_line(redis_url: str, arguments: tuple[str, ...], complaint: str) -> None:
     where = () if "--redis" in arguments else ("--redis", redis_url)
-    done = undertone("forget", *arguments, *where)
+    done = here("forget", *arguments, *where)
     assert done.returncode in (1, 2) and complaint in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
@@ -179,7 +178,7 @@ def test_a_reader_of_redis_may_not_forget_and_is_told(redis_url: str) -> None:
         user = f"reader{secrets.token_hex(3)}"
         redis.acl_setuser(user, enabled=True, passwords=["+secret"], keys=["*"], commands=["+@read", "+ping"])
         redis.hset("undertone:sessions", user, "2026-01-01T00:00:00Z")
-        done = undertone("forget", user, "--redis", redis_url.replace("//", f"//{user}:secret@"))
+        done = here("forget", user, "--redis", redis_url.replace("//", f"//{user}:secret@"))
         assert done.returncode == 1 and "permission" in done.stderr and "Traceback" not in done.stderr, done.stderr
         redis.hdel("undertone:sessions", user)
         redis.acl_deluser(user)

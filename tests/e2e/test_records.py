@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
-from tests.e2e.test_replay import labels, undertone
+from tests.support.commands import here, labels, undertone
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 
 
 def lines(text: str) -> list[dict]:
@@ -52,26 +52,26 @@ def test_past_events_are_published_again(recorded: tuple[Path, list[dict]], redi
     """From the file and from Redis, under a new id, all else the same."""
     folder, original = recorded
     for source in (folder / "events.jsonl", "redis:kept"):
-        again = undertone("replay", source, "--speed", "max", "--json", "--redis", redis_url)
+        again = here("replay", source, "--speed", "max", "--json", "--redis", redis_url)
         assert again.returncode == 0, again.stderr
         events = lines(again.stdout)
         session = events[0]["session"]
         assert session.startswith("kept-replay-")
         renamed = [e | {"session": session, "id": session + e["id"].removeprefix("kept")} for e in original]
         assert events == renamed
-        watched = undertone("watch", session, "--json", "--redis", redis_url)
+        watched = here("watch", session, "--json", "--redis", redis_url)
         assert lines(watched.stdout) == events
-    taken = undertone("replay", folder / "events.jsonl", "--session", "kept", "--redis", redis_url)
+    taken = here("replay", folder / "events.jsonl", "--session", "kept", "--redis", redis_url)
     assert taken.returncode == 2 and "choose another id" in taken.stderr
 
 
 def test_sessions_are_exported(recorded: tuple[Path, list[dict]], redis_url: str, tmp_path: Path) -> None:
     folder, original = recorded
     for source in ("kept", folder, folder / "events.jsonl"):
-        done = undertone("export", source, "--format", "jsonl", "--redis", redis_url)
+        done = here("export", source, "--format", "jsonl", "--redis", redis_url)
         assert lines(done.stdout) == original, done.stderr
     for kind in ("parquet", "elan", "html"):
-        done = undertone("export", "kept", "-f", kind, "--out", tmp_path / f"out.{kind}", "--redis", redis_url)
+        done = here("export", "kept", "-f", kind, "--out", tmp_path / f"out.{kind}", "--redis", redis_url)
         assert done.returncode == 0 and (tmp_path / f"out.{kind}").stat().st_size > 1000, done.stderr
 
 
@@ -89,5 +89,5 @@ def test_sessions_are_exported(recorded: tuple[Path, list[dict]], redis_url: str
 def test_what_is_not_there_is_said_in_one_line(
     recorded: tuple[Path, list[dict]], redis_url: str, arguments: tuple[str, ...], complaint: str
 ) -> None:
-    done = undertone(*arguments, "--redis", redis_url)
+    done = here(*arguments, "--redis", redis_url)
     assert done.returncode in (1, 2) and complaint in done.stderr and "Traceback" not in done.stderr, done.stderr

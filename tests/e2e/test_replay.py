@@ -7,65 +7,44 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import redis
-from typer.testing import CliRunner, Result
 
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.support.commands import UNDERTONE, events, labels, read_back, undertone
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import RATE, voice, write_mp4, write_wav
-from workers.cli.app import app
-
-UNDERTONE = str(Path(sys.executable).parent / "undertone")
 
 
-def undertone(*arguments: object, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [UNDERTONE, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-    )
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder of who replays with nothing running."""
+    return tmp_path_factory.mktemp("home")
 
 
-def here(*arguments: object) -> Result:
-    """The same in this process, which has imported already what it takes: for what ends before anything begins."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def events(done: subprocess.CompletedProcess[str]) -> list[dict]:
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def labels(lines: list[dict], revision: int = 0) -> list[dict]:
-    """Provisional or final labels; without those of utterances that still go on."""
-    emotions = [event for event in lines if event["type"] == "emotion" and event["trigger"] != "interval"]
-    return [event for event in emotions if event["revision"] == revision]
-
-
-def read_back(url: str, session: str) -> list[dict]:
-    """By a client that shares no code with us: redis-cli."""
-    keys = subprocess.run(
-        ["redis-cli", "-u", url, "--json", "XRANGE", f"undertone:{{{session}}}:events", "-", "+"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [
-        json.loads(dict(zip(fields[::2], fields[1::2], strict=True))["event"]) for _, fields in json.loads(keys.stdout)
-    ]
-
-
-def test_a_replay_with_nothing_running(tmp_path: Path) -> None:
-    """Words given: private Redis, private Ray, exit 0, a summary, every line with its speaker and words."""
-    done = undertone("replay", DEMO, "--transcript", DEMO_TRANSCRIPT, "--speed", "max", "--json", UNDERTONE_REDIS="")
+@pytest.fixture(scope="module")
+def alone(home: Path) -> subprocess.CompletedProcess[str]:
+    """A replay with nothing running: private Redis, private Ray."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [UNDERTONE, "replay", str(DEMO), "--transcript", str(DEMO_TRANSCRIPT), "--speed", "max", "--json"]
+    done = subprocess.run(
+        command, env=environment | {"UNDERTONE_REDIS": "", "HOME": str(home)}, capture_output=True, text=True,
+        timeout=240, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_private_cluster_keeps_its_token_in_no_file(home: Path, alone: subprocess.CompletedProcess[str]) -> None:
+    assert "token" not in alone.stderr.lower() and not (home / ".ray").exists()
+
+
+def test_a_replay_with_nothing_running(alone: subprocess.CompletedProcess[str]) -> None:
+    """Words given: exit 0, a summary, every line with its speaker and words."""
+    done = alone
     said = labels(events(done))
     lines = [line.split(maxsplit=5) for line in DEMO_TRANSCRIPT.read_text().splitlines()]
     assert [(event["speaker"], event["text"]) for event in said] == [(line[2], line[5]) for line in lines]
@@ -151,7 +130,7 @@ def test_whisper_digits_are_heard(data: Path, models: Path, tmp_path: Path, redi
 
 def test_ctrl_c_publishes_what_was_heard(redis_url: str, ray_address: str) -> None:
     process = subprocess.Popen(
-        [UNDERTONE, "replay", str(DEMO), "--transcript", str(DEMO_TRANSCRIPT), "--speed", "2", "--json",
+        [UNDERTONE, "replay", str(DEMO), "--transcript", str(DEMO_TRANSCRIPT), "--speed", "4", "--json",
          "--redis", redis_url, "--session", "interrupted"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
@@ -190,7 +169,7 @@ def test_watch_follows_a_session_of_another_process(redis_url: str, ray_address:
 
 def test_a_closed_pipe_ends_the_session(redis_url: str, ray_address: str) -> None:
     command = (
-        f"{UNDERTONE} replay {DEMO} --transcript {DEMO_TRANSCRIPT} --speed 1 --session piped --json "
+        f"{UNDERTONE} replay {DEMO} --transcript {DEMO_TRANSCRIPT} --speed 4 --session piped --json "
         f"--redis {redis_url} --ray-address {ray_address} | head -3"
     )
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model.encoders.faces import FaceReader
-from tests.e2e.test_replay import events, labels, undertone
+from tests.support.commands import events, labels, undertone
 from workers.bench.accuracy.data import ravdess
 from workers.research.compose import Conversation, converse, film, pictures
 

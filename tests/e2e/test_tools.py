@@ -10,7 +10,7 @@ import pytest
 
 from stream.sources.file import read_audio
 from stream.speech.turns import read_rttm
-from tests.e2e.test_replay import events, labels, undertone
+from tests.support.commands import events, here, labels, undertone
 from tests.support.recordings import RATE, voice, write_wav
 
 pytestmark = pytest.mark.data
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.data
 def test_an_enrolled_voice_is_called_by_its_name(data: Path, tmp_path: Path, redis_url: str, ray_address: str) -> None:
     anna, *rest = sorted((data / "librispeech").glob("1688-*.flac"))
     home = {"XDG_DATA_HOME": str(tmp_path)}
-    done = undertone("enroll", "Anna", anna, **home)
+    done = here("enroll", "Anna", anna, **home)
     assert done.returncode == 0, done.stderr
-    assert undertone("enroll", "--list", **home).stdout == "Anna\n"
+    assert here("enroll", "--list", **home).stdout == "Anna\n"
     mode = (tmp_path / "undertone" / "voices" / "Anna.json").stat().st_mode
     assert mode & 0o077 == 0
     spoken = write_wav(tmp_path / "spoken.wav", read_audio(rest[0])[:, : 8 * RATE])
@@ -31,8 +31,8 @@ def test_an_enrolled_voice_is_called_by_its_name(data: Path, tmp_path: Path, red
     assert {event["speaker"] for event in labels(heard)} == {"Anna"}
     nobody = events(undertone(*replay, "--ray-address", ray_address, "--no-enrolled", **home))
     assert {event["speaker"] for event in labels(nobody)} == {"speaker 1"}
-    assert undertone("enroll", "Anna", "--forget", **home).returncode == 0
-    assert undertone("enroll", "--list", **home).stdout == ""
+    assert here("enroll", "Anna", "--forget", **home).returncode == 0
+    assert here("enroll", "--list", **home).stdout == ""
 
 
 def test_what_cannot_be_enrolled_is_one_clear_line(tmp_path: Path) -> None:
@@ -40,33 +40,31 @@ def test_what_cannot_be_enrolled_is_one_clear_line(tmp_path: Path) -> None:
     short = write_wav(tmp_path / "short.wav", voice(1)[None])
     cases = (("Anna", short), ("Anna", tmp_path / "no.wav"), ("Anna",), ("../x", short), ("Ben", "--forget"))
     for arguments in cases:
-        done = undertone("enroll", *arguments, **home)
+        done = here("enroll", *arguments, **home)
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_models_are_listed_and_verified(models: Path, tmp_path: Path) -> None:
-    here = {"UNDERTONE_MODELS": str(models)}
-    rows = json.loads(undertone("models", "list", "--json", **here).stdout)
+    local = {"UNDERTONE_MODELS": str(models)}
+    rows = json.loads(here("models", "list", "--json", **local).stdout)
     folders = {row["name"]: row["folder"] for row in rows}
     assert folders["speech_embedding"] == str(models / "speech_embedding")
-    assert undertone("models", "verify", **here).returncode == 0
+    assert here("models", "verify", **local).returncode == 0
     shutil.copytree(models / "speech_embedding", tmp_path / "speech_embedding")
     path = tmp_path / "speech_embedding" / "melspectrogram.onnx"
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    broken = undertone("models", "verify", "speech_embedding", UNDERTONE_MODELS=str(tmp_path))
+    broken = here("models", "verify", "speech_embedding", UNDERTONE_MODELS=str(tmp_path))
     assert broken.returncode == 1 and "another file" in broken.stderr
-    unknown = undertone("models", "pull", "nothing")
+    unknown = here("models", "pull", "nothing")
     assert unknown.returncode == 2 and "no model nothing" in unknown.stderr
     mirror = {"UNDERTONE_MODELS": str(tmp_path), "UNDERTONE_MODELS_URL": "http://127.0.0.1:9"}
-    offline = undertone("models", "pull", "speech_embedding", **mirror)
+    offline = here("models", "pull", "speech_embedding", **mirror)
     assert offline.returncode == 1 and len(offline.stderr.strip().splitlines()) == 1
 
 
 def test_a_constructed_conversation_and_its_annotation(data: Path, tmp_path: Path) -> None:
-    done = undertone(
-        "compose", "--data", data / "ravdess" / "Actor_01", "--out", tmp_path, "--turns", 4, "--speakers", 1
-    )
+    done = here("compose", "--data", data / "ravdess" / "Actor_01", "--out", tmp_path, "--turns", 4, "--speakers", 1)
     assert done.returncode == 0, done.stderr
     turns = read_rttm(tmp_path / "constructed0.rttm", "constructed0")
     audio = read_audio(tmp_path / "constructed0.wav")[0]
@@ -76,7 +74,7 @@ def test_a_constructed_conversation_and_its_annotation(data: Path, tmp_path: Pat
         before = audio[round((turn.start - 0.3) * RATE) : round((turn.start - 0.05) * RATE)]
         assert inside.std() > 10 * before.std()
     assert len((tmp_path / "constructed0.csv").read_text().splitlines()) == 5
-    again = undertone(
+    again = here(
         "compose", "--data", data / "ravdess" / "Actor_01", "--out", tmp_path / "2", "--turns", 4, "--speakers", 1
     )
     assert again.returncode == 0
@@ -87,23 +85,23 @@ def test_benchmarks_take_other_recordings(data: Path, tmp_path: Path) -> None:
     for name in ("sample.wav", "sample.rttm"):
         shutil.copy(data / "conversations" / "telephone" / name, tmp_path)
     for bench, column in (("vad", "detection_error_rate"), ("speakers", "DER")):
-        done = undertone("bench", bench, "--data", tmp_path, "--json")
+        done = here("bench", bench, "--data", tmp_path, "--json")
         rows = json.loads(done.stdout)
         assert done.returncode == 0 and all(0 <= row[column] <= 100 for row in rows), done.stderr
     folder = tmp_path / "voices"
     folder.mkdir()
     for path in sorted((data / "ravdess" / "Actor_05").glob("*.flac"))[:12]:  # under another actor's number: unseen
         shutil.copy(path, folder / path.name.replace("-05.flac", "-24.flac"))
-    (row, *_) = json.loads(undertone("bench", "voice", "--data", folder, "--json").stdout)
+    (row, *_) = json.loads(here("bench", "voice", "--data", folder, "--json").stdout)
     assert row["clips"] == "12 clips of 1 unseen actors" and row["condition"] == "as recorded"
-    nothing = undertone("bench", "voice", "--data", tmp_path / "none")
+    nothing = here("bench", "voice", "--data", tmp_path / "none")
     assert nothing.returncode == 2 and "no clip named as RAVDESS" in nothing.stderr
     for arguments in (
         ("voice", "--data", folder, "--encoder", tmp_path / "none"),
         ("endtoend", "--data", folder, "--actors", "seven"),
         ("endtoend", "--data", folder, "--actors", "7"),
     ):
-        refused = undertone("bench", *arguments)
+        refused = here("bench", *arguments)
         assert refused.returncode == 2 and len(refused.stderr.strip().splitlines()) == 1, refused.stderr
 
 

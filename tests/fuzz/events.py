@@ -16,7 +16,7 @@ from stream.events import parse
 from stream.sources.recording import read_events
 from tests.fuzz.mutations import WORDS, altered, mutated
 from tests.fuzz.target import Target, Wrong
-from tests.stream.exports.test_exports import emotion, heard, started
+from tests.support.conversations import emotion, heard, started
 
 SPOKEN = heard(0, "Ann", 0.0, 1.5, "Hello, who is it?")
 SEEDS = [

@@ -67,6 +67,7 @@ class Sessions:
         return connect(
             f"{self._there.gateway.ws}/sessions/{session}/tracks/{where}", close_timeout=0.5, max_size=None,
             additional_headers={"Authorization": f"Bearer {self._there.token}"}, compression=None,
+            legacy=True,  # a connection that is closed by hand
         )  # fmt: skip
 
     def speak(self, connection: ClientConnection, frames: list[tuple[str, Any]]) -> None:

@@ -15,10 +15,10 @@ import numpy as np
 import redis
 from websockets.sync.client import connect
 
-from tests.conftest import DEMO, DEMO_TRANSCRIPT, ROOT
-from tests.e2e.test_replay import UNDERTONE
 from tests.golden.events import Json, shape
+from tests.support.commands import UNDERTONE
 from tests.support.gateways import Gateway
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT, ROOT
 from tests.support.recordings import RATE, write_wav
 from tests.support.senders import tcp_sender, transport_stream
 

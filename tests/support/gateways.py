@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import websockets
 
-from tests.e2e.test_replay import UNDERTONE
+from tests.support.commands import UNDERTONE
 
 
 @dataclass
@@ -46,7 +48,8 @@ def gateways(folder: Path, count: int, *options: str) -> Iterator[list[Gateway]]
     for n in range(count):
         port, log = free_port(), folder / f"gateway-{n}.log"
         command = [UNDERTONE, "serve", "--port", str(port), *options]
-        started.append(Gateway(subprocess.Popen(command, stdout=log.open("wb"), stderr=subprocess.STDOUT), port, log))
+        with log.open("wb") as told:
+            started.append(Gateway(subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT), port, log))
     try:
         for gateway in started:
             wait_ready(gateway)
@@ -72,3 +75,13 @@ def wait_ready(gateway: Gateway, patience: float = 90) -> None:
 def pcm(samples: np.ndarray) -> bytes:
     """16 bit, little-endian."""
     return (samples * 32767).astype("<i2").tobytes()
+
+
+HEARD = {"consent": "synthetic voices", "modalities": ["audio"], "interim": 0}
+
+
+async def events_of(gateway: Gateway, session: str, after: str = "") -> list[dict]:
+    async with websockets.connect(f"{gateway.ws}/sessions/{session}/events?after={after}") as socket:
+        got = [json.loads(message) async for message in socket]
+    assert socket.close_code == 1000
+    return got

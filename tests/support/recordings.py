@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import wave
 from pathlib import Path
 
@@ -64,3 +65,42 @@ def voice(seconds: float, level: float = 0.2, seed: int = 0) -> NDArray[np.float
     tone = sum(np.sin(k * phase) / k for k in range(1, 20))
     envelope = 0.15 + 0.85 * np.abs(np.sin(np.pi * 3.5 * time)) ** 0.7
     return (level * envelope * tone / 2 + rng.normal(0, 0.001, len(time))).astype(np.float32)
+
+
+def silence(minutes: float, says_how_long: bool) -> bytes:
+    """FLAC, in which silence takes next to nothing."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="flac") as container:
+        sound = container.add_stream("flac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4608), np.int16), "s16", "mono")
+        frame.sample_rate = 8000
+        for n in range(round(minutes * 60 * 8000 / 4608)):
+            frame.pts = n * 4608
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    content = bytearray(file.getvalue())
+    if not says_how_long:  # the 36 bits of STREAMINFO that count the samples
+        content[21] &= 0xF0
+        content[22:26] = bytes(4)
+    return bytes(content)
+
+
+def webm(samples: np.ndarray, pictures: bool = False) -> bytes:
+    """As MediaRecorder makes it: Opus in WebM (and VP8)."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="webm") as container:
+        sound = container.add_stream("libopus", rate=48_000, layout="mono")
+        picture = container.add_stream("libvpx", rate=10) if pictures else None
+        if picture is not None:
+            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+            for n in range(int(len(samples) / RATE * 10)):
+                image = np.full((48, 64, 3), min(255, 10 * n), np.uint8)
+                container.mux(picture.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+            container.mux(picture.encode(None))
+        resampler = av.AudioResampler("flt", "mono", 48_000, frame_size=960)
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), "flt", "mono")
+        frame.sample_rate = RATE
+        for part in (*resampler.resample(frame), *resampler.resample(None)):
+            container.mux(sound.encode(part))
+        container.mux(sound.encode(None))
+    return file.getvalue()

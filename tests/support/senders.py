@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
 import numpy as np
 
 from stream.block import Block, VideoFrame
+from stream.clock import Clock, MonotonicClock
 from tests.support.recordings import RATE
 
 
@@ -112,15 +114,22 @@ TONE_BLOCK = RATE // 10  # samples
 
 
 class Tone:
-    """A live source of `blocks` blocks at real time (or as one burst), which then breaks, ends, or stays silent."""
+    """A live source of `blocks` blocks at its clock (or in one burst), which then breaks, ends, or stays silent."""
 
     repaired, split, video, live, channels = 0, False, False, True, 1
 
     def __init__(
-        self, blocks: int, value: float = 1.0, ended: str | None = None, wait: float = 0.0, burst=False
+        self,
+        blocks: int,
+        value: float = 1.0,
+        ended: str | None = None,
+        wait: float = 0.0,
+        burst: bool = False,
+        clock: Clock = MonotonicClock(),
     ) -> None:
         self.name, self.ended_early = f"tone {value}", None
         self._blocks, self._value, self._ended, self._wait, self._burst = blocks, value, ended, wait, burst
+        self._clock = clock
         self._stopping = threading.Event()
 
     def counts(self) -> dict[str, int]:
@@ -130,12 +139,52 @@ class Tone:
         self._stopping.set()
 
     def __iter__(self) -> Iterator[Block]:
-        time.sleep(self._wait)
+        self._clock.wait(self._stopping, self._wait)
         for n in range(self._blocks):
             if self._stopping.is_set():
                 return
             if not self._burst:
-                time.sleep(0.1)
+                self._clock.wait(self._stopping, 0.1)
             frame = VideoFrame(n / 10, np.zeros((1, 1, 3), np.uint8))
             yield Block(n, n / 10, np.full((1, TONE_BLOCK), self._value, np.float32), (frame,))
         self.ended_early = self._ended
+
+
+Pages = dict[str, bytes | str]  # what a path answers: a body, or where it redirects to
+
+
+@contextmanager
+def site(pages: Pages, host: str = "127.0.0.1", ranges: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """A web server, and what it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.path} {self.headers['Range'] or ''}".strip())
+            page = pages.get(self.path)
+            if isinstance(page, bytes):
+                span = self.headers["Range"]
+                first = int(span.removeprefix("bytes=").removesuffix("-")) if ranges and span else 0
+                self.send_response(206 if ranges and span else 200)
+                self.send_header("Content-Length", str(len(page) - first))
+                if ranges:
+                    self.send_header("Accept-Ranges", "bytes")
+                self.end_headers()
+                self.wfile.write(page[first:])
+            else:
+                self.send_response(404 if page is None else 302)
+                if page is not None:
+                    self.send_header("Location", page)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer((host, 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://{host}:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        server.server_close()

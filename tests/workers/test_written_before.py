@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from stream.bus.spool import spool_folder
 from stream.sources.recording import RecordedSource, read_events
-from tests.e2e.test_replay import UNDERTONE
 from tests.golden import GOLDEN, WRITTEN, sessions, written
 from tests.golden.events import Json, certain, differences, read
 from tests.golden.sessions import Servers, stored
+from tests.support.commands import UNDERTONE
 from workers.cli.app import app
 from workers.session import enrolment
 from workers.session.settings import settings_from_recording

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -107,7 +108,7 @@ class WatchApp(App[str]):
         self.chosen: str | None = sessions[0] if sessions else None
         self.waiting = 0
         """Events that came since the pause."""
-        self._sources: list[AsyncIterator[Event]] = [subscribe(url, session, prefix) for session in sessions]
+        self._sources: list[AsyncGenerator[Event]] = [subscribe(url, session, prefix) for session in sessions]
         self._sources = self._sources or [follow(url, prefix)]
         self._paused: dict[str, list[Row]] | None = None  # what was there to see when the user paused
         self._by_hand = bool(sessions)  # the choice is the user's; else it is the newest session
@@ -134,16 +135,17 @@ class WatchApp(App[str]):
         for source in self._sources:
             self.run_worker(self._receive(source))
 
-    async def _receive(self, source: AsyncIterator[Event]) -> None:
+    async def _receive(self, source: AsyncGenerator[Event]) -> None:
         received = 0
         try:
-            async for event in source:
-                self.conversations.setdefault(event.session, Conversation()).event(event)
-                self.waiting += self._paused is not None
-                self._dirty = True
-                received += 1
-                if received % 100 == 0:
-                    await asyncio.sleep(0)  # a long history shall not freeze the keys
+            async with aclosing(source):  # its connection ends with the screen
+                async for event in source:
+                    self.conversations.setdefault(event.session, Conversation()).event(event)
+                    self.waiting += self._paused is not None
+                    self._dirty = True
+                    received += 1
+                    if received % 100 == 0:
+                        await asyncio.sleep(0)  # a long history shall not freeze the keys
         except RedisError as error:
             self.exit(f"Redis at {public(self._url)}: {error}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import time
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stream.bus.connection import connect
 from stream.bus.directory import overview
 from stream.bus.keys import token_sessions_key
+from stream.clock import Clock, MonotonicClock
 from workers.errors import WorkersError
 
 Scope = Literal["ingest", "read", "admin"]
@@ -101,10 +101,10 @@ def read_tokens(path: Path) -> list[Token]:
 class Access:
     """Authenticates tokens and enforces their limits, which all gateways share through Redis."""
 
-    def __init__(self, tokens: list[Token] | None, redis: str, prefix: str) -> None:
+    def __init__(self, tokens: list[Token] | None, redis: str, prefix: str, clock: Clock = MonotonicClock()) -> None:
         """tokens: None = no token is needed."""
         self._tokens, self._redis, self._prefix = tokens, redis, prefix
-        self._client = connect(redis)
+        self._client, self._clock = connect(redis), clock
 
     @property
     def is_open(self) -> bool:
@@ -129,7 +129,7 @@ class Access:
         token = self.authenticate(presented)
         if scope is not None and not token.allows(scope):
             raise Refused(403, f"token {token.name} lacks the scope {scope}")
-        minute, second = divmod(int(time.time()), 60)
+        minute, second = divmod(int(self._clock.date()), 60)
         key = f"{self._prefix}:token:{token.name}:{minute}"
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.incr(key)

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from model.errors import ModelError
 from stream.bus.connection import BusError
 from stream.bus.tasks import cancelled
+from stream.clock import Clock, MonotonicClock
 from stream.errors import StreamError, one_line
 from workers.errors import WorkersError
 from workers.gateway import pages, sessions, sockets
@@ -55,9 +56,9 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(settings: Settings, access: Access) -> FastAPI:
+def create_app(settings: Settings, access: Access, clock: Clock = MonotonicClock()) -> FastAPI:
     """Create the application. Ray must be connected before it starts to serve."""
-    state = State(settings, access, Metrics())
+    state = State(settings, access, Metrics(clock), clock)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -70,7 +71,7 @@ def create_app(settings: Settings, access: Access) -> FastAPI:
 
     app = FastAPI(
         title="Undertone", version=version("undertone"), lifespan=lifespan, docs_url=None, redoc_url=None,
-        middleware=middleware(state.metrics, settings.origins, private=access.is_open),
+        middleware=middleware(state.metrics, settings.origins, private=access.is_open, clock=clock),
         description="Recognizes emotion in conversation in real time.",
     )  # fmt: skip
     app.state.undertone = state

@@ -23,6 +23,7 @@ from prometheus_client import (
 
 from stream.bus.directory import overview
 from stream.bus.subscriber import consume_all
+from stream.clock import Clock, MonotonicClock
 from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -35,7 +36,8 @@ BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3
 class Metrics:
     """The metrics of one gateway."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = MonotonicClock()) -> None:
+        self._clock = clock
         self.registry = registry = CollectorRegistry()
         self._stage = Histogram(
             "undertone_stage_seconds", "Seconds of a label by stage", ["stage"], buckets=BUCKETS_S, registry=registry
@@ -92,7 +94,7 @@ class Metrics:
                         await asyncio.sleep(0)  # a long history must not delay requests
             except Exception as error:  # metrics must not stop the service
                 log.warning("events are not counted", error=type(error).__name__)
-                await asyncio.sleep(RETRY_S)
+                await self._clock.sleep(RETRY_S)
 
     async def scrape(self, redis: str, prefix: str) -> bytes:
         """The metrics in the text format of Prometheus. Raises RedisError."""

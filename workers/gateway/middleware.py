@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from urllib.parse import urlsplit
 
 import structlog
@@ -13,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stream.clock import Clock
 from workers.gateway.metrics import Metrics
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -35,7 +35,7 @@ RECORDED_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 log = structlog.get_logger("undertone.http")
 
 
-def middleware(metrics: Metrics, origins: frozenset[str], private: bool) -> list[Middleware]:
+def middleware(metrics: Metrics, origins: frozenset[str], private: bool, clock: Clock) -> list[Middleware]:
     """The middleware of the gateway, the outermost first.
 
     origins: other web pages that may use the gateway; private: see `RequestGuard`.
@@ -47,7 +47,7 @@ def middleware(metrics: Metrics, origins: frozenset[str], private: bool) -> list
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
     )
     return [
-        Middleware(RequestRecorder, metrics=metrics),
+        Middleware(RequestRecorder, metrics=metrics, clock=clock),
         Middleware(RequestGuard, metrics=metrics, origins=origins, private=private),
         *([cors] if origins else []),
         Middleware(BodyLimit),
@@ -57,15 +57,15 @@ def middleware(metrics: Metrics, origins: frozenset[str], private: bool) -> list
 class RequestRecorder:
     """Adds security headers to every HTTP response, counts it and logs one line."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, clock: Clock) -> None:
+        self._app, self._metrics, self._clock = app, metrics, clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; anything but HTTP is passed on unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.monotonic(), 500
+        started, status = self._clock.now(), 500
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -80,7 +80,7 @@ class RequestRecorder:
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
-            self._record(scope, status, time.monotonic() - started)
+            self._record(scope, status, self._clock.now() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The route, not the path, so that metrics contain no ids. Neither contains query strings, which may hold a

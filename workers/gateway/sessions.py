@@ -19,6 +19,7 @@ from stream.bus.directory import SessionInfo, overview
 from stream.bus.forget import Forgotten, forget, rewrite_log
 from stream.bus.keys import SESSION_ID, Keys
 from stream.bus.subscriber import history
+from stream.clock import Clock
 from stream.exports import FORMATS, export
 from stream.sources.reach import Reach
 from workers.cluster.actors import ClusterError
@@ -142,8 +143,8 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
     await state.access.reserve(token, session)
     actor = None
     try:
-        actor = await _named(session, options, source, settings.place)
-        await asyncio.wait_for(_opened(actor, session), MODEL_LOAD_TIMEOUT_S + 60)
+        actor = await _named(session, options, source, settings.place, state.clock)
+        await asyncio.wait_for(_opened(actor, session, state.clock), MODEL_LOAD_TIMEOUT_S + 60)
     except Exception as error:
         if actor is not None:
             ray.kill(actor)
@@ -158,7 +159,9 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
     return await known(state, session)
 
 
-async def _named(session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place) -> Any:
+async def _named(
+    session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place, clock: Clock
+) -> Any:
     """Start the actor of a new session; retries, because one that has just ended may still hold the id for a moment.
 
     In a thread, like everything that queries Ray's control store, which blocks while the store is unreachable. Raises
@@ -167,11 +170,11 @@ async def _named(session: str, options: Options, source: Push | Url | MediaFile 
     for _ in range(6):
         with suppress(ValueError):
             return await asyncio.to_thread(start_session, session, options, source, place)
-        await asyncio.sleep(0.5)
+        await clock.sleep(0.5)
     return await asyncio.to_thread(start_session, session, options, source, place)
 
 
-async def _opened(actor: Any, session: str) -> None:
+async def _opened(actor: Any, session: str, clock: Clock) -> None:
     """Wait until a session is ready. If its process is killed meanwhile, Ray restarts it."""
     while True:
         try:
@@ -180,7 +183,7 @@ async def _opened(actor: Any, session: str) -> None:
         except RayActorError:
             if await asyncio.to_thread(find_session, session) is None:
                 raise SessionError("the session's process was killed while it started") from None
-            await asyncio.sleep(0.5)
+            await clock.sleep(0.5)
 
 
 async def _body(request: Request, limit: int) -> bytes:

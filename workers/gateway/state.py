@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 
 from stream.bus.directory import SessionInfo, overview
 from stream.bus.keys import RETENTION_S, SESSION_ID
+from stream.clock import Clock, MonotonicClock
 from workers.cluster.request import Place
 from workers.gateway.access import Access, Refused, Scope, Token
 from workers.gateway.metrics import Metrics
@@ -57,6 +58,7 @@ class State:
     settings: Settings
     access: Access
     metrics: Metrics
+    clock: Clock = field(default_factory=MonotonicClock)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set before shutdown: no new sessions are started, and event streams end so that clients go elsewhere."""
     ingest_tasks: set[asyncio.Task[None]] = field(default_factory=set)

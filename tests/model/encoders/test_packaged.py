@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import resource
 import subprocess
 import sys
@@ -11,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from model.encoders.manifest import Model, ModelFile
 from model.encoders.packaged import PackagedError, cache, unpacked
-
-CONTENT = bytes(range(256)) * 400
-PARTS = (CONTENT[:50_000], CONTENT[50_000:])
+from tests.support.packages import CONTENT, PARTS, model
+from tests.support.paths import ROOT
 
 
 def package(site: Path, name: str, file: str, content: bytes) -> None:
@@ -27,13 +24,6 @@ def package(site: Path, name: str, file: str, content: bytes) -> None:
     (site / module).mkdir()
     (site / module / "__init__.py").write_text("raise RuntimeError('nothing of it shall be imported')\n")
     (site / module / file).write_bytes(content)
-
-
-def model(digest: str = hashlib.sha256(CONTENT).hexdigest()) -> Model:
-    parts = ("net-part-one/net_part_one/net.bin.1", "net-part-two/net_part_two/net.bin.2")
-    return Model(
-        "net", "tests", "none", "https://example.org", (ModelFile("net.bin", digest, len(CONTENT), "", parts),)
-    )
 
 
 @pytest.fixture
@@ -90,17 +80,18 @@ def test_a_cache_that_cannot_be_written(site: Path, monkeypatch: pytest.MonkeyPa
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.integration
 def test_a_disk_that_is_full_while_joining(site: Path) -> None:
     """A process that may write no more than 60 kB a file."""
     code = (
-        "import sys; from tests.model.encoders.test_packaged import *\n"
+        "import resource, sys\nfrom model.encoders.packaged import PackagedError, unpacked\n"
+        "from tests.support.packages import model\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
         f"sys.path.insert(0, {str(site)!r})\n"
         "try: unpacked(model())\n"
         "except PackagedError as error: print(error)\n"
     )
-    root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert "File too large" in done.stdout and len(done.stdout.splitlines()) == 1
     assert left() == [] and resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 60_000
     assert unpacked(model()) == cache() / "net", "with room again it is put together"

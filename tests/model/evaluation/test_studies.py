@@ -31,6 +31,7 @@ def lab(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
 
 
 @pytest.mark.data
+@pytest.mark.integration
 def test_every_study_makes_its_table(lab: Lab) -> None:
     assert "co-attention and gate; prosody of another utterance" in alignment_alone(lab)
     assert "adaptive adjacency" in graph_alone(lab)

@@ -9,7 +9,7 @@ import torch
 from model.fusion.checkpoint import CheckpointError, load_checkpoint, load_step, save_checkpoint
 from model.fusion.network import FusionGCN
 from model.training.collate import collate
-from tests.model.fusion.test_network import CONFIG, conversation
+from tests.support.fusion import CONFIG, conversation
 
 
 def test_a_saved_network_comes_back_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,25 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.fusion.config import MODULES, FusionConfig
+from model.fusion.config import MODULES
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
 from model.fusion.network import FusionGCN
 from model.fusion.step import FusionStep, GraphState
 from model.training.collate import collate
-
-CONFIG = FusionConfig(
-    "meld",
-    ("neutral", "joy", "anger"),
-    ("negative", "neutral", "positive"),
-    ("text", "audio", "visual"),
-    (12, 6, 5),
-    hidden=16,
-    heads=2,
-    window=6,
-    revision=2,
-    experts=("voice", "face"),
-)
+from tests.support.fusion import CONFIG, conversation
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +30,6 @@ def model() -> FusionGCN:
     network.temperature.fill_(1.3)
     network.revision_temperature.fill_(0.8)
     return network
-
-
-def conversation(seed: int, length: int) -> list[UtteranceFeatures]:
-    rng = np.random.default_rng(seed)
-    spoken = []
-    for _ in range(length):
-        modalities = [name for name in CONFIG.inputs if rng.random() > 0.25]
-        features = {name: rng.normal(size=CONFIG.inputs[name]).astype(np.float32) for name in modalities}
-        experts = [name for name in CONFIG.experts if rng.random() > 0.5]
-        expert_posteriors = {name: rng.dirichlet(np.ones(3)).astype(np.float32) for name in experts}
-        spoken.append(UtteranceFeatures(features, int(rng.integers(3)), expert_posteriors))
-    return spoken
 
 
 def batch_logits(model: FusionGCN, spoken: list[UtteranceFeatures]) -> torch.Tensor:

@@ -37,6 +37,7 @@ class Recorder(Silent):
 
 
 @pytest.mark.data
+@pytest.mark.integration
 def test_training_learns_and_repeats(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few epochs on a sixth of MELD beat the majority class clearly, and a seed gives the same network twice."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -61,6 +62,7 @@ def test_training_learns_and_repeats(data: Path, tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.data
+@pytest.mark.integration
 def test_a_run_is_resumed_and_its_checkpoint_evaluates(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import aclosing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from stream.bus.alert_rules import AlertMonitor, Rule, RuleError, read_rules
 from stream.bus.alerts import AlertPublisher
 from stream.bus.server import private_server
 from stream.bus.webhook import Webhook
+from stream.clock import VirtualClock
 from stream.events import Alert, Emotion, SessionEnded, SpeakerMerged, parse
-from tests.stream.test_events import EMOTION
+from tests.support.events import EMOTION
 
 ANGRY = Rule(name="Angry customer!", emotion="anger", speaker="customer*", above=0.8, utterances=3)
 
@@ -168,7 +170,8 @@ async def test_many_announce_and_one_is_published(redis_url: str, prefix: str) -
     publishers = [AlertPublisher(redis_url, prefix) for _ in range(8)]
     published = await asyncio.gather(*(publisher.publish(alert()) for publisher in publishers))
     assert sum(published) == 1
-    assert not await AlertPublisher(redis_url, prefix).publish(alert()), "nor when one is started again"
+    publishers.append(AlertPublisher(redis_url, prefix))
+    assert not await publishers[-1].publish(alert()), "nor when one is started again"
     assert await publishers[0].publish(alert(1))
     stored = [fields["event"] for _, fields in client.xrange(f"{prefix}:alerts")]
     assert [parse(payload) for payload in stored] == [alert(0), alert(1)]
@@ -184,7 +187,8 @@ async def test_a_lost_answer_does_not_lose_the_alert(
     redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis did it, we did not hear: it is still ours, and not doubled."""
-    publisher = AlertPublisher(redis_url, prefix)
+    clock = VirtualClock(date=time.time())
+    publisher = AlertPublisher(redis_url, prefix, clock=clock)
     publish, tries = publisher._publish, []
 
     async def deaf(alert: Alert) -> bool:
@@ -196,14 +200,17 @@ async def test_a_lost_answer_does_not_lose_the_alert(
 
     monkeypatch.setattr(publisher, "_publish", deaf)
     assert await publisher.publish(alert())
-    assert tries == [True, True]
+    assert tries == [True, True] and clock.now() == 1
     assert redis.Redis.from_url(redis_url).xlen(f"{prefix}:alerts") == 1
     await publisher.aclose()
 
 
+@pytest.mark.integration
 async def test_a_refusal_is_no_reason_to_wait() -> None:
-    with private_server("--requirepass", "right") as url, pytest.raises(redis.AuthenticationError):
-        await asyncio.wait_for(AlertPublisher(url).publish(alert()), 5)
+    with private_server("--requirepass", "right") as url:
+        async with aclosing(AlertPublisher(url)) as publisher:
+            with pytest.raises(redis.AuthenticationError):
+                await asyncio.wait_for(publisher.publish(alert()), 5)
 
 
 class Receiver(ThreadingHTTPServer):
@@ -212,7 +219,7 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self, *answers: tuple[int, dict[str, str]]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers = list(answers)
-        self.requests: list[tuple[dict[str, str], bytes, float]] = []
+        self.requests: list[tuple[dict[str, str], bytes]] = []
         self.go = threading.Event()
         self.go.set()
 
@@ -227,7 +234,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.go.wait(10)
-        self.server.requests.append((dict(self.headers), body, time.monotonic()))
+        self.server.requests.append((dict(self.headers), body))
         status, headers = self.server.answers.pop(0) if self.server.answers else (204, {})
         self.send_response(status)
         for name, value in headers.items():
@@ -239,8 +246,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setattr(webhook, "RETRY_PAUSES_S", (0.01,) * 7)
+def receiver() -> Iterator[Receiver]:
     with Receiver() as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server
@@ -252,7 +258,7 @@ async def test_a_webhook_is_signed(receiver: Receiver) -> None:
     hook = Webhook(receiver.url, "hush", told.append)
     hook.post(alert())
     await hook.aclose()
-    ((headers, body, _),) = receiver.requests
+    ((headers, body),) = receiver.requests
     assert json.loads(body) == json.loads(alert().wire()) and told == []
     signed = headers["X-Undertone-Timestamp"].encode() + b"." + body
     assert headers["X-Undertone-Signature"] == "sha256=" + hmac.new(b"hush", signed, hashlib.sha256).hexdigest()
@@ -273,30 +279,30 @@ async def test_what_may_pass_is_tried_again(
     receiver: Receiver, answers: list[tuple[int, dict[str, str]]], tries: int, message: str
 ) -> None:
     told: list[str] = []
-    receiver.answers = list(answers)
-    hook = Webhook(receiver.url, "hush", told.append)
+    receiver.answers, clock = list(answers), VirtualClock()
+    hook = Webhook(receiver.url, "hush", told.append, clock)
     hook.post(alert())
     await hook.aclose()
-    assert len(receiver.requests) == tries
+    assert len(receiver.requests) == tries and clock.now() == sum(webhook.RETRY_PAUSES_S[: tries - 1])
     assert len(told) == bool(message) and all(message in line and "secret-path" not in line for line in told)
-    assert len({headers["X-Undertone-Id"] for headers, _, _ in receiver.requests}) == 1
+    assert len({headers["X-Undertone-Id"] for headers, _ in receiver.requests}) == 1
 
 
 async def test_retry_after_is_honoured(receiver: Receiver) -> None:
-    receiver.answers = [(429, {"Retry-After": "1"})]
-    hook = Webhook(receiver.url, "hush", print)
+    clock = VirtualClock(date=1_800_000_000)
+    soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(clock.date() + 100))
+    receiver.answers = [(429, {"Retry-After": wait}) for wait in ("40", soon, "soon", "9" * 400)]
+    hook = Webhook(receiver.url, "hush", print, clock)
     hook.post(alert())
     await hook.aclose()
-    (_, _, first), (_, _, second) = receiver.requests
-    assert second - first > 0.9
-    assert 50 < webhook._retry_after(time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60))) < 61
-    assert webhook._retry_after("soon") == 0 and webhook._retry_after("9" * 400) == webhook.MAX_RETRY_AFTER_S
+    sent = [int(headers["X-Undertone-Timestamp"]) - 1_800_000_000 for headers, _ in receiver.requests]
+    usual = webhook.RETRY_PAUSES_S[2]
+    assert sent == [0, 40, 100, 100 + usual, 100 + usual + webhook.MAX_RETRY_AFTER_S]
 
 
-async def test_nobody_there_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "RETRY_PAUSES_S", (0.01,) * 7)
+async def test_nobody_there_is_told_once() -> None:
     told: list[str] = []
-    hook = Webhook("http://127.0.0.1:1/x", "hush", told.append)
+    hook = Webhook("http://127.0.0.1:1/x", "hush", told.append, VirtualClock())
     hook.post(alert())
     await hook.aclose()
     assert told == ["webhook 127.0.0.1: s:0:alert:angry not delivered: ConnectionError, tried 8 times"]
@@ -325,9 +331,11 @@ async def test_a_webhook_gets_each_alert_once_whoever_published_it(
     receiver: Receiver, redis_url: str, prefix: str
 ) -> None:
     hooks = [Webhook(receiver.url, "hush", print) for _ in range(2)]
-    await AlertPublisher(redis_url, prefix).publish(alert())
+    async with aclosing(AlertPublisher(redis_url, prefix)) as publisher:
+        await publisher.publish(alert())
     for hook in hooks:
-        assert not await AlertPublisher(redis_url, prefix, hook).publish(alert())
+        async with aclosing(AlertPublisher(redis_url, prefix, hook)) as publisher:
+            assert not await publisher.publish(alert())
         await hook.aclose()
     assert len(receiver.requests) == 1
 

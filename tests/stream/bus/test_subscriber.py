@@ -10,31 +10,16 @@ import redis as sync_redis
 from redis.exceptions import AuthenticationError
 
 import stream
-from stream.bus.keys import Keys
-from stream.bus.publisher import Bus
 from stream.bus.server import private_server
 from stream.bus.subscriber import consume_all
-from stream.events import Base, Event
-from tests.stream.bus.test_publisher import ended, notice
+from stream.clock import VirtualClock
+from stream.events import Event
+from tests.support.buses import ids, publish
 
 
 @pytest.fixture
 def session() -> str:
     return f"client-{secrets.token_hex(4)}"
-
-
-async def publish(url: str, session: str, count: int, end: bool = True) -> None:
-    bus = Bus(url, Keys(session))
-    await bus.register("2026-01-01T00:00:00Z")
-    for n in range(count):
-        bus.publish(notice(session, n))
-    if end:
-        bus.publish(ended(session))
-    assert await bus.aclose()
-
-
-def ids(events: list[Event] | list[Base]) -> list[str]:
-    return [event.id.removeprefix(f"{event.session}:") for event in events]
 
 
 async def test_goes_on_after_an_event_id(redis_url: str, session: str) -> None:
@@ -61,14 +46,16 @@ def test_without_an_event_loop(redis_url: str, session: str) -> None:
     assert ids(list(stream.subscribe_sync(redis_url, session))) == ["notice:0", "notice:1", "ended"]
 
 
+@pytest.mark.integration
 async def test_a_wrong_password_is_said_at_once() -> None:
     with private_server("--requirepass", "right") as url, pytest.raises(AuthenticationError):
         await anext(stream.subscribe(url, "any"))
 
 
+@pytest.mark.integration
 async def test_a_restarted_redis_is_found_again(session: str) -> None:
     with private_server() as url:
-        events = stream.subscribe(url, session)
+        events = stream.subscribe(url, session, clock=VirtualClock())
         await publish(url, session, 2, end=False)
         assert ids([await anext(events), await anext(events)]) == ["notice:0", "notice:1"]
         sync_redis.Redis.from_url(url).client_kill_filter(_type="normal", skipme=True)
@@ -110,6 +97,7 @@ async def test_what_a_consumer_had_not_done_comes_again(
     assert sorted(ids(heir)) == ["ended", "notice:0", "notice:1", "notice:2"]
 
 
+@pytest.mark.integration
 async def test_all_sessions_also_those_to_come(session: str) -> None:
     with private_server() as url:
         await publish(url, f"{session}-a", 2)

@@ -8,7 +8,7 @@ import webvtt
 
 from stream.exports import export
 from stream.exports.text import plain
-from tests.stream.exports.test_exports import NASTY, conversation, emotion, heard, started
+from tests.support.conversations import NASTY, conversation, emotion, heard, started
 
 TIMES = [(500, 2000), (1500, 4250), (3000, 5000), (6000, 7000), (8000, 8500), (9000, 11000), (12000, 12400)]
 

@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from lxml import etree, html
 from pyannote.database.util import load_rttm
 
-from stream.events import Event
+from stream.events import Event, SpeakerMerged
 from stream.exports import export
 from stream.exports.text import plain
-from tests.stream.exports.test_emotionml import EMO, OURS, read
-from tests.stream.exports.test_exports import NASTY, emotion, events, heard, started
-from tests.stream.exports.test_tiers import intervals
+from tests.support.conversations import NASTY, emotion, heard, started
+from tests.support.export_readers import EMO, OURS, intervals, read
 
 PIECES = ["-->", "<v x>", "</td>", "&amp;", "&", '"', '""', "'", "\n\n", "\r", "=", "\x00", "\x85", "\u2028", "{\\an8}"]
 texts = st.text(max_size=12) | st.lists(st.sampled_from([*PIECES, "NOTE", "1", "x", "😀", NASTY]), max_size=4).map(
@@ -113,6 +112,6 @@ def test_no_format_lets_a_control_character_through(name) -> None:
     lone = [
         started(),
         heard(0, "\x00\x1b\x9b", 0, 1, "\x07\x0b\ufffe"),
-        events.SpeakerMerged(id="s:1", session="s", speaker="a", into="\x00"),
+        SpeakerMerged(id="s:1", session="s", speaker="a", into="\x00"),
     ]
     assert not set(export(lone, name).decode()) & set("\x00\x07\x0b\x1b\x9b\ufffe") or name == "jsonl"

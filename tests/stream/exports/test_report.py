@@ -8,7 +8,7 @@ from lxml import html
 from stream.exports import export
 from stream.exports.charts import NEGATIVE, POSITIVE, clock, trend, valence
 from stream.exports.text import plain
-from tests.stream.exports.test_exports import NASTY, conversation, emotion, failed, heard, started
+from tests.support.conversations import NASTY, conversation, emotion, failed, heard, started
 
 
 @pytest.fixture(scope="module")

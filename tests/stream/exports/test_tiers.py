@@ -2,35 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import parselmouth
 import pympi
 import pytest
 from lxml import etree
-from parselmouth.praat import call
 
 from stream.exports import export
 from stream.exports.text import plain
-from tests.stream.exports.test_exports import NASTY, conversation, emotion, heard, started
+from tests.support.conversations import NASTY, conversation, emotion, heard, started
+from tests.support.export_readers import intervals
 
 TIERS = ["Anna", "Ben", "Ben-2", "unknown", "Anna emotion", "Ben emotion", "Ben emotion-2", "unknown emotion"]
-
-
-def intervals(content: bytes, folder: Path) -> tuple[float, dict[str, list[tuple[float, float, str]]]]:
-    """The length and the tiers of a TextGrid as Praat reads them."""
-    file = folder / "s.TextGrid"
-    file.write_bytes(content)
-    grid = parselmouth.read(str(file))
-    tiers = {}
-    for tier in range(1, int(call(grid, "Get number of tiers")) + 1):
-        tiers[call(grid, "Get tier name", tier)] = [
-            (
-                round(call(grid, "Get start time of interval", tier, i), 3),
-                round(call(grid, "Get end time of interval", tier, i), 3),
-                call(grid, "Get label of interval", tier, i),
-            )
-            for i in range(1, int(call(grid, "Get number of intervals", tier)) + 1)
-        ]
-    return grid.xmax, tiers
 
 
 def test_praat_reads_words_and_emotions_of_each_speaker(tmp_path: Path) -> None:

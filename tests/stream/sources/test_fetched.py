@@ -8,7 +8,6 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,47 +17,9 @@ from stream.sources.fetched import FetchedSource
 from stream.sources.reach import Reach
 from stream.sources.reconnecting import ReconnectingSource
 from tests.support.recordings import RATE, voice, write_mp4
-from tests.support.senders import hls, transport_stream
+from tests.support.senders import Pages, hls, site, transport_stream
 
 REACH = Reach(["127.0.0.1"])
-Pages = dict[str, bytes | str]  # what a path answers: a body, or where it redirects to
-
-
-@contextmanager
-def site(pages: Pages, host: str = "127.0.0.1", ranges: bool = False) -> Iterator[tuple[str, list[str]]]:
-    """A web server, and what it was asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(f"{self.path} {self.headers['Range'] or ''}".strip())
-            page = pages.get(self.path)
-            if isinstance(page, bytes):
-                span = self.headers["Range"]
-                first = int(span.removeprefix("bytes=").removesuffix("-")) if ranges and span else 0
-                self.send_response(206 if ranges and span else 200)
-                self.send_header("Content-Length", str(len(page) - first))
-                if ranges:
-                    self.send_header("Accept-Ranges", "bytes")
-                self.end_headers()
-                self.wfile.write(page[first:])
-            else:
-                self.send_response(404 if page is None else 302)
-                if page is not None:
-                    self.send_header("Location", page)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer((host, 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        yield f"http://{host}:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def heard(url: str) -> float:
@@ -256,6 +217,11 @@ def test_rtmp_goes_over_the_checked_connection() -> None:
 
 def test_a_server_without_a_certificate_that_we_know_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as plain:
-        threading.Thread(target=lambda: plain.accept()[0].sendall(b"HTTP/1.0 200 OK\r\n\r\n"), daemon=True).start()
+
+        def serve() -> None:
+            with plain.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
         with pytest.raises(MediaError, match="cannot be opened"):
             heard(f"https://127.0.0.1:{plain.getsockname()[1]}/x.ts")

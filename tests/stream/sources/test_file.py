@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import itertools
 import struct
 import subprocess
@@ -18,8 +17,8 @@ from stream.block import BLOCK_SAMPLES, RATE
 from stream.errors import MediaError
 from stream.sources.decoding import AudioDecoder
 from stream.sources.file import FileSource
-from tests.conftest import DEMO
-from tests.support.recordings import voice, write_mp4, write_wav
+from tests.support.paths import DEMO
+from tests.support.recordings import silence, voice, write_mp4, write_wav
 
 
 def read(source: FileSource) -> np.ndarray:
@@ -156,24 +155,6 @@ def test_lists_of_other_files_and_addresses_are_no_recordings(tmp_path: Path, te
             FileSource(tmp_path / name, content=text.encode())
 
 
-def silence(minutes: float, says_how_long: bool) -> bytes:
-    """FLAC, in which silence takes next to nothing."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="flac") as container:
-        sound = container.add_stream("flac", rate=8000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4608), np.int16), "s16", "mono")
-        frame.sample_rate = 8000
-        for n in range(round(minutes * 60 * 8000 / 4608)):
-            frame.pts = n * 4608
-            container.mux(sound.encode(frame))
-        container.mux(sound.encode(None))
-    content = bytearray(file.getvalue())
-    if not says_how_long:  # the 36 bits of STREAMINFO that count the samples
-        content[21] &= 0xF0
-        content[22:26] = bytes(4)
-    return bytes(content)
-
-
 def test_a_recording_may_be_bounded_in_time() -> None:
     with pytest.raises(MediaError, match=r"a.flac: 0.1 h long; at most 0.05 h are accepted"):
         FileSource(Path("a.flac"), content=silence(5, True), max_seconds=180)
@@ -235,6 +216,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
+@pytest.mark.integration
 def test_a_small_file_of_huge_pictures_takes_no_memory(tmp_path: Path) -> None:
     """12,000 × 12,000 in 0.6 MB: whether the container says so or lies, they are not decoded."""
     huge = png(12_000, 12_000)

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from stream.block import BLOCK_SAMPLES, RATE, Block
+from stream.clock import VirtualClock
 from stream.errors import MediaError
-from stream.sources import mixing as together
+from stream.sources import mixing
 from stream.sources.mixing import MixedSource, Participant, Track
 from stream.sources.reconnecting import ReconnectingSource
 from tests.support.senders import TONE_BLOCK, Tone
@@ -20,13 +21,14 @@ class Sleeper(Tone):
     def __iter__(self) -> Iterator[Block]:
         for block in super().__iter__():
             if block.number == 5:
-                time.sleep(2.0)
+                self._clock.wait(threading.Event(), 2.0)
             yield block
 
 
 def test_participants_run_in_step_and_a_late_one_is_silent_until_then() -> None:
-    one, other = Tone(20, 1.0), Tone(8, 2.0, wait=1.0)
-    together = MixedSource([Participant(one, name="Anna"), Participant(other)])
+    clock = VirtualClock(threads=3)
+    one, other = Tone(20, 1.0, clock=clock), Tone(8, 2.0, wait=1.0, clock=clock)
+    together = MixedSource([Participant(one, name="Anna"), Participant(other)], clock=clock)
     blocks = list(together)
     audio = np.concatenate([block.samples for block in blocks], 1)
     assert together.channels == 2 and together.split
@@ -39,7 +41,8 @@ def test_participants_run_in_step_and_a_late_one_is_silent_until_then() -> None:
 
 
 def test_a_participant_who_is_lost_does_not_hold_up_the_others() -> None:
-    made = iter([Tone(3, 2.0, ended="reset")])
+    clock = VirtualClock(threads=3)
+    made = iter([Tone(3, 2.0, ended="reset", clock=clock)])
 
     def connect() -> Tone:
         try:
@@ -47,9 +50,8 @@ def test_a_participant_who_is_lost_does_not_hold_up_the_others() -> None:
         except StopIteration:
             raise MediaError("still away") from None
 
-    together = MixedSource(
-        [Participant(Tone(30, 1.0)), Participant(ReconnectingSource(connect, give_up=1.0, first=0.2))]
-    )
+    lost = ReconnectingSource(connect, give_up=1.0, first=0.2, clock=clock)
+    together = MixedSource([Participant(Tone(30, 1.0, clock=clock)), Participant(lost)], clock=clock)
     blocks = list(together)
     audio = np.concatenate([block.samples for block in blocks], 1)
     assert (audio[0] == 1.0).sum() >= 28 * TONE_BLOCK
@@ -59,10 +61,12 @@ def test_a_participant_who_is_lost_does_not_hold_up_the_others() -> None:
 
 def test_a_burst_is_kept_until_it_is_due() -> None:
     """HLS delivers a segment of seconds at once."""
-    started = time.monotonic()
-    together = MixedSource([Participant(Tone(12, burst=True)), Participant(Tone(12))])
+    clock = VirtualClock(threads=3)
+    together = MixedSource(
+        [Participant(Tone(12, burst=True, clock=clock)), Participant(Tone(12, clock=clock))], clock=clock
+    )
     audio = np.concatenate([block.samples for block in together], 1)
-    assert time.monotonic() - started > 1.0
+    assert clock.now() == pytest.approx(1.2, abs=0.05)
     assert (audio[0] == 1.0).sum() >= 11 * TONE_BLOCK
 
 
@@ -71,7 +75,8 @@ def test_a_camera_that_does_not_open_costs_the_pictures_alone() -> None:
         def __iter__(self) -> Iterator[Block]:
             raise MediaError("/dev/video0: cannot be opened")
 
-    blocks = list(MixedSource([Participant(Tone(5), camera=Broken(0), name="Anna")]))
+    clock = VirtualClock(threads=2)
+    blocks = list(MixedSource([Participant(Tone(5, clock=clock), camera=Broken(0), name="Anna")], clock=clock))
     assert sum(block.samples.shape[1] for block in blocks) >= 4 * TONE_BLOCK
     assert [block.notice for block in blocks if block.notice] == ["/dev/video0: cannot be opened"]
 
@@ -101,9 +106,11 @@ def test_a_network_that_is_busy_for_a_while_moves_nothing() -> None:
 
 
 def test_a_sender_that_had_stopped_is_heard_again_and_what_came_too_late_is_told(monkeypatch) -> None:
-    monkeypatch.setattr(together, "ARRIVAL_WINDOW_S", 1.0)
+    monkeypatch.setattr(mixing, "ARRIVAL_WINDOW_S", 1.0)
 
-    blocks = list(MixedSource([Participant(Tone(90, 1.0)), Participant(Sleeper(60, 2.0))]))
+    clock = VirtualClock(threads=3)
+    one, other = Tone(90, 1.0, clock=clock), Sleeper(60, 2.0, clock=clock)
+    blocks = list(MixedSource([Participant(one), Participant(other)], clock=clock))
     sound = np.concatenate([block.samples for block in blocks], 1)[1]
     heard = np.flatnonzero(sound == 2.0) / RATE
     assert heard[-1] == pytest.approx(8.0, abs=0.4)  # 6 s of sound and 2 s of sleep
@@ -114,6 +121,8 @@ def test_a_sender_that_had_stopped_is_heard_again_and_what_came_too_late_is_told
 
 
 def test_a_sender_that_stays_late_to_its_end_is_told_of() -> None:
-    blocks = list(MixedSource([Participant(Tone(40, 1.0)), Participant(Sleeper(10, 2.0))]))
+    clock = VirtualClock(threads=3)
+    one, other = Tone(40, 1.0, clock=clock), Sleeper(10, 2.0, clock=clock)
+    blocks = list(MixedSource([Participant(one), Participant(other)], clock=clock))
     told = [block.notice for block in blocks if block.notice]
     assert told == ["tone 2.0: 0.5 s arrived too late and are lost"]

@@ -6,36 +6,40 @@ import time
 import pytest
 
 from stream.block import RATE
+from stream.clock import VirtualClock
 from stream.errors import MediaError
 from stream.sources.reconnecting import ReconnectingSource
 from tests.support.senders import Tone
 
 
 def test_a_source_that_breaks_is_opened_again_and_the_clock_runs_on() -> None:
-    made = iter([Tone(5, ended="connection reset"), Tone(5, wait=0.3)])
-    source = ReconnectingSource(lambda: next(made), first=0.2)
+    clock = VirtualClock()
+    made = iter([Tone(5, ended="connection reset", clock=clock), Tone(5, wait=0.3, clock=clock)])
+    source = ReconnectingSource(lambda: next(made), first=0.2, clock=clock)
     blocks = list(source)
     assert [block.number for block in blocks] == list(range(len(blocks)))
     notices = [block.notice for block in blocks if block.notice]
     assert len(notices) == 2 and "is lost: connection reset" in notices[0] and "is back after" in notices[1]
     gap = next(block.dropped for block in blocks if block.dropped)
-    assert 0.4 < gap < 1.5 and source.reconnects == 1
+    assert gap == pytest.approx(0.2 + 0.3) and source.reconnects == 1
     sounding = [block for block in blocks if block.samples.shape[1]]
     assert sounding[5].start == pytest.approx(0.5 + gap)
     assert sounding[5].frames[0].time == pytest.approx(sounding[5].start)
 
 
 def test_a_source_that_does_not_come_back_ends_with_its_reason() -> None:
-    made = [Tone(2, ended="cable pulled")]
+    clock = VirtualClock()
+    made = [Tone(2, ended="cable pulled", clock=clock)]
 
     def connect() -> Tone:
         if not made:
             raise MediaError("no answer")
         return made.pop()
 
-    source = ReconnectingSource(connect, give_up=0.5, first=0.1)
+    source = ReconnectingSource(connect, give_up=100, clock=clock)
     assert len([block for block in source if block.samples.shape[1]]) == 2
-    assert source.ended_early is not None and "cable pulled" in source.ended_early and "0 s" in source.ended_early
+    assert clock.now() == pytest.approx(0.2 + 0.5 + 1 + 2 + 4 + 8 + 16 + 3 * 30), "tried less and less often"
+    assert source.ended_early is not None and "cable pulled" in source.ended_early and "100 s" in source.ended_early
 
 
 def test_a_source_that_never_opens_is_an_error() -> None:

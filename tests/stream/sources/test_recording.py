@@ -11,7 +11,7 @@ import pytest
 from stream.block import Block, VideoFrame
 from stream.errors import MediaError
 from stream.sources.recording import RecordedSource, Recorder, read_events
-from tests.stream.bus.test_publisher import ended, notice
+from tests.support.events import ended, notice
 from tests.support.recordings import RATE, voice
 
 
@@ -66,7 +66,7 @@ def test_sound_comes_back_bit_by_bit_and_pictures_at_their_times(tmp_path: Path)
 def test_a_gap_stays_a_gap(tmp_path: Path) -> None:
     """What the source lost is silence at its place."""
     samples = voice(2.0)[None]
-    record(tmp_path / "one", Played(samples, holes=(5, 6, 7)))
+    record(tmp_path / "one", Played(samples, holes=(5, 6, 7))).event(ended("s"))
     heard = np.concatenate([block.samples for block in RecordedSource(tmp_path / "one")], 1)
     assert np.array_equal(heard[:, : RATE // 2], samples[:, : RATE // 2])
     assert not heard[:, RATE // 2 : 8 * RATE // 10].any()
@@ -84,13 +84,14 @@ def test_a_full_disk_ends_the_recording_not_the_session(tmp_path: Path, monkeypa
         blocks.append(block)
         if block.number == 4:
             monkeypatch.setattr(recorder._sound, "sound", full)
+    recorder.event(ended("s"))
     assert len(blocks) == 10
     assert [block.notice for block in blocks if block.notice] == ["the recording stops: No space left on device"]
 
 
 def test_events_that_a_full_disk_does_not_take_disturb_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder(Played(voice(0.3)[None]), tmp_path / "one", {}, {})
-    with Path("/dev/full").open("w") as full:
+    with recorder._events, Path("/dev/full").open("w") as full:
         monkeypatch.setattr(recorder, "_events", full)
         recorder.event(notice("s", 0))
         recorder.event(ended("s"))

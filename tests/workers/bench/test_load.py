@@ -7,7 +7,7 @@ import pytest
 
 from stream.block import BLOCK_SAMPLES
 from stream.speech.transcript import read_transcript
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import voice, write_wav
 from workers.bench.speed.capacity import Level, search
 from workers.bench.speed.looped import LoopedSource, LoopedTranscript, looped_file

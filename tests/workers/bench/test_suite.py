@@ -6,41 +6,16 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from model.progress import Progress, Silent
-from stream.errors import MediaError
-from workers.bench.report.results import Results, Tables, read_results, write_results
+from model.progress import Silent
+from tests.support.bench_parts import broken, dying, lacking, quick
+from workers.bench.report.results import Results, read_results, write_results
 from workers.bench.report.suite import PARTS, chosen, run_all
 from workers.cli.app import app
-
-
-def quick(progress: Progress) -> Tables:
-    progress.step("figures", 1, 2)
-    print("noise")  # is no part of what --json prints
-    return {"graph": [{"work": f"in {os.getpid()}", "ms, median": 1.5}]}
-
-
-def lacking(progress: Progress) -> Tables:
-    raise MediaError("no such recording")
-
-
-def broken(progress: Progress) -> Tables:
-    raise ValueError("a slip")
-
-
-def dying(progress: Progress) -> Tables:
-    os._exit(3)
-
-
-def endless(progress: Progress) -> Tables:
-    progress.tell(f"endless {os.getpid()}")
-    while True:
-        time.sleep(0.1)
 
 
 class Told(Silent):
@@ -55,6 +30,7 @@ class Told(Silent):
         self.steps.append((task, done, total))
 
 
+@pytest.mark.integration
 def test_parts_run_in_processes_of_their_own_and_the_file_is_kept_after_each(tmp_path: Path) -> None:
     file, told = tmp_path / "bench.json", Told()
     kept: list[list[str]] = []
@@ -79,6 +55,7 @@ def test_parts_run_in_processes_of_their_own_and_the_file_is_kept_after_each(tmp
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.integration
 def test_the_command_writes_the_file_and_says_by_its_code_whether_a_part_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,9 +74,10 @@ def test_the_command_writes_the_file_and_says_by_its_code_whether_a_part_failed(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.integration
 def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_running(tmp_path: Path, number: int) -> None:
     program = (
-        "from workers.bench.report import suite; from tests.workers.bench.test_suite import endless, quick\n"
+        "from workers.bench.report import suite; from tests.support.bench_parts import endless, quick\n"
         "suite.PARTS.clear(); suite.PARTS.update(quick=quick, endless=endless)\n"
         "from workers.cli.app import main; main()"
     )

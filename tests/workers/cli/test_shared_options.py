@@ -11,7 +11,7 @@ import redis
 import typer
 from typer.testing import CliRunner
 
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from workers.cli.app import app
 
 NOBODY = "127.0.0.1:1"

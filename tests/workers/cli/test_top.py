@@ -12,7 +12,7 @@ from rich.console import Console
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.events import Base, Degraded, Emotion, Lag, Latency, SessionEnded, UtteranceFailed
-from tests.stream.test_events import EMOTION
+from tests.support.events import EMOTION
 from workers.cli.top import Overview, look_once, summarise, total
 
 

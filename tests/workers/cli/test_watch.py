@@ -12,8 +12,8 @@ from textual.widgets import DataTable, Input, OptionList, Static
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.server import private_server
-from stream.events import Base, Degraded, Emotion, SessionEnded, SessionStarted, SpeakerMerged, UtterancePartial
-from tests.stream.test_events import EMOTION
+from stream.events import Base, Degraded, SessionEnded, SessionStarted, SpeakerMerged
+from tests.support.events import label, partial
 from workers.cli.watch import MAX_ROWS, Conversation, WatchApp, matches
 from workers.console.rows import Row, printable
 
@@ -23,19 +23,6 @@ def started(session: str) -> SessionStarted:
         id=f"{session}:started", session=session, time="now", sources=["x"], channels="mixed", speakers="cluster",
         encoders={"asr": "faster-whisper base"}, checkpoint="meld", emotions=["neutral", "joy"], consent=None,
         redacted=False,
-    )  # fmt: skip
-
-
-def label(session: str, utterance: int, **changes: object) -> Emotion:
-    revision = changes.get("revision", 0)
-    update = {"id": f"{session}:{utterance}:{revision}", "session": session, "utterance": utterance}
-    return EMOTION.model_copy(update=update | changes)
-
-
-def partial(session: str, utterance: int, text: str, stable: str) -> UtterancePartial:
-    return UtterancePartial(
-        id=f"{session}:{utterance}:partial:{text}", session=session, utterance=utterance, speaker="Ann",
-        audio_start=1, audio_end=2, text=text, stable=stable,
     )  # fmt: skip
 
 
@@ -195,6 +182,7 @@ async def test_the_last_label_stays_in_sight_and_a_narrow_screen_will_do(redis_u
         await until(lambda: len(words(app)[0]) > 60)
 
 
+@pytest.mark.integration
 async def test_ctrl_c_and_a_refusal() -> None:
     with private_server("--requirepass", "right") as url:
         app = WatchApp(url, ["one"], "undertone")

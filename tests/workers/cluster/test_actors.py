@@ -16,7 +16,7 @@ import ray
 from stream.bus.subscriber import subscribe
 from stream.events import Degraded, Emotion, Event, UtteranceFailed
 from stream.sources.file import FileSource
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from workers.bench.accuracy.endtoend import Collected
 from workers.cluster.actors import stop_all
 from workers.cluster.pools import start_pools

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -25,16 +26,21 @@ async def test_calls_that_wait_become_one_batch_in_order() -> None:
 
 async def test_what_can_wait_goes_after_all_that_is_urgent_and_one_at_a_time() -> None:
     batches: list[list[int]] = []
+    go = threading.Event()
 
     def work(items: list[int]) -> list[int]:
         batches.append(items)
-        time.sleep(0.05)
+        go.wait(10)
         return items
 
     batcher: Batcher[int, int] = Batcher(work, most=8)
     early = asyncio.gather(*(batcher(n, urgent=False) for n in (1, 2, 3)))
-    await asyncio.sleep(0.02)
-    assert await asyncio.gather(*map(batcher, (10, 20))) == [10, 20]
+    while not batches:
+        await asyncio.sleep(0.001)
+    urgent = asyncio.gather(*map(batcher, (10, 20)))
+    await asyncio.sleep(0)
+    go.set()
+    assert await urgent == [10, 20]
     assert await early == [1, 2, 3]
     assert batches == [[1], [10, 20], [2], [3]]
 

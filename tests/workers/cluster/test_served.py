@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.recordings import voice, write_mp4
 
 OPENED = """
@@ -34,6 +36,7 @@ def index_bomb(path: Path, entries: int) -> Path:
     return path
 
 
+@pytest.mark.integration
 def test_a_header_that_asks_for_much_memory_does_not_get_it(tmp_path: Path) -> None:
     taken = {}
     for name, entries, how in (("usual", 30, ""), ("bomb", 20_000_000, ""), ("bomb", 20_000_000, "bounded")):

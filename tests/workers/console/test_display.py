@@ -5,8 +5,7 @@ import io
 from rich.console import Console
 
 from stream.events import SessionEnded, SessionStarted, UtteranceFailed
-from tests.stream.test_events import EMOTION
-from tests.workers.cli.test_watch import partial
+from tests.support.events import EMOTION, partial
 from workers.console.display import TableDisplay, clock, describe, summary
 
 

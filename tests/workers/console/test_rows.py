@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from stream.events import Event, UtteranceFailed
-from tests.stream.test_events import EMOTION
-from tests.workers.cli.test_watch import label, partial
+from tests.support.events import EMOTION, label, partial
 from workers.console.rows import Row, update
 
 

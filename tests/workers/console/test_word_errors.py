@@ -6,7 +6,7 @@ import pytest
 
 from stream.events import UtteranceHeard
 from stream.speech.turns import AnnotationError
-from tests.stream.test_events import EMOTION
+from tests.support.events import EMOTION
 from workers.console.word_errors import WordScore, plain_words, word_error_rate
 
 

@@ -221,6 +221,7 @@ async def test_a_quiet_event_stream_lives_until_its_client_or_the_gateway_goes(
     await bus.aclose()
 
 
+@pytest.mark.integration
 async def test_a_redis_that_fails_is_told_as_the_reason() -> None:
     with private_server() as url:
         async with door(url) as one:

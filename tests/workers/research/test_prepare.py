@@ -10,8 +10,8 @@ import pytest
 
 from model.data.tables import TableError, read_table
 from model.progress import Silent
-from tests.e2e.test_replay import undertone
-from tests.model.data.test_corpora import meld_release
+from tests.support.commands import undertone
+from tests.support.corpora import meld_release
 from tests.support.recordings import voice, write_mp4
 from workers.research.prepare import prepare_command
 

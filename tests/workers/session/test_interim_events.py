@@ -14,7 +14,7 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
 from stream.events import Degraded, Emotion, Event, UtteranceFailed, UtteranceHeard, UtterancePartial
-from tests.workers.session.test_session import MODEL, LocalHelpers, _labels, blocks, numbers, plan, run
+from tests.support.backend import MODEL, LocalBackend, blocks, numbers, plan, probabilities, run
 from workers.session.services import SessionPlan
 from workers.session.session import Session
 
@@ -22,7 +22,7 @@ from workers.session.session import Session
 async def test_long_utterances_are_labelled_while_they_go_on(redis_url: str, demo_audio: np.ndarray) -> None:
     """Interim words and labels come before the utterance's own, under its number, and change nothing about it."""
 
-    class Slow(LocalHelpers):
+    class Slow(LocalBackend):
         async def transcribe(self, samples, language, partial=False):
             return Transcription(f"{len(samples) // 1600} tenths")
 
@@ -47,10 +47,10 @@ async def test_long_utterances_are_labelled_while_they_go_on(redis_url: str, dem
     assert [(e.utterance, e.revision) for e in kept] == [
         (e.utterance, e.revision) for e in calm if isinstance(e, Emotion)
     ]
-    assert [e.probabilities for e in kept] == _labels(calm)
+    assert [e.probabilities for e in kept] == probabilities(calm)
 
 
-class Counting(LocalHelpers):
+class Counting(LocalBackend):
     """Hears a word each half second; `asked` says of what kind each call was."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Counting(LocalHelpers):
         return await super().encode_audio(samples)
 
 
-async def watched(url: str, made: SessionPlan, helpers: LocalHelpers, audio: np.ndarray) -> list[Event]:
+async def watched(url: str, made: SessionPlan, helpers: LocalBackend, audio: np.ndarray) -> list[Event]:
     """The events of a session that has time to tell of what goes on."""
     session = Session(made, MODEL.config, helpers, Bus(url, Keys(made.session)))
     await session.start()
@@ -140,7 +140,7 @@ async def test_an_interim_label_that_is_not_needed_any_more_ends_nothing(
     monkeypatch.setattr(
         "workers.session.stages.speculation._key", lambda utterance: (utterance.channel, utterance.start, 0.0, 0)
     )
-    helpers = LocalHelpers()
+    helpers = LocalBackend()
     embed, transcribe, read = helpers.embed, helpers.transcribe, 0
 
     async def hears_the_last_but_one_slowly(
@@ -171,7 +171,7 @@ async def test_what_was_told_of_and_turns_out_to_be_no_speech_is_said_so(redis_u
     rng = np.random.default_rng(0)
     levels = np.repeat([0.02, 0.2, 1e-4], [3_200, 5 * 16_000, 2 * 16_000])  # rises like a voice, and goes on as noise
     hiss = (levels * rng.normal(size=len(levels))).astype(np.float32)[None]
-    helpers = LocalHelpers()
+    helpers = LocalBackend()
     session_plan = plan(channels=1, interim=1.0, modalities=("text",))
     session = Session(session_plan, MODEL.config, helpers, Bus(redis_url, Keys(session_plan.session)))
     for segmenter in session.segmentation._segmenters:

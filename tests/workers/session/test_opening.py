@@ -14,7 +14,7 @@ from stream.bus.spool import spool_path
 from stream.events import SessionEnded
 from stream.sources.file import FileSource
 from stream.sources.recording import Recorder, read_settings
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from workers.errors import UsageError, WorkersError
 from workers.session.opening import OpenSession, open_session
 from workers.session.services import InferenceBackend, ModelRequirements, SessionPlan

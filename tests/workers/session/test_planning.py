@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stream.sources.file import FileSource
-from tests.conftest import DEMO, DEMO_TRANSCRIPT
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import voice, write_mp4, write_wav
 from workers.errors import UsageError
 from workers.session.planning import plan_session

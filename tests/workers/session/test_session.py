@@ -3,123 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from model.encoders.face_observation import FaceObservation
-from model.encoders.spoken_language import languages_of
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription, Word
-from model.fusion.checkpoint import load_checkpoint
-from model.fusion.step import FusionStep
 from stream.block import Block
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
-from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed, UtteranceHeard, UtterancePartial
-from stream.speech.transcript import Transcript, read_transcript
+from stream.events import Degraded, Emotion, SessionEnded, UtteranceFailed, UtteranceHeard, UtterancePartial
+from stream.speech.transcript import Transcript
 from stream.speech.turns import Turn
-from tests.conftest import DEMO_TRANSCRIPT
-from workers.cluster.recognizer import EmotionRecognizer
-from workers.session.diarization import SpeakerSegment
-from workers.session.services import SessionPlan
+from tests.support.backend import MODEL, LocalBackend, blocks, demo_transcript, numbers, plan, probabilities, run
 from workers.session.session import MAX_IN_FLIGHT, Session
-
-TRAINED = load_checkpoint("meld")
-MODEL = FusionStep(TRAINED.config, TRAINED.weights())
-
-
-class LocalHelpers:
-    """The real recognizer in this process; words and embeddings made up, with delays that put them out of order."""
-
-    def __init__(self) -> None:
-        self.recognizer = EmotionRecognizer(MODEL)
-        self.rng = np.random.default_rng(0)
-        self.at_once = self.most_at_once = self.calls = 0
-        self.fail: set[int] = set()
-        self.silent: set[int] = set()
-        self.read: list[list[Line]] = []
-
-    async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
-        call, self.calls = self.calls, self.calls + 1
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        await asyncio.sleep(self.rng.uniform(0, 0.05))
-        self.at_once -= 1
-        if call in self.fail:
-            raise RuntimeError("the recognizer of speech broke")
-        return Transcription() if call in self.silent else Transcription(f"words {call}")
-
-    async def languages(self, text: str) -> dict[str, float]:
-        return languages_of(text)
-
-    async def embed(self, lines: list[Line]) -> tuple[np.ndarray, np.ndarray]:
-        self.read.append(lines)
-        await asyncio.sleep(self.rng.uniform(0, 0.02))
-        width = MODEL.config.inputs["text"]
-        rng = np.random.default_rng(len(lines[-1].words))
-        return rng.normal(size=width).astype(np.float32), rng.dirichlet(np.ones(7)).astype(np.float32)
-
-    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        return None, None
-
-    async def analyse_faces(self, images, times, samples, start) -> FaceObservation:
-        return FaceObservation(len(images), 0, reason="no face")
-
-    async def speaker_segments(self, samples: np.ndarray) -> list[SpeakerSegment]:
-        raise RuntimeError("nobody tells voices apart here")
-
-    async def preview(self, session, number, heard):
-        return self.recognizer.preview(session, number, heard)
-
-    async def label(self, session, number, heard):
-        return await self.recognizer.label(session, number, heard)
-
-    async def restore(self, session, rows) -> None:
-        self.recognizer.restore(session, rows)
-
-    async def finish(self, session, rows):
-        return self.recognizer.finish(session, rows)
-
-
-def plan(**changes) -> SessionPlan:
-    made = SessionPlan(
-        session=f"test-{secrets.token_hex(4)}",
-        sources=("test",),
-        channels=2,
-        speakers="channel",
-        modalities=("text", "audio"),
-        encoders={"asr": "test", "text": "test", "audio": "test", "visual": None, "vad": "webrtc"},
-        checkpoint="meld",
-        interim=0,
-        speculate=False,
-    )
-    return replace(made, **changes)
-
-
-def blocks(audio: np.ndarray) -> list[Block]:
-    return [Block(n, n * 0.2, audio[:, n * 3200 : (n + 1) * 3200]) for n in range(-(-audio.shape[1] // 3200))]
-
-
-async def run(url: str, plan: SessionPlan, helpers: LocalHelpers, pieces: list[Block]) -> list[Event]:
-    session = Session(plan, MODEL.config, helpers, Bus(url, Keys(plan.session)))
-    await session.start()
-    for block in pieces:
-        await session.push(block)
-    await session.finish("end of source")
-    return [event async for event in subscribe(url, plan.session)]
-
-
-def numbers(events: list[Event], revision: int) -> list[int]:
-    return [e.utterance for e in events if isinstance(e, Emotion) and e.revision == revision]
 
 
 async def test_order_is_kept_while_several_are_in_work(redis_url: str, demo_audio: np.ndarray) -> None:
-    helpers = LocalHelpers()
+    helpers = LocalBackend()
     events = await run(redis_url, plan(), helpers, blocks(demo_audio))
     assert helpers.most_at_once > 2
     assert helpers.most_at_once <= MAX_IN_FLIGHT
@@ -135,7 +39,7 @@ async def test_order_is_kept_while_several_are_in_work(redis_url: str, demo_audi
 async def test_what_breaks_costs_its_modality_alone(redis_url: str, demo_audio: np.ndarray) -> None:
     """Promise 6, for failures: prosody goes on without words, and the session says what it lost."""
 
-    class WithProsody(LocalHelpers):
+    class WithProsody(LocalBackend):
         async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
             return np.array([60, 5, 200, 30, 100, 4, 8], np.float32), None
 
@@ -151,7 +55,7 @@ async def test_what_breaks_costs_its_modality_alone(redis_url: str, demo_audio: 
 
 async def test_the_text_encoder_reads_what_was_said_before_and_nothing_later(redis_url, demo_audio) -> None:
     """In the conversation's order, though words come out of order; one without words is an empty line."""
-    helpers = LocalHelpers()
+    helpers = LocalBackend()
     helpers.fail, helpers.silent = {2}, {4}
     events = await run(redis_url, plan(), helpers, blocks(demo_audio))
     heard = {e.utterance: Line(e.speaker, e.text or "") for e in events if isinstance(e, UtteranceHeard)}
@@ -166,7 +70,7 @@ async def test_the_text_encoder_reads_what_was_said_before_and_nothing_later(red
 
 async def test_every_utterance_ends_in_a_label_or_a_failure(redis_url: str, demo_audio: np.ndarray) -> None:
     """Promise 4: what cannot be labelled is said so, with its reason, and nothing after it suffers."""
-    helpers = LocalHelpers()
+    helpers = LocalBackend()
     helpers.fail, helpers.silent = {1, 5}, {3}
     events = await run(redis_url, plan(), helpers, blocks(demo_audio))
     failed = {e.utterance: e.reason for e in events if isinstance(e, UtteranceFailed)}
@@ -180,7 +84,7 @@ async def test_every_utterance_ends_in_a_label_or_a_failure(redis_url: str, demo
 
 
 async def test_a_recognizer_that_forgets_is_given_its_state_back(redis_url: str, demo_audio: np.ndarray) -> None:
-    calm, shaken = LocalHelpers(), LocalHelpers()
+    calm, shaken = LocalBackend(), LocalBackend()
     label, forget_before = shaken.recognizer.label, {4, 9}
 
     async def forgetful(session, number, heard):
@@ -191,23 +95,15 @@ async def test_a_recognizer_that_forgets_is_given_its_state_back(redis_url: str,
 
     shaken.recognizer.label = forgetful  # type: ignore[method-assign]
     # Words by order of calls would differ between the runs; a transcript's do not.
-    first = await run(redis_url, plan(transcript=_transcript()), calm, blocks(demo_audio))
-    second = await run(redis_url, plan(transcript=_transcript()), shaken, blocks(demo_audio))
+    first = await run(redis_url, plan(transcript=demo_transcript()), calm, blocks(demo_audio))
+    second = await run(redis_url, plan(transcript=demo_transcript()), shaken, blocks(demo_audio))
     assert not forget_before
-    for one, other in zip(_labels(first), _labels(second), strict=True):
+    for one, other in zip(probabilities(first), probabilities(second), strict=True):
         assert one == pytest.approx(other, abs=1e-5)
 
 
-def _transcript():
-    return read_transcript(DEMO_TRANSCRIPT, "conversation")
-
-
-def _labels(events: list[Event]) -> list[dict[str, float]]:
-    return [event.probabilities for event in events if isinstance(event, Emotion)]
-
-
 async def test_words_stay_out_of_a_redacted_session(redis_url: str, demo_audio: np.ndarray) -> None:
-    events = await run(redis_url, plan(redact=True), LocalHelpers(), blocks(demo_audio))
+    events = await run(redis_url, plan(redact=True), LocalBackend(), blocks(demo_audio))
     assert all("words " not in event.wire() for event in events[:-1])
     assert all(event.words == [] for event in events if isinstance(event, UtteranceHeard))
     assert all(event.text is None for event in events if isinstance(event, Emotion))
@@ -218,7 +114,7 @@ async def test_what_identifies_is_masked_in_every_event(redis_url: str, demo_aud
     pytest.importorskip("presidio_analyzer")
     said = ["My", "name", "is", "Xenia", "and", "my", "number", "is", "555", "0199"]
 
-    class Telling(LocalHelpers):
+    class Telling(LocalBackend):
         async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
             await super().transcribe(samples, language)
             return Transcription(" ".join(said), tuple(Word(word, n / 9, n / 9, 0.9) for n, word in enumerate(said)))
@@ -248,31 +144,31 @@ async def test_what_identifies_is_masked_in_every_event(redis_url: str, demo_aud
 
 async def test_the_transcript_is_given_out_whole_and_by_speaker(redis_url: str, demo_audio: np.ndarray) -> None:
     names = {0: "Mara", 1: "Jonas"}
-    events = await run(redis_url, plan(transcript=_transcript(), names=names), LocalHelpers(), blocks(demo_audio))
+    events = await run(redis_url, plan(transcript=demo_transcript(), names=names), LocalBackend(), blocks(demo_audio))
     said = [(e.speaker, e.text) for e in events if isinstance(e, UtteranceHeard)]
-    assert said == [(cue.speaker, cue.text) for cue in _transcript().cues]
+    assert said == [(cue.speaker, cue.text) for cue in demo_transcript().cues]
 
 
 async def test_names_the_transcript_does_not_know_are_matched_by_time(redis_url: str, demo_audio: np.ndarray) -> None:
     """As with RTTM's speaker labels, or captions that name speakers but no channels."""
-    cues = [replace(cue, channel=None) for cue in _transcript().cues]
+    cues = [replace(cue, channel=None) for cue in demo_transcript().cues]
     for changes in ({}, {"names": {0: "Anna", 1: "Ben"}}):
-        events = await run(redis_url, plan(transcript=Transcript(cues), **changes), LocalHelpers(), blocks(demo_audio))
+        events = await run(redis_url, plan(transcript=Transcript(cues), **changes), LocalBackend(), blocks(demo_audio))
         assert [e.text for e in events if isinstance(e, UtteranceHeard)] == [cue.text for cue in cues]
     turns = tuple(Turn(cue.start - 0.1, cue.end + 0.1, f"voice {cue.speaker}") for cue in cues)
     mono = blocks(demo_audio.sum(0, keepdims=True))
     given = plan(transcript=Transcript(cues), channels=1, speakers="turns", turns=turns)
-    events = await run(redis_url, given, LocalHelpers(), mono)
+    events = await run(redis_url, given, LocalBackend(), mono)
     assert [e.text for e in events if isinstance(e, UtteranceHeard)] == [cue.text for cue in cues]
 
 
 async def test_silence_and_a_foreign_transcript_end_in_an_error(redis_url: str, demo_audio: np.ndarray) -> None:
     silence = np.zeros((2, 5 * 16_000), np.float32)
-    (*_, ended) = await run(redis_url, plan(), LocalHelpers(), blocks(silence))
+    (*_, ended) = await run(redis_url, plan(), LocalBackend(), blocks(silence))
     assert ended.reason == "error: no speech was found"  # type: ignore[union-attr]
-    transcript = _transcript()
+    transcript = demo_transcript()
     late = replace(plan(), transcript=type(transcript)([replace(cue, start=900, end=901) for cue in transcript.cues]))
-    (*_, ended) = await run(redis_url, late, LocalHelpers(), blocks(demo_audio))
+    (*_, ended) = await run(redis_url, late, LocalBackend(), blocks(demo_audio))
     assert "transcript does not match" in ended.reason  # type: ignore[union-attr]
 
 
@@ -280,7 +176,7 @@ async def test_lost_audio_and_lag_are_announced(redis_url: str, demo_audio: np.n
     pieces = blocks(demo_audio)[:100]
     pieces[50] = replace(pieces[50], dropped=1.5)
     pieces[60:] = [replace(block, lag=lag) for block, lag in zip(pieces[60:], np.linspace(0, 5, 40), strict=True)]
-    events = await run(redis_url, plan(), LocalHelpers(), pieces)
+    events = await run(redis_url, plan(), LocalBackend(), pieces)
     kinds = [event.type for event in events]
     assert kinds.count("degraded") == 1 and kinds.count("lag") == 3  # at 1, 2 and 4 s
     assert events[-1].counts["lost_audio_ms"] == 1500  # type: ignore[union-attr]
@@ -288,10 +184,10 @@ async def test_lost_audio_and_lag_are_announced(redis_url: str, demo_audio: np.n
 
 async def test_the_hosts_clock_may_step(redis_url: str, demo_audio: np.ndarray, monkeypatch) -> None:
     """By days, there and back: times of events are of the media, delays of the monotonic clock."""
-    steady = await run(redis_url, plan(), LocalHelpers(), blocks(demo_audio))
+    steady = await run(redis_url, plan(), LocalBackend(), blocks(demo_audio))
     clock, rng = time.time, np.random.default_rng(1)
     monkeypatch.setattr(time, "time", lambda: clock() + rng.uniform(-2e5, 2e5))
-    stepped = await run(redis_url, plan(), LocalHelpers(), blocks(demo_audio))
+    stepped = await run(redis_url, plan(), LocalBackend(), blocks(demo_audio))
     times = [
         [(e.utterance, e.audio_start, e.audio_end) for e in each if isinstance(e, Emotion)]
         for each in (steady, stepped)
@@ -306,6 +202,6 @@ async def test_a_lost_source_is_announced(redis_url: str, demo_audio: np.ndarray
     nothing = np.zeros((2, 0), np.float32)
     pieces[30:30] = [Block(30, 6.0, nothing, notice="camera lost: reset")]
     pieces = [replace(block, number=n) for n, block in enumerate(pieces)]
-    events = await run(redis_url, plan(), LocalHelpers(), pieces)
+    events = await run(redis_url, plan(), LocalBackend(), pieces)
     (notice,) = [e for e in events if isinstance(e, Degraded)]
     assert notice.reason == "camera lost: reset" and notice.audio_time == pytest.approx(6.0)

@@ -22,8 +22,8 @@ from stream.bus.publisher import Bus
 from stream.bus.subscriber import history
 from stream.events import Degraded, Emotion, Event, SessionEnded, SessionStarted, UtteranceFailed, UtteranceHeard
 from stream.speech.transcript import read_transcript
-from tests.conftest import DEMO_TRANSCRIPT
-from tests.workers.session.test_session import MODEL, LocalHelpers, blocks, numbers, plan
+from tests.support.backend import MODEL, LocalBackend, blocks, numbers, plan
+from tests.support.paths import DEMO_TRANSCRIPT
 from workers.cluster.recognizer import EmotionRecognizer
 from workers.session.diarization import SpeakerSegment
 from workers.session.ledger import UtteranceLedger
@@ -43,7 +43,7 @@ def seeded(samples: np.ndarray) -> np.random.Generator:
     return np.random.default_rng(crc32(samples.tobytes()))
 
 
-class Repeatable(LocalHelpers):
+class Repeatable(LocalBackend):
     """What it says of an utterance depends on the utterance alone, and on what the text encoder reads along."""
 
     def __init__(self) -> None:
@@ -103,6 +103,7 @@ async def kill(session: Session) -> None:
     """As `kill -9` leaves it: nothing more is labelled or sent."""
     session.close()
     await session.bus.stop()
+    await session.bus._client.aclose()  # as the system closes what a process had open
 
 
 async def carried(

@@ -13,7 +13,7 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.events import Emotion, UtteranceFailed, UtteranceHeard
 from stream.speech.transcript import Cue, Transcript
-from tests.workers.session.test_session import MODEL, LocalHelpers, blocks, plan, run
+from tests.support.backend import MODEL, LocalBackend, blocks, plan, run
 from workers.session.session import Session
 from workers.session.snapshot import load_resume_point
 from workers.session.stages.languages import SpokenLanguages
@@ -21,7 +21,7 @@ from workers.session.stages.languages import SpokenLanguages
 ENGLISH, GERMAN = {"en": 0.97, "de": 0.01}, {"en": 0.01, "de": 0.95}
 
 
-class ByChannel(LocalHelpers):
+class ByChannel(LocalBackend):
     """The second channel speaks German; what is not known to be something is taken for Japanese."""
 
     def __init__(self, audio: np.ndarray, order: int = 0) -> None:
@@ -77,7 +77,7 @@ async def test_given_words_are_judged_too(redis_url: str, demo_audio: np.ndarray
         Cue(0.1 + 4.1 * n, 4.0 + 4.1 * n, (german if n % 2 else english)[n // 2 % 3], channel=n % 2) for n in range(14)
     ]
 
-    class Voiced(LocalHelpers):
+    class Voiced(LocalBackend):
         async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray, None]:
             return np.array([60, 10, 170, 50, 180, 4, 8], np.float32), None
 

@@ -15,7 +15,7 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import history
 from stream.events import Degraded, Emotion, UtteranceFailed, UtterancePartial
-from tests.workers.session.test_session import MODEL, LocalHelpers, blocks, plan
+from tests.support.backend import MODEL, LocalBackend, blocks, plan
 from workers.session.session import Session
 from workers.session.stages.overload import BUDGET_S, RECOVERY_S, DegradationStep, Overload
 
@@ -80,7 +80,7 @@ def test_only_what_is_there_is_given_up(changes: dict, steps: tuple[str, ...]) -
     assert tuple(text.removeprefix("overloaded, so ") for text in told if text) == tuple(step.value for step in steps)
 
 
-class Slow(LocalHelpers):
+class Slow(LocalBackend):
     """Understands `pace` seconds of an utterance's words in as many seconds, one after the other."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Slow(LocalHelpers):
 
 async def test_words_while_somebody_talks_are_the_first_thing_given_up(redis_url: str, demo_audio: np.ndarray) -> None:
     made = plan(live=True, interim=2.0)
-    session = Session(made, MODEL.config, LocalHelpers(), Bus(redis_url, Keys(made.session)))
+    session = Session(made, MODEL.config, LocalBackend(), Bus(redis_url, Keys(made.session)))
     await session.start()
     session.admission.overload.watch(BUDGET_S + 1, 0.0)
     for block in blocks(demo_audio):
@@ -154,7 +154,7 @@ async def test_four_times_too_much_is_survived_and_forgotten(
 async def test_what_waits_for_models_to_load_is_not_late(redis_url: str, demo_audio: np.ndarray) -> None:
     """A live session listens while its models load: that alone is no reason to give anything up."""
     made = plan(live=True)
-    session = Session(made, MODEL.config, LocalHelpers(), Bus(redis_url, Keys(made.session)))
+    session = Session(made, MODEL.config, LocalBackend(), Bus(redis_url, Keys(made.session)))
     assert session.admission.oldest is None
     begun = time.monotonic() - 60
     session.admission._admitted_at.append(begun)

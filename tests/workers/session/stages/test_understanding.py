@@ -16,7 +16,7 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
 from stream.events import Degraded, Emotion, UtteranceFailed, UtteranceHeard
-from tests.workers.session.test_session import MODEL, LocalHelpers, blocks, numbers, plan, run
+from tests.support.backend import MODEL, LocalBackend, blocks, numbers, plan, run
 from workers.cluster.recognizer import EmotionRecognizer
 from workers.session.diarization import SpeakerSegment
 from workers.session.session import Session
@@ -31,7 +31,7 @@ async def test_speakers_on_one_microphone_are_clustered_split_and_merged(
     strange = (0.6 * one + 0.8 * other) / np.float32(1.0)
     voices = iter([[one], [one, other], [strange], [other]])
 
-    class Voices(LocalHelpers):
+    class Voices(LocalBackend):
         async def speaker_segments(self, samples):
             heard = next(voices, [one])
             cut = len(samples) / 16_000 / len(heard)
@@ -47,7 +47,7 @@ async def test_speakers_on_one_microphone_are_clustered_split_and_merged(
 
 async def test_an_unknown_voice_costs_the_name_alone(redis_url: str, demo_audio: np.ndarray) -> None:
     mono = blocks(demo_audio.sum(0, keepdims=True)[:, : 12 * 16_000])
-    events = await run(redis_url, plan(channels=1, speakers="cluster", interim=2.0), LocalHelpers(), mono)
+    events = await run(redis_url, plan(channels=1, speakers="cluster", interim=2.0), LocalBackend(), mono)
     reasons = [e.reason for e in events if isinstance(e, Degraded)]
     assert any("the speaker is not known" in reason for reason in reasons)
     assert sum("no interim label" in reason for reason in reasons) <= 6  # once an interval, not once a block
@@ -57,7 +57,7 @@ async def test_an_unknown_voice_costs_the_name_alone(redis_url: str, demo_audio:
 async def test_faces_and_voices_join_as_experts(redis_url: str, demo_audio: np.ndarray) -> None:
     happy = np.array([0.02, 0.88, 0.02, 0.02, 0.02, 0.02, 0.02], np.float32)
 
-    class Seeing(LocalHelpers):
+    class Seeing(LocalBackend):
         def __init__(self) -> None:
             super().__init__()
             self.recognizer = EmotionRecognizer(WITH_MEDIA)
@@ -91,7 +91,7 @@ async def test_faces_and_voices_join_as_experts(redis_url: str, demo_audio: np.n
 async def test_work_begins_before_the_end_is_confirmed(redis_url: str, demo_audio: np.ndarray) -> None:
     """Speculation asks at the first short silence, asks nothing twice about an end that was right, and labels alike."""
 
-    class Watched(LocalHelpers):
+    class Watched(LocalBackend):
         def __init__(self) -> None:
             super().__init__()
             self.asked: list[tuple[float, int]] = []
