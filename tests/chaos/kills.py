@@ -95,7 +95,8 @@ class Service:
     def _start(self, port: int) -> Gateway:
         log = self._folder / f"gateway-{port}.log"
         command = [UNDERTONE, "serve", "--port", str(port), *self._options]
-        return Gateway(subprocess.Popen(command, stdout=log.open("ab"), stderr=subprocess.STDOUT), port, log)
+        with log.open("ab") as told:
+            return Gateway(subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT), port, log)
 
     def kill_gateway(self, number: int) -> Gateway:
         """Kill one and start it anew at its port; returns the new one, which is not ready yet."""

@@ -28,6 +28,11 @@ def stored(url: str) -> set[bytes]:
         return set(client.keys())
 
 
+def keys_of(url: str) -> set[bytes]:
+    with redis.Redis.from_url(url) as client:
+        return set(client.keys())
+
+
 def explained(stderr: str) -> str:
     """The last line; of a usage box, its text."""
     box = stderr.partition("Error ─")[2]

@@ -70,13 +70,12 @@ async def test_a_replay_that_is_killed_goes_on_with_resume(redis_url: str, ray_a
     early = subprocess.run([*command("killed"), "--resume"], capture_output=True, text=True, check=False)
     assert early.returncode == 2
     assert "--resume: session killed has ended, or left nothing in this Redis" in early.stderr
-    process = subprocess.Popen(command("killed"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if '"id":"killed:4:0"' in line:
-            break
-    process.kill()
-    process.wait()
+    with subprocess.Popen(command("killed"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if '"id":"killed:4:0"' in line:
+                break
+        process.kill()
     again = subprocess.run(command("killed"), capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert "choose another id" in again.stderr

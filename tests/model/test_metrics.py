@@ -43,6 +43,7 @@ def test_scores_agree_with_their_definitions(pairs) -> None:
         assert abs(scored[name] - 100 * value) <= 0.005 + 1e-9, name
 
 
+@pytest.mark.integration
 def test_serving_and_labelling_need_no_scikit_learn() -> None:
     """It belongs to the extras `train` and `bench`; a plain installation has none."""
     code = """
