@@ -22,7 +22,7 @@ COLUMNS = (
     "articulation_rate_syll_per_s",
     "hnr_mean_db",
 )
-FEATURE_WIDTH = 3 * len(COLUMNS)  # of `Voice.describe`
+FEATURE_WIDTH = 3 * len(COLUMNS)  # of `VoiceStatistics.describe`
 MIN_DURATION_S = 0.13  # Praat's longest window (6.4 periods of 50 Hz, for syllables) has to fit
 
 Array = NDArray[np.float32]
@@ -128,7 +128,7 @@ class ProsodyPrior:
 
 
 @dataclass
-class Voice:
+class VoiceStatistics:
     """Running statistics of one speaker's prosody, shrunk towards the prior: causal normalisation."""
 
     count: Array
@@ -139,7 +139,7 @@ class Voice:
     """[7] float32: sum of the squared z-scores."""
 
     @classmethod
-    def empty(cls) -> Voice:
+    def empty(cls) -> VoiceStatistics:
         """Statistics of a speaker without utterances."""
         zeros = np.zeros((3, len(COLUMNS)), dtype=np.float32)
         return cls(*zeros)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.encoders.prosody import Array, ProsodyPrior, Voice
+from model.encoders.prosody import Array, ProsodyPrior, VoiceStatistics
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SpeakerMemory:
         self._prior = prior
         self._places = window + 2
         self._slots: dict[str, int] = {}  # least recent speaker first
-        self._voices: dict[str, Voice] = {}
+        self._voices: dict[str, VoiceStatistics] = {}
 
     def add(
         self,
@@ -56,7 +56,7 @@ class SpeakerMemory:
             self._voices.pop(least_recent, None)
         features = dict(embeddings)
         if prosody is not None and self._prior is not None:
-            voice = self._voices.setdefault(speaker, Voice.empty())
+            voice = self._voices.setdefault(speaker, VoiceStatistics.empty())
             features["audio"] = voice.describe(prosody, self._prior)
         return UtteranceFeatures(features, self._slots[speaker], expert_posteriors or {})
 
@@ -68,7 +68,7 @@ class SpeakerMemory:
     def restore(self, slots: dict[str, int], voices: dict[str, Array]) -> None:
         """Continue from the slots and the statistics [21] that another memory's `dump` returned."""
         self._slots = dict(slots)
-        self._voices = {name: Voice(*statistics.reshape(3, -1)) for name, statistics in voices.items()}
+        self._voices = {name: VoiceStatistics(*statistics.reshape(3, -1)) for name, statistics in voices.items()}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Voice = NDArray[np.float32]
+VoiceEmbedding = NDArray[np.float32]
 """A voice embedding: unit vector, float32 [d]."""
 
 
@@ -17,16 +17,16 @@ class Speaker:
     """A known voice."""
 
     name: str
-    total: Voice
+    total: VoiceEmbedding
     """Sum of embeddings, each weighted by its duration in seconds."""
     seconds: float
     """Total duration of the speech behind `total`, at most `SpeakerClusters.MAX_CENTRE_S`."""
     enrolled: bool = False
 
     @property
-    def centre(self) -> Voice:
+    def centre(self) -> VoiceEmbedding:
         """Weighted mean of the embeddings, scaled to a unit vector, float32 [d]."""
-        centre: Voice = self.total / max(float(np.linalg.norm(self.total)), 1e-9)
+        centre: VoiceEmbedding = self.total / max(float(np.linalg.norm(self.total)), 1e-9)
         return centre
 
 
@@ -54,7 +54,7 @@ class SpeakerClusters:
     MAX_CENTRE_S = 60.0
     """Maximum weight of a centre, in seconds of speech, so that it can follow a voice that drifts."""
 
-    def __init__(self, enrolled: Mapping[str, Voice] | None = None, max_speakers: int = 8) -> None:
+    def __init__(self, enrolled: Mapping[str, VoiceEmbedding] | None = None, max_speakers: int = 8) -> None:
         """enrolled: known voices by name, unit vectors float32 [d]; max_speakers: raised to the number of these."""
         self.speakers = [
             Speaker(name, voice * self.MIN_MERGE_S, self.MIN_MERGE_S, True) for name, voice in (enrolled or {}).items()
@@ -62,7 +62,9 @@ class SpeakerClusters:
         self._max_speakers = max(max_speakers, len(self.speakers))
         self.unnamed = 0
 
-    def assign(self, voice: Voice, seconds: float, narrowband: bool = False) -> tuple[str, list[tuple[str, str]]]:
+    def assign(
+        self, voice: VoiceEmbedding, seconds: float, narrowband: bool = False
+    ) -> tuple[str, list[tuple[str, str]]]:
         """Assign an utterance to a speaker and learn from it.
 
         voice: embedding, unit vector float32 [d]; seconds: duration of the utterance; narrowband: telephone audio.
@@ -87,7 +89,7 @@ class SpeakerClusters:
         into = dict(merged)
         return into.get(nearest.name, nearest.name), merged
 
-    def nearest(self, voice: Voice) -> str | None:
+    def nearest(self, voice: VoiceEmbedding) -> str | None:
         """Name of the speaker most similar to an embedding (unit vector float32 [d]), or None; learns nothing."""
         return max(self.speakers, key=lambda speaker: float(voice @ speaker.centre)).name if self.speakers else None
 

@@ -27,7 +27,7 @@ from workers.cluster.request import MediaFile, Options, Place, Push, Upload, Url
 from workers.errors import UsageError
 from workers.session.opening import open_session
 from workers.session.runner import EventObserver, SessionError, publish_end, run_session
-from workers.session.utterance import one_line
+from workers.session.utterance import error_line
 
 TRACK_TIMEOUT_S = 60.0  # that a pushed track may take to connect, or to come back
 REDIS_PATIENCE_S = 24 * 3600.0  # that a session waits for Redis at its end: nobody would send its events by hand
@@ -127,7 +127,7 @@ class ServedSession:
             await self.start(resumed=True)
         except Exception as error:
             keys = Keys(self._session, place.prefix)
-            await publish_end(place.redis, keys, place.kept, f"error: {one_line(error)}")
+            await publish_end(place.redis, keys, place.kept, f"error: {error_line(error)}")
             raise
 
     def attach(self, track: int, connection: str, format: str, rate: int) -> None:

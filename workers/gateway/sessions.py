@@ -143,8 +143,8 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
     await state.access.reserve(token, session)
     actor = None
     try:
-        actor = await _named(session, options, source, settings.place, state.clock)
-        await asyncio.wait_for(_opened(actor, session, state.clock), MODEL_LOAD_TIMEOUT_S + 60)
+        actor = await _start_actor(session, options, source, settings.place, state.clock)
+        await asyncio.wait_for(_wait_until_open(actor, session, state.clock), MODEL_LOAD_TIMEOUT_S + 60)
     except Exception as error:
         if actor is not None:
             ray.kill(actor)
@@ -159,7 +159,7 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
     return await known(state, session)
 
 
-async def _named(
+async def _start_actor(
     session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place, clock: Clock
 ) -> Any:
     """Start the actor of a new session; retries, because one that has just ended may still hold the id for a moment.
@@ -174,7 +174,7 @@ async def _named(
     return await asyncio.to_thread(start_session, session, options, source, place)
 
 
-async def _opened(actor: Any, session: str, clock: Clock) -> None:
+async def _wait_until_open(actor: Any, session: str, clock: Clock) -> None:
     """Wait until a session is ready. If its process is killed meanwhile, Ray restarts it."""
     while True:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 
 from model.encoders.spoken_language import Belief
@@ -11,7 +10,7 @@ from stream.clock import Clock, MonotonicClock
 from workers.session.snapshot import Memory, Milestone, Snapshot, Unfinished
 from workers.session.utterance import InFlight, UnderstoodUtterance
 
-SAME_PLACE_S = 5.0  # of media, beyond which a killed session is at another place than the one before it
+SAME_PLACE_S = 5.0  # of media: kills within it count as the same place
 
 
 class UtteranceLedger:
@@ -76,7 +75,7 @@ class UtteranceLedger:
         self._unfinished.pop(admitted.number, None)
         if understood is not None and understood.words.beliefs is not None:
             self._beliefs = understood.words.beliefs
-        memory.languages = self._beliefs
+        memory = memory.model_copy(update={"languages": self._beliefs})
         if understood is not None and keeps_words:
             self._spoken.append((admitted.speaker, understood.words.readable))
         if milestone is not None:
@@ -114,7 +113,7 @@ class UtteranceLedger:
             milestone=self._milestone,
             memory=self._memory,
             position=position,
-            at=time.time(),
+            at=self._clock.date(),
             next_utterance=self.next_utterance,
             unfinished=list(self._unfinished.values()),
             failed=self.failed,

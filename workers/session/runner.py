@@ -93,7 +93,7 @@ async def run_session(
     `session.ended`. Raises SessionError.
     """
     shown = asyncio.create_task(_relay_events(session.bus, displays, started))
-    loaded = asyncio.create_task(_load(session))
+    loaded = asyncio.create_task(_wait_for_models(session))
     try:
         await session.start()
         loaded.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else source.stop())
@@ -121,7 +121,7 @@ async def run_session(
         session.close()
 
 
-async def _load(session: Session) -> None:
+async def _wait_for_models(session: Session) -> None:
     """Wait until the models are loaded. Raises SessionError with what kept one from it."""
     try:
         await asyncio.wait_for(session.load_models(), MODEL_LOAD_TIMEOUT_S)

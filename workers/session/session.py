@@ -9,7 +9,6 @@ up to `MAX_IN_FLIGHT` utterances are understood at the same time. No Ray in here
 from __future__ import annotations
 
 import asyncio
-import math
 from dataclasses import replace
 
 from model.fusion.config import FusionConfig
@@ -31,7 +30,7 @@ from workers.session.stages.overload import DegradationStep, Overload
 from workers.session.stages.publishing import Publishing
 from workers.session.stages.speculation import SpeculativeResults
 from workers.session.stages.understanding import Understanding
-from workers.session.utterance import InFlight, LabelledUtterance, UnderstoodUtterance, one_line
+from workers.session.utterance import InFlight, LabelledUtterance, UnderstoodUtterance, error_line
 
 HEARTBEAT_S = 2.0
 
@@ -48,7 +47,9 @@ class Session:
 
         async def segment_speakers(utterance: Utterance) -> list[SpeakerSegment]:
             samples = utterance.samples
-            return await speculative.get_or_start(utterance, "voices", lambda: backend.speaker_segments(samples))
+            return await speculative.get_or_start(
+                utterance, "speaker_segments", lambda: backend.speaker_segments(samples)
+            )
 
         self.plan, self.backend, self.clock = plan, backend, clock
         self.segmentation = Segmentation(segmenters(plan))
@@ -91,7 +92,7 @@ class Session:
             if replayed:
                 self.ongoing.restore(snapshot.milestone.told)
         if not replayed:
-            position = snapshot.position + snapshot.elapsed()
+            position = snapshot.position + snapshot.elapsed(self.clock.date())
             self.segmentation.flush(position)
         self.publishing.restore(snapshot, replayed)
         return position
@@ -100,29 +101,32 @@ class Session:
         """Announce the session, or that this process resumes it; from here on another process can resume it."""
         await self.publishing.open()
         self._tasks.append(asyncio.create_task(self._label_in_order()))
-        await self.bus.beat(self.load().model_dump_json())
+        await self.bus.beat(self.current_load().model_dump_json())
         self._tasks.append(asyncio.create_task(self._heartbeat()))
 
     async def load_models(self) -> None:
         """Wait for the backend's models. Raises ServiceError."""
-        self.admission.models_loaded_at = math.inf
+        self.admission.models_loading()
         await self.backend.ready()
-        self.admission.models_loaded_at = self.clock.now()
+        self.admission.models_loaded()
 
     async def push(self, block: Block) -> None:
         """Take the next block; waits while too many utterances are in flight."""
-        self.publishing.note(block)
-        await self._take(self.segmentation.push(block))
+        self.publishing.publish_notices(block)
+        await self._admit_and_understand(self.segmentation.push(block))
 
     def skip(self, block: Block) -> None:
         """Take a block up to `resume_position`, for the segmenters alone."""
         self.segmentation.push(block)
 
-    async def _take(self, ended: list[Utterance]) -> None:
+    async def _admit_and_understand(self, ended: list[Utterance]) -> None:
         """Admit utterances that have ended and begin to understand them; then see to speech that goes on."""
         last: InFlight | None = None
         for whole in ended:
-            async for admitted in self.admission.admit(whole, self.ongoing.close(whole)):
+            number = self.ongoing.take_number(whole)
+            async for admitted in self.admission.admit(whole, number):
+                # The block's last utterance carries its milestone, so it is handed over at the end. Those before go at
+                # once: many in one block would else hold all places, and none would come free.
                 if last is not None:
                     self.admission.hand_over(last)
                 last = InFlight(admitted, asyncio.create_task(self.understanding.understand(admitted)))
@@ -131,7 +135,7 @@ class Session:
             self.understanding.speculate(self.segmentation.likely_ended())
         going_on = self.segmentation.ongoing()
         numbered = self.ongoing.track(going_on)
-        if last is not None:  # the block is taken in: another process can go on after it
+        if last is not None:  # the block is taken in, and another process can resume after it
             self.admission.hand_over(replace(last, milestone=self.admission.milestone(self.ongoing.snapshot())))
         if ended or numbered:
             self.publishing.save()
@@ -144,16 +148,16 @@ class Session:
             try:
                 understood = await in_flight.understanding
                 with in_flight.admitted.trace.entered():
-                    self.publishing.heard(in_flight, understood)
+                    self.publishing.publish_words(in_flight, understood)
                     delay = self.publishing.publish_delay_s
                     outcome = await self.labelling.label(in_flight.admitted, understood, delay)
             except Unlabelled as error:
                 outcome = str(error)
             except Exception as error:
-                outcome = one_line(error)
+                outcome = error_line(error)
             self.admission.release(in_flight)
-            rows = self.labelling.rows_needed + MAX_IN_FLIGHT
-            self.publishing.finish(in_flight, understood, outcome, self.labelling.snapshot(), rows)
+            rows = self.labelling.rows_needed + MAX_IN_FLIGHT  # the milestone may be so many labels behind
+            self.publishing.publish_outcome(in_flight, understood, outcome, self.labelling.snapshot(), rows)
 
     async def finish(
         self, reason: str, counts: dict[str, int] | None = None, patience: float = 30.0
@@ -163,16 +167,17 @@ class Session:
         counts: of what happened to the source. Raises ConnectionError when Redis stays away for `patience` seconds;
         what it did not get waits on disk.
         """
-        remaining, flushed = self.segmentation.flush(), self.publishing.ledger.flushed
-        self.publishing.ledger.flushed = True
-        if not flushed:
-            await self._take(remaining)
+        remaining = self.segmentation.flush()
+        source_had_ended, self.publishing.ledger.flushed = self.publishing.ledger.flushed, True
+        if not source_had_ended:
+            await self._admit_and_understand(remaining)
         self.ongoing.stop()
         self.admission.close()
         if self._tasks:
-            await self._tasks[0]
+            labelling, _ = self._tasks
+            await labelling
         for final in await self.labelling.finish():
-            self.publishing.label(final)
+            self.publishing.publish_label(final)
         if reason == "end of source" and (mismatch := self.admission.transcript_mismatch):
             reason = f"error: {mismatch}"
         self.close()
@@ -185,7 +190,7 @@ class Session:
         for task in self._tasks:
             task.cancel()
 
-    def load(self) -> Load:
+    def current_load(self) -> Load:
         """Load of this session, for the heartbeat."""
         return Load(
             position=self.position,
@@ -199,5 +204,5 @@ class Session:
         while True:
             await self.clock.sleep(HEARTBEAT_S)
             if change := self.admission.watch_load():
-                self.publishing.degraded(change)
-            await self.publishing.heartbeat(self.load().model_dump_json())
+                self.publishing.publish_degraded(change)
+            await self.publishing.heartbeat(self.current_load().model_dump_json())

@@ -6,7 +6,6 @@ later ones.
 
 from __future__ import annotations
 
-import time
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,9 +120,9 @@ class Snapshot(BaseModel):
     tries: int
     """Number of processes that resumed from about this place."""
 
-    def elapsed(self) -> float:
+    def elapsed(self, date: float) -> float:
         """Seconds since it was written; a clock that was set back makes it 0."""
-        return max(0.0, time.time() - self.at)
+        return max(0.0, date - self.at)
 
 
 class GraphRowRecord(BaseModel):

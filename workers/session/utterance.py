@@ -49,10 +49,10 @@ class SpokenLine:
 
 @dataclass(frozen=True, eq=False)
 class AdmittedUtterance:
-    """Result of the stage admit: one speaker's utterance with its number. It holds one of the session's slots."""
+    """Result of the stage admit: one speaker's utterance with its number. It holds one of the session's places."""
 
     number: int
-    """-1 for one that no event is about."""
+    """Number in events; -1 for a preview, which no event is about."""
     utterance: Utterance
     speaker: str
     admitted_at: float
@@ -129,7 +129,7 @@ class InFlight:
     """State for a process that resumes after it; None where another utterance ended in the same block."""
 
 
-def one_line(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """An error as it stands in an event."""
     cause = getattr(error, "cause", None) or error  # of an error in another process, Ray tells the traceback too
     return f"{type(cause).__name__}: {cause}".splitlines()[0]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.encoders.prosody import ProsodyPrior, Voice
+from model.encoders.prosody import ProsodyPrior, VoiceStatistics
 from model.fusion.dialogue import SpeakerMemory
 
 PRIOR = ProsodyPrior((60.0,) * 7, (5.0,) * 7, (1.0,) * 7)
@@ -23,7 +23,7 @@ def test_speakers_beyond_the_window_take_over_the_longest_silent_slot() -> None:
 
 
 def test_normalisation_uses_only_what_was_heard_before() -> None:
-    voice = Voice.empty()
+    voice = VoiceStatistics.empty()
     first = voice.describe(np.full(7, 70.0, np.float32), PRIOR)
     second = voice.describe(np.full(7, 70.0, np.float32), PRIOR)
     assert np.allclose(first[:7], 2.0)
@@ -32,7 +32,7 @@ def test_normalisation_uses_only_what_was_heard_before() -> None:
 
 
 def test_unknown_columns_are_flagged_and_leave_no_trace() -> None:
-    voice, values = Voice.empty(), np.full(7, 60.0, np.float32)
+    voice, values = VoiceStatistics.empty(), np.full(7, 60.0, np.float32)
     values[2] = np.nan
     features = voice.describe(values, PRIOR)
     assert features[14 + 2] == 0 and features[2] == 0

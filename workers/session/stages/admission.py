@@ -1,4 +1,4 @@
-"""Stage 2, admit: who speaks, the utterance's number, and a slot; so many are in flight at once, in order."""
+"""Stage 2, admit: cut by speaker, number, wait for one of `MAX_IN_FLIGHT` places."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from workers.session.stages.overload import DegradationStep, Overload
 from workers.session.stages.publishing import Publishing
 from workers.session.stages.speculation import SpeculativeResults
 from workers.session.tracing import UtteranceTrace
-from workers.session.utterance import AdmittedUtterance, InFlight, SpokenLine, one_line
+from workers.session.utterance import AdmittedUtterance, InFlight, SpokenLine, error_line
 
-MAX_IN_FLIGHT = 8  # utterances between admit and label; then the source has to wait
+MAX_IN_FLIGHT = 8  # utterances between admit and label; beyond that `admit` waits
 
 
 class Admission:
@@ -37,14 +37,13 @@ class Admission:
     ) -> None:
         """context: number of earlier utterances that the text encoders read along."""
         self.overload = overload
-        self.models_loaded_at = 0.0
-        """On the clock; infinite until the models are loaded. No utterance is late before."""
+        self._models_loaded_at = 0.0  # on the clock; infinite until then, as no utterance is late before
         self._session, self._diarization, self._speculative = plan.session, diarization, speculative
         self._given, self._publishing, self._clock = GivenWords(plan), publishing, clock
         self._lines: deque[SpokenLine] = deque(maxlen=max(context, MAX_IN_FLIGHT))
-        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._places = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._admitted_at: deque[float] = deque()
-        self._in_flight: asyncio.Queue[InFlight | None] = asyncio.Queue()  # bounded by the slots
+        self._in_flight: asyncio.Queue[InFlight | None] = asyncio.Queue()  # bounded by the places
 
     @property
     def context(self) -> tuple[SpokenLine, ...]:
@@ -53,26 +52,34 @@ class Admission:
 
     @property
     def is_full(self) -> bool:
-        return self._slots.locked()
+        return self._places.locked()
 
     @property
     def in_flight(self) -> int:
-        """Utterances that hold a slot."""
+        """Number of utterances that hold a place."""
         return len(self._admitted_at)
 
     @property
     def oldest(self) -> float | None:
         """Time on the clock since which the first utterance in flight could have been understood; None: there is none,
         or models are still being loaded."""
-        since = max(self._admitted_at[0], self.models_loaded_at) if self._admitted_at else math.inf
+        since = max(self._admitted_at[0], self._models_loaded_at) if self._admitted_at else math.inf
         return None if math.isinf(since) else since
+
+    def models_loading(self) -> None:
+        """Models are being loaded: no utterance is late until they are there."""
+        self._models_loaded_at = math.inf
+
+    def models_loaded(self) -> None:
+        """From now on utterances can be understood."""
+        self._models_loaded_at = self._clock.now()
 
     def watch_load(self) -> str | None:
         """Give something up or take it back, if it is time; returns the change as text for an event."""
         return self.overload.watch(self._clock.now(), self.oldest)
 
     async def admit(self, whole: Utterance, reserved: int | None) -> AsyncIterator[AdmittedUtterance]:
-        """Utterances of one speaker each, as soon as each has a slot. Those that find none under overload fail.
+        """Utterances of one speaker each, as soon as each has a place. Those that find none under overload fail.
 
         reserved: number that the utterance was given while it went on.
         """
@@ -84,10 +91,10 @@ class Admission:
             number = self._publishing.ledger.begin(utterance, speaker) if reserved is None else reserved
             reserved = None
             if self.is_full and self.overload.is_shed(DegradationStep.UTTERANCES):
-                self._publishing.failed(number, utterance, speaker, "overloaded: too many others were in work")
+                self._publishing.publish_failure(number, utterance, speaker, "overloaded: too many others were in work")
                 continue
             admitted_at, context = self._clock.now(), self.context
-            await self._slots.acquire()
+            await self._places.acquire()
             self._admitted_at.append(admitted_at)
             line = SpokenLine(speaker)
             self._lines.append(line)
@@ -96,7 +103,7 @@ class Admission:
             yield AdmittedUtterance(number, utterance, speaker, admitted_at, line, context, given, trace)
 
     async def preview(self, utterance: Utterance, number: int = -1, speaker: str | None = None) -> AdmittedUtterance:
-        """An utterance that goes on or may have ended, as it would be admitted. It takes no slot and no words.
+        """An utterance that goes on or may have ended, as it would be admitted. It takes no place and no given words.
 
         speaker: None = as its voice sounds so far.
         """
@@ -115,10 +122,10 @@ class Admission:
             yield utterance
 
     def release(self, utterance: InFlight) -> None:
-        """Its slot is free again."""
+        """Free its place."""
         utterance.admitted.trace.end()
         self._admitted_at.popleft()
-        self._slots.release()
+        self._places.release()
 
     def close(self) -> None:
         """Nothing more is admitted."""
@@ -157,8 +164,8 @@ class Admission:
         try:
             parts, merged = await self._diarization.tell_apart(whole)
         except Exception as error:
-            self._publishing.degraded(f"the speaker is not known: {one_line(error)}")
+            self._publishing.publish_degraded(f"the speaker is not known: {error_line(error)}")
             return [(whole, self._lines[-1].speaker if self._lines else "speaker 1")]
         for speaker, into in merged:
-            self._publishing.merged(speaker, into)
+            self._publishing.publish_merge(speaker, into)
         return parts

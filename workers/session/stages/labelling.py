@@ -37,7 +37,7 @@ class Labelling:
 
     @property
     def rows_needed(self) -> int:
-        """Number of the last utterances of which later ones need something: W + R."""
+        """Number of rows that are saved: W for attention, R for final labels that are owed."""
         return self._config.window + self._config.revision
 
     def snapshot(self) -> Memory:

@@ -20,11 +20,11 @@ from workers.session.stages.overload import DegradationStep
 from workers.session.stages.publishing import Publishing
 from workers.session.stages.speculation import Discarded
 from workers.session.stages.understanding import Understanding
-from workers.session.utterance import one_line
+from workers.session.utterance import error_line
 
 
 class OngoingSpeech:
-    """At most one interim is made at a time; whatever fails in it, the utterance's end will tell."""
+    """Schedules interims, one at a time. An error costs that interim alone; the utterance still gets its label."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class OngoingSpeech:
         self._interims = Interims(plan.interim, plan.partials)
         self._task: asyncio.Task[None] | None = None
 
-    def close(self, utterance: Utterance) -> int | None:
+    def take_number(self, utterance: Utterance) -> int | None:
         """The utterance has ended; returns the number that it was given while it went on."""
         return self._interims.close(utterance)
 
@@ -48,7 +48,7 @@ class OngoingSpeech:
         numbered."""
         for state in self._interims.vanished(ongoing):
             speaker = state.utterance.speaker or "unknown"
-            self._publishing.failed(state.number, state.utterance, speaker, "it turned out to be no speech")
+            self._publishing.publish_failure(state.number, state.utterance, speaker, "it turned out to be no speech")
         long = self._interims.newly_long(ongoing)
         for utterance in long:
             self._interims.reserve(utterance, self._publishing.ledger.begin(utterance, utterance.speaker))
@@ -94,17 +94,17 @@ class OngoingSpeech:
             if self._publishing.events.text(words.transcription, so_far=True) and self._interims.goes_on(utterance):
                 state.agreement.add(words.transcription.text)
                 words = replace(words, transcription=Transcription(state.agreement.text))
-                self._publishing.partial(admitted, words, state.agreement.stable, interim.count)
+                self._publishing.publish_partial(admitted, words, state.agreement.stable, interim.count)
             if interim.label:
                 understood = await self._understanding.understand_so_far(admitted, words)
                 label = await self._labelling.preview(admitted, understood, interim.count)
                 if label is not None and self._interims.goes_on(utterance):
-                    self._publishing.label(label)
+                    self._publishing.publish_label(label)
         except Discarded:
             return  # it has ended: its own label is on the way
         except Exception as error:
             if interim.label:
-                self._publishing.degraded(f"no interim label: {one_line(error)}")
+                self._publishing.publish_degraded(f"no interim label: {error_line(error)}")
 
 
 def restored(interim: InterimSnapshot) -> InterimState:

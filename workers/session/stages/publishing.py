@@ -22,12 +22,12 @@ SNAPSHOT_INTERVAL_S = 10.0  # without an utterance, after which another process 
 
 
 class Publishing:
-    """Everything that a session tells: labels, notices, its beginning and its end; and its saved state."""
+    """Publishes all events of a session (labels, notices, its start and its end) and saves its state."""
 
     def __init__(
-        self, events: EventFactory, ledger: UtteranceLedger, bus: Bus, segmentation: Segmentation, clock: Clock
+        self, factory: EventFactory, ledger: UtteranceLedger, bus: Bus, segmentation: Segmentation, clock: Clock
     ) -> None:
-        self.events, self.ledger, self.bus = events, ledger, bus
+        self.events, self.ledger, self.bus = factory, ledger, bus
         self.lag = 0.0
         """Seconds by which the last block came later than its media clock wanted."""
         self._segmentation, self._clock = segmentation, clock
@@ -80,45 +80,45 @@ class Publishing:
         self.ledger.dropped += missed
         self._resumed = f"another process goes on; nobody listened for {missed:.1f} s"
 
-    def note(self, block: Block) -> None:
+    def publish_notices(self, block: Block) -> None:
         """Announce what a block says of its source: lost, back again, audio dropped, lag. Announce events that were
         dropped while Redis was away."""
         if block.notice:
-            self.degraded(block.notice)
+            self.publish_degraded(block.notice)
         if block.dropped:
             self.ledger.dropped += block.dropped
-            self.degraded(f"{block.dropped:.1f} s of audio lost before it could be read")
+            self.publish_degraded(f"{block.dropped:.1f} s of audio lost before it could be read")
         self._watch_lag(block.lag)
         if (dropped := self.bus.dropped_events) > self._dropped_announced and not self.bus.is_spooling:
             count, self._dropped_announced = dropped - self._dropped_announced, dropped
-            self.degraded(f"{count} events were given up while Redis was away")
+            self.publish_degraded(f"{count} events were given up while Redis was away")
 
-    def degraded(self, reason: str) -> None:
+    def publish_degraded(self, reason: str) -> None:
         """Something was lost or given up."""
         self.bus.publish(self._degraded(reason))
 
-    def merged(self, speaker: str, into: str) -> None:
+    def publish_merge(self, speaker: str, into: str) -> None:
         """Two speakers turned out to be one."""
         self.bus.publish(events.SpeakerMerged(id=self._notice_id(), session=self._session, speaker=speaker, into=into))
 
-    def failed(self, number: int, utterance: Utterance, speaker: str, reason: str) -> None:
+    def publish_failure(self, number: int, utterance: Utterance, speaker: str, reason: str) -> None:
         """An utterance will get no label."""
         self.ledger.fail(number)
         self.bus.publish(self.events.failed(number, utterance, speaker, reason))
 
-    def partial(self, admitted: AdmittedUtterance, words: Words, stable: str, count: int) -> None:
+    def publish_partial(self, admitted: AdmittedUtterance, words: Words, stable: str, count: int) -> None:
         """Words so far of an utterance that goes on."""
         self.bus.publish(self.events.partial(admitted, words, stable, count))
 
-    def label(self, label: events.Emotion) -> None:
+    def publish_label(self, label: events.Emotion) -> None:
         """A label that leaves nothing for later ones: an interim one, or a final one at the session's end."""
         self.bus.publish(label)
 
-    def heard(self, in_flight: InFlight, understood: UnderstoodUtterance) -> None:
+    def publish_words(self, in_flight: InFlight, understood: UnderstoodUtterance) -> None:
         """The words of an utterance."""
         self.bus.publish(self.events.heard(in_flight.admitted, understood.words))
 
-    def finish(
+    def publish_outcome(
         self,
         in_flight: InFlight,
         understood: UnderstoodUtterance | None,
@@ -133,7 +133,7 @@ class Publishing:
         admitted, row = in_flight.admitted, None
         if isinstance(outcome, LabelledUtterance):
             if understood is not None and understood.errors:
-                self.degraded(f"utterance {admitted.number}: {'; '.join(understood.errors)}")
+                self.publish_degraded(f"utterance {admitted.number}: {'; '.join(understood.errors)}")
             told: list[events.Base] = [outcome.emotion, *([] if outcome.final is None else [outcome.final])]
             row = outcome.row.model_dump_json(by_alias=True)
         else:

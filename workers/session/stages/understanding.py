@@ -24,10 +24,10 @@ from workers.session.stages.admission import Admission
 from workers.session.stages.languages import SpokenLanguages
 from workers.session.stages.overload import DegradationStep
 from workers.session.stages.speculation import SpeculativeResults
-from workers.session.utterance import AdmittedUtterance, SpokenLine, UnderstoodUtterance, Words, one_line
+from workers.session.utterance import AdmittedUtterance, SpokenLine, UnderstoodUtterance, Words, error_line
 
-Voice = tuple[Array | None, dict[str, Array]]
-Face = tuple[FaceObservation | None, dict[str, Array]]
+VoiceResult = tuple[Array | None, dict[str, Array]]
+FaceResult = tuple[FaceObservation | None, dict[str, Array]]
 
 
 class Understanding:
@@ -61,8 +61,8 @@ class Understanding:
                 return_exceptions=True,
             )  # fmt: skip
         self._speculative.done(admitted.utterance)
-        read = Words(admitted.given, error=one_line(words)) if isinstance(words, BaseException) else words
-        errors = [read.error, *(one_line(each) for each in (voice, face) if isinstance(each, BaseException))]
+        read = Words(admitted.given, error=error_line(words)) if isinstance(words, BaseException) else words
+        errors = [read.error, *(error_line(each) for each in (voice, face) if isinstance(each, BaseException))]
         prosody, heard = (None, {}) if isinstance(voice, BaseException) else voice
         seen, expressed = (None, {}) if isinstance(face, BaseException) else face
         return UnderstoodUtterance(
@@ -75,7 +75,8 @@ class Understanding:
     async def words_so_far(self, admitted: AdmittedUtterance) -> Words:
         """Words of an utterance that goes on.
 
-        Recognized anew each time: a result that others go before is none for the utterance's end to wait for.
+        Never shared with other requests: partial words yield to finished utterances in the queue, and the utterance's
+        end must not wait for such a result.
         """
         words = Words(admitted.given)
         if self._recognizes:
@@ -95,7 +96,7 @@ class Understanding:
         """Ask already what will be asked if these utterances end here."""
         for utterance in ending:
             if self._speculative.begin(utterance):
-                guess = asyncio.create_task(self._guess(utterance, self._admission.context))
+                guess = asyncio.create_task(self._run_speculatively(utterance, self._admission.context))
                 self._guesses.add(guess)
                 guess.add_done_callback(self._guesses.discard)
 
@@ -104,7 +105,7 @@ class Understanding:
         for guess in self._guesses:
             guess.cancel()
 
-    async def _guess(self, utterance: Utterance, context: tuple[SpokenLine, ...]) -> None:
+    async def _run_speculatively(self, utterance: Utterance, context: tuple[SpokenLine, ...]) -> None:
         with suppress(Exception):  # the utterance's true end will tell
             admitted = replace(await self._admission.preview(utterance), context=context)
             await asyncio.gather(self._read(admitted), self._hear(utterance), self._see(utterance))
@@ -131,7 +132,7 @@ class Understanding:
             admitted.line.settle(words.readable)
             return await self._embed(admitted, words)
         except Exception as error:
-            return replace(words, error=one_line(error))
+            return replace(words, error=error_line(error))
         finally:
             admitted.line.settle(words.readable)
 
@@ -170,7 +171,7 @@ class Understanding:
         )
         return replace(words, embedding=embedding, posterior=posterior)
 
-    async def _hear(self, utterance: Utterance) -> Voice:
+    async def _hear(self, utterance: Utterance) -> VoiceResult:
         """Prosody, and the posterior of the voice expert."""
         if "audio" not in self._plan.modalities or not self._plan.encoders["audio"]:
             return None, {}
@@ -179,7 +180,7 @@ class Understanding:
         )
         return prosody, self._translated("voice", RAVDESS, posterior)
 
-    async def _see(self, utterance: Utterance) -> Face:
+    async def _see(self, utterance: Utterance) -> FaceResult:
         """Faces, and the posterior of the face expert."""
         if not self._plan.encoders.get("visual") or self._overload.is_shed(DegradationStep.WORDS):
             return None, {}

@@ -94,7 +94,7 @@ async def test_another_process_goes_on_with_what_was_known(redis_url: str, demo_
     await session.start()
     for block in blocks(demo_audio)[:150]:
         await session.push(block)
-    while session.load().in_flight:
+    while session.current_load().in_flight:
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
     session.close()
