@@ -97,7 +97,7 @@ def test_options(files: Path, redis_url: str, options: list[str], message: str) 
     paths = [str(files / o) if o.endswith((".stm", ".rttm")) or o == "." else o for o in options]
     before = stored(redis_url)
     done = here("replay", DEMO, "--redis", redis_url, *paths)
-    assert done.exit_code == 2 and done.stdout == "" and message in explained(done.stderr), done.stderr
+    assert done.returncode == 2 and done.stdout == "" and message in explained(done.stderr), done.stderr
     assert not stored(redis_url) - before
 
 
@@ -136,7 +136,7 @@ def test_a_session_id_that_has_events_already(redis_url: str) -> None:
 def test_an_unknown_session(redis_url: str) -> None:
     refused(2, "no session 'nobody'", "watch", "nobody", "--redis", redis_url)
     done = here("watch", "a b", "--redis", redis_url)
-    assert done.exit_code == 2 and "'a b': letters, digits" in explained(done.stderr)
+    assert done.returncode == 2 and "'a b': letters, digits" in explained(done.stderr)
 
 
 def test_a_checkpoint_of_another_label_set(tmp_path: Path) -> None:

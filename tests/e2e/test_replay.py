@@ -56,7 +56,7 @@ def test_a_replay_with_nothing_running(alone: subprocess.CompletedProcess[str]) 
 def test_the_demo_is_heard(base: str, redis_url: str, ray_address: str) -> None:
     """What `make demo` does, without a folder of models and without a hub: words by Whisper base."""
     done = undertone(
-        "replay", DEMO, "--reference", DEMO_TRANSCRIPT, "--speed", "4", "--json",
+        "replay", DEMO, "--reference", DEMO_TRANSCRIPT, "--speed", "2", "--json",
         "--redis", redis_url, "--ray-address", ray_address, UNDERTONE_MODELS="",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
