@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import get_args
 
 import ray
 from fastapi import APIRouter, Response
@@ -18,6 +19,7 @@ from stream.exports import FORMATS
 from workers.gateway.access import Scope
 from workers.gateway.state import AnybodyDep, ReaderDep, StateDep
 from workers.session import masking
+from workers.session.settings import Modality
 
 PAGE = Path(stream.__file__).parent / "dashboard"
 router = APIRouter(tags=["operation"])
@@ -104,7 +106,7 @@ async def options(state: StateDep, token: AnybodyDep) -> Offer:
     return Offer(
         checkpoints=shipped(),
         asr=["auto", "whisper", "none"],
-        modalities=["text", "audio", "visual"],
+        modalities=list(get_args(Modality)),
         record=settings.record is not None,
         mask=masking.available(),
         media=settings.media is not None,

@@ -1,4 +1,4 @@
-"""What a session finds out about an utterance: who speaks, what voice and face say, and that it begins to ask early."""
+"""Voices and faces join as experts, and work begins before an utterance's end is confirmed."""
 
 from __future__ import annotations
 
@@ -15,43 +15,12 @@ from stream.block import VideoFrame
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
-from stream.events import Degraded, Emotion, UtteranceFailed, UtteranceHeard
-from tests.support.backend import MODEL, LocalBackend, blocks, numbers, plan, run
+from stream.events import Emotion
+from tests.support.backend import MODEL, LocalBackend, blocks, plan
 from workers.cluster.recognizer import EmotionRecognizer
-from workers.session.diarization import SpeakerSegment
 from workers.session.session import Session
 
 WITH_MEDIA = load_step("meld")
-
-
-async def test_speakers_on_one_microphone_are_clustered_split_and_merged(
-    redis_url: str, demo_audio: np.ndarray
-) -> None:
-    one, other = np.eye(256, dtype=np.float32)[:2]
-    strange = (0.6 * one + 0.8 * other) / np.float32(1.0)
-    voices = iter([[one], [one, other], [strange], [other]])
-
-    class Voices(LocalBackend):
-        async def speaker_segments(self, samples):
-            heard = next(voices, [one])
-            cut = len(samples) / 16_000 / len(heard)
-            return [SpeakerSegment(n * cut, (n + 1) * cut, voice) for n, voice in enumerate(heard)]
-
-    mono = blocks(demo_audio.sum(0, keepdims=True)[:, : 25 * 16_000])
-    events = await run(redis_url, plan(channels=1, speakers="cluster"), Voices(), mono)
-    heard = [e for e in events if isinstance(e, UtteranceHeard)]
-    assert [e.speaker for e in heard[:3]] == ["speaker 1", "speaker 1", "speaker 2"]
-    assert heard[1].audio_end == heard[2].audio_start  # one stretch of speech, cut where the voice changes
-    assert numbers(events, 0) == list(range(len(heard)))
-
-
-async def test_an_unknown_voice_costs_the_name_alone(redis_url: str, demo_audio: np.ndarray) -> None:
-    mono = blocks(demo_audio.sum(0, keepdims=True)[:, : 12 * 16_000])
-    events = await run(redis_url, plan(channels=1, speakers="cluster", interim=2.0), LocalBackend(), mono)
-    reasons = [e.reason for e in events if isinstance(e, Degraded)]
-    assert any("the speaker is not known" in reason for reason in reasons)
-    assert sum("no interim label" in reason for reason in reasons) <= 6  # once an interval, not once a block
-    assert numbers(events, 0) and not any(isinstance(e, UtteranceFailed) for e in events)
 
 
 async def test_faces_and_voices_join_as_experts(redis_url: str, demo_audio: np.ndarray) -> None:
