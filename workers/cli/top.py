@@ -93,17 +93,6 @@ def _quantiles(seconds: Iterable[float]) -> dict[str, float] | None:
     return {"p50": round(float(p50), 3), "p95": round(float(p95), 3)}
 
 
-def summarise(events: Iterable[Event]) -> SessionLoad:
-    """The load of the session that these events are of. Raises ValueError when there is none."""
-    load: SessionLoad | None = None
-    for event in events:
-        load = load or SessionLoad(event.session)
-        load.event(event)
-    if load is None:
-        raise ValueError("no event to summarise")
-    return load
-
-
 def total(loads: Iterable[SessionLoad]) -> SessionLoad:
     """All sessions as one: counts and media time added, the worst lag, latencies of all."""
     loads = list(loads)
