@@ -20,6 +20,7 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("statement", "packages"),
     [("import stream", {"stream"}), ("import stream.block", {"stream", "numpy"})],
