@@ -22,7 +22,7 @@ class Client(redis.asyncio.Redis):
         self._home = self.connection_pool
         self._nodes: dict[tuple[str, int], redis.asyncio.ConnectionPool] = {}
         self.sentinels: list[redis.asyncio.Redis] = []
-        """Who is asked for the address; closed with this client."""
+        """Sentinels that were asked for the address; closed with this client."""
 
     def follow(self, moved: MovedError) -> None:
         """Send further commands to the node that owns the key."""
