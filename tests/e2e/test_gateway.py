@@ -83,8 +83,12 @@ async def test_two_tracks_are_pushed_and_labels_come_out(
         listed = (await client.get("/sessions")).json()["sessions"]
         assert session in [each["id"] for each in listed]
         folder = gateway.log.parent / "records" / session
-        kept = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-        assert [event["id"] for event in kept] == [event["id"] for event in events]
+        for _ in range(200):  # the recorder receives the last event at the same time as we do
+            recorded = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+            if len(recorded) == len(events):
+                break
+            await asyncio.sleep(0.05)
+        assert [event["id"] for event in recorded] == [event["id"] for event in events]
     again = undertone("replay", folder, "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address)
     replayed = [json.loads(line) for line in again.stdout.splitlines()]
     emotions = [[e["probabilities"] for e in each if e["type"] == "emotion"] for each in (events, replayed)]
