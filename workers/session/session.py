@@ -174,7 +174,7 @@ class Session:
         self.ongoing.stop()
         self.admission.close()
         if self._tasks:
-            labelling, _ = self._tasks
+            labelling, *_ = self._tasks
             await labelling
         for final in await self.labelling.finish():
             self.publishing.publish_label(final)
