@@ -71,7 +71,7 @@ def create_app(settings: Settings, access: Access, clock: Clock = MonotonicClock
 
     app = FastAPI(
         title="Undertone", version=version("undertone"), lifespan=lifespan, docs_url=None, redoc_url=None,
-        middleware=middleware(state.metrics, settings.origins, private=access.is_open, clock=clock),
+        middleware=middleware(state.metrics, settings.origins, private=settings.local or access.is_open, clock=clock),
         description="Recognizes emotion in conversation in real time.",
     )  # fmt: skip
     app.state.undertone = state

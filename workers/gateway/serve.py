@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 from types import FrameType
 
@@ -13,10 +14,13 @@ import uvicorn
 from fastapi import FastAPI
 from ray.exceptions import RayError
 
+from stream.bus.connection import public
 from workers.cluster.session_actor import find_session
+from workers.console.display import tell
 from workers.errors import WorkersError
-from workers.gateway.access import Access, Token
+from workers.gateway.access import Access, Token, one_time_token
 from workers.gateway.app import create_app
+from workers.gateway.local_token import remove_token, write_token
 from workers.gateway.state import Settings, State
 
 PING = 20.0  # seconds between pings of a WebSocket
@@ -30,18 +34,58 @@ class ServeError(WorkersError):
     exit_code = 2
 
 
+class Invitation:
+    """The address that is printed once the gateway listens; with a one-time token, which its user's programs find."""
+
+    def __init__(self, host: str, redis: str, secret: str | None) -> None:
+        """redis: URL of the events' Redis; secret: the one-time token, None = there is none."""
+        self._host, self._redis, self._secret, self._port = host, redis, secret, 0
+
+    def publish(self, port: int) -> None:
+        """Print the address. The token is its fragment, which browsers send to nobody."""
+        self._port = port
+        address = f"http://[{self._host}]:{port}" if ":" in self._host else f"http://{self._host}:{port}"
+        log.info("serving", address=address)
+        if self._secret is not None:
+            address += f"/#token={self._secret}"
+            try:
+                write_token(port, self._secret)
+            except OSError as error:
+                log.warning("the token is in no file", error=error.strerror)
+        tell(f"{address}  events: {public(self._redis)}")
+
+    def withdraw(self) -> None:
+        """Remove what `publish` left."""
+        if self._secret is not None:
+            remove_token(self._port, self._secret)
+
+
 def serve(
-    settings: Settings, tokens: list[Token] | None, host: str, port: int, drain: float, private_ray: bool
+    settings: Settings,
+    tokens: list[Token] | None,
+    host: str,
+    port: int,
+    drain: float,
+    private_ray: bool,
+    open_to_all: bool = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises ServeError.
 
-    drain: seconds that senders of media have to move elsewhere; private_ray: sessions end with this process.
+    tokens: None = there is no token file; drain: seconds that senders of media have to move elsewhere; private_ray:
+    sessions end with this process; open_to_all: without a token file there is no one-time token either.
     """
     configure_logs()
+    secret = None
+    if tokens is None and not open_to_all:
+        secret, entry = one_time_token()
+        tokens = [entry]
     app = create_app(settings, Access(tokens, settings.redis, settings.prefix))
-    server = Server(configuration(app, host, port), app.state.undertone, drain, private_ray)
-    log.info("serving", address=f"http://{host}:{port}", tokens=tokens is not None, recording=bool(settings.record))
-    server.run()
+    invitation = Invitation(host, settings.redis, secret)
+    server = Server(configuration(app, host, port), app.state.undertone, drain, private_ray, invitation)
+    try:
+        server.run()
+    finally:
+        invitation.withdraw()
     if not server.started:
         raise ServeError(f"cannot listen on {host}:{port}: is the port taken?")
 
@@ -57,10 +101,18 @@ def configuration(app: FastAPI, host: str, port: int) -> uvicorn.Config:
 class Server(uvicorn.Server):
     """uvicorn with draining: at shutdown event streams end at once, and senders of media have `drain` seconds."""
 
-    def __init__(self, config: uvicorn.Config, state: State, drain: float, private_ray: bool) -> None:
+    def __init__(
+        self, config: uvicorn.Config, state: State, drain: float, private_ray: bool, invitation: Invitation
+    ) -> None:
         super().__init__(config)
-        self._state, self._drain, self._private_ray = state, drain, private_ray
+        self._state, self._drain, self._private_ray, self._invitation = state, drain, private_ray, invitation
         self._leaving: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then publish the address."""
+        await super().startup(sockets)
+        if self.started:
+            self._invitation.publish(self.servers[0].sockets[0].getsockname()[1])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal starts draining, a second one ends the process at once."""

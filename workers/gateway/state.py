@@ -45,6 +45,8 @@ class Settings:
     """Retention of events in Redis, in seconds after the last event of a session."""
     operator: str | None = None
     """Redis URL with a user that may delete; None = `redis`."""
+    local: bool = False
+    """For this machine alone, since there is no token file."""
 
     @property
     def place(self) -> Place:
