@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import urlsplit
 
 import structlog
@@ -30,6 +31,8 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 MAX_BODY_BYTES = 1 << 16  # of a request's body, which is read before its token is checked
+BODY_GRACE_S = 30.0  # seconds that a body may take, however short it is
+MIN_BODY_BYTES_PER_S = 8_000  # mean rate of a body that takes longer: half a slow mobile uplink
 UPLOAD_PATH = "/recordings"  # its route limits the body, after the token is checked
 RECORDED_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 log = structlog.get_logger("undertone.http")
@@ -129,13 +132,13 @@ class RequestGuard:
 
 
 class BodyLimit:
-    """Refuses compressed request bodies, and those over `MAX_BODY_BYTES` except recordings."""
+    """Refuses compressed request bodies, those over `MAX_BODY_BYTES` except recordings, and those that trickle in."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request. Reading a body that is too long raises HTTPException (413)."""
+        """Serve a request. Reading a body that is too long or too slow raises HTTPException (413, 408)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -143,11 +146,19 @@ class BodyLimit:
             refusal = JSONResponse({"detail": "send the body without a Content-Encoding"}, 415)
             await refusal(scope, receive, send)
             return
-        size = 0
+        size, started, is_complete = 0, None, False
 
         async def receive_limited() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, started, is_complete
+            if is_complete:  # what comes after is the client's leaving
+                return await receive()
+            started = started or asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout_at(started + BODY_GRACE_S + size / MIN_BODY_BYTES_PER_S):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "the request's body comes too slowly", {"Connection": "close"}) from None
+            is_complete = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > MAX_BODY_BYTES and scope["path"] != UPLOAD_PATH:
                 raise HTTPException(413, f"a request may have {MAX_BODY_BYTES >> 10} KB at most")

@@ -18,16 +18,15 @@ from redis.exceptions import NoPermissionError, RedisError
 from stream.bus.directory import SessionInfo, overview
 from stream.bus.forget import Forgotten, forget, rewrite_log
 from stream.bus.keys import SESSION_ID, Keys
-from stream.bus.subscriber import history
 from stream.clock import Clock
-from stream.exports import FORMATS, export
+from stream.exports import FORMATS, ExportError
 from stream.sources.reach import Reach
 from workers.cluster.actors import ClusterError
 from workers.cluster.forget_nodes import forget_elsewhere
 from workers.cluster.request import MediaFile, Options, Place, Push, SessionRequest, Upload, UploadRequest, Url
 from workers.cluster.session_actor import find_session, start_session
 from workers.gateway.access import Refused, Token
-from workers.gateway.state import MAX_UPLOADS, AdminDep, IngesterDep, ReaderDep, State, StateDep, known
+from workers.gateway.state import AdminDep, IngesterDep, ReaderDep, State, StateDep, known
 from workers.session.runner import MODEL_LOAD_TIMEOUT_S, SessionError
 
 UPLOAD_TIMEOUT_S = 600.0  # seconds that a recording may take to come
@@ -55,9 +54,7 @@ async def replay(
     request: Request, state: StateDep, token: IngesterDep, options: Annotated[UploadRequest, Query()]
 ) -> SessionInfo:
     """Upload a recording (any audio or video file, as the body) and analyse it as if live. It stays in memory."""
-    if state.uploads.locked():
-        raise Refused(503, f"{MAX_UPLOADS} recordings are being sent to this gateway; try again", 10)
-    async with state.uploads:
+    with state.uploads.taken(token):
         content = await _body(request, state.settings.upload << 20)
     return await _start(state, options, Upload(Path(options.name).name, content, options.pace), token)
 
@@ -126,9 +123,11 @@ async def forget_data(session: str, state: StateDep, token: AdminDep) -> Forgott
 async def download(session: str, format: str, state: StateDep, token: ReaderDep) -> Response:
     """The session so far as a file."""
     await known(state, session)
-    so_far = await history(state.settings.redis, session, state.settings.prefix)
-    content = await asyncio.to_thread(export, so_far, format)
+    if format not in FORMATS:
+        raise ExportError(f"unknown format {format[:64]!r}: one of {', '.join(FORMATS)}")
     kind = FORMATS[format]
+    with state.exports.taken(token):
+        content = await state.exporter.export(state.settings.redis, session, state.settings.prefix, format)
     headers = {"Content-Disposition": f'attachment; filename="{session}{kind.suffix}"'}
     return Response(content, media_type=kind.media_type, headers=headers)
 
