@@ -15,6 +15,8 @@ from fastapi import FastAPI
 from ray.exceptions import RayError
 
 from stream.bus.connection import public
+from stream.bus.tasks import cancelled
+from workers.cluster.actors import own_node_is_dead
 from workers.cluster.session_actor import find_session
 from workers.console.display import tell
 from workers.errors import WorkersError
@@ -24,6 +26,7 @@ from workers.gateway.local_token import remove_token, write_token
 from workers.gateway.state import Settings, State
 
 PING = 20.0  # seconds between pings of a WebSocket
+RAY_POLL_S = 5.0  # seconds between looks at this gateway's node of Ray
 PIECE = 1 << 20  # maximum size of a WebSocket message in bytes, after decompression
 log = structlog.get_logger("undertone.gateway")
 
@@ -32,6 +35,10 @@ class ServeError(WorkersError):
     """The gateway cannot serve as asked."""
 
     exit_code = 2
+
+
+class RayLost(WorkersError):
+    """The node of Ray that the gateway belongs to has died, which no gateway survives."""
 
 
 class Invitation:
@@ -88,6 +95,10 @@ def serve(
         invitation.withdraw()
     if not server.started:
         raise ServeError(f"cannot listen on {host}:{port}: is the port taken?")
+    if server.has_lost_ray:
+        raise RayLost(
+            "Ray on this machine has died, and the gateway ends with it: start it again, as a supervisor does"
+        )
 
 
 def configuration(app: FastAPI, host: str, port: int) -> uvicorn.Config:
@@ -107,12 +118,29 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._state, self._drain, self._private_ray, self._invitation = state, drain, private_ray, invitation
         self._leaving: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self.has_lost_ray = False
+        """True if the server ended because its node of Ray has died."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then publish the address."""
         await super().startup(sockets)
         if self.started:
             self._invitation.publish(self.servers[0].sockets[0].getsockname()[1])
+            self._watching = asyncio.create_task(self._watch_ray())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what `startup` began."""
+        if self._watching is not None:
+            await cancelled(self._watching)
+        await super().shutdown(sockets)
+
+    async def _watch_ray(self) -> None:
+        """End the server once its node is dead: clients are told to go elsewhere, and a supervisor starts it anew."""
+        while not await asyncio.to_thread(own_node_is_dead):
+            await self._state.clock.sleep(RAY_POLL_S)
+        self._state.draining.set()
+        self.has_lost_ray = self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal starts draining, a second one ends the process at once."""
