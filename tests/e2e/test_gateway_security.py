@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import os
 import re
 import signal
@@ -165,6 +166,29 @@ async def test_another_user_of_the_machine_gets_nowhere(tmp_path: Path, redis_ur
             token = state / "undertone" / "gateways" / f"{gateway.port}.token"
             done = subprocess.run(["cat", token], user="nobody", capture_output=True, text=True)
             assert done.returncode and "Permission denied" in done.stderr, done.stderr
+
+
+async def test_no_query_string_is_logged(gateway: Gateway) -> None:
+    """Clients put there what is nobody's business: tokens, consent, names."""
+    before = len(gateway.log.read_text())
+    for path in ("/me", "/nowhere", "/sessions/absent/events", "/sessions/absent/tracks/0"):
+        async with httpx.AsyncClient(base_url=gateway.http) as client:
+            await client.get(f"{path}?token=hidden")
+        with suppress(websockets.WebSocketException):
+            async with websockets.connect(f"{gateway.ws}{path}?token=hidden&after=hidden") as socket:
+                await asyncio.wait_for(socket.recv(), 20)
+    async with httpx.AsyncClient(base_url=gateway.http) as client:
+        await client.post("/recordings?consent=hidden", content=b"hidden")
+        session = (await client.post("/sessions", json=HEARD | {"source": PUSH})).json()["id"]
+        async with websockets.connect(f"{gateway.ws}/sessions/{session}/events?after=hidden") as socket:
+            await socket.recv()
+        await client.delete(f"/sessions/{session}")
+    log = gateway.log.read_text()[before:]
+    lines = [json.loads(line) for line in log.splitlines()]
+    sockets = [line for line in lines if line["event"] == "websocket"]
+    assert "hidden" not in log and len(sockets) == 3
+    assert (sockets[-1]["route"], sockets[-1]["token"]) == ("/sessions/{session}/events", "loopback")
+    assert session not in str(sockets)
 
 
 def test_what_serve_refuses(tmp_path: Path) -> None:

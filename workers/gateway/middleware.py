@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import structlog
@@ -58,16 +59,24 @@ def middleware(metrics: Metrics, origins: frozenset[str], private: bool, clock: 
 
 
 class RequestRecorder:
-    """Adds security headers to every HTTP response, counts it and logs one line."""
+    """Adds security headers to every HTTP response, counts it, and logs one line for it and for every WebSocket."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, clock: Clock) -> None:
         self._app, self._metrics, self._clock = app, metrics, clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request; anything but HTTP is passed on unchanged."""
-        if scope["type"] != "http":
+        """Serve a request or a WebSocket; anything else is passed on unchanged.
+
+        Only the server's end cancels one; that is no error, of which the server would log a stack.
+        """
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        serve = self._serve_http if scope["type"] == "http" else self._serve_websocket
+        with suppress(asyncio.CancelledError):
+            await serve(scope, receive, send)
+
+    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, status = self._clock.now(), 500
 
         async def send_with_headers(message: Message) -> None:
@@ -85,15 +94,45 @@ class RequestRecorder:
         finally:
             self._record(scope, status, self._clock.now() - started)
 
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started, code = self._clock.now(), None
+
+        def noted(message: Message) -> Message:
+            nonlocal code
+            if message["type"] in ("websocket.close", "websocket.disconnect"):
+                code = message.get("code", 1000) if code is None else code
+            return message
+
+        async def receive_noted() -> Message:
+            return noted(await receive())
+
+        async def send_noted(message: Message) -> None:
+            await send(noted(message))
+
+        try:
+            await self._app(scope, receive_noted, send_noted)
+        finally:
+            seconds = self._clock.now() - started
+            log.info("websocket", route=_route(scope), code=code, s=round(seconds, 1), token=_token(scope))
+
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The route, not the path, so that metrics contain no ids. Neither contains query strings, which may hold a
         # statement of consent.
-        route = getattr(scope.get("route"), "path", "other")
+        route = _route(scope)
         # Any other method would let clients create any number of labels.
         method = scope["method"] if scope["method"] in RECORDED_METHODS else "other"
         self._metrics.requests.labels(method, route, status).inc()
-        token = scope.get("state", {}).get("token")
-        log.info("request", method=method, route=route, status=status, ms=round(1000 * seconds), token=token)
+        log.info("request", method=method, route=route, status=status, ms=round(1000 * seconds), token=_token(scope))
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", "other")
+
+
+def _token(scope: Scope) -> str | None:
+    """Name of the token, once it is admitted."""
+    name: str | None = scope.get("state", {}).get("token")
+    return name
 
 
 class RequestGuard:

@@ -26,6 +26,7 @@ from workers.gateway.local_token import remove_token, write_token
 from workers.gateway.state import Settings, State
 
 PING = 20.0  # seconds between pings of a WebSocket
+SHUTDOWN_S = 5  # seconds that requests in progress have to end
 RAY_POLL_S = 5.0  # seconds between looks at this gateway's node of Ray
 PIECE = 1 << 20  # maximum size of a WebSocket message in bytes, after decompression
 log = structlog.get_logger("undertone.gateway")
@@ -105,7 +106,8 @@ def configuration(app: FastAPI, host: str, port: int) -> uvicorn.Config:
     """Settings of uvicorn for the gateway."""
     return uvicorn.Config(
         app, host, port, log_config=None, access_log=False, server_header=False, ws="websockets-sansio",
-        ws_max_size=PIECE, ws_ping_interval=PING, ws_ping_timeout=PING, timeout_graceful_shutdown=5, lifespan="on",
+        ws_max_size=PIECE, ws_ping_interval=PING, ws_ping_timeout=PING, lifespan="on",
+        timeout_graceful_shutdown=SHUTDOWN_S,
     )  # fmt: skip
 
 
@@ -130,10 +132,16 @@ class Server(uvicorn.Server):
             self._watching = asyncio.create_task(self._watch_ray())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End what `startup` began."""
+        """End what `startup` began. Clients that do not read their events are cut off before uvicorn loses patience."""
         if self._watching is not None:
             await cancelled(self._watching)
+        cutting_off = asyncio.get_running_loop().call_later(SHUTDOWN_S - 1, self._cut_off)
         await super().shutdown(sockets)
+        cutting_off.cancel()
+
+    def _cut_off(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     async def _watch_ray(self) -> None:
         """End the server once its node is dead: clients are told to go elsewhere, and a supervisor starts it anew."""
@@ -194,5 +202,5 @@ def configure_logs() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    # At DEBUG it would log every WebSocket frame, and with it words of conversations.
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
+    # At INFO it logs query strings of WebSockets, at DEBUG every frame, and with it words of conversations.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

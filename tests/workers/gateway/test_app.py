@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import tomllib
@@ -15,7 +16,6 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-import uvicorn
 import websockets
 from fastapi import routing
 from redis import Redis
@@ -25,12 +25,12 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.server import private_server
 from stream.bus.subscriber import history
-from stream.events import Lag, SessionEnded
+from stream.events import Degraded, Lag, SessionEnded
 from tests.support.conversations import conversation
 from workers.gateway.access import Access, Refused, Token, new_token
 from workers.gateway.app import create_app
 from workers.gateway.exporting import MAX_PROCESSES
-from workers.gateway.serve import PIECE
+from workers.gateway.serve import Invitation, Server, configuration
 from workers.gateway.state import MAX_TOKEN_EXPORTS, Settings, State
 
 FRONT = "https://front.example.org"
@@ -59,8 +59,8 @@ async def door(redis: str, origins: frozenset[str] = frozenset(), **limits: int)
     secret, entry = new_token("desk", ["admin"])
     token = Token.model_validate(tomllib.loads(entry)["token"][0] | limits)
     app = create_app(Settings(redis, origins=origins, upload=1), Access([token], redis, "undertone"))
-    config = uvicorn.Config(app, "127.0.0.1", 0, log_config=None, ws="websockets-sansio", ws_max_size=PIECE)
-    server = uvicorn.Server(config)
+    state: State = app.state.undertone
+    server = Server(configuration(app, "127.0.0.1", 0), state, 0, False, Invitation("127.0.0.1", redis, None))
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.02)
@@ -319,6 +319,63 @@ async def test_a_quiet_event_stream_lives_until_its_client_or_the_gateway_goes(
         assert not readers(redis_url)
         assert "id: quiet:1" in rest and not any("session.ended" in line for line in rest)
     await bus.aclose()
+
+
+class Stack(logging.Handler):
+    """Gathers what is logged with a stack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info or record.levelno >= logging.WARNING:
+            self.found.append(self.format(record))
+
+
+@pytest.mark.parametrize("kind", ["stream", "socket"])
+@pytest.mark.parametrize("leaving", ["closes", "vanishes", "stalls until the gateway ends"])
+async def test_twenty_readers_that_leave_are_no_errors(redis_url: str, kind: str, leaving: str) -> None:
+    bus = Bus(redis_url, Keys("long"))
+    await bus.register("2026-01-01T00:00:00Z")
+    for n in range(3000):  # more than lies between two sockets
+        bus.publish(Degraded(id=f"long:{n}", session="long", audio_time=1, reason="x" * 1000))
+        if n % 500 == 0:
+            await bus.flush()
+    assert await bus.aclose()
+    stack, logger = Stack(), logging.getLogger("uvicorn.error")
+    logger.addHandler(stack)
+    request = "GET /sessions/long/events HTTP/1.1\r\nHost: localhost\r\n"
+    if kind == "socket":
+        request += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        request += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    writers = []
+    try:
+        async with door(redis_url) as one:
+            request += f"Authorization: {one.client.headers['Authorization']}\r\n\r\n"
+            for _ in range(20):
+                address = one.client.base_url
+                reader, writer = await asyncio.open_connection(address.host, address.port, limit=1000)
+                writer.write(request.encode())
+                await reader.readline()
+                writers.append(writer)
+            if leaving == "closes":
+                for writer in writers:
+                    writer.close()
+            if leaving == "vanishes":
+                for writer in writers:
+                    writer.transport.abort()
+            if not leaving.startswith("stalls"):
+                for _ in range(200):
+                    if not one.state.open_connections["desk"]:
+                        break
+                    await asyncio.sleep(0.05)
+                assert not one.state.open_connections["desk"]
+    finally:
+        logger.removeHandler(stack)
+        for writer in writers:
+            writer.close()
+    assert not [line for line in stack.found if "Traceback" in line or "ASGI" in line], stack.found[0][:2000]
 
 
 @pytest.mark.integration
