@@ -68,7 +68,7 @@ def replay(
     settings: SessionSettings,
     speed: Annotated[str, typer.Option(help="1 = real time, N times as fast, or max.")] = "1",
     channels: Annotated[
-        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where they differ.")
+        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where each is heard alone.")
     ] = "auto",
     record: Record = None,
     keep: Keep = 24.0,
