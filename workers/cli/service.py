@@ -83,10 +83,10 @@ def serve(
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                 pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
-                asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator,
+                asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator, private_ray=ray_address is None,
             )  # fmt: skip
             tell(f"http://{host}:{port}  events: {public(url)}")
-            run(settings, known, host, port, drain, private_ray=ray_address is None)
+            run(settings, known, host, port, drain)
 
 
 def token(
