@@ -11,6 +11,7 @@ import typer
 
 from workers.console.errors import RUNTIME, fail, one_line_errors
 from workers.console.options import AsrModel, Keep, Prefix, RayAddress, Redis, RedisToRead, address_to_read
+from workers.console.terminal import harmless, print_json
 from workers.errors import UsageError
 
 
@@ -137,6 +138,10 @@ def export(
             out.write_bytes(content)
         elif sys.stdout.isatty() and "text" not in FORMATS[format].media_type and format != "jsonl":
             raise UsageError(f"--format {format} is not for a terminal: give --out FILE")
+        elif sys.stdout.isatty() and format == "jsonl":
+            print_json(content.decode().rstrip("\n"))
+        elif sys.stdout.isatty():
+            print(harmless(content.decode()), end="")
         else:
             sys.stdout.buffer.write(content)
 

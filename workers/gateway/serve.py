@@ -13,8 +13,10 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from ray.exceptions import RayError
+from structlog.typing import EventDict
 
 from workers.cluster.session_actor import find_session
+from workers.console.terminal import behind_door, harmless
 from workers.errors import WorkersError
 from workers.gateway.access import Access, Token
 from workers.gateway.app import create_app
@@ -97,24 +99,32 @@ async def _end_sessions(timeout: float) -> None:
         log.info("sessions ended", ended=len(done) - len(failed), cut_off=len(late))
 
 
+def _harmless(_logger: object, _method: str, entry: EventDict) -> EventDict:
+    """Processor of log entries for a terminal: no text of them steers it."""
+    return {name: harmless(value) if isinstance(value, str) else value for name, value in entry.items()}
+
+
 def configure_logs() -> None:
     """Log one JSON object per line to stderr; human-readable lines on a terminal."""
     pretty = sys.stderr.isatty()
+    stream = behind_door(sys.stderr) if pretty else sys.stderr  # colours are made here
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    if pretty:
+        shared.append(_harmless)
     render = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     # uvicorn and others log through the standard library; the same lines for them, from warnings upwards.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     # At DEBUG it would log every WebSocket frame, and with it words of conversations.
