@@ -243,7 +243,7 @@ def _entries(keys: Keys, answer: Any) -> list[tuple[str, Event | None]]:
 
 
 def _event(keys: Keys, position: str, fields: Mapping[str, str]) -> Event | None:
-    event = parse_entry(fields)
+    event = parse_entry(fields, keys.session)
     if event is None:
         log.warning("%s: entry %s is not an event of this version and is skipped", keys.events, position)
     return event
