@@ -13,19 +13,31 @@ import numpy as np
 
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
 from stream.errors import MediaError
-from stream.sources.decoding import LIMITS, MAX_FRAMES_PER_BLOCK, AudioDecoder, VideoDecoder, check_limits, error_text
+from stream.sources.decoding import (
+    LIMITS,
+    MAX_FRAMES_PER_BLOCK,
+    UNTIMED,
+    AudioDecoder,
+    VideoDecoder,
+    clock_zero,
+    damage,
+    error_text,
+    limit_audio,
+    limited_film,
+)
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
 
 OPEN_TIMEOUT_S, PACKET_TIMEOUT_S = 10.0, 5.0  # seconds to wait for a connection, and for the next packet
 ENDED = "the sender ended the stream"
+MAX_UNDECODED_PACKETS = 250  # of which none can be decoded: some seconds, then the connection is of no use
+UNDECODABLE = "nothing of its audio can be decoded"
 
 
 class NetworkSource:
     """One connection to a URL or camera; ends when the stream ends, breaks or is stopped."""
 
-    repaired = 0
     split = False
     video = True
     live = True
@@ -48,9 +60,14 @@ class NetworkSource:
         if url.startswith("rtsp://"):
             self._options = {"rtsp_transport": "tcp", **self._options}  # many firewalls block UDP
         self._stopping = threading.Event()
+        self._sound, self._pictures = AudioDecoder(), VideoDecoder(0.0)
+
+    @property
+    def repaired(self) -> int:
+        return self._sound.repaired
 
     def counts(self) -> dict[str, int]:
-        return {"repaired_samples": self.repaired}
+        return {"repaired_samples": self.repaired} | damage(self._sound, self._pictures)
 
     def stop(self) -> None:
         """Deliver no further blocks."""
@@ -69,9 +86,8 @@ class NetworkSource:
         with container:
             if self.channels and not container.streams.audio:
                 raise MediaError(f"{self.name}: has no audio track")
-            if self.channels and container.streams.audio[0].codec_context is None:
-                raise MediaError(f"{self.name}: the audio codec is unknown")
-            check_limits(container, self.name)
+            if self.channels:
+                limit_audio(container.streams.audio[0], self.name)
             yield from self._blocks(container)
 
     def _open(self) -> av.container.InputContainer:
@@ -94,9 +110,11 @@ class NetworkSource:
         return bool(container.duration)
 
     def _blocks(self, container: av.container.InputContainer) -> Iterator[Block]:
-        cameras = [stream for stream in container.streams.video if stream.codec_context is not None]
-        streams = [*container.streams.audio[: self.channels], *cameras[:1]]
-        sound, pictures = AudioDecoder(), VideoDecoder(0.0)
+        film, notice = limited_film(container, live=True)
+        streams = [*container.streams.audio[: self.channels], *([] if film is None else [film])]
+        zero = clock_zero(container) if self._finite(container) else None
+        self._sound = sound = AudioDecoder(None, zero, container.format.name not in UNTIMED)
+        self._pictures = pictures = VideoDecoder(0.0)
         shown: deque[VideoFrame] = deque(maxlen=MAX_FRAMES_PER_BLOCK)
         held: Samples = np.zeros((self.channels, 0), np.float32)
         number = done = 0
@@ -104,36 +122,32 @@ class NetworkSource:
             for packet in container.demux(streams):
                 if self._stopping.is_set():
                     return
-                for frame in self._decoded(packet):
-                    if isinstance(frame, av.VideoFrame):
-                        pictures.start = sound.start if sound.start is not None else pictures.start
-                        shown += pictures.decode(frame)
-                    elif isinstance(frame, av.AudioFrame):
-                        for samples in sound.decode(frame):
-                            held = np.concatenate([held, samples], 1)
-                            while held.shape[1] >= BLOCK_SAMPLES and not self._stopping.is_set():
-                                yield Block(number, done / RATE, held[:, :BLOCK_SAMPLES], tuple(shown))
-                                number, done, held = number + 1, done + BLOCK_SAMPLES, held[:, BLOCK_SAMPLES:]
-                                shown.clear()
+                if film is not None and packet.stream.index == film.index:
+                    pictures.start = sound.start if sound.start is not None else pictures.start
+                    shown += pictures.read(packet)
+                else:
+                    for samples in sound.read(packet):
+                        held = np.concatenate([held, samples], 1)
+                        while held.shape[1] >= BLOCK_SAMPLES and not self._stopping.is_set():
+                            notice = "; ".join(filter(None, (notice, sound.take_notice()))) or None
+                            yield Block(number, done / RATE, held[:, :BLOCK_SAMPLES], tuple(shown), notice=notice)
+                            number, done, held = number + 1, done + BLOCK_SAMPLES, held[:, BLOCK_SAMPLES:]
+                            notice = None
+                            shown.clear()
+                    if sound.damaged >= MAX_UNDECODED_PACKETS and not sound.has_decoded:
+                        break
                 if not self.channels and shown:
                     yield Block(number, shown[0].time, held, tuple(shown))
                     number += 1
                     shown.clear()
             if held.shape[1]:
                 yield Block(number, done / RATE, held, tuple(shown))
-            if not self._finite(container):
+            if sound.damaged and not sound.has_decoded:
+                self.ended_early = UNDECODABLE
+            elif not self._finite(container):
                 self.ended_early = ENDED
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self.ended_early = _failure_text(error, f"no packet for {PACKET_TIMEOUT_S:.0f} s")
-
-    def _decoded(self, packet: av.Packet) -> list[Any]:
-        """Frames of a packet; [] for a damaged video packet, so that the audio continues."""
-        try:
-            return list(packet.decode())
-        except av.error.FFmpegError:
-            if packet.stream.type != "video":
-                raise
-            return []
 
 
 def _failure_text(error: Exception, timeout_text: str) -> str:

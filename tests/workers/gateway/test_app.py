@@ -60,7 +60,7 @@ async def door(redis: str, origins: frozenset[str] = frozenset(), **limits: int)
     token = Token.model_validate(tomllib.loads(entry)["token"][0] | limits)
     app = create_app(Settings(redis, origins=origins, upload=1), Access([token], redis, "undertone"))
     state: State = app.state.undertone
-    server = Server(configuration(app, "127.0.0.1", 0), state, 0, False, Invitation("127.0.0.1", redis, None))
+    server = Server(configuration(app, "127.0.0.1", 0), state, 0, Invitation("127.0.0.1", redis, None))
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.02)
