@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -209,6 +210,11 @@ def packets(container: av.container.InputContainer, *streams: av.AudioStream | a
 def clock_zero(container: av.container.InputContainer) -> Fraction | None:
     """Time stamp, in seconds, at which a recording begins, with whichever track is the first; None if it has none."""
     return None if container.start_time is None else Fraction(container.start_time, av.time_base)
+
+
+def ffmpeg_path(path: Path) -> str:
+    """A path as FFmpeg takes it for a file, whatever its name: the part before a colon would be a protocol."""
+    return f"file:{path}"
 
 
 def limit_audio(sound: av.AudioStream, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Recordings with several tracks and with pictures beyond measure."""
+"""Recordings with several tracks, with pictures beyond measure, and with names that look like addresses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from stream.block import RATE
 from stream.errors import MediaError
 from stream.sources.file import FileSource
-
+from stream.sources.recording import RecordedSource, Recorder
+from tests.support.events import ended
+from tests.support.recordings import encoded, voice, write_wav
 
 
 def tone(hertz: float, level: float, seconds: float = 2.0) -> NDArray[np.float32]:
@@ -104,3 +106,26 @@ def test_a_picture_beyond_the_limit_costs_the_picture_only(data: Path) -> None:
     blocks = list(source)
     assert not source.video and sum(block.samples.shape[1] for block in blocks) / RATE == pytest.approx(2, abs=0.1)
     assert blocks[0].notice == "video of 5312 × 2988 pixels is left out: at most 9437184 pixels can be analysed"
+
+
+NAMES = ["2026-11-26T12:30:00.wav", "http:talk.wav", "file:talk.wav", "concat:a|b.wav", "-talk.wav", "a%03d?#.wav"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_plays_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_wav(Path(f"./{name}"), voice(1)[None])
+    for path in (Path(name), tmp_path / name):
+        assert sum(block.samples.shape[1] for block in FileSource(path)) == RATE
+
+
+def test_a_recording_in_a_folder_whose_name_has_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture = np.full((48, 64, 3), 200, np.uint8)
+    talk = FileSource(encoded(Path("talk.mkv"), voice(1), "flac", films=[("mpeg4", picture, ())]))
+    recorder = Recorder(talk, Path("12:30/session"), {}, {})
+    for _ in recorder:
+        pass
+    recorder.event(ended("session"))
+    blocks = list(RecordedSource(Path("12:30/session")))
+    assert sum(block.samples.shape[1] for block in blocks) == RATE and any(block.frames for block in blocks)
