@@ -59,7 +59,7 @@ async def replay(
         raise Refused(503, f"{MAX_UPLOADS} recordings are being sent to this gateway; try again", 10)
     async with state.uploads:
         content = await _body(request, state.settings.upload << 20)
-    return await _start(state, options, Upload(Path(options.name).name, content, options.pace), token)
+    return await _start(state, options, Upload(Path(options.name).name, content, options.pace, options.track), token)
 
 
 @router.get("/sessions")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from av.stream import Disposition
@@ -17,29 +14,11 @@ from stream.errors import MediaError
 from stream.sources.file import FileSource
 from stream.sources.recording import RecordedSource, Recorder
 from tests.support.events import ended
-from tests.support.recordings import encoded, voice, write_wav
+from tests.support.recordings import encoded, voice, write_tracks, write_wav
 
 
 def tone(hertz: float, level: float, seconds: float = 2.0) -> NDArray[np.float32]:
     return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
-
-
-def film(path: Path, tracks: Sequence[tuple[NDArray[np.float32], Disposition]]) -> Path:
-    """Matroska with these audio tracks (float, mono) in order."""
-    with av.open(str(path), "w") as container:
-        streams = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in tracks]
-        packets = []
-        for stream, (samples, disposition) in zip(streams, tracks, strict=True):
-            stream.disposition = disposition
-            for first in range(0, len(samples), 1600):
-                part = (samples[None, first : first + 1600] * 32767).astype(np.int16)
-                frame = av.AudioFrame.from_ndarray(part, "s16", "mono")
-                frame.sample_rate, frame.pts, frame.time_base = RATE, first, Fraction(1, RATE)
-                packets += stream.encode(frame)
-            packets += stream.encode(None)
-        for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
-            container.mux(packet)
-    return path
 
 
 def heard(source: FileSource) -> tuple[float, str | None]:
@@ -71,14 +50,14 @@ SILENT = tone(500, 0.0)
 def test_of_several_tracks_the_default_or_the_loudest_is_heard_and_told(
     tmp_path: Path, tracks: list[tuple[NDArray[np.float32], Disposition]], frequency: float, reason: str
 ) -> None:
-    path = film(tmp_path / "a.mkv", tracks)
+    path = write_tracks(tmp_path / "a.mkv", tracks)
     found, notice = heard(FileSource(path))
     assert found == frequency and notice is not None and notice.startswith(f"{len(tracks)} audio tracks: {reason}")
     assert notice.endswith("; --track chooses another")
 
 
 def test_a_track_may_be_chosen(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.mkv", [(tone(500, 0.1), DEFAULT), (tone(700, 0.1), NONE)])
+    path = write_tracks(tmp_path / "a.mkv", [(tone(500, 0.1), DEFAULT), (tone(700, 0.1), NONE)])
     assert heard(FileSource(path, track=2)) == (700, None)
     assert heard(FileSource(path, track=1)) == (500, None)
     with pytest.raises(MediaError, match=r"a\.mkv: has no audio track 3; it has 2"):
@@ -88,7 +67,7 @@ def test_a_track_may_be_chosen(tmp_path: Path) -> None:
 def test_a_long_track_is_listened_to_in_many_places(tmp_path: Path) -> None:
     """The default track speaks in the last of five minutes only."""
     late = np.concatenate([tone(500, 0.0, 240), tone(500, 0.1, 60)])
-    path = film(tmp_path / "a.mkv", [(late, DEFAULT), (tone(700, 0.5, 300), NONE)])
+    path = write_tracks(tmp_path / "a.mkv", [(late, DEFAULT), (tone(700, 0.5, 300), NONE)])
     found, notice = heard(FileSource(path))
     assert found == 500 and notice is not None and "number 1" in notice
 
