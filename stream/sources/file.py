@@ -16,6 +16,7 @@ import numpy as np
 
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
 from stream.errors import MediaError
+from stream.sources.channels import Channels, judge_channels
 from stream.sources.decoding import (
     CONTAINERS,
     LIMITS,
@@ -64,7 +65,7 @@ class FileSource:
         max_seconds: float | None = None,
         track: int | None = None,
     ) -> None:
-        """channels: "mix", "split", or "auto", which splits a stereo file whose two channels differ.
+        """channels: "mix", "split", or "auto", which splits a stereo file whose channels have a speaker each.
 
         content: the file's bytes, for uploads that must not touch a disk; `path` is then only a name. max_seconds:
         longest duration that is accepted. track: number of the audio track, from 1; None: see `choose_track`.
@@ -102,9 +103,9 @@ class FileSource:
         self._require_sound()
         if max_seconds is not None and self.info.duration is not None and self.info.duration > max_seconds:
             raise MediaError(f"{path}: {self.info.duration / 3600:.1f} h long; {self._bound} are accepted")
-        if channels == "auto":
-            channels = "split" if self.info.channels == 2 and self._channels_differ() else "mix"
-        self.split = channels == "split" and self.info.channels > 1
+        judged = self._judge_channels() if self.info.channels == 2 and channels != "split" else Channels(False)
+        self.split = self.info.channels > 1 and (channels == "split" or (channels == "auto" and judged.apart))
+        self._weights = None if self.split or judged.weights is None else np.array([judged.weights], np.float32)
         self.channels = self.info.channels if self.split else 1
         self.name, self.video = str(path), self.info.video
 
@@ -139,20 +140,10 @@ class FileSource:
     def _bound(self) -> str:
         return f"at most {(self._max_seconds or 0) / 3600:g} h"
 
-    def _channels_differ(self) -> bool:
-        """True if the first 30 s of the two channels are uncorrelated: two voices rather than one stereo scene."""
-        parts, seconds = [], 0.0
-        for samples in self._audio(split=True):
-            parts.append(samples)
-            seconds += samples.shape[1] / RATE
-            if seconds > 30:
-                break
+    def _judge_channels(self) -> Channels:
+        judged = judge_channels(self._audio(split=True))
         self.repaired, self.ended_early = 0, None
-        if not parts:
-            return False
-        left, right = np.concatenate(parts, 1)
-        power = float(np.sqrt((left**2).mean() * (right**2).mean()))
-        return power > 0 and abs(float((left * right).mean())) / power < 0.5
+        return judged
 
     def counts(self) -> dict[str, int]:
         return {"repaired_samples": self.repaired} | damage(self._sound, self._pictures)
@@ -202,7 +193,7 @@ class FileSource:
             number, done = number + 1, done + samples.shape[1]
             return made
 
-        for samples in self._audio(self.split):
+        for samples in self._heard():
             held.append(samples)
             size += samples.shape[1]
             if size >= BLOCK_SAMPLES:
@@ -237,6 +228,14 @@ class FileSource:
                 self.ended_early = f"the recording breaks off ({error_text(error)})"
             yield from sound.flush()
         self.repaired += sound.repaired
+
+    def _heard(self) -> Iterator[Samples]:
+        """The audio as the blocks have it: channels of their own, or added up with `_weights`."""
+        if self._weights is None:
+            yield from self._audio(self.split)
+            return
+        for samples in self._audio(split=True):
+            yield self._weights @ samples
 
     def _video(self) -> Iterator[VideoFrame]:
         with self._open() as container:
