@@ -18,6 +18,7 @@ OpenContainer = Callable[[], av.container.InputContainer]
 ADDED = Disposition.comment | Disposition.visual_impaired | Disposition.karaoke | Disposition.descriptions
 SILENCE = 1e-3  # root mean square of 0.1 s, full scale 1: an amplifier without a microphone stays below it
 PLACES, PLACE_S = 60, 1.0  # pieces of a long recording that are listened to for this, and their length in seconds
+MAX_COMPARED = 8  # tracks that are listened to where the preferred one is silent
 PLACE_PACKETS = 500  # of all tracks, read for a piece: in one of them sound may be rare
 
 
@@ -37,8 +38,8 @@ def choose_track(open_container: OpenContainer, name: str, wanted: int | None) -
         (chosen, *others), reason = usable_tracks(container, name)
         count = len(tracks)
     if others and not any(level > SILENCE for level in _levels(open_container, name, chosen)):
-        loudness = {place: max(_levels(open_container, name, place), default=0.0) for place in others}
-        loudest = max(others, key=lambda place: loudness[place])
+        loudness = {place: max(_levels(open_container, name, place), default=0.0) for place in others[:MAX_COMPARED]}
+        loudest = max(loudness, key=lambda place: loudness[place])
         if loudness[loudest] > SILENCE:
             chosen, reason = loudest, f"{reason}, number {chosen + 1}, is silent"
     if count == 1:
