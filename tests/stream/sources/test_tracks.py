@@ -17,7 +17,6 @@ from stream.errors import MediaError
 from stream.sources.file import FileSource
 
 
-
 def tone(hertz: float, level: float, seconds: float = 2.0) -> NDArray[np.float32]:
     return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
 
