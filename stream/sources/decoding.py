@@ -42,6 +42,7 @@ class AudioDecoder:
         self._kind: tuple[object, ...] = ()
         self._start: Fraction | None = None
         self._position = Fraction(0)  # seconds of media returned, including silence
+        self._replaced = 0.0  # seconds of silence in place of sound since the last frame
         self.repaired = 0
         """Number of samples that were not finite and were replaced by silence."""
 
@@ -60,12 +61,12 @@ class AudioDecoder:
         if frame.pts is not None and frame.time_base is not None:
             time = frame.pts * frame.time_base
             if self._start is None:
-                self._start = time
+                self._start = time - self._position
             hole = float(time - self._start - self._position)
+            if -self._replaced <= hole < -1:  # silence stands where it belongs
+                return
             if self.MIN_HOLE_S < hole < 3600:
-                missing = round(hole * RATE)
-                for first in range(0, missing, self.SILENCE_SAMPLES):
-                    yield np.zeros((self._channels, min(self.SILENCE_SAMPLES, missing - first)), np.float32)
+                yield from self._zeros(hole)
             if hole > self.MIN_HOLE_S or hole < -1:  # a jump back, or of hours, means that the sender reset its clock
                 self._position = time - self._start if self.MIN_HOLE_S < hole < 3600 else self._position
                 self._start = time - self._position
@@ -74,8 +75,20 @@ class AudioDecoder:
         if self._resampler is None or kind != self._kind:  # broadcasts switch between stereo and 5.1
             yield from self.flush()
             self._kind, self._resampler = kind, AudioResampler("fltp", self._layout, RATE)
+        self._replaced = 0.0
         self._position += Fraction(frame.samples, frame.sample_rate)
         yield from map(self._clean, self._resampler.resample(frame))
+
+    def silence(self, seconds: float) -> Iterator[Samples]:
+        """Silence in place of sound that does not come, float32 [channels or 1, n]; the media clock goes on."""
+        self._position += Fraction(round(seconds * RATE), RATE)
+        self._replaced += seconds
+        return self._zeros(seconds)
+
+    def _zeros(self, seconds: float) -> Iterator[Samples]:
+        missing = round(seconds * RATE)
+        for first in range(0, missing, self.SILENCE_SAMPLES):
+            yield np.zeros((self._channels, min(self.SILENCE_SAMPLES, missing - first)), np.float32)
 
     def flush(self) -> Iterator[Samples]:
         """Remaining samples of the resampler, float32 [channels or 1, n]."""

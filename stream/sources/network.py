@@ -1,17 +1,20 @@
-"""Network streams (RTSP, RTMP, HTTP, HLS, SRT, UDP, TCP) and cameras, opened by PyAV."""
+"""Network streams (RTSP, RTMP, HTTP, HLS, UDP, TCP) and cameras, opened by PyAV."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
+from stream.clock import Clock, MonotonicClock
 from stream.errors import MediaError
 from stream.sources.decoding import LIMITS, MAX_FRAMES_PER_BLOCK, AudioDecoder, VideoDecoder, check_limits, error_text
 
@@ -19,7 +22,20 @@ if TYPE_CHECKING:
     from _typeshed import SupportsRead
 
 OPEN_TIMEOUT_S, PACKET_TIMEOUT_S = 10.0, 5.0  # seconds to wait for a connection, and for the next packet
+SOUND_TIMEOUT_S = 5.0  # seconds without sound, while pictures come, after which silence takes its place
 ENDED = "the sender ended the stream"
+
+
+@cache
+def has_protocol(scheme: str) -> bool:
+    """True if this FFmpeg opens URLs of a scheme; PyAV's wheels are built without some. Nothing is connected to."""
+    try:
+        av.open(f"{scheme}://127.0.0.1:1/", options={"protocol_whitelist": "none"}).close()
+    except av.error.ProtocolNotFoundError:
+        return False
+    except (av.error.FFmpegError, OSError, ValueError):  # it is known, and not on the list
+        return True
+    return True
 
 
 class NetworkSource:
@@ -36,6 +52,7 @@ class NetworkSource:
         container: str | None = None,
         options: dict[str, str] | None = None,
         file: SupportsRead[bytes] | None = None,
+        clock: Clock = MonotonicClock(),
     ) -> None:
         """url: any URL that FFmpeg supports, or a device; container: FFmpeg's name of the format, if the URL does not
         determine it ("v4l2" for a camera); file: read instead of the URL, which is then only a name.
@@ -47,6 +64,7 @@ class NetworkSource:
         self._container, self._options = container, options or {}
         if url.startswith("rtsp://"):
             self._options = {"rtsp_transport": "tcp", **self._options}  # many firewalls block UDP
+        self._clock = clock
         self._stopping = threading.Event()
 
     def counts(self) -> dict[str, int]:
@@ -59,6 +77,7 @@ class NetworkSource:
     def __iter__(self) -> Iterator[Block]:
         """Blocks of 40 ms, audio float32 [1, 640] with video frames; of a camera, video frames alone.
 
+        If the sound stops while pictures go on, silence takes its place, after an empty block with a `notice`.
         Raises MediaError if the stream cannot be opened.
         """
         try:
@@ -100,21 +119,31 @@ class NetworkSource:
         shown: deque[VideoFrame] = deque(maxlen=MAX_FRAMES_PER_BLOCK)
         held: Samples = np.zeros((self.channels, 0), np.float32)
         number = done = 0
+        gap = _SoundGap(self._clock)
         try:
             for packet in container.demux(streams):
                 if self._stopping.is_set():
                     return
+                parts: list[Iterable[Samples]] = []
                 for frame in self._decoded(packet):
                     if isinstance(frame, av.VideoFrame):
-                        pictures.start = sound.start if sound.start is not None else pictures.start
+                        if sound.start is not None:
+                            pictures.start = sound.start
                         shown += pictures.decode(frame)
                     elif isinstance(frame, av.AudioFrame):
-                        for samples in sound.decode(frame):
-                            held = np.concatenate([held, samples], 1)
-                            while held.shape[1] >= BLOCK_SAMPLES and not self._stopping.is_set():
-                                yield Block(number, done / RATE, held[:, :BLOCK_SAMPLES], tuple(shown))
-                                number, done, held = number + 1, done + BLOCK_SAMPLES, held[:, BLOCK_SAMPLES:]
-                                shown.clear()
+                        gap.heard()
+                        parts.append(sound.decode(frame))
+                if self.channels and (missing := gap.due()):
+                    parts.append(sound.silence(missing))
+                if notice := gap.notice():
+                    yield Block(number, done / RATE, held[:, :0], notice=f"{self.name} {notice}")
+                    number += 1
+                for samples in chain.from_iterable(parts):
+                    held = np.concatenate([held, samples], 1)
+                    while held.shape[1] >= BLOCK_SAMPLES and not self._stopping.is_set():
+                        yield Block(number, done / RATE, held[:, :BLOCK_SAMPLES], tuple(shown))
+                        number, done, held = number + 1, done + BLOCK_SAMPLES, held[:, BLOCK_SAMPLES:]
+                        shown.clear()
                 if not self.channels and shown:
                     yield Block(number, shown[0].time, held, tuple(shown))
                     number += 1
@@ -134,6 +163,37 @@ class NetworkSource:
             if packet.stream.type != "video":
                 raise
             return []
+
+
+class _SoundGap:
+    """Time since the last sound of a stream whose pictures go on."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._until = clock, clock.now()
+        self._is_open = False
+        self._notice: str | None = None
+
+    def heard(self) -> None:
+        """A sound has come."""
+        self._until = self._clock.now()
+        if self._is_open:
+            self._is_open, self._notice = False, "sends sound again"
+
+    def due(self) -> float:
+        """Seconds of silence to fill in now: none before the sound has been missing for long."""
+        missing = self._clock.now() - self._until
+        if not self._is_open:
+            if missing < SOUND_TIMEOUT_S:
+                return 0.0
+            self._is_open = True
+            self._notice = f"sends pictures and no sound for {missing:.0f} s; silence takes its place"
+        self._until += missing
+        return missing
+
+    def notice(self) -> str | None:
+        """What has changed since the last call, if anything."""
+        notice, self._notice = self._notice, None
+        return notice
 
 
 def _failure_text(error: Exception, timeout_text: str) -> str:
