@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -42,11 +43,12 @@ class ReconnectingSource:
         self.name, self.channels = self._source.name, self._source.channels
         self.split, self.video = self._source.split, self._source.video
         self.repaired = 0
+        self._damaged: Counter[str] = Counter()
         self.reconnects = 0
         self.ended_early: str | None = None
 
     def counts(self) -> dict[str, int]:
-        return {"repaired_samples": self.repaired, "reconnects": self.reconnects}
+        return {**self._damaged, "repaired_samples": self.repaired, "reconnects": self.reconnects}
 
     def stop(self) -> None:
         """Stop the source and do not reconnect."""
@@ -87,6 +89,7 @@ class ReconnectingSource:
                     raise
                 reason = str(error)
             self.repaired += self._source.repaired
+            self._damaged.update(self._source.counts())
             if not reason or self._stopping.is_set():
                 return
             if lost_at is None:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 from stream.errors import MediaError
 from stream.sources.base import Source
-from stream.sources.microphone import MicrophoneSource
+from stream.sources.microphone import MicrophoneSource, default_microphone
 from stream.sources.mixing import MixedSource, Participant
 from stream.sources.network import NetworkSource, has_protocol
+from stream.sources.pulse import PulseSource
 from stream.sources.reconnecting import ReconnectingSource
 
 PROTOCOLS = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "srt", "udp", "rtp", "tcp", "unix")
@@ -46,10 +47,11 @@ def _sound(spec: str, channels: int) -> Callable[[], Source]:
             )
         return functools.partial(NetworkSource, scheme + spec[len(scheme) :])
     if kind == "mic":
-        device = int(name) if name.isdigit() else name or None
-        return functools.partial(MicrophoneSource, device, channels)
+        if not name:
+            return functools.partial(default_microphone, channels)
+        return functools.partial(MicrophoneSource, int(name) if name.isdigit() else name, channels)
     if kind == "monitor":
-        return functools.partial(MicrophoneSource, None, channels, name or "@DEFAULT_MONITOR@")
+        return functools.partial(PulseSource, name or "@DEFAULT_MONITOR@", channels)
     raise MediaError(
         f"no source {spec!r}: use mic, mic:DEVICE, monitor, monitor:NAME or a URL, optionally with +camera"
     )

@@ -11,6 +11,7 @@ import typer
 
 from workers.console.errors import RUNTIME, fail, one_line_errors
 from workers.console.options import AsrModel, Keep, Prefix, RayAddress, Redis, RedisToRead, address_to_read
+from workers.console.terminal import harmless, print_json
 from workers.errors import UsageError
 
 
@@ -83,10 +84,10 @@ def serve(
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                 pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
-                asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator,
+                asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator, private_ray=ray_address is None,
             )  # fmt: skip
             tell(f"http://{host}:{port}  events: {public(url)}")
-            run(settings, known, host, port, drain, private_ray=ray_address is None)
+            run(settings, known, host, port, drain)
 
 
 def token(
@@ -137,6 +138,10 @@ def export(
             out.write_bytes(content)
         elif sys.stdout.isatty() and "text" not in FORMATS[format].media_type and format != "jsonl":
             raise UsageError(f"--format {format} is not for a terminal: give --out FILE")
+        elif sys.stdout.isatty() and format == "jsonl":
+            print_json(content.decode().rstrip("\n"))
+        elif sys.stdout.isatty():
+            print(harmless(content.decode()), end="")
         else:
             sys.stdout.buffer.write(content)
 

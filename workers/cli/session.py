@@ -16,6 +16,7 @@ import typer
 from workers.cli.session_options import given_options, session_options
 from workers.console.errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
 from workers.console.options import Json, Keep, Prefix, RayAddress, Redis
+from workers.console.terminal import Terminal
 from workers.errors import UsageError
 from workers.session.settings import INTERIM_S, SessionSettings, settings_from_recording
 
@@ -68,7 +69,7 @@ def replay(
     settings: SessionSettings,
     speed: Annotated[str, typer.Option(help="1 = real time, N times as fast, or max.")] = "1",
     channels: Annotated[
-        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where they differ.")
+        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where each is heard alone.")
     ] = "auto",
     record: Record = None,
     keep: Keep = 24.0,
@@ -92,7 +93,7 @@ def replay(
                 raise UsageError("--reference: past events are published again, nothing is recognized")
             _republish(file, pace, settings.session, request)
             return
-        if URL.fullmatch(file):
+        if URL.fullmatch(file) and not Path(file).exists():
             raise UsageError("replay plays files, and this is an address: undertone live URL listens to it")
         source: Source
         if Path(file).is_dir():
@@ -152,8 +153,6 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
     """Publish the events of a past session again, under a new id, at the pace of its media clock."""
     import asyncio
 
-    from rich.console import Console
-
     from stream.bus.connection import exists, public
     from stream.bus.keys import Keys
     from stream.bus.server import redis_url
@@ -168,7 +167,7 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
         if asyncio.run(exists(url, keys)):
             raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
         tell(f"events of session {keys.session}: {public(url)}")
-        with display_for(request.as_json, Console()) as display:
+        with display_for(request.as_json, Terminal()) as display:
             asyncio.run(republish(events, keys, url, speed, display))
 
 
@@ -216,8 +215,6 @@ async def _session(
     cluster: ExitStack,
 ) -> tuple[Outcome, float]:
     """The outcome of a session, and the seconds that it took. `cluster` holds what its models run in."""
-    from rich.console import Console
-
     from stream.bus.connection import public
     from workers.cluster.actors import ray_cluster
     from workers.cluster.pools import start_pools
@@ -240,7 +237,7 @@ async def _session(
         tell(f"recording into {opened.recorder.folder}")
     observers: list[EventObserver] = [] if score is None else [score]
     started = time.monotonic()
-    with display_for(request.as_json, Console()) as display:
+    with display_for(request.as_json, Terminal()) as display:
         outcome = await opened.run([display, *observers])
     return outcome, time.monotonic() - started
 

@@ -93,7 +93,7 @@ class UploadRequest(Options):
 
 @dataclass(frozen=True)
 class Upload:
-    """A recording that was sent whole; it stays in memory."""
+    """A recording that was sent whole."""
 
     name: str
     content: bytes

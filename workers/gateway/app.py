@@ -26,6 +26,7 @@ from stream.errors import StreamError, one_line
 from workers.errors import WorkersError
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access
+from workers.gateway.custody import ask, keep_custody
 from workers.gateway.metrics import Metrics
 from workers.gateway.middleware import middleware
 from workers.gateway.state import Settings, State
@@ -59,13 +60,16 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 def create_app(settings: Settings, access: Access, clock: Clock = MonotonicClock()) -> FastAPI:
     """Create the application. Ray must be connected before it starts to serve."""
     state = State(settings, access, Metrics(clock), clock)
+    access.is_there = ask
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         metrics_task = asyncio.create_task(
             state.metrics.follow(settings.redis, settings.prefix, f"gateway-{secrets.token_hex(4)}")
         )
+        custody = asyncio.create_task(keep_custody(state))
         yield
+        await cancelled(custody)
         await cancelled(metrics_task)
         await access.aclose()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from contextlib import suppress
 from types import FrameType
 
 import ray
@@ -12,8 +13,10 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from ray.exceptions import RayError
+from structlog.typing import EventDict
 
 from workers.cluster.session_actor import find_session
+from workers.console.terminal import behind_door, harmless
 from workers.errors import WorkersError
 from workers.gateway.access import Access, Token
 from workers.gateway.app import create_app
@@ -30,16 +33,14 @@ class ServeError(WorkersError):
     exit_code = 2
 
 
-def serve(
-    settings: Settings, tokens: list[Token] | None, host: str, port: int, drain: float, private_ray: bool
-) -> None:
+def serve(settings: Settings, tokens: list[Token] | None, host: str, port: int, drain: float) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises ServeError.
 
-    drain: seconds that senders of media have to move elsewhere; private_ray: sessions end with this process.
+    drain: seconds that senders of media have to move elsewhere.
     """
     configure_logs()
     app = create_app(settings, Access(tokens, settings.redis, settings.prefix))
-    server = Server(configuration(app, host, port), app.state.undertone, drain, private_ray)
+    server = Server(configuration(app, host, port), app.state.undertone, drain)
     log.info("serving", address=f"http://{host}:{port}", tokens=tokens is not None, recording=bool(settings.record))
     server.run()
     if not server.started:
@@ -57,9 +58,9 @@ def configuration(app: FastAPI, host: str, port: int) -> uvicorn.Config:
 class Server(uvicorn.Server):
     """uvicorn with draining: at shutdown event streams end at once, and senders of media have `drain` seconds."""
 
-    def __init__(self, config: uvicorn.Config, state: State, drain: float, private_ray: bool) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, drain: float) -> None:
         super().__init__(config)
-        self._state, self._drain, self._private_ray = state, drain, private_ray
+        self._state, self._drain = state, drain
         self._leaving: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -75,7 +76,7 @@ class Server(uvicorn.Server):
 
     async def _leave(self) -> None:
         log.info("draining", senders=len(self._state.ingest_tasks))
-        if self._private_ray:
+        if self._state.settings.private_ray:
             await _end_sessions(self._drain)
         for connections, patience in ((self._state.ingest_tasks, self._drain), (self._state.listening, 5)):
             if connections:
@@ -86,32 +87,44 @@ class Server(uvicorn.Server):
 async def _end_sessions(timeout: float) -> None:
     """Stop the sessions of a private Ray, which would die with it; media received so far is still labelled."""
     names = [entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)]
-    actors = [find_session(name.removeprefix("session:")) for name in names if name.startswith("session:")]
-    stopping = [asyncio.ensure_future(actor.stop.remote()) for actor in actors if actor is not None]
+    stopping = []
+    for name in names:
+        with suppress(RayError):
+            actor = find_session(name.removeprefix("session:")) if name.startswith("session:") else None
+            if actor is not None:
+                stopping.append(asyncio.ensure_future(actor.stop.remote()))
     if stopping:
         done, late = await asyncio.wait(stopping, timeout=timeout)
         failed = [task for task in done if isinstance(task.exception(), RayError)]
         log.info("sessions ended", ended=len(done) - len(failed), cut_off=len(late))
 
 
+def _harmless(_logger: object, _method: str, entry: EventDict) -> EventDict:
+    """Processor of log entries for a terminal: no text of them steers it."""
+    return {name: harmless(value) if isinstance(value, str) else value for name, value in entry.items()}
+
+
 def configure_logs() -> None:
     """Log one JSON object per line to stderr; human-readable lines on a terminal."""
     pretty = sys.stderr.isatty()
+    stream = behind_door(sys.stderr) if pretty else sys.stderr  # colours are made here
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    if pretty:
+        shared.append(_harmless)
     render = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     # uvicorn and others log through the standard library; the same lines for them, from warnings upwards.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     # At DEBUG it would log every WebSocket frame, and with it words of conversations.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,8 @@ class Settings:
     """Retention of events in Redis, in seconds after the last event of a session."""
     operator: str | None = None
     """Redis URL with a user that may delete; None = `redis`."""
+    private_ray: bool = False
+    """Ray was started for this gateway: its sessions end with this process."""
 
     @property
     def place(self) -> Place:
@@ -63,6 +65,8 @@ class State:
     """Set before shutdown: no new sessions are started, and event streams end so that clients go elsewhere."""
     ingest_tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """One task for each connection that sends media."""
+    custody: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when somebody has seen a session that may be lost (`workers.gateway.custody`)."""
     listening: set[asyncio.Task[None]] = field(default_factory=set)
     """One task for each WebSocket that receives events."""
     detach_calls: set[asyncio.Future[None]] = field(default_factory=set)
@@ -83,6 +87,11 @@ class State:
             yield
         finally:
             self.open_connections[token.name] -= 1
+
+    def look_after(self, found: Sequence[SessionInfo]) -> None:
+        """Have lost sessions ended soon, if there are any among these."""
+        if any(info.state == "lost" for info in found):
+            self.custody.set()
 
     def detached(self, call: asyncio.Future[None]) -> None:
         """Forget a finished call; an error means that the session has ended itself."""
@@ -128,6 +137,7 @@ async def known(state: State, session: str) -> SessionInfo:
         found = await overview(state.settings.redis, state.settings.prefix, [session])
     if not found:
         raise HTTPException(404, f"no session {session[:64]!r}")
+    state.look_after(found)
     return found[0]
 
 
