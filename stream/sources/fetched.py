@@ -19,8 +19,7 @@ from stream.block import Block
 from stream.errors import MediaError
 from stream.sources.decoding import CONTAINERS, LIMITS
 from stream.sources.network import OPEN_TIMEOUT_S, PACKET_TIMEOUT_S, NetworkSource
-from stream.sources.reach import DEFAULT_PORTS, Reach
-from stream.sources.relay import Relay, RtspRedirect
+from stream.sources.reach import DEFAULT_PORTS, Reach, Relay, RtspRedirect
 
 MAX_REDIRECTS = 5
 # FFmpeg's reuse of HTTP connections crashes when it reads a Python file instead.

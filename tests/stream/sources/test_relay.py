@@ -13,8 +13,7 @@ import pytest
 
 from stream.errors import MediaError
 from stream.sources.fetched import FetchedSource
-from stream.sources.reach import Reach
-from stream.sources.relay import RtspError, RtspFilter
+from stream.sources.reach import Reach, RtspError, RtspFilter
 from tests.support.cameras import SDP, Answer, packet, rtsp_server, talk_over_rtsp
 from tests.support.recordings import RATE
 
