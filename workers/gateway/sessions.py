@@ -64,7 +64,7 @@ async def replay(
     """
     with state.uploads.taken(token):
         content = await _body(request, state.settings.upload << 20)
-    return await _start(state, options, Upload(Path(options.name).name, content, options.pace), token)
+    return await _start(state, options, Upload(Path(options.name).name, content, options.pace, options.track), token)
 
 
 @router.get("/sessions")
