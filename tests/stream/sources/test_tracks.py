@@ -16,6 +16,7 @@ from stream.sources.recording import RecordedSource, Recorder
 from tests.support.events import ended
 from tests.support.recordings import encoded, voice, write_tracks, write_wav
 
+
 def tone(hertz: float, level: float, seconds: float = 2.0) -> NDArray[np.float32]:
     return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
 
