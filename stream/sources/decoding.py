@@ -55,6 +55,7 @@ class AudioDecoder:
         self._kind: tuple[object, ...] = ()
         self._start = zero
         self._position = Fraction(0)  # seconds of media returned, including silence
+        self._replaced = 0.0  # seconds of silence in place of sound since the last frame
         self._frame_s = Fraction(0)  # duration of the last frame
         self._bytes = 0  # of packets that could be decoded
         self._notice: str | None = None
@@ -93,7 +94,10 @@ class AudioDecoder:
         if violation := _limit_violation(frame):
             raise ValueError(violation)
         if frame.pts is not None and frame.time_base is not None and self._has_timestamps:
-            yield from self._follow(frame.pts * frame.time_base)
+            time = frame.pts * frame.time_base
+            if self._is_replaced(time):
+                return
+            yield from self._follow(time)
         frame.pts = None  # the resampler must not fill gaps itself
         kind = frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate
         if self._resampler is None or kind != self._kind:  # broadcasts switch between stereo and 5.1
@@ -102,6 +106,7 @@ class AudioDecoder:
         resampled = self._resampler.resample(frame)
         self._frame_s = Fraction(frame.samples, frame.sample_rate)
         self._position += self._frame_s
+        self._replaced = 0.0
         yield from map(self._clean, resampled)
 
     def take_notice(self) -> str | None:
@@ -112,7 +117,7 @@ class AudioDecoder:
     def _follow(self, time: Fraction) -> Iterator[Samples]:
         """Silence up to a frame's time stamp, unless that means that the sender reset its clock."""
         if self._start is None:
-            self._start = time
+            self._start = time - self._position
         hole = time - self._start - self._position
         first = not self._position
         if (0 if first else self.MIN_HOLE_S) < hole < (self.MAX_LEAD_S if first else self.MAX_HOLE_S):
@@ -144,6 +149,15 @@ class AudioDecoder:
         self._position += max(Fraction(0), seconds)
         for first in range(0, missing, self.SILENCE_SAMPLES):
             yield np.zeros((self._channels, min(self.SILENCE_SAMPLES, missing - first)), np.float32)
+
+    def silence(self, seconds: float) -> Iterator[Samples]:
+        """Silence in place of sound that does not come, float32 [channels or 1, n]; the media clock goes on."""
+        self._replaced += seconds
+        return self._silence(Fraction(round(seconds * RATE), RATE))
+
+    def _is_replaced(self, time: Fraction) -> bool:
+        """True if silence has taken the place of a frame, which comes late."""
+        return self._start is not None and -self._replaced <= time - self._start - self._position < -1
 
     def flush(self) -> Iterator[Samples]:
         """Remaining samples of the resampler, float32 [channels or 1, n]."""

@@ -88,6 +88,7 @@ def replay(
     with one_line_errors():
         from stream.sources.file import FileSource
         from stream.sources.recording import RecordedSource
+        from stream.sources.spec import URL
 
         pace = _speed(speed)
         request = Request(redis, prefix, ray_address, as_json, record, resume, reference)
@@ -99,6 +100,8 @@ def replay(
                 raise UsageError("--reference: past events are published again, nothing is recognized")
             _republish(file, pace, settings.session, request)
             return
+        if URL.fullmatch(file) and not Path(file).exists():
+            raise UsageError("replay plays files, and this is an address: undertone live URL listens to it")
         source: Source
         if Path(file).is_dir():
             source = recorded = RecordedSource(Path(file))
@@ -115,7 +118,7 @@ def live(
         list[str] | None,
         typer.Argument(
             help="[NAME=]SOUND[+CAMERA], one per participant. SOUND: mic, mic:DEVICE, monitor (what this machine "
-            "plays), monitor:NAME, or a URL (rtsp, rtmp, http, hls, srt, udp, tcp). CAMERA: +camera or "
+            "plays), monitor:NAME, or a URL (rtsp, rtmp, http, also HLS, udp, tcp). CAMERA: +camera or "
             "+camera:/dev/video2. "
             "[default: mic]"
         ),
