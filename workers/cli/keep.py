@@ -11,6 +11,7 @@ import typer
 
 from workers.console.errors import RUNTIME, USAGE, one_line_errors
 from workers.console.options import Json, Prefix, RedisToRead, Sessions, address_to_read
+from workers.console.terminal import Terminal, print_json
 from workers.errors import UsageError
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400}
@@ -28,8 +29,6 @@ def sessions(redis: RedisToRead = None, prefix: Prefix = "undertone", as_json: J
         import asyncio
         import json
 
-        from rich.console import Console
-
         from stream.bus.connection import check
         from stream.bus.directory import overview
         from workers.console.tables import rows_table
@@ -38,7 +37,7 @@ def sessions(redis: RedisToRead = None, prefix: Prefix = "undertone", as_json: J
         asyncio.run(check(url))
         found = asyncio.run(overview(url, prefix))
         if as_json:
-            print(json.dumps([info.model_dump() for info in found], indent=2))
+            print_json(json.dumps([info.model_dump() for info in found], indent=2))
             return
         rows = [
             {
@@ -52,7 +51,7 @@ def sessions(redis: RedisToRead = None, prefix: Prefix = "undertone", as_json: J
             }
             for info in found
         ]
-        Console().print(rows_table("Sessions", rows))
+        Terminal().print(rows_table("Sessions", rows))
 
 
 def forget(
@@ -115,7 +114,7 @@ def forget(
                 continue
             left, removed = left or bool(done.left), removed or bool(done.removed.keys or done.removed.entries)
             if as_json:
-                print(done.model_dump_json())
+                print_json(done.model_dump_json())
                 continue
             print(f"{keys.session}: " + ("removed" if done.removed else "there was nothing"))
             for line in done.removed.lines():
