@@ -75,9 +75,17 @@ def hold(request: ServedRequest) -> list[str]:
     first = node_of(request.session, nodes)
     others = {node: cpus for node, cpus in nodes.items() if node != first}
     holders = [first, *([node_of(request.session, others)] if others else [])]
-    held_by = [node for node in holders if _write_to(node, request.keys, header + content)]
+    held_by, refusal = [], ClusterError("no node of the Ray cluster takes the request; try again")
+    for node in holders:
+        try:
+            _write_to(node, request.keys, header + content)
+            held_by.append(node)
+        except RayError:  # the node is gone
+            pass
+        except ClusterError as error:
+            refusal = error
     if not held_by:
-        raise ClusterError("no node of the Ray cluster takes the request; try again")
+        raise refusal
     return held_by
 
 
@@ -150,11 +158,11 @@ def _only_on(node: str) -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False), "num_cpus": 0}
 
 
-def _write_to(node: str, keys: Keys, content: bytes) -> bool:
-    """Write a request on a node; False if that is gone. Raises ClusterError."""
+def _write_to(node: str, keys: Keys, content: bytes) -> None:
+    """Write a request on a node. Raises ClusterError when that does not take it, RayError when it is gone."""
     if node == _here():
         _write(keys, content)
-        return True
+        return
     try:
         for position, pieces in _pieces(content):
             ray.get(_write_there.options(**_only_on(node)).remote(keys, position, len(content), *pieces))
@@ -162,8 +170,7 @@ def _write_to(node: str, keys: Keys, content: bytes) -> bool:
         cause = getattr(error, "cause", None)
         if isinstance(cause, ClusterError):
             raise cause from None
-        return False
-    return True
+        raise
 
 
 def _pieces(content: bytes) -> Iterator[tuple[int, list[bytes]]]:
@@ -201,7 +208,8 @@ def _write(keys: Keys, content: bytes, position: int = 0, size: int | None = Non
         if position + len(content) == size:
             partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise ClusterError(f"the request cannot be held on disk ({error.strerror})") from None
 
 
