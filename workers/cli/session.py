@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Reference = Annotated[
     Path | None,
-    typer.Option(help="Script (STM, VTT, SRT or CSV) that the recognized words are measured against at the end."),
+    typer.Option(help="Script (STM, VTT, SRT, TXT or CSV) that the recognized words are measured against at the end."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --session, whose process was killed.")]
 Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events in a folder in this one.")]
