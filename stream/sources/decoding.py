@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -54,6 +55,7 @@ class AudioDecoder:
         self._kind: tuple[object, ...] = ()
         self._start = zero
         self._position = Fraction(0)  # seconds of media returned, including silence
+        self._replaced = 0.0  # seconds of silence in place of sound since the last frame
         self._frame_s = Fraction(0)  # duration of the last frame
         self._bytes = 0  # of packets that could be decoded
         self._notice: str | None = None
@@ -92,7 +94,10 @@ class AudioDecoder:
         if violation := _limit_violation(frame):
             raise ValueError(violation)
         if frame.pts is not None and frame.time_base is not None and self._has_timestamps:
-            yield from self._follow(frame.pts * frame.time_base)
+            time = frame.pts * frame.time_base
+            if self._is_replaced(time):
+                return
+            yield from self._follow(time)
         frame.pts = None  # the resampler must not fill gaps itself
         kind = frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate
         if self._resampler is None or kind != self._kind:  # broadcasts switch between stereo and 5.1
@@ -101,6 +106,7 @@ class AudioDecoder:
         resampled = self._resampler.resample(frame)
         self._frame_s = Fraction(frame.samples, frame.sample_rate)
         self._position += self._frame_s
+        self._replaced = 0.0
         yield from map(self._clean, resampled)
 
     def take_notice(self) -> str | None:
@@ -111,7 +117,7 @@ class AudioDecoder:
     def _follow(self, time: Fraction) -> Iterator[Samples]:
         """Silence up to a frame's time stamp, unless that means that the sender reset its clock."""
         if self._start is None:
-            self._start = time
+            self._start = time - self._position
         hole = time - self._start - self._position
         first = not self._position
         if (0 if first else self.MIN_HOLE_S) < hole < (self.MAX_LEAD_S if first else self.MAX_HOLE_S):
@@ -144,6 +150,15 @@ class AudioDecoder:
         for first in range(0, missing, self.SILENCE_SAMPLES):
             yield np.zeros((self._channels, min(self.SILENCE_SAMPLES, missing - first)), np.float32)
 
+    def silence(self, seconds: float) -> Iterator[Samples]:
+        """Silence in place of sound that does not come, float32 [channels or 1, n]; the media clock goes on."""
+        self._replaced += seconds
+        return self._silence(Fraction(round(seconds * RATE), RATE))
+
+    def _is_replaced(self, time: Fraction) -> bool:
+        """True if silence has taken the place of a frame, which comes late."""
+        return self._start is not None and -self._replaced <= time - self._start - self._position < -1
+
     def flush(self) -> Iterator[Samples]:
         """Remaining samples of the resampler, float32 [channels or 1, n]."""
         if self._resampler is not None:
@@ -160,7 +175,7 @@ class AudioDecoder:
 
 
 class VideoDecoder:
-    """Selects the video frames that are analysed and scales them down."""
+    """Selects the video frames that are analysed, scales them down and turns them upright."""
 
     def __init__(self, start: float) -> None:
         """start: time stamp, in seconds, at which the media clock is 0."""
@@ -183,9 +198,28 @@ class VideoDecoder:
         if frame.time is None or frame.time < self._next_time < frame.time + 60:  # else the sender reset its clock
             return
         self._next_time = frame.time + 0.99 / VIDEO_FPS
-        scale = min(1.0, VIDEO_WIDTH / frame.width, VIDEO_HEIGHT / frame.height)
+        lies_on_its_side, flips = _orientation(frame)
+        width, height = (frame.height, frame.width) if lies_on_its_side else (frame.width, frame.height)
+        scale = min(1.0, VIDEO_WIDTH / width, VIDEO_HEIGHT / height)
         small = frame.reformat(max(1, round(frame.width * scale)), max(1, round(frame.height * scale)), "rgb24")
-        yield VideoFrame(frame.time - self.start, small.to_ndarray())
+        image = small.to_ndarray()
+        if lies_on_its_side or flips:
+            image = np.ascontiguousarray(np.flip(image.swapaxes(0, 1) if lies_on_its_side else image, flips))
+        yield VideoFrame(frame.time - self.start, image)
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[bool, tuple[int, ...]]:
+    """True if rows and columns of a frame are to be exchanged, and the axes to be flipped then, for it to be upright.
+
+    A camera held upright says in a matrix [a b u, c d v, x y w] where a pixel belongs: x' = ax + cy, y' = bx + dy.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, ()
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    lies_on_its_side = abs(b) + abs(c) > abs(a) + abs(d)
+    across, down = (c, b) if lies_on_its_side else (a, d)
+    return lies_on_its_side, ((0,) if down < 0 else ()) + ((1,) if across < 0 else ())
 
 
 def packets(container: av.container.InputContainer, *streams: av.AudioStream | av.VideoStream) -> Iterator[av.Packet]:
@@ -209,6 +243,11 @@ def packets(container: av.container.InputContainer, *streams: av.AudioStream | a
 def clock_zero(container: av.container.InputContainer) -> Fraction | None:
     """Time stamp, in seconds, at which a recording begins, with whichever track is the first; None if it has none."""
     return None if container.start_time is None else Fraction(container.start_time, av.time_base)
+
+
+def ffmpeg_path(path: Path) -> str:
+    """A path as FFmpeg takes it for a file, whatever its name: the part before a colon would be a protocol."""
+    return f"file:{path}"
 
 
 def limit_audio(sound: av.AudioStream, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -95,13 +96,19 @@ class ReconnectingSource:
                 lost_at = self._clock.now()
                 yield self._notice(number, clock, f"{self.name} is lost: {reason}; trying to reconnect")
                 number += 1
-            if not self._reconnect(lost_at):
+            if not self._reconnect(lost_at, clock):
+                if self._seconds is not None and clock + self._clock.now() - lost_at >= self._seconds:
+                    return
                 self.ended_early = f"{self.name}: {reason}; not back within {self._give_up:.0f} s"
                 return
 
-    def _reconnect(self, lost_at: float) -> bool:
-        """Pause and create the source again, until it succeeds; False if `give_up` seconds have passed."""
-        while self._clock.now() - lost_at < self._give_up and not self._clock.wait(self._stopping, self._pause):
+    def _reconnect(self, lost_at: float, position: float) -> bool:
+        """Pause and create the source again, until it succeeds; False if `give_up` seconds have passed, or the media's
+        maximum length, of which `position` seconds had been reached."""
+        over = math.inf if self._seconds is None else lost_at + self._seconds - position
+        while (now := self._clock.now()) - lost_at < self._give_up and now < over:
+            if self._clock.wait(self._stopping, min(self._pause, over - now)):
+                break
             self._pause = min(2 * self._pause, self._longest)
             with contextlib.suppress(MediaError):
                 self._source = self._connect()

@@ -27,7 +27,7 @@ from stream.block import RATE, Block, VideoFrame
 from stream.errors import MediaError
 from stream.events import Event, parse
 from stream.sources.base import Source, SourceWrapper
-from stream.sources.decoding import error_text
+from stream.sources.decoding import error_text, ffmpeg_path
 from stream.sources.file import FileSource
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class _Track:
     """A Matroska file with one stream; after a crash it is readable up to its last packet."""
 
     def __init__(self, path: Path) -> None:
-        self._container = av.open(str(path), "w")
+        self._container = av.open(ffmpeg_path(path), "w")
         self._stream: Any = None
 
     def sound(self, block: Block) -> None:
@@ -164,7 +164,7 @@ class RecordedSource(SourceWrapper):
 def _pictures(path: Path) -> Iterator[VideoFrame]:
     """Video frames of one camera's file."""
     _, _, channel = path.stem.partition("-")
-    with av.open(str(path)) as container:
+    with av.open(ffmpeg_path(path)) as container:
         for frame in container.decode(container.streams.video[0]):
             if frame.time is not None:
                 yield VideoFrame(frame.time, frame.to_ndarray(format="rgb24"), int(channel) if channel else None)

@@ -66,7 +66,7 @@ async def replay(
         raise Refused(415, "this is a form: send the file itself as the body (curl --data-binary @FILE, not -F)")
     with state.uploads.taken(token):
         content = await _body(request, state.settings.upload << 20)
-    return await _start(state, options, Upload(Path(options.name).name, content, options.pace), token)
+    return await _start(state, options, Upload(Path(options.name).name, content, options.pace, options.track), token)
 
 
 @router.get("/sessions")
