@@ -62,6 +62,8 @@ async def replay(
 
     While its session goes on it lies in a file that the server alone may read.
     """
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise Refused(415, "this is a form: send the file itself as the body (curl --data-binary @FILE, not -F)")
     with state.uploads.taken(token):
         content = await _body(request, state.settings.upload << 20)
     return await _start(state, options, Upload(Path(options.name).name, content, options.pace, options.track), token)
