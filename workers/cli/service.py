@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from workers.console.errors import RUNTIME, fail, one_line_errors
-from workers.console.options import AsrModel, Keep, Prefix, RayAddress, Redis, RedisToRead, address_to_read
+from workers.console.options import AsrModel, Keep, Prefix, RayAddress, Redis
 from workers.errors import UsageError
 
 
@@ -60,8 +60,10 @@ def serve(
         if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             raise UsageError("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent")
 
-        from stream.bus.connection import public
-        from stream.bus.server import redis_url
+        import asyncio
+
+        from stream.bus.connection import check, public
+        from stream.bus.own_server import redis_address
         from stream.sources.reach import Reach
         from workers.cluster.actors import ray_cluster
         from workers.console.display import tell
@@ -78,7 +80,9 @@ def serve(
         known = read_tokens(tokens) if tokens is not None else None
         if known is None and host not in LOCAL:
             raise UsageError(f"--host {host} would let everybody in: give --tokens FILE (`undertone token NAME`)")
-        with redis_url(redis) as url, ray_cluster(ray_address, trace):
+        url = redis_address(redis)
+        asyncio.run(check(url))
+        with ray_cluster(ray_address, trace):
             fetch_recognizer(False, asr_model)
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
@@ -110,7 +114,7 @@ def export(
         typer.Option("--format", "-f", help="jsonl, csv, parquet, vtt, srt, rttm, elan, textgrid, emotionml or html."),
     ] = "jsonl",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write. [default: stdout]")] = None,
-    redis: RedisToRead = None,
+    redis: Redis = None,
     prefix: Prefix = "undertone",
 ) -> None:
     """Write a session as a table, subtitles, tiers for annotators, EmotionML or a report."""
@@ -119,6 +123,7 @@ def export(
 
         from stream.bus.connection import check
         from stream.bus.keys import Keys
+        from stream.bus.own_server import redis_address
         from stream.bus.subscriber import history
         from stream.exports import FORMATS
         from stream.exports import export as write
@@ -127,7 +132,7 @@ def export(
         if Path(source).exists() or source.endswith(".jsonl"):
             events = read_events(Path(source))
         else:
-            url, keys = address_to_read(redis), Keys(source, prefix)
+            url, keys = redis_address(redis), Keys(source, prefix)
             asyncio.run(check(url))
             events = asyncio.run(history(url, keys.session, prefix))
             if not events:
@@ -155,7 +160,7 @@ def schema(
 
 def spool(
     send: Annotated[bool, typer.Option("--send", help="Publish them.")] = False,
-    redis: RedisToRead = None,
+    redis: Redis = None,
 ) -> None:
     """Show the events that wait on this disk because Redis was away when their session ended."""
     with one_line_errors():
@@ -164,11 +169,12 @@ def spool(
 
         from stream.bus.connection import check
         from stream.bus.keys import Keys
+        from stream.bus.own_server import redis_address
         from stream.bus.publisher import Bus
         from stream.bus.spool import Spool, waiting_spools
         from workers.console.display import tell
 
-        url, left = address_to_read(redis), 0
+        url, left = redis_address(redis) if send else "", 0
 
         async def publish(spool: Spool, keys: Keys) -> bool:
             return await Bus(url, keys, spool=spool).aclose()

@@ -10,11 +10,11 @@ import redis as sync_redis
 from redis.exceptions import AuthenticationError
 
 import stream
-from stream.bus.server import private_server
 from stream.bus.subscriber import consume_all
 from stream.clock import VirtualClock
 from stream.events import Event
 from tests.support.buses import ids, publish
+from tests.support.redis_servers import private_server
 
 
 @pytest.fixture

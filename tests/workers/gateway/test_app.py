@@ -19,9 +19,9 @@ from redis.exceptions import ConnectionError
 
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
-from stream.bus.server import private_server
 from stream.bus.subscriber import history
 from stream.events import Lag, SessionEnded
+from tests.support.redis_servers import private_server
 from workers.gateway.access import Access, Token, new_token
 from workers.gateway.app import create_app
 from workers.gateway.serve import PIECE
