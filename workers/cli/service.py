@@ -139,6 +139,8 @@ def export(
                 raise UsageError(f"no session {source!r} in this Redis, and no such file")
         content = write(events, format)
         if out is not None:
+            if not out.exists():
+                out.touch(mode=0o600)  # words: for others to read only if its user lets them
             out.write_bytes(content)
         elif sys.stdout.isatty() and "text" not in FORMATS[format].media_type and format != "jsonl":
             raise UsageError(f"--format {format} is not for a terminal: give --out FILE")
