@@ -25,7 +25,7 @@ def private_folder(path: Path) -> Path:
     Raises NotPrivate for a folder of another user, a link that another user made, and where none can be made.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parents(path)
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
         link, found = path.lstat(), path.stat()
@@ -36,6 +36,17 @@ def private_folder(path: Path) -> Path:
     except OSError as error:
         raise NotPrivate(f"{path}: {error.strerror}") from None
     return path
+
+
+def make_parents(path: Path) -> None:
+    """Make the missing parents of a path for this user alone: who may write there could put another in its place.
+
+    Raises OSError.
+    """
+    if not path.parent.exists():
+        make_parents(path.parent)
+        with suppress(FileExistsError):
+            path.parent.mkdir(mode=0o700)
 
 
 def short_private_folder(root: Path = SHORT_ROOT) -> Path:

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from stream.block import RATE, Block, VideoFrame
 from stream.errors import MediaError
 from stream.events import Event, parse
+from stream.private import make_parents
 from stream.sources.base import Source, SourceWrapper
 from stream.sources.decoding import error_text
 from stream.sources.file import FileSource
@@ -45,7 +46,7 @@ class Recorder(SourceWrapper):
         self.folder = folder
         settings = {**settings, "split": source.split, "source": source.name}
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            make_parents(folder)
             folder.mkdir(mode=0o700)
             for name, path in annotations.items():
                 settings[name] = name + path.suffix

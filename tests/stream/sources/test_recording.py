@@ -77,7 +77,8 @@ def test_a_recording_is_for_its_user_alone(tmp_path: Path) -> None:
         recorder.event(ended("ours"))
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "new/ours").stat().st_mode) == 0o700
+    for folder in (tmp_path / "new", tmp_path / "new/ours"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new/ours").iterdir()}
     assert set(files) > {"sound.mkv", "pictures-0.mkv", "events.jsonl", "session.json", "transcript.vtt"}
     assert set(files.values()) == {0o600}
