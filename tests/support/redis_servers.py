@@ -12,8 +12,9 @@ from pathlib import Path
 
 import redis as sync_redis
 
-from stream.bus.server import require_binary, server_binary
+from stream.bus.server import require_binary
 from tests.support.gateways import free_port
+from tests.support.secure_redis import tool
 
 
 class Server:
@@ -23,7 +24,7 @@ class Server:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._command = [
-            str(server_binary()), "--port", str(self.port), "--dir", str(folder), "--save", "", *options,
+            tool("redis-server"), "--port", str(self.port), "--dir", str(folder), "--save", "", *options,
         ]  # fmt: skip
         self.start()
 

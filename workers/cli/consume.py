@@ -12,6 +12,7 @@ import typer
 
 from workers.console.errors import INTERRUPTED, RUNTIME, fail, one_line_errors
 from workers.console.options import Json, Prefix, Redis, Sessions
+from workers.console.terminal import Terminal, print_json, printable, printable_event
 from workers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) 
             if as_json or len(sessions) == 1:
                 display.event(event)
             elif line := describe(event):
-                print(event.session, line, flush=True)
+                print(printable(event.session), line, flush=True)
 
     if sessions:
         await asyncio.gather(*(show(subscribe(url, session, prefix)) for session in sessions))
@@ -108,8 +109,6 @@ def top(
     with one_line_errors():
         import asyncio
 
-        from rich.console import Console
-
         from stream.bus.connection import check
         from stream.bus.own_server import redis_address
         from workers.cli.top import look_once, watch_load
@@ -117,12 +116,12 @@ def top(
         url = redis_address(redis)
         asyncio.run(check(url))
         if as_json:
-            print(asyncio.run(look_once(url, prefix)).as_json())
+            print_json(asyncio.run(look_once(url, prefix)).as_json())
         elif once or not sys.stdout.isatty():
-            console = Console(width=None if sys.stdout.isatty() else 160)
+            console = Terminal(width=None if sys.stdout.isatty() else 160)
             console.print(asyncio.run(look_once(url, prefix)).table())
         else:
-            asyncio.run(watch_load(url, prefix, Console()))
+            asyncio.run(watch_load(url, prefix, Terminal()))
 
 
 def alert(
@@ -187,9 +186,10 @@ async def _alert(monitor: AlertMonitor, webhook: Webhook | None, url: str, prefi
                 if not await publisher.publish(found):
                     continue
                 if as_json:
-                    print(found.wire(), flush=True)
+                    print_json(found.wire())
                 else:
                     numbers = ", ".join(map(str, found.utterances))
+                    found = printable_event(found)
                     print(
                         f"{found.session} {clock(found.audio_end):>7} {found.speaker:<12} {found.rule}: "
                         f"{found.emotion} {found.probability:.2f} in utterance {numbers}",
