@@ -23,11 +23,11 @@ import redis
 
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
-from stream.bus.server import private_server
 from stream.events import Base, Emotion, SessionEnded
 from tests.support.commands import UNDERTONE, here
 from tests.support.events import EMOTION
 from tests.support.paths import DEPLOY
+from tests.support.redis_servers import private_server
 
 EXAMPLES = DEPLOY / "examples"
 RULES = '[[rule]]\nname = "joyful"\nemotion = "joy"\nutterances = 2\n'

@@ -130,7 +130,7 @@ async def forget_data(session: str, state: StateDep, token: AdminDep, gone: Gone
     log.info("session forgotten", session=session, token=token.name, left=len(done.left.lines()))
     try:
         await rewrite_log(redis)
-    except RedisError as error:
+    except (RedisError, TimeoutError) as error:
         log.warning("the append-only file of Redis has it still", session=session, error=str(error))
     return done
 

@@ -23,10 +23,10 @@ from redis.exceptions import ConnectionError
 
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
-from stream.bus.server import private_server
 from stream.bus.subscriber import history
 from stream.events import Degraded, Lag, SessionEnded
 from tests.support.conversations import conversation
+from tests.support.redis_servers import private_server
 from workers.gateway.access import Access, Refused, Token, new_token
 from workers.gateway.app import create_app
 from workers.gateway.exporting import MAX_PROCESSES
