@@ -173,6 +173,9 @@ class PcmSource:
         self.ended_early: str | None = None
         self._rate, self._pipe, self._clock = rate, pipe, clock
 
+    def counts(self) -> dict[str, int]:
+        return {"repaired_samples": self.repaired}
+
     def __iter__(self) -> Iterator[Block]:
         """Blocks of at most 40 ms, audio float32 [1, n], without delay; after a pause of the sender, their start jumps.
 

@@ -111,7 +111,7 @@ class PushedTrack:
         if format == "pcm":
             source = PcmSource(rate, pipe, self._clock)
         else:  # of which FFmpeg reads the header only
-            source = WebmSource(self.name, CONTAINERS[format], {"probesize": "4096"}, pipe)
+            source = WebmSource(self.name, CONTAINERS[format], {"probesize": "4096"}, pipe, self._clock)
         with self._changed:
             if len(self._waiting) >= MAX_CONNECTIONS:
                 raise MediaError(f"{self.name}: {MAX_CONNECTIONS} connections of this track are waiting already")
@@ -176,7 +176,6 @@ class PushedSource:
     channels = 1
     split = False
     live = True
-    repaired = 0
 
     def __init__(self, track: PushedTrack) -> None:
         self.name, self.video = track.name, track.video
@@ -184,9 +183,14 @@ class PushedSource:
         self._track = track
         self._stopping = threading.Event()
         self._pipe: BytePipe | None = None
+        self._source: WebmSource | PcmSource | None = None
+
+    @property
+    def repaired(self) -> int:
+        return 0 if self._source is None else self._source.repaired
 
     def counts(self) -> dict[str, int]:
-        return {"repaired_samples": self.repaired}
+        return {} if self._source is None else self._source.counts()
 
     def stop(self) -> None:
         """Deliver no further blocks."""
@@ -206,11 +210,11 @@ class PushedSource:
                 return
             if waited > self._track.patience:
                 raise MediaError(f"{self.name}: no sender connected within {self._track.patience:.0f} s")
-        self._pipe = connection.pipe
+        self._pipe, self._source = connection.pipe, connection.source
         reason: str | None
         try:
-            yield from connection.source
-            reason = connection.source.ended_early
+            yield from self._source
+            reason = self._source.ended_early
         except MediaError as error:
             reason = str(error).removeprefix(f"{self.name}: ")
         was_read = reason in (None, ENDED) and self._pipe.closed

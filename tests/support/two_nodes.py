@@ -20,7 +20,8 @@ from workers.bench.speed.scale import simulated_cluster, synthetic
 from workers.cluster.forget_nodes import forget_elsewhere
 from workers.cluster.pools import Pools, node_of, start_recognizer, working_nodes
 from workers.cluster.request import Options, Place, Push, Track
-from workers.cluster.session_actor import start_session
+from workers.cluster.request_files import ServedRequest
+from workers.cluster.session_actor import served_home, start_session
 from workers.session.services import GraphStateMissing
 
 HEARD = synthetic(load_step("meld").config, 0)
@@ -40,7 +41,8 @@ async def story(cluster: Cluster, recordings: Path) -> dict[str, Any]:
     push = Push(kind="push", tracks=[Track()])
     place = Place("redis://127.0.0.1:1/0", "undertone", None, None)
     lasting, dying = sessions
-    served = start_session(sessions[lasting], Options(consent="both agreed"), push, place)
+    options, home = Options(consent="both agreed"), served_home("desk", private_ray=False)
+    served = start_session(ServedRequest(sessions[lasting], options, push, place, home))
     told: dict[str, Any] = {
         "nodes": list(nodes),
         "recognizers": {node: where(pools[node].recognizer) for node in sessions},

@@ -7,6 +7,7 @@ import typer
 from workers.cli import bench, consume, keep, media, plan, research, service, session
 from workers.console.errors import RUNTIME, one_line_errors
 from workers.console.options import Checkpoint, Json, RayAddress, RedisToRead
+from workers.console.terminal import Terminal, guard, print_json
 
 app = typer.Typer(
     name="undertone",
@@ -27,15 +28,13 @@ def doctor(redis: RedisToRead = None, checkpoint: Checkpoint = "meld", as_json: 
         import json
         from dataclasses import asdict
 
-        from rich.console import Console
-
         from workers.cli.doctor import examine, findings_table
 
         findings = examine(redis, checkpoint)
         if as_json:
-            print(json.dumps([asdict(finding) for finding in findings], indent=2))
+            print_json(json.dumps([asdict(finding) for finding in findings], indent=2))
         else:
-            Console().print(findings_table(findings))
+            Terminal().print(findings_table(findings))
         if any(finding.state == "broken" for finding in findings):
             raise typer.Exit(RUNTIME)
 
@@ -54,4 +53,5 @@ def down(ray_address: RayAddress = "auto") -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    guard()
     app()

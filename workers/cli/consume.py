@@ -12,6 +12,7 @@ import typer
 
 from workers.console.errors import INTERRUPTED, RUNTIME, fail, one_line_errors
 from workers.console.options import Json, Prefix, RedisToRead, Sessions, address_to_read
+from workers.console.terminal import Terminal, print_json, printable, printable_event
 from workers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) 
             if as_json or len(sessions) == 1:
                 display.event(event)
             elif line := describe(event):
-                print(event.session, line, flush=True)
+                print(printable(event.session), line, flush=True)
 
     if sessions:
         await asyncio.gather(*(show(subscribe(url, session, prefix)) for session in sessions))
@@ -106,20 +107,18 @@ def top(
     with one_line_errors():
         import asyncio
 
-        from rich.console import Console
-
         from stream.bus.connection import check
         from workers.cli.top import look_once, watch_load
 
         url = address_to_read(redis)
         asyncio.run(check(url))
         if as_json:
-            print(asyncio.run(look_once(url, prefix)).as_json())
+            print_json(asyncio.run(look_once(url, prefix)).as_json())
         elif once or not sys.stdout.isatty():
-            console = Console(width=None if sys.stdout.isatty() else 160)
+            console = Terminal(width=None if sys.stdout.isatty() else 160)
             console.print(asyncio.run(look_once(url, prefix)).table())
         else:
-            asyncio.run(watch_load(url, prefix, Console()))
+            asyncio.run(watch_load(url, prefix, Terminal()))
 
 
 def alert(
@@ -183,9 +182,10 @@ async def _alert(monitor: AlertMonitor, webhook: Webhook | None, url: str, prefi
                 if not await publisher.publish(found):
                     continue
                 if as_json:
-                    print(found.wire(), flush=True)
+                    print_json(found.wire())
                 else:
                     numbers = ", ".join(map(str, found.utterances))
+                    found = printable_event(found)
                     print(
                         f"{found.session} {clock(found.audio_end):>7} {found.speaker:<12} {found.rule}: "
                         f"{found.emotion} {found.probability:.2f} in utterance {numbers}",

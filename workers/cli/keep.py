@@ -11,6 +11,7 @@ import typer
 
 from workers.console.errors import RUNTIME, USAGE, one_line_errors
 from workers.console.options import Json, Prefix, RedisToRead, Sessions, address_to_read
+from workers.console.terminal import Terminal, print_json
 from workers.errors import UsageError
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400}
@@ -28,8 +29,6 @@ def sessions(redis: RedisToRead = None, prefix: Prefix = "undertone", as_json: J
         import asyncio
         import json
 
-        from rich.console import Console
-
         from stream.bus.connection import check
         from stream.bus.directory import overview
         from workers.console.tables import rows_table
@@ -38,7 +37,7 @@ def sessions(redis: RedisToRead = None, prefix: Prefix = "undertone", as_json: J
         asyncio.run(check(url))
         found = asyncio.run(overview(url, prefix))
         if as_json:
-            print(json.dumps([info.model_dump() for info in found], indent=2))
+            print_json(json.dumps([info.model_dump() for info in found], indent=2))
             return
         rows = [
             {
@@ -52,7 +51,7 @@ def sessions(redis: RedisToRead = None, prefix: Prefix = "undertone", as_json: J
             }
             for info in found
         ]
-        Console().print(rows_table("Sessions", rows))
+        Terminal().print(rows_table("Sessions", rows))
 
 
 def forget(
@@ -64,6 +63,9 @@ def forget(
         list[Path] | None,
         typer.Option(help="A folder in which `--record` has kept sessions; several times for several."),
     ] = None,
+    gone: Annotated[
+        bool, typer.Option("--gone", help="Their processes are gone for certain, where nobody can be asked.")
+    ] = False,
     redis: RedisToRead = None,
     prefix: Prefix = "undertone",
     as_json: Json = False,
@@ -72,7 +74,9 @@ def forget(
 
     That is: events with whatever read them in groups, state, the entry in the directory, alerts, the tokens' lists,
     events that waited for Redis on this machine, and recordings in the folders given. Redis needs a user who may delete
-    (deploy/README.md). Backups and what consumers have kept are not ours to delete. A live session is refused.
+    (deploy/README.md). Backups and what consumers have kept are not ours to delete. A live session is refused,
+    and one that may live: that has not ended, and whose process is not known to be gone. One that lives in spite of
+    --gone ends itself when it notices.
     """
     with one_line_errors():
         import asyncio
@@ -103,14 +107,14 @@ def forget(
         left = removed = refused = False
         for keys in wanted:
             try:
-                done = asyncio.run(forget_session(url, keys, folders))
+                done = asyncio.run(forget_session(url, keys, folders, gone=gone))
             except CannotForget as error:
                 tell(f"undertone: {error}")
                 refused = not older_than
                 continue
             left, removed = left or bool(done.left), removed or bool(done.removed.keys or done.removed.entries)
             if as_json:
-                print(done.model_dump_json())
+                print_json(done.model_dump_json())
                 continue
             print(f"{keys.session}: " + ("removed" if done.removed else "there was nothing"))
             for line in done.removed.lines():

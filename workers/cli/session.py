@@ -16,6 +16,7 @@ import typer
 from workers.cli.session_options import given_options, session_options
 from workers.console.errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
 from workers.console.options import Json, Keep, Prefix, RayAddress, Redis
+from workers.console.terminal import Terminal
 from workers.errors import UsageError
 from workers.session.settings import INTERIM_S, SessionSettings, settings_from_recording
 
@@ -68,8 +69,12 @@ def replay(
     settings: SessionSettings,
     speed: Annotated[str, typer.Option(help="1 = real time, N times as fast, or max.")] = "1",
     channels: Annotated[
-        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where they differ.")
+        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where each is heard alone.")
     ] = "auto",
+    track: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of the audio track. [default: the file's default, or the loudest if silent]"),
+    ] = None,
     record: Record = None,
     keep: Keep = 24.0,
     resume: Resume = False,
@@ -83,20 +88,26 @@ def replay(
     with one_line_errors():
         from stream.sources.file import FileSource
         from stream.sources.recording import RecordedSource
+        from stream.sources.spec import URL
 
         pace = _speed(speed)
         request = Request(redis, prefix, ray_address, as_json, record, resume, reference)
-        if file.startswith("redis:") or file.endswith(".jsonl"):
+        events = (file.startswith("redis:") and not Path(file).exists()) or file.endswith(".jsonl")
+        if track is not None and (events or Path(file).is_dir()):
+            raise UsageError("--track: of an audio or video file; what a session left has one")
+        if events:
             if reference is not None:
                 raise UsageError("--reference: past events are published again, nothing is recognized")
             _republish(file, pace, settings.session, request)
             return
+        if URL.fullmatch(file) and not Path(file).exists():
+            raise UsageError("replay plays files, and this is an address: undertone live URL listens to it")
         source: Source
         if Path(file).is_dir():
             source = recorded = RecordedSource(Path(file))
             settings = _as_recorded(settings, recorded, context)
         else:
-            source = FileSource(Path(file), channels)
+            source = FileSource(Path(file), channels, track=track)
         _run(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
 
 
@@ -107,7 +118,7 @@ def live(
         list[str] | None,
         typer.Argument(
             help="[NAME=]SOUND[+CAMERA], one per participant. SOUND: mic, mic:DEVICE, monitor (what this machine "
-            "plays), monitor:NAME, or a URL (rtsp, rtmp, http, hls, srt, udp, tcp). CAMERA: +camera or "
+            "plays), monitor:NAME, or a URL (rtsp, rtmp, http, also HLS, udp, tcp). CAMERA: +camera or "
             "+camera:/dev/video2. "
             "[default: mic]"
         ),
@@ -149,8 +160,6 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
     """Publish the events of a past session again, under a new id, at the pace of its media clock."""
     import asyncio
 
-    from rich.console import Console
-
     from stream.bus.connection import exists, public
     from stream.bus.keys import Keys
     from stream.bus.server import redis_url
@@ -165,7 +174,7 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
         if asyncio.run(exists(url, keys)):
             raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
         tell(f"events of session {keys.session}: {public(url)}")
-        with display_for(request.as_json, Console()) as display:
+        with display_for(request.as_json, Terminal()) as display:
             asyncio.run(republish(events, keys, url, speed, display))
 
 
@@ -213,8 +222,6 @@ async def _session(
     cluster: ExitStack,
 ) -> tuple[Outcome, float]:
     """The outcome of a session, and the seconds that it took. `cluster` holds what its models run in."""
-    from rich.console import Console
-
     from stream.bus.connection import public
     from workers.cluster.actors import ray_cluster
     from workers.cluster.pools import start_pools
@@ -237,7 +244,7 @@ async def _session(
         tell(f"recording into {opened.recorder.folder}")
     observers: list[EventObserver] = [] if score is None else [score]
     started = time.monotonic()
-    with display_for(request.as_json, Console()) as display:
+    with display_for(request.as_json, Terminal()) as display:
         outcome = await opened.run([display, *observers])
     return outcome, time.monotonic() - started
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from redis.exceptions import RedisError
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +20,7 @@ from stream.bus.connection import connect, listed
 from stream.bus.keys import PREFIX, Keys
 from stream.events import Degraded, Emotion, Event, Lag, Latency, SessionEnded, UtteranceFailed, parse_entry
 from workers.console.display import clock
+from workers.console.terminal import Terminal
 
 MAX_LATENCIES = 50  # labels that latencies are of
 PAGE_ENTRIES = 1000  # of a stream that are read at once
@@ -150,7 +151,7 @@ class Overview:
             page = await self._client.xrange(key, min=f"({position}" if position else "-", count=PAGE_ENTRIES)
             for position, fields in page:
                 self._positions[session] = str(position)
-                if (event := parse_entry(fields)) is not None:
+                if (event := parse_entry(fields, session)) is not None:
                     load.event(event)
             if len(page) < PAGE_ENTRIES:
                 break
@@ -191,7 +192,7 @@ class Overview:
         await self._client.aclose()
 
 
-async def watch_load(url: str, prefix: str, console: Console) -> None:
+async def watch_load(url: str, prefix: str, console: Terminal) -> None:
     """Keep the screen up to date until cancelled. Raises RedisError or OSError when Redis is away at the start."""
     overview = Overview(url, prefix)
     try:

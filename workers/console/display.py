@@ -8,13 +8,14 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from stream.events import Degraded, Emotion, Event, Lag, SessionEnded, SessionStarted, SpeakerMerged, UtteranceFailed
 from workers.console.rows import Row, update
+from workers.console.terminal import Terminal, harmless, print_json, printable, printable_event
 
 # Okabe & Ito's palette, which colour-blind people can tell apart; the words always stand beside it.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -26,7 +27,7 @@ class JsonDisplay:
     """One event a line on stdout."""
 
     def event(self, event: Event) -> None:
-        print(event.wire(), flush=True)
+        print_json(event.wire())
 
     def position(self, seconds: float) -> None:
         pass
@@ -47,7 +48,7 @@ class LineDisplay:
 class TableDisplay:
     """A live table of the last utterances, with position and real-time factor under it."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._rows: OrderedDict[int, Row] = OrderedDict()
         self._started = time.monotonic()
@@ -65,6 +66,7 @@ class TableDisplay:
         self._live.__exit__(None, None, None)
 
     def event(self, event: Event) -> None:
+        event = printable_event(event)
         update(self._rows, event, limit=200)
         if isinstance(event, SessionStarted):
             others = [name for name in event.emotions if name != "neutral"]
@@ -118,7 +120,7 @@ class TableDisplay:
 
 
 @contextmanager
-def display_for(as_json: bool, console: Console) -> Iterator[JsonDisplay | LineDisplay | TableDisplay]:
+def display_for(as_json: bool, console: Terminal) -> Iterator[JsonDisplay | LineDisplay | TableDisplay]:
     """The display that fits stdout: JSON where it was asked for, a table on a terminal, else lines."""
     if as_json:
         yield JsonDisplay()
@@ -143,6 +145,7 @@ def started_line(event: SessionStarted) -> str:
 
 def describe(event: Event) -> str:
     """One line for an event, "" for one that needs none."""
+    event = printable_event(event)
     match event:
         case SessionStarted():
             missing = [name for name, encoder in event.encoders.items() if encoder is None]
@@ -171,7 +174,7 @@ def summary(ended: SessionEnded, seconds: float) -> str:
     """The last line of a command."""
     extra = "".join(f", {name.replace('_', ' ')}: {count}" for name, count in sorted(ended.counts.items()))
     factor = f", {ended.duration / seconds:.1f} x real time" if seconds > 0 else ""
-    return (
+    return printable(
         f"{ended.reason}: {ended.utterances} utterances ({ended.failed} without label) "
         f"in {clock(ended.duration)} of media{factor}{extra}"
     )
@@ -179,4 +182,4 @@ def summary(ended: SessionEnded, seconds: float) -> str:
 
 def tell(message: str) -> None:
     """A line for the person at the terminal; stdout stays for results."""
-    print(message, file=sys.stderr, flush=True)
+    print(harmless(message), file=sys.stderr, flush=True)
