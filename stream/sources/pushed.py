@@ -216,13 +216,12 @@ class PushedSource:
             yield from self._source
             reason = self._source.ended_early
         except MediaError as error:
+            if self._pipe.is_final and connection.head is None and connection.failure is None:
+                raise  # nobody will send it better
             reason = str(error).removeprefix(f"{self.name}: ")
         was_read = reason in (None, ENDED) and self._pipe.closed
         if not was_read and connection.head is None:
             connection.fail(reason if reason not in (None, ENDED) else "its data ended before the connection")
-        if connection.failure is None:
-            self.ended_early = None if self._pipe.is_final else "the connection was lost"
-        elif self._pipe.is_final:  # nobody will send it better
-            raise MediaError(f"{self.name}: {connection.failure}")
-        else:
-            self.ended_early = connection.failure
+        self.ended_early = connection.failure
+        if connection.failure is None and not self._pipe.is_final:
+            self.ended_early = "the connection was lost"
