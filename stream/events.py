@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+MAX_SECONDS = 1e9  # 30 years: dates and clocks can be computed with it
+MAX_COUNT = 1 << 53  # beyond it JSON's numbers are not exact
 
 Probability = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: round(share, 6))]
-Seconds = Annotated[float, Field(ge=0), AfterValidator(lambda seconds: round(seconds, 3))]
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS), AfterValidator(lambda seconds: round(seconds, 3))]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
 
 class Base(BaseModel):
@@ -47,7 +51,7 @@ class SessionStarted(Base):
     recognized; words are then published only after the utterance has ended."""
     recorded: bool = False
     """True if sound and pictures are recorded on disk."""
-    kept: int = 24 * 3600
+    kept: Count = 24 * 3600
     """Retention in Redis, in seconds after the last event."""
 
 
@@ -67,7 +71,7 @@ class UtterancePartial(Base):
     """
 
     type: Literal["utterance.partial"] = "utterance.partial"
-    utterance: int
+    utterance: Count
     speaker: str
     audio_start: Seconds
     audio_end: Seconds
@@ -82,7 +86,7 @@ class UtteranceHeard(Base):
     """Words and speaker of a finished utterance."""
 
     type: Literal["utterance"] = "utterance"
-    utterance: int
+    utterance: Count
     speaker: str
     audio_start: Seconds
     audio_end: Seconds
@@ -106,9 +110,9 @@ class Modalities(BaseModel):
 class Visual(BaseModel):
     """Visual evidence from the video frames of an utterance."""
 
-    frames: int
+    frames: Count
     """Number of frames analysed."""
-    faces: int
+    faces: Count
     """Number of different faces."""
     visible: Probability
     """Share of the frames that show the speaking face."""
@@ -140,8 +144,8 @@ class Emotion(Base):
     """
 
     type: Literal["emotion"] = "emotion"
-    utterance: int
-    revision: int
+    utterance: Count
+    revision: Count
     final: bool
     trigger: Literal["interval", "speech_ended", "context"]
     speaker: str
@@ -156,12 +160,18 @@ class Emotion(Base):
     modalities: Modalities
     contribution: dict[str, Probability]
     """Share of each modality in the label; sums to 1. A final label repeats the shares of its provisional label."""
-    influences: dict[int, Probability]
+    influences: dict[Count, Probability]
     """Attention on earlier utterances, by utterance number."""
     visual: Visual | None = None
     """Null if there was no video."""
     latency: Latency | None
     """Null for a revision, which waits for later utterances by design, and for an interim label."""
+
+    @model_validator(mode="after")
+    def _names_one_of_its_probabilities(self) -> Self:
+        if self.emotion not in self.probabilities:
+            raise ValueError("emotion is not among the probabilities")
+        return self
 
 
 class SpeakerMerged(Base):
@@ -192,7 +202,7 @@ class UtteranceFailed(Base):
     """An utterance without a label, and the reason."""
 
     type: Literal["utterance.failed"] = "utterance.failed"
-    utterance: int
+    utterance: Count
     speaker: str | None
     audio_start: Seconds
     audio_end: Seconds
@@ -208,7 +218,7 @@ class Alert(Base):
     emotion: str
     audio_start: Seconds
     audio_end: Seconds
-    utterances: list[int]
+    utterances: list[Count]
     """Numbers of the utterances that met the condition, in order."""
     probability: Probability
     """Lowest probability among them."""
@@ -222,9 +232,9 @@ class SessionEnded(Base):
     """"end of source", "interrupted", or "error: …"."""
     duration: Seconds
     """Seconds of media processed."""
-    utterances: int
-    failed: int
-    counts: dict[str, int]
+    utterances: Count
+    failed: Count
+    counts: dict[str, Count]
     """Numbers of utterances or samples split, joined, dropped or repaired."""
 
 
@@ -252,9 +262,11 @@ def parse(payload: str | bytes) -> Event:
     return event
 
 
-def parse_entry(fields: Mapping[str, str]) -> Event | None:
-    """Parse an entry of a session's Stream; None if it is not an event of this version."""
+def parse_entry(fields: Mapping[str, str], session: str) -> Event | None:
+    """Parse an entry of a session's Stream; None if it is not an event of this version and of this session."""
     try:
-        return parse(fields["event"])
+        event = parse(fields["event"])
     except (KeyError, ValidationError):
         return None
+    stated = (fields.get("id", event.id), fields.get("type", event.type))
+    return event if (event.session, event.id, event.type) == (session, *stated) else None

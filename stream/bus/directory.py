@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from stream.bus.connection import connect, listed
 from stream.bus.keys import PREFIX, Keys
@@ -78,11 +78,11 @@ async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = 
 
 
 def _info(name: str, started: str, first: Any, last: Any, alive: str | None, ttl_s: int) -> SessionInfo:
-    opening = parse_entry(first[0][1]) if first else None
-    ending = parse_entry(last[0][1]) if last else None
+    opening = parse_entry(first[0][1], name) if first else None
+    ending = parse_entry(last[0][1], name) if last else None
     begun = opening if isinstance(opening, SessionStarted) else None  # else the Stream was trimmed
     ended = ending if isinstance(ending, SessionEnded) else None
-    load = Load.model_validate_json(alive) if alive and ended is None else None
+    load = _load(alive) if alive and ended is None else None
     end = datetime.now(UTC) + timedelta(seconds=ttl_s) if ttl_s >= 0 else None
     return SessionInfo(
         id=name,
@@ -101,3 +101,11 @@ def _info(name: str, started: str, first: Any, last: Any, alive: str | None, ttl
         kept_until=end.isoformat(timespec="seconds") if end else None,
         load=load,
     )
+
+
+def _load(heartbeat: str) -> Load | None:
+    """The load that a heartbeat tells; None if it is not one of ours."""
+    try:
+        return Load.model_validate_json(heartbeat)
+    except ValidationError:
+        return None

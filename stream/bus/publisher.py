@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from stream.bus.connection import connect, listed
 from stream.bus.keys import RETENTION_S, Keys
+from stream.bus.running import Home, enter, home_of, leave
 from stream.bus.spool import Entry, Spool, spool_path
 from stream.bus.tasks import cancelled
 from stream.clock import Clock, MonotonicClock
@@ -36,14 +37,19 @@ class Bus:
         retention_s: int = RETENTION_S,
         spool: Spool | None = None,
         clock: Clock = MonotonicClock(),
+        home: Home | None = None,
     ) -> None:
         """retention_s: lifetime of the events in Redis after the last of them; spool: None = the session's own, which
-        may hold events that an earlier process could not send. Raises BusError for an invalid address."""
+        may hold events that an earlier process could not send; home: where the session lives, if it goes on. Raises
+        BusError for an invalid address."""
         self.url, self.keys, self.retention_s = url, keys, retention_s
         self.delay = 0.0
         """Seconds from `publish` to Redis's answer, for the last event."""
         self.spool = Spool(spool_path(keys.session, keys.prefix)) if spool is None else spool
         self._client, self._clock = connect(url), clock
+        self.forgotten = asyncio.Event()
+        """Set once the session turns out to have been forgotten while it went on: nothing more is published."""
+        self._home = home
         self._outbox: asyncio.Queue[tuple[float, Entry]] = asyncio.Queue(MAX_OUTBOX)
         self._dropped_from_outbox = 0
         self._writer: asyncio.Task[None] | None = None
@@ -122,7 +128,9 @@ class Bus:
             self.spool.append(entry)
 
     async def _sent(self, entry: Entry) -> bool:
-        """Send an entry; False if Redis did not accept it."""
+        """Send an entry, unless the session was forgotten; False if Redis did not accept it."""
+        if self.forgotten.is_set():
+            return True
         try:
             await self._send(entry)
         except (RedisError, OSError):
@@ -146,7 +154,13 @@ class Bus:
                 pipe.expire(keys.rows, retention_s)
             if entry.over:
                 pipe.delete(keys.state, keys.rows)
-            await pipe.execute()
+            pipe.exists(keys.forgotten)
+            *_, forgotten = await pipe.execute()
+        with contextlib.suppress(RedisError, OSError):  # the entry itself is there
+            if forgotten:
+                await self._forget()
+            elif entry.over:
+                await leave(self._client, keys)
 
     async def register(self, started: str) -> None:
         """Enter the session (started: ISO 8601) into the directory, and remove sessions whose events have expired.
@@ -154,9 +168,7 @@ class Bus:
         Raises RedisError or OSError.
         """
         self._started = started
-        # Not in one transaction with the events: the directory is on another node of a Redis Cluster.
-        await self._client.hset(self.keys.directory, self.keys.session, started)
-        await self._renew_directory()
+        await self._enter()
         # A session that has only just started may have no events yet.
         old = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
         for session, start in (await listed(self._client, self.keys.prefix)).items():
@@ -167,13 +179,43 @@ class Bus:
     async def beat(self, load: str) -> None:
         """Write the heartbeat (load: JSON of `stream.bus.directory.Load`); silently skipped if Redis is unreachable."""
         with contextlib.suppress(RedisError, OSError):
-            await self._client.set(self.keys.alive, load, ex=HEARTBEAT_TTL_S)
-            if self._clock.now() - self._renewed_at > DIRECTORY_REFRESH_S:
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.set(self.keys.alive, load, ex=HEARTBEAT_TTL_S)
+                pipe.exists(self.keys.forgotten)
+                _, forgotten = await pipe.execute()
+            if forgotten:
+                await self._forget()
+            elif self._started and not await self._is_listed():  # Redis was emptied: none could find it, nor stop it
+                await self._enter()
+            elif self._clock.now() - self._renewed_at > DIRECTORY_REFRESH_S:
                 await self._renew_directory()
+
+    async def _is_listed(self) -> bool:
+        keys = self.keys
+        if await self._client.hget(keys.directory, keys.session) is None:
+            return False
+        return self._home is None or await home_of(self._client, keys) is not None
+
+    async def _enter(self) -> None:
+        """Enter the session into the directory and among the running ones."""
+        # Not in one transaction with the events: these keys are on other nodes of a Redis Cluster.
+        await self._client.hset(self.keys.directory, self.keys.session, self._started)
+        await self._renew_directory()
+
+    async def _forget(self) -> None:
+        """Publish nothing more, and take back what was published since the session was forgotten."""
+        self.forgotten.set()
+        keys = self.keys
+        for key in (keys.events, keys.state, keys.rows, keys.alive):
+            await self._client.expire(key, 0)  # who publishes may not delete
+        await self._client.hdel(keys.directory, keys.session)
+        await leave(self._client, keys)
 
     async def _renew_directory(self) -> None:
         """Extend the directory's expiry, so that it goes with the last of its sessions, even if that was killed."""
         self._renewed_at = self._clock.now()
+        if self._home is not None:
+            await enter(self._client, self.keys, self._home)
         directory, min_ttl_s = self.keys.directory, self.retention_s + 2 * DIRECTORY_REFRESH_S
         if await self._client.ttl(directory) < min_ttl_s:
             await self._client.expire(directory, min_ttl_s)

@@ -42,6 +42,11 @@ def spool_path(session: str, prefix: str, folder: Path | None = None) -> Path:
     return (folder or spool_folder()) / f"{quote(prefix, safe='').replace('.', '%2E')}.{session}.db"
 
 
+def request_path(session: str, prefix: str) -> Path:
+    """Path of what a gateway was sent to start a session, which is there while the session goes on."""
+    return spool_path(session, prefix).with_suffix(".request")
+
+
 def spool_folder() -> Path:
     """Folder of the spools of this machine's user."""
     return platformdirs.user_state_path("undertone") / "spool"
@@ -142,3 +147,12 @@ def waiting_spools(folder: Path | None = None) -> Iterator[tuple[str, str, Path]
     for path in sorted(folder.glob("*.db")) if folder.is_dir() else ():
         prefix, _, session = path.stem.partition(".")
         yield session, unquote(prefix), path
+
+
+def waiting_requests(only: str | None = None, folder: Path | None = None) -> Iterator[tuple[str, Path]]:
+    """Session and file of every request that is held for a running session, of one prefix or of all."""
+    folder = folder or spool_folder()
+    for path in sorted(folder.glob("*.request")) if folder.is_dir() else ():
+        prefix, _, session = path.stem.partition(".")
+        if only in (None, unquote(prefix)):
+            yield session, path

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
-from stream.events import Emotion, Event, SessionStarted
+from stream.events import MAX_SECONDS, Emotion, Event, SessionStarted
 from stream.exports.labelled import ExportError, Labelled, emotions, labelled, started
 from stream.exports.text import distinct, plain
 
@@ -84,9 +84,11 @@ def _emotion(
 def _began(session: SessionStarted) -> datetime:
     try:
         began = datetime.fromisoformat(session.time)
-    except ValueError:
+        began = began if began.tzinfo else began.replace(tzinfo=UTC)
+        _milliseconds(began, MAX_SECONDS)
+    except (ValueError, OverflowError):
         raise ExportError(f"session.started has the time {session.time!r}, which is not ISO 8601") from None
-    return began if began.tzinfo else began.replace(tzinfo=UTC)
+    return began
 
 
 def _milliseconds(began: datetime, seconds: float) -> str:

@@ -176,9 +176,10 @@ class MixedSource:
     def counts(self) -> dict[str, int]:
         """Sums over the participants' streams, and the worst skew between them in milliseconds."""
         sources = [source for p in self._participants for source in (p.sound, p.camera) if source is not None]
+        names = "reconnects", "damaged_packets", "damaged_pictures", "gaps_ms"
         return {
             "repaired_samples": self.repaired,
-            "reconnects": sum(source.counts().get("reconnects", 0) for source in sources),
+            **{name: sum(source.counts().get(name, 0) for source in sources) for name in names},
             "worst_skew_ms": round(1000 * self.worst_skew),
         }
 

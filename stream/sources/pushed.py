@@ -143,7 +143,6 @@ class PushedSource:
     channels = 1
     split = False
     live = True
-    repaired = 0
 
     def __init__(self, track: PushedTrack) -> None:
         self.name, self.video = track.name, track.video
@@ -151,9 +150,14 @@ class PushedSource:
         self._track = track
         self._stopping = threading.Event()
         self._pipe: BytePipe | None = None
+        self._source: NetworkSource | None = None
+
+    @property
+    def repaired(self) -> int:
+        return 0 if self._source is None else self._source.repaired
 
     def counts(self) -> dict[str, int]:
-        return {"repaired_samples": self.repaired}
+        return {} if self._source is None else self._source.counts()
 
     def stop(self) -> None:
         """Deliver no further blocks."""
@@ -174,6 +178,7 @@ class PushedSource:
             if waited > self._track.patience:
                 raise MediaError(f"{self.name}: no sender connected within {self._track.patience:.0f} s")
         source, self._pipe = connection
+        self._source = source
         yield from source
         if source.ended_early not in (None, ENDED):  # the data could not be read to its end
             self.ended_early = source.ended_early

@@ -9,6 +9,7 @@ FOLDER/SESSION/sound.mkv      the audio, bit for bit as it was analysed
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,8 +27,10 @@ from stream.block import RATE, Block, VideoFrame
 from stream.errors import MediaError
 from stream.events import Event, parse
 from stream.sources.base import Source, SourceWrapper
-from stream.sources.decoding import error_text
+from stream.sources.decoding import error_text, ffmpeg_path
 from stream.sources.file import FileSource
+
+log = logging.getLogger(__name__)
 
 SOUND, PICTURES, EVENTS, SETTINGS = "sound.mkv", "pictures", "events.jsonl", "session.json"
 TIME_BASE_S = Fraction(1, 1000)  # unit of the video frames' time stamps
@@ -99,7 +102,7 @@ class _Track:
     """A Matroska file with one stream; after a crash it is readable up to its last packet."""
 
     def __init__(self, path: Path) -> None:
-        self._container = av.open(str(path), "w")
+        self._container = av.open(ffmpeg_path(path), "w")
         self._stream: Any = None
 
     def sound(self, block: Block) -> None:
@@ -161,7 +164,7 @@ class RecordedSource(SourceWrapper):
 def _pictures(path: Path) -> Iterator[VideoFrame]:
     """Video frames of one camera's file."""
     _, _, channel = path.stem.partition("-")
-    with av.open(str(path)) as container:
+    with av.open(ffmpeg_path(path)) as container:
         for frame in container.decode(container.streams.video[0]):
             if frame.time is not None:
                 yield VideoFrame(frame.time, frame.to_ndarray(format="rgb24"), int(channel) if channel else None)
@@ -201,20 +204,25 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events of a JSONL file, or of a recording's folder. Raises MediaError, naming the first invalid line."""
+    """The events of a JSONL file, or of a recording's folder; lines that are no events are counted, logged and skipped.
+
+    Raises MediaError when there is no event at all.
+    """
     path = path / EVENTS if path.is_dir() else path
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise MediaError(f"{path}: cannot be read ({error_text(error)})") from None
-    events = []
+    events, bad = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             events.append(parse(line))
         except ValidationError as error:
-            raise MediaError(f"{path}:{number}: not an event ({error.errors()[0]['msg']})") from None
+            bad.append(f"{path}:{number}: not an event ({error.errors()[0]['msg']})")
     if not events:
-        raise MediaError(f"{path}: contains no events")
+        raise MediaError(bad[0] if bad else f"{path}: contains no events")
+    if bad:
+        log.warning("%s; skipped%s", bad[0], f", and {len(bad) - 1} more" if bad[1:] else "")
     return events

@@ -127,6 +127,11 @@ def test_redis_refused_or_locked() -> None:
         refused(1, "refuses the user name or password", "watch", "x", "--redis", url)
 
 
+def test_an_address_is_for_live() -> None:
+    refused(2, "replay plays files, and this is an address: undertone live URL", "replay", "http://host/a.ts?key=x")
+    refused(2, "nosuch://: this FFmpeg (of PyAV) opens no such streams; it opens rtsp", "live", "nosuch://127.0.0.1:9")
+
+
 def test_an_unknown_microphone(redis_url: str) -> None:
     refused(2, "cannot record from microphone 'nobody'", "live", "mic:nobody", "--redis", redis_url)
 

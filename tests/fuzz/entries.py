@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +18,7 @@ from stream.bus.directory import overview
 from stream.bus.keys import Keys
 from stream.bus.server import private_server
 from stream.bus.subscriber import consume, history, subscribe
-from tests.fuzz.events import LINES, payloads
+from tests.fuzz.events import LINES, SEEDS, payloads
 from tests.fuzz.target import Target, Wrong
 
 END = LINES[-1]
@@ -39,13 +39,12 @@ async def read(url: str, session: str) -> None:
 @contextmanager
 def using(url: str) -> Iterator[Target]:
     """`opened`, with a Redis that is there."""
-    numbers = itertools.count()
     # Seconds, instead of one, that a member of a group waits before it looks whether all is over.
     hasty = patch.object(client, "DIRECTORY_POLL_S", 0.01)
     with hasty, redis.Redis.from_url(url) as server, asyncio.Runner() as runner:
 
         def take(entries: list[dict[bytes, bytes]]) -> None:
-            session = f"s{next(numbers)}"
+            session = "s"  # of all the seeds
             keys = Keys(session)
             for entry in entries:
                 server.xadd(keys.events, dict(entry))
@@ -61,7 +60,9 @@ def using(url: str) -> Iterator[Target]:
 
         names = st.sampled_from([b"id", b"type", b"event", b"event", b"\xff", b"x"])
         fields = st.dictionaries(names, payloads | st.binary(max_size=8), min_size=1, max_size=3)
-        sound = st.sampled_from(LINES[:-1]).map(lambda line: {b"id": line[:8], b"type": b"lag", b"event": line})
+        sound = st.sampled_from(SEEDS[:-1]).map(
+            lambda seed: {b"id": seed["id"].encode(), b"type": seed["type"].encode(), b"event": json.dumps(seed)}
+        )
         ids = st.sampled_from([b"s:1", b"s:2", b"a"])
         spoilt = st.builds(lambda id_, line: {b"id": id_, b"type": b"emotion", b"event": line}, ids, payloads)
         yield Target(st.lists(fields | sound | spoilt, max_size=5), take)

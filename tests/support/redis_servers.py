@@ -10,8 +10,8 @@ from pathlib import Path
 
 import redis as sync_redis
 
-from stream.bus.server import server_binary
 from tests.support.gateways import free_port
+from tests.support.secure_redis import tool
 
 
 class Server:
@@ -21,7 +21,7 @@ class Server:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._command = [
-            str(server_binary()), "--port", str(self.port), "--dir", str(folder), "--save", "", *options,
+            tool("redis-server"), "--port", str(self.port), "--dir", str(folder), "--save", "", *options,
         ]  # fmt: skip
         self.start()
 

@@ -63,6 +63,9 @@ def forget(
         list[Path] | None,
         typer.Option(help="A folder in which `--record` has kept sessions; several times for several."),
     ] = None,
+    gone: Annotated[
+        bool, typer.Option("--gone", help="Their processes are gone for certain, where nobody can be asked.")
+    ] = False,
     redis: RedisToRead = None,
     prefix: Prefix = "undertone",
     as_json: Json = False,
@@ -71,7 +74,9 @@ def forget(
 
     That is: events with whatever read them in groups, state, the entry in the directory, alerts, the tokens' lists,
     events that waited for Redis on this machine, and recordings in the folders given. Redis needs a user who may delete
-    (deploy/README.md). Backups and what consumers have kept are not ours to delete. A live session is refused.
+    (deploy/README.md). Backups and what consumers have kept are not ours to delete. A live session is refused,
+    and one that may live: that has not ended, and whose process is not known to be gone. One that lives in spite of
+    --gone ends itself when it notices.
     """
     with one_line_errors():
         import asyncio
@@ -102,7 +107,7 @@ def forget(
         left = removed = refused = False
         for keys in wanted:
             try:
-                done = asyncio.run(forget_session(url, keys, folders))
+                done = asyncio.run(forget_session(url, keys, folders, gone=gone))
             except CannotForget as error:
                 tell(f"undertone: {error}")
                 refused = not older_than

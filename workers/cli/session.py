@@ -69,8 +69,12 @@ def replay(
     settings: SessionSettings,
     speed: Annotated[str, typer.Option(help="1 = real time, N times as fast, or max.")] = "1",
     channels: Annotated[
-        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where they differ.")
+        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where each is heard alone.")
     ] = "auto",
+    track: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of the audio track. [default: the file's default, or the loudest if silent]"),
+    ] = None,
     record: Record = None,
     keep: Keep = 24.0,
     resume: Resume = False,
@@ -84,20 +88,26 @@ def replay(
     with one_line_errors():
         from stream.sources.file import FileSource
         from stream.sources.recording import RecordedSource
+        from stream.sources.spec import URL
 
         pace = _speed(speed)
         request = Request(redis, prefix, ray_address, as_json, record, resume, reference)
-        if file.startswith("redis:") or file.endswith(".jsonl"):
+        events = (file.startswith("redis:") and not Path(file).exists()) or file.endswith(".jsonl")
+        if track is not None and (events or Path(file).is_dir()):
+            raise UsageError("--track: of an audio or video file; what a session left has one")
+        if events:
             if reference is not None:
                 raise UsageError("--reference: past events are published again, nothing is recognized")
             _republish(file, pace, settings.session, request)
             return
+        if URL.fullmatch(file) and not Path(file).exists():
+            raise UsageError("replay plays files, and this is an address: undertone live URL listens to it")
         source: Source
         if Path(file).is_dir():
             source = recorded = RecordedSource(Path(file))
             settings = _as_recorded(settings, recorded, context)
         else:
-            source = FileSource(Path(file), channels)
+            source = FileSource(Path(file), channels, track=track)
         _run(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
 
 
@@ -108,7 +118,7 @@ def live(
         list[str] | None,
         typer.Argument(
             help="[NAME=]SOUND[+CAMERA], one per participant. SOUND: mic, mic:DEVICE, monitor (what this machine "
-            "plays), monitor:NAME, or a URL (rtsp, rtmp, http, hls, srt, udp, tcp). CAMERA: +camera or "
+            "plays), monitor:NAME, or a URL (rtsp, rtmp, http, also HLS, udp, tcp). CAMERA: +camera or "
             "+camera:/dev/video2. "
             "[default: mic]"
         ),

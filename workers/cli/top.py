@@ -151,7 +151,7 @@ class Overview:
             page = await self._client.xrange(key, min=f"({position}" if position else "-", count=PAGE_ENTRIES)
             for position, fields in page:
                 self._positions[session] = str(position)
-                if (event := parse_entry(fields)) is not None:
+                if (event := parse_entry(fields, session)) is not None:
                     load.event(event)
             if len(page) < PAGE_ENTRIES:
                 break

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from stream.events import SessionEnded
 from tests.support.events import ended, notice
 from tests.support.gateways import free_port
 from tests.support.redis_servers import Server, server
+from tests.support.secure_redis import tool
 
 
 @pytest.fixture
@@ -193,8 +193,7 @@ async def test_sentinels_name_another_leader(tmp_path: Path, keys: Keys) -> None
     """The leader is killed; what was published before is with the new one, what was published meanwhile follows."""
     for name in ("a", "b", "s"):
         (tmp_path / name).mkdir()
-    binary, port = shutil.which("redis-server"), free_port()
-    assert binary
+    binary, port = tool("redis-server"), free_port()
     with (
         server(tmp_path / "a", "--repl-diskless-sync-delay", "0") as leader,
         server(tmp_path / "b", "--replicaof", f"127.0.0.1 {leader.port}") as replica,

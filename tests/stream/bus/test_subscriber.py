@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
+from typing import Any
 
 import pytest
 import redis as sync_redis
 from redis.exceptions import AuthenticationError
 
 import stream
+from stream.bus.alert_rules import AlertMonitor, Rule
+from stream.bus.directory import overview
+from stream.bus.keys import Keys
 from stream.bus.server import private_server
-from stream.bus.subscriber import consume_all
+from stream.bus.subscriber import consume_all, history
 from stream.clock import VirtualClock
 from stream.events import Event
 from tests.support.buses import ids, publish
+from tests.support.events import ended, label
+from workers.cli.top import look_once
 
 
 @pytest.fixture
@@ -95,6 +102,46 @@ async def test_what_a_consumer_had_not_done_comes_again(
     await asyncio.sleep(0.1)
     heir = [event async for event in stream.consume(redis_url, session, "team", "heir")]
     assert sorted(ids(heir)) == ["ended", "notice:0", "notice:1", "notice:2"]
+
+
+def spoilt(session: str) -> list[dict[str, str]]:
+    """Entries that are no events, beginning with a label whose emotion is not among its probabilities."""
+    odd = label(session, 0, emotion="anger").model_dump(by_alias=True)
+    lost = ended(session).model_dump(by_alias=True) | {"counts": {"lost_audio_ms": -1}}
+    other = ended(f"{session}-other").model_dump(by_alias=True)
+    made = [{"id": each["id"], "type": each["type"], "event": json.dumps(each)} for each in (odd, lost, other)]
+    return [*made, {"event": "{"}, {"x": "y"}]
+
+
+@pytest.mark.integration
+async def test_one_bad_event_ends_no_consumer(session: str) -> None:
+    """Each way to read goes on behind it, and at the next start as well."""
+    with private_server() as url:
+        await publish(url, session, 1, end=False)
+        for fields in spoilt(session):
+            entry: Any = fields
+            sync_redis.Redis.from_url(url).xadd(Keys(session).events, entry)
+        await publish(url, session, 2)
+        expected = ["notice:0", "notice:1", "ended"]
+        rules = AlertMonitor([Rule(name="angry", emotion="anger")])
+        for start in range(2):
+            assert ids([event async for event in stream.subscribe(url, session)]) == expected
+            group = f"team-{start}"
+            assert sorted(set(ids([event async for event in stream.consume(url, session, group, "me")]))) == sorted(
+                expected
+            )
+            assert ids(await history(url, session)) == expected
+            for events in (stream.follow(url), consume_all(url, f"metrics-{start}", "one")):
+                told = [await asyncio.wait_for(anext(events), 5)]
+                while told[-1].type != "session.ended":
+                    told.append(await asyncio.wait_for(anext(events), 5))
+                await events.aclose()
+                assert list(dict.fromkeys(ids(told))) == expected
+                assert not [alert for event in told for alert in rules.alerts_for(event)]
+            assert (await overview(url))[0].state == "ended"
+            assert not (await look_once(url, "undertone")).loads
+        sync_redis.Redis.from_url(url).set(Keys(session).alive, "no heartbeat")
+        assert (await overview(url))[0].state == "ended"
 
 
 @pytest.mark.integration

@@ -117,3 +117,11 @@ def test_what_is_no_recording_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(MediaError, match="contains no events"):
         read_events(tmp_path / "empty.jsonl")
+
+
+def test_a_line_that_is_no_event_costs_itself_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As the last one is that a killed process wrote."""
+    lines = [notice("s", 0).wire(), "{}", notice("s", 1).wire(), ended("s").wire()[:40]]
+    (tmp_path / "events.jsonl").write_text("\n".join(lines))
+    assert [event.id for event in read_events(tmp_path)] == ["s:notice:0", "s:notice:1"]
+    assert "events.jsonl:2: not an event" in caplog.text and caplog.text.rstrip().endswith("skipped, and 1 more")

@@ -165,7 +165,9 @@ async def test_names_the_transcript_does_not_know_are_matched_by_time(redis_url:
 async def test_silence_and_a_foreign_transcript_end_in_an_error(redis_url: str, demo_audio: np.ndarray) -> None:
     silence = np.zeros((2, 5 * 16_000), np.float32)
     (*_, ended) = await run(redis_url, plan(), LocalBackend(), blocks(silence))
-    assert ended.reason == "error: no speech was found"  # type: ignore[union-attr]
+    assert ended.reason.startswith("error: no speech was found; the sound is digital silence")  # type: ignore[union-attr]
+    (*_, ended) = await run(redis_url, plan(), LocalBackend(), blocks(demo_audio * np.float32(0.003)))
+    assert ended.reason.startswith("error: no speech was found; the sound is very quiet")  # type: ignore[union-attr]
     transcript = demo_transcript()
     late = replace(plan(), transcript=type(transcript)([replace(cue, start=900, end=901) for cue in transcript.cues]))
     (*_, ended) = await run(redis_url, late, LocalBackend(), blocks(demo_audio))
