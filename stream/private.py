@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stream.errors import StreamError
 
-SHORT_ROOT = Path("/tmp")  # not $TMPDIR, which is long on some systems: a socket's path has a hundred bytes
+SHORT_ROOT = Path("/tmp")  # noqa: S108 - folders of 0700 in it; $TMPDIR may be long, a socket's path has 100 bytes
 
 
 class NotPrivate(StreamError):
