@@ -1,6 +1,7 @@
 """Media, segmentation and events of conversations, and their transport over Redis.
 
-For programs that receive events: `subscribe`, `subscribe_sync`, `follow` and `consume`, and the types of the events.
+For programs that receive events: `subscribe`, `subscribe_sync`, `follow`, `consume` and `make_group`, and the types of
+the events.
 Importing this package is light; each name is loaded when it is first used.
 """
 
@@ -8,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stream.bus.subscriber import consume, follow, subscribe, subscribe_sync
+    from stream.bus.subscriber import consume, follow, make_group, subscribe, subscribe_sync
     from stream.events import (
         Alert,
         Degraded,
@@ -46,12 +47,13 @@ __all__ = [
     "Word",
     "consume",
     "follow",
+    "make_group",
     "parse",
     "subscribe",
     "subscribe_sync",
 ]
 
-_SUBSCRIBER = {"consume", "follow", "subscribe", "subscribe_sync"}
+_SUBSCRIBER = {"consume", "follow", "make_group", "subscribe", "subscribe_sync"}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ fi
 mkdir -p "$folder"
 chmod 700 "$folder"
 acl=$(<"$(dirname "$0")/users.acl.example")
-for user in publisher consumer operator; do
+for user in publisher reader worker operator; do
     password=$(openssl rand -hex 32)
     hash=$(printf %s "$password" | openssl dgst -sha256 -r | cut -d ' ' -f 1)
     acl=${acl/${user^^}_SHA256/$hash}
@@ -27,4 +27,4 @@ for user in publisher consumer operator; do
 done
 echo "$acl" >"$folder/users.acl"
 chmod 644 "$folder/users.acl"
-echo "made $folder/users.acl and $folder/{publisher,consumer,operator}.env" >&2
+echo "made $folder/users.acl and $folder/{publisher,reader,worker,operator}.env" >&2

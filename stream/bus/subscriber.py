@@ -16,7 +16,7 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-from stream.bus.connection import connect, listed
+from stream.bus.connection import BusError, connect, listed
 from stream.bus.keys import PREFIX, Keys
 from stream.bus.tasks import cancelled
 from stream.clock import Clock, MonotonicClock
@@ -85,9 +85,10 @@ async def consume(
     """Yield a session's events to one consumer of `group`; each event goes to one consumer. Stops when all events of
     the session are acknowledged.
 
-    An event is acknowledged (XACK) when the next one is requested. Events that a consumer had not acknowledged when it
-    died are delivered again: to itself when it is back, else to another consumer after a minute. Delivery is at least
-    once. Raises the same exceptions as `subscribe`.
+    The group is made if it is missing and this Redis user may make it; else raises BusError (`make_group`). An event is
+    acknowledged (XACK) when the next one is requested. Events that a consumer had not acknowledged when it died are
+    delivered again: to itself when it is back, else to another consumer after a minute. Delivery is at least once.
+    Raises also the same exceptions as `subscribe`.
     """
     keys = Keys(session, prefix)
     handled: str | None = None  # position of the last event handed over, whose acknowledgement may have failed
@@ -95,8 +96,7 @@ async def consume(
     async with contextlib.aclosing(_connections(url, clock)) as connections:
         async for client in connections:
             with _retried():
-                with contextlib.suppress(ResponseError):  # the group exists already
-                    await client.xgroup_create(keys.events, group, id="0")
+                may_make_groups = await _made(client, keys, group)
                 own = True
                 while True:
                     try:
@@ -104,6 +104,12 @@ async def consume(
                     except ResponseError as error:
                         if joined and "NOGROUP" in str(error):
                             return  # the session was erased, or has expired
+                        if not may_make_groups and "NOGROUP" in str(error) and await client.exists(keys.events):
+                            raise BusError(
+                                f"session {session} has no group {group!r}, and this Redis user may not make it: as "
+                                f"publisher or operator call stream.make_group, "
+                                f"or XGROUP CREATE {keys.events} {group} 0"
+                            ) from None
                         raise
                     joined = True
                     own = own and bool(entries)
@@ -114,6 +120,23 @@ async def consume(
                         await client.xack(keys.events, group, position)
                     if not entries and not own and await _finished(client, keys, group):
                         return
+
+
+async def make_group(url: str, session: str, group: str, prefix: str = PREFIX) -> None:
+    """Make a consumer group that begins at a session's first event, unless it is there.
+
+    Raises BusError for a session without events, RedisError when Redis is away or refuses.
+    """
+    keys, client = Keys(session, prefix), connect(url)
+    try:
+        await client.xgroup_create(keys.events, group, id="0")
+    except NoPermissionError:
+        raise
+    except ResponseError as error:
+        if "BUSYGROUP" not in str(error):
+            raise BusError(f"no session {session!r} in this Redis") from None
+    finally:
+        await client.aclose()
 
 
 def consume_all(
@@ -181,6 +204,17 @@ async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
                 lower = f"({position}"
     finally:
         await client.aclose()
+
+
+async def _made(client: redis.asyncio.Redis, keys: Keys, group: str) -> bool:
+    """Make a group unless it is there or its session is not; False if this user may not make groups."""
+    try:
+        await client.xgroup_create(keys.events, group, id="0")
+    except NoPermissionError:
+        return False
+    except ResponseError:
+        pass
+    return True
 
 
 @contextlib.contextmanager

@@ -16,14 +16,16 @@ import pytest
 import redis
 import yaml
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError
+from redis.exceptions import AuthenticationError, ConnectionError
 from redis.retry import Retry
 
+from stream.bus.connection import BusError
 from stream.bus.directory import overview
 from stream.bus.forget import forget, rewrite_log
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
-from stream.bus.subscriber import consume, subscribe
+from stream.bus.subscriber import consume, make_group, subscribe
+from stream.clock import VirtualClock
 from stream.events import SessionEnded
 from tests.support.paths import DEPLOY, ROOT
 from tests.support.secure_redis import SecureRedis, passes, tool
@@ -168,9 +170,28 @@ async def test_users_may_do_what_the_program_does(secure: SecureRedis) -> None:
     bus.publish(ended)
     await bus.beat("{}")
     assert await bus.aclose(timeout=5)
-    assert [session.state for session in await overview(secure.url("consumer"))] == ["ended"]
-    assert [event.id async for event in subscribe(secure.url("consumer"), "x")] == ["x:ended"]
-    assert [event.id async for event in consume(secure.url("consumer"), "x", "group", "me")] == ["x:ended"]
+    assert [session.state for session in await overview(secure.url("reader"))] == ["ended"]
+    assert [event.id async for event in subscribe(secure.url("reader"), "x")] == ["x:ended"]
+    with pytest.raises(BusError, match="no group 'group', and this Redis user may not make it"):
+        await anext(consume(secure.url("worker"), "x", "group", "me"))
+    await make_group(secure.url("publisher"), "x", "group")
+    await make_group(secure.url("operator"), "x", "group")
+    assert [event.id async for event in consume(secure.url("worker"), "x", "group", "me")] == ["x:ended"]
+
+
+async def test_a_worker_is_told_who_makes_its_group(secure: SecureRedis) -> None:
+    """And waits, as everybody does, for a session that has not begun."""
+    session, worker = "late", secure.url("worker")
+    with pytest.raises(BusError, match="no session 'late'"):
+        await make_group(secure.url("publisher"), session, "team")
+    waiting = asyncio.create_task(anext(consume(worker, session, "team", "me", clock=VirtualClock())))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    secure.as_user("publisher", "XADD", Keys(session).events, "*", "event", "{}")
+    with pytest.raises(BusError, match=r"stream\.make_group, or XGROUP CREATE undertone:\{late\}:events team 0"):
+        await waiting
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        await anext(consume(secure.url("reader"), session, "team", "me"))
 
 
 async def test_the_operator_forgets_and_the_publisher_may_not(secure: SecureRedis) -> None:
@@ -192,78 +213,11 @@ async def test_the_operator_forgets_and_the_publisher_may_not(secure: SecureRedi
             await asyncio.sleep(0.1)
 
 
-ALLOWED = [
-    ("publisher", "SET undertone:alert:rule:x 1 NX EX 60"),
-    ("publisher", "WATCH undertone:alert:rule:x"),
-    ("publisher", "INCR undertone:token:monitoring:requests"),
-    ("publisher", "SADD undertone:token:monitoring:sessions x"),
-    ("publisher", "XADD undertone:alerts * event {}"),
-    ("publisher", "XGROUP CREATE undertone:{old}:events alerts 0"),
-    ("publisher", "XREADGROUP GROUP metrics me STREAMS undertone:{old}:events >"),
-    ("publisher", "XAUTOCLAIM undertone:{old}:events metrics me 60000 0"),
-    ("consumer", "HGETALL undertone:sessions"),
-    ("consumer", "TIME"),
-    ("consumer", "XREAD STREAMS undertone:alerts 0"),
-    ("consumer", "XGROUP CREATE undertone:{old}:events mine 0"),
-    ("consumer", "XREVRANGE undertone:{old}:events + - COUNT 1"),
-    ("operator", "DEL undertone:{gone}:events"),
-    ("operator", "SCAN 0 MATCH undertone:*"),
-    ("operator", "INFO"),
-    ("operator", "ACL LOG"),
-    ("operator", "BGREWRITEAOF"),
-]
-REFUSED = [
-    ("publisher", "FLUSHALL"),
-    ("publisher", "SET other 1"),
-    ("publisher", "PUBLISH other x"),
-    ("publisher", "DEL undertone:{old}:events"),
-    ("publisher", "XTRIM undertone:{old}:events MAXLEN 0"),
-    ("publisher", "KEYS *"),
-    ("publisher", "CONFIG GET *"),
-    ("publisher", "CLIENT LIST"),
-    ("publisher", "ACL LIST"),
-    ("publisher", "EVAL return(1) 0"),
-    ("consumer", "XADD undertone:{x}:events * event {}"),
-    ("consumer", "XADD undertone:alerts * event {}"),
-    ("consumer", "HSET undertone:sessions x now"),
-    ("consumer", "GET undertone:token:monitoring:requests"),
-    ("consumer", "SET undertone:{old}:alive forged"),
-    ("consumer", "PUBLISH undertone:{x} forged"),
-    ("consumer", "EXPIRE undertone:{old}:events 1"),
-    ("consumer", "DEL undertone:{old}:events"),
-    ("operator", "FLUSHALL"),
-    ("operator", "GET other"),
-    ("operator", "CONFIG SET maxmemory 1"),
-    ("operator", "SHUTDOWN"),
-    ("operator", "ACL SETUSER default on"),
-]
-
-
-@pytest.mark.parametrize(("user", "command"), ALLOWED)
-def test_users_may(secure: SecureRedis, user: str, command: str) -> None:
-    secure.as_user(user, *command.split())
-
-
-@pytest.mark.parametrize(("user", "command"), REFUSED)
-def test_users_may_not(secure: SecureRedis, user: str, command: str) -> None:
-    with pytest.raises(NoPermissionError):
-        secure.as_user(user, *command.split())
-
-
-def test_consumers_subscribe_to_our_channels_only(secure: SecureRedis) -> None:
-    with redis.Redis.from_url(secure.url("consumer")) as client, client.pubsub() as channels:
-        channels.subscribe("undertone:{x}")
-        assert channels.get_message(timeout=5)["type"] == "subscribe"
-        channels.subscribe("other")
-        with pytest.raises(NoPermissionError):
-            channels.get_message(timeout=5)
-
-
 def test_passwords_are_not_replaced_by_accident(secure: SecureRedis) -> None:
     command = [str(DEPLOY / "redis/make-users.sh"), str(secure.folder)]
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 1
     assert "is there already" in again.stderr
-    for user in ("publisher", "consumer", "operator"):
+    for user in ("publisher", "reader", "worker", "operator"):
         assert (secure.folder / f"{user}.env").stat().st_mode & 0o077 == 0
     assert "SHA256" not in (secure.folder / "users.acl").read_text()

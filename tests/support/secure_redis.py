@@ -62,7 +62,7 @@ class SecureRedis:
         return line.removeprefix("UNDERTONE_REDIS=").replace("/certs/", f"{self.folder}/")
 
     def as_user(self, user: str, *command: str) -> Any:
-        with redis.Redis.from_url(self.url(user)) as client:
+        with redis.Redis.from_url(self.url(user), protocol=2) as client:  # whose SUBSCRIBE is answered
             return client.execute_command(*command)
 
 
