@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis.asyncio
 from redis.asyncio.client import Pipeline
+from redis.crc import key_slot
 from redis.exceptions import ConnectionError, MovedError, ResponseError, TimeoutError
+
+MAX_AT_ONCE = 500  # Streams, or commands of as many sessions, in one request
+MAX_REDIRECTIONS = 5  # times that a command follows its key to another node
+
+
+def batches(names: list[str], size: int) -> Iterator[list[str]]:
+    """The names in lists of at most `size`."""
+    return (names[start : start + size] for start in range(0, len(names), size))
 
 
 class Client(redis.asyncio.Redis):
@@ -21,6 +31,7 @@ class Client(redis.asyncio.Redis):
         super().__init__(**options)
         self._home = self.connection_pool
         self._nodes: dict[tuple[str, int], redis.asyncio.ConnectionPool] = {}
+        self._owners: dict[int, redis.asyncio.ConnectionPool] = {}  # by slot, as far as redirections have told
         self.sentinels: list[redis.asyncio.Redis] = []
         """Sentinels that were asked for the address; closed with this client."""
 
@@ -51,6 +62,38 @@ class Client(redis.asyncio.Redis):
     def go_home(self) -> None:
         """Send further commands to the server at the address again."""
         self.connection_pool = self._home
+        self._owners.clear()
+
+    async def run_each(self, commands: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """Answers to commands, each given with its key: one request for all keys of a node.
+
+        A refusal stands in place of its answer. Raises ConnectionError and TimeoutError.
+        """
+        answers: list[Any] = [None] * len(commands)
+        waiting = list(range(len(commands)))
+        for _ in range(MAX_REDIRECTIONS):
+            by_node: dict[redis.asyncio.ConnectionPool, list[int]] = {}
+            for number in waiting:
+                owner = self._owners.get(key_slot(commands[number][0].encode())) if self._owners else None
+                by_node.setdefault(owner or self._home, []).append(number)
+            waiting = []
+            for pool, numbers in by_node.items():
+                pipe = Pipeline(pool, self.response_callbacks, False, None)
+                for number in numbers:
+                    pipe.execute_command(*commands[number][1])
+                try:
+                    found = await pipe.execute(raise_on_error=False)
+                except (ConnectionError, TimeoutError):
+                    self.go_home()
+                    raise
+                for number, answer in zip(numbers, found, strict=True):
+                    answers[number] = answer
+                    if isinstance(answer, MovedError):
+                        self._owners[answer.slot_id] = self._node(answer.host, answer.port)
+                        waiting.append(number)
+            if not waiting:
+                break
+        return answers
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run one command, following one redirection."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from stream.bus.cluster import MAX_AT_ONCE, batches
 from stream.bus.connection import connect, listed
 from stream.bus.keys import RETENTION_S, Keys
 from stream.bus.spool import Entry, Spool, spool_path
@@ -159,10 +160,16 @@ class Bus:
         await self._renew_directory()
         # A session that has only just started may have no events yet.
         old = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
-        for session, start in (await listed(self._client, self.keys.prefix)).items():
-            keys = Keys(session, self.keys.prefix)
-            if keys != self.keys and start < old and not await self._client.exists(keys.events):
-                await self._client.hdel(self.keys.directory, keys.session)
+        others = [
+            session
+            for session, start in (await listed(self._client, self.keys.prefix)).items()
+            if session != self.keys.session and start < old
+        ]
+        for some in batches(others, MAX_AT_ONCE):
+            streams = [Keys(session, self.keys.prefix).events for session in some]
+            there = await self._client.run_each([(key, ("EXISTS", key)) for key in streams])
+            if gone := [session for session, answer in zip(some, there, strict=True) if answer == 0]:
+                await self._client.hdel(self.keys.directory, *gone)
 
     async def beat(self, load: str) -> None:
         """Write the heartbeat (load: JSON of `stream.bus.directory.Load`); silently skipped if Redis is unreachable."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import MutableMapping
 from types import FrameType
+from typing import Any
 
 import ray
 import structlog
@@ -13,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from ray.exceptions import RayError
 
+from stream.repeats import RepeatFilter, Repeats
 from workers.cluster.session_actor import find_session
 from workers.errors import WorkersError
 from workers.gateway.access import Access, Token
@@ -97,6 +100,17 @@ async def _end_sessions(timeout: float) -> None:
 def configure_logs() -> None:
     """Log one JSON object per line to stderr; human-readable lines on a terminal."""
     pretty = sys.stderr.isatty()
+    repeats = Repeats()
+
+    def counted(_: Any, level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Warnings that repeat are counted; requests are told each."""
+        if level in ("warning", "error"):
+            more = repeats.more((line["event"], line.get("error")))
+            if more is None:
+                raise structlog.DropEvent
+            line["event"] += more
+        return line
+
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -105,7 +119,7 @@ def configure_logs() -> None:
     ]
     render = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     structlog.configure(
-        processors=[*shared, render],
+        processors=[counted, *shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -113,6 +127,7 @@ def configure_logs() -> None:
     # uvicorn and others log through the standard library; the same lines for them, from warnings upwards.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
+    handler.addFilter(RepeatFilter())  # what fails a thousand times a second must not fill the disk
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     # At DEBUG it would log every WebSocket frame, and with it words of conversations.
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)
