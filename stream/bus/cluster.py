@@ -64,6 +64,10 @@ class Client(redis.asyncio.Redis):
         self.connection_pool = self._home
         self._owners.clear()
 
+    async def find_leader(self) -> None:
+        """Drop idle connections, so that the next command asks the Sentinels, or the name, anew who leads."""
+        await self.connection_pool.disconnect(inuse_connections=False)
+
     async def run_each(self, commands: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         """Answers to commands, each given with its key: one request for all keys of a node.
 
