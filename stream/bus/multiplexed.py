@@ -134,7 +134,8 @@ class Cursor:
         first, last = entries[0][0], entries[-1][0]
         oldest = (info.get("first-entry") or [first])[0]
         if "entries-added" not in info:  # before Redis 7
-            return None if self.position != "0" and oldest == first and order(first) > order(self.position) else 0
+            was_behind = self.position != "0" and oldest == first and order(first) > order(self.position)
+            return None if was_behind and entries[0][1].get("type") != "session.started" else 0
         expected = None if self._index is None else self._index + len(entries)
         if last == info["last-generated-id"]:
             self._index = info["entries-added"]
