@@ -6,6 +6,7 @@ packages=(libportaudio2 redis-server)
 if [[ "${1:-}" == "--all" ]]; then
     packages+=(pulseaudio pulseaudio-utils libasound2-plugins)
     packages+=(chromium prometheus systemd)  # the page's browser; promtool; systemd-analyze
+    packages+=(gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good python3-gi libnginx-mod-rtmp)  # RTSP, RTMP
 fi
 
 # Debian and Ubuntu split the part of Python that makes virtual environments into a package of its own.

@@ -81,10 +81,31 @@ async def exists(url: str, keys: Keys) -> bool:
 
 
 async def claim(url: str, keys: Keys) -> bool:
-    """Reserve the id of a session that is about to start; False if it is in use or Redis still holds events of it."""
+    """Reserve the id of a session that is about to start; False if it is in use, Redis still holds events of it, or it
+    was forgotten lately while nothing proved its death."""
     client = connect(url)
     try:
-        return not await client.exists(keys.events) and bool(await client.set(keys.alive, "", nx=True, ex=CLAIM_TTL_S))
+        if await client.exists(keys.events) or await client.exists(keys.forgotten):
+            return False
+        return bool(await client.set(keys.alive, "", nx=True, ex=CLAIM_TTL_S))
+    finally:
+        await client.aclose()
+
+
+async def renew_claim(url: str, keys: Keys) -> None:
+    """Hold on to a claimed id while its session takes long to start."""
+    client = connect(url)
+    try:
+        await client.expire(keys.alive, CLAIM_TTL_S)
+    finally:
+        await client.aclose()
+
+
+async def claim_silent(url: str, keys: Keys) -> bool:
+    """Take hold of a session without a sign of life, to end it; False if it has one, or another has hold of it."""
+    client = connect(url)
+    try:
+        return bool(await client.set(keys.alive, "", nx=True, ex=CLAIM_TTL_S))
     finally:
         await client.aclose()
 

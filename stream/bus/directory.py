@@ -68,7 +68,10 @@ async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = 
             answers = await client.run_each(commands)
             for number, name in enumerate(some):
                 known = answers[4 * number : 4 * number + 4]
-                if refused := next((answer for answer in known if isinstance(answer, RedisError)), None):
+                refused = next((answer for answer in known if isinstance(answer, RedisError)), None)
+                if refused is not None and "WRONGTYPE" in str(refused):
+                    continue  # a key of somebody else's
+                if refused is not None:
                     raise refused
                 found.append(_info(name, started[name], *known))
     finally:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import redis.asyncio
 from pydantic import BaseModel
+from redis.exceptions import ResponseError
 
 from stream.bus.connection import connect
 from stream.bus.directory import overview
 from stream.bus.keys import SESSION_ID, Keys, alert_marker, alerts_stream, token_sessions_key
-from stream.bus.spool import spool_path
+from stream.bus.running import Home, home_of, life
+from stream.bus.spool import request_path, spool_path
 from stream.errors import StreamError
 from stream.sources.recording import SETTINGS, recording_files, session_folders
 
+REWRITE_S = 60.0  # for Redis to write its data anew
 SCAN_COUNT = 1000  # keys or entries per page of a search
+FORGOTTEN_TTL_S = 7 * 24 * 3600  # seconds for which a session that may live still can learn that it was forgotten
+IsThere = Callable[[str, Home], Awaitable[bool | None]]
+"""Asks whether a session that lives elsewhere is there; None: it cannot be asked from here."""
 
 
 class CannotForget(StreamError):
@@ -35,7 +42,7 @@ class Traces(BaseModel):
     entries: dict[str, list[str]] = {}
     """Members by shared Redis key: the directory, the Stream of alerts, the sets of the gateway's tokens."""
     files: list[Path] = []
-    """Recordings, and spools of events that waited for Redis."""
+    """Recordings, spools of events that waited for Redis, and what was sent to a gateway with a request."""
 
     def __bool__(self) -> bool:
         return bool(self.keys or self.entries or self.files)
@@ -54,19 +61,29 @@ class Forgotten(BaseModel):
     left: Traces
 
 
-async def forget(url: str | None, keys: Keys, recordings: Sequence[Path] = ()) -> Forgotten:
+async def forget(
+    url: str | None,
+    keys: Keys,
+    recordings: Sequence[Path] = (),
+    is_there: IsThere | None = None,
+    gone: bool = False,
+) -> Forgotten:
     """Remove everything about a session from the Redis at `url` (None: no Redis), from the folders `recordings` and
     from the spool of this machine.
 
+    is_there: asks where a silent session lives; gone: the caller knows that it is gone where nobody can be asked. If
+    it lives all the same, it ends itself at its next sign of life.
+
     Raises CannotForget, and RedisError. Whatever could not be removed is listed as left.
     """
-    if url is not None and await _lives(url, keys):
-        raise CannotForget(f"session {keys.session} is live, or was until a moment ago: stop it first")
+    is_proved = url is None or await _is_over(url, keys, is_there, gone)
     if url is not None and not recordings and any(i.recorded for i in await overview(url, keys.prefix, [keys.session])):
         # Redis does not know the folder, and erasing its keys would erase the only hint that a recording exists.
         raise CannotForget(f"session {keys.session} was recorded: name the folder of its recording (--record DIR)")
     found = await find(url, keys, recordings)
     if url is not None:
+        if not is_proved:  # first, so that nothing is written between
+            await _mark_forgotten(url, keys)
         await _remove(url, keys, found)
     undeletable = remove_files(found.files)
     left = await find(url, keys, recordings)
@@ -90,13 +107,15 @@ async def find(url: str | None, keys: Keys, recordings: Sequence[Path] = ()) -> 
                 _literal(alert_marker(keys.prefix, f"{keys.session}:")) + "*",
             ):
                 own |= {str(key) async for key in node.scan_iter(pattern, count=SCAN_COUNT)}
+            own.discard(keys.forgotten)  # it keeps nothing but the id, and goes by itself
             sets |= {
                 str(key)
                 async for key in node.scan_iter(token_sessions_key(_literal(keys.prefix), "*"), count=SCAN_COUNT)
             }
         entries: dict[str, list[str]] = {}
-        if await client.hexists(keys.directory, keys.session):
-            entries[keys.directory] = [keys.session]
+        for shared in (keys.directory, keys.running):
+            if await client.hexists(shared, keys.session):
+                entries[shared] = [keys.session]
         if alerts := await _alerts(client, keys):
             entries[alerts_stream(keys.prefix)] = alerts
         for key in sorted(sets):
@@ -108,11 +127,12 @@ async def find(url: str | None, keys: Keys, recordings: Sequence[Path] = ()) -> 
 
 
 def find_files(keys: Keys, recordings: Sequence[Path] = ()) -> list[Path]:
-    """Recordings and spool files of a session on this machine."""
+    """Recordings of a session on this machine, its spool, and what was sent to a gateway with its request."""
     spool = spool_path(keys.session, keys.prefix)
     # SQLite has up to three files beside the database.
     spooled = [spool.with_name(spool.name + end) for end in ("", "-journal", "-wal", "-shm")]
-    spooled.append(spool.with_suffix(".broken"))
+    request = request_path(keys.session, keys.prefix)
+    spooled += [spool.with_suffix(".broken"), request, request.with_suffix(".part")]
     folders = [part for folder in recordings for part in session_folders(folder / keys.session)]
     recorded = [path for folder in folders for path in recording_files(folder)]
     return [*recorded, *(path for path in spooled if path.exists())]
@@ -153,27 +173,63 @@ async def older_than(url: str | None, prefix: str, recordings: Sequence[Path], m
 async def rewrite_log(url: str) -> int:
     """Make every Redis server rewrite its append-only file, so that removed data leaves the disk.
 
-    Returns the number of servers that have such a file. Raises RedisError, for example when a rewrite is in progress.
+    Returns the number of servers that have such a file. Raises RedisError, and TimeoutError where it takes longer than
+    `REWRITE_S`.
     """
     client = connect(url)
     try:
-        rewriting = 0
-        for node in await client.masters():
-            if (await node.info("persistence"))["aof_enabled"]:
-                await node.bgrewriteaof()
-                rewriting += 1
-        return rewriting
+        rewritten = 0
+        async with asyncio.timeout(REWRITE_S):
+            for node in await client.masters():
+                if (await node.info("persistence"))["aof_enabled"]:
+                    await _until_rewritten(node)  # by a rewrite that began before: it may have what was removed since
+                    await node.bgrewriteaof()
+                    if (await _until_rewritten(node))["aof_last_bgrewrite_status"] != "ok":
+                        raise ResponseError("its append-only file could not be written anew; its log says why")
+                    rewritten += 1
+        return rewritten
     finally:
         await client.aclose()
 
 
-async def _lives(url: str, keys: Keys) -> bool:
-    """True if the session has a heartbeat, or is about to start, and has not ended."""
+async def _until_rewritten(node: redis.asyncio.Redis) -> dict[str, Any]:
+    """Wait while a server writes its append-only file anew, or is about to; then INFO of its persistence."""
+    while True:
+        state: dict[str, Any] = await node.info("persistence")
+        if not state["aof_rewrite_in_progress"] and not state["aof_rewrite_scheduled"]:
+            return state
+        await asyncio.sleep(0.05)
+
+
+async def _is_over(url: str, keys: Keys, is_there: IsThere | None, gone: bool) -> bool:
+    """True if it is proved that the session does not go on; False if the caller alone says so. Raises CannotForget."""
     client = connect(url)
     try:
-        last: Any = await client.xrevrange(keys.events, count=1)
-        ended = bool(last) and last[0][1].get("type") == "session.ended"
-        return not ended and bool(await client.exists(keys.alive))
+        state, home = await life(client, keys), await home_of(client, keys)
+    finally:
+        await client.aclose()
+    if state == "live":
+        raise CannotForget(f"session {keys.session} is live, or was until a moment ago: stop it first")
+    if state == "ended" or home is None or home.is_gone:
+        return True
+    found = await is_there(keys.session, home) if is_there is not None else None
+    if found:
+        raise CannotForget(f"session {keys.session} gives no sign of life, but its process is there: stop it first")
+    if found is None and not gone:
+        asked = (
+            "the gateway that started it" if home.node is not None else "undertone forget on the machine that it ran on"
+        )
+        raise CannotForget(
+            f"session {keys.session} has not ended, and from here nobody can ask whether it lives: forget it with"
+            f" {asked}, or, if its process is gone for certain, say so (--gone, ?gone=true)"
+        )
+    return found is False
+
+
+async def _mark_forgotten(url: str, keys: Keys) -> None:
+    client = connect(url)
+    try:
+        await client.set(keys.forgotten, "1", ex=FORGOTTEN_TTL_S)
     finally:
         await client.aclose()
 
@@ -195,7 +251,7 @@ async def _remove(url: str, keys: Keys, traces: Traces) -> None:
         for key in traces.keys:  # one by one: in a Redis Cluster they are on several nodes
             await client.unlink(key)
         for key, members in traces.entries.items():
-            if key == keys.directory:
+            if key in (keys.directory, keys.running):
                 await client.hdel(key, *members)
             elif key == alerts_stream(keys.prefix):
                 await client.xdel(key, *members)

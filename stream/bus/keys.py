@@ -63,9 +63,19 @@ class Keys:
         """Hash of all sessions: id -> ISO time of start."""
         return f"{self.prefix}:sessions"
 
+    @property
+    def running(self) -> str:
+        """Hash of the running sessions: id -> where it lives (`stream.bus.running.Home`)."""
+        return f"{self.prefix}:running"
+
+    @property
+    def forgotten(self) -> str:
+        """Mark that the session was erased while nothing proved its death; a session that finds it ends itself."""
+        return f"{self.prefix}:{{{self.session}}}:forgotten"
+
 
 def token_sessions_key(prefix: str, token: str) -> str:
-    """Name of the Redis set of sessions that a token of the gateway started."""
+    """Name of the Redis set in which earlier versions kept the sessions that a token of the gateway started."""
     return f"{prefix}:token:{token}:sessions"
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import RedisError
 
-from stream.bus.cluster import MAX_AT_ONCE, Client, batches
+from stream.bus.cluster import MAX_AT_ONCE, Lost, Replicas, batches
 from stream.bus.connection import connect, listed
 from stream.bus.keys import RETENTION_S, Keys
+from stream.bus.running import Home, enter, home_of, leave
 from stream.bus.spool import Entry, Spool, spool_path
 from stream.bus.tasks import cancelled
 from stream.clock import Clock, MonotonicClock
@@ -24,11 +23,7 @@ DIRECTORY_REFRESH_S = 3600  # seconds after which a live session renews the expi
 HEARTBEAT_TTL_S = 10  # seconds after which a heartbeat expires
 MAX_OUTBOX = 10_000  # events that wait for a slow Redis; beyond that the oldest are dropped and counted
 BATCH = 64  # entries that one question to the replicas confirms, at most
-REPLICA_PATIENCE_S = 0.5  # seconds in which a replica has to confirm; until one does again, there is no patience
-REPLICA_POLL_S = 10.0  # seconds between questions whether there are replicas
-REPLICA_GRACE_S = 60.0  # seconds after which replicas that are gone need not confirm any more: longer than a failover
 CONFIRM_RETRY_S = 1.0  # seconds between questions while no replica confirms
-log = logging.getLogger(__name__)
 
 
 class Bus:
@@ -49,19 +44,24 @@ class Bus:
         retention_s: int = RETENTION_S,
         spool: Spool | None = None,
         clock: Clock = MonotonicClock(),
+        home: Home | None = None,
     ) -> None:
         """retention_s: lifetime of the events in Redis after the last of them; spool: None = the session's own, which
-        may hold events that an earlier process could not send. Raises BusError for an invalid address."""
+        may hold events that an earlier process could not send; home: where the session lives, if it goes on. Raises
+        BusError for an invalid address."""
         self.url, self.keys, self.retention_s = url, keys, retention_s
         self.delay = 0.0
         """Seconds from `publish` to Redis's answer, for the last event."""
         self.spool = Spool(spool_path(keys.session, keys.prefix)) if spool is None else spool
         self._client, self._clock = connect(url), clock
+        self.forgotten = asyncio.Event()
+        """Set once the session turns out to have been forgotten while it went on: nothing more is published."""
+        self._home = home
         self._outbox: asyncio.Queue[tuple[float, Entry]] = asyncio.Queue(MAX_OUTBOX)
         self._dropped_from_outbox = 0
         self._writer: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
-        self._replicas = _Replicas(self._client, keys, self.retention_s, clock)
+        self._replicas = Replicas(self._client, keys, self.retention_s, clock)
         self._unconfirmed: list[Entry] = []  # accepted, and not in the spool
         self._accepted = 0  # number of the last spooled entry that Redis has accepted
         self._newest: str | None = None  # id of the last spooled event that Redis has accepted
@@ -123,8 +123,8 @@ class Bus:
         """Forget the entries that have been sent if a replica has them, else put them into the spool."""
         events = [event_id for entry in self._unconfirmed for event_id in _ids(entry)]
         try:
-            confirmed = not events or await self._replicas.have(events[-1])
-        except (_Lost, RedisError, OSError):
+            confirmed = not events or self.forgotten.is_set() or await self._replicas.have(events[-1])
+        except (Lost, RedisError, OSError):
             self._spool_unconfirmed()
             return
         if confirmed:
@@ -155,14 +155,15 @@ class Bus:
                     events = set(_ids(entry))
                     if is_doubtful := bool(events) and events <= self._doubtful:
                         held = await self._replicas.ids(3 * len(self.spool) + 1_000) if held is None else held
-                    if not (is_doubtful and events <= (held or set())):
+                    if not (is_doubtful and events <= (held or set())) and not self.forgotten.is_set():
                         self._doubtful |= events
                         await self._send(entry)
                     self._accepted = number
                     self._newest = entry.events[-1][0] if entry.events else self._newest
-                confirmed = self._newest is None or await self._replicas.have(self._newest)
+                confirmed = self._newest is None or self.forgotten.is_set()
+                confirmed = confirmed or await self._replicas.have(str(self._newest))
                 pause = 1.0
-            except (_Lost, RedisError, OSError):
+            except (Lost, RedisError, OSError):
                 self._accepted, self._newest, held = 0, None, None
                 await self._spool_for(pause)
                 pause = min(60.0, 2 * pause)
@@ -201,7 +202,9 @@ class Bus:
             self.spool.append(entry)
 
     async def _sent(self, entry: Entry) -> bool:
-        """Send an entry; False if Redis did not accept it."""
+        """Send an entry, unless the session was forgotten; False if Redis did not accept it."""
+        if self.forgotten.is_set():
+            return True
         try:
             await self._send(entry)
         except (RedisError, OSError):
@@ -225,7 +228,13 @@ class Bus:
                 pipe.expire(keys.rows, retention_s)
             if entry.over:
                 pipe.delete(keys.state, keys.rows)
-            await pipe.execute()
+            pipe.exists(keys.forgotten)
+            *_, forgotten = await pipe.execute()
+        with contextlib.suppress(RedisError, OSError):  # the entry itself is there
+            if forgotten:
+                await self._forget()
+            elif entry.over:
+                await leave(self._client, keys)
 
     async def register(self, started: str) -> None:
         """Enter the session (started: ISO 8601) into the directory, and remove sessions whose events have expired.
@@ -233,9 +242,7 @@ class Bus:
         Raises RedisError or OSError.
         """
         self._started = started
-        # Not in one transaction with the events: the directory is on another node of a Redis Cluster.
-        await self._client.hset(self.keys.directory, self.keys.session, started)
-        await self._renew_directory()
+        await self._enter()
         # A session that has only just started may have no events yet.
         old = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
         others = [
@@ -252,13 +259,43 @@ class Bus:
     async def beat(self, load: str) -> None:
         """Write the heartbeat (load: JSON of `stream.bus.directory.Load`); silently skipped if Redis is unreachable."""
         with contextlib.suppress(RedisError, OSError):
-            await self._client.set(self.keys.alive, load, ex=HEARTBEAT_TTL_S)
-            if self._clock.now() - self._renewed_at > DIRECTORY_REFRESH_S:
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.set(self.keys.alive, load, ex=HEARTBEAT_TTL_S)
+                pipe.exists(self.keys.forgotten)
+                _, forgotten = await pipe.execute()
+            if forgotten:
+                await self._forget()
+            elif self._started and not await self._is_listed():  # Redis was emptied: none could find it, nor stop it
+                await self._enter()
+            elif self._clock.now() - self._renewed_at > DIRECTORY_REFRESH_S:
                 await self._renew_directory()
+
+    async def _is_listed(self) -> bool:
+        keys = self.keys
+        if await self._client.hget(keys.directory, keys.session) is None:
+            return False
+        return self._home is None or await home_of(self._client, keys) is not None
+
+    async def _enter(self) -> None:
+        """Enter the session into the directory and among the running ones."""
+        # Not in one transaction with the events: these keys are on other nodes of a Redis Cluster.
+        await self._client.hset(self.keys.directory, self.keys.session, self._started)
+        await self._renew_directory()
+
+    async def _forget(self) -> None:
+        """Publish nothing more, and take back what was published since the session was forgotten."""
+        self.forgotten.set()
+        keys = self.keys
+        for key in (keys.events, keys.state, keys.rows, keys.alive):
+            await self._client.expire(key, 0)  # who publishes may not delete
+        await self._client.hdel(keys.directory, keys.session)
+        await leave(self._client, keys)
 
     async def _renew_directory(self) -> None:
         """Extend the directory's expiry, so that it goes with the last of its sessions, even if that was killed."""
         self._renewed_at = self._clock.now()
+        if self._home is not None:
+            await enter(self._client, self.keys, self._home)
         directory, min_ttl_s = self.keys.directory, self.retention_s + 2 * DIRECTORY_REFRESH_S
         if await self._client.ttl(directory) < min_ttl_s:
             await self._client.expire(directory, min_ttl_s)
@@ -289,70 +326,5 @@ class Bus:
         return sent
 
 
-class _Lost(Exception):
-    """The Stream lacks an event that Redis had accepted: another server leads, without it."""
-
-
 def _ids(entry: Entry) -> list[str]:
     return [event_id for event_id, _, _ in entry.events]
-
-
-class _Replicas:
-    """Asks whether a replica has what the leader has accepted."""
-
-    def __init__(self, client: Client, keys: Keys, retention_s: int, clock: Clock) -> None:
-        self._client, self._keys, self._retention_s, self._clock = client, keys, retention_s, clock
-        self._asked_at = self._seen_at = -math.inf
-        self._patience_s = REPLICA_PATIENCE_S
-        self._may_ask = True
-
-    async def have(self, newest: str) -> bool:
-        """True if a replica has the event `newest` of ours, and all before it, or if there are no replicas to have it.
-
-        Raises _Lost, RedisError or OSError.
-        """
-        try:
-            return not await self._expected() or await self._confirmed(newest)
-        except (NoPermissionError, ResponseError) as error:
-            if not isinstance(error, NoPermissionError) and "unknown command" not in str(error):
-                raise
-            log.warning("Redis refuses ROLE or WAIT: what its leader loses is not sent again (%s)", error)
-            self._may_ask = False
-            return True
-        except (_Lost, RedisError, OSError):
-            self._asked_at = self._seen_at = -math.inf
-            raise
-
-    async def ids(self, count: int) -> set[str]:
-        """Ids of the last `count` events in the Stream. Raises RedisError or OSError."""
-        page: Any = await self._client.xrevrange(self._keys.events, count=count)
-        return {str(fields.get("id")) for _, fields in page}
-
-    async def _expected(self) -> bool:
-        """True if there are replicas, or were until a moment ago."""
-        now = self._clock.now()
-        if self._may_ask and now - self._asked_at > REPLICA_POLL_S:
-            role: Any = await self._client.execute_command("ROLE")
-            if role[0] != "master":
-                raise ReadOnlyError("this server does not lead")
-            self._asked_at = now
-            if role[2]:
-                self._seen_at = now
-        return self._may_ask and now - self._seen_at < REPLICA_GRACE_S
-
-    async def _confirmed(self, newest: str) -> bool:
-        name = self._keys.events
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.xrevrange(name, count=1)
-            # WAIT is about what this connection has written, which need not be the one that wrote the events.
-            pipe.expire(name, self._retention_s)
-            pipe.wait(1, round(1000 * self._patience_s))
-            tail, _, copies = await pipe.execute()
-        if not (tail and tail[0][1].get("id") == newest) and newest not in await self.ids(1_000):
-            raise _Lost
-        if copies:
-            self._seen_at, self._patience_s = self._clock.now(), REPLICA_PATIENCE_S
-            return True
-        self._patience_s, self._asked_at = 0.001, -math.inf
-        await self._client.find_leader()
-        return False

@@ -12,6 +12,8 @@ from urllib.parse import quote, unquote
 
 import platformdirs
 
+from stream.private import NotPrivate, private_folder
+
 MAX_BYTES = 64 << 20  # bytes of a session's spool: days of conversation
 LOCK_WAIT_S = 5.0  # seconds to wait for another process that has the file
 
@@ -40,6 +42,11 @@ class Entry:
 def spool_path(session: str, prefix: str, folder: Path | None = None) -> Path:
     """Path of a session's spool."""
     return (folder or spool_folder()) / f"{quote(prefix, safe='').replace('.', '%2E')}.{session}.db"
+
+
+def request_path(session: str, prefix: str) -> Path:
+    """Path of what a gateway was sent to start a session, which is there while the session goes on."""
+    return spool_path(session, prefix).with_suffix(".request")
 
 
 def spool_folder() -> Path:
@@ -78,7 +85,7 @@ class Spool:
                     self.dropped_events += len(oldest[1].events)
                 self._last = file.execute("INSERT INTO waiting (entry) VALUES (?)", (payload,)).lastrowid or 0
                 self._size += len(payload)
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, OSError, NotPrivate):
             self.dropped_events += len(entry.events)
         return self._last
 
@@ -113,7 +120,7 @@ class Spool:
 
     def _open(self) -> sqlite3.Connection:
         if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(self.path.parent)
             self.path.touch(mode=0o600)
             self._file = self._connect()
             self._size = self._file.execute("SELECT coalesce(sum(length(entry)), 0) FROM waiting").fetchone()[0]
@@ -146,3 +153,12 @@ def waiting_spools(folder: Path | None = None) -> Iterator[tuple[str, str, Path]
     for path in sorted(folder.glob("*.db")) if folder.is_dir() else ():
         prefix, _, session = path.stem.partition(".")
         yield session, unquote(prefix), path
+
+
+def waiting_requests(only: str | None = None, folder: Path | None = None) -> Iterator[tuple[str, Path]]:
+    """Session and file of every request that is held for a running session, of one prefix or of all."""
+    folder = folder or spool_folder()
+    for path in sorted(folder.glob("*.request")) if folder.is_dir() else ():
+        prefix, _, session = path.stem.partition(".")
+        if only in (None, unquote(prefix)):
+            yield session, path

@@ -30,6 +30,16 @@ function onSessions(sessions) {
   if (info) view.updateInfo(info);
 }
 
+/** Take the token out of the address, where the terminal's link has it. Says if there was one. */
+function takeToken() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  if (!asked.get("token")) return false;
+  keepToken(asked.get("token"));
+  asked.delete("token");
+  history.replaceState(null, "", `${location.pathname}${location.search}${asked.size ? `#${asked}` : ""}`);
+  return true;
+}
+
 /** Show what the address asks for. */
 function route() {
   const wanted = new URLSearchParams(location.hash.slice(1)).get("session");
@@ -72,7 +82,8 @@ async function begin() {
 
 auth.addEventListener("unauthorized", () => {
   const refused = "The server does not accept this token.";
-  byId("token-message").textContent = token() ? refused : "The server asks for an access token.";
+  const wanted = "The server asks for an access token. On your own machine it is in the address that the server printed.";
+  byId("token-message").textContent = token() ? refused : wanted;
   byId("token-form").hidden = false;
 });
 byId("token-form").addEventListener("submit", (event) => {
@@ -84,5 +95,6 @@ byId("token-form").addEventListener("submit", (event) => {
 byId("sessions-toggle").addEventListener("click", () => {
   setSessionsOpen(byId("sessions-toggle").getAttribute("aria-expanded") === "false");
 });
-addEventListener("hashchange", route);
+addEventListener("hashchange", () => (takeToken() ? begin() : route()));
+takeToken();
 begin();

@@ -1,20 +1,16 @@
 """Streams from addresses that a client supplied, which are not trusted.
 
 FFmpeg never opens such an address itself, because redirects and playlists could lead anywhere. HTTP is downloaded here,
-hop by hop; RTSP and RTMP go through a relay that is connected to the checked address.
+hop by hop; RTSP and RTMP go through a relay that is connected to the checked address, again hop by hop.
 """
 
 from __future__ import annotations
 
 import http.client
 import io
-import select
-import socket
-import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 import av
@@ -23,10 +19,9 @@ from stream.block import Block
 from stream.errors import MediaError
 from stream.sources.decoding import CONTAINERS, LIMITS
 from stream.sources.network import OPEN_TIMEOUT_S, PACKET_TIMEOUT_S, NetworkSource
-from stream.sources.reach import DEFAULT_PORTS, Reach
+from stream.sources.reach import DEFAULT_PORTS, Reach, Relay, RtspRedirect
 
 MAX_REDIRECTS = 5
-READ_BYTES = 1 << 16
 # FFmpeg's reuse of HTTP connections crashes when it reads a Python file instead.
 HLS_OPTIONS = {"http_persistent": "0", "http_multiple": "0"}
 
@@ -44,15 +39,32 @@ class FetchedSource(NetworkSource):
 
     def _open(self) -> av.container.InputContainer:
         if not self._parts.scheme.startswith("http"):
-            scheme = self._parts.scheme.removesuffix("s")
-            options = {"rtsp_transport": "tcp"} if scheme == "rtsp" else {}  # UDP would make FFmpeg open ports
-            container = "rtsp" if scheme == "rtsp" else "flv"
-            options |= LIMITS | {"protocol_whitelist": f"{scheme},tcp", "format_whitelist": container}
-            return self._open_input(relayed(self._url, self._reach), container, options)
+            return self._open_relayed()
         self._file = Download(self._url, self._reach, self._stopping)
         self._downloads = [self._file]
         options = LIMITS | HLS_OPTIONS | {"protocol_whitelist": "none", "format_whitelist": f"{CONTAINERS},hls"}
         return self._open_input(self._file, None, options, io_open=self._nested)
+
+    def _open_relayed(self) -> av.container.InputContainer:
+        """Open an RTSP or RTMP stream; a redirect is followed by a new connection to what it names, if allowed."""
+        url = self._url
+        for _ in range(MAX_REDIRECTS + 1):
+            scheme = urlsplit(url).scheme.removesuffix("s")
+            options = {"rtsp_transport": "tcp"} if scheme == "rtsp" else {}  # UDP would make FFmpeg open ports
+            container = "rtsp" if scheme == "rtsp" else "flv"
+            options |= LIMITS | {"protocol_whitelist": f"{scheme},tcp", "format_whitelist": container}
+            relay = Relay(url, self._reach, OPEN_TIMEOUT_S, PACKET_TIMEOUT_S)
+            try:
+                return self._open_input(relay.url, container, options)
+            except (av.error.FFmpegError, OSError):
+                if relay.refused is None:
+                    raise
+                if not isinstance(relay.refused, RtspRedirect):
+                    raise relay.refused from None
+                url = urljoin(url, relay.refused.location)
+                if urlsplit(url).scheme not in ("rtsp", "rtsps"):
+                    raise _not_allowed(url) from None
+        raise OSError(f"more than {MAX_REDIRECTS} redirects")
 
     def __iter__(self) -> Iterator[Block]:
         try:
@@ -141,7 +153,7 @@ class Download:
         """Request the body from the current position on. Raises MediaError, OSError."""
         for _ in range(MAX_REDIRECTS + 1):
             if urlsplit(self.name).scheme not in ("http", "https"):
-                raise MediaError(f"source: a redirect or playlist leads to {self.name[:60]!r}, which is not allowed")
+                raise _not_allowed(self.name)
             try:
                 response = self._get()
             except http.client.HTTPException as error:
@@ -188,41 +200,5 @@ class _Connection(http.client.HTTPConnection):
         self.sock.settimeout(PACKET_TIMEOUT_S)
 
 
-def relayed(url: str, reach: Reach) -> str:
-    """Connect to the host and return a loopback URL that relays one connection to it. Raises MediaError, OSError."""
-    far = reach.connect(url, OPEN_TIMEOUT_S)
-    far.settimeout(PACKET_TIMEOUT_S)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1)
-    listener.settimeout(OPEN_TIMEOUT_S)
-    threading.Thread(target=_relay, args=(listener, far, url.startswith("rtsp")), daemon=True).start()
-    parts = urlsplit(url)
-    login, separator, _ = parts.netloc.rpartition("@")
-    netloc = f"{login}{separator}127.0.0.1:{listener.getsockname()[1]}"
-    return parts._replace(scheme=parts.scheme.removesuffix("s"), netloc=netloc).geturl()
-
-
-def _relay(listener: socket.socket, far: socket.socket, rtsp: bool) -> None:
-    """Relay bytes both ways until either end closes. An RTSP redirect closes both, because FFmpeg would follow it."""
-    with far, listener:
-        try:
-            near, _ = listener.accept()
-        except OSError:
-            return
-        listener.close()
-        recent = b""  # the last bytes of the server, lower case
-        with near:
-            try:
-                while True:
-                    buffered = isinstance(far, ssl.SSLSocket) and far.pending()
-                    ready: list[Any] = [far] if buffered else select.select([near, far], [], [])[0]
-                    for end in ready:
-                        piece = end.recv(READ_BYTES)
-                        if end is far and rtsp:
-                            recent = (recent + piece.replace(b"\r", b"").lower())[-len(piece) - 16 :]
-                            if b"\nlocation:" in recent:
-                                return
-                        if not piece:
-                            return
-                        (near if end is far else far).sendall(piece)
-            except OSError:
-                return
+def _not_allowed(url: str) -> MediaError:
+    return MediaError(f"source: a redirect or playlist leads to {url[:60]!r}, which is not allowed")

@@ -6,7 +6,7 @@ import io
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,26 @@ import numpy as np
 
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
 from stream.errors import MediaError
+from stream.sources.channels import Channels, judge_channels
 from stream.sources.decoding import (
     CONTAINERS,
     LIMITS,
     MAX_FRAMES_PER_BLOCK,
-    MAX_PIXELS,
+    UNTIMED,
     AudioDecoder,
     VideoDecoder,
-    check_limits,
+    clock_zero,
+    damage,
     error_text,
+    ffmpeg_path,
+    limit_audio,
+    limited_film,
+    packets,
 )
+from stream.sources.tracks import choose_track
+
+MAX_MISSING_END_S, MAX_MISSING_END = 2.0, 0.02  # seconds and share by which a header may say too much
+MAX_UNDECODED_PACKETS = 100_000  # of which none can be decoded, after which a file is no recording
 
 
 @dataclass(frozen=True)
@@ -48,12 +58,17 @@ class FileSource:
     live = False
 
     def __init__(
-        self, path: Path, channels: str = "auto", content: bytes | None = None, max_seconds: float | None = None
+        self,
+        path: Path,
+        channels: str = "auto",
+        content: bytes | None = None,
+        max_seconds: float | None = None,
+        track: int | None = None,
     ) -> None:
-        """channels: "mix", "split", or "auto", which splits a stereo file whose two channels differ.
+        """channels: "mix", "split", or "auto", which splits a stereo file whose channels have a speaker each.
 
         content: the file's bytes, for uploads that must not touch a disk; `path` is then only a name. max_seconds:
-        longest duration that is accepted.
+        longest duration that is accepted. track: number of the audio track, from 1; None: see `choose_track`.
 
         Raises MediaError if the file cannot be read, has no audio, or is longer than `max_seconds`.
         """
@@ -69,70 +84,69 @@ class FileSource:
         self.ended_early: str | None = None
         """Reason of a premature end; None if the file was read to its end."""
         self._stopped = False
+        self._sound, self._pictures = AudioDecoder(), VideoDecoder(0.0)
+        self._track, choice = choose_track(self._open, str(path), track)
         with self._open() as container:
-            audio = container.streams.audio[0]
+            audio = container.streams.audio[self._track]
             duration = audio.duration * audio.time_base if audio.duration and audio.time_base else None
             if duration is None and container.duration:
                 duration = Fraction(container.duration, av.time_base)
+            self._is_exact = container.format.name not in UNTIMED
+            film, no_film = limited_film(container)
             self.info = MediaInfo(
                 audio.codec_context.channels,
                 audio.codec_context.sample_rate,
                 float(duration) if duration is not None else None,
-                _film(container) is not None,
+                film is not None,
             )
-            first = container.streams.video[0] if self.info.video else None
-            if first is not None and first.codec_context is not None and not first.codec_context.width:
-                # FFmpeg drops a size beyond the limit; decoding would return no frames and no error.
-                raise MediaError(f"{path}: video of unknown size, or of more than {MAX_PIXELS} pixels")
+        self._notices = [notice for notice in (choice, no_film) if notice is not None]
+        self._require_sound()
         if max_seconds is not None and self.info.duration is not None and self.info.duration > max_seconds:
             raise MediaError(f"{path}: {self.info.duration / 3600:.1f} h long; {self._bound} are accepted")
-        if channels == "auto":
-            channels = "split" if self.info.channels == 2 and self._channels_differ() else "mix"
-        self.split = channels == "split" and self.info.channels > 1
+        judged = self._judge_channels() if self.info.channels == 2 and channels != "split" else Channels(False)
+        self.split = self.info.channels > 1 and (channels == "split" or (channels == "auto" and judged.apart))
+        self._weights = None if self.split or judged.weights is None else np.array([judged.weights], np.float32)
         self.channels = self.info.channels if self.split else 1
         self.name, self.video = str(path), self.info.video
 
     def _open(self) -> av.container.InputContainer:
         try:
-            file: Any = str(self.path) if self._content is None else io.BytesIO(self._content)
+            file: Any = ffmpeg_path(self.path) if self._content is None else io.BytesIO(self._content)
             opens = {"protocol_whitelist": "file" if self._content is None else "", "format_whitelist": CONTAINERS}
-            container = av.open(file, metadata_errors="replace", options=LIMITS | opens)
+            return av.open(file, metadata_errors="replace", options=LIMITS | opens)
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"{self.path}: not a media file that can be read ({error_text(error)})") from None
-        if not container.streams.audio:
-            container.close()
-            raise MediaError(f"{self.path}: has no audio track")
-        if container.streams.audio[0].codec_context is None:
-            container.close()
-            raise MediaError(f"{self.path}: the audio codec is unknown")
-        try:
-            check_limits(container, str(self.path))
-        except MediaError:
-            container.close()
-            raise
-        return container
+
+    def _require_sound(self) -> None:
+        """Raises MediaError if there are packets of audio, but none that can be decoded."""
+        with self._open() as container:
+            sound = AudioDecoder()
+            for packet in self._packets(container):
+                deque(sound.read(packet), maxlen=0)
+                if sound.has_decoded:
+                    return
+                if sound.damaged > MAX_UNDECODED_PACKETS:
+                    break
+        if sound.damaged:
+            raise MediaError(f"{self.path}: not a media file that can be read (nothing of its audio can be decoded)")
+
+    def _packets(self, container: av.container.InputContainer) -> Iterator[av.Packet]:
+        """Packets of the audio track. Raises MediaError, FFmpegError, OSError."""
+        track = container.streams.audio[self._track]
+        limit_audio(track, str(self.path))
+        return packets(container, track)
 
     @property
     def _bound(self) -> str:
         return f"at most {(self._max_seconds or 0) / 3600:g} h"
 
-    def _channels_differ(self) -> bool:
-        """True if the first 30 s of the two channels are uncorrelated: two voices rather than one stereo scene."""
-        parts, seconds = [], 0.0
-        for samples in self._audio(split=True):
-            parts.append(samples)
-            seconds += samples.shape[1] / RATE
-            if seconds > 30:
-                break
+    def _judge_channels(self) -> Channels:
+        judged = judge_channels(self._audio(split=True))
         self.repaired, self.ended_early = 0, None
-        if not parts:
-            return False
-        left, right = np.concatenate(parts, 1)
-        power = float(np.sqrt((left**2).mean() * (right**2).mean()))
-        return power > 0 and abs(float((left * right).mean())) / power < 0.5
+        return judged
 
     def counts(self) -> dict[str, int]:
-        return {"repaired_samples": self.repaired}
+        return {"repaired_samples": self.repaired} | damage(self._sound, self._pictures)
 
     def stop(self) -> None:
         """Deliver no further blocks."""
@@ -140,6 +154,28 @@ class FileSource:
 
     def __iter__(self) -> Iterator[Block]:
         """Blocks in order, audio float32 [channels, n]. If the file breaks off, `ended_early` says why."""
+        last: Block | None = None
+        for block in self._blocks():
+            if last is not None:
+                yield last
+            last = block
+        if last is not None:
+            end = last.start + last.samples.shape[1] / RATE
+            yield replace(last, notice="; ".join(filter(None, (last.notice, self._missing_end(end)))) or None)
+
+    def _missing_end(self, end: float) -> str | None:
+        """Message if the audio ends, at `end` in seconds, well before the time that the file's header says."""
+        duration = self.info.duration
+        if (
+            duration is None
+            or not self._is_exact
+            or self._stopped
+            or end > duration - max(MAX_MISSING_END_S, MAX_MISSING_END * duration)
+        ):
+            return None
+        return f"its audio ends after {end:.1f} s; its header says {duration:.1f} s"
+
+    def _blocks(self) -> Iterator[Block]:
         frames = self._video() if self.info.video else iter(())
         upcoming = next(frames, None)
         held: list[Samples] = []
@@ -151,11 +187,13 @@ class FileSource:
             while upcoming is not None and upcoming.time < end:
                 shown.append(upcoming)
                 upcoming = next(frames, None)
-            made = Block(number, done / RATE, samples, tuple(shown))
+            notices = [*self._notices, *filter(None, [self._sound.take_notice()])]
+            made = Block(number, done / RATE, samples, tuple(shown), notice="; ".join(notices) or None)
+            self._notices = []
             number, done = number + 1, done + samples.shape[1]
             return made
 
-        for samples in self._audio(self.split):
+        for samples in self._heard():
             held.append(samples)
             size += samples.shape[1]
             if size >= BLOCK_SAMPLES:
@@ -173,10 +211,12 @@ class FileSource:
         """Audio on the media clock, float32 [channels or 1, n] at 16 kHz."""
         limit, count = math.inf if self._max_seconds is None else self._max_seconds * RATE, 0
         with self._open() as container:
-            sound = AudioDecoder(container.streams.audio[0].codec_context.layout if split else None)
+            layout = container.streams.audio[self._track].codec_context.layout if split else None
+            sound = AudioDecoder(layout, clock_zero(container), container.format.name not in UNTIMED)
+            self._sound = sound
             try:
-                for frame in container.decode(container.streams.audio[0]):
-                    for samples in sound.decode(frame):
+                for packet in self._packets(container):
+                    for samples in sound.read(packet):
                         count += samples.shape[1]
                         if count > limit:
                             self.ended_early = (
@@ -184,30 +224,30 @@ class FileSource:
                             )
                             return
                         yield samples
-                yield from sound.flush()
-            except (av.error.FFmpegError, ValueError, OSError) as error:
+            except (av.error.FFmpegError, OSError) as error:
                 self.ended_early = f"the recording breaks off ({error_text(error)})"
+            yield from sound.flush()
         self.repaired += sound.repaired
+
+    def _heard(self) -> Iterator[Samples]:
+        """The audio as the blocks have it: channels of their own, or added up with `_weights`."""
+        if self._weights is None:
+            yield from self._audio(self.split)
+            return
+        for samples in self._audio(split=True):
+            yield self._weights @ samples
 
     def _video(self) -> Iterator[VideoFrame]:
         with self._open() as container:
-            stream, audio = _film(container), container.streams.audio[0]
-            assert stream is not None
-            stream.thread_type = "AUTO"
-            start = float(audio.start_time * audio.time_base) if audio.start_time and audio.time_base else 0.0
-            pictures = VideoDecoder(start)
+            film, _ = limited_film(container)
+            assert film is not None
+            film.thread_type = "AUTO"
+            self._pictures = VideoDecoder(float(clock_zero(container) or 0))
             try:
-                for frame in container.decode(stream):
-                    yield from pictures.decode(frame)
-            except (av.error.FFmpegError, ValueError, OSError):
+                for packet in packets(container, film):
+                    yield from self._pictures.read(packet)
+            except (av.error.FFmpegError, OSError):
                 return  # the audio track says how the file ends
-
-
-def _film(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The first video track that can be decoded and is not a cover picture."""
-    cover = av.stream.Disposition.attached_pic
-    film = (s for s in container.streams.video if s.codec_context is not None and not s.disposition & cover)
-    return next(film, None)
 
 
 def read_audio(path: Path, channels: str = "mix") -> Samples:

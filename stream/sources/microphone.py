@@ -1,54 +1,39 @@
-"""A live microphone, through PortAudio (sounddevice)."""
+"""Live microphones: the sound server's, or any device that PortAudio (sounddevice) knows."""
 
 from __future__ import annotations
 
+import atexit
+import ctypes
+import functools
+import logging
 import os
-import queue
-import threading
+import platform
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-import numpy as np
-
-from stream.block import BLOCK_SAMPLES, RATE, Block
+from stream.block import BLOCK_SAMPLES, RATE
 from stream.errors import MediaError
+from stream.sources.capture import CaptureSource
+from stream.sources.pulse import PulseSource
 
-MAX_BLOCKS = 100  # blocks (4 s) queued for a slow reader; beyond that the oldest are dropped and counted
-OVERFLOW = "the sound card lost samples: this machine is too busy to read its buffer in time"
-STALLED_S = 5  # seconds without a block after which a device counts as lost; even silence arrives in blocks
+log = logging.getLogger(__name__)
+DRIVER_LINE = re.compile(rb"ALSA lib |Expression '.*' failed in |Cannot connect to server |jack server |JackShm")
+LINE_BUFFERED = 1  # _IOLBF of stdio.h
+_Write = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
-class MicrophoneSource:
+class MicrophoneSource(CaptureSource):
     """Blocks from an input device until `stop()`."""
 
-    repaired = 0
-    video = False
-    live = True
-
-    def __init__(
-        self,
-        device: str | int | None = None,
-        channels: int = 1,
-        pulse: str | None = None,
-    ) -> None:
-        """device: name or number as `undertone doctor` lists them, None for the system's default. pulse: name of a
-        PulseAudio or PipeWire source, such as the monitor of a loudspeaker.
+    def __init__(self, device: str | int | None = None, channels: int = 1) -> None:
+        """device: name or number as `undertone doctor` lists them, None for the system's default.
 
         Raises MediaError if PortAudio or the device is missing, or the device does not support 16 kHz with so many
         channels.
         """
         sounddevice = _portaudio()
-        if pulse is not None:
-            device = "pulse"  # ALSA's plug-in, which reads the environment when a stream is opened
-            os.environ["PULSE_SOURCE"] = pulse
-        self._pulse = pulse
-        self._queue: queue.Queue[Any] = queue.Queue(MAX_BLOCKS)
-        self._lost = 0
-        self._overflowed = False
-        self._stopping = threading.Event()
-        self.channels = channels
-        self.split = channels > 1
-        self.ended_early: str | None = None
         try:
             info = sounddevice.query_devices(device, "input")
             sounddevice.check_input_settings(device, channels, "float32", samplerate=RATE)
@@ -56,44 +41,12 @@ class MicrophoneSource:
             wanted = "the default microphone" if device is None else f"microphone {device!r}"
             reason = str(error).splitlines()[0]
             raise MediaError(f"cannot record from {wanted}: {reason}; `undertone doctor` lists devices") from None
-        self.name = f"microphone: {info['name']}" if pulse is None else f"monitor: {pulse}"
+        super().__init__(f"microphone: {info['name']}", channels)
         self._device = device
 
-    def _receive(self, samples: Any, count: int, time: Any, status: Any) -> None:
-        """Callback of PortAudio: queue samples, float32 [n, channels]."""
-        if status.input_overflow:
-            self._overflowed = True
-        block = np.ascontiguousarray(samples.T)
-        while True:
-            try:
-                self._queue.put_nowait(block)
-                return
-            except queue.Full:
-                try:
-                    self._lost += self._queue.get_nowait().shape[1]
-                except (queue.Empty, AttributeError):
-                    continue
-
-    def _finished(self) -> None:
-        """Callback of PortAudio at the end of the stream."""
-        if not self._stopping.is_set():
-            self.ended_early = "the microphone was disconnected"
-        self._stopping.set()
-
-    def counts(self) -> dict[str, int]:
-        return {"repaired_samples": self.repaired}
-
-    def stop(self) -> None:
-        """Stop recording; blocks recorded before are still delivered."""
-        self._stopping.set()
-
-    def __iter__(self) -> Iterator[Block]:
-        """Blocks of 40 ms, audio float32 [channels, 640]. Raises MediaError if the device cannot be opened."""
-        number = done = silent = 0
-        # Opened here and not before, so that nobody is recorded before the session has started.
+    @contextmanager
+    def opened(self) -> Iterator[None]:
         sounddevice = _portaudio()
-        if self._pulse is not None:
-            os.environ["PULSE_SOURCE"] = self._pulse  # another source may have changed it since
         try:
             stream = sounddevice.InputStream(
                 samplerate=RATE,
@@ -101,43 +54,94 @@ class MicrophoneSource:
                 device=self._device,
                 channels=self.channels,
                 dtype="float32",
-                callback=self._receive,
-                finished_callback=self._finished,
+                callback=lambda samples, _count, _time, status: self.receive(samples, status.input_overflow),
+                finished_callback=lambda: self.finish("the microphone was disconnected"),
             )
             stream.start()
         except sounddevice.PortAudioError as error:
             raise MediaError(f"cannot record from the {self.name}: {str(error).splitlines()[0]}") from None
         try:
-            while not (self._stopping.is_set() and self._queue.empty()):
-                try:
-                    samples = self._queue.get(timeout=0.2)
-                except queue.Empty:
-                    silent += 1
-                    if silent * 0.2 >= STALLED_S:
-                        self.ended_early = f"the microphone delivered no audio for {STALLED_S} s"
-                        return
-                    continue
-                silent = 0
-                lost, self._lost = self._lost, 0
-                notice, self._overflowed = OVERFLOW if self._overflowed else None, False
-                lag = self._queue.qsize() * BLOCK_SAMPLES / RATE
-                yield Block(number, (done + lost) / RATE, samples, dropped=lost / RATE, lag=lag, notice=notice)
-                number, done = number + 1, done + lost + samples.shape[1]
+            yield
         finally:
-            self._stopping.set()
             stream.close()
 
 
+def default_microphone(channels: int = 1) -> CaptureSource:
+    """The microphone that the user has chosen in the sound server (PulseAudio, PipeWire); without one, PortAudio's.
+
+    Raises MediaError if there is neither.
+    """
+    try:
+        return PulseSource(None, channels)
+    except MediaError:
+        return MicrophoneSource(None, channels)
+
+
 def input_devices() -> list[str]:
-    """Input devices as "NUMBER: NAME", by PortAudio's numbers. Raises MediaError if PortAudio is missing."""
-    devices = _portaudio().query_devices()
-    return [f"{number}: {entry['name']}" for number, entry in enumerate(devices) if entry["max_input_channels"] > 0]
+    """The sound server's microphone, and input devices as "NUMBER: NAME" by PortAudio's numbers.
+
+    Raises MediaError if PortAudio is missing and no sound server answers.
+    """
+    found: list[str] = []
+    with suppress(MediaError):
+        found.append(f"default: {PulseSource().name.partition(': ')[2]}")
+    try:
+        devices = _portaudio().query_devices()
+    except MediaError:
+        if not found:
+            raise
+        return found
+    return found + [
+        f"{number}: {entry['name']}" for number, entry in enumerate(devices) if entry["max_input_channels"] > 0
+    ]
 
 
 def _portaudio() -> Any:
     """The module sounddevice. Raises MediaError if PortAudio is missing."""
+    _divert_driver_lines()
     try:
         import sounddevice
     except OSError as error:
         raise MediaError(f"{error}: install the system package libportaudio2") from None
     return sounddevice
+
+
+class _StreamFunctions(ctypes.Structure):
+    """cookie_io_functions_t of the GNU C library."""
+
+    _fields_ = (("read", ctypes.c_void_p), ("write", _Write), ("seek", ctypes.c_void_p), ("close", ctypes.c_void_p))
+
+
+def _write_line(_cookie: object, text: Any, size: int) -> int:
+    """Callback: C code has written to `stderr`. Lines of sound drivers are logged, all others shown as ever."""
+    line = ctypes.string_at(text, size)
+    if DRIVER_LINE.match(line) or not line.strip():
+        log.debug("%s", line.decode(errors="replace").strip())
+    else:
+        os.write(2, line)
+    return size
+
+
+@functools.cache
+def _divert_driver_lines() -> None:
+    """Keep what PortAudio and ALSA write about each device that they try off the terminal; errors are raised besides.
+
+    Python and most C++ code write to the descriptor, so they are not concerned. Elsewhere than on the GNU C library
+    nothing happens.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.fopencookie.restype = ctypes.c_void_p
+    libc.fopencookie.argtypes = ctypes.c_void_p, ctypes.c_char_p, _StreamFunctions
+    libc.setvbuf.argtypes = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
+    file = libc.fopencookie(None, b"w", _StreamFunctions(write=_on_write))
+    if not file:
+        return
+    libc.setvbuf(file, None, LINE_BUFFERED, 0)
+    stderr = ctypes.c_void_p.in_dll(libc, "stderr")
+    atexit.register(setattr, stderr, "value", stderr.value)  # before Python is gone, which the callback needs
+    stderr.value = file
+
+
+_on_write = _Write(_write_line)  # held for C

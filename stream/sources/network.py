@@ -1,4 +1,4 @@
-"""Network streams (RTSP, RTMP, HTTP, HLS, SRT, UDP, TCP) and cameras, opened by PyAV."""
+"""Network streams (RTSP, RTMP, HTTP, HLS, UDP, TCP) and cameras, opened by PyAV."""
 
 from __future__ import annotations
 
@@ -6,26 +6,53 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
+from stream.clock import Clock, MonotonicClock
 from stream.errors import MediaError
-from stream.sources.decoding import LIMITS, MAX_FRAMES_PER_BLOCK, AudioDecoder, VideoDecoder, check_limits, error_text
+from stream.sources.decoding import (
+    LIMITS,
+    MAX_FRAMES_PER_BLOCK,
+    UNTIMED,
+    AudioDecoder,
+    VideoDecoder,
+    clock_zero,
+    damage,
+    error_text,
+    limited_film,
+)
+from stream.sources.tracks import usable_tracks
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
 
 OPEN_TIMEOUT_S, PACKET_TIMEOUT_S = 10.0, 5.0  # seconds to wait for a connection, and for the next packet
+SOUND_TIMEOUT_S = 5.0  # seconds without sound, while pictures come, after which silence takes its place
 ENDED = "the sender ended the stream"
+MAX_UNDECODED_PACKETS = 250  # of which none can be decoded: some seconds, then the connection is of no use
+UNDECODABLE = "nothing of its audio can be decoded"
+
+
+@cache
+def has_protocol(scheme: str) -> bool:
+    """True if this FFmpeg opens URLs of a scheme; PyAV's wheels are built without some. Nothing is connected to."""
+    try:
+        av.open(f"{scheme}://127.0.0.1:1/", options={"protocol_whitelist": "none"}).close()
+    except av.error.ProtocolNotFoundError:
+        return False
+    except (av.error.FFmpegError, OSError, ValueError):  # it is known, and not on the list
+        return True
+    return True
 
 
 class NetworkSource:
     """One connection to a URL or camera; ends when the stream ends, breaks or is stopped."""
 
-    repaired = 0
     split = False
     video = True
     live = True
@@ -36,6 +63,7 @@ class NetworkSource:
         container: str | None = None,
         options: dict[str, str] | None = None,
         file: SupportsRead[bytes] | None = None,
+        clock: Clock = MonotonicClock(),
     ) -> None:
         """url: any URL that FFmpeg supports, or a device; container: FFmpeg's name of the format, if the URL does not
         determine it ("v4l2" for a camera); file: read instead of the URL, which is then only a name.
@@ -47,10 +75,16 @@ class NetworkSource:
         self._container, self._options = container, options or {}
         if url.startswith("rtsp://"):
             self._options = {"rtsp_transport": "tcp", **self._options}  # many firewalls block UDP
+        self._clock = clock
         self._stopping = threading.Event()
+        self._sound, self._pictures = AudioDecoder(), VideoDecoder(0.0)
+
+    @property
+    def repaired(self) -> int:
+        return self._sound.repaired
 
     def counts(self) -> dict[str, int]:
-        return {"repaired_samples": self.repaired}
+        return {"repaired_samples": self.repaired} | damage(self._sound, self._pictures)
 
     def stop(self) -> None:
         """Deliver no further blocks."""
@@ -59,6 +93,7 @@ class NetworkSource:
     def __iter__(self) -> Iterator[Block]:
         """Blocks of 40 ms, audio float32 [1, 640] with video frames; of a camera, video frames alone.
 
+        If the sound stops while pictures go on, silence takes its place, and a block's notice says so.
         Raises MediaError if the stream cannot be opened.
         """
         try:
@@ -67,11 +102,6 @@ class NetworkSource:
             reason = _failure_text(error, f"no answer for {OPEN_TIMEOUT_S:.0f} s")
             raise MediaError(f"{self.name}: cannot be opened ({reason})") from None
         with container:
-            if self.channels and not container.streams.audio:
-                raise MediaError(f"{self.name}: has no audio track")
-            if self.channels and container.streams.audio[0].codec_context is None:
-                raise MediaError(f"{self.name}: the audio codec is unknown")
-            check_limits(container, self.name)
             yield from self._blocks(container)
 
     def _open(self) -> av.container.InputContainer:
@@ -94,46 +124,86 @@ class NetworkSource:
         return bool(container.duration)
 
     def _blocks(self, container: av.container.InputContainer) -> Iterator[Block]:
-        cameras = [stream for stream in container.streams.video if stream.codec_context is not None]
-        streams = [*container.streams.audio[: self.channels], *cameras[:1]]
-        sound, pictures = AudioDecoder(), VideoDecoder(0.0)
+        film, notice = limited_film(container, live=True)
+        if not self.channels and film is None:
+            raise MediaError(f"{self.name}: {notice or 'has no pictures'}")
+        streams: list[Any] = [] if film is None else [film]
+        if self.channels:
+            (track, *_), reason = usable_tracks(container, self.name)
+            streams.append(container.streams.audio[track])
+            if (count := len(container.streams.audio)) > 1:
+                told = f"{count} audio tracks: number {track + 1} is analysed ({reason})"
+                notice = told if notice is None else f"{told}; {notice}"
+        zero = clock_zero(container) if self._finite(container) else None
+        self._sound = sound = AudioDecoder(None, zero, container.format.name not in UNTIMED)
+        self._pictures = pictures = VideoDecoder(0.0)
         shown: deque[VideoFrame] = deque(maxlen=MAX_FRAMES_PER_BLOCK)
         held: Samples = np.zeros((self.channels, 0), np.float32)
         number = done = 0
+        gap = _SoundGap(self._clock)
         try:
             for packet in container.demux(streams):
                 if self._stopping.is_set():
                     return
-                for frame in self._decoded(packet):
-                    if isinstance(frame, av.VideoFrame):
-                        pictures.start = sound.start if sound.start is not None else pictures.start
-                        shown += pictures.decode(frame)
-                    elif isinstance(frame, av.AudioFrame):
-                        for samples in sound.decode(frame):
-                            held = np.concatenate([held, samples], 1)
-                            while held.shape[1] >= BLOCK_SAMPLES and not self._stopping.is_set():
-                                yield Block(number, done / RATE, held[:, :BLOCK_SAMPLES], tuple(shown))
-                                number, done, held = number + 1, done + BLOCK_SAMPLES, held[:, BLOCK_SAMPLES:]
-                                shown.clear()
+                is_film = film is not None and packet.stream.index == film.index
+                if is_film:
+                    pictures.start = sound.start if sound.start is not None else pictures.start
+                    shown += pictures.read(packet)
+                for samples in sound.silence(gap.due() if self.channels else 0.0) if is_film else sound.read(packet):
+                    if not is_film:
+                        gap.close()
+                    held = np.concatenate([held, samples], 1)
+                    while held.shape[1] >= BLOCK_SAMPLES and not self._stopping.is_set():
+                        notice = "; ".join(filter(None, (notice, gap.take_notice(), sound.take_notice()))) or None
+                        yield Block(number, done / RATE, held[:, :BLOCK_SAMPLES], tuple(shown), notice=notice)
+                        number, done, held = number + 1, done + BLOCK_SAMPLES, held[:, BLOCK_SAMPLES:]
+                        notice = None
+                        shown.clear()
+                if sound.damaged >= MAX_UNDECODED_PACKETS and not sound.has_decoded:
+                    break
                 if not self.channels and shown:
                     yield Block(number, shown[0].time, held, tuple(shown))
                     number += 1
                     shown.clear()
             if held.shape[1]:
                 yield Block(number, done / RATE, held, tuple(shown))
-            if not self._finite(container):
+            if sound.damaged and not sound.has_decoded:
+                self.ended_early = UNDECODABLE
+            elif not self._finite(container):
                 self.ended_early = ENDED
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self.ended_early = _failure_text(error, f"no packet for {PACKET_TIMEOUT_S:.0f} s")
 
-    def _decoded(self, packet: av.Packet) -> list[Any]:
-        """Frames of a packet; [] for a damaged video packet, so that the audio continues."""
-        try:
-            return list(packet.decode())
-        except av.error.FFmpegError:
-            if packet.stream.type != "video":
-                raise
-            return []
+
+class _SoundGap:
+    """Time since the last sound of a stream whose pictures go on."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._until = clock, clock.now()
+        self._is_open = False
+        self._notice: str | None = None
+
+    def close(self) -> None:
+        """A sound has come."""
+        self._until = self._clock.now()
+        if self._is_open:
+            self._is_open, self._notice = False, "there is sound again"
+
+    def due(self) -> float:
+        """Seconds of silence to fill in now: none before the sound has been missing for long."""
+        missing = self._clock.now() - self._until
+        if not self._is_open:
+            if missing < SOUND_TIMEOUT_S:
+                return 0.0
+            self._is_open = True
+            self._notice = f"pictures come, and for {missing:.0f} s no sound: silence takes its place"
+        self._until += missing
+        return missing
+
+    def take_notice(self) -> str | None:
+        """The message that is due: once when a gap opens, once when it closes."""
+        notice, self._notice = self._notice, None
+        return notice
 
 
 def _failure_text(error: Exception, timeout_text: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -41,11 +43,12 @@ class ReconnectingSource:
         self.name, self.channels = self._source.name, self._source.channels
         self.split, self.video = self._source.split, self._source.video
         self.repaired = 0
+        self._damaged: Counter[str] = Counter()
         self.reconnects = 0
         self.ended_early: str | None = None
 
     def counts(self) -> dict[str, int]:
-        return {"repaired_samples": self.repaired, "reconnects": self.reconnects}
+        return {**self._damaged, "repaired_samples": self.repaired, "reconnects": self.reconnects}
 
     def stop(self) -> None:
         """Stop the source and do not reconnect."""
@@ -86,19 +89,26 @@ class ReconnectingSource:
                     raise
                 reason = str(error)
             self.repaired += self._source.repaired
+            self._damaged.update(self._source.counts())
             if not reason or self._stopping.is_set():
                 return
             if lost_at is None:
                 lost_at = self._clock.now()
                 yield self._notice(number, clock, f"{self.name} is lost: {reason}; trying to reconnect")
                 number += 1
-            if not self._reconnect(lost_at):
+            if not self._reconnect(lost_at, clock):
+                if self._seconds is not None and clock + self._clock.now() - lost_at >= self._seconds:
+                    return
                 self.ended_early = f"{self.name}: {reason}; not back within {self._give_up:.0f} s"
                 return
 
-    def _reconnect(self, lost_at: float) -> bool:
-        """Pause and create the source again, until it succeeds; False if `give_up` seconds have passed."""
-        while self._clock.now() - lost_at < self._give_up and not self._clock.wait(self._stopping, self._pause):
+    def _reconnect(self, lost_at: float, position: float) -> bool:
+        """Pause and create the source again, until it succeeds; False if `give_up` seconds have passed, or the media's
+        maximum length, of which `position` seconds had been reached."""
+        over = math.inf if self._seconds is None else lost_at + self._seconds - position
+        while (now := self._clock.now()) - lost_at < self._give_up and now < over:
+            if self._clock.wait(self._stopping, min(self._pause, over - now)):
+                break
             self._pause = min(2 * self._pause, self._longest)
             with contextlib.suppress(MediaError):
                 self._source = self._connect()

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 
 from stream.errors import MediaError
 from stream.sources.base import Source
-from stream.sources.microphone import MicrophoneSource
+from stream.sources.microphone import MicrophoneSource, default_microphone
 from stream.sources.mixing import MixedSource, Participant
-from stream.sources.network import NetworkSource
+from stream.sources.network import NetworkSource, has_protocol
+from stream.sources.pulse import PulseSource
 from stream.sources.reconnecting import ReconnectingSource
 
-URL = re.compile(r"(rtsps?|rtmps?|https?|hls\+https?|srt|udp|rtp|tcp|unix)://.+", re.IGNORECASE)
+PROTOCOLS = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "srt", "udp", "rtp", "tcp", "unix")
+URL = re.compile(r"([a-z][a-z0-9+.-]+)://.+", re.IGNORECASE | re.DOTALL)
 NAMED = re.compile(r"([^:/=+?]+)=(.+)", re.DOTALL)
 
 
@@ -35,13 +37,21 @@ def participant(spec: str, channels: int, give_up: float, seconds: float | None 
 
 def _sound(spec: str, channels: int) -> Callable[[], Source]:
     kind, _, name = spec.partition(":")
-    if URL.fullmatch(spec):
-        return functools.partial(NetworkSource, spec)
+    if address := URL.fullmatch(spec):
+        scheme = address[1].lower()
+        usable = [protocol for protocol in PROTOCOLS if has_protocol(protocol)]
+        if scheme not in usable:
+            raise MediaError(
+                f"{scheme}://: this FFmpeg (of PyAV) opens no such streams; it opens {', '.join(usable)} "
+                "(HLS: the http address of its playlist)"
+            )
+        return functools.partial(NetworkSource, scheme + spec[len(scheme) :])
     if kind == "mic":
-        device = int(name) if name.isdigit() else name or None
-        return functools.partial(MicrophoneSource, device, channels)
+        if not name:
+            return functools.partial(default_microphone, channels)
+        return functools.partial(MicrophoneSource, int(name) if name.isdigit() else name, channels)
     if kind == "monitor":
-        return functools.partial(MicrophoneSource, None, channels, name or "@DEFAULT_MONITOR@")
+        return functools.partial(PulseSource, name or "@DEFAULT_MONITOR@", channels)
     raise MediaError(
         f"no source {spec!r}: use mic, mic:DEVICE, monitor, monitor:NAME or a URL, optionally with +camera"
     )

@@ -6,7 +6,9 @@ from collections import Counter, deque
 from dataclasses import replace
 
 from stream.block import RATE, Block, Utterance, VideoFrame
+from stream.speech.crosstalk import CrosstalkGate
 from stream.speech.segmenter import Segmenter
+from stream.speech.vad import decibels
 
 
 class Segmentation:
@@ -16,14 +18,20 @@ class Segmentation:
 
     def __init__(self, segmenters: list[Segmenter]) -> None:
         self._segmenters = segmenters
+        self._gate = CrosstalkGate(len(segmenters)) if len(segmenters) > 1 else None
         self._frames: deque[VideoFrame] = deque()
         self.position = 0.0
         """Media time of the end of the last block, in seconds."""
+        self.loudest_dbfs = -120.0
+        """Level of the loudest block so far, in dB relative to full scale."""
 
     @property
     def counts(self) -> Counter[str]:
-        """Numbers of utterances split, joined and dropped, over all channels."""
-        return sum((segmenter.counts for segmenter in self._segmenters), Counter())
+        """Numbers of utterances split, joined and dropped, over all channels; milliseconds of crosstalk."""
+        counts = sum((segmenter.counts for segmenter in self._segmenters), Counter[str]())
+        if self._gate is not None and self._gate.muted_ms:
+            counts["crosstalk_ms"] = self._gate.muted_ms
+        return counts
 
     def push(self, block: Block) -> list[Utterance]:
         """Process the next block; returns the utterances that it completes.
@@ -33,7 +41,10 @@ class Segmentation:
         """
         done = self.flush(block.dropped) if block.dropped else []
         self._frames.extend(block.frames)
-        for segmenter, samples in zip(self._segmenters, block.samples, strict=True):
+        if block.samples.size:
+            self.loudest_dbfs = max(self.loudest_dbfs, *(decibels(c - c.mean()) for c in block.samples))
+        audible = self._gate.push(block.samples, block.start) if self._gate is not None else block.samples
+        for segmenter, samples in zip(self._segmenters, audible, strict=True):
             done += segmenter.push(samples)
         self.position = block.start + block.samples.shape[1] / RATE
         utterances = self._complete(done)

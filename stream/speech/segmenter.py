@@ -11,7 +11,7 @@ import numpy as np
 
 from stream.block import RATE, Samples, Utterance
 from stream.speech.turns import Turn
-from stream.speech.vad import FrameVad
+from stream.speech.vad import FrameVad, HighPass, decibels
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,9 @@ class VadSegmenter:
         self._vad, self._options, self._channel, self._speaker = vad, options, channel, speaker
         self._step = vad.size / RATE
         self._buffer = SampleBuffer()
-        self._rest: Samples = np.zeros(0, np.float32)
+        self._high_pass = HighPass()
+        self._rest: Samples = np.zeros(0, np.float32)  # filtered samples that do not make a frame yet
+        self._levels: deque[tuple[float, float]] = deque()  # end and level in dB of the frames that `_buffer` has
         self._now = 0.0  # media time of the end of the last frame processed
         self._recent: deque[bool] = deque(maxlen=max(1, round(2 * options.onset / self._step)))
         self._speaking = False
@@ -124,13 +126,17 @@ class VadSegmenter:
     def push(self, samples: Samples) -> list[Utterance]:
         """Process the next samples, float32 [n] at 16 kHz; returns the utterances that they complete."""
         self._buffer.append(samples)
-        self._rest = np.concatenate([self._rest, samples])
+        self._rest = np.concatenate([self._rest, self._high_pass(samples)])
         done = []
         while len(self._rest) >= self._vad.size:
             frame, self._rest = self._rest[: self._vad.size], self._rest[self._vad.size :]
+            self._levels.append((self._now + self._step, decibels(frame)))
             done += self._advance(self._vad(frame))
         if self._start is None:
-            self._buffer.forget(self._now - self._options.pre_roll - 2 * self._options.onset - self._step)
+            before = self._now - self._options.pre_roll - 2 * self._options.onset - self._step
+            self._buffer.forget(before)
+            while self._levels and self._levels[0][0] < before:
+                self._levels.popleft()
         return done
 
     def flush(self, lost: float = 0.0) -> list[Utterance]:
@@ -142,12 +148,13 @@ class VadSegmenter:
         self._rest = self._rest[:0]
         if lost:
             self._buffer.skip(lost)
+            self._levels.clear()
             self._now = self._last_end = self._buffer.end
         return done
 
     def ongoing(self) -> list[Utterance]:
         """The current utterance up to now, if somebody speaks."""
-        if not self._speaking or self._start is None or self._is_steady(self._buffer.cut(self._onset, self._end)):
+        if not self._speaking or self._start is None or self._is_steady(self._onset, self._end):
             return []
         samples = self._buffer.cut(self._start, self._now)
         return [self._utterance(self._start, self._end, samples, self._now)]
@@ -158,7 +165,7 @@ class VadSegmenter:
         silent = self._speaking and self._now - self._end >= options.padding
         if not silent or self._start is None or self._end - self._onset < options.shortest:
             return []
-        if self._is_steady(self._buffer.cut(self._onset, self._end)):
+        if self._is_steady(self._onset, self._end):
             return []
         samples = self._buffer.cut(self._start, self._end + options.padding)
         return [self._utterance(self._start, self._end, samples, self._now)]
@@ -213,7 +220,7 @@ class VadSegmenter:
         assert self._start is not None
         tail = self._options.padding if padding is None else padding
         start, self._start, self._last_end = self._start, None, end
-        if self._is_steady(self._buffer.cut(self._onset, end)):
+        if self._is_steady(self._onset, end):
             self.counts["dropped_noise"] += 1
             return []
         samples = self._buffer.cut(start, end + tail)
@@ -223,12 +230,12 @@ class VadSegmenter:
     def _utterance(self, start: float, end: float, samples: Samples, confirmed: float) -> Utterance:
         return Utterance(self._channel, start, end, samples, confirmed, self._speaker, onset=self._onset)
 
-    def _is_steady(self, samples: Samples) -> bool:
+    def _is_steady(self, start: float, end: float) -> bool:
         """True for steady noise: its loud and quiet frames differ by less than `modulation` dB."""
-        frames = samples[: len(samples) // self._vad.size * self._vad.size].reshape(-1, self._vad.size)
-        if not len(frames):
+        levels = [level for at, level in self._levels if start + self._step / 2 < at <= end + self._step / 2]
+        if not levels:
             return True
-        low, high = np.percentile(10 * np.log10((frames**2).mean(1) + 1e-12), [10, 95])
+        low, high = np.percentile(levels, [10, 95])
         return bool(high - low < self._options.modulation)
 
     def _drop_held(self) -> None:

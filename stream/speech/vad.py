@@ -7,6 +7,7 @@ from collections import deque
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream.block import RATE, Samples
 
@@ -62,6 +63,50 @@ class WebRtcVad:
         position = 0.1 * (len(self._sorted) - 1)
         low, high = self._sorted[int(position)], self._sorted[int(position) + 1]
         return low + (position - int(position)) * (high - low)
+
+
+class HighPass:
+    """Takes mains hum, rumble and a constant offset out of one channel: a Butterworth high-pass of fourth order.
+
+    It is applied as the first `TAPS` samples of its impulse response (64 ms, after which it is below -80 dB), so that
+    its only state is the last samples.
+    """
+
+    CUTOFF_HZ = 100.0
+    TAPS = 1024
+
+    def __init__(self) -> None:
+        self._tail: Samples | None = None
+
+    def __call__(self, samples: Samples) -> Samples:
+        """The next samples, float32 [n] at 16 kHz, filtered."""
+        if self._tail is None:  # as if the first sample had always been there: an offset makes no click
+            self._tail = np.full(self.TAPS - 1, samples[0] if len(samples) else 0.0, np.float32)
+        joined = np.concatenate([self._tail, samples])
+        self._tail = joined[len(joined) - self.TAPS + 1 :]
+        return np.convolve(joined, _RESPONSE, "valid").astype(np.float32)
+
+
+def _impulse_response() -> NDArray[np.float32]:
+    """The response of `HighPass`, float32 [TAPS]: two biquads with Butterworth's Q (R. Bristow-Johnson, Audio EQ
+    Cookbook)."""
+    response = np.zeros(HighPass.TAPS)
+    response[0] = 1.0
+    angle = 2 * np.pi * HighPass.CUTOFF_HZ / RATE
+    for q in (0.54119610, 1.30656296):
+        alpha, cosine = np.sin(angle) / (2 * q), np.cos(angle)
+        b0, b1, a0, a1, a2 = (1 + cosine) / 2, -(1 + cosine), 1 + alpha, -2 * cosine, 1 - alpha
+        filtered = np.zeros_like(response)
+        for n in range(len(response)):
+            x0, x1, x2 = response[n], response[n - 1] if n > 0 else 0.0, response[n - 2] if n > 1 else 0.0
+            y1, y2 = filtered[n - 1] if n > 0 else 0.0, filtered[n - 2] if n > 1 else 0.0
+            filtered[n] = (b0 * x0 + b1 * x1 + b0 * x2 - a1 * y1 - a2 * y2) / a0
+        response = filtered
+    response -= response.mean()  # what was cut off: nothing of an offset passes
+    return response.astype(np.float32)
+
+
+_RESPONSE = _impulse_response()
 
 
 def decibels(samples: Samples) -> float:

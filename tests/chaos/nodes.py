@@ -16,13 +16,15 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from stream.events import Event
-from tests.chaos.kills import GIVEN, OPTIONS, Tally
+from tests.chaos.kills import Tally
+from tests.chaos.service import GIVEN, OPTIONS
 from tests.chaos.truth import Verdict, durable_log, judge
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from workers.cluster.actors import ray_cluster
 from workers.cluster.pools import working_nodes
 from workers.cluster.request import MediaFile, Options, Place
-from workers.cluster.session_actor import start_session
+from workers.cluster.request_files import ServedRequest
+from workers.cluster.session_actor import served_home, start_session
 
 Lose = Callable[[Cluster, random.Random], Awaitable[None]]
 WORKERS = 2
@@ -54,7 +56,8 @@ async def play(redis: str, folder: Path, session: str) -> list[Event]:
     """The demo through a session in the cluster; what the log holds of it."""
     place = Place(redis, "undertone", None, folder)
     options, source = Options(**OPTIONS), MediaFile(**GIVEN)  # type: ignore[arg-type]
-    await asyncio.to_thread(start_session, session, options, source, place)  # waits for the control store
+    request = ServedRequest(session, options, source, place, served_home("chaos", private_ray=False))
+    await asyncio.to_thread(start_session, request)  # waits for the control store
     deadline = time.monotonic() + 240
     log: list[Event] = []
     while time.monotonic() < deadline and not (log and log[-1].type == "session.ended"):

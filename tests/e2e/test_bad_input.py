@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import redis
 
-from stream.bus.server import private_server
 from tests.support.commands import here, undertone
 from tests.support.paths import DEMO
 from tests.support.recordings import voice, write_mp4
+from tests.support.redis_servers import private_server
 
 
 def refused(code: int, message: str, *arguments: object, **environment: str) -> None:
@@ -125,6 +125,11 @@ def test_redis_refused_or_locked() -> None:
     with private_server("--requirepass", "right") as url:
         refused(1, "refuses the user name or password", "replay", DEMO, "--redis", url.replace("//", "//:wrong@"))
         refused(1, "refuses the user name or password", "watch", "x", "--redis", url)
+
+
+def test_an_address_is_for_live() -> None:
+    refused(2, "replay plays files, and this is an address: undertone live URL", "replay", "http://host/a.ts?key=x")
+    refused(2, "nosuch://: this FFmpeg (of PyAV) opens no such streams; it opens rtsp", "live", "nosuch://127.0.0.1:9")
 
 
 def test_an_unknown_microphone(redis_url: str) -> None:

@@ -19,6 +19,7 @@ import uvicorn
 from stream.bus.directory import Load
 from stream.bus.keys import Keys
 from stream.events import Base, SessionEnded, SessionStarted
+from workers.cluster.request_files import ServedRequest
 from workers.cluster.served import ServedSession
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access, read_tokens
@@ -93,11 +94,11 @@ class Carrier:
         self._session.stop()
 
 
-def start(session: str, options: Any, source: Any, place: Any) -> Carrier:
-    if session in carried:
-        raise ValueError(session)
-    carried[session] = Carrier(session, options, source, place)
-    return carried[session]
+def start(request: ServedRequest) -> Carrier:
+    if request.session in carried:
+        raise ValueError(request.session)
+    carried[request.session] = Carrier(request.session, request.options, request.source, request.place)
+    return carried[request.session]
 
 
 def dropped(actor: Carrier) -> None:

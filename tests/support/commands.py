@@ -15,11 +15,14 @@ from workers.cli.app import app
 UNDERTONE = str(Path(sys.executable).parent / "undertone")
 
 
-def undertone(*arguments: object, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+def undertone(
+    *arguments: object, timeout: float = 240, encoding: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [UNDERTONE, *map(str, arguments)],
         capture_output=True,
         text=True,
+        encoding=encoding,
         timeout=timeout,
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import wave
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 RATE = 16_000
@@ -53,6 +56,24 @@ def write_mp4(path: Path, samples: NDArray[np.float32] | None, seconds: float = 
                 frame.sample_rate, frame.pts = RATE, first
                 container.mux(sound.encode(frame))
             container.mux(sound.encode(None))
+    return path
+
+
+def write_tracks(path: Path, tracks: Sequence[tuple[NDArray[np.float32], Disposition]]) -> Path:
+    """Matroska with these audio tracks (float, mono) in order."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in tracks]
+        packets = []
+        for stream, (samples, disposition) in zip(streams, tracks, strict=True):
+            stream.disposition = disposition
+            for first in range(0, len(samples), 1600):
+                part = (samples[None, first : first + 1600] * 32767).astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(part, "s16", "mono")
+                frame.sample_rate, frame.pts, frame.time_base = RATE, first, Fraction(1, RATE)
+                packets += stream.encode(frame)
+            packets += stream.encode(None)
+        for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
+            container.mux(packet)
     return path
 
 
@@ -103,4 +124,61 @@ def webm(samples: np.ndarray, pictures: bool = False) -> bytes:
         for part in (*resampler.resample(frame), *resampler.resample(None)):
             container.mux(sound.encode(part))
         container.mux(sound.encode(None))
+    return file.getvalue()
+
+
+def encoded(
+    path: Path,
+    samples: NDArray[np.float32],
+    codec: str,
+    *,
+    rate: int = RATE,
+    layout: str = "mono",
+    format: str | None = None,
+    options: dict[str, str] | None = None,
+    muxer: dict[str, str] | None = None,
+    start: float = 0.0,
+    films: Sequence[tuple[str, NDArray[np.uint8], Sequence[int]]] = (),
+) -> Path:
+    """A mono voice [n] by a codec, from `start` seconds on. options: of the codec; muxer: of the container; films:
+    video tracks from 0 to the end of the sound, 10 pictures a second: codec, picture [h, w, 3], display matrix."""
+    with av.open(str(path), "w", format=format, options=muxer or {}) as container:
+        sound = container.add_stream(codec, rate=rate, layout=layout, options=options or {})
+        tracks = []
+        for name, image, matrix in films:
+            track = container.add_stream(name, rate=10)
+            track.height, track.width, track.pix_fmt = *image.shape[:2], "yuvj420p" if name == "mjpeg" else "yuv420p"
+            if len(matrix):
+                track.set_display_matrix(list(matrix))
+            tracks.append((track, av.VideoFrame.from_ndarray(image, "rgb24")))
+        kind = sound.codec_context
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None], np.float32), "flt", "mono")
+        frame.sample_rate = RATE
+        resampler = av.AudioResampler(kind.format.name, layout, rate, frame_size=kind.frame_size or 1024)
+        position, packets = round(start * rate), []
+        for part in (*resampler.resample(frame), *resampler.resample(None)):
+            part.pts, part.time_base = position, Fraction(1, rate)
+            position += part.samples
+            packets += sound.encode(part)
+        packets += sound.encode(None)
+        for track, picture in tracks:
+            for n in range(round((start + len(samples) / RATE) * 10)):
+                picture.pts, picture.time_base = n, Fraction(1, 10)
+                packets += track.encode(picture)
+            packets += track.encode(None)
+        for packet in sorted(packets, key=lambda packet: float((packet.dts or 0) * packet.time_base)):
+            container.mux(packet)
+    return path
+
+
+def film() -> bytes:
+    """WebM without sound."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="webm") as container:
+        picture = container.add_stream("libvpx", rate=10)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        for n in range(20):
+            image = np.full((48, 64, 3), 10 * n, np.uint8)
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        container.mux(picture.encode(None))
     return file.getvalue()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from stream.bus.keys import Keys
 from workers.bench.speed.scale import simulated_cluster, synthetic
 from workers.cluster.forget_nodes import forget_elsewhere
 from workers.cluster.pools import Pools, node_of, start_recognizer, working_nodes
-from workers.cluster.request import Options, Place, Push, Track
-from workers.cluster.session_actor import start_session
+from workers.cluster.request import Options, Place, Push, Track, Upload
+from workers.cluster.request_files import ServedRequest, _read_from, hold
+from workers.cluster.session_actor import served_home, start_session
 from workers.session.services import GraphStateMissing
 
 HEARD = synthetic(load_step("meld").config, 0)
@@ -40,7 +42,8 @@ async def story(cluster: Cluster, recordings: Path) -> dict[str, Any]:
     push = Push(kind="push", tracks=[Track()])
     place = Place("redis://127.0.0.1:1/0", "undertone", None, None)
     lasting, dying = sessions
-    served = start_session(sessions[lasting], Options(consent="both agreed"), push, place)
+    options, home = Options(consent="both agreed"), served_home("desk", private_ray=False)
+    served = start_session(ServedRequest(sessions[lasting], options, push, place, home))
     told: dict[str, Any] = {
         "nodes": list(nodes),
         "recognizers": {node: where(pools[node].recognizer) for node in sessions},
@@ -50,6 +53,11 @@ async def story(cluster: Cluster, recordings: Path) -> dict[str, Any]:
     folder = recordings / "s0"
     folder.mkdir(parents=True)
     (folder / "events.jsonl").write_text("{}")
+    sent = os.urandom(5_000_000)
+    asked = ServedRequest("s0", options, Upload("a.wav", sent, 1.0), place, home)
+    holders = hold(asked)
+    told["holders"] = holders
+    told["held"] = all(b"".join(_read_from(node, asked.keys)).endswith(b"\n" + sent) for node in holders)
     forgotten = await forget_elsewhere(Keys("s0"), [recordings])  # simulated nodes share the disk: one finds it
     told["forgotten"] = sorted({str(path) for removed, _ in forgotten for path in removed})
     told["asked"], told["left"] = len(forgotten), [str(path) for _, left in forgotten for path in left]

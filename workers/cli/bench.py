@@ -10,6 +10,7 @@ import typer
 from workers.cli import bench_load, bench_report
 from workers.console.errors import USAGE, development_data, fail, one_line_errors
 from workers.console.options import Clips, Faces, Json, comma_separated
+from workers.console.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from workers.console.tables import Rows
@@ -27,14 +28,12 @@ def register(app: typer.Typer) -> None:
 def _show(title: str, rows: Rows, as_json: bool) -> None:
     import json
 
-    from rich.console import Console
-
     from workers.console.tables import rows_table
 
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json(json.dumps(rows, indent=2))
     else:
-        Console().print(rows_table(title, rows))
+        Terminal().print(rows_table(title, rows))
 
 
 Turns = Annotated[

@@ -9,6 +9,7 @@ import typer
 
 from workers.console.errors import one_line_errors
 from workers.console.options import Json, comma_separated
+from workers.console.terminal import Terminal, print_json
 from workers.errors import UsageError
 from workers.session.settings import Modality
 
@@ -143,7 +144,7 @@ def costs(
     with one_line_errors():
         from workers.bench.report.costs import read_costs
 
-        print(read_costs(file).to_json(), end="")
+        print_json(read_costs(file).to_json().rstrip())
 
 
 def _words(given: str, file: Path) -> list[Words]:
@@ -172,12 +173,10 @@ def _modalities(given: str) -> list[Modality]:
 def _show(titles: dict[str, str], tables: dict[str, Rows], as_json: bool) -> None:
     import json
 
-    from rich.console import Console
-
     from workers.console.tables import rows_table
 
     if as_json:
-        print(json.dumps(tables, indent=2))
+        print_json(json.dumps(tables, indent=2))
         return
     for name, title in titles.items():
-        Console().print(rows_table(title, tables[name]))
+        Terminal().print(rows_table(title, tables[name]))

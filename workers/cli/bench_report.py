@@ -9,6 +9,7 @@ import typer
 
 from workers.console.errors import RUNTIME, USAGE, fail, one_line_errors
 from workers.console.options import comma_separated
+from workers.console.terminal import Terminal, print_json
 
 
 def register(bench: typer.Typer) -> None:
@@ -51,7 +52,7 @@ def all_(
             results = run_all(parts, progress, partial(write_results, file=file))
             progress.tell(f"written to {file}")
         if as_json:
-            print(json.dumps(results, indent=1, ensure_ascii=False))
+            print_json(json.dumps(results, indent=1, ensure_ascii=False))
         if any("failed" in part for part in results["parts"].values()):
             raise typer.Exit(RUNTIME)
 
@@ -80,15 +81,13 @@ def compare(
     slower machine is no regression; errors, scores and memory as they are.
     """
     with one_line_errors():
-        from rich.console import Console
-
         from workers.bench.report.compare import compare as compare_results
         from workers.bench.report.results import read_results
         from workers.console.tables import rows_table
 
         told = compare_results(read_results(old), read_results(new))
         changes = told.beyond(tolerance)
-        console = Console()
+        console = Terminal()
         if changes:
             rows = [
                 {

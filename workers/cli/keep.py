@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from workers.console.errors import RUNTIME, USAGE, one_line_errors
-from workers.console.options import Json, Prefix, RedisToRead, Sessions, address_to_read
+from workers.console.options import Json, Prefix, Redis, Sessions
+from workers.console.terminal import Terminal, print_json
 from workers.errors import UsageError
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400}
@@ -22,23 +23,22 @@ def register(app: typer.Typer) -> None:
     app.command()(forget)
 
 
-def sessions(redis: RedisToRead = None, prefix: Prefix = "undertone", as_json: Json = False) -> None:
+def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = False) -> None:
     """List the sessions that Redis keeps, the newest first, and until when."""
     with one_line_errors():
         import asyncio
         import json
 
-        from rich.console import Console
-
         from stream.bus.connection import check
         from stream.bus.directory import overview
+        from stream.bus.own_server import redis_address
         from workers.console.tables import rows_table
 
-        url = address_to_read(redis)
+        url = redis_address(redis)
         asyncio.run(check(url))
         found = asyncio.run(overview(url, prefix))
         if as_json:
-            print(json.dumps([info.model_dump() for info in found], indent=2))
+            print_json(json.dumps([info.model_dump() for info in found], indent=2))
             return
         rows = [
             {
@@ -52,7 +52,7 @@ def sessions(redis: RedisToRead = None, prefix: Prefix = "undertone", as_json: J
             }
             for info in found
         ]
-        Console().print(rows_table("Sessions", rows))
+        Terminal().print(rows_table("Sessions", rows))
 
 
 def forget(
@@ -64,7 +64,10 @@ def forget(
         list[Path] | None,
         typer.Option(help="A folder in which `--record` has kept sessions; several times for several."),
     ] = None,
-    redis: RedisToRead = None,
+    gone: Annotated[
+        bool, typer.Option("--gone", help="Their processes are gone for certain, where nobody can be asked.")
+    ] = False,
+    redis: Redis = None,
     prefix: Prefix = "undertone",
     as_json: Json = False,
 ) -> None:
@@ -72,7 +75,9 @@ def forget(
 
     That is: events with whatever read them in groups, state, the entry in the directory, alerts, the tokens' lists,
     events that waited for Redis on this machine, and recordings in the folders given. Redis needs a user who may delete
-    (deploy/README.md). Backups and what consumers have kept are not ours to delete. A live session is refused.
+    (deploy/README.md). Backups and what consumers have kept are not ours to delete. A live session is refused,
+    and one that may live: that has not ended, and whose process is not known to be gone. One that lives in spite of
+    --gone ends itself when it notices.
     """
     with one_line_errors():
         import asyncio
@@ -96,21 +101,21 @@ def forget(
         age = _seconds(older_than) if older_than else 0.0
         url = _server(redis)
         if url is None:
-            tell("no Redis answers at localhost: looking at files alone")
+            tell("no Redis is here: looking at files alone")
         if older_than:
             names = asyncio.run(find_older(url, prefix, folders, time.time() - age))
             wanted = [Keys(name, prefix) for name in names]
         left = removed = refused = False
         for keys in wanted:
             try:
-                done = asyncio.run(forget_session(url, keys, folders))
+                done = asyncio.run(forget_session(url, keys, folders, gone=gone))
             except CannotForget as error:
                 tell(f"undertone: {error}")
                 refused = not older_than
                 continue
             left, removed = left or bool(done.left), removed or bool(done.removed.keys or done.removed.entries)
             if as_json:
-                print(done.model_dump_json())
+                print_json(done.model_dump_json())
                 continue
             print(f"{keys.session}: " + ("removed" if done.removed else "there was nothing"))
             for line in done.removed.lines():
@@ -119,8 +124,8 @@ def forget(
         if url is not None and removed:
             try:
                 if asyncio.run(rewrite_log(url)):
-                    tell("Redis writes its append-only file anew; until that is done, the old one has it all")
-            except RedisError as error:
+                    tell("Redis has written its append-only file anew, without it")
+            except (RedisError, TimeoutError) as error:
                 tell(f"warning: Redis's append-only file still has it all, until it is rewritten: {error}")
         if older_than and not wanted:
             tell(f"nothing is older than {older_than}")
@@ -129,18 +134,17 @@ def forget(
 
 
 def _server(given: str | None) -> str | None:
-    """The Redis to look at; None where none was named and none answers, as after a session with a private one."""
+    """The Redis to look at; None where none was named and this machine has none."""
     import asyncio
 
-    from stream.bus.connection import BusError, check
+    from stream.bus.connection import check
+    from stream.bus.own_server import redis_address
+    from stream.bus.server import server_binary
 
-    url = address_to_read(given)
-    try:
-        asyncio.run(check(url))
-    except BusError as error:
-        if given or os.environ.get("UNDERTONE_REDIS") or "refuses" in str(error):
-            raise
+    if not given and not os.environ.get("UNDERTONE_REDIS") and server_binary() is None:
         return None
+    url = redis_address(given)
+    asyncio.run(check(url))
     return url
 
 

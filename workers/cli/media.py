@@ -9,6 +9,7 @@ import typer
 
 from workers.console.errors import RUNTIME, USAGE, development_data, fail, one_line_errors
 from workers.console.options import Clips, Faces, Json, Seed
+from workers.console.terminal import Terminal, print_json
 
 models = typer.Typer(help="Models that are downloaded once.", no_args_is_help=True)
 
@@ -39,15 +40,13 @@ def list_command(
         import json
         from dataclasses import asdict
 
-        from rich.console import Console
-
         from workers.cli.model_list import listed, models_table
 
         rows = listed(speed)
         if as_json:
-            print(json.dumps([asdict(row) for row in rows], indent=2))
+            print_json(json.dumps([asdict(row) for row in rows], indent=2))
         else:
-            Console().print(models_table(rows))
+            Terminal().print(models_table(rows))
 
 
 @models.command()
@@ -164,7 +163,7 @@ def train_voice(
         recipe = VoiceRecipe() if epochs is None else replace(VoiceRecipe(), epochs=epochs)
         with console_progress() as progress:
             report = work(ravdess(data or development_data() / "ravdess"), out, recipe, progress, seed)
-        print(json.dumps(report, indent=2))
+        print_json(json.dumps(report, indent=2))
 
 
 def fit_experts(
@@ -186,7 +185,7 @@ def fit_experts(
         clips = ravdess(data or development_data() / "ravdess")
         with console_progress() as progress:
             fitted = fit_media_experts(checkpoint, voice, clips, faces or development_data() / "faces", progress)
-        print(json.dumps(fitted, indent=2))
+        print_json(json.dumps(fitted, indent=2))
 
 
 def compose(

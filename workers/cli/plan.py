@@ -9,6 +9,7 @@ import typer
 
 from workers.console.errors import one_line_errors
 from workers.console.options import Json, comma_separated
+from workers.console.terminal import Terminal, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -53,15 +54,15 @@ def plan(
         machines = Machines(cores_per_node, memory_per_node, utilisation, gpus, gpu_steps_per_second)
         planned = plan_capacity(demand, machines, read_costs(measured or SHIPPED))
         if as_json:
-            print(json.dumps({**asdict(planned), "demand": asdict(demand), "machines": asdict(machines)}, indent=2))
+            print_json(
+                json.dumps({**asdict(planned), "demand": asdict(demand), "machines": asdict(machines)}, indent=2)
+            )
             return
-
-        from rich.console import Console
 
         from workers.bench.report.capacity_plan import rows_of
         from workers.console.tables import rows_table
 
-        console = Console()
+        console = Terminal()
         for title, rows in rows_of(planned, machines).items():
             console.print(rows_table(title, rows))
         console.print("Assumed", style="bold")

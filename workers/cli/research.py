@@ -9,6 +9,7 @@ import typer
 
 from workers.console.errors import USAGE, development_data, fail, one_line_errors
 from workers.console.options import Checkpoint, Json, RayAddress
+from workers.console.terminal import Terminal, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -44,8 +45,6 @@ def train(
         import json
         from dataclasses import replace
 
-        from rich.console import Console
-
         from model.fusion.checkpoint import CheckpointError, tuned_of
         from model.training.config import leave_out, load_config
         from model.training.experiment import train_command
@@ -63,9 +62,9 @@ def train(
                 f"checkpoint of seed {report['shipped_seed']} in {out} ({report['minutes']['in all']} minutes)"
             )
         if as_json:
-            print(json.dumps(report, indent=2))
+            print_json(json.dumps(report, indent=2))
         else:
-            Console().print(train_table(report))
+            Terminal().print(train_table(report))
 
 
 def evaluate(
@@ -80,8 +79,6 @@ def evaluate(
     with one_line_errors():
         import json
 
-        from rich.console import Console
-
         from model.evaluation.evaluation import evaluate as score
         from workers.console.progress import console_progress
         from workers.research.evaluation_report import evaluation_table, write_report
@@ -92,9 +89,9 @@ def evaluate(
                 write_report(result, report)
                 progress.tell(f"report in {report / 'report.html'}")
         if as_json:
-            print(json.dumps(result, indent=2))
+            print_json(json.dumps(result, indent=2))
         else:
-            Console().print(evaluation_table(result))
+            Terminal().print(evaluation_table(result))
 
 
 def study(
@@ -104,7 +101,6 @@ def study(
 ) -> None:
     """Run one of the studies behind model/RESULTS.md."""
     with one_line_errors():
-        from rich.console import Console
         from rich.markdown import Markdown
 
         from model.evaluation.studies import STUDIES, run_study
@@ -117,7 +113,7 @@ def study(
             text = run_study(name, development_data(), out, seeds, progress)
         if name == "multitask":
             write_learning_curves(out)
-        Console().print(Markdown(text))
+        Terminal().print(Markdown(text))
 
 
 def prepare(

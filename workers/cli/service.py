@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from workers.console.errors import RUNTIME, fail, one_line_errors
-from workers.console.options import AsrModel, Keep, Prefix, RayAddress, Redis, RedisToRead, address_to_read
+from workers.console.options import AsrModel, Keep, Prefix, RayAddress, Redis
+from workers.console.terminal import harmless, print_json
 from workers.errors import UsageError
 
 
@@ -26,7 +27,13 @@ def register(app: typer.Typer) -> None:
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback want --tokens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8765,
-    tokens: Annotated[Path | None, typer.Option(help="TOML file of who is let in (`undertone token`).")] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of who is let in (`undertone token`). [default: who has the printed address]"),
+    ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Let in every user and program of this machine, as administrator.")
+    ] = False,
     record: Annotated[Path | None, typer.Option(help="Let sessions be recorded, in this folder.")] = None,
     keep: Keep = 24.0,
     media: Annotated[Path | None, typer.Option(help="Let sessions play the files of this folder.")] = None,
@@ -60,8 +67,10 @@ def serve(
         if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             raise UsageError("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent")
 
-        from stream.bus.connection import public
-        from stream.bus.server import redis_url
+        import asyncio
+
+        from stream.bus.connection import check
+        from stream.bus.own_server import redis_address
         from stream.sources.reach import Reach
         from workers.cluster.actors import ray_cluster
         from workers.console.display import tell
@@ -77,27 +86,42 @@ def serve(
             raise UsageError(f"--pull-from: {error}") from None
         known = read_tokens(tokens) if tokens is not None else None
         if known is None and host not in LOCAL:
-            raise UsageError(f"--host {host} would let everybody in: give --tokens FILE (`undertone token NAME`)")
-        with redis_url(redis) as url, ray_cluster(ray_address, trace):
+            raise UsageError(f"--host {host}: other machines need --tokens FILE (`undertone token NAME`)")
+        if known is not None and no_token:
+            raise UsageError("--no-token and --tokens contradict each other")
+        if no_token:
+            tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
+        url = redis_address(redis)
+        asyncio.run(check(url))
+        with ray_cluster(ray_address, trace):
             fetch_recognizer(False, asr_model)
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                 pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
-                asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator,
+                asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator, private_ray=ray_address is None,
+                local=known is None,
             )  # fmt: skip
-            tell(f"http://{host}:{port}  events: {public(url)}")
-            run(settings, known, host, port, drain, private_ray=ray_address is None)
+            run(settings, known, host, port, drain, open_to_all=no_token)
 
 
 def token(
-    name: Annotated[str, typer.Argument(help="Who will use it.")],
-    scope: Annotated[list[str], typer.Option(help="ingest, read or admin; several times for several.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Who will use it. [default: print the token of your own running gateway]")
+    ] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="ingest, read or admin; several times for several.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of your own running gateway.")] = 8765,
 ) -> None:
     """Make a bearer token: printed once on stderr; on stdout the lines for serve's --tokens file."""
     with one_line_errors():
         from workers.console.display import tell
         from workers.gateway.access import new_token
+        from workers.gateway.local_token import read_token
 
+        if name is None:
+            print(read_token(port))
+            return
+        if not scope:
+            raise UsageError(f"token {name}: give --scope ingest, --scope read or --scope admin")
         secret, entry = new_token(name, scope)
         tell(f"token (kept nowhere, note it now): {secret}")
         print(entry)
@@ -110,7 +134,7 @@ def export(
         typer.Option("--format", "-f", help="jsonl, csv, parquet, vtt, srt, rttm, elan, textgrid, emotionml or html."),
     ] = "jsonl",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write. [default: stdout]")] = None,
-    redis: RedisToRead = None,
+    redis: Redis = None,
     prefix: Prefix = "undertone",
 ) -> None:
     """Write a session as a table, subtitles, tiers for annotators, EmotionML or a report."""
@@ -119,6 +143,7 @@ def export(
 
         from stream.bus.connection import check
         from stream.bus.keys import Keys
+        from stream.bus.own_server import redis_address
         from stream.bus.subscriber import history
         from stream.exports import FORMATS
         from stream.exports import export as write
@@ -127,16 +152,22 @@ def export(
         if Path(source).exists() or source.endswith(".jsonl"):
             events = read_events(Path(source))
         else:
-            url, keys = address_to_read(redis), Keys(source, prefix)
+            url, keys = redis_address(redis), Keys(source, prefix)
             asyncio.run(check(url))
             events = asyncio.run(history(url, keys.session, prefix))
             if not events:
                 raise UsageError(f"no session {source!r} in this Redis, and no such file")
         content = write(events, format)
         if out is not None:
+            if not out.exists():
+                out.touch(mode=0o600)  # words: for others to read only if its user lets them
             out.write_bytes(content)
         elif sys.stdout.isatty() and "text" not in FORMATS[format].media_type and format != "jsonl":
             raise UsageError(f"--format {format} is not for a terminal: give --out FILE")
+        elif sys.stdout.isatty() and format == "jsonl":
+            print_json(content.decode().rstrip("\n"))
+        elif sys.stdout.isatty():
+            print(harmless(content.decode()), end="")
         else:
             sys.stdout.buffer.write(content)
 
@@ -155,7 +186,7 @@ def schema(
 
 def spool(
     send: Annotated[bool, typer.Option("--send", help="Publish them.")] = False,
-    redis: RedisToRead = None,
+    redis: Redis = None,
 ) -> None:
     """Show the events that wait on this disk because Redis was away when their session ended."""
     with one_line_errors():
@@ -164,11 +195,12 @@ def spool(
 
         from stream.bus.connection import check
         from stream.bus.keys import Keys
+        from stream.bus.own_server import redis_address
         from stream.bus.publisher import Bus
         from stream.bus.spool import Spool, waiting_spools
         from workers.console.display import tell
 
-        url, left = address_to_read(redis), 0
+        url, left = redis_address(redis) if send else "", 0
 
         async def publish(spool: Spool, keys: Keys) -> bool:
             return await Bus(url, keys, spool=spool).aclose()

@@ -16,6 +16,7 @@ import typer
 from workers.cli.session_options import given_options, session_options
 from workers.console.errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
 from workers.console.options import Json, Keep, Prefix, RayAddress, Redis
+from workers.console.terminal import Terminal
 from workers.errors import UsageError
 from workers.session.settings import INTERIM_S, SessionSettings, settings_from_recording
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 Reference = Annotated[
     Path | None,
-    typer.Option(help="Script (STM, VTT, SRT or CSV) that the recognized words are measured against at the end."),
+    typer.Option(help="Script (STM, VTT, SRT, TXT or CSV) that the recognized words are measured against at the end."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --session, whose process was killed.")]
 Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events in a folder in this one.")]
@@ -68,8 +69,12 @@ def replay(
     settings: SessionSettings,
     speed: Annotated[str, typer.Option(help="1 = real time, N times as fast, or max.")] = "1",
     channels: Annotated[
-        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where they differ.")
+        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where each is heard alone.")
     ] = "auto",
+    track: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of the audio track. [default: the file's default, or the loudest if silent]"),
+    ] = None,
     record: Record = None,
     keep: Keep = 24.0,
     resume: Resume = False,
@@ -83,20 +88,26 @@ def replay(
     with one_line_errors():
         from stream.sources.file import FileSource
         from stream.sources.recording import RecordedSource
+        from stream.sources.spec import URL
 
         pace = _speed(speed)
         request = Request(redis, prefix, ray_address, as_json, record, resume, reference)
-        if file.startswith("redis:") or file.endswith(".jsonl"):
+        events = (file.startswith("redis:") and not Path(file).exists()) or file.endswith(".jsonl")
+        if track is not None and (events or Path(file).is_dir()):
+            raise UsageError("--track: of an audio or video file; what a session left has one")
+        if events:
             if reference is not None:
                 raise UsageError("--reference: past events are published again, nothing is recognized")
             _republish(file, pace, settings.session, request)
             return
+        if URL.fullmatch(file) and not Path(file).exists():
+            raise UsageError("replay plays files, and this is an address: undertone live URL listens to it")
         source: Source
         if Path(file).is_dir():
             source = recorded = RecordedSource(Path(file))
             settings = _as_recorded(settings, recorded, context)
         else:
-            source = FileSource(Path(file), channels)
+            source = FileSource(Path(file), channels, track=track)
         _run(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
 
 
@@ -107,7 +118,7 @@ def live(
         list[str] | None,
         typer.Argument(
             help="[NAME=]SOUND[+CAMERA], one per participant. SOUND: mic, mic:DEVICE, monitor (what this machine "
-            "plays), monitor:NAME, or a URL (rtsp, rtmp, http, hls, srt, udp, tcp). CAMERA: +camera or "
+            "plays), monitor:NAME, or a URL (rtsp, rtmp, http, also HLS, udp, tcp). CAMERA: +camera or "
             "+camera:/dev/video2. "
             "[default: mic]"
         ),
@@ -149,31 +160,31 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
     """Publish the events of a past session again, under a new id, at the pace of its media clock."""
     import asyncio
 
-    from rich.console import Console
-
-    from stream.bus.connection import exists, public
+    from stream.bus.connection import check, exists, public
     from stream.bus.keys import Keys
-    from stream.bus.server import redis_url
+    from stream.bus.own_server import redis_address
     from stream.sources.recording import read_events
     from workers.console.display import display_for, tell
     from workers.session.republish import republish, stored_events
 
-    with redis_url(request.redis) as url:
-        old = source.removeprefix("redis:")
-        events = asyncio.run(stored_events(url, old, request.prefix)) if old != source else read_events(Path(source))
-        keys = Keys(session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}", request.prefix)
-        if asyncio.run(exists(url, keys)):
-            raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
-        tell(f"events of session {keys.session}: {public(url)}")
-        with display_for(request.as_json, Console()) as display:
-            asyncio.run(republish(events, keys, url, speed, display))
+    url = redis_address(request.redis)
+    asyncio.run(check(url))
+    old = source.removeprefix("redis:")
+    events = asyncio.run(stored_events(url, old, request.prefix)) if old != source else read_events(Path(source))
+    keys = Keys(session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}", request.prefix)
+    if asyncio.run(exists(url, keys)):
+        raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
+    tell(f"events of session {keys.session}: {public(url)}")
+    with display_for(request.as_json, Terminal()) as display:
+        asyncio.run(republish(events, keys, url, speed, display))
 
 
 def _run(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
     """Run a session from its plan to its last event, and exit with its outcome."""
     import asyncio
 
-    from stream.bus.server import redis_url
+    from stream.bus.connection import check
+    from stream.bus.own_server import redis_address
     from workers.console.display import summary, tell
     from workers.console.word_errors import WordScore
     from workers.research.downloads import fetch_recognizer
@@ -184,7 +195,9 @@ def _run(settings: SessionSettings, source: Source, speed: float | None, request
     if request.reference is not None and (settings.transcript or settings.redact or settings.mask):
         raise UsageError("--reference measures words as heard: not with --transcript, --redact or --mask")
     score = None if request.reference is None else WordScore(request.reference, recording_of(source))
-    with redis_url(request.redis) as url, ExitStack() as cluster:
+    url = redis_address(request.redis)
+    asyncio.run(check(url))
+    with ExitStack() as cluster:
         if "text" in settings.modalities and settings.transcript is None and settings.asr != "none":
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
         try:
@@ -213,8 +226,6 @@ async def _session(
     cluster: ExitStack,
 ) -> tuple[Outcome, float]:
     """The outcome of a session, and the seconds that it took. `cluster` holds what its models run in."""
-    from rich.console import Console
-
     from stream.bus.connection import public
     from workers.cluster.actors import ray_cluster
     from workers.cluster.pools import start_pools
@@ -237,7 +248,7 @@ async def _session(
         tell(f"recording into {opened.recorder.folder}")
     observers: list[EventObserver] = [] if score is None else [score]
     started = time.monotonic()
-    with display_for(request.as_json, Console()) as display:
+    with display_for(request.as_json, Terminal()) as display:
         outcome = await opened.run([display, *observers])
     return outcome, time.monotonic() - started
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from redis.exceptions import NoPermissionError, RedisError
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +21,7 @@ from stream.bus.connection import connect, listed
 from stream.bus.keys import PREFIX, Keys
 from stream.events import Degraded, Emotion, Event, Lag, Latency, SessionEnded, UtteranceFailed, parse_entry
 from workers.console.display import clock
+from workers.console.terminal import Terminal
 
 MAX_LATENCIES = 50  # labels that latencies are of
 PAGE_ENTRIES = 1000  # of a stream that are read at once
@@ -209,7 +210,7 @@ class Overview:
         await self._client.aclose()
 
 
-async def watch_load(url: str, prefix: str, console: Console) -> None:
+async def watch_load(url: str, prefix: str, console: Terminal) -> None:
     """Keep the screen up to date until cancelled. Raises RedisError or OSError when Redis is away at the start."""
     overview = Overview(url, prefix)
     try:

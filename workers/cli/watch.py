@@ -32,7 +32,8 @@ from stream.events import (
     UtteranceFailed,
 )
 from workers.console.display import BAR, COLOURS, NEUTRAL, clock, describe, started_line, summary
-from workers.console.rows import Row, printable, update
+from workers.console.rows import Row, update
+from workers.console.terminal import printable, printable_event
 
 MAX_ROWS = 500  # labels a session
 REDRAW_S = 0.15  # seconds between looks for something new to draw
@@ -52,6 +53,7 @@ class Conversation:
     ended: bool = False
 
     def event(self, event: Event) -> None:
+        event = printable_event(event)
         update(self.rows, event, MAX_ROWS)
         match event:
             case SessionStarted():
@@ -141,7 +143,7 @@ class WatchApp(App[str]):
         try:
             async with aclosing(source):  # its connection ends with the screen
                 async for event in source:
-                    self.conversations.setdefault(event.session, Conversation()).event(event)
+                    self.conversations.setdefault(printable(event.session), Conversation()).event(event)
                     self.waiting += self._paused is not None
                     self._dirty = True
                     received += 1
@@ -206,7 +208,7 @@ class WatchApp(App[str]):
     def _cells(self, row: Row) -> tuple[Text, ...]:
         words = row.words
         words.truncate(self._width(), overflow="ellipsis")
-        who = Text(printable(row.latest.speaker))
+        who = Text(row.latest.speaker)
         verdict = (
             self._verdict(row.label) if row.label is not None else (Text(), Text(), Text(), Text("goes on", "dim"))
         )
@@ -247,7 +249,7 @@ class WatchApp(App[str]):
             f"paused, {self.waiting} wait" if self._paused is not None else "",
             "finals only" if self._finals else "",
             f"search: {self._wanted}" if self._wanted else "",
-            printable(known.note) if known else "no session yet",
+            known.note if known else "no session yet",
         ]
         self.query_one("#status", Static).update(Text("   ".join(filter(None, parts)), no_wrap=True))
 

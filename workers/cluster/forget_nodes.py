@@ -11,6 +11,7 @@ import ray
 from stream.bus.forget import find_files, remove_files
 from stream.bus.keys import Keys
 from workers.cluster.pools import on_node, working_nodes
+from workers.cluster.request_files import drop
 
 Files = tuple[list[Path], list[Path]]
 
@@ -19,6 +20,18 @@ Files = tuple[list[Path], list[Path]]
 def _forget_files(keys: Keys, recordings: Sequence[Path]) -> Files:
     found = find_files(keys, recordings)
     return found, remove_files(found)
+
+
+@ray.remote(num_cpus=0)
+def _drop(keys: Keys) -> None:
+    drop(keys, [])
+
+
+def drop_everywhere(keys: Keys) -> None:
+    """Remove the request of a session that is over from all nodes. Raises ClusterError, RayError."""
+    if ray.is_initialized():
+        ray.get([_drop.options(scheduling_strategy=on_node(node)).remote(keys) for node in working_nodes()], timeout=30)
+    drop(keys, [])
 
 
 async def forget_elsewhere(keys: Keys, recordings: Sequence[Path]) -> list[Files]:

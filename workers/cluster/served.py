@@ -13,7 +13,10 @@ import ray
 from redis.exceptions import RedisError
 
 from stream.bus.directory import overview
+from stream.bus.forget import find_files, remove_files
 from stream.bus.keys import Keys
+from stream.bus.publisher import Bus
+from stream.bus.running import Home
 from stream.errors import MediaError
 from stream.sources.base import Source
 from stream.sources.fetched import FetchedSource
@@ -32,6 +35,7 @@ from workers.session.utterance import error_line
 TRACK_TIMEOUT_S = 60.0  # that a pushed track may take to connect, or to come back
 REDIS_PATIENCE_S = 24 * 3600.0  # that a session waits for Redis at its end: nobody would send its events by hand
 MAX_RESUMES_HERE = 3  # at the same place: then it is the source that kills the process
+WATCH_S = 0.1  # between looks at a connection whose sender has to learn when it cannot be read
 MAX_RECORDING_S = 12 * 3600.0  # of a recording that is sent whole: silence takes few bytes
 
 
@@ -45,14 +49,17 @@ class ServedSession:
         source: Push | Url | MediaFile | Upload,
         place: Place,
         observers: Sequence[EventObserver] = (),
+        home: Home | None = None,
     ) -> None:
-        """observers: objects of this process that get the session's events as a subscriber receives them."""
+        """observers: objects of this process that get the session's events as a subscriber receives them; home: where
+        the session lives, None = in this process."""
         self._session, self._options, self._asked, self._place = session, options, source, place
-        self._observers = list(observers)
+        self._observers, self._home = list(observers), home
         self._tracks: list[PushedTrack] = []
         self._stopped = asyncio.Event()
         self._work: asyncio.Task[Any] | None = None
         self._source: Source | None = None
+        self._bus: Bus | None = None
 
     async def start(self, resumed: bool = False) -> None:
         """Decide everything and start; returns when the session listens.
@@ -78,8 +85,10 @@ class ServedSession:
             record=place.record if options.recorded else None,
             resume="if possible" if resumed else "no",
             max_attempts=MAX_RESUMES_HERE,
-            exclusive=False,  # no other actor has the session's name
+            exclusive=False,  # the gateway has claimed it
+            home=self._home,
         )  # fmt: skip
+        self._bus = opened.session.bus
         self._source, started = opened.source, asyncio.Event()
         observers = opened.observers(self._observers)
         self._work = asyncio.create_task(
@@ -107,10 +116,11 @@ class ServedSession:
             case Url(url=url, name=name):
                 fetch = functools.partial(FetchedSource, url, Reach(self._place.pull_from))
                 return ReconnectingSource(fetch, TRACK_TIMEOUT_S), {0: name} if name else {}, None
-            case MediaFile(name=name, speed=speed):
-                return FileSource(inside(self._place.media, name)), {}, speed
-            case Upload(name=name, content=content, speed=speed):
-                return FileSource(Path(name), content=content, max_seconds=MAX_RECORDING_S), {}, speed
+            case MediaFile(name=name, speed=speed, track=track):
+                return FileSource(inside(self._place.media, name), track=track), {}, speed
+            case Upload(name=name, content=content, speed=speed, track=track):
+                source = FileSource(Path(name), content=content, max_seconds=MAX_RECORDING_S, track=track)
+                return source, {}, speed
 
     async def resume(self) -> None:
         """Go on with a session whose process was killed, unless it had ended. Raises what `start` raises."""
@@ -141,6 +151,13 @@ class ServedSession:
         while pushed.full(connection):  # noqa: ASYNC110 - a thread empties it, and this loop may be another's
             await asyncio.sleep(0.05)
 
+    async def watch(self, track: int, connection: str) -> None:
+        """Wait until nothing more is read from a connection of a track. Raises MediaError, then, with the reason."""
+        pushed = self._track(track)
+        while True:
+            pushed.full(connection)
+            await asyncio.sleep(WATCH_S)
+
     def detach(self, track: int, connection: str, over: bool) -> None:
         """The sender of a track is gone; `over`: for good."""
         self._track(track).detach(connection, over)
@@ -161,6 +178,8 @@ class ServedSession:
         if self._work is not None:
             with suppress(SessionError):  # its stream says why
                 await self._work
+        if self._bus is not None and self._bus.forgotten.is_set() and self._place.record is not None:
+            await asyncio.to_thread(remove_files, find_files(self._bus.keys, [self._place.record]))
 
 
 def inside(folder: Path | None, name: str) -> Path:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +25,7 @@ from stream.events import (
     UtteranceFailed,
 )
 from workers.console.rows import Row, update
+from workers.console.terminal import Terminal, harmless, print_json, printable, printable_event
 
 # Okabe & Ito's palette, which colour-blind people can tell apart; the words always stand beside it.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -36,7 +37,7 @@ class JsonDisplay:
     """One event a line on stdout."""
 
     def event(self, event: Event) -> None:
-        print(event.wire(), flush=True)
+        print_json(event.wire())
 
     def position(self, seconds: float) -> None:
         pass
@@ -57,7 +58,7 @@ class LineDisplay:
 class TableDisplay:
     """A live table of the last utterances, with position and real-time factor under it."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._rows: OrderedDict[int, Row] = OrderedDict()
         self._started = time.monotonic()
@@ -75,6 +76,7 @@ class TableDisplay:
         self._live.__exit__(None, None, None)
 
     def event(self, event: Event) -> None:
+        event = printable_event(event)
         update(self._rows, event, limit=200)
         if isinstance(event, SessionStarted):
             others = [name for name in event.emotions if name != "neutral"]
@@ -128,7 +130,7 @@ class TableDisplay:
 
 
 @contextmanager
-def display_for(as_json: bool, console: Console) -> Iterator[JsonDisplay | LineDisplay | TableDisplay]:
+def display_for(as_json: bool, console: Terminal) -> Iterator[JsonDisplay | LineDisplay | TableDisplay]:
     """The display that fits stdout: JSON where it was asked for, a table on a terminal, else lines."""
     if as_json:
         yield JsonDisplay()
@@ -153,6 +155,7 @@ def started_line(event: SessionStarted) -> str:
 
 def describe(event: Event) -> str:
     """One line for an event, "" for one that needs none."""
+    event = printable_event(event)
     match event:
         case SessionStarted():
             missing = [name for name, encoder in event.encoders.items() if encoder is None]
@@ -163,7 +166,7 @@ def describe(event: Event) -> str:
             return (
                 f"{clock(event.audio_start):>7} {event.speaker:<12} {kind:<5} "
                 f"{event.emotion + sure:<11} {event.probabilities[event.emotion]:.2f} {event.sentiment:<8} "
-                f"{event.text or ''}"
+                f"{event.text or ''}{_unread(event)}"
             )
         case UtteranceFailed():
             return f"{clock(event.audio_start):>7} {event.speaker or '':<12} no label: {event.reason}"
@@ -180,11 +183,17 @@ def describe(event: Event) -> str:
             return ""
 
 
+def _unread(label: Emotion) -> str:
+    """The reasons for which the label does not rest on a modality that is there."""
+    reasons = [f"no {modality}: {reason}" for modality, reason in label.modalities.reasons.items()]
+    return f"  ({'; '.join(reasons)})" if reasons else ""
+
+
 def summary(ended: SessionEnded, seconds: float) -> str:
     """The last line of a command."""
     extra = "".join(f", {name.replace('_', ' ')}: {count}" for name, count in sorted(ended.counts.items()))
     factor = f", {ended.duration / seconds:.1f} x real time" if seconds > 0 else ""
-    return (
+    return printable(
         f"{ended.reason}: {ended.utterances} utterances ({ended.failed} without label) "
         f"in {clock(ended.duration)} of media{factor}{extra}"
     )
@@ -192,4 +201,4 @@ def summary(ended: SessionEnded, seconds: float) -> str:
 
 def tell(message: str) -> None:
     """A line for the person at the terminal; stdout stays for results."""
-    print(message, file=sys.stderr, flush=True)
+    print(harmless(message), file=sys.stderr, flush=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import typer
 
+from workers.console.terminal import harmless
+
 RUNTIME, USAGE, INTERRUPTED = 1, 2, 130
 MAX_LINE_CHARACTERS = 1000  # what is longer repeats some input
 
@@ -57,5 +59,5 @@ def fail(error: Exception | str, code: int) -> typer.Exit:
     """Print an error as one line, and return what a command raises to end with `code`."""
     from stream.errors import one_line
 
-    print(f"undertone: {one_line(str(error), MAX_LINE_CHARACTERS)}", file=sys.stderr)
+    print(harmless(f"undertone: {one_line(str(error), MAX_LINE_CHARACTERS)}"), file=sys.stderr)
     return typer.Exit(code)

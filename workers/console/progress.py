@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from workers.console.terminal import Terminal
 
 QUIET_S = 30.0  # seconds between two lines about the same work where there is no terminal
 
@@ -17,7 +18,7 @@ QUIET_S = 30.0  # seconds between two lines about the same work where there is n
 class ConsoleProgress:
     """Implements `model.progress.Progress` on stderr; use it as a context."""
 
-    def __init__(self, bar: Progress, console: Console, writer: Any = None) -> None:
+    def __init__(self, bar: Progress, console: Terminal, writer: Any = None) -> None:
         self._bar, self._console, self._writer = bar, console, writer
         self._task: TaskID | None = None
         self._what = ""
@@ -48,7 +49,7 @@ class ConsoleProgress:
 @contextmanager
 def console_progress(logs: Path | None = None) -> Iterator[ConsoleProgress]:
     """Progress on stderr for as long as the context lasts; with `logs`, curves for `tensorboard --logdir`."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     writer = None
     if logs is not None:

@@ -28,7 +28,7 @@ class Row:
     @property
     def words(self) -> Text:
         """The words, those that may still change dim and italic. Text, not str: "[laughter]" is no markup."""
-        text = printable(self.latest.text if self.latest.text is not None else "…")
+        text = self.latest.text if self.latest.text is not None else "…"
         stable = len(text) if self.partial is None else len(self.partial.stable)
         return Text.assemble(text[:stable], (text[stable:], "dim italic"))
 
@@ -47,8 +47,3 @@ def update(rows: OrderedDict[int, Row], event: Event, limit: int) -> None:
             pass
     if len(rows) > limit:
         rows.popitem(last=False)
-
-
-def printable(text: str) -> str:
-    """In one line and without what would steer the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -12,16 +12,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stream.bus.connection import connect
-from stream.bus.directory import overview
-from stream.bus.keys import token_sessions_key
+from stream.bus.forget import IsThere
+from stream.bus.keys import Keys
+from stream.bus.running import Home, enter, home_of, leave, life, running
 from stream.clock import Clock, MonotonicClock
 from workers.errors import WorkersError
 
 Scope = Literal["ingest", "read", "admin"]
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "admin")
-OWNERSHIP_TTL_S = (
-    30 * 24 * 3600
-)  # seconds after a token's last start of a session for which its sessions are remembered
 
 
 class AccessError(WorkersError):
@@ -64,12 +62,18 @@ class Token(BaseModel):
 LOOPBACK = Token(
     name="loopback", sha256="0" * 64, scopes=frozenset(SCOPES), sessions=64, requests=100_000, connections=1000
 )
-"""Token of everybody on this machine if there is no token file."""
+"""Token of this machine if there is no token file: with the hash of `one_time_token`, or of everybody."""
+
+
+def one_time_token() -> tuple[str, Token]:
+    """A token for one run of a gateway without a token file, and its entry."""
+    token = _new_secret()
+    return token, LOOPBACK.model_copy(update={"sha256": _digest(token)})
 
 
 def new_token(name: str, scopes: list[str]) -> tuple[str, str]:
     """A new token, and its entry for the token file. Raises AccessError."""
-    token = f"ut_{secrets.token_urlsafe(32)}"
+    token = _new_secret()
     try:
         entry = Token(name=name, sha256=_digest(token), scopes=frozenset(scopes))  # type: ignore[arg-type]
     except ValidationError as error:
@@ -103,8 +107,10 @@ class Access:
 
     def __init__(self, tokens: list[Token] | None, redis: str, prefix: str, clock: Clock = MonotonicClock()) -> None:
         """tokens: None = no token is needed."""
-        self._tokens, self._redis, self._prefix = tokens, redis, prefix
+        self._tokens, self._prefix = tokens, prefix
         self._client, self._clock = connect(redis), clock
+        self.is_there: IsThere = _nobody_to_ask
+        """Asks whether a silent session lives."""
 
     @property
     def is_open(self) -> bool:
@@ -139,34 +145,50 @@ class Access:
             raise Refused(429, f"token {token.name}: more than {token.requests} requests a minute", 60 - second)
         return token
 
-    async def reserve(self, token: Token, session: str) -> None:
-        """Register a session that is about to start as the token's. Raises Refused (429)."""
-        key = token_sessions_key(self._prefix, token.name)
-        await self._client.sadd(key, session)
-        await self._client.expire(key, OWNERSHIP_TTL_S)
-        own = sorted(map(str, await self._client.smembers(key)))
-        ended = {info.id for info in await overview(self._redis, self._prefix, own) if info.state != "live"} - {session}
-        if ended:
-            await self._client.srem(key, *ended)
-        if len(set(own) - ended) > token.sessions:
-            await self.release(token, session)
+    async def reserve(self, token: Token, keys: Keys, home: Home) -> None:
+        """Enter a session that is about to start among the running ones. Raises Refused (429), RayError."""
+        await enter(self._client, keys, home)
+        others = [
+            Keys(session, keys.prefix)
+            for session, other in (await running(self._client, keys.prefix)).items()
+            if other.owner == token.name and session != keys.session
+        ]
+        if sum([await self._lives(each) for each in others]) >= token.sessions:
+            await leave(self._client, keys)
             raise Refused(
                 429, f"token {token.name}: at most {token.sessions} sessions at once, and as many are running", 10
             )
 
-    async def release(self, token: Token, session: str) -> None:
-        """Remove a session from the token's sessions."""
-        await self._client.srem(token_sessions_key(self._prefix, token.name), session)
+    async def withdraw(self, keys: Keys) -> None:
+        """Remove a session that did not start."""
+        await leave(self._client, keys)
+
+    async def _lives(self, keys: Keys) -> bool:
+        """True if a session of the hash lives, as its heartbeat says, or else whoever runs it."""
+        signs = await life(self._client, keys)
+        if signs in ("live", "ended"):
+            return signs == "live"
+        home = await home_of(self._client, keys)
+        return home is not None and bool(await self.is_there(keys.session, home))
 
     async def owns(self, token: Token, session: str) -> bool:
         """True if the token may stop and feed a session: it started it, or has the scope admin."""
-        return "admin" in token.scopes or bool(
-            await self._client.sismember(token_sessions_key(self._prefix, token.name), session)
-        )
+        if "admin" in token.scopes:
+            return True
+        home = await home_of(self._client, Keys(session, self._prefix))
+        return home is not None and home.owner == token.name
 
     async def aclose(self) -> None:
         """Close the connection to Redis."""
         await self._client.aclose()
+
+
+def _new_secret() -> str:
+    return f"ut_{secrets.token_urlsafe(32)}"
+
+
+async def _nobody_to_ask(session: str, home: Home) -> None:
+    """There is no Ray."""
 
 
 def _digest(token: str) -> str:

@@ -26,6 +26,7 @@ from stream.errors import StreamError, one_line
 from workers.errors import WorkersError
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access
+from workers.gateway.custody import ask, keep_custody
 from workers.gateway.metrics import Metrics
 from workers.gateway.middleware import middleware
 from workers.gateway.state import Settings, State
@@ -47,8 +48,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         401: "No token, or an unknown one",
         403: "The token does not allow this",
         404: "No such session",
+        408: "The body comes too slowly",
         409: "The session's state does not allow this",
         413: "The recording is too large",
+        415: "The body is compressed or a form",
         422: "The request cannot be fulfilled",
         429: "Too many requests or sessions",
         503: "Temporarily unavailable",
@@ -59,20 +62,25 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 def create_app(settings: Settings, access: Access, clock: Clock = MonotonicClock()) -> FastAPI:
     """Create the application. Ray must be connected before it starts to serve."""
     state = State(settings, access, Metrics(clock), clock)
+    access.is_there = ask
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         metrics_task = asyncio.create_task(
             state.metrics.follow(settings.redis, settings.prefix, f"gateway-{secrets.token_hex(4)}")
         )
+        custody = asyncio.create_task(keep_custody(state))
         yield
+        await cancelled(custody)
         await cancelled(metrics_task)
         await access.aclose()
 
     app = FastAPI(
         title="Undertone", version=version("undertone"), lifespan=lifespan, docs_url=None, redoc_url=None,
-        middleware=middleware(state.metrics, settings.origins, private=access.is_open, clock=clock),
+        middleware=middleware(state.metrics, settings.origins, private=settings.local or access.is_open, clock=clock),
         description="Recognizes emotion in conversation in real time.",
+        # Its spans have query strings, and with them statements of consent and whatever else a client puts there.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )  # fmt: skip
     app.state.undertone = state
     app.mount("/static", StaticFiles(directory=pages.PAGE), name="static")

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
-from collections.abc import MutableMapping
+from contextlib import suppress
 from types import FrameType
-from typing import Any
 
 import ray
 import structlog
 import uvicorn
 from fastapi import FastAPI
 from ray.exceptions import RayError
+from structlog.typing import EventDict
 
+from stream.bus.connection import public
+from stream.bus.tasks import cancelled
 from stream.repeats import RepeatFilter, Repeats
+from workers.cluster.actors import own_node_is_dead
 from workers.cluster.session_actor import find_session
+from workers.console.display import tell
+from workers.console.terminal import behind_door, harmless
 from workers.errors import WorkersError
-from workers.gateway.access import Access, Token
+from workers.gateway.access import Access, Token, one_time_token
 from workers.gateway.app import create_app
+from workers.gateway.local_token import remove_token, write_token
 from workers.gateway.state import Settings, State
 
 PING = 20.0  # seconds between pings of a WebSocket
+SHUTDOWN_S = 5  # seconds that requests in progress have to end
+RAY_POLL_S = 5.0  # seconds between looks at this gateway's node of Ray
 PIECE = 1 << 20  # maximum size of a WebSocket message in bytes, after decompression
 log = structlog.get_logger("undertone.gateway")
 
@@ -33,37 +42,114 @@ class ServeError(WorkersError):
     exit_code = 2
 
 
+class RayLost(WorkersError):
+    """The node of Ray that the gateway belongs to has died, which no gateway survives."""
+
+
+class Invitation:
+    """The address that is printed once the gateway listens; with a one-time token, which its user's programs find."""
+
+    def __init__(self, host: str, redis: str, secret: str | None) -> None:
+        """redis: URL of the events' Redis; secret: the one-time token, None = there is none."""
+        self._host, self._redis, self._secret, self._port = host, redis, secret, 0
+
+    def publish(self, port: int) -> None:
+        """Print the address. The token is its fragment, which browsers send to nobody."""
+        self._port = port
+        address = f"http://[{self._host}]:{port}" if ":" in self._host else f"http://{self._host}:{port}"
+        log.info("serving", address=address)
+        if self._secret is not None:
+            address += f"/#token={self._secret}"
+            try:
+                write_token(port, self._secret)
+            except OSError as error:
+                log.warning("the token is in no file", error=error.strerror)
+        tell(f"{address}  events: {public(self._redis)}")
+
+    def withdraw(self) -> None:
+        """Remove what `publish` left."""
+        if self._secret is not None:
+            remove_token(self._port, self._secret)
+
+
 def serve(
-    settings: Settings, tokens: list[Token] | None, host: str, port: int, drain: float, private_ray: bool
+    settings: Settings,
+    tokens: list[Token] | None,
+    host: str,
+    port: int,
+    drain: float,
+    open_to_all: bool = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises ServeError.
 
-    drain: seconds that senders of media have to move elsewhere; private_ray: sessions end with this process.
+    tokens: None = there is no token file; drain: seconds that senders of media have to move elsewhere; open_to_all:
+    without a token file there is no one-time token either.
     """
     configure_logs()
+    secret = None
+    if tokens is None and not open_to_all:
+        secret, entry = one_time_token()
+        tokens = [entry]
     app = create_app(settings, Access(tokens, settings.redis, settings.prefix))
-    server = Server(configuration(app, host, port), app.state.undertone, drain, private_ray)
-    log.info("serving", address=f"http://{host}:{port}", tokens=tokens is not None, recording=bool(settings.record))
-    server.run()
+    invitation = Invitation(host, settings.redis, secret)
+    server = Server(configuration(app, host, port), app.state.undertone, drain, invitation)
+    try:
+        server.run()
+    finally:
+        invitation.withdraw()
     if not server.started:
         raise ServeError(f"cannot listen on {host}:{port}: is the port taken?")
+    if server.has_lost_ray:
+        raise RayLost(
+            "Ray on this machine has died, and the gateway ends with it: start it again, as a supervisor does"
+        )
 
 
 def configuration(app: FastAPI, host: str, port: int) -> uvicorn.Config:
     """Settings of uvicorn for the gateway."""
     return uvicorn.Config(
         app, host, port, log_config=None, access_log=False, server_header=False, ws="websockets-sansio",
-        ws_max_size=PIECE, ws_ping_interval=PING, ws_ping_timeout=PING, timeout_graceful_shutdown=5, lifespan="on",
+        ws_max_size=PIECE, ws_ping_interval=PING, ws_ping_timeout=PING, lifespan="on",
+        timeout_graceful_shutdown=SHUTDOWN_S,
     )  # fmt: skip
 
 
 class Server(uvicorn.Server):
     """uvicorn with draining: at shutdown event streams end at once, and senders of media have `drain` seconds."""
 
-    def __init__(self, config: uvicorn.Config, state: State, drain: float, private_ray: bool) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, drain: float, invitation: Invitation) -> None:
         super().__init__(config)
-        self._state, self._drain, self._private_ray = state, drain, private_ray
+        self._state, self._drain, self._invitation = state, drain, invitation
         self._leaving: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self.has_lost_ray = False
+        """True if the server ended because its node of Ray has died."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then publish the address."""
+        await super().startup(sockets)
+        if self.started:
+            self._invitation.publish(self.servers[0].sockets[0].getsockname()[1])
+            self._watching = asyncio.create_task(self._watch_ray())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what `startup` began. Clients that do not read their events are cut off before uvicorn loses patience."""
+        if self._watching is not None:
+            await cancelled(self._watching)
+        cutting_off = asyncio.get_running_loop().call_later(SHUTDOWN_S - 1, self._cut_off)
+        await super().shutdown(sockets)
+        cutting_off.cancel()
+
+    def _cut_off(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    async def _watch_ray(self) -> None:
+        """End the server once its node is dead: clients are told to go elsewhere, and a supervisor starts it anew."""
+        while not await asyncio.to_thread(own_node_is_dead):
+            await self._state.clock.sleep(RAY_POLL_S)
+        self._state.draining.set()
+        self.has_lost_ray = self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal starts draining, a second one ends the process at once."""
@@ -78,7 +164,7 @@ class Server(uvicorn.Server):
 
     async def _leave(self) -> None:
         log.info("draining", senders=len(self._state.ingest_tasks))
-        if self._private_ray:
+        if self._state.settings.private_ray:
             await _end_sessions(self._drain)
         for connections, patience in ((self._state.ingest_tasks, self._drain), (self._state.listening, 5)):
             if connections:
@@ -89,12 +175,21 @@ class Server(uvicorn.Server):
 async def _end_sessions(timeout: float) -> None:
     """Stop the sessions of a private Ray, which would die with it; media received so far is still labelled."""
     names = [entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)]
-    actors = [find_session(name.removeprefix("session:")) for name in names if name.startswith("session:")]
-    stopping = [asyncio.ensure_future(actor.stop.remote()) for actor in actors if actor is not None]
+    stopping = []
+    for name in names:
+        with suppress(RayError):
+            actor = find_session(name.removeprefix("session:")) if name.startswith("session:") else None
+            if actor is not None:
+                stopping.append(asyncio.ensure_future(actor.stop.remote()))
     if stopping:
         done, late = await asyncio.wait(stopping, timeout=timeout)
         failed = [task for task in done if isinstance(task.exception(), RayError)]
         log.info("sessions ended", ended=len(done) - len(failed), cut_off=len(late))
+
+
+def _harmless(_logger: object, _method: str, entry: EventDict) -> EventDict:
+    """Processor of log entries for a terminal: no text of them steers it."""
+    return {name: harmless(value) if isinstance(value, str) else value for name, value in entry.items()}
 
 
 def configure_logs() -> None:
@@ -102,7 +197,7 @@ def configure_logs() -> None:
     pretty = sys.stderr.isatty()
     repeats = Repeats()
 
-    def counted(_: Any, level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    def counted(_logger: object, level: str, line: EventDict) -> EventDict:
         """Warnings that repeat are counted; requests are told each."""
         if level in ("warning", "error"):
             more = repeats.more((line["event"], line.get("error")))
@@ -111,23 +206,26 @@ def configure_logs() -> None:
             line["event"] += more
         return line
 
+    stream = behind_door(sys.stderr) if pretty else sys.stderr  # colours are made here
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    if pretty:
+        shared.append(_harmless)
     render = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[counted, *shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     # uvicorn and others log through the standard library; the same lines for them, from warnings upwards.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
     handler.addFilter(RepeatFilter())  # what fails a thousand times a second must not fill the disk
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    # At DEBUG it would log every WebSocket frame, and with it words of conversations.
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
+    # At INFO it logs query strings of WebSockets, at DEBUG every frame, and with it words of conversations.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

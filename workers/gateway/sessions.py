@@ -12,27 +12,31 @@ import ray
 import structlog
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from redis.exceptions import NoPermissionError, RedisError
 
+from stream.bus.connection import CLAIM_TTL_S, claim, exists, release, renew_claim
 from stream.bus.directory import SessionInfo, overview
 from stream.bus.forget import Forgotten, forget, rewrite_log
 from stream.bus.keys import SESSION_ID, Keys
-from stream.bus.subscriber import history
 from stream.clock import Clock
-from stream.exports import FORMATS, export
+from stream.exports import FORMATS, ExportError
 from stream.sources.reach import Reach
 from workers.cluster.actors import ClusterError
-from workers.cluster.forget_nodes import forget_elsewhere
-from workers.cluster.request import MediaFile, Options, Place, Push, SessionRequest, Upload, UploadRequest, Url
-from workers.cluster.session_actor import find_session, start_session
+from workers.cluster.forget_nodes import drop_everywhere, forget_elsewhere
+from workers.cluster.request import MediaFile, Options, Push, SessionRequest, Upload, UploadRequest, Url
+from workers.cluster.request_files import ServedRequest
+from workers.cluster.session_actor import find_session, served_home, start_session
 from workers.gateway.access import Refused, Token
-from workers.gateway.state import MAX_UPLOADS, AdminDep, IngesterDep, ReaderDep, State, StateDep, known
+from workers.gateway.custody import ask
+from workers.gateway.state import AdminDep, IngesterDep, ReaderDep, State, StateDep, known
 from workers.session.runner import MODEL_LOAD_TIMEOUT_S, SessionError
 
+START_TIMEOUT_S = MODEL_LOAD_TIMEOUT_S + 60  # seconds that a session may take to listen
 UPLOAD_TIMEOUT_S = 600.0  # seconds that a recording may take to come
 log = structlog.get_logger("undertone.gateway")
 router = APIRouter(tags=["sessions"])
+GoneQuery = Annotated[bool, Query(description="Its process is gone for certain, where nobody can be asked.")]
 KINDS = {format.media_type.partition(";")[0]: {"schema": {"type": "string"}} for format in FORMATS.values()}
 
 
@@ -54,18 +58,23 @@ async def start(request: SessionRequest, state: StateDep, token: IngesterDep) ->
 async def replay(
     request: Request, state: StateDep, token: IngesterDep, options: Annotated[UploadRequest, Query()]
 ) -> SessionInfo:
-    """Upload a recording (any audio or video file, as the body) and analyse it as if live. It stays in memory."""
-    if state.uploads.locked():
-        raise Refused(503, f"{MAX_UPLOADS} recordings are being sent to this gateway; try again", 10)
-    async with state.uploads:
+    """Upload a recording (any audio or video file, as the body) and analyse it as if live.
+
+    While its session goes on it lies in a file that the server alone may read.
+    """
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise Refused(415, "this is a form: send the file itself as the body (curl --data-binary @FILE, not -F)")
+    with state.uploads.taken(token):
         content = await _body(request, state.settings.upload << 20)
-    return await _start(state, options, Upload(Path(options.name).name, content, options.pace), token)
+    return await _start(state, options, Upload(Path(options.name).name, content, options.pace, options.track), token)
 
 
 @router.get("/sessions")
 async def directory(state: StateDep, token: ReaderDep) -> Sessions:
     """All sessions with events in Redis."""
-    return Sessions(sessions=await overview(state.settings.redis, state.settings.prefix))
+    found = await overview(state.settings.redis, state.settings.prefix)
+    state.look_after(found)
+    return Sessions(sessions=found)
 
 
 @router.get("/sessions/{session}")
@@ -78,20 +87,27 @@ async def session_info(session: str, state: StateDep, token: ReaderDep) -> Sessi
 async def stop(session: str, state: StateDep, token: IngesterDep) -> SessionInfo:
     """Stop a session: media received so far is still labelled, then the session ends."""
     info = await known(state, session)
+    over = HTTPException(409, f"session {session} does not go on, or was not started by a gateway")
+    if info.state == "ended":
+        raise over
     if not await state.access.owns(token, session):
         raise Refused(403, f"session {session} was not started with token {token.name}")
     actor = await asyncio.to_thread(find_session, session)
-    if info.state != "live" or actor is None:
-        raise HTTPException(409, f"session {session} does not go on, or was not started by a gateway")
+    if actor is None:
+        raise over
     actor.stop.remote()
     return info
 
 
-@router.delete("/sessions/{session}/data", responses={409: {"description": "It is live, or recorded elsewhere"}})
-async def forget_data(session: str, state: StateDep, token: AdminDep) -> Forgotten:
+@router.delete(
+    "/sessions/{session}/data", responses={409: {"description": "It lives or may live, or is recorded elsewhere"}}
+)
+async def forget_data(session: str, state: StateDep, token: AdminDep, gone: GoneQuery = False) -> Forgotten:
     """Erase all data of a session, search again, and list what was removed and what is left (scope admin).
 
-    Recordings and spooled events are erased on this machine and on all live nodes of the cluster.
+    Recordings and spooled events are erased on this machine and on all live nodes of the cluster. A session without a
+    sign of life is erased if whoever runs it says that its process is gone. Where nobody can be asked (another Ray, a
+    command on another machine), `gone` says so; if it lives all the same, it ends itself when it notices.
     """
     settings = state.settings
     redis = settings.operator or settings.redis
@@ -99,7 +115,7 @@ async def forget_data(session: str, state: StateDep, token: AdminDep) -> Forgott
         raise HTTPException(404, f"no session {session[:64]!r}")
     try:
         keys, folders = Keys(session, settings.prefix), [settings.record] if settings.record else []
-        done = await forget(redis, keys, folders)
+        done = await forget(redis, keys, folders, ask, gone)
         for removed, left in await forget_elsewhere(keys, folders):
             done.removed.files += removed
             done.left.files += left
@@ -114,7 +130,7 @@ async def forget_data(session: str, state: StateDep, token: AdminDep) -> Forgott
     log.info("session forgotten", session=session, token=token.name, left=len(done.left.lines()))
     try:
         await rewrite_log(redis)
-    except RedisError as error:
+    except (RedisError, TimeoutError) as error:
         log.warning("the append-only file of Redis has it still", session=session, error=str(error))
     return done
 
@@ -126,9 +142,11 @@ async def forget_data(session: str, state: StateDep, token: AdminDep) -> Forgott
 async def download(session: str, format: str, state: StateDep, token: ReaderDep) -> Response:
     """The session so far as a file."""
     await known(state, session)
-    so_far = await history(state.settings.redis, session, state.settings.prefix)
-    content = await asyncio.to_thread(export, so_far, format)
+    if format not in FORMATS:
+        raise ExportError(f"unknown format {format[:64]!r}: one of {', '.join(FORMATS)}")
     kind = FORMATS[format]
+    with state.exports.taken(token):
+        content = await state.exporter.export(state.settings.redis, session, state.settings.prefix, format)
     headers = {"Content-Disposition": f'attachment; filename="{session}{kind.suffix}"'}
     return Response(content, media_type=kind.media_type, headers=headers)
 
@@ -138,30 +156,56 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
     if state.draining.is_set():
         raise Refused(503, "this gateway is about to go; try again", 1)
     session = options.session or f"session-{secrets.token_hex(4)}"
-    if await overview(settings.redis, settings.prefix, [session]):
-        raise HTTPException(409, f"session {session} has events already; choose another id")
-    await state.access.reserve(token, session)
-    actor = None
+    home = await asyncio.to_thread(served_home, token.name, settings.private_ray)
+    request = ServedRequest(session, options, source, settings.place, home)
+    if not await claim(settings.redis, request.keys):
+        raise HTTPException(409, f"session {session} has events already or is being started; choose another id")
+    actor, is_admitted = None, False
+    claiming = asyncio.create_task(_keep_claim(settings.redis, request.keys, state.clock))
     try:
-        actor = await _start_actor(session, options, source, settings.place, state.clock)
-        await asyncio.wait_for(_wait_until_open(actor, session, state.clock), MODEL_LOAD_TIMEOUT_S + 60)
-    except Exception as error:
+        await state.access.reserve(token, request.keys, home)
+        is_admitted = True
+        actor = await _start_actor(request, state.clock)
+        await asyncio.wait_for(_wait_until_open(actor, session, state.clock), START_TIMEOUT_S)
+    except BaseException as error:
+        claiming.cancel()
         if actor is not None:
             ray.kill(actor)
-        await state.access.release(token, session)
+        await _withdraw(state, request, is_held=is_admitted)
         if actor is None and isinstance(error, ValueError):
             raise HTTPException(409, f"session {session} is being started by somebody else") from None
         cause = getattr(error, "cause", error)  # Ray has that of an error in the actor
         if isinstance(cause, TimeoutError):
             raise SessionError("the session does not start: has the Ray cluster room for it?") from None
         raise (cause if hasattr(cause, "http_status") else error) from None
+    finally:
+        claiming.cancel()
     log.info("session started", session=session, token=token.name, source=type(source).__name__.lower())
     return await known(state, session)
 
 
-async def _start_actor(
-    session: str, options: Options, source: Push | Url | MediaFile | Upload, place: Place, clock: Clock
-) -> Any:
+async def _keep_claim(url: str, keys: Keys, clock: Clock) -> None:
+    """Hold on to the id of a session that starts, until cancelled; if this process dies, the id is soon free again."""
+    while True:
+        await clock.sleep(CLAIM_TTL_S / 3)
+        with suppress(RedisError, OSError):
+            await renew_claim(url, keys)
+
+
+async def _withdraw(state: State, request: ServedRequest, is_held: bool) -> None:
+    """Give up a session that did not start; one that has published something is ended like any that is lost."""
+    url, keys = state.settings.redis, request.keys
+    if is_held:
+        with suppress(ClusterError, RayError):
+            await asyncio.to_thread(drop_everywhere, keys)
+    with suppress(RedisError, OSError):
+        if not await exists(url, keys):
+            await state.access.withdraw(keys)
+        await release(url, keys)
+    state.custody.set()
+
+
+async def _start_actor(request: ServedRequest, clock: Clock) -> Any:
     """Start the actor of a new session; retries, because one that has just ended may still hold the id for a moment.
 
     In a thread, like everything that queries Ray's control store, which blocks while the store is unreachable. Raises
@@ -169,9 +213,9 @@ async def _start_actor(
     """
     for _ in range(6):
         with suppress(ValueError):
-            return await asyncio.to_thread(start_session, session, options, source, place)
+            return await asyncio.to_thread(start_session, request)
         await clock.sleep(0.5)
-    return await asyncio.to_thread(start_session, session, options, source, place)
+    return await asyncio.to_thread(start_session, request)
 
 
 async def _wait_until_open(actor: Any, session: str, clock: Clock) -> None:
@@ -181,8 +225,9 @@ async def _wait_until_open(actor: Any, session: str, clock: Clock) -> None:
             await actor.opened.remote()
             return
         except RayActorError:
-            if await asyncio.to_thread(find_session, session) is None:
-                raise SessionError("the session's process was killed while it started") from None
+            with suppress(RayError):
+                if await asyncio.to_thread(find_session, session) is None:
+                    raise SessionError("the session's process was killed while it started") from None
             await clock.sleep(0.5)
 
 

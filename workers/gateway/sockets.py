@@ -21,12 +21,14 @@ from stream.bus.subscriber import subscribe
 from stream.bus.tasks import cancelled
 from stream.errors import MediaError
 from stream.events import Event
+from workers.cluster.request_files import PIECE_BYTES
 from workers.cluster.session_actor import find_session
 from workers.gateway.access import Refused, Scope, Token
 from workers.gateway.state import AfterQuery, ReaderDep, State, StateDep, bearer, known
 
 BEARER = "bearer."  # subprotocol that carries the token, because browsers cannot set headers of a WebSocket
 POLICY, INTERNAL, RESTART, TRY_AGAIN_LATER = 1008, 1011, 1012, 1013  # close codes of RFC 6455 and its registry
+MAX_INBOX_BYTES = 8 << 20  # of a connection, received while its session does not take them: minutes of sound
 Found = TypeVar("Found")
 router = APIRouter(tags=["events"])
 
@@ -138,13 +140,17 @@ async def _accepted(state: State, socket: WebSocket, scope: Scope) -> AsyncGener
     """Accept a WebSocket and check its token; yields None if the token is refused and the WebSocket closed."""
     offered = socket.scope.get("subprotocols", [])
     presented = next((name.removeprefix(BEARER) for name in offered if name.startswith(BEARER)), None)
-    await socket.accept(
-        "undertone" if "undertone" in offered else None
-    )  # before any refusal, so that a browser learns the reason
+    try:  # before any refusal, so that a browser learns the reason
+        await socket.accept("undertone" if "undertone" in offered else None)
+    except OSError:  # the client has left
+        yield None
+        return
     with ExitStack() as connection:
         token = await _checked(socket, _admitted(state, presented or bearer(socket), scope, connection))
         if token is None:
             state.metrics.refused.labels("websocket").inc()
+        else:
+            socket.state.token = token.name
         yield token
 
 
@@ -181,19 +187,68 @@ async def _close(socket: WebSocket, code: int, reason: str) -> None:
         await socket.close(code, reason.encode()[:120].decode(errors="ignore"))  # 123 bytes fit
 
 
+class _Inbox:
+    """Media of a WebSocket, received while the session is busy with what came before.
+
+    A connection whose messages nobody receives does not get its pings answered, and would be closed although its sender
+    is well. Beyond `MAX_INBOX_BYTES` the sender has to wait all the same.
+    """
+
+    def __init__(self, socket: WebSocket) -> None:
+        self.close_code: int | None = None
+        """Code with which the client closed."""
+        self._socket = socket
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._size = 0
+        self._room = asyncio.Event()
+        self._receiving = asyncio.create_task(self._receive())
+
+    def interrupt(self, watch: asyncio.Future[None]) -> None:
+        """End after the pieces that are here: the session reads no more of this connection; `watch` has the reason."""
+        if not watch.cancelled():
+            watch.exception()  # else asyncio logs that nobody asked
+        self._pieces.put_nowait(None)
+
+    def close(self) -> None:
+        """Receive nothing more."""
+        self._receiving.cancel()
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        """Pieces until the client has gone, small enough to reach the session without Ray's object store."""
+        while (message := await self._pieces.get()) is not None:
+            self._size -= len(message)
+            self._room.set()
+            for first in range(0, len(message), PIECE_BYTES):
+                yield message[first : first + PIECE_BYTES]
+
+    async def _receive(self) -> None:
+        try:
+            while (message := await self._socket.receive())["type"] != "websocket.disconnect":
+                piece = message.get("bytes") or b""
+                self._pieces.put_nowait(piece)
+                self._size += len(piece)
+                while self._size > MAX_INBOX_BYTES:
+                    self._room.clear()
+                    await self._room.wait()
+            self.close_code = message.get("code")
+        finally:
+            self._pieces.put_nowait(None)
+
+
 async def _ingest(state: State, socket: WebSocket, actor: Any, track: int, format: str, rate: int) -> None:
     """Pass the media of a WebSocket to a track of a session, until the client or the session ends it."""
     connection, is_final = secrets.token_hex(4), False
+    inbox = _Inbox(socket)
     try:
         await actor.attach.remote(track, connection, format, rate)
         await socket.send_text(json.dumps({"type": "ready"}))
-        while True:
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                is_final = message.get("code") == 1000
-                break
-            if piece := message.get("bytes"):
-                await actor.push.remote(track, connection, piece)
+        watch = asyncio.ensure_future(actor.watch.remote(track, connection))
+        watch.add_done_callback(inbox.interrupt)
+        async for piece in inbox:
+            await actor.push.remote(track, connection, piece)
+        if inbox.close_code is None and watch.done():
+            watch.result()
+        is_final = inbox.close_code == 1000
     except Exception as error:
         cause = getattr(error, "cause", error)
         code, reason = INTERNAL, "the session has ended"
@@ -205,6 +260,7 @@ async def _ingest(state: State, socket: WebSocket, actor: Any, track: int, forma
             await socket.send_text(json.dumps({"type": "error", "message": reason}))
         await _close(socket, code, reason)
     finally:
+        inbox.close()
         call = asyncio.ensure_future(actor.detach.remote(track, connection, is_final))
         state.detach_calls.add(call)  # not awaited: it may last as long as the session
         call.add_done_callback(state.detached)

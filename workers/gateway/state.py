@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,12 @@ from stream.bus.keys import RETENTION_S, SESSION_ID
 from stream.clock import Clock, MonotonicClock
 from workers.cluster.request import Place
 from workers.gateway.access import Access, Refused, Scope, Token
+from workers.gateway.exporting import Exporter
 from workers.gateway.metrics import Metrics
+from workers.gateway.places import Places
 
-MAX_UPLOADS = 4  # recordings taken at once: each is held in memory whole
+MAX_UPLOADS, MAX_TOKEN_UPLOADS = 4, 2  # recordings taken at once, in all and of a token: each is held in memory whole
+MAX_EXPORTS, MAX_TOKEN_EXPORTS = 16, 4  # exports made or waiting at once
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Settings:
     """Retention of events in Redis, in seconds after the last event of a session."""
     operator: str | None = None
     """Redis URL with a user that may delete; None = `redis`."""
+    private_ray: bool = False
+    """Ray was started for this gateway: its sessions end with this process."""
+    local: bool = False
+    """For this machine alone, since there is no token file."""
 
     @property
     def place(self) -> Place:
@@ -63,11 +70,17 @@ class State:
     """Set before shutdown: no new sessions are started, and event streams end so that clients go elsewhere."""
     ingest_tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """One task for each connection that sends media."""
+    custody: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when somebody has seen a session that may be lost (`workers.gateway.custody`)."""
     listening: set[asyncio.Task[None]] = field(default_factory=set)
     """One task for each WebSocket that receives events."""
     detach_calls: set[asyncio.Future[None]] = field(default_factory=set)
     """Pending calls that inform sessions of a disconnected sender."""
-    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_UPLOADS))
+    uploads: Places = field(
+        default_factory=lambda: Places("recordings that are being sent", MAX_UPLOADS, MAX_TOKEN_UPLOADS, 10)
+    )
+    exports: Places = field(default_factory=lambda: Places("exports", MAX_EXPORTS, MAX_TOKEN_EXPORTS, 5))
+    exporter: Exporter = field(default_factory=Exporter)
     open_connections: Counter[str] = field(default_factory=Counter)
     """Number of event streams and WebSockets by token."""
 
@@ -83,6 +96,11 @@ class State:
             yield
         finally:
             self.open_connections[token.name] -= 1
+
+    def look_after(self, found: Sequence[SessionInfo]) -> None:
+        """Have lost sessions ended soon, if there are any among these."""
+        if any(info.state == "lost" for info in found):
+            self.custody.set()
 
     def detached(self, call: asyncio.Future[None]) -> None:
         """Forget a finished call; an error means that the session has ended itself."""
@@ -128,6 +146,7 @@ async def known(state: State, session: str) -> SessionInfo:
         found = await overview(state.settings.redis, state.settings.prefix, [session])
     if not found:
         raise HTTPException(404, f"no session {session[:64]!r}")
+    state.look_after(found)
     return found[0]
 
 

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from stream.bus.connection import claim, release
 from stream.bus.keys import PREFIX, Keys
+from stream.bus.running import Home
 from stream.bus.spool import spool_path
 from stream.sources.base import OffsetSource, Source
 from stream.sources.recording import Recorder, unused_folder
@@ -66,13 +67,14 @@ async def open_session(
     resume: Resume = "no",
     max_attempts: int | None = None,
     exclusive: bool = True,
+    home: Home | None = None,
 ) -> OpenSession:
     """Plan a session, start its models, and resume it where an earlier process stopped.
 
     speed: of a recording, times real time; None = as fast as it goes. record: folder in which sound, pictures and
     events are kept, in a folder of their own. resume: continue the session that `settings` names. max_attempts: how
-    often it may be resumed at the same place. exclusive: refuse an id that is in use; False where the caller has seen
-    to that.
+    often it may be resumed at the same place. exclusive: claim the id, and refuse one that is in use; False where the
+    caller has claimed it. home: where the session lives; None = in this process.
 
     Raises UsageError, MediaError, AnnotationError, CheckpointError, AsrError, BusError, SessionError, and what
     `start_models` raises; then nothing is left in Redis.
@@ -93,7 +95,7 @@ async def open_session(
             source = recorder = Recorder(
                 source, folder if resume == "no" else unused_folder(folder), *settings.recording()
             )
-        session = new_session(plan, models, redis, prefix)
+        session = new_session(plan, models, redis, prefix, home)
     except BaseException:  # Ctrl-C, too
         if claimed:
             with suppress(RedisError, OSError):

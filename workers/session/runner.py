@@ -9,10 +9,14 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from redis.exceptions import RedisError
+
 from model.fusion.checkpoint import load_step
 from stream.block import RATE, Block
+from stream.bus.connection import connect
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
+from stream.bus.running import Home, life, this_process
 from stream.bus.subscriber import subscribe
 from stream.clock import Pacer
 from stream.errors import MediaError
@@ -47,10 +51,16 @@ class Outcome:
     interrupted: bool
 
 
-def new_session(plan: SessionPlan, backend: InferenceBackend, redis: str, prefix: str) -> Session:
-    """A session that publishes to a Redis. Raises CheckpointError, BusError."""
+def new_session(
+    plan: SessionPlan, backend: InferenceBackend, redis: str, prefix: str, home: Home | None = None
+) -> Session:
+    """A session that publishes to a Redis; home: where it lives, None = in this process.
+
+    Raises CheckpointError, BusError.
+    """
     config = load_step(plan.checkpoint).config
-    return Session(plan, config, backend, Bus(redis, Keys(plan.session, prefix), plan.kept))
+    bus = Bus(redis, Keys(plan.session, prefix), plan.kept, home=home or this_process())
+    return Session(plan, config, backend, bus)
 
 
 async def run(session: Session, source: Source, speed: float | None, displays: Sequence[EventObserver]) -> Outcome:
@@ -94,15 +104,19 @@ async def run_session(
     """
     shown = asyncio.create_task(_relay_events(session.bus, displays, started))
     loaded = asyncio.create_task(_wait_for_models(session))
+    forgotten = asyncio.create_task(session.bus.forgotten.wait())
     try:
         await session.start()
         loaded.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else source.stop())
         shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
+        forgotten.add_done_callback(lambda _: source.stop())
         try:
             await _feed_blocks(session, source, Pacer(session.clock, speed), displays)
             reason = _reason(source, interrupted)
         except MediaError as error:
             reason = f"error: {error}"
+        if session.bus.forgotten.is_set():
+            raise SessionError("the session was forgotten while it went on")
         await loaded
         counts = {name: count for name, count in source.counts().items() if count}
         await session.finish(reason, counts, patience)
@@ -116,8 +130,8 @@ async def run_session(
         await _end_for(session, f"error: {_line(error)}")
         raise SessionError(_line(error)) from None
     finally:
-        shown.cancel()
-        loaded.cancel()
+        for task in (shown, loaded, forgotten):
+            task.cancel()
         session.close()
 
 
@@ -142,7 +156,7 @@ async def _feed_blocks(session: Session, source: Source, pacer: Pacer, displays:
     async with aclosing(_blocks(source)) as blocks:
         async for block in blocks:
             end = block.start + block.samples.shape[1] / RATE  # when a live source would have it whole
-            if end <= session.resume_position:
+            if session.resume_position and end <= session.resume_position:  # at 0 a block may have a notice
                 session.skip(block)
                 continue
             late = await pacer.wait_until(end)
@@ -168,19 +182,37 @@ async def _end_for(session: Session, reason: str) -> None:
     """End a session that can no longer do it itself, and let the recognizer forget it."""
     session.close()
     await session.bus.aclose(timeout=5)  # what it had to tell comes before
-    await publish_end(session.bus.url, session.bus.keys, session.bus.retention_s, reason)
+    if not session.bus.forgotten.is_set():
+        await publish_end(session.bus.url, session.bus.keys, session.bus.retention_s, reason)
     with suppress(ServiceError, TimeoutError):
         await asyncio.wait_for(session.backend.finish(session.bus.keys.session, []), 5)
 
 
 async def publish_end(url: str, keys: Keys, kept: int, reason: str) -> None:
-    """Publish the `session.ended` of a session that cannot go on, whose events Redis keeps for `kept` seconds."""
+    """Publish the `session.ended` of a session that cannot go on, whose events Redis keeps for `kept` seconds; what it
+    left in this machine's spool comes before, perhaps its own end."""
     bus = Bus(url, keys, kept)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(bus.flush(), 5)
+    if await _has_ended(url, keys):
+        await bus.aclose(timeout=5)
+        return
     ended = SessionEnded(
         id=f"{keys.session}:ended", session=keys.session, reason=reason, duration=0, utterances=0, failed=0, counts={}
     )
     bus.publish(ended)
     await bus.aclose(timeout=5)
+
+
+async def _has_ended(url: str, keys: Keys) -> bool:
+    """True if the session's end stands in Redis, as far as that can be read."""
+    client = connect(url)
+    try:
+        return await life(client, keys) == "ended"
+    except (RedisError, OSError):
+        return False
+    finally:
+        await client.aclose()
 
 
 async def _relay_events(bus: Bus, displays: Sequence[EventObserver], started: asyncio.Event | None) -> SessionEnded:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from stream.bus import publisher
+from stream.bus import cluster
 from stream.bus.keys import Keys
 from stream.bus.publisher import BATCH, Bus
 from stream.bus.subscriber import history, subscribe
@@ -184,7 +184,7 @@ async def test_without_a_replica_nothing_is_waited_for(tmp_path: Path, keys: Key
 
 async def test_a_replica_that_hangs_holds_nothing_up(pair: Pair, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events go out as ever, and wait beside it in the spool until it has them."""
-    monkeypatch.setattr(publisher, "REPLICA_PATIENCE_S", 0.1)
+    monkeypatch.setattr(cluster, "REPLICA_PATIENCE_S", 0.1)
     bus = Bus(pair.leader.url, keys)
     bus.publish(notice(keys.session, 0))
     await bus.flush()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import socket
-import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -125,94 +122,6 @@ def test_other_lists_of_addresses_are_not_media(body: bytes) -> None:
         with pytest.raises(MediaError, match="cannot be opened"):
             heard(f"{url}/a.ts")
         assert asked == ["/a.ts"]
-
-
-@contextmanager
-def rtsp_server(answer: Callable[[str, str], bytes]) -> Iterator[str]:
-    """Answers requests for as long as connections come."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with suppress(OSError), connection, connection.makefile("rb") as requests:
-                head: list[str] = []
-                for line in requests:
-                    if line.strip():
-                        head.append(line.decode().strip())
-                        continue
-                    number = next(each for each in head if each.lower().startswith("cseq"))
-                    connection.sendall(answer(head[0].split()[0], number))
-                    head = []
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield f"rtsp://127.0.0.1:{listener.getsockname()[1]}/cam"
-    finally:
-        listener.close()
-
-
-def talk_over_rtsp(method: str, number: str) -> bytes:
-    """A session of two seconds of G.711, its packets on the connection itself."""
-    sdp = "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=x\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\na=control:track1\r\n"
-    more = {
-        "OPTIONS": "Public: DESCRIBE, SETUP, PLAY\r\n\r\n",
-        "DESCRIBE": f"Content-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}",
-        "SETUP": "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n\r\n",
-    }
-    said = f"RTSP/1.0 200 OK\r\n{number}\r\n{more.get(method, chr(13) + chr(10))}".encode()
-    if method == "PLAY":
-        for n in range(100):
-            packet = struct.pack(">BBHII", 0x80, 0, n, n * 160, 1) + bytes([n % 256]) * 160
-            said += struct.pack(">cBH", b"$", 0, len(packet)) + packet
-    return said
-
-
-def test_rtsp_goes_over_the_checked_connection() -> None:
-    with rtsp_server(talk_over_rtsp) as url:
-        blocks = FetchedSource(url, REACH)
-        got = 0.0
-        for block in blocks:
-            got += block.samples.shape[1] / RATE
-            if got > 1.5:
-                blocks.stop()
-    assert got == pytest.approx(1.6, abs=0.2)
-
-
-@pytest.mark.parametrize("header", ["Location: {}", "LOCATION:{}", "Loc\ration: {}"])
-def test_an_rtsp_server_that_redirects_is_left(header: str) -> None:
-    with socket.create_server(("127.0.0.2", 0)) as inside:
-        inside.settimeout(0.5)
-        place = f"rtsp://127.0.0.2:{inside.getsockname()[1]}/x"
-
-        def redirect(method: str, number: str) -> bytes:
-            if method == "OPTIONS":
-                return talk_over_rtsp(method, number)
-            return f"RTSP/1.0 302 Moved\r\n{number}\r\n{header.format(place)}\r\n\r\n".encode()
-
-        with rtsp_server(redirect) as url, pytest.raises(MediaError, match="cannot be opened"):
-            list(FetchedSource(url, REACH))
-        with pytest.raises(TimeoutError):
-            inside.accept()
-
-
-def test_rtmp_goes_over_the_checked_connection() -> None:
-    """To the handshake, which a server of silence does not answer."""
-    got: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                got.append(connection.recv(1))
-
-        threading.Thread(target=serve, daemon=True).start()
-        with pytest.raises(MediaError, match="talk: cannot be opened"):
-            heard(f"rtmp://127.0.0.1:{listener.getsockname()[1]}/live/talk")
-    assert got == [b"\3"]
 
 
 def test_a_server_without_a_certificate_that_we_know_is_refused() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import threading
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from stream.block import Block
+from stream.clock import VirtualClock
 from stream.errors import MediaError
 from stream.sources.file import FileSource
 from stream.sources.network import NetworkSource
@@ -29,6 +33,60 @@ def test_a_cut_connection_is_restored_and_the_gap_is_marked() -> None:
     gap = sum(block.dropped for block in blocks)
     assert gap > 0.5
     assert blocks[-1].start + blocks[-1].samples.shape[1] / RATE == pytest.approx(heard + gap, abs=0.2)
+
+
+class Arriving:
+    """A stream that takes its time to arrive, as its clock tells."""
+
+    def __init__(self, stream: bytes, seconds: float, clock: VirtualClock) -> None:
+        self._stream, self._clock = io.BytesIO(stream), clock
+        self._seconds_per_byte = seconds / len(stream)
+
+    def read(self, size: int = -1, /) -> bytes:
+        piece = self._stream.read(min(size, 2000))
+        self._clock.wait(threading.Event(), len(piece) * self._seconds_per_byte)
+        return piece
+
+
+def pictures(seconds: float) -> list[np.ndarray]:
+    return [np.random.default_rng(n).integers(0, 255, (48, 64, 3), np.uint8) for n in range(round(seconds * 25))]
+
+
+def paced(sound: np.ndarray, seconds: float, limit: float | None = None) -> list[Block]:
+    """The blocks of a stream of pictures and of a sound that may be shorter, on a clock of its own."""
+    clock = VirtualClock()
+    stream = Arriving(transport_stream(sound, pictures(seconds)), seconds, clock)
+    source = NetworkSource("tcp://camera", "mpegts", {"probesize": "20000"}, stream, clock)
+    return list(ReconnectingSource(lambda: source, 1, limit, clock=clock))
+
+
+def test_a_sound_that_ends_while_pictures_go_on_is_told_and_the_clock_goes_on() -> None:
+    blocks = paced(voice(4), 20)
+    assert next(block.notice for block in blocks if block.notice) == (
+        "pictures come, and for 5 s no sound: silence takes its place"
+    )
+    sound = np.concatenate([block.samples for block in blocks], 1)[0]
+    assert len(sound) / RATE == pytest.approx(20, abs=2.5), "some of it had arrived when its clock began"
+    assert np.abs(sound[: 3 * RATE]).max() > 0.05 and not sound[5 * RATE :].any()
+    starts = [block.start for block in blocks if block.samples.shape[1]]
+    assert np.diff(starts) == pytest.approx(0.04)
+    frames = [frame for block in blocks for frame in block.frames]
+    assert frames[-1].time == pytest.approx(20, abs=0.7)
+    seconds = sum(block.samples.shape[1] for block in paced(voice(4), 20, limit=12)) / RATE
+    assert seconds == pytest.approx(12, abs=0.05), "the seconds that were asked for come to an end"
+
+
+def test_a_sound_that_comes_back_lies_where_it_belongs() -> None:
+    gone, back = 4 * RATE, 13 * RATE
+    said = 0.5 * np.sin(2 * np.pi * 440 * np.arange(20 * RATE) / RATE).astype(np.float32)
+    said[gone:back] = np.nan  # is not sent
+    blocks = paced(said, 20)
+    notices = [block.notice or "" for block in blocks if block.notice]
+    assert "for 5 s no sound" in notices[0] and notices[1] == "there is sound again"
+    heard = np.abs(np.concatenate([block.samples for block in blocks], 1)[0]) > 0.2
+    assert not heard[gone + RATE : back - RATE].any()
+    first = back - RATE + int(np.argmax(heard[back - RATE :]))
+    assert first / RATE == pytest.approx(13, abs=0.7)
 
 
 def flashes_and_beeps() -> tuple[bytes, tuple[float, ...]]:

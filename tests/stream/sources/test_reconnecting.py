@@ -61,3 +61,17 @@ def test_stop_ends_the_wait_for_a_lost_source() -> None:
 def test_seconds_of_media_end_a_source() -> None:
     source = ReconnectingSource(lambda: Tone(50, burst=True), seconds=1.0)
     assert sum(block.samples.shape[1] for block in source) == RATE
+
+
+def test_seconds_of_media_end_a_source_that_is_lost() -> None:
+    clock = VirtualClock()
+    made = [Tone(5, ended="connection reset", clock=clock)]
+
+    def connect() -> Tone:
+        if not made:
+            raise MediaError("no answer")
+        return made.pop()
+
+    source = ReconnectingSource(connect, give_up=300, seconds=10, clock=clock)
+    assert sum(block.samples.shape[1] for block in source) == RATE / 2
+    assert clock.now() == pytest.approx(10) and source.ended_early is None

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from stream.errors import MediaError
-from stream.sources.network import NetworkSource
+from stream.sources.network import NetworkSource, has_protocol
 from stream.sources.spec import listen, participant
 
 
@@ -28,6 +30,16 @@ def test_what_is_no_source_is_one_clear_line(spec: str) -> None:
     with pytest.raises(MediaError) as error:
         listen([spec], 1, None, 60)
     assert "\n" not in str(error.value)
+
+
+def test_what_this_ffmpeg_does_not_open_is_not_offered() -> None:
+    assert has_protocol("rtsp") and has_protocol("https") and not has_protocol("nosuch")
+    for scheme in ("srt", "hls+http", "nosuch", "HLS+HTTPS"):
+        if has_protocol(scheme):
+            continue
+        with pytest.raises(MediaError, match=rf"^{re.escape(scheme.lower())}://: .* it opens rtsp, .* its playlist"):
+            participant(f"{scheme}://host:1/x", 1, 60)
+    assert participant("TCP://a:1", 1, 60).sound.name == "tcp://a:1"
 
 
 def test_a_url_that_does_not_answer_is_one_clear_line() -> None:

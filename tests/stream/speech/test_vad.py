@@ -6,7 +6,7 @@ import pytest
 from model.encoders.silero import SileroVad
 from stream.block import RATE
 from stream.speech.segmenter import Endpointing, VadSegmenter
-from stream.speech.vad import FrameVad, WebRtcVad
+from stream.speech.vad import FrameVad, HighPass, WebRtcVad
 
 
 @pytest.mark.parametrize("make", [WebRtcVad, SileroVad])
@@ -33,3 +33,14 @@ def test_webrtc_hears_nothing_in_steady_noise() -> None:
     heard = [vad(rng.normal(0, 0.05, 320).astype(np.float32)) for _ in range(500)]
     assert np.mean(heard[50:]) < 0.05
     assert vad(np.zeros(RATE // 50, np.float32)) == 0
+
+
+@pytest.mark.parametrize(
+    ("hertz", "gain_db"), [(0, -100), (50, -24.1), (60, -17.8), (100, -3), (200, -0.02), (1000, 0)]
+)
+def test_the_high_pass_is_a_butterworth_of_fourth_order(hertz: float, gain_db: float) -> None:
+    tone = np.cos(2 * np.pi * hertz * np.arange(2 * RATE) / RATE).astype(np.float32)
+    high_pass = HighPass()
+    passed = np.concatenate([high_pass(tone[at : at + 700]) for at in range(0, len(tone), 700)])[RATE:]
+    level = 20 * np.log10(np.sqrt((passed**2).mean() / (tone[RATE:] ** 2).mean()) + 1e-9)
+    assert level < -80 if hertz == 0 else level == pytest.approx(gain_db, abs=0.3)

@@ -11,11 +11,12 @@ from textual.widgets import DataTable, Input, OptionList, Static
 
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
-from stream.bus.server import private_server
 from stream.events import Base, Degraded, SessionEnded, SessionStarted, SpeakerMerged
 from tests.support.events import label, partial
+from tests.support.redis_servers import private_server
 from workers.cli.watch import MAX_ROWS, Conversation, WatchApp, matches
-from workers.console.rows import Row, printable
+from workers.console.rows import Row
+from workers.console.terminal import printable
 
 
 def started(session: str) -> SessionStarted:
@@ -75,7 +76,7 @@ async def test_labels_become_final_and_words_are_no_markup(redis_url: str, prefi
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: len(rows(app)) == 2)
         time, speaker, text, emotion, bar, sentiment, state = rows(app)[0]
-        assert text == "[bold]hi[/]  [2Jthere" and (speaker, sentiment, state) == ("Ann", "positive", "provisional")
+        assert text == "[bold]hi[/] there" and (speaker, sentiment, state) == ("Ann", "positive", "provisional")
         assert time == "0:01.0" and emotion == "joy" and bar == "██████·· 0.75"
         assert rows(app)[1][3] == "joy?"
         assert listed(app) == ["● one"] and "faster-whisper base" in status(app)
@@ -201,4 +202,4 @@ def test_memory_is_bounded() -> None:
         known.event(label("one", number))
     known.event(Degraded(id="d", session="one", audio_time=1, reason="video dropped"))
     assert len(known.rows) == MAX_ROWS and next(iter(known.rows)) == 10 and "video dropped" in known.note
-    assert printable("a\nb\x1b[0m") == "a b [0m"
+    assert printable("a\nb\x1b[0m") == "a b"

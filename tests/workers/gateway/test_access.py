@@ -6,12 +6,17 @@ import secrets
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from stream.bus.directory import Load
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
+from stream.bus.running import Home
 from stream.clock import VirtualClock
+from tests.support.events import ended, notice
 from workers.gateway.access import Access, AccessError, Refused, Token, new_token, read_tokens
+
+ALIVE = Load(position=0, seconds=0, in_flight=0, lag=0).model_dump_json()
 
 
 def made(tmp_path: Path, *tokens: tuple[str, list[str]], extra: str = "") -> tuple[list[str], list[Token]]:
@@ -61,18 +66,49 @@ async def test_sessions_are_limited_while_they_go_on(redis_url: str, tmp_path: P
     (secret,), tokens = made(tmp_path, ("desk", ["ingest"]), extra="sessions = 1\n")
     shared = prefix()
     access = Access(tokens, redis_url, shared)
-    token = access.authenticate(secret)
-    await access.reserve(token, "one")
-    bus = Bus(redis_url, Keys("one", shared))
+    token, home = access.authenticate(secret), Home(owner="desk", node="of a cluster")
+    one, two, three = (Keys(name, shared) for name in ("one", "two", "three"))
+    await access.reserve(token, one, home)
+    bus = Bus(redis_url, one, home=home)
     await bus.register("2026-01-01T00:00:00Z")
-    await bus.beat(Load(position=0, seconds=0, in_flight=0, lag=0).model_dump_json())
+    await bus.beat(ALIVE)
     with pytest.raises(Refused, match="1 sessions at once"):
-        await access.reserve(token, "two")
+        await access.reserve(token, two, home)
     assert await access.owns(token, "one") and not await access.owns(token, "two")
-    await bus._client.delete(bus.keys.alive)  # it is gone: its place is free
-    await bus.aclose()
-    await access.reserve(token, "three")
+    bus.publish(ended("one"))
+    assert await bus.aclose()
+    await access.reserve(token, three, home)
     assert not await access.owns(token, "one")
+    await access.aclose()
+
+
+async def test_a_silent_session_is_its_owners_and_counts_while_it_is_there(redis_url: str, tmp_path: Path) -> None:
+    """Ten seconds without a sign of life are no death, and what has expired does not count for ever."""
+    (secret,), tokens = made(tmp_path, ("desk", ["ingest"]), extra="sessions = 1\n")
+    shared, there = prefix(), {"stalled": True}
+
+    async def ask(session: str, home: Home) -> bool:
+        return there[session]
+
+    access = Access(tokens, redis_url, shared)
+    access.is_there = ask
+    token, home = access.authenticate(secret), Home(owner="desk", node="of a cluster")
+    stalled, later = Keys("stalled", shared), Keys("later", shared)
+    await access.reserve(token, stalled, home)
+    bus = Bus(redis_url, stalled, home=home)
+    await bus.register("2026-01-01T00:00:00Z")
+    bus.publish(notice("stalled", 0))
+    assert await bus.aclose()
+    assert await access.owns(token, "stalled")
+    with pytest.raises(Refused, match="1 sessions at once"):
+        await access.reserve(token, later, home)
+    assert await access.owns(token, "stalled"), "a refusal takes nothing away"
+    with Redis.from_url(redis_url) as client:
+        client.delete(stalled.events, stalled.directory)  # expired
+    with pytest.raises(Refused, match="1 sessions at once"):
+        await access.reserve(token, later, home)
+    there["stalled"] = False
+    await access.reserve(token, later, home)
     await access.aclose()
 
 

@@ -165,11 +165,20 @@ async def test_names_the_transcript_does_not_know_are_matched_by_time(redis_url:
 async def test_silence_and_a_foreign_transcript_end_in_an_error(redis_url: str, demo_audio: np.ndarray) -> None:
     silence = np.zeros((2, 5 * 16_000), np.float32)
     (*_, ended) = await run(redis_url, plan(), LocalBackend(), blocks(silence))
-    assert ended.reason == "error: no speech was found"  # type: ignore[union-attr]
+    assert ended.reason.startswith("error: no speech was found; the sound is digital silence")  # type: ignore[union-attr]
+    (*_, ended) = await run(redis_url, plan(), LocalBackend(), blocks(demo_audio * np.float32(0.003)))
+    assert ended.reason.startswith("error: no speech was found; the sound is very quiet")  # type: ignore[union-attr]
     transcript = demo_transcript()
     late = replace(plan(), transcript=type(transcript)([replace(cue, start=900, end=901) for cue in transcript.cues]))
     (*_, ended) = await run(redis_url, late, LocalBackend(), blocks(demo_audio))
     assert "transcript does not match" in ended.reason  # type: ignore[union-attr]
+
+
+async def test_what_is_wrong_with_what_was_given_is_told_at_the_start(redis_url: str, demo_audio: np.ndarray) -> None:
+    given = replace(plan(transcript=demo_transcript()), notes=("a.vtt: 2 lines left out",), lines_left_out=2)
+    events = await run(redis_url, given, LocalBackend(), blocks(demo_audio))
+    assert events[1].reason == "a.vtt: 2 lines left out"  # type: ignore[union-attr]
+    assert events[-1].counts["lines_left_out"] == 2  # type: ignore[union-attr]
 
 
 async def test_lost_audio_and_lag_are_announced(redis_url: str, demo_audio: np.ndarray) -> None:

@@ -18,6 +18,8 @@ from workers.session.ledger import UtteranceLedger
 from workers.session.snapshot import Memory, Snapshot
 from workers.session.utterance import AdmittedUtterance, InFlight, LabelledUtterance, UnderstoodUtterance, Words
 
+SILENT_DBFS = -119.0
+QUIET_DBFS = -45.0  # a recording whose loudest block is below this has hardly speech that a VAD finds
 SNAPSHOT_INTERVAL_S = 10.0  # without an utterance, after which another process would no longer know how far we are
 
 
@@ -59,7 +61,7 @@ class Publishing:
         first: list[events.Base]
         if self._resumed is None:
             await self.bus.register(time)
-            first = [self.events.started(time)]
+            first = [self.events.started(time), *map(self._degraded, self.events.notes)]
         else:
             with suppress(RedisError, OSError):  # it is registered already, and will be again when Redis is back
                 await self.bus.register(time)
@@ -166,6 +168,11 @@ class Publishing:
             every["events_given_up"] = self.bus.dropped_events
         if reason == "end of source" and not self.ledger.next_utterance:
             reason = "error: no speech was found"
+            level = self._segmentation.loudest_dbfs
+            if level <= SILENT_DBFS:
+                reason += "; the sound is digital silence: is the source muted, or another track the right one?"
+            elif level < QUIET_DBFS:
+                reason += f"; the sound is very quiet (at most {level:.0f} dBFS): raise its volume and try again"
         ended = events.SessionEnded(
             id=f"{self._session}:ended",
             session=self._session,
