@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, cast
 from urllib.parse import unquote
 
-import redis.asyncio
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
@@ -119,9 +119,15 @@ async def release(url: str, keys: Keys) -> None:
         await client.aclose()
 
 
-async def listed(client: redis.asyncio.Redis, prefix: str = PREFIX) -> dict[str, str]:
-    """The directory: start time (ISO 8601) by session id; entries that are not valid session ids are ignored."""
-    entries = await client.hgetall(Keys("any", prefix).directory)
+async def listed(client: Client, prefix: str = PREFIX, only: Iterable[str] | None = None) -> dict[str, str]:
+    """The directory, or those of its sessions that are among `only`: start time (ISO 8601) by session id; entries that
+    are not valid session ids are ignored."""
+    directory = Keys("any", prefix).directory
+    if only is not None:
+        names = [name for name in dict.fromkeys(only) if SESSION_ID.fullmatch(name)]
+        starts = [await client.hget(directory, name) for name in names]
+        return {name: str(start) for name, start in zip(names, starts, strict=True) if start is not None}
+    entries = await client.hgetall(directory)
     return {str(name): str(started) for name, started in entries.items() if SESSION_ID.fullmatch(str(name))}
 
 

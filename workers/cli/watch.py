@@ -24,6 +24,7 @@ from stream.events import (
     Degraded,
     Emotion,
     Event,
+    EventsMissed,
     Lag,
     SessionEnded,
     SessionStarted,
@@ -65,7 +66,7 @@ class Conversation:
                         label = row.label.model_copy(update={"speaker": event.into})
                         self.rows[number] = replace(row, label=label)
                 self.note = describe(event).strip()
-            case Lag() | Degraded() | UtteranceFailed():
+            case Lag() | Degraded() | UtteranceFailed() | EventsMissed():
                 self.note = describe(event).strip()
             case SessionEnded():
                 self.ended = True
