@@ -160,7 +160,9 @@ def test_a_header_that_cannot_be_read_is_told_of_in_time() -> None:
     track = PushedTrack("Anna", clock=clock)
     track.attach("a", "webm")
     thread = threading.Thread(target=lambda: list(track.connect()))
-    track.feed("a", b"\x1aE\xdf\xa3" + NONSENSE)
+    whole = webm(voice(1.0))
+    head = whole[: whole.index(b"\x11\x4d\x9b\x74")]  # up to the index, before which something of 256 MB is to come
+    track.feed("a", head + b"\xec\x01\x00\x00\x00\x10\x00\x00\x00" + NONSENSE)
     thread.start()
     track.full("a")
     clock.wait(threading.Event(), HEADER_S + 1)
