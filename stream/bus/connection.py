@@ -176,8 +176,8 @@ def public(url: str) -> str:
     """The address without what may be secret, for messages: no user, password and options; of one that is not clear,
     the scheme alone."""
     if unclear(url) is not None:
-        scheme = re.match(r"[a-z+]{1,20}://", url)
-        return (scheme[0] if scheme else "") + "…"
+        known = re.match(r"[a-z+]{1,20}://", url)
+        return (known[0] if known else "") + "…"
     address, _, options = url.partition("?")
     scheme, _, rest = address.partition("://")
     login, at, place = rest.rpartition("@")
