@@ -175,6 +175,7 @@ class Bus:
             keys = Keys(session, self.keys.prefix)
             if keys != self.keys and start < old and not await self._client.exists(keys.events):
                 await self._client.hdel(self.keys.directory, keys.session)
+                await leave(self._client, keys)  # one that lives after all enters itself again
 
     async def beat(self, load: str) -> None:
         """Write the heartbeat (load: JSON of `stream.bus.directory.Load`); silently skipped if Redis is unreachable."""
