@@ -17,11 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stream.bus.server import private_server
 from tests.chaos.kills import KINDS, WAYS, Plan, Tally, campaign
 from tests.chaos.service import Service
 from tests.chaos.truth import Verdict
-from tests.support.redis_servers import server
+from tests.support.redis_servers import private_server, server
 from workers.cluster.actors import ray_cluster
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)

@@ -39,8 +39,8 @@ class Held(BaseModel):
     home: Home
     options: Options
     source: Push | Url | MediaFile | None
-    upload: tuple[str, float | None] | None
-    """Name and speed of a recording that was sent."""
+    upload: tuple[str, float | None, int | None] | None
+    """Name, speed and audio track of a recording that was sent."""
     place: Place
 
 
@@ -66,7 +66,7 @@ def hold(request: ServedRequest) -> list[str]:
         home=request.home,
         options=request.options,
         source=None if isinstance(source, Upload) else source,
-        upload=(source.name, source.speed) if isinstance(source, Upload) else None,
+        upload=(source.name, source.speed, source.track) if isinstance(source, Upload) else None,
         place=request.place,
     )
     header = held.model_dump_json(by_alias=True).encode() + b"\n"
@@ -105,7 +105,8 @@ def load(keys: Keys, holders: Sequence[str]) -> ServedRequest | None:
         return None
     source: Push | Url | MediaFile | Upload | None = held.source
     if held.upload is not None:
-        source = Upload(held.upload[0], content, held.upload[1])
+        name, speed, track = held.upload
+        source = Upload(name, content, speed, track)
     return None if source is None else ServedRequest(keys.session, held.options, source, held.place, held.home)
 
 

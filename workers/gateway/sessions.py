@@ -62,6 +62,8 @@ async def replay(
 
     While its session goes on it lies in a file that the server alone may read.
     """
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise Refused(415, "this is a form: send the file itself as the body (curl --data-binary @FILE, not -F)")
     with state.uploads.taken(token):
         content = await _body(request, state.settings.upload << 20)
     return await _start(state, options, Upload(Path(options.name).name, content, options.pace, options.track), token)
@@ -128,7 +130,7 @@ async def forget_data(session: str, state: StateDep, token: AdminDep, gone: Gone
     log.info("session forgotten", session=session, token=token.name, left=len(done.left.lines()))
     try:
         await rewrite_log(redis)
-    except RedisError as error:
+    except (RedisError, TimeoutError) as error:
         log.warning("the append-only file of Redis has it still", session=session, error=str(error))
     return done
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stream.block import RATE
 from stream.errors import MediaError
 from stream.sources.file import FileSource
+from stream.sources.network import NetworkSource
 from stream.sources.recording import RecordedSource, Recorder
 from tests.support.events import ended
 from tests.support.recordings import encoded, voice, write_tracks, write_wav
@@ -70,6 +71,14 @@ def test_a_long_track_is_listened_to_in_many_places(tmp_path: Path) -> None:
     path = write_tracks(tmp_path / "a.mkv", [(late, DEFAULT), (tone(700, 0.5, 300), NONE)])
     found, notice = heard(FileSource(path))
     assert found == 500 and notice is not None and "number 1" in notice
+
+
+def test_of_a_stream_with_several_tracks_the_default_is_heard_and_told(tmp_path: Path) -> None:
+    path = write_tracks(tmp_path / "a.mkv", [(tone(500, 0.1), NONE), (tone(700, 0.1), DEFAULT)])
+    blocks = list(NetworkSource(str(path)))
+    audio = np.concatenate([block.samples for block in blocks], 1)[0]
+    assert np.abs(np.fft.rfft(audio)).argmax() == pytest.approx(1400, abs=2)  # of two seconds
+    assert blocks[0].notice == "2 audio tracks: number 2 is analysed (the default)"
 
 
 @pytest.mark.data
