@@ -22,6 +22,7 @@ from redis.exceptions import (
 
 from stream.bus.keys import Keys
 from stream.clock import Clock
+from stream.errors import StreamError
 
 REPLICA_PATIENCE_S = 0.5  # seconds in which a replica has to confirm; until one does again, there is no patience
 REPLICA_POLL_S = 10.0  # seconds between questions whether there are replicas
@@ -179,7 +180,7 @@ class _Pipeline(Pipeline):
             raise moved  # the watched keys are lost: the caller has to start again
 
 
-class Lost(Exception):
+class Lost(StreamError):
     """The Stream lacks an event that Redis had accepted: another server leads, without it."""
 
 
