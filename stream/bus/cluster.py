@@ -236,7 +236,7 @@ class Replicas:
             pipe.wait(1, round(1000 * self._patience_s))
             tail, _, copies = await pipe.execute()
         if not (tail and tail[0][1].get("id") == newest) and newest not in await self.ids(1_000):
-            raise Lost
+            raise Lost("the leader lacks an event that it had accepted")
         if copies:
             self._seen_at, self._patience_s = self._clock.now(), REPLICA_PATIENCE_S
             return True
