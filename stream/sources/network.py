@@ -150,7 +150,8 @@ class NetworkSource:
                         gap.close()
                     held = np.concatenate([held, samples], 1)
                     while held.shape[1] >= BLOCK_SAMPLES and not self._stopping.is_set():
-                        notice = "; ".join(filter(None, (notice, gap.take_notice(), sound.take_notice()))) or None
+                        due = notice, gap.take_notice(), sound.take_notice(), pictures.take_notice()
+                        notice = "; ".join(filter(None, due)) or None
                         yield Block(number, done / RATE, held[:, :BLOCK_SAMPLES], tuple(shown), notice=notice)
                         number, done, held = number + 1, done + BLOCK_SAMPLES, held[:, BLOCK_SAMPLES:]
                         notice = None
