@@ -179,11 +179,11 @@ class AudioDecoder:
 class VideoDecoder:
     """Selects the video frames that are analysed and scales them down."""
 
-    def __init__(self, start: float) -> None:
-        """start: time stamp, in seconds, at which the media clock is 0."""
-        self.start = start
+    def __init__(self, start: float, fps: float = VIDEO_FPS) -> None:
+        """start: time stamp, in seconds, at which the media clock is 0; fps: frames per second that are selected."""
+        self.start, self._fps = start, fps
         self._next_time = self._latest = -math.inf
-        self._spare = SPARE_FRAMES
+        self._spare: float = SPARE_FRAMES
         self._notice: str | None = None
         self.damaged = 0
         """Number of packets that could not be decoded."""
@@ -202,14 +202,14 @@ class VideoDecoder:
     def decode(self, frame: av.VideoFrame) -> Iterator[VideoFrame]:
         """The frame on the media clock, RGB uint8 [height, width, 3], unless it comes too soon after the one before."""
         self._spare -= 1
-        if self._spare == 0:
+        if self._spare <= 0:
             self._notice = f"video of more than {MAX_VIDEO_FPS} pictures a second is left out"
             return
         if frame.time is None or frame.time < self._next_time < frame.time + 60:  # else the sender reset its clock
             return
-        self._next_time = frame.time + 0.99 / VIDEO_FPS
+        self._next_time = frame.time + 0.99 / self._fps
         if frame.time > self._latest:
-            self._latest, self._spare = frame.time, min(self._spare + MAX_VIDEO_FPS // VIDEO_FPS, SPARE_FRAMES)
+            self._latest, self._spare = frame.time, min(self._spare + MAX_VIDEO_FPS / self._fps, SPARE_FRAMES)
         scale = min(1.0, VIDEO_WIDTH / frame.width, VIDEO_HEIGHT / frame.height)
         small = frame.reformat(max(1, round(frame.width * scale)), max(1, round(frame.height * scale)), "rgb24")
         yield VideoFrame(frame.time - self.start, small.to_ndarray())
