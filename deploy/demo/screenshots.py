@@ -28,7 +28,7 @@ def main() -> None:
         replay = [UNDERTONE, "replay", conversation, "--transcript", conversation.with_suffix(".stm"), "--redis", redis]
         replay += ["--speed", "4", "--session", SESSION, "--consent", "Nobody: the voices are synthetic"]
         subprocess.run(replay, check=True)
-        gateway = subprocess.Popen([UNDERTONE, "serve", "--port", port, "--redis", redis])
+        gateway = subprocess.Popen([UNDERTONE, "serve", "--no-token", "--port", port, "--redis", redis])
         try:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])

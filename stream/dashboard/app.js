@@ -30,6 +30,16 @@ function onSessions(sessions) {
   if (info) view.updateInfo(info);
 }
 
+/** Take the token out of the address, where the terminal's link has it. Says if there was one. */
+function takeToken() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  if (!asked.get("token")) return false;
+  keepToken(asked.get("token"));
+  asked.delete("token");
+  history.replaceState(null, "", `${location.pathname}${location.search}${asked.size ? `#${asked}` : ""}`);
+  return true;
+}
+
 /** Show what the address asks for. */
 function route() {
   const wanted = new URLSearchParams(location.hash.slice(1)).get("session");
@@ -84,5 +94,6 @@ byId("token-form").addEventListener("submit", (event) => {
 byId("sessions-toggle").addEventListener("click", () => {
   setSessionsOpen(byId("sessions-toggle").getAttribute("aria-expanded") === "false");
 });
-addEventListener("hashchange", route);
+addEventListener("hashchange", () => (takeToken() ? begin() : route()));
+takeToken();
 begin();

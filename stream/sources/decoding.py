@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -177,7 +178,7 @@ class AudioDecoder:
 
 
 class VideoDecoder:
-    """Selects the video frames that are analysed and scales them down."""
+    """Selects the video frames that are analysed, scales them down and turns them upright."""
 
     def __init__(self, start: float, fps: float = VIDEO_FPS) -> None:
         """start: time stamp, in seconds, at which the media clock is 0; fps: frames per second that are selected."""
@@ -210,14 +211,33 @@ class VideoDecoder:
         self._next_time = frame.time + 0.99 / self._fps
         if frame.time > self._latest:
             self._latest, self._spare = frame.time, min(self._spare + MAX_VIDEO_FPS / self._fps, SPARE_FRAMES)
-        scale = min(1.0, VIDEO_WIDTH / frame.width, VIDEO_HEIGHT / frame.height)
+        lies_on_its_side, flips = _orientation(frame)
+        width, height = (frame.height, frame.width) if lies_on_its_side else (frame.width, frame.height)
+        scale = min(1.0, VIDEO_WIDTH / width, VIDEO_HEIGHT / height)
         small = frame.reformat(max(1, round(frame.width * scale)), max(1, round(frame.height * scale)), "rgb24")
-        yield VideoFrame(frame.time - self.start, small.to_ndarray())
+        image = small.to_ndarray()
+        if lies_on_its_side or flips:
+            image = np.ascontiguousarray(np.flip(image.swapaxes(0, 1) if lies_on_its_side else image, flips))
+        yield VideoFrame(frame.time - self.start, image)
 
     def take_notice(self) -> str | None:
         """The message that is due, if the track is left out from here on."""
         notice, self._notice = self._notice, None
         return notice
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[bool, tuple[int, ...]]:
+    """True if rows and columns of a frame are to be exchanged, and the axes to be flipped then, for it to be upright.
+
+    A camera held upright says in a matrix [a b u, c d v, x y w] where a pixel belongs: x' = ax + cy, y' = bx + dy.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, ()
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    lies_on_its_side = abs(b) + abs(c) > abs(a) + abs(d)
+    across, down = (c, b) if lies_on_its_side else (a, d)
+    return lies_on_its_side, ((0,) if down < 0 else ()) + ((1,) if across < 0 else ())
 
 
 def packets(container: av.container.InputContainer, *streams: av.AudioStream | av.VideoStream) -> Iterator[av.Packet]:
@@ -241,6 +261,11 @@ def packets(container: av.container.InputContainer, *streams: av.AudioStream | a
 def clock_zero(container: av.container.InputContainer) -> Fraction | None:
     """Time stamp, in seconds, at which a recording begins, with whichever track is the first; None if it has none."""
     return None if container.start_time is None else Fraction(container.start_time, av.time_base)
+
+
+def ffmpeg_path(path: Path) -> str:
+    """A path as FFmpeg takes it for a file, whatever its name: the part before a colon would be a protocol."""
+    return f"file:{path}"
 
 
 def limit_audio(sound: av.AudioStream, name: str) -> None:

@@ -29,6 +29,7 @@ from stream.sources.decoding import (
     clock_zero,
     damage,
     error_text,
+    ffmpeg_path,
     limit_audio,
     limited_film,
     packets,
@@ -112,7 +113,7 @@ class FileSource:
 
     def _open(self) -> av.container.InputContainer:
         try:
-            file: Any = str(self.path) if self._content is None else io.BytesIO(self._content)
+            file: Any = ffmpeg_path(self.path) if self._content is None else io.BytesIO(self._content)
             opens = {"protocol_whitelist": "file" if self._content is None else "", "format_whitelist": CONTAINERS}
             return av.open(file, metadata_errors="replace", options=LIMITS | opens)
         except (av.error.FFmpegError, OSError) as error:

@@ -24,9 +24,9 @@ from stream.sources.decoding import (
     clock_zero,
     damage,
     error_text,
-    limit_audio,
     limited_film,
 )
+from stream.sources.tracks import usable_tracks
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -102,10 +102,6 @@ class NetworkSource:
             reason = _failure_text(error, f"no answer for {OPEN_TIMEOUT_S:.0f} s")
             raise MediaError(f"{self.name}: cannot be opened ({reason})") from None
         with container:
-            if self.channels and not container.streams.audio:
-                raise MediaError(f"{self.name}: has no audio track")
-            if self.channels:
-                limit_audio(container.streams.audio[0], self.name)
             yield from self._blocks(container)
 
     def _open(self) -> av.container.InputContainer:
@@ -129,7 +125,15 @@ class NetworkSource:
 
     def _blocks(self, container: av.container.InputContainer) -> Iterator[Block]:
         film, notice = limited_film(container, live=True)
-        streams = [*container.streams.audio[: self.channels], *([] if film is None else [film])]
+        if not self.channels and film is None:
+            raise MediaError(f"{self.name}: {notice or 'has no pictures'}")
+        streams: list[Any] = [] if film is None else [film]
+        if self.channels:
+            (track, *_), reason = usable_tracks(container, self.name)
+            streams.append(container.streams.audio[track])
+            if (count := len(container.streams.audio)) > 1:
+                told = f"{count} audio tracks: number {track + 1} is analysed ({reason})"
+                notice = told if notice is None else f"{told}; {notice}"
         zero = clock_zero(container) if self._finite(container) else None
         self._sound = sound = AudioDecoder(None, zero, container.format.name not in UNTIMED)
         self._pictures = pictures = VideoDecoder(0.0)

@@ -35,6 +35,7 @@ from stream.sources.decoding import (
     VIDEO_FPS,
     VideoDecoder,
     error_text,
+    ffmpeg_path,
     limited_film,
     packets,
 )
@@ -116,7 +117,7 @@ class _Track:
     """A Matroska file with one stream; after a crash it is readable up to its last packet."""
 
     def __init__(self, path: Path) -> None:
-        self._container = av.open(str(path), "w")
+        self._container = av.open(ffmpeg_path(path), "w")
         self._stream: Any = None
 
     def sound(self, block: Block) -> None:
@@ -190,7 +191,7 @@ class RecordedSource(SourceWrapper):
         """Video frames of one camera's file, under the limits of any file; none if it cannot be read."""
         try:
             options = LIMITS | {"protocol_whitelist": "file", "format_whitelist": "matroska"}
-            with av.open(str(path), options=options) as container:
+            with av.open(ffmpeg_path(path), options=options) as container:
                 film, _ = limited_film(container)
                 pictures = VideoDecoder(0.0, RECORDED_FPS)
                 for packet in () if film is None else packets(container, film):

@@ -18,43 +18,56 @@ OpenContainer = Callable[[], av.container.InputContainer]
 ADDED = Disposition.comment | Disposition.visual_impaired | Disposition.karaoke | Disposition.descriptions
 SILENCE = 1e-3  # root mean square of 0.1 s, full scale 1: an amplifier without a microphone stays below it
 PLACES, PLACE_S = 60, 1.0  # pieces of a long recording that are listened to for this, and their length in seconds
+MAX_COMPARED = 8  # tracks that are listened to where the preferred one is silent
 PLACE_PACKETS = 500  # of all tracks, read for a piece: in one of them sound may be rare
 
 
 def choose_track(open_container: OpenContainer, name: str, wanted: int | None) -> tuple[int, str | None]:
-    """Place of the audio track to analyse among those of a file, and a message if there was a choice.
+    """Place of the audio track to analyse among those of a recording, and a message if there was a choice.
 
-    The file's default track, else its first; one that is silent yields to the loudest. wanted: its number, from 1,
-    where the user has chosen. Raises MediaError if there is none, or none that can be analysed.
+    The default track, else the first; one that is silent yields to the loudest. wanted: its number, from 1, where the
+    user has chosen. Raises MediaError if there is none, or none that can be analysed.
     """
     with open_container() as container:
         tracks = container.streams.audio
-        if not tracks:
-            raise MediaError(f"{name}: has no audio track")
-        if wanted is not None and not 1 <= wanted <= len(tracks):
-            raise MediaError(f"{name}: has no audio track {wanted}; it has {len(tracks)}")
-        usable, problems = [], []
-        for place in range(len(tracks)) if wanted is None else [wanted - 1]:
-            try:
-                limit_audio(tracks[place], name)
-                usable.append(place)
-            except MediaError as error:
-                problems.append(error)
-        if not usable:
-            raise problems[0]
-        if len(tracks) == 1 or wanted is not None:
-            return usable[0], None
-        default = [place for place in usable if tracks[place].disposition & Disposition.default]
-        marks = {place: (bool(tracks[place].disposition & ADDED), place not in default) for place in usable}
+        if wanted is not None and tracks:
+            if not 1 <= wanted <= len(tracks):
+                raise MediaError(f"{name}: has no audio track {wanted}; it has {len(tracks)}")
+            limit_audio(tracks[wanted - 1], name)
+            return wanted - 1, None
+        (chosen, *others), reason = usable_tracks(container, name)
         count = len(tracks)
-    chosen, *others = sorted(usable, key=lambda place: marks[place])
-    reason = "the default" if chosen in default else "the first" if chosen == 0 else "the first that can be analysed"
     if others and not any(level > SILENCE for level in _levels(open_container, name, chosen)):
-        loudness = {place: max(_levels(open_container, name, place), default=0.0) for place in others}
-        loudest = max(others, key=lambda place: loudness[place])
+        loudness = {place: max(_levels(open_container, name, place), default=0.0) for place in others[:MAX_COMPARED]}
+        loudest = max(loudness, key=lambda place: loudness[place])
         if loudness[loudest] > SILENCE:
             chosen, reason = loudest, f"{reason}, number {chosen + 1}, is silent"
+    if count == 1:
+        return chosen, None
     return chosen, f"{count} audio tracks: number {chosen + 1} is analysed ({reason}); --track chooses another"
+
+
+def usable_tracks(container: av.container.InputContainer, name: str) -> tuple[list[int], str]:
+    """Places of the audio tracks that can be analysed, the one to be preferred first, and why it is.
+
+    The limits are applied to them. Raises MediaError if there are none.
+    """
+    tracks = container.streams.audio
+    if not tracks:
+        raise MediaError(f"{name}: has no audio track")
+    usable, problems = [], []
+    for place, track in enumerate(tracks):
+        try:
+            limit_audio(track, name)
+            usable.append(place)
+        except MediaError as error:
+            problems.append(error)
+    if not usable:
+        raise problems[0]
+    added, default = ([bool(track.disposition & mark) for track in tracks] for mark in (ADDED, Disposition.default))
+    usable.sort(key=lambda place: (added[place], not default[place]))
+    first = usable[0]
+    return usable, "the default" if default[first] else "the first that can be analysed" if first else "the first"
 
 
 def _levels(open_container: OpenContainer, name: str, place: int) -> Iterator[float]:

@@ -1,26 +1,22 @@
-"""The transcript of a recording (STM, VTT, SRT, CSV); its words are assigned to utterances by time."""
+"""The transcript of a recording (STM, VTT, SRT, TXT, CSV); its words are assigned to utterances by time."""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import io
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from stream.speech.turns import AnnotationError, Turn, pick, read_fields
+from stream.speech.captions import declared_language, read_captions
+from stream.speech.turns import AnnotationError, Cue, LeftOut, Turn, pick, read_lines, read_text, split_lines
 
 BEFORE_S, AFTER_S = 0.5, 0.25  # seconds that a word may lie before or after the utterance found by the VAD
-
-
-@dataclass(frozen=True)
-class Cue:
-    """A timed line of a transcript. Times in seconds on the media clock; channels count from 0."""
-
-    start: float
-    end: float
-    text: str
-    speaker: str | None = None
-    channel: int | None = None
+SUFFIXES = (".stm", ".vtt", ".srt", ".txt", ".csv")
+NOBODY = {"inter_segment_gap", "excluded_region"}  # as NIST calls the speaker of what is not speech
+ALTERNATIVES = re.compile(r"\{\s*([^{}/]*?)\s*(?:/[^{}]*)?\}")
+OPTIONAL = re.compile(r"\(([^()]*)\)")
+REMARK = re.compile(r"<[^<>]*>")
 
 
 @dataclass
@@ -36,7 +32,9 @@ class _Word:
 class Transcript:
     """The words of a transcript; each is assigned to one utterance."""
 
-    def __init__(self, cues: list[Cue]) -> None:
+    def __init__(self, cues: list[Cue], language: str | None = None) -> None:
+        """language: code that the file declares, such as "en"."""
+        self.language = language
         self.cues = sorted(cues, key=lambda cue: (cue.start, cue.end))
         self.speakers = {cue.speaker for cue in self.cues if cue.speaker is not None}
         self._unused: list[_Word] = []
@@ -109,87 +107,93 @@ class Transcript:
         return " ".join(word.text for word in selected)
 
 
-def read_transcript(path: Path, recording: str) -> Transcript:
+def read_transcript(path: Path, recording: str, left_out: LeftOut | None = None) -> Transcript:
     """Read a transcript, whose format follows from the file's suffix.
 
-    recording: name of the media file in an STM. Raises AnnotationError.
+    recording: name of the media file in an STM. left_out: gets the lines that cannot be used. Raises AnnotationError,
+    also when no line is usable.
     """
-    readers = {".stm": _stm, ".vtt": _captions, ".srt": _captions, ".csv": _csv}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise AnnotationError(f"{path}: a transcript must be one of {', '.join(readers)}")
+    suffix, left_out = path.suffix.lower(), left_out or LeftOut(path)
+    if suffix not in SUFFIXES:
+        raise AnnotationError(f"{path}: a transcript must be one of {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise AnnotationError(f"{path}: no such file")
-    cues = reader(path, recording)
-    if not cues:
-        raise AnnotationError(f"{path}: contains no timed line")
-    return Transcript(cues)
+    if suffix in (".stm", ".csv"):
+        return Transcript(_stm(path, recording, left_out) if suffix == ".stm" else _csv(path, left_out))
+    return Transcript(read_captions(path, left_out), declared_language(path))
 
 
-def _stm(path: Path, recording: str) -> list[Cue]:
-    """NIST STM: recording, channel (1, 2 or A, B), speaker, start, end, optional <label>, words."""
-    cues: dict[str, list[Cue]] = {}
-    for number, fields in read_fields(path):
+def _stm(path: Path, recording: str, left_out: LeftOut) -> list[Cue]:
+    """NIST STM: recording, channel (from 1 or 0, or A, B), speaker, start, end, optional <label>, words."""
+    cues: dict[str, list[tuple[str, Cue]]] = {}
+    ignored = 0
+    for number, line in read_lines(path):
+        fields = line.split()
         try:
             name, channel, speaker, start, end = fields[:5]
             words = fields[6:] if len(fields) > 5 and fields[5].startswith("<") else fields[5:]
-            cue = Cue(float(start), float(end), " ".join(words), speaker, _channel(channel))
+            cue = _checked(Cue(float(start), float(end), _spoken(" ".join(words)), speaker))
         except ValueError as error:
-            raise AnnotationError(f"{path}:{number}: not an STM line ({error})") from None
-        cues.setdefault(name, []).append(_checked(path, number, cue))
-    return pick(path, cues, recording)
+            left_out.add(number, "not an STM line", error)
+            continue
+        if speaker.casefold() in NOBODY or "ignore_time_segment_in_scoring" in line.casefold():
+            ignored += 1
+        else:
+            cues.setdefault(name, []).append((channel, cue))
+    left_out.require(bool(cues), "nobody speaks in it" if ignored else "describes no recording")
+    chosen = pick(path, cues, recording)
+    first = 0 if any(channel == "0" for channel, _ in chosen) else 1
+    return [replace(cue, channel=_channel(channel, first)) for channel, cue in chosen]
 
 
-def _channel(name: str) -> int | None:
-    if name.isdigit():
-        return int(name) - 1
+def _spoken(text: str) -> str:
+    """The words of an STM line: the first of {several / readings}, (what may be left out) too, no <remarks>."""
+    while (plain := ALTERNATIVES.sub(lambda found: found[1], text)) != text:
+        text = plain
+    words = (OPTIONAL.sub(r"\1", word) for word in REMARK.sub(" ", text).split())
+    return " ".join(word for word in words if word != "@" and not word.casefold().startswith("%hesitation"))
+
+
+def _channel(name: str, first: int) -> int | None:
+    """A channel from 0, of one that counts from `first` or is called A or B."""
+    if name.isascii() and name.isdigit():
+        return int(name) - first
     return "AB".index(name.upper()) if name.upper() in ("A", "B") else None
 
 
-def _captions(path: Path, recording: str) -> list[Cue]:
-    """WebVTT (speakers as <v Name>) and SubRip."""
-    import webvtt
-
+def _csv(path: Path, left_out: LeftOut) -> list[Cue]:
+    """Columns start, end (seconds), text, and optionally speaker and channel (from 1, or from 0)."""
+    text = read_text(path)
+    header = split_lines(text)[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+    cues: list[tuple[str, Cue]] = []
+    number = 1
     try:
-        captions = webvtt.from_srt(str(path)) if path.suffix.lower() == ".srt" else webvtt.read(str(path))
-        return [
-            _checked(path, i, Cue(_seconds(c.start_time), _seconds(c.end_time), c.text.replace("\n", " "), c.voice))
-            for i, c in enumerate(captions, 1)
-        ]
-    except (webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path}: not a caption file ({str(error) or type(error).__name__})") from None
+        columns = [name.strip().casefold() for name in next(reader, [])]
+        if missing := {"start", "end", "text"} - set(columns):
+            raise AnnotationError(f"{path}: no column {', '.join(sorted(missing))}")
+        for values in reader:
+            number, record = reader.line_num, dict(zip(columns, values, strict=False))
+            if not values:
+                continue
+            try:
+                start, end = float(record["start"]), float(record["end"])
+                cue = _checked(Cue(start, end, record.get("text") or "", record.get("speaker") or None))
+                channel = record.get("channel") or ""
+                if channel and _channel(channel, 0) is None:
+                    raise ValueError(f"no channel {channel!r}")
+                cues.append((channel, cue))
+            except (ValueError, KeyError) as error:
+                left_out.add(number, "not a transcript line", error)
+    except csv.Error as error:
+        left_out.add(number + 1, "not a transcript line", error)
+    left_out.require(bool(cues), "contains no timed line")
+    first = 0 if any(channel == "0" for channel, _ in cues) else 1
+    return [replace(cue, channel=_channel(channel, first)) for channel, cue in cues]
 
 
-def _seconds(stamp: Any) -> float:
-    # webvtt's own in_seconds() drops the milliseconds.
-    return float(stamp.hours * 3600 + stamp.minutes * 60 + stamp.seconds + stamp.milliseconds / 1000)
-
-
-def _csv(path: Path, recording: str) -> list[Cue]:
-    """Columns start, end (seconds), text, and optionally speaker and channel (from 1)."""
-    cues: list[Cue] = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            missing = {"start", "end", "text"} - set(reader.fieldnames or ())
-            if missing:
-                raise AnnotationError(f"{path}: no column {', '.join(sorted(missing))}")
-            for record in reader:
-                channel = record.get("channel")
-                cue = Cue(
-                    float(record["start"]),
-                    float(record["end"]),
-                    record["text"] or "",
-                    record.get("speaker") or None,
-                    int(channel) - 1 if channel else None,
-                )
-                cues.append(_checked(path, reader.line_num, cue))
-        except (ValueError, TypeError, csv.Error) as error:
-            raise AnnotationError(f"{path}:{reader.line_num}: not a transcript line ({error})") from None
-    return cues
-
-
-def _checked(path: Path, number: int, cue: Cue) -> Cue:
+def _checked(cue: Cue) -> Cue:
+    """Raises ValueError."""
     if not 0 <= cue.start <= cue.end < float("inf"):
-        raise AnnotationError(f"{path}:{number}: start and end must be finite and in order: {cue.start} to {cue.end}")
+        raise ValueError(f"start and end must be finite and in order: {cue.start} to {cue.end}")
     return cue

@@ -94,7 +94,7 @@ class Service:
 
     def _start(self, port: int) -> Gateway:
         log = self._folder / f"gateway-{port}.log"
-        command = [UNDERTONE, "serve", "--port", str(port), *self._options]
+        command = [UNDERTONE, "serve", "--no-token", "--port", str(port), *self._options]
         with log.open("ab") as told:
             return Gateway(subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT), port, log)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -184,6 +185,27 @@ def test_a_token_is_asked_for(browser: Browser, tmp_path: Path, redis_url: str, 
         page.get_by_label("Access token").fill(secret)
         page.get_by_role("button", name="Sign in").click()
         expect(page.locator("#utterance-2")).to_be_visible(timeout=20_000)  # over a WebSocket with the token
+        page.close()
+
+
+def test_the_printed_address_signs_in(browser: Browser, tmp_path: Path, redis_url: str, ray_address: str) -> None:
+    """The token leaves the address bar, and stays for the tab: for another view, and the interface's page."""
+    session = published(conversation(redis_url, 3))
+    with gateways(tmp_path, 1, "--redis", redis_url, "--ray-address", ray_address, invited=True) as (one,):
+        found = re.search(r"http://\S+/#token=\S+", one.log.read_text())
+        assert found
+        page = browser.new_page()
+        page.goto(found[0])
+        expect(page.locator("#start-view")).to_be_visible(timeout=20_000)
+        assert page.url == f"{one.http}/"
+        page.goto(f"{one.http}/#session={session}")
+        expect(page.locator("#utterance-2")).to_be_visible(timeout=20_000)
+        expect(page.locator("#token-form")).to_be_hidden()
+        page.goto(f"{one.http}/docs")
+        page.get_by_text("/me", exact=True).click(timeout=20_000)
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        expect(page.locator(".live-responses-table")).to_contain_text("loopback", timeout=20_000)
         page.close()
 
 

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 import websockets
+from av.stream import Disposition
 
 from stream.block import RATE
 from stream.bus.subscriber import history
@@ -23,9 +24,11 @@ from stream.events import parse
 from tests.support.commands import here, undertone
 from tests.support.gateways import HEARD, Gateway, events_of, free_port, gateways, pcm
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
-from tests.support.recordings import webm
+from tests.support.recordings import voice, webm, write_tracks
 from workers.cluster.session_actor import find_session
 from workers.gateway.access import new_token
+
+TWO_TRACKS, NONE = "2026-11-26T12:30:00.mkv", Disposition(0)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, redis_url: str, ray_address: 
     (folder / "media").mkdir()
     shutil.copy(DEMO, folder / "media" / "demo.opus")
     shutil.copy(DEMO_TRANSCRIPT, folder / "media" / "demo.stm")
+    write_tracks(folder / "media" / TWO_TRACKS, [(voice(1), NONE), (voice(2), NONE)])
     (folder / "media" / "outside.opus").symlink_to("/etc/hostname")
     options = ("--redis", redis_url, "--ray-address", ray_address, "--record", str(folder / "records"))
     with gateways(folder, 2, *options, "--media", str(folder / "media"), "--pull-from", "media.example.org") as both:
@@ -185,6 +189,19 @@ async def test_the_words_of_a_file_may_lie_beside_it(pair: list[Gateway], redis_
         session = (await client.post("/sessions", json=body)).json()["id"]
     said = [event["text"] for event in await events_of(pair[1], session) if event["type"] == "utterance"]
     assert said == [line.split(maxsplit=5)[5] for line in DEMO_TRANSCRIPT.read_text().splitlines()]
+
+
+async def test_a_track_of_a_file_whatever_its_name(pair: list[Gateway], tmp_path: Path) -> None:
+    recording = write_tracks(tmp_path / "a.mkv", [(voice(1), NONE), (voice(2), NONE)]).read_bytes()
+    source = {"kind": "file", "name": TWO_TRACKS, "speed": None, "track": 2}
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=120) as client:
+        session = (await client.post("/sessions", json=HEARD | {"source": source})).json()["id"]
+        events = await events_of(pair[1], session)
+        assert events[-1]["reason"] == "end of source" and events[-1]["duration"] == 2
+        absent = await client.post("/sessions", json=HEARD | {"source": source | {"track": 3}})
+        assert absent.status_code == 422 and "has no audio track 3; it has 2" in absent.text
+        sent = await client.post("/recordings", params=HEARD | {"name": "a.mkv", "track": 3}, content=recording)
+        assert sent.status_code == 422 and "a.mkv: has no audio track 3; it has 2" in sent.text
 
 
 async def test_a_session_is_stopped(pair: list[Gateway]) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
+import os
+import re
+import signal
+import subprocess
 import wave
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,7 +25,9 @@ from tests.support.gateways import HEARD, Gateway, events_of, gateways
 from tests.support.paths import DEMO
 from tests.support.recordings import silence, voice
 from tests.support.senders import site, transport_stream
+from workers.gateway.access import new_token
 
+LINK = re.compile(r"(http://127\.0\.0\.1:\d+)/#token=(\S+)")
 PUSH = {"kind": "push", "tracks": [{"name": "Mara"}]}
 
 
@@ -115,8 +122,96 @@ async def test_a_message_that_unpacks_to_much_ends_its_connection(gateway: Gatew
         assert (await client.delete(f"/sessions/{session}")).status_code == 202
 
 
-def test_what_serve_refuses() -> None:
+async def test_without_a_token_file_it_wants_the_token_that_it_prints(
+    tmp_path: Path, redis_url: str, ray_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other users of the machine reach the port, too."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    options = ("--redis", redis_url, "--ray-address", ray_address)
+    with gateways(tmp_path, 1, *options, invited=True) as (gateway,):
+        found = LINK.search(gateway.log.read_text())
+        assert found and found[1] == gateway.http
+        secret = found[2]
+        started = HEARD | {"source": PUSH}
+        async with httpx.AsyncClient(base_url=gateway.http, timeout=60) as client:
+            assert (await client.get("/")).status_code == 200 and (await client.get("/readyz")).status_code == 200
+            for wrong in ({}, {"Authorization": f"Bearer {secret}x"}):
+                for method, path in (
+                    ("GET", "/me"), ("GET", "/sessions"), ("GET", "/options"), ("GET", "/metrics"),
+                    ("DELETE", "/sessions/x"), ("DELETE", "/sessions/x/data"), ("POST", "/recordings?consent=x"),
+                ):  # fmt: skip
+                    assert (await client.request(method, path, headers=wrong)).status_code == 401, path
+                assert (await client.post("/sessions", json=started, headers=wrong)).status_code == 401
+            assert (await client.get(f"/me?token={secret}")).status_code == 401
+            bearer = {"Authorization": f"Bearer {secret}"}
+            assert set((await client.get("/me", headers=bearer)).json()["scopes"]) == {"admin", "ingest", "read"}
+            session = (await client.post("/sessions", json=started, headers=bearer)).json()["id"]
+            assert (await client.get("/me", headers=bearer | {"Host": "evil.example"})).status_code == 403
+        for path in ("events", "tracks/0"):
+            async with websockets.connect(f"{gateway.ws}/sessions/{session}/{path}") as socket:
+                with pytest.raises(websockets.ConnectionClosed):
+                    await socket.recv()
+                assert socket.close_code == 1008
+            offered = ["undertone", f"bearer.{secret}"]
+            async with websockets.connect(f"{gateway.ws}/sessions/{session}/{path}", subprotocols=offered) as socket:
+                assert await socket.recv()
+        file = tmp_path / "undertone" / "gateways" / f"{gateway.port}.token"
+        assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700
+        assert here("token", "--port", gateway.port).stdout == f"{secret}\n"
+        assert gateway.log.read_text().count(secret) == 1
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(gateway.process.wait, 60) == 0
+    assert not file.exists()
+    gone = here("token", "--port", gateway.port)
+    assert gone.returncode == 2 and "undertone serve" in gone.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+async def test_another_user_of_the_machine_gets_nowhere(tmp_path: Path, redis_url: str, ray_address: str) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    options = ("--redis", redis_url, "--ray-address", ray_address)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(state))
+        with gateways(tmp_path, 1, *options, invited=True) as (gateway,):
+            asked = ["curl", "-s", "-w", "%{http_code}", "-o", "/dev/null", f"{gateway.http}/sessions"]
+            assert subprocess.run(asked, user="nobody", capture_output=True, text=True, cwd="/").stdout == "401"
+            for folder in (tmp_path, *tmp_path.parents):  # the file's own protection, not pytest's
+                if folder.owner() == "root" and folder.parent != folder and "pytest" in str(folder):
+                    folder.chmod(0o755)
+            token = state / "undertone" / "gateways" / f"{gateway.port}.token"
+            done = subprocess.run(["cat", token], user="nobody", capture_output=True, text=True)
+            assert done.returncode and "Permission denied" in done.stderr, done.stderr
+
+
+async def test_no_query_string_is_logged(gateway: Gateway) -> None:
+    """Clients put there what is nobody's business: tokens, consent, names."""
+    before = len(gateway.log.read_text())
+    for path in ("/me", "/nowhere", "/sessions/absent/events", "/sessions/absent/tracks/0"):
+        async with httpx.AsyncClient(base_url=gateway.http) as client:
+            await client.get(f"{path}?token=hidden")
+        with suppress(websockets.WebSocketException):
+            async with websockets.connect(f"{gateway.ws}{path}?token=hidden&after=hidden") as socket:
+                await asyncio.wait_for(socket.recv(), 20)
+    async with httpx.AsyncClient(base_url=gateway.http) as client:
+        await client.post("/recordings?consent=hidden", content=b"hidden")
+        session = (await client.post("/sessions", json=HEARD | {"source": PUSH})).json()["id"]
+        async with websockets.connect(f"{gateway.ws}/sessions/{session}/events?after=hidden") as socket:
+            await socket.recv()
+        await client.delete(f"/sessions/{session}")
+    log = gateway.log.read_text()[before:]
+    lines = [json.loads(line) for line in log.splitlines()]
+    sockets = [line for line in lines if line["event"] == "websocket"]
+    assert "hidden" not in log and len(sockets) == 3
+    assert (sockets[-1]["route"], sockets[-1]["token"]) == ("/sessions/{session}/events", "loopback")
+    assert session not in str(sockets)
+
+
+def test_what_serve_refuses(tmp_path: Path) -> None:
+    (tmp_path / "tokens.toml").write_text(new_token("desk", ["read"])[1])
     for options, complaint in [
+        (("--no-token", "--host", "0.0.0.0"), "--host 0.0.0.0: other machines need --tokens FILE"),
+        (("--no-token", "--tokens", tmp_path / "tokens.toml"), "contradict each other"),
         (("--pull-from", "http://cdn.example.org"), "--pull-from: 'http://cdn.example.org' is no host"),
         (("--prefix", "a{b}"), "Invalid value for '--prefix'"),
     ]:

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
+from av.stream import Disposition
 
-from tests.support.commands import UNDERTONE, events, labels, read_back, undertone
+from tests.support.commands import UNDERTONE, events, here, labels, read_back, undertone
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
-from tests.support.recordings import RATE, voice, write_mp4, write_wav
+from tests.support.recordings import RATE, voice, write_mp4, write_tracks, write_wav
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +242,27 @@ def test_samples_that_are_no_numbers_are_repaired_with_a_warning(
     assert done.returncode == 0, done.stderr
     assert "warning: 100 samples were not finite" in done.stderr
     assert events(done)[-1]["counts"]["repaired_samples"] == 100
+
+
+def test_a_file_with_two_audio_tracks_and_a_colon_in_its_name(
+    tmp_path: Path, redis_url: str, ray_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = np.concatenate([voice(2), np.zeros(RATE, np.float32)])
+    tracks = [(np.zeros(3 * RATE, np.float32), Disposition.default), (said, Disposition(0))]
+    write_tracks(tmp_path / "2026-11-26T12:30:00.mkv", tracks)
+    options = ["--asr", "none", "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address]
+    done = undertone("replay", "2026-11-26T12:30:00.mkv", *options)
+    assert done.returncode == 0, done.stderr
+    assert len(labels(events(done))) == 1
+    notices = [event["reason"] for event in events(done) if event["type"] == "degraded"]
+    assert notices[0].startswith("2 audio tracks: number 2 is analysed (the default, number 1, is silent)")
+    chosen = undertone("replay", "2026-11-26T12:30:00.mkv", "--track", "1", *options)
+    assert "no speech was found" in chosen.stderr.splitlines()[-1]
+    absent = here("replay", "2026-11-26T12:30:00.mkv", "--track", "3", *options)
+    assert absent.returncode == 2 and "has no audio track 3; it has 2" in absent.stderr
+    events_only = here("replay", "redis:a", "--track", "3", *options)
+    assert events_only.returncode == 2 and "--track: of an audio or video file" in events_only.stderr
 
 
 @pytest.mark.parametrize("kind", ["silence", "noise", "one frame"])

@@ -38,3 +38,4 @@ async def test_an_utterance_is_one_trace_across_the_actors(
             assert f"{call} ray.remote" in names and f"{call} ray.remote_worker" in names, names
     told = {attribute.key for span in utterances for attribute in span.attributes}
     assert told == {"undertone.session", "undertone.utterance"}
+    assert not any("synthetic" in str(span) for span in spans), "a query string left"

@@ -23,6 +23,7 @@ SEEDS = {
     ),
     "srt": b"1\n00:00:00,000 --> 00:00:01,500\nHello, who is it?\n\n2\n"
     b"00:00:01,600 --> 00:00:02,500\nIt is me.\nReally.\n",
+    "txt": b"0:00 Ann: Hello, who is it?\n[0:02] Ben: It is me.\nAnn  0:04\nOh.\n",
     "csv": b'start,end,text,speaker,channel\n0,1.5,"Hello, who is it?",Ann,1\n1.6,2.5,It is me.,Ben,2\n',
 }
 

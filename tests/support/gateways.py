@@ -42,9 +42,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def gateways(folder: Path, count: int, *options: str) -> Iterator[list[Gateway]]:
-    """`count` of them side by side, ready; ended with the context."""
+def gateways(folder: Path, count: int, *options: str, invited: bool = False) -> Iterator[list[Gateway]]:
+    """`count` of them side by side, ready; ended with the context.
+
+    invited: without --tokens they ask for the token that they print; else they ask for none.
+    """
     started = []
+    if not invited and "--tokens" not in options:
+        options = (*options, "--no-token")
     for n in range(count):
         port, log = free_port(), folder / f"gateway-{n}.log"
         command = [UNDERTONE, "serve", "--port", str(port), *options]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 RATE = 16_000
@@ -55,6 +56,24 @@ def write_mp4(path: Path, samples: NDArray[np.float32] | None, seconds: float = 
                 frame.sample_rate, frame.pts = RATE, first
                 container.mux(sound.encode(frame))
             container.mux(sound.encode(None))
+    return path
+
+
+def write_tracks(path: Path, tracks: Sequence[tuple[NDArray[np.float32], Disposition]]) -> Path:
+    """Matroska with these audio tracks (float, mono) in order."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in tracks]
+        packets = []
+        for stream, (samples, disposition) in zip(streams, tracks, strict=True):
+            stream.disposition = disposition
+            for first in range(0, len(samples), 1600):
+                part = (samples[None, first : first + 1600] * 32767).astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(part, "s16", "mono")
+                frame.sample_rate, frame.pts, frame.time_base = RATE, first, Fraction(1, RATE)
+                packets += stream.encode(frame)
+            packets += stream.encode(None)
+        for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
+            container.mux(packet)
     return path
 
 

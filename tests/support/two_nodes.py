@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from stream.bus.keys import Keys
 from workers.bench.speed.scale import simulated_cluster, synthetic
 from workers.cluster.forget_nodes import forget_elsewhere
 from workers.cluster.pools import Pools, node_of, start_recognizer, working_nodes
-from workers.cluster.request import Options, Place, Push, Track
-from workers.cluster.request_files import ServedRequest
+from workers.cluster.request import Options, Place, Push, Track, Upload
+from workers.cluster.request_files import ServedRequest, _read_from, hold
 from workers.cluster.session_actor import served_home, start_session
 from workers.session.services import GraphStateMissing
 
@@ -52,6 +53,11 @@ async def story(cluster: Cluster, recordings: Path) -> dict[str, Any]:
     folder = recordings / "s0"
     folder.mkdir(parents=True)
     (folder / "events.jsonl").write_text("{}")
+    sent = os.urandom(5_000_000)
+    asked = ServedRequest("s0", options, Upload("a.wav", sent, 1.0), place, home)
+    holders = hold(asked)
+    told["holders"] = holders
+    told["held"] = all(b"".join(_read_from(node, asked.keys)).endswith(b"\n" + sent) for node in holders)
     forgotten = await forget_elsewhere(Keys("s0"), [recordings])  # simulated nodes share the disk: one finds it
     told["forgotten"] = sorted({str(path) for removed, _ in forgotten for path in removed})
     told["asked"], told["left"] = len(forgotten), [str(path) for _, left in forgotten for path in left]

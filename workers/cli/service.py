@@ -27,7 +27,13 @@ def register(app: typer.Typer) -> None:
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback want --tokens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8765,
-    tokens: Annotated[Path | None, typer.Option(help="TOML file of who is let in (`undertone token`).")] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of who is let in (`undertone token`). [default: who has the printed address]"),
+    ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Let in every user and program of this machine, as administrator.")
+    ] = False,
     record: Annotated[Path | None, typer.Option(help="Let sessions be recorded, in this folder.")] = None,
     keep: Keep = 24.0,
     media: Annotated[Path | None, typer.Option(help="Let sessions play the files of this folder.")] = None,
@@ -61,7 +67,6 @@ def serve(
         if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             raise UsageError("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent")
 
-        from stream.bus.connection import public
         from stream.bus.server import redis_url
         from stream.sources.reach import Reach
         from workers.cluster.actors import ray_cluster
@@ -78,27 +83,40 @@ def serve(
             raise UsageError(f"--pull-from: {error}") from None
         known = read_tokens(tokens) if tokens is not None else None
         if known is None and host not in LOCAL:
-            raise UsageError(f"--host {host} would let everybody in: give --tokens FILE (`undertone token NAME`)")
+            raise UsageError(f"--host {host}: other machines need --tokens FILE (`undertone token NAME`)")
+        if known is not None and no_token:
+            raise UsageError("--no-token and --tokens contradict each other")
+        if no_token:
+            tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
         with redis_url(redis) as url, ray_cluster(ray_address, trace):
             fetch_recognizer(False, asr_model)
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                 pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
                 asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator, private_ray=ray_address is None,
+                local=known is None,
             )  # fmt: skip
-            tell(f"http://{host}:{port}  events: {public(url)}")
-            run(settings, known, host, port, drain)
+            run(settings, known, host, port, drain, open_to_all=no_token)
 
 
 def token(
-    name: Annotated[str, typer.Argument(help="Who will use it.")],
-    scope: Annotated[list[str], typer.Option(help="ingest, read or admin; several times for several.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Who will use it. [default: print the token of your own running gateway]")
+    ] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="ingest, read or admin; several times for several.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of your own running gateway.")] = 8765,
 ) -> None:
     """Make a bearer token: printed once on stderr; on stdout the lines for serve's --tokens file."""
     with one_line_errors():
         from workers.console.display import tell
         from workers.gateway.access import new_token
+        from workers.gateway.local_token import read_token
 
+        if name is None:
+            print(read_token(port))
+            return
+        if not scope:
+            raise UsageError(f"token {name}: give --scope ingest, --scope read or --scope admin")
         secret, entry = new_token(name, scope)
         tell(f"token (kept nowhere, note it now): {secret}")
         print(entry)

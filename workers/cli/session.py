@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Reference = Annotated[
     Path | None,
-    typer.Option(help="Script (STM, VTT, SRT or CSV) that the recognized words are measured against at the end."),
+    typer.Option(help="Script (STM, VTT, SRT, TXT or CSV) that the recognized words are measured against at the end."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --session, whose process was killed.")]
 Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events in a folder in this one.")]
@@ -71,6 +71,10 @@ def replay(
     channels: Annotated[
         Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where each is heard alone.")
     ] = "auto",
+    track: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of the audio track. [default: the file's default, or the loudest if silent]"),
+    ] = None,
     record: Record = None,
     keep: Keep = 24.0,
     resume: Resume = False,
@@ -88,7 +92,10 @@ def replay(
 
         pace = _speed(speed)
         request = Request(redis, prefix, ray_address, as_json, record, resume, reference)
-        if file.startswith("redis:") or file.endswith(".jsonl"):
+        events = (file.startswith("redis:") and not Path(file).exists()) or file.endswith(".jsonl")
+        if track is not None and (events or Path(file).is_dir()):
+            raise UsageError("--track: of an audio or video file; what a session left has one")
+        if events:
             if reference is not None:
                 raise UsageError("--reference: past events are published again, nothing is recognized")
             _republish(file, pace, settings.session, request)
@@ -100,7 +107,7 @@ def replay(
             source = recorded = RecordedSource(Path(file))
             settings = _as_recorded(settings, recorded, context)
         else:
-            source = FileSource(Path(file), channels)
+            source = FileSource(Path(file), channels, track=track)
         _run(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
 
 

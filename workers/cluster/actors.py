@@ -179,6 +179,19 @@ def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
         ray.shutdown()
 
 
+def own_node_is_dead() -> bool:
+    """True if Ray has declared the node of this process dead, which is final: its raylet ends, and a new one would be
+    another node. False while nobody answers, and for a node that is only late, which Ray asks for most of a minute.
+    """
+    if not ray.is_initialized():  # any other question would start one
+        return False
+    try:
+        own = ray.get_runtime_context().get_node_id()
+        return any(node["NodeID"] == own and not node["Alive"] for node in ray.nodes())
+    except Exception:  # the control store is away or busy: the next look may tell
+        return False
+
+
 def _lock() -> None:
     """A token for a private cluster: it listens on all of the machine's addresses, and runs code for whoever gets in.
 

@@ -39,8 +39,8 @@ class Held(BaseModel):
     home: Home
     options: Options
     source: Push | Url | MediaFile | None
-    upload: tuple[str, float | None] | None
-    """Name and speed of a recording that was sent."""
+    upload: tuple[str, float | None, int | None] | None
+    """Name, speed and audio track of a recording that was sent."""
     place: Place
 
 
@@ -66,7 +66,7 @@ def hold(request: ServedRequest) -> list[str]:
         home=request.home,
         options=request.options,
         source=None if isinstance(source, Upload) else source,
-        upload=(source.name, source.speed) if isinstance(source, Upload) else None,
+        upload=(source.name, source.speed, source.track) if isinstance(source, Upload) else None,
         place=request.place,
     )
     header = held.model_dump_json(by_alias=True).encode() + b"\n"
@@ -75,9 +75,17 @@ def hold(request: ServedRequest) -> list[str]:
     first = node_of(request.session, nodes)
     others = {node: cpus for node, cpus in nodes.items() if node != first}
     holders = [first, *([node_of(request.session, others)] if others else [])]
-    held_by = [node for node in holders if _write_to(node, request.keys, header + content)]
+    held_by, refusal = [], ClusterError("no node of the Ray cluster takes the request; try again")
+    for node in holders:
+        try:
+            _write_to(node, request.keys, header + content)
+            held_by.append(node)
+        except RayError:  # the node is gone
+            pass
+        except ClusterError as error:
+            refusal = error
     if not held_by:
-        raise ClusterError("no node of the Ray cluster takes the request; try again")
+        raise refusal
     return held_by
 
 
@@ -97,7 +105,8 @@ def load(keys: Keys, holders: Sequence[str]) -> ServedRequest | None:
         return None
     source: Push | Url | MediaFile | Upload | None = held.source
     if held.upload is not None:
-        source = Upload(held.upload[0], content, held.upload[1])
+        name, speed, track = held.upload
+        source = Upload(name, content, speed, track)
     return None if source is None else ServedRequest(keys.session, held.options, source, held.place, held.home)
 
 
@@ -149,11 +158,11 @@ def _only_on(node: str) -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False), "num_cpus": 0}
 
 
-def _write_to(node: str, keys: Keys, content: bytes) -> bool:
-    """Write a request on a node; False if that is gone. Raises ClusterError."""
+def _write_to(node: str, keys: Keys, content: bytes) -> None:
+    """Write a request on a node. Raises ClusterError when that does not take it, RayError when it is gone."""
     if node == _here():
         _write(keys, content)
-        return True
+        return
     try:
         for position, pieces in _pieces(content):
             ray.get(_write_there.options(**_only_on(node)).remote(keys, position, len(content), *pieces))
@@ -161,8 +170,7 @@ def _write_to(node: str, keys: Keys, content: bytes) -> bool:
         cause = getattr(error, "cause", None)
         if isinstance(cause, ClusterError):
             raise cause from None
-        return False
-    return True
+        raise
 
 
 def _pieces(content: bytes) -> Iterator[tuple[int, list[bytes]]]:
@@ -200,7 +208,8 @@ def _write(keys: Keys, content: bytes, position: int = 0, size: int | None = Non
         if position + len(content) == size:
             partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise ClusterError(f"the request cannot be held on disk ({error.strerror})") from None
 
 

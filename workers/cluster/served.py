@@ -115,10 +115,11 @@ class ServedSession:
             case Url(url=url, name=name):
                 fetch = functools.partial(FetchedSource, url, Reach(self._place.pull_from))
                 return ReconnectingSource(fetch, TRACK_TIMEOUT_S), {0: name} if name else {}, None
-            case MediaFile(name=name, speed=speed):
-                return FileSource(inside(self._place.media, name)), {}, speed
-            case Upload(name=name, content=content, speed=speed):
-                return FileSource(Path(name), content=content, max_seconds=MAX_RECORDING_S), {}, speed
+            case MediaFile(name=name, speed=speed, track=track):
+                return FileSource(inside(self._place.media, name), track=track), {}, speed
+            case Upload(name=name, content=content, speed=speed, track=track):
+                source = FileSource(Path(name), content=content, max_seconds=MAX_RECORDING_S, track=track)
+                return source, {}, speed
 
     async def resume(self) -> None:
         """Go on with a session whose process was killed, unless it had ended. Raises what `start` raises."""

@@ -156,7 +156,7 @@ def describe(event: Event) -> str:
             return (
                 f"{clock(event.audio_start):>7} {event.speaker:<12} {kind:<5} "
                 f"{event.emotion + sure:<11} {event.probabilities[event.emotion]:.2f} {event.sentiment:<8} "
-                f"{event.text or ''}"
+                f"{event.text or ''}{_unread(event)}"
             )
         case UtteranceFailed():
             return f"{clock(event.audio_start):>7} {event.speaker or '':<12} no label: {event.reason}"
@@ -168,6 +168,12 @@ def describe(event: Event) -> str:
             return f"{clock(event.audio_time):>7} {event.reason}"
         case _:
             return ""
+
+
+def _unread(label: Emotion) -> str:
+    """The reasons for which the label does not rest on a modality that is there."""
+    reasons = [f"no {modality}: {reason}" for modality, reason in label.modalities.reasons.items()]
+    return f"  ({'; '.join(reasons)})" if reasons else ""
 
 
 def summary(ended: SessionEnded, seconds: float) -> str:

@@ -31,7 +31,7 @@ class WordScore:
     """A display that compares the words of a session's utterances, in order of their start, with a script's."""
 
     def __init__(self, script: Path, recording: str) -> None:
-        """script: STM, VTT, SRT or CSV; recording: the media file's name in an STM. Raises AnnotationError."""
+        """script: STM, VTT, SRT, TXT or CSV; recording: the media file's name in an STM. Raises AnnotationError."""
         self._name = script.name
         self._said = plain_words(" ".join(cue.text for cue in read_transcript(script, recording).cues))
         if not self._said:

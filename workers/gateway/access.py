@@ -62,12 +62,18 @@ class Token(BaseModel):
 LOOPBACK = Token(
     name="loopback", sha256="0" * 64, scopes=frozenset(SCOPES), sessions=64, requests=100_000, connections=1000
 )
-"""Token of everybody on this machine if there is no token file."""
+"""Token of this machine if there is no token file: with the hash of `one_time_token`, or of everybody."""
+
+
+def one_time_token() -> tuple[str, Token]:
+    """A token for one run of a gateway without a token file, and its entry."""
+    token = _new_secret()
+    return token, LOOPBACK.model_copy(update={"sha256": _digest(token)})
 
 
 def new_token(name: str, scopes: list[str]) -> tuple[str, str]:
     """A new token, and its entry for the token file. Raises AccessError."""
-    token = f"ut_{secrets.token_urlsafe(32)}"
+    token = _new_secret()
     try:
         entry = Token(name=name, sha256=_digest(token), scopes=frozenset(scopes))  # type: ignore[arg-type]
     except ValidationError as error:
@@ -175,6 +181,10 @@ class Access:
     async def aclose(self) -> None:
         """Close the connection to Redis."""
         await self._client.aclose()
+
+
+def _new_secret() -> str:
+    return f"ut_{secrets.token_urlsafe(32)}"
 
 
 async def _nobody_to_ask(session: str, home: Home) -> None:

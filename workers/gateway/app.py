@@ -75,8 +75,10 @@ def create_app(settings: Settings, access: Access, clock: Clock = MonotonicClock
 
     app = FastAPI(
         title="Undertone", version=version("undertone"), lifespan=lifespan, docs_url=None, redoc_url=None,
-        middleware=middleware(state.metrics, settings.origins, private=access.is_open, clock=clock),
+        middleware=middleware(state.metrics, settings.origins, private=settings.local or access.is_open, clock=clock),
         description="Recognizes emotion in conversation in real time.",
+        # Its spans have query strings, and with them statements of consent and whatever else a client puts there.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )  # fmt: skip
     app.state.undertone = state
     app.mount("/static", StaticFiles(directory=pages.PAGE), name="static")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import structlog
@@ -30,6 +32,8 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 MAX_BODY_BYTES = 1 << 16  # of a request's body, which is read before its token is checked
+BODY_GRACE_S = 30.0  # seconds that a body may take, however short it is
+MIN_BODY_BYTES_PER_S = 8_000  # mean rate of a body that takes longer: half a slow mobile uplink
 UPLOAD_PATH = "/recordings"  # its route limits the body, after the token is checked
 RECORDED_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 log = structlog.get_logger("undertone.http")
@@ -55,16 +59,24 @@ def middleware(metrics: Metrics, origins: frozenset[str], private: bool, clock: 
 
 
 class RequestRecorder:
-    """Adds security headers to every HTTP response, counts it and logs one line."""
+    """Adds security headers to every HTTP response, counts it, and logs one line for it and for every WebSocket."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, clock: Clock) -> None:
         self._app, self._metrics, self._clock = app, metrics, clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request; anything but HTTP is passed on unchanged."""
-        if scope["type"] != "http":
+        """Serve a request or a WebSocket; anything else is passed on unchanged.
+
+        Only the server's end cancels one; that is no error, of which the server would log a stack.
+        """
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        serve = self._serve_http if scope["type"] == "http" else self._serve_websocket
+        with suppress(asyncio.CancelledError):
+            await serve(scope, receive, send)
+
+    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, status = self._clock.now(), 500
 
         async def send_with_headers(message: Message) -> None:
@@ -82,15 +94,45 @@ class RequestRecorder:
         finally:
             self._record(scope, status, self._clock.now() - started)
 
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started, code = self._clock.now(), None
+
+        def noted(message: Message) -> Message:
+            nonlocal code
+            if message["type"] in ("websocket.close", "websocket.disconnect"):
+                code = message.get("code", 1000) if code is None else code
+            return message
+
+        async def receive_noted() -> Message:
+            return noted(await receive())
+
+        async def send_noted(message: Message) -> None:
+            await send(noted(message))
+
+        try:
+            await self._app(scope, receive_noted, send_noted)
+        finally:
+            seconds = self._clock.now() - started
+            log.info("websocket", route=_route(scope), code=code, s=round(seconds, 1), token=_token(scope))
+
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The route, not the path, so that metrics contain no ids. Neither contains query strings, which may hold a
         # statement of consent.
-        route = getattr(scope.get("route"), "path", "other")
+        route = _route(scope)
         # Any other method would let clients create any number of labels.
         method = scope["method"] if scope["method"] in RECORDED_METHODS else "other"
         self._metrics.requests.labels(method, route, status).inc()
-        token = scope.get("state", {}).get("token")
-        log.info("request", method=method, route=route, status=status, ms=round(1000 * seconds), token=token)
+        log.info("request", method=method, route=route, status=status, ms=round(1000 * seconds), token=_token(scope))
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", "other")
+
+
+def _token(scope: Scope) -> str | None:
+    """Name of the token, once it is admitted."""
+    name: str | None = scope.get("state", {}).get("token")
+    return name
 
 
 class RequestGuard:
@@ -129,13 +171,13 @@ class RequestGuard:
 
 
 class BodyLimit:
-    """Refuses compressed request bodies, and those over `MAX_BODY_BYTES` except recordings."""
+    """Refuses compressed request bodies, those over `MAX_BODY_BYTES` except recordings, and those that trickle in."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request. Reading a body that is too long raises HTTPException (413)."""
+        """Serve a request. Reading a body that is too long or too slow raises HTTPException (413, 408)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -143,11 +185,19 @@ class BodyLimit:
             refusal = JSONResponse({"detail": "send the body without a Content-Encoding"}, 415)
             await refusal(scope, receive, send)
             return
-        size = 0
+        size, started, is_complete = 0, None, False
 
         async def receive_limited() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, started, is_complete
+            if is_complete:  # what comes after is the client's leaving
+                return await receive()
+            started = started or asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout_at(started + BODY_GRACE_S + size / MIN_BODY_BYTES_PER_S):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "the request's body comes too slowly", {"Connection": "close"}) from None
+            is_complete = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > MAX_BODY_BYTES and scope["path"] != UPLOAD_PATH:
                 raise HTTPException(413, f"a request may have {MAX_BODY_BYTES >> 10} KB at most")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 from contextlib import suppress
 from types import FrameType
@@ -15,14 +16,21 @@ from fastapi import FastAPI
 from ray.exceptions import RayError
 from structlog.typing import EventDict
 
+from stream.bus.connection import public
+from stream.bus.tasks import cancelled
+from workers.cluster.actors import own_node_is_dead
 from workers.cluster.session_actor import find_session
+from workers.console.display import tell
 from workers.console.terminal import behind_door, harmless
 from workers.errors import WorkersError
-from workers.gateway.access import Access, Token
+from workers.gateway.access import Access, Token, one_time_token
 from workers.gateway.app import create_app
+from workers.gateway.local_token import remove_token, write_token
 from workers.gateway.state import Settings, State
 
 PING = 20.0  # seconds between pings of a WebSocket
+SHUTDOWN_S = 5  # seconds that requests in progress have to end
+RAY_POLL_S = 5.0  # seconds between looks at this gateway's node of Ray
 PIECE = 1 << 20  # maximum size of a WebSocket message in bytes, after decompression
 log = structlog.get_logger("undertone.gateway")
 
@@ -33,35 +41,114 @@ class ServeError(WorkersError):
     exit_code = 2
 
 
-def serve(settings: Settings, tokens: list[Token] | None, host: str, port: int, drain: float) -> None:
+class RayLost(WorkersError):
+    """The node of Ray that the gateway belongs to has died, which no gateway survives."""
+
+
+class Invitation:
+    """The address that is printed once the gateway listens; with a one-time token, which its user's programs find."""
+
+    def __init__(self, host: str, redis: str, secret: str | None) -> None:
+        """redis: URL of the events' Redis; secret: the one-time token, None = there is none."""
+        self._host, self._redis, self._secret, self._port = host, redis, secret, 0
+
+    def publish(self, port: int) -> None:
+        """Print the address. The token is its fragment, which browsers send to nobody."""
+        self._port = port
+        address = f"http://[{self._host}]:{port}" if ":" in self._host else f"http://{self._host}:{port}"
+        log.info("serving", address=address)
+        if self._secret is not None:
+            address += f"/#token={self._secret}"
+            try:
+                write_token(port, self._secret)
+            except OSError as error:
+                log.warning("the token is in no file", error=error.strerror)
+        tell(f"{address}  events: {public(self._redis)}")
+
+    def withdraw(self) -> None:
+        """Remove what `publish` left."""
+        if self._secret is not None:
+            remove_token(self._port, self._secret)
+
+
+def serve(
+    settings: Settings,
+    tokens: list[Token] | None,
+    host: str,
+    port: int,
+    drain: float,
+    open_to_all: bool = False,
+) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises ServeError.
 
-    drain: seconds that senders of media have to move elsewhere.
+    tokens: None = there is no token file; drain: seconds that senders of media have to move elsewhere; open_to_all:
+    without a token file there is no one-time token either.
     """
     configure_logs()
+    secret = None
+    if tokens is None and not open_to_all:
+        secret, entry = one_time_token()
+        tokens = [entry]
     app = create_app(settings, Access(tokens, settings.redis, settings.prefix))
-    server = Server(configuration(app, host, port), app.state.undertone, drain)
-    log.info("serving", address=f"http://{host}:{port}", tokens=tokens is not None, recording=bool(settings.record))
-    server.run()
+    invitation = Invitation(host, settings.redis, secret)
+    server = Server(configuration(app, host, port), app.state.undertone, drain, invitation)
+    try:
+        server.run()
+    finally:
+        invitation.withdraw()
     if not server.started:
         raise ServeError(f"cannot listen on {host}:{port}: is the port taken?")
+    if server.has_lost_ray:
+        raise RayLost(
+            "Ray on this machine has died, and the gateway ends with it: start it again, as a supervisor does"
+        )
 
 
 def configuration(app: FastAPI, host: str, port: int) -> uvicorn.Config:
     """Settings of uvicorn for the gateway."""
     return uvicorn.Config(
         app, host, port, log_config=None, access_log=False, server_header=False, ws="websockets-sansio",
-        ws_max_size=PIECE, ws_ping_interval=PING, ws_ping_timeout=PING, timeout_graceful_shutdown=5, lifespan="on",
+        ws_max_size=PIECE, ws_ping_interval=PING, ws_ping_timeout=PING, lifespan="on",
+        timeout_graceful_shutdown=SHUTDOWN_S,
     )  # fmt: skip
 
 
 class Server(uvicorn.Server):
     """uvicorn with draining: at shutdown event streams end at once, and senders of media have `drain` seconds."""
 
-    def __init__(self, config: uvicorn.Config, state: State, drain: float) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, drain: float, invitation: Invitation) -> None:
         super().__init__(config)
-        self._state, self._drain = state, drain
+        self._state, self._drain, self._invitation = state, drain, invitation
         self._leaving: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self.has_lost_ray = False
+        """True if the server ended because its node of Ray has died."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then publish the address."""
+        await super().startup(sockets)
+        if self.started:
+            self._invitation.publish(self.servers[0].sockets[0].getsockname()[1])
+            self._watching = asyncio.create_task(self._watch_ray())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what `startup` began. Clients that do not read their events are cut off before uvicorn loses patience."""
+        if self._watching is not None:
+            await cancelled(self._watching)
+        cutting_off = asyncio.get_running_loop().call_later(SHUTDOWN_S - 1, self._cut_off)
+        await super().shutdown(sockets)
+        cutting_off.cancel()
+
+    def _cut_off(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    async def _watch_ray(self) -> None:
+        """End the server once its node is dead: clients are told to go elsewhere, and a supervisor starts it anew."""
+        while not await asyncio.to_thread(own_node_is_dead):
+            await self._state.clock.sleep(RAY_POLL_S)
+        self._state.draining.set()
+        self.has_lost_ray = self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal starts draining, a second one ends the process at once."""
@@ -127,5 +214,5 @@ def configure_logs() -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    # At DEBUG it would log every WebSocket frame, and with it words of conversations.
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
+    # At INFO it logs query strings of WebSockets, at DEBUG every frame, and with it words of conversations.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -19,9 +19,8 @@ from stream.bus.connection import CLAIM_TTL_S, claim, exists, release
 from stream.bus.directory import SessionInfo, overview
 from stream.bus.forget import Forgotten, forget, rewrite_log
 from stream.bus.keys import SESSION_ID, Keys
-from stream.bus.subscriber import history
 from stream.clock import Clock
-from stream.exports import FORMATS, export
+from stream.exports import FORMATS, ExportError
 from stream.sources.reach import Reach
 from workers.cluster.actors import ClusterError
 from workers.cluster.forget_nodes import drop_everywhere, forget_elsewhere
@@ -30,7 +29,7 @@ from workers.cluster.request_files import ServedRequest
 from workers.cluster.session_actor import find_session, served_home, start_session
 from workers.gateway.access import Refused, Token
 from workers.gateway.custody import ask
-from workers.gateway.state import MAX_UPLOADS, AdminDep, IngesterDep, ReaderDep, State, StateDep, known
+from workers.gateway.state import AdminDep, IngesterDep, ReaderDep, State, StateDep, known
 from workers.session.runner import MODEL_LOAD_TIMEOUT_S, SessionError
 
 START_TIMEOUT_S = MODEL_LOAD_TIMEOUT_S + 60  # seconds that a session may take to listen
@@ -63,11 +62,9 @@ async def replay(
 
     While its session goes on it lies in a file that the server alone may read.
     """
-    if state.uploads.locked():
-        raise Refused(503, f"{MAX_UPLOADS} recordings are being sent to this gateway; try again", 10)
-    async with state.uploads:
+    with state.uploads.taken(token):
         content = await _body(request, state.settings.upload << 20)
-    return await _start(state, options, Upload(Path(options.name).name, content, options.pace), token)
+    return await _start(state, options, Upload(Path(options.name).name, content, options.pace, options.track), token)
 
 
 @router.get("/sessions")
@@ -143,9 +140,11 @@ async def forget_data(session: str, state: StateDep, token: AdminDep, gone: Gone
 async def download(session: str, format: str, state: StateDep, token: ReaderDep) -> Response:
     """The session so far as a file."""
     await known(state, session)
-    so_far = await history(state.settings.redis, session, state.settings.prefix)
-    content = await asyncio.to_thread(export, so_far, format)
+    if format not in FORMATS:
+        raise ExportError(f"unknown format {format[:64]!r}: one of {', '.join(FORMATS)}")
     kind = FORMATS[format]
+    with state.exports.taken(token):
+        content = await state.exporter.export(state.settings.redis, session, state.settings.prefix, format)
     headers = {"Content-Disposition": f'attachment; filename="{session}{kind.suffix}"'}
     return Response(content, media_type=kind.media_type, headers=headers)
 

@@ -140,13 +140,17 @@ async def _accepted(state: State, socket: WebSocket, scope: Scope) -> AsyncGener
     """Accept a WebSocket and check its token; yields None if the token is refused and the WebSocket closed."""
     offered = socket.scope.get("subprotocols", [])
     presented = next((name.removeprefix(BEARER) for name in offered if name.startswith(BEARER)), None)
-    await socket.accept(
-        "undertone" if "undertone" in offered else None
-    )  # before any refusal, so that a browser learns the reason
+    try:  # before any refusal, so that a browser learns the reason
+        await socket.accept("undertone" if "undertone" in offered else None)
+    except OSError:  # the client has left
+        yield None
+        return
     with ExitStack() as connection:
         token = await _checked(socket, _admitted(state, presented or bearer(socket), scope, connection))
         if token is None:
             state.metrics.refused.labels("websocket").inc()
+        else:
+            socket.state.token = token.name
         yield token
 
 

@@ -18,9 +18,12 @@ from stream.bus.keys import RETENTION_S, SESSION_ID
 from stream.clock import Clock, MonotonicClock
 from workers.cluster.request import Place
 from workers.gateway.access import Access, Refused, Scope, Token
+from workers.gateway.exporting import Exporter
 from workers.gateway.metrics import Metrics
+from workers.gateway.places import Places
 
-MAX_UPLOADS = 4  # recordings taken at once: each is held in memory whole
+MAX_UPLOADS, MAX_TOKEN_UPLOADS = 4, 2  # recordings taken at once, in all and of a token: each is held in memory whole
+MAX_EXPORTS, MAX_TOKEN_EXPORTS = 16, 4  # exports made or waiting at once
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Settings:
     """Redis URL with a user that may delete; None = `redis`."""
     private_ray: bool = False
     """Ray was started for this gateway: its sessions end with this process."""
+    local: bool = False
+    """For this machine alone, since there is no token file."""
 
     @property
     def place(self) -> Place:
@@ -71,7 +76,11 @@ class State:
     """One task for each WebSocket that receives events."""
     detach_calls: set[asyncio.Future[None]] = field(default_factory=set)
     """Pending calls that inform sessions of a disconnected sender."""
-    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_UPLOADS))
+    uploads: Places = field(
+        default_factory=lambda: Places("recordings that are being sent", MAX_UPLOADS, MAX_TOKEN_UPLOADS, 10)
+    )
+    exports: Places = field(default_factory=lambda: Places("exports", MAX_EXPORTS, MAX_TOKEN_EXPORTS, 5))
+    exporter: Exporter = field(default_factory=Exporter)
     open_connections: Counter[str] = field(default_factory=Counter)
     """Number of event streams and WebSockets by token."""
 

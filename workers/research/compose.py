@@ -23,6 +23,7 @@ from model.labels import RAVDESS, SYNONYMS
 from model.training.voice_train import Clip, Rng, filtered, noise, room_response
 from stream.block import RATE
 from stream.errors import MediaError
+from stream.sources.decoding import ffmpeg_path
 
 SENTENCES = {1: "kids are talking by the door", 2: "dogs are sitting by the door"}  # RAVDESS has two
 PICTURE_SHAPE = (240, 320)  # height and width in pixels of each face in the film
@@ -110,7 +111,7 @@ def film(
     levels = np.sqrt((audio[:, : audio.shape[1] // step * step].reshape(len(audio), -1, step) ** 2).mean(2))
     opening = np.clip(levels / max(float(np.quantile(levels[levels > 0.01], 0.9)), 1e-6), 0, 1)
     mixed = audio.sum(0, keepdims=True).clip(-1, 1).astype(np.float32)
-    with av.open(str(path), "w") as container:
+    with av.open(ffmpeg_path(path), "w") as container:
         video = container.add_stream("mpeg4", rate=FRAMES_PER_S)
         video.width, video.height, video.pix_fmt = PICTURE_SHAPE[1] * len(halves), PICTURE_SHAPE[0], "yuv420p"
         video.bit_rate = 4_000_000

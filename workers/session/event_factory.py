@@ -26,6 +26,11 @@ class EventFactory:
         """Words may be stored as they were recognized: neither redacted nor masked."""
         return not self._plan.redact and self._mask is None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is wrong with what the session was given, a line each."""
+        return self._plan.notes
+
     def publishable(self, transcription: Transcription) -> Transcription | None:
         """The words that events may have; None where they are redacted."""
         if self._plan.redact:

@@ -14,7 +14,7 @@ from model.fusion.checkpoint import load_step, resolve, tuned_of
 from model.fusion.config import FusionConfig
 from stream.sources.base import Source
 from stream.speech.transcript import Transcript, read_transcript
-from stream.speech.turns import Turn, read_rttm
+from stream.speech.turns import LeftOut, Turn, read_rttm
 from workers.errors import UsageError
 from workers.session import masking
 from workers.session.enrolment import voices
@@ -46,8 +46,8 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
     if settings.mask and not masking.available():
         raise UsageError("--mask needs presidio-analyzer: pip install 'undertone[mask]'")
     recording = recording_of(source)
-    transcript = read_transcript(settings.transcript, recording) if settings.transcript else None
-    speakers, turns = _speakers(settings, source, transcript, recording)
+    transcript, turns, left_out = _annotations(settings, recording)
+    speakers, turns = _speakers(settings, source, turns)
     model = load_step(settings.checkpoint)
     unknown = set(settings.modalities) - {*model.config.modalities, "visual"}
     if unknown or not settings.modalities:
@@ -60,6 +60,7 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
         enrolled = voices() if settings.enrolled else {}
         used["speaker"] = "voice embeddings (GE2E), clustered" + (f"; enrolled: {len(enrolled)}" if enrolled else "")
     names = dict(settings.names)
+    notes = [note for each in left_out if (note := each.note)] + _unused_names(settings, source, speakers)
     if transcript is not None:
         names = transcript.channel_names() | names
     decided: dict[str, Any] = {
@@ -77,6 +78,8 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
         channels=source.channels,
         encoders=used | {"vad": "given turns" if speakers == "turns" else settings.vad},
         turns=tuple(turns),
+        notes=tuple(notes),
+        lines_left_out=sum(each.count for each in left_out),
         live=source.live,
     )
     return Planned(plan, ModelRequirements(asr, faces=used["visual"] is not None))
@@ -143,14 +146,35 @@ def _spoken(language: str | None, recognizer: AsrModel) -> str:
     return language or "language detected"
 
 
-def _speakers(
-    settings: SessionSettings, source: Source, transcript: Transcript | None, recording: str
-) -> tuple[str, list[Turn]]:
-    """A choice of `SpeakersBy` other than auto, and the turns that it needs. Raises UsageError, AnnotationError."""
+def _annotations(settings: SessionSettings, recording: str) -> tuple[Transcript | None, list[Turn], list[LeftOut]]:
+    """The given transcript, the given turns, and the lines that cannot be used. Raises AnnotationError."""
+    transcript, turns, left_out = None, [], []
+    if settings.transcript is not None:
+        left_out.append(LeftOut(settings.transcript))
+        transcript = read_transcript(settings.transcript, recording, left_out[-1])
+        turns = transcript.turns()
     if settings.rttm is not None:
-        turns = read_rttm(settings.rttm, recording)
+        left_out.append(LeftOut(settings.rttm))
+        turns = read_rttm(settings.rttm, recording, left_out[-1])
+    return transcript, turns, left_out
+
+
+def _unused_names(settings: SessionSettings, source: Source, speakers: str) -> list[str]:
+    """A line about names that are nobody's: names are of channels, in their order."""
+    count = source.channels if speakers == "channel" else 0
+    unused = [name for channel, name in sorted(settings.names.items()) if channel >= count]
+    if not unused:
+        return []
+    if count:
+        reason = f"there {'is 1 channel' if count == 1 else f'are {count} channels'} to name"
     else:
-        turns = transcript.turns() if transcript is not None else []
+        told = {"turns": "the given turns say who speaks", "cluster": "people on one channel are told apart by voice"}
+        reason = f"names are of channels, and {told[speakers]}"
+    return [f"--names: {', '.join(unused)} not used: {reason}"]
+
+
+def _speakers(settings: SessionSettings, source: Source, turns: list[Turn]) -> tuple[str, list[Turn]]:
+    """A choice of `SpeakersBy` other than auto, and the turns that it needs. Raises UsageError."""
     by = settings.speakers
     if by == "auto":
         named = len(settings.names) == source.channels == 1

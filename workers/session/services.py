@@ -44,6 +44,10 @@ class SessionPlan:
     """Speaker of each channel."""
     turns: tuple[Turn, ...] = ()
     transcript: Transcript | None = None
+    notes: tuple[str, ...] = ()
+    """What is wrong with what was given, a line each, told at the start."""
+    lines_left_out: int = 0
+    """Lines of the transcript and the turns that cannot be used."""
     vad: str = "webrtc"
     endpointing: Endpointing = field(default_factory=Endpointing)
     language: str | None = None

@@ -72,7 +72,7 @@ class SessionSettings(CommonSettings):
     ] = None
     names: Annotated[dict[int, str], Help("Speakers of the channels in order, comma-separated.")] = {}
     """Speaker by channel."""
-    transcript: Annotated[Path | None, Help("STM, VTT, SRT or CSV with times; used instead of ASR.")] = None
+    transcript: Annotated[Path | None, Help("STM, VTT, SRT, TXT or CSV with times; used instead of ASR.")] = None
     rttm: Annotated[Path | None, Help("Turns of the speakers, used instead of VAD.")] = None
     speakers: Annotated[SpeakersBy, Help("How speakers are told apart.")] = "auto"
     enrolled: Annotated[bool, Help("Call the voices of `undertone enroll` by name.")] = True

@@ -1,4 +1,4 @@
-"""Recordings that are damaged, begin late or change midway."""
+"""Recordings that are damaged, begin late, change midway or lie on their side."""
 
 from __future__ import annotations
 
@@ -229,3 +229,39 @@ def test_all_of_a_damaged_mp3_is_heard(data: Path) -> None:
 
 def test_sound_of_no_length(tmp_path: Path) -> None:
     assert list(FileSource(write_wav(tmp_path / "a.wav", np.zeros((1, 0), np.float32)))) == []
+
+
+ONE = 1 << 16
+UPRIGHT = {
+    "as it is": (ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30),
+    "a quarter": (0, ONE, 0, -ONE, 0, 0, 0, 0, 1 << 30),
+    "a half": (-ONE, 0, 0, 0, -ONE, 0, 0, 0, 1 << 30),
+    "three quarters": (0, -ONE, 0, ONE, 0, 0, 0, 0, 1 << 30),
+    "mirrored": (-ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30),
+    "upside down": (ONE, 0, 0, 0, -ONE, 0, 0, 0, 1 << 30),
+    "transposed": (0, ONE, 0, ONE, 0, 0, 0, 0, 1 << 30),
+    "transposed the other way": (0, -ONE, 0, -ONE, 0, 0, 0, 0, 1 << 30),
+}
+
+
+@pytest.mark.parametrize("turn", UPRIGHT)
+def test_a_film_is_turned_upright_as_its_display_matrix_says(tmp_path: Path, turn: str) -> None:
+    """The sensor's picture has a mark at the place that the matrix maps to the top left."""
+    a, b, _, c, d, *_ = UPRIGHT[turn]
+    sensor = np.zeros((64, 96, 3), np.uint8)
+    # Where x' = ax + cy and y' = bx + dy are smallest.
+    left, top = a + b > 0, c + d > 0
+    sensor[slice(0, 16) if top else slice(48, 64), slice(0, 16) if left else slice(80, 96)] = 255
+    path = encoded(tmp_path / "a.mp4", voice(1), "aac", films=[("mpeg4", sensor, UPRIGHT[turn])])
+    image = next(frame.image for block in FileSource(path) for frame in block.frames)
+    assert image.shape == ((96, 64, 3) if b else (64, 96, 3))
+    assert image[:12, :12].mean() > 200 and image[20:].mean() < 30 and image[:, 20:].mean() < 30
+    assert image.flags["C_CONTIGUOUS"]
+
+
+def test_a_tall_film_keeps_its_width(tmp_path: Path) -> None:
+    """Scaled by its size as it is seen: 1080 by 1920, not 1920 by 1080."""
+    sensor = np.zeros((544, 960, 3), np.uint8)
+    path = encoded(tmp_path / "a.mp4", voice(1), "aac", films=[("mpeg4", sensor, UPRIGHT["a quarter"])])
+    image = next(frame.image for block in FileSource(path) for frame in block.frames)
+    assert image.shape == (847, 480, 3)

@@ -1,12 +1,9 @@
-"""Recordings with several tracks and with pictures beyond measure."""
+"""Recordings with several tracks, with pictures beyond measure, and with names that look like addresses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from av.stream import Disposition
@@ -15,28 +12,14 @@ from numpy.typing import NDArray
 from stream.block import RATE
 from stream.errors import MediaError
 from stream.sources.file import FileSource
+from stream.sources.network import NetworkSource
+from stream.sources.recording import RecordedSource, Recorder
+from tests.support.events import ended
+from tests.support.recordings import encoded, voice, write_tracks, write_wav
 
 
 def tone(hertz: float, level: float, seconds: float = 2.0) -> NDArray[np.float32]:
     return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
-
-
-def film(path: Path, tracks: Sequence[tuple[NDArray[np.float32], Disposition]]) -> Path:
-    """Matroska with these audio tracks (float, mono) in order."""
-    with av.open(str(path), "w") as container:
-        streams = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in tracks]
-        packets = []
-        for stream, (samples, disposition) in zip(streams, tracks, strict=True):
-            stream.disposition = disposition
-            for first in range(0, len(samples), 1600):
-                part = (samples[None, first : first + 1600] * 32767).astype(np.int16)
-                frame = av.AudioFrame.from_ndarray(part, "s16", "mono")
-                frame.sample_rate, frame.pts, frame.time_base = RATE, first, Fraction(1, RATE)
-                packets += stream.encode(frame)
-            packets += stream.encode(None)
-        for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
-            container.mux(packet)
-    return path
 
 
 def heard(source: FileSource) -> tuple[float, str | None]:
@@ -68,14 +51,14 @@ SILENT = tone(500, 0.0)
 def test_of_several_tracks_the_default_or_the_loudest_is_heard_and_told(
     tmp_path: Path, tracks: list[tuple[NDArray[np.float32], Disposition]], frequency: float, reason: str
 ) -> None:
-    path = film(tmp_path / "a.mkv", tracks)
+    path = write_tracks(tmp_path / "a.mkv", tracks)
     found, notice = heard(FileSource(path))
     assert found == frequency and notice is not None and notice.startswith(f"{len(tracks)} audio tracks: {reason}")
     assert notice.endswith("; --track chooses another")
 
 
 def test_a_track_may_be_chosen(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.mkv", [(tone(500, 0.1), DEFAULT), (tone(700, 0.1), NONE)])
+    path = write_tracks(tmp_path / "a.mkv", [(tone(500, 0.1), DEFAULT), (tone(700, 0.1), NONE)])
     assert heard(FileSource(path, track=2)) == (700, None)
     assert heard(FileSource(path, track=1)) == (500, None)
     with pytest.raises(MediaError, match=r"a\.mkv: has no audio track 3; it has 2"):
@@ -85,9 +68,17 @@ def test_a_track_may_be_chosen(tmp_path: Path) -> None:
 def test_a_long_track_is_listened_to_in_many_places(tmp_path: Path) -> None:
     """The default track speaks in the last of five minutes only."""
     late = np.concatenate([tone(500, 0.0, 240), tone(500, 0.1, 60)])
-    path = film(tmp_path / "a.mkv", [(late, DEFAULT), (tone(700, 0.5, 300), NONE)])
+    path = write_tracks(tmp_path / "a.mkv", [(late, DEFAULT), (tone(700, 0.5, 300), NONE)])
     found, notice = heard(FileSource(path))
     assert found == 500 and notice is not None and "number 1" in notice
+
+
+def test_of_a_stream_with_several_tracks_the_default_is_heard_and_told(tmp_path: Path) -> None:
+    path = write_tracks(tmp_path / "a.mkv", [(tone(500, 0.1), NONE), (tone(700, 0.1), DEFAULT)])
+    blocks = list(NetworkSource(str(path)))
+    audio = np.concatenate([block.samples for block in blocks], 1)[0]
+    assert np.abs(np.fft.rfft(audio)).argmax() == pytest.approx(1400, abs=2)  # of two seconds
+    assert blocks[0].notice == "2 audio tracks: number 2 is analysed (the default)"
 
 
 @pytest.mark.data
@@ -103,3 +94,26 @@ def test_a_picture_beyond_the_limit_costs_the_picture_only(data: Path) -> None:
     blocks = list(source)
     assert not source.video and sum(block.samples.shape[1] for block in blocks) / RATE == pytest.approx(2, abs=0.1)
     assert blocks[0].notice == "video of 5312 × 2988 pixels is left out: at most 9437184 pixels can be analysed"
+
+
+NAMES = ["2026-11-26T12:30:00.wav", "http:talk.wav", "file:talk.wav", "concat:a|b.wav", "-talk.wav", "a%03d?#.wav"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_plays_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_wav(Path(f"./{name}"), voice(1)[None])
+    for path in (Path(name), tmp_path / name):
+        assert sum(block.samples.shape[1] for block in FileSource(path)) == RATE
+
+
+def test_a_recording_in_a_folder_whose_name_has_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture = np.full((48, 64, 3), 200, np.uint8)
+    talk = FileSource(encoded(Path("talk.mkv"), voice(1), "flac", films=[("mpeg4", picture, ())]))
+    recorder = Recorder(talk, Path("12:30/session"), {}, {})
+    for _ in recorder:
+        pass
+    recorder.event(ended("session"))
+    blocks = list(RecordedSource(Path("12:30/session")))
+    assert sum(block.samples.shape[1] for block in blocks) == RATE and any(block.frames for block in blocks)

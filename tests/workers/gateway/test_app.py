@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import os
+import signal
 import tomllib
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
-import uvicorn
 import websockets
 from fastapi import routing
 from redis import Redis
@@ -21,11 +25,13 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.server import private_server
 from stream.bus.subscriber import history
-from stream.events import Lag, SessionEnded
-from workers.gateway.access import Access, Token, new_token
+from stream.events import Degraded, Lag, SessionEnded
+from tests.support.conversations import conversation
+from workers.gateway.access import Access, Refused, Token, new_token
 from workers.gateway.app import create_app
-from workers.gateway.serve import PIECE
-from workers.gateway.state import MAX_UPLOADS, Settings, State
+from workers.gateway.exporting import MAX_PROCESSES
+from workers.gateway.serve import Invitation, Server, configuration
+from workers.gateway.state import MAX_TOKEN_EXPORTS, Settings, State
 
 FRONT = "https://front.example.org"
 START = {"consent": "nobody is here", "source": {"kind": "push", "tracks": [{"name": "Mara"}]}}
@@ -34,8 +40,8 @@ START = {"consent": "nobody is here", "source": {"kind": "push", "tracks": [{"na
 class Door:
     """A gateway in this process, and a client of it."""
 
-    def __init__(self, client: httpx.AsyncClient, state: State) -> None:
-        self.client, self.state = client, state
+    def __init__(self, client: httpx.AsyncClient, state: State, token: Token) -> None:
+        self.client, self.state, self.token = client, state, token
 
     async def closed(self, path: str) -> tuple[int | None, str | None]:
         """How a WebSocket ends: code and reason."""
@@ -53,15 +59,15 @@ async def door(redis: str, origins: frozenset[str] = frozenset(), **limits: int)
     secret, entry = new_token("desk", ["admin"])
     token = Token.model_validate(tomllib.loads(entry)["token"][0] | limits)
     app = create_app(Settings(redis, origins=origins, upload=1), Access([token], redis, "undertone"))
-    config = uvicorn.Config(app, "127.0.0.1", 0, log_config=None, ws="websockets-sansio", ws_max_size=PIECE)
-    server = uvicorn.Server(config)
+    state: State = app.state.undertone
+    server = Server(configuration(app, "127.0.0.1", 0), state, 0, Invitation("127.0.0.1", redis, None))
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.02)
     address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     headers = {"Authorization": f"Bearer {secret}"}
     async with httpx.AsyncClient(base_url=address, headers=headers, timeout=30) as client:
-        yield Door(client, app.state.undertone)
+        yield Door(client, app.state.undertone, token)
     server.should_exit = True
     await serving
 
@@ -136,10 +142,104 @@ async def test_recordings_are_bounded(redis_url: str) -> None:
         assert (answer.status_code, answer.json()["detail"]) == (413, "a recording may have 1 MB at most")
         answer = await one.client.post("/recordings", params=said, content=b"x", headers={"Authorization": "Bearer x"})
         assert answer.status_code == 401
-        for _ in range(MAX_UPLOADS):
-            await one.state.uploads.acquire()
-        answer = await one.client.post("/recordings", params=said, content=b"x")
-        assert answer.status_code == 503 and answer.headers["retry-after"] == "10"
+
+
+async def test_places_are_a_tokens_and_the_gateways(redis_url: str) -> None:
+    """Of uploads and of exports: who has taken its share leaves the others theirs."""
+    await finished(redis_url, "been")
+    said = {"consent": "nobody is here"}
+    requests = (
+        ("uploads", {"method": "POST", "url": "/recordings", "params": said, "content": b""}, 422),
+        ("exports", {"method": "GET", "url": "/sessions/been/export/jsonl"}, 200),
+    )
+    async with door(redis_url) as one:
+        others = [one.token.model_copy(update={"name": f"other-{n}"}) for n in range(8)]
+        for kind, request, free in requests:
+            places = getattr(one.state, kind)
+            with ExitStack() as taken:
+                with pytest.raises(Refused):
+                    while True:
+                        taken.enter_context(places.taken(others[0]))
+                assert (await one.client.request(**request)).status_code == free, "another's places are taken"
+                own = ExitStack()
+                with pytest.raises(Refused), own:
+                    while True:
+                        own.enter_context(places.taken(one.token))
+                with ExitStack() as all_own:
+                    for _ in range(places._per_token):
+                        all_own.enter_context(places.taken(one.token))
+                    answer = await one.client.request(**request)
+                    assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
+                    assert "token desk: at most" in answer.json()["detail"]
+                for other in others[1:]:
+                    with suppress(Refused):
+                        while True:
+                            taken.enter_context(places.taken(other))
+                answer = await one.client.request(**request)
+                assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
+            assert (await one.client.request(**request)).status_code == free
+
+
+async def test_four_uploads_that_trickle_in_block_nobody(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.gateway.middleware.BODY_GRACE_S", 0.5)
+
+    async def dribble(one: Door, path: str) -> int:
+        """Status of a request whose body comes a byte at a time, for ever."""
+        reader, writer = await asyncio.open_connection(one.client.base_url.host, one.client.base_url.port)
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode())
+        writer.write(f"Authorization: {one.client.headers['Authorization']}\r\n".encode())
+        writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
+        status = asyncio.create_task(reader.readline())
+        while not status.done():
+            writer.write(b"1\r\nx\r\n")
+            await asyncio.wait({status}, timeout=0.05)
+        writer.close()
+        return int(status.result().split()[1])
+
+    async with door(redis_url) as one:
+        slow = [dribble(one, "/recordings?consent=nobody") for _ in range(4)]
+        assert sorted(await asyncio.gather(*slow)) == [408, 408, 429, 429]
+        assert await dribble(one, "/sessions") == 408
+        answer = await one.client.post("/recordings", params={"consent": "nobody is here"}, content=b"")
+        assert answer.status_code == 422
+
+
+def export_processes() -> list[int]:
+    """Processes of this one's pool."""
+    found = []
+    for line in Path("/proc/self/task").glob("*/children"):
+        for child in line.read_text().split():
+            with suppress(OSError):
+                if b"anyio.to_process" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(int(child))
+    return found
+
+
+@pytest.mark.integration
+async def test_exports_are_made_elsewhere_and_few_at_once(redis_url: str) -> None:
+    """Twelve at once of one token: its share is made, in processes that yield to sessions; the rest may come again."""
+    bus = Bus(redis_url, Keys("s"))
+    await bus.register("2026-01-01T00:00:00Z")
+    for event in conversation():
+        bus.publish(event)
+    assert await bus.aclose()
+    async with door(redis_url) as one:
+        answers = await asyncio.gather(*(one.client.get("/sessions/s/export/html") for _ in range(12)))
+        by_status = Counter(answer.status_code for answer in answers)
+        assert by_status == {200: MAX_TOKEN_EXPORTS, 429: 12 - MAX_TOKEN_EXPORTS}
+        assert all(answer.headers["retry-after"] for answer in answers if answer.status_code == 429)
+        made = next(answer for answer in answers if answer.status_code == 200)
+        assert made.text.startswith("<!doctype html>") and "s.html" in made.headers["content-disposition"]
+        workers = export_processes()
+        assert 1 <= len(workers) <= MAX_PROCESSES
+        assert all(os.getpriority(os.PRIO_PROCESS, worker) > os.getpriority(os.PRIO_PROCESS, 0) for worker in workers)
+        unknown = await one.client.get("/sessions/s/export/docx")
+        assert unknown.status_code == 422 and "unknown format 'docx'" in unknown.json()["detail"]
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        again = await one.client.get("/sessions/s/export/csv")
+        assert again.status_code in (200, 503)
+        assert (await one.client.get("/sessions/s/export/csv")).status_code == 200
 
 
 @pytest.mark.parametrize("session", ["a{b}", "a}:x", "*", "a\nb", "a b", "é", "x" * 65, ".x"])
@@ -219,6 +319,63 @@ async def test_a_quiet_event_stream_lives_until_its_client_or_the_gateway_goes(
         assert not readers(redis_url)
         assert "id: quiet:1" in rest and not any("session.ended" in line for line in rest)
     await bus.aclose()
+
+
+class Stack(logging.Handler):
+    """Gathers what is logged with a stack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info or record.levelno >= logging.WARNING:
+            self.found.append(self.format(record))
+
+
+@pytest.mark.parametrize("kind", ["stream", "socket"])
+@pytest.mark.parametrize("leaving", ["closes", "vanishes", "stalls until the gateway ends"])
+async def test_twenty_readers_that_leave_are_no_errors(redis_url: str, kind: str, leaving: str) -> None:
+    bus = Bus(redis_url, Keys("long"))
+    await bus.register("2026-01-01T00:00:00Z")
+    for n in range(3000):  # more than lies between two sockets
+        bus.publish(Degraded(id=f"long:{n}", session="long", audio_time=1, reason="x" * 1000))
+        if n % 500 == 0:
+            await bus.flush()
+    assert await bus.aclose()
+    stack, logger = Stack(), logging.getLogger("uvicorn.error")
+    logger.addHandler(stack)
+    request = "GET /sessions/long/events HTTP/1.1\r\nHost: localhost\r\n"
+    if kind == "socket":
+        request += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        request += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    writers = []
+    try:
+        async with door(redis_url) as one:
+            request += f"Authorization: {one.client.headers['Authorization']}\r\n\r\n"
+            for _ in range(20):
+                address = one.client.base_url
+                reader, writer = await asyncio.open_connection(address.host, address.port, limit=1000)
+                writer.write(request.encode())
+                await reader.readline()
+                writers.append(writer)
+            if leaving == "closes":
+                for writer in writers:
+                    writer.close()
+            if leaving == "vanishes":
+                for writer in writers:
+                    writer.transport.abort()
+            if not leaving.startswith("stalls"):
+                for _ in range(200):
+                    if not one.state.open_connections["desk"]:
+                        break
+                    await asyncio.sleep(0.05)
+                assert not one.state.open_connections["desk"]
+    finally:
+        logger.removeHandler(stack)
+        for writer in writers:
+            writer.close()
+    assert not [line for line in stack.found if "Traceback" in line or "ASGI" in line], stack.found[0][:2000]
 
 
 @pytest.mark.integration

@@ -89,3 +89,38 @@ def test_a_language_that_the_model_does_not_know_is_refused(
     with pytest.raises(UsageError, match=f"--language: faster-whisper {model} knows"):
         plan_session(SessionSettings(asr_model=model, language=language), mono)
     assert plan_session(SessionSettings(asr_model=model, language="en"), mono).needs.asr == model
+
+
+@pytest.mark.parametrize(
+    ("names", "stereo", "options", "note"),
+    [
+        (
+            ("Anna", "Ben"),
+            False,
+            {},
+            "--names: Anna, Ben not used: names are of channels, and people on one channel are",
+        ),
+        (("Anna", "Ben"), False, {"transcript": DEMO_TRANSCRIPT}, "names are of channels, and the given turns say who"),
+        (("Anna",), False, {"speakers": "cluster"}, "--names: Anna not used"),
+        (("Anna", "Ben", "Cy"), True, {}, "--names: Cy not used: there are 2 channels to name"),
+        (("Anna", "Ben"), True, {}, None),
+        (("Anna",), False, {}, None),
+    ],
+)
+def test_names_that_are_nobodys_are_told(
+    mono: FileSource, names: tuple[str, ...], stereo: bool, options: dict[str, object], note: str | None
+) -> None:
+    settings = SessionSettings(asr="none", names=dict(enumerate(names)), **options)
+    plan = plan_session(settings, FileSource(DEMO) if stereo else mono).plan
+    assert len(plan.notes) == (note is not None) and (note is None or note in plan.notes[0])
+
+
+def test_lines_that_cannot_be_used_are_told_without_their_words(mono: FileSource, tmp_path: Path) -> None:
+    words, turns = tmp_path / "a.vtt", tmp_path / "a.rttm"
+    words.write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nHi\n\n00:03.000 --> 00:02.000 secret\nsecret\n")
+    turns.write_text("SPEAKER a 1 1 1 <NA> <NA> Ann <NA> <NA>\nSPEAKER a 1 secret 0 <NA> <NA> Ann <NA> <NA>\n")
+    plan = plan_session(SessionSettings(transcript=words, rttm=turns), mono).plan
+    assert plan.lines_left_out == 2 and plan.notes == (
+        "a.vtt: 1 line left out, the first is line 6: a cue that ends before it starts",
+        "a.rttm: 1 line left out, the first is line 2: not an RTTM line",
+    )

@@ -174,6 +174,13 @@ async def test_silence_and_a_foreign_transcript_end_in_an_error(redis_url: str, 
     assert "transcript does not match" in ended.reason  # type: ignore[union-attr]
 
 
+async def test_what_is_wrong_with_what_was_given_is_told_at_the_start(redis_url: str, demo_audio: np.ndarray) -> None:
+    given = replace(plan(transcript=demo_transcript()), notes=("a.vtt: 2 lines left out",), lines_left_out=2)
+    events = await run(redis_url, given, LocalBackend(), blocks(demo_audio))
+    assert events[1].reason == "a.vtt: 2 lines left out"  # type: ignore[union-attr]
+    assert events[-1].counts["lines_left_out"] == 2  # type: ignore[union-attr]
+
+
 async def test_lost_audio_and_lag_are_announced(redis_url: str, demo_audio: np.ndarray) -> None:
     pieces = blocks(demo_audio)[:100]
     pieces[50] = replace(pieces[50], dropped=1.5)

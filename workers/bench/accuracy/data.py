@@ -11,7 +11,7 @@ from model.labels import RAVDESS
 from model.training.voice_train import Clip
 from stream.errors import MediaError
 from stream.sources.file import read_audio
-from stream.speech.turns import AnnotationError, Turn, read_fields, read_rttm
+from stream.speech.turns import AnnotationError, Turn, read_lines, read_rttm, rttm_fields
 
 AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4"}
 
@@ -36,7 +36,7 @@ def with_turns(folder: Path) -> list[Recording]:
     """
     named: dict[str, Path] = {}
     for rttm in sorted(folder.rglob("*.rttm"), reverse=True):
-        named |= {fields[1]: rttm for _, fields in read_fields(rttm) if len(fields) > 1}
+        named |= {fields[1]: rttm for _, line in read_lines(rttm) if len(fields := rttm_fields(line)) > 1}
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO):
         own = path.with_suffix(".rttm")

@@ -12,7 +12,8 @@ import numpy as np
 
 from stream.block import BLOCK_SAMPLES, RATE, Block
 from stream.sources.file import FileSource
-from stream.speech.transcript import AFTER_S, Cue, Transcript, read_transcript
+from stream.speech.transcript import AFTER_S, Transcript, read_transcript
+from stream.speech.turns import Cue
 
 
 class LoopedSource:

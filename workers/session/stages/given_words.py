@@ -12,6 +12,7 @@ class GivenWords:
 
     def __init__(self, plan: SessionPlan) -> None:
         self._transcript, self._speakers = plan.transcript, plan.speakers
+        self._left_out = {"lines_left_out": plan.lines_left_out} if plan.lines_left_out else {}
 
     def take(self, utterance: Utterance, speaker: str) -> Transcription:
         """The words of an utterance; no later one gets them. None without a transcript."""
@@ -33,10 +34,10 @@ class GivenWords:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Words of the transcript, and those that no utterance got."""
+        """Words of the transcript, those that no utterance got, and lines of given files that could not be used."""
         if self._transcript is None:
-            return {}
-        return {
+            return self._left_out
+        return self._left_out | {
             "transcript_words": self._transcript.words,
             "transcript_words_unspoken": self._transcript.unused,
         }

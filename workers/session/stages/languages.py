@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from model.encoders.spoken_language import Belief
+from model.encoders.spoken_language import INITIAL_BELIEF, Belief
 from model.encoders.transcription import Transcription
 
 
 class SpokenLanguages:
     """Gathers evidence utterance by utterance, in their order, for each speaker."""
 
-    def __init__(self, known: Collection[str], settled: str | None = None) -> None:
-        """known: languages that the text encoder reads, empty for all; settled: the one that is spoken, if given."""
+    def __init__(self, known: Collection[str], settled: str | None = None, declared: str | None = None) -> None:
+        """known: languages that the text encoder reads, empty for all; settled: the one that is spoken, if given;
+        declared: the one that a transcript says it is in, from which its words may still differ."""
         self._known, self._settled = tuple(known), settled
+        is_foreign = declared is not None and declared not in self._known
+        self._first = Belief(1 - INITIAL_BELIEF, {declared: 1.0}) if declared and is_foreign else Belief()
         self._beliefs: dict[str, Belief] = {}
 
     def expected(self, speaker: str) -> str | None:
@@ -28,7 +31,7 @@ class SpokenLanguages:
         if self._settled is not None:
             unread = self._known and self._settled not in self._known
             return Belief(0.0, {self._settled: 1.0}) if unread else Belief(1.0)
-        before = self._beliefs.get(speaker, Belief())
+        before = self._beliefs.get(speaker, self._first)
         return before.after(said.languages or {}, self._known) if self._known else Belief(1.0)
 
     def language(self, belief: Belief, heard: Mapping[str, float]) -> str | None:

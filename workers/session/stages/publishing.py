@@ -61,7 +61,7 @@ class Publishing:
         first: list[events.Base]
         if self._resumed is None:
             await self.bus.register(time)
-            first = [self.events.started(time)]
+            first = [self.events.started(time), *map(self._degraded, self.events.notes)]
         else:
             with suppress(RedisError, OSError):  # it is registered already, and will be again when Redis is back
                 await self.bus.register(time)

@@ -45,7 +45,8 @@ class Understanding:
         self._plan, self._config, self._backend = plan, config, backend
         self._admission, self._speculative, self._clock = admission, speculative, clock
         self._overload = admission.overload
-        self._languages = SpokenLanguages(config.text.languages, plan.language)
+        declared = plan.transcript.language if plan.transcript is not None else None
+        self._languages = SpokenLanguages(config.text.languages, plan.language, declared)
         self._guesses: set[asyncio.Task[None]] = set()
 
     def restore(self, beliefs: Mapping[str, Belief]) -> None:

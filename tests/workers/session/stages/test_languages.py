@@ -128,3 +128,15 @@ def test_a_recognizer_that_cannot_tell_is_believed() -> None:
     known = SpokenLanguages(("en",))
     assert known.judge("a", Transcription("words", language="en")) == Belief()
     assert known.expected("a") is None
+
+
+def test_a_language_that_a_transcript_declares_is_believed_until_its_words_are_in_another() -> None:
+    unclear, english = Transcription("Na ja.", languages={"de": 0.4, "en": 0.1}), Transcription("So", languages=ENGLISH)
+    assert SpokenLanguages(("en",), declared="de").judge("Ann", unclear).foreign == "de"
+    assert SpokenLanguages(("en",)).judge("Ann", unclear).foreign is None
+    assert SpokenLanguages(("en",), declared="en").judge("Ann", unclear).foreign is None
+    assert SpokenLanguages((), declared="de").judge("Ann", unclear).foreign is None
+    languages = SpokenLanguages(("en",), declared="de")
+    for _ in range(2):
+        languages.keep("Ann", languages.judge("Ann", english))
+    assert languages.judge("Ann", english).foreign is None
