@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import pickletools
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.corpora import SENTIMENT, Corpus
+from model.data.pickle_costs import check_cost
 from model.data.tables import Dialogue, Row, TableError
 
 IEMOCAP = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
@@ -89,10 +89,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 def _load(content: bytes) -> Any:
     """Unpickle arrays. Raises any exception that a broken pickle may cause."""
-    # The unpickler allocates n places to memoize an object at place n: five bytes could fill the memory.
-    for operation, place, _ in pickletools.genops(content):
-        if operation.name.endswith("PUT") and isinstance(place, int) and place > len(content):
-            raise pickle.UnpicklingError(f"it wants room for {place} objects")
+    check_cost(content)
     return _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
 
 
@@ -126,6 +123,8 @@ def read_features(file: Path) -> Corpus:
                 rows.append(row)
             return Dialogue(str(key), rows)
 
+        if len({*train, *test}) < len(train) + len(test):
+            raise ValueError("a dialogue is named twice")
         training, testing = ([dialogue(key) for key in sorted(keys)] for keys in (train, test))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, StopIteration) as error:
         raise TableError(f"{file}: not laid out like DialogueGCN's or MMGCN's features ({error!r})") from None

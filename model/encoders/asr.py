@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from model.encoders.manifest import complete, folders, manifest
+from model.encoders.manifest import complete, fault_of, folders, manifest
 from model.encoders.packaged import PackagedError, unpacked
 from model.encoders.transcription import RATE, Asr, Samples, Transcription, believable
 from model.errors import InputError
 
 MIN_SPEECH_S = 0.15  # with less speech, an utterance has no words
 USER_FOLDER = "your folder"  # origin of a model that the user has named by its folder
+PACKAGES = "Python packages"
 PREFIX = "faster-whisper-"  # of the names of the models' folders
 DEFAULTS = ("base", "small", "base.en", "small.en", "tiny.en", "tiny")  # real time without a GPU, best first
 SIZES = {
@@ -125,7 +126,7 @@ def _in_packages(size: str) -> AsrModel | None:
         folder = None if model is None else unpacked(model)
     except PackagedError as error:
         raise AsrError(str(error)) from None
-    return None if folder is None else _found(size, folder, "Python packages")
+    return None if folder is None else _found(size, folder, PACKAGES)
 
 
 def _found(name: str, folder: Path, origin: str) -> AsrModel:
@@ -149,10 +150,21 @@ def transcribe_together(asr: Asr, utterances: list[tuple[Samples, str | None]]) 
 
 
 def load(name: str) -> Guarded:
-    """Load a model by a name that `locate` takes. Raises AsrError when it is not on this machine."""
+    """Load a model by a name that `locate` takes, and check its files where the manifest knows them.
+
+    Raises AsrError when it is not on this machine, or is another one than its publisher's.
+    """
     from model.encoders.whisper import Whisper
 
     found = locate(name)
     if found is None:
         raise AsrError(f"no faster-whisper model {name!r} on this machine: undertone models pull {name}")
+    model = manifest().get(PREFIX + found.name)
+    # A folder that is named by its path is the user's own, and a hub's cache is the hub's client's to check.
+    if (
+        model is not None
+        and found.origin in (found.folder, PACKAGES)
+        and (fault := fault_of(model, Path(found.folder)))
+    ):
+        raise AsrError(f"{found.folder}: {fault}; remove it, then: undertone models pull {found.name}")
     return Guarded(Whisper(found.folder))

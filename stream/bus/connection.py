@@ -80,14 +80,23 @@ async def exists(url: str, keys: Keys) -> bool:
         await client.aclose()
 
 
-async def claim(url: str, keys: Keys, ttl_s: int = CLAIM_TTL_S) -> bool:
-    """Reserve the id of a session that is to start within `ttl_s` seconds; False if it is in use, Redis still holds
-    events of it, or it was forgotten lately while nothing proved its death."""
+async def claim(url: str, keys: Keys) -> bool:
+    """Reserve the id of a session that is about to start; False if it is in use, Redis still holds events of it, or it
+    was forgotten lately while nothing proved its death."""
     client = connect(url)
     try:
         if await client.exists(keys.events) or await client.exists(keys.forgotten):
             return False
-        return bool(await client.set(keys.alive, "", nx=True, ex=ttl_s))
+        return bool(await client.set(keys.alive, "", nx=True, ex=CLAIM_TTL_S))
+    finally:
+        await client.aclose()
+
+
+async def renew_claim(url: str, keys: Keys) -> None:
+    """Hold on to a claimed id while its session takes long to start."""
+    client = connect(url)
+    try:
+        await client.expire(keys.alive, CLAIM_TTL_S)
     finally:
         await client.aclose()
 

@@ -12,6 +12,8 @@ from urllib.parse import quote, unquote
 
 import platformdirs
 
+from stream.private import NotPrivate, private_folder
+
 MAX_BYTES = 64 << 20  # bytes of a session's spool: days of conversation
 LOCK_WAIT_S = 5.0  # seconds to wait for another process that has the file
 
@@ -80,7 +82,7 @@ class Spool:
                     self.dropped_events += len(oldest[1].events)
                 file.execute("INSERT INTO waiting (entry) VALUES (?)", (payload,))
                 self._size += len(payload)
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, OSError, NotPrivate):
             self.dropped_events += len(entry.events)
 
     def first(self) -> tuple[int, Entry] | None:
@@ -114,7 +116,7 @@ class Spool:
 
     def _open(self) -> sqlite3.Connection:
         if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(self.path.parent)
             self.path.touch(mode=0o600)
             self._file = self._connect()
             self._size = self._file.execute("SELECT coalesce(sum(length(entry)), 0) FROM waiting").fetchone()[0]

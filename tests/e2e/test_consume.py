@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import pty
@@ -14,20 +13,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import redis
 
-from stream.bus.keys import Keys
-from stream.bus.publisher import Bus
-from stream.bus.server import private_server
-from stream.events import Base, Emotion, SessionEnded
+from stream.events import Emotion, SessionEnded
+from tests.support.buses import publish_events
 from tests.support.commands import UNDERTONE, here
 from tests.support.events import EMOTION
 from tests.support.paths import DEPLOY
+from tests.support.redis_servers import private_server
 
 EXAMPLES = DEPLOY / "examples"
 RULES = '[[rule]]\nname = "joyful"\nemotion = "joy"\nutterances = 2\n'
@@ -47,17 +45,6 @@ def ended(session: str) -> SessionEnded:
     return SessionEnded(
         id=f"{session}:ended", session=session, reason="end of source", duration=9, utterances=2, failed=0, counts={}
     )
-
-
-def publish(url: str, events: Sequence[Base], prefix: str = "undertone") -> None:
-    async def send() -> None:
-        bus = Bus(url, Keys(events[0].session, prefix))
-        await bus.register("2026-01-01T00:00:00Z")
-        for event in events:
-            bus.publish(event)
-        assert await bus.aclose()
-
-    asyncio.run(send())
 
 
 def run(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -82,8 +69,8 @@ def prefix() -> str:
 
 
 def test_watch_in_a_pipe(redis_url: str, prefix: str) -> None:
-    publish(redis_url, [label("one", 0), label("one", 1, text="[bold]"), ended("one")], prefix)
-    publish(redis_url, [label("two", 0, speaker="Ben"), ended("two")], prefix)
+    publish_events(redis_url, [label("one", 0), label("one", 1, text="[bold]"), ended("one")], prefix)
+    publish_events(redis_url, [label("two", 0, speaker="Ben"), ended("two")], prefix)
     at = ["--redis", redis_url, "--prefix", prefix]
     alone = run(UNDERTONE, "watch", "one", *at)
     assert alone.returncode == 0 and alone.stderr == ""
@@ -103,14 +90,14 @@ def test_watch_in_a_pipe(redis_url: str, prefix: str) -> None:
 
 
 def test_watch_without_a_session_follows_all_until_interrupted(redis_url: str, prefix: str) -> None:
-    publish(redis_url, [label("one", 0), ended("one")], prefix)
+    publish_events(redis_url, [label("one", 0), ended("one")], prefix)
     process = subprocess.Popen(
         [UNDERTONE, "watch", "--redis", redis_url, "--prefix", prefix],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline().startswith("one ")
-    publish(redis_url, [label("two", 0)], prefix)
+    publish_events(redis_url, [label("two", 0)], prefix)
     assert process.stdout.readline().startswith("two ")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
@@ -141,7 +128,7 @@ def screen(*command: str, until: str, keys: bytes) -> tuple[str, int]:
 
 
 def test_watch_and_top_on_a_terminal(redis_url: str, prefix: str) -> None:
-    publish(redis_url, [label("one", 0, text="Unmistakable")], prefix)
+    publish_events(redis_url, [label("one", 0, text="Unmistakable")], prefix)
     at = ["--redis", redis_url, "--prefix", prefix]
     _, code = screen(UNDERTONE, "watch", *at, until="Unmistakable", keys=b"q")
     assert code == 0
@@ -150,7 +137,7 @@ def test_watch_and_top_on_a_terminal(redis_url: str, prefix: str) -> None:
 
 
 def test_top_in_a_pipe(redis_url: str, prefix: str) -> None:
-    publish(redis_url, [label("one", 0)], prefix)
+    publish_events(redis_url, [label("one", 0)], prefix)
     at = ["--redis", redis_url, "--prefix", prefix]
     done = run(UNDERTONE, "top", *at)
     assert done.returncode == 0 and "vad 0.50 0.50" in done.stdout and "1 live" in done.stdout
@@ -190,7 +177,7 @@ def receiver() -> Iterator[Receiver]:
 def test_alert(redis_url: str, prefix: str, tmp_path: Path, receiver: Receiver, how: signal.Signals) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text(RULES)
-    publish(redis_url, [label("one", 0), label("one", 1)], prefix)
+    publish_events(redis_url, [label("one", 0), label("one", 1)], prefix)
     process = subprocess.Popen(
         [UNDERTONE, "alert", rules, "--redis", redis_url, "--prefix", prefix, "--json",
          "--webhook", f"http://127.0.0.1:{receiver.server_port}/"],
@@ -200,7 +187,7 @@ def test_alert(redis_url: str, prefix: str, tmp_path: Path, receiver: Receiver, 
     assert process.stdout is not None
     first = json.loads(process.stdout.readline())
     assert first["id"] == "one:1:alert:joyful" and first["utterances"] == [0, 1]
-    publish(redis_url, [label("two", 0), label("two", 1)], prefix)
+    publish_events(redis_url, [label("two", 0), label("two", 1)], prefix)
     second = json.loads(process.stdout.readline())
     assert second["session"] == "two"
     process.send_signal(how)
@@ -238,7 +225,7 @@ LABELS = [["{}:0:0", "Ann", "joy", "0.75"], ["{}:1:0", "Ann", "joy", "0.75"]]
 
 def test_the_shell_example_goes_on_where_it_was(redis_url: str, session: str, tmp_path: Path) -> None:
     first, second = [label(session, 0), label(session, 1, text="a\nb\nevent\nc")], [label(session, 2), ended(session)]
-    publish(redis_url, first)
+    publish_events(redis_url, first)
     position = tmp_path / "position"
     command = ["sh", EXAMPLES / "subscribe.sh", session, position]
     process = subprocess.Popen(
@@ -250,7 +237,7 @@ def test_the_shell_example_goes_on_where_it_was(redis_url: str, session: str, tm
         time.sleep(0.02)
     process.kill()
     process.communicate()
-    publish(redis_url, second)
+    publish_events(redis_url, second)
     done = run(*command, UNDERTONE_REDIS=redis_url)
     assert done.returncode == 0 and done.stdout.splitlines() == [event.wire() for event in second]
 
@@ -258,7 +245,7 @@ def test_the_shell_example_goes_on_where_it_was(redis_url: str, session: str, tm
 def test_the_python_examples(redis_url: str, session: str) -> None:
     final = label(session, 0, revision=1, final=True, trigger="context", id=f"{session}:0:1")
     events = [label(session, 0), label(session, 1), final, ended(session)]
-    publish(redis_url, events)
+    publish_events(redis_url, events)
 
     def lines(name: str, *arguments: str) -> list[list[str]]:
         done = run(sys.executable, EXAMPLES / name, session, *arguments, UNDERTONE_REDIS=redis_url)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
-import wave
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,25 +16,14 @@ import pytest
 import ray
 from redis import Redis
 
-from stream.block import RATE
 from stream.bus.keys import Keys
 from stream.bus.spool import request_path
 from stream.events import Event
+from tests.chaos.service import wav
 from tests.chaos.truth import durable_log, judge, labels
-from tests.support.gateways import HEARD, Gateway, gateways, pcm
+from tests.support.gateways import HEARD, Gateway, gateways
 from workers.cluster.session_actor import find_session
 from workers.gateway.access import new_token
-
-
-def wav(samples: np.ndarray) -> bytes:
-    """Samples [n] as a WAV file."""
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(pcm(samples))
-    return content.getvalue()
 
 
 @pytest.fixture(scope="module")

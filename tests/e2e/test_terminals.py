@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stream.events import Degraded, SessionEnded, SessionStarted, UtteranceFailed
-from tests.e2e.test_consume import publish
+from tests.support.buses import publish_events
 from tests.support.commands import UNDERTONE, undertone
 from tests.support.events import label
 from tests.support.hostile import HOSTILE, steering
@@ -78,7 +78,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_no_command_lets_words_or_names_steer_the_terminal(redis_url: str, recorded: Path, tmp_path: Path) -> None:
-    publish(redis_url, events(), "hostile")
+    publish_events(redis_url, events(), "hostile")
     rules = tmp_path / "rules.toml"
     emotion = "".join(f"\\U{ord(character):08X}" for character in f"Zoë 🙂 {HOSTILE}")
     rules.write_text(f'[[rule]]\nname = "any"\nabove = 0.1\nemotion = "{emotion}"\n')
@@ -110,7 +110,7 @@ def test_no_command_lets_words_or_names_steer_the_terminal(redis_url: str, recor
 
 
 def test_no_command_lets_words_or_names_steer_what_a_pipe_goes_to(redis_url: str, recorded: Path) -> None:
-    publish(redis_url, events(), "piped")
+    publish_events(redis_url, events(), "piped")
     for command in (
         ("replay", recorded, "--speed", "max", "--redis", redis_url),
         ("watch", SESSION, "--redis", redis_url, "--prefix", "piped"),

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from stream.bus import subscriber as client
 from stream.bus.directory import overview
 from stream.bus.keys import Keys
-from stream.bus.server import private_server
 from stream.bus.subscriber import consume, history, subscribe
 from tests.fuzz.events import LINES, SEEDS, payloads
 from tests.fuzz.target import Target, Wrong
+from tests.support.redis_servers import private_server
 
 END = LINES[-1]
 

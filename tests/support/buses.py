@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.events import Base, Event
@@ -20,3 +23,16 @@ async def publish(url: str, session: str, count: int, end: bool = True) -> None:
 
 def ids(events: list[Event] | list[Base]) -> list[str]:
     return [event.id.removeprefix(f"{event.session}:") for event in events]
+
+
+def publish_events(url: str, events: Sequence[Base], prefix: str = "undertone") -> None:
+    """Register a session and publish its events."""
+
+    async def send() -> None:
+        bus = Bus(url, Keys(events[0].session, prefix))
+        await bus.register("2026-01-01T00:00:00Z")
+        for event in events:
+            bus.publish(event)
+        assert await bus.aclose()
+
+    asyncio.run(send())

