@@ -202,7 +202,10 @@ async def _until_rewritten(node: redis.asyncio.Redis) -> dict[str, Any]:
 
 
 async def _is_over(url: str, keys: Keys, is_there: IsThere | None, gone: bool) -> bool:
-    """True if it is proved that the session does not go on; False if the caller alone says so. Raises CannotForget."""
+    """True if it is proved that the session does not go on; False if that is but likely, or the caller says so.
+
+    Raises CannotForget.
+    """
     client = connect(url)
     try:
         state, home = await life(client, keys), await home_of(client, keys)
@@ -215,7 +218,7 @@ async def _is_over(url: str, keys: Keys, is_there: IsThere | None, gone: bool) -
     found = await is_there(keys.session, home) if is_there is not None else None
     if found:
         raise CannotForget(f"session {keys.session} gives no sign of life, but its process is there: stop it first")
-    if found is None and not gone:
+    if found is None and not gone and state == "silent":  # where events have expired, there was no sign for a day
         asked = (
             "the gateway that started it" if home.node is not None else "undertone forget on the machine that it ran on"
         )

@@ -255,6 +255,7 @@ class Bus:
             there = await self._client.run_each([(key, ("EXISTS", key)) for key in streams])
             if gone := [session for session, answer in zip(some, there, strict=True) if answer == 0]:
                 await self._client.hdel(self.keys.directory, *gone)
+                await self._client.hdel(self.keys.running, *gone)  # one that lives after all enters itself again
 
     async def beat(self, load: str) -> None:
         """Write the heartbeat (load: JSON of `stream.bus.directory.Load`); silently skipped if Redis is unreachable."""

@@ -20,6 +20,7 @@ ARRIVAL_WINDOW_S = 10.0  # seconds over which the earliest arrival is taken, bec
 JUMP_S = 0.1  # seconds that the clock of a stream jumps ahead when its sender had paused or was lost
 MAX_KEPT_PAUSE_S = 1.0  # seconds of a pause that stay when a stream that was ahead makes use of the pause
 TOLD_LATE_S = 0.5  # seconds by which a stream is put off at once that are worth a notice
+MAX_LOST_S = 0.2  # seconds of sound that may come after a gap in the time stamps and belong before it
 MAX_STRETCH = 0.02  # maximum relative change of speed with which a stream follows its sender's clock
 
 
@@ -96,6 +97,16 @@ class ClockAligner:
         self._drift = drift
 
 
+@dataclass(frozen=True)
+class LatePiece:
+    """Samples, float32 [channels, n], with the place that has passed and their arrival, in seconds."""
+
+    begin: float
+    end: float
+    samples: Samples
+    arrived: float
+
+
 @dataclass
 class Track:
     """Buffer of one source's audio on the session's clock."""
@@ -106,6 +117,8 @@ class Track:
     """Start of `held`, in samples of the session's clock."""
     size: int = 0
     """Samples in `held`."""
+    late: list[LatePiece] = field(default_factory=list)
+    """Samples whose place has passed, until it is known whether the stream stays late."""
     aligner: ClockAligner = field(default_factory=ClockAligner)
     ended: bool = False
     """True once the source delivers no more."""
@@ -114,6 +127,35 @@ class Track:
     def end(self) -> int:
         """End of `held`, in samples of the session's clock."""
         return self.start + self.size
+
+    def put(self, begin: float, end: float, samples: Samples, arrived: float) -> float:
+        """Add samples, float32 [channels, n], from `begin` to `end`, whose first arrived at `arrived` seconds.
+
+        If their place has passed and the stream stays late, it is put off until its arrival; returns by how many
+        seconds. Silence that is late is there already (a gap in the time stamps is filled with it), and less than
+        `MAX_LOST_S` of sound is what a sender or decoder had left over before a pause: these move nothing.
+        """
+        if begin >= (self.end - 1) / RATE:  # but for rounding
+            self.late.clear()
+            self.append(begin, end, samples)
+            return 0.0
+        if samples.any():
+            self.late.append(LatePiece(begin, end, samples, arrived))
+        if sum(piece.samples.shape[1] for piece in self.late) <= MAX_LOST_S * RATE:
+            return 0.0
+        return self.put_off()
+
+    def put_off(self) -> float:
+        """Place the late samples, and with them what comes after, at their arrival; returns by how many seconds."""
+        if not self.late:
+            return 0.0
+        first = self.late[0]
+        seconds = max(self.end / RATE - first.begin, first.arrived - first.begin)
+        self.aligner.put_off(seconds)
+        for piece in self.late:
+            self.append(piece.begin + seconds, piece.end + seconds, piece.samples)
+        self.late.clear()
+        return seconds
 
     def append(self, begin: float, end: float, samples: Samples) -> None:
         """Add samples, float32 [channels, n], stretched to the time from `begin` to `end` seconds.
@@ -154,18 +196,6 @@ def _stretched(samples: Samples, count: int) -> Samples:
     positions = np.linspace(0, samples.shape[1] - 1, count)
     known = np.arange(samples.shape[1])
     return np.stack([np.interp(positions, known, channel) for channel in samples]).astype(np.float32)
-
-
-def _lateness(track: Track, block: Block, begin: float, now: float) -> float:
-    """Seconds by which a block comes later than to begin at `begin`, if its place on the track has passed; else 0.
-
-    Silence that is too late is there already: a gap in the time stamps, say, was filled with it.
-    """
-    passed = track.end / RATE - begin
-    if passed <= 1 / RATE or not block.samples.any():  # but for rounding
-        return 0.0
-    arrived = now - block.lag - block.samples.shape[1] / RATE
-    return max(passed, float(arrived - begin))
 
 
 class MixedSource:
@@ -282,16 +312,13 @@ class MixedSource:
                     if not length and not block.frames:
                         continue
                     begin, end = aligner.place(block.start, length, now - block.lag)
-                    if track is not None and (late := _lateness(track, block, begin, now)):
-                        aligner.put_off(late)
-                        begin, end = begin + late, end + late
-                        if late >= TOLD_LATE_S:
-                            self._notices.append(f"{source.name}: sound came {late:.1f} s late; it lies where it came")
+                    if track is not None and length:
+                        put_off = track.put(begin, end, block.samples, now - block.lag - length)
+                        begin += put_off
+                        self._tell_late(source, put_off)
                     for frame in block.frames:
                         shown = max(0.0, frame.time + begin - block.start)
                         self._frames.append(replace(frame, time=shown, channel=channel))
-                    if track is not None and length:
-                        track.append(begin, end, block.samples)
                 while (
                     track is not None and track.size > MAX_EARLY_S * RATE and not self._clock.wait(self._stopping, 0.05)
                 ):
@@ -304,4 +331,10 @@ class MixedSource:
                 self._errors.append(reason)
                 self._notices.append(reason)
             if track is not None:
+                self._tell_late(source, track.put_off())
                 track.ended = True
+
+    def _tell_late(self, source: Source, seconds: float) -> None:
+        """Add a notice if a source was put off by so much that it is worth one."""
+        if seconds >= TOLD_LATE_S:
+            self._notices.append(f"{source.name}: sound came {seconds:.1f} s late; it lies where it came")

@@ -121,7 +121,7 @@ class Killer:
             midway = bool(labels(log, 0)) and log[-1].type != "session.ended"
             os.kill(pid, signal.SIGKILL if midway else signal.SIGCONT)
             if midway:
-                self._watch("session", partial(self._answers, "session", [name]))
+                self._watch(f"midway: {lane}", partial(self._answers, "session", [name]))
                 return True
         return False
 
@@ -130,7 +130,7 @@ class Killer:
             log = await asyncio.to_thread(durable_log, self._service.redis, session)
             if labels(log, 0) and log[-1].type != "session.ended" and process.poll() is None:
                 process.kill()
-                self._watch("command", partial(self._goes_on, session, len(log)))
+                self._watch("midway: command", partial(self._goes_on, session, len(log)))
                 return True
         return False
 

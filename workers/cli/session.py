@@ -160,7 +160,7 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
     """Publish the events of a past session again, under a new id, at the pace of its media clock."""
     import asyncio
 
-    from stream.bus.connection import check, exists, public
+    from stream.bus.connection import check, check_publishing, exists, public
     from stream.bus.keys import Keys
     from stream.bus.own_server import redis_address
     from stream.sources.recording import read_events
@@ -172,6 +172,7 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
     old = source.removeprefix("redis:")
     events = asyncio.run(stored_events(url, old, request.prefix)) if old != source else read_events(Path(source))
     keys = Keys(session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}", request.prefix)
+    asyncio.run(check_publishing(url, keys))
     if asyncio.run(exists(url, keys)):
         raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
     tell(f"events of session {keys.session}: {public(url)}")

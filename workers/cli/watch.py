@@ -18,7 +18,7 @@ from textual.containers import Horizontal
 from textual.widgets import DataTable, Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from stream.bus.connection import public
+from stream.bus.connection import public, reason
 from stream.bus.subscriber import follow, subscribe
 from stream.events import (
     Degraded,
@@ -150,7 +150,7 @@ class WatchApp(App[str]):
                     if received % 100 == 0:
                         await asyncio.sleep(0)  # a long history shall not freeze the keys
         except RedisError as error:
-            self.exit(f"Redis at {public(self._url)}: {error}")
+            self.exit(f"Redis at {public(self._url)}: {reason(error)}")
 
     def draw(self) -> None:
         """Bring the screen up to date."""

@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-REDIS = re.compile(r"((rediss?|unix)(\+sentinel)?://.+)?")
-"""Addresses that `stream.bus.connection.connect` takes; none = not given."""
 RAY = re.compile(r"auto|\w+://.+|.+:\d{1,5}")
 
 
@@ -38,7 +36,14 @@ def _name(of_prefix: bool) -> Callable[[Any], Any]:
     return check
 
 
-_redis = _matching(REDIS, "an address like redis://HOST:PORT/0, rediss://… or redis+sentinel://…")
+def _redis(given: str | None) -> str | None:
+    """A callback for an address of Redis, which may have a password."""
+    from stream.bus.connection import public, unclear
+
+    if given and (fault := unclear(given)):
+        raise typer.BadParameter(f"{public(given)}: {fault}")
+    return given
+
 
 Redis = Annotated[
     str | None,

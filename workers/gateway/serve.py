@@ -98,7 +98,8 @@ def serve(
     finally:
         invitation.withdraw()
     if not server.started:
-        raise ServeError(f"cannot listen on {host}:{port}: is the port taken?")
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise ServeError(f"cannot listen on {place}: is the port taken?")
     if server.has_lost_ray:
         raise RayLost(
             "Ray on this machine has died, and the gateway ends with it: start it again, as a supervisor does"

@@ -89,7 +89,12 @@ async def send_events(socket: WebSocket, session: str, state: StateDep, after: A
 async def receive_media(
     socket: WebSocket, session: str, track: int, state: StateDep, format: str = "pcm", rate: int = 16_000
 ) -> None:
-    """Audio and video of one track: binary messages of WebM, or 16-bit mono PCM at `rate` Hz."""
+    """Audio and video of one track: binary messages of WebM, or 16-bit mono PCM at `rate` Hz.
+
+    A sender may send only while somebody talks: PCM that comes after a pause lies where it arrives, WebM where its time
+    stamps say. Each connection begins with the header of WebM; one that cannot be read is closed with 1008 and the
+    reason, and the track waits for the next.
+    """
     async with _accepted(state, socket, "ingest") as token:
         actor = None if token is None else await _checked(socket, _own_session(state, token, session))
         if actor is None:

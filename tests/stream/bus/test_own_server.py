@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -231,6 +233,32 @@ def test_what_has_expired_leaves_the_disk() -> None:
     while on_disk() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not on_disk()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
+def test_it_needs_no_network() -> None:
+    """Neither IPv4 nor IPv6, nor loopback."""
+    script = "from stream.bus.own_server import own_server, stop; print(own_server()); stop()"
+    command = ["unshare", "--net", sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("no network namespace of its own in here")
+    assert done.stdout.startswith("unix://") and done.returncode == 0, done.stderr
+
+
+def test_what_answers_at_localhost_is_not_taken() -> None:
+    """Any user of the machine may have started it."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", 6379))
+        except OSError:
+            pytest.skip("something is there already")
+        listener.listen()
+        listener.setblocking(False)
+        assert redis_address(None).startswith("unix://")
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_a_private_server_ends_with_its_context() -> None:

@@ -68,7 +68,8 @@ def test_a_lost_connection_comes_again() -> None:
     assert any("connection was lost" in notice for notice in notices) and any("is back" in notice for notice in notices)
     assert source.counts()["reconnects"] == 1 and source.ended_early is None
     heard = np.flatnonzero(np.abs(np.concatenate([block.samples for block in blocks], 1)[0]) > 0.03) / RATE
-    assert heard[-1] == pytest.approx(1.0 + MAX_KEPT_PAUSE_S + 1.0, abs=0.1)  # it came when the first had just ended
+    # Each came at once, and the second when the first had just ended.
+    assert heard[-1] - heard[0] == pytest.approx(1.0 + MAX_KEPT_PAUSE_S + 1.0, abs=0.1)
 
 
 def test_nobody_comes() -> None:
@@ -159,7 +160,9 @@ def test_a_header_that_cannot_be_read_is_told_of_in_time() -> None:
     track = PushedTrack("Anna", clock=clock)
     track.attach("a", "webm")
     thread = threading.Thread(target=lambda: list(track.connect()))
-    track.feed("a", b"\x1aE\xdf\xa3" + NONSENSE)
+    whole = webm(voice(1.0))
+    head = whole[: whole.index(b"\x11\x4d\x9b\x74")]  # up to the index, before which something of 256 MB is to come
+    track.feed("a", head + b"\xec\x01\x00\x00\x00\x10\x00\x00\x00" + NONSENSE)
     thread.start()
     track.full("a")
     clock.wait(threading.Event(), HEADER_S + 1)
@@ -204,3 +207,52 @@ def test_stopping_ends_a_track_that_waits_for_bytes() -> None:
     threading.Timer(0.3, source.stop).start()
     started = time.monotonic()
     assert list(source) == [] and time.monotonic() - started < 5
+
+
+TURNS = ((0.0, 2.0), (5.0, 7.0), (15.0, 17.0))  # seconds in which somebody talks
+
+
+def webm_while_somebody_talks(stamped: bool) -> list[tuple[float, bytes]]:
+    """Pieces of WebM with the seconds at which they are sent; without what lies between the turns.
+
+    stamped: its time stamps have the pauses (DTX); else they do not (`MediaRecorder.pause`).
+    """
+    file, pieces, sent, spoken = io.BytesIO(), [], 0, 0
+    with av.open(file, "w", format="webm", options={"cluster_time_limit": "100"}) as output:
+        stream = output.add_stream("libopus", rate=48_000, layout="mono")
+        for number, part in enumerate(np.split(voice(TURNS[-1][1]), round(TURNS[-1][1] * 50))):
+            if not any(start <= number / 50 < end for start, end in TURNS):
+                continue
+            frame = av.AudioFrame.from_ndarray(np.repeat(part, 3)[None].astype(np.float32), "flt", "mono")
+            frame.sample_rate, frame.pts = 48_000, 960 * (number if stamped else spoken)
+            spoken += 1
+            for packet in stream.encode(frame):
+                output.mux(packet)
+            pieces.append(((number + 1) / 50, file.getvalue()[sent:]))
+            sent = file.tell()
+    return [*[(at, piece) for at, piece in pieces if piece], (pieces[-1][0], file.getvalue()[sent:])]
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+def test_webm_that_is_sent_while_somebody_talks_is_heard_at_its_time(stamped: bool) -> None:
+    clock = VirtualClock(threads=3)
+    track = PushedTrack("Anna", clock=clock)
+    source = MixedSource([Participant(ReconnectingSource(track.connect, clock=clock))], clock=clock)
+    track.attach("a", "webm")
+
+    def sender() -> None:
+        for at, piece in webm_while_somebody_talks(stamped):
+            clock.wait(threading.Event(), at - clock.now())
+            track.feed("a", piece)
+        clock.wait(threading.Event(), 1.0)
+        track.detach("a", is_final=True)
+
+    threading.Thread(target=sender, daemon=True).start()
+    audio = np.concatenate([block.samples for block in source], 1)[0]
+    loud = np.flatnonzero(np.abs(audio) > 0.03) / RATE
+    ends = np.flatnonzero(np.diff(loud) > 1.0)
+    heard = list(zip([loud[0], *loud[ends + 1]], [*loud[ends], loud[-1]], strict=True))
+    assert len(heard) == len(TURNS)
+    for (start, end), (begun, over) in zip(TURNS, heard, strict=True):
+        assert begun - heard[0][0] == pytest.approx(start, abs=0.25)
+        assert over - heard[0][0] == pytest.approx(end, abs=0.25)
