@@ -56,7 +56,7 @@ class VirtualClock:
         in seconds since 1970."""
         self._now, self._started, self._threads = 0.0, date, threads
         self._known: set[threading.Thread] = set()
-        self._waiting: dict[threading.Thread, float] = {}
+        self._waiting: dict[threading.Thread, tuple[float, threading.Event]] = {}
         self._changed = threading.Condition()
 
     def now(self) -> float:
@@ -73,10 +73,10 @@ class VirtualClock:
         me, until = threading.current_thread(), self._now + max(0.0, seconds)
         with self._changed:
             self._known.add(me)
-            self._waiting[me] = until
+            self._waiting[me] = until, event
             while not event.is_set() and self._now < until:
                 if len(self._known) >= self._threads and self._all_wait():
-                    self._now = min(self._waiting.values())
+                    self._now = min(moment for moment, _ in self._waiting.values())
                     self._changed.notify_all()
                 else:
                     self._changed.wait(0.001)  # real seconds: nobody tells of an event, or of a thread that ends
@@ -84,8 +84,9 @@ class VirtualClock:
         return event.is_set()
 
     def _all_wait(self) -> bool:
-        """One whose time has come counts as awake, though it may not have noticed yet."""
-        return all(self._waiting.get(thread, 0.0) > self._now for thread in self._known if thread.is_alive())
+        """One whose time or event has come counts as awake, though it may not have noticed yet."""
+        waiting = (self._waiting.get(thread) for thread in self._known if thread.is_alive())
+        return all(each is not None and each[0] > self._now and not each[1].is_set() for each in waiting)
 
 
 class Pacer:

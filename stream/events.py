@@ -198,6 +198,15 @@ class Degraded(Base):
     reason: str
 
 
+class EventsMissed(Base):
+    """Events before this place were removed from the Stream before they could be read: the session is very long, or its
+    reader was very far behind. Made by the reader itself; not in the Stream."""
+
+    type: Literal["events.missed"] = "events.missed"
+    count: Count | None
+    """Number of entries removed; null = unknown, and perhaps none."""
+
+
 class UtteranceFailed(Base):
     """An utterance without a label, and the reason."""
 
@@ -246,6 +255,7 @@ Event = Annotated[
     | SpeakerMerged
     | Lag
     | Degraded
+    | EventsMissed
     | UtteranceFailed
     | Alert
     | SessionEnded,

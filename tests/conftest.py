@@ -120,16 +120,23 @@ def base() -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_state_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Events that wait for Redis wait in a folder of the tests, and no model is downloaded."""
+def _no_state_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Events that wait for Redis wait in a folder of the tests, a Redis of one's own runs there, and no model is
+    downloaded."""
+    from stream.bus import own_server
+
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
+    os.environ.pop("XDG_RUNTIME_DIR", None)
     os.environ["HF_HUB_OFFLINE"] = "1"  # no test fetches from the real hub
+    yield
+    own_server.stop()
 
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A private Redis server."""
-    from stream.bus.server import private_server
+    from tests.support.redis_servers import private_server
 
     with private_server() as url:
         yield url

@@ -36,7 +36,8 @@ def tfidf(
     blocks = []
     for texts in (now, before):
         # Punctuation stays: "!" and "?" raise weighted F1 on MELD by ten points.
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+        pattern = r"\w+|[^\w\s]"
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=pattern)
         blocks.append((vectorizer.fit_transform(texts[0]), vectorizer.transform(texts[1])))
     inputs = [hstack([own, 0.3 * past]).tocsr() for own, past in zip(*blocks, strict=True)]
     best_score, best = -1.0, np.empty(0, dtype=np.int64)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, cast
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-import redis.asyncio
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
@@ -16,6 +16,7 @@ from stream.bus.cluster import Client
 from stream.bus.keys import PREFIX, SESSION_ID, Keys
 from stream.errors import StreamError
 
+ESCAPE = "in a user or password, write @ / ? # as %40 %2F %3F %23"
 CLAIM_TTL_S = 60  # seconds that a session id stays reserved until the session starts
 SENTINELS = re.compile(
     r"redis(?P<tls>s)?\+sentinel://((?P<username>[^:@/]*):(?P<password>[^@/]*)@)?"
@@ -38,13 +39,18 @@ def connect(url: str, timeout: float | None = 5.0) -> Client:
         "socket_timeout": timeout, "socket_connect_timeout": 5.0, "retry": Retry(NoBackoff(), 0),
         "decode_responses": True, "encoding_errors": "replace",  # bytes that others wrote must not break a connection
     }  # fmt: skip
+    if fault := unclear(url):
+        raise BusError(f"Redis address {public(url)}: {fault}")
     try:
         found = SENTINELS.fullmatch(url)
         if found is None:
-            return cast(Client, Client.from_url(url, **options))
+            client = cast(Client, Client.from_url(url, **options))
+            client.connection_pool.make_connection()  # raises for options that there are not
+            return client
         hosts = [host.rpartition(":") for host in found["hosts"].split(",")]
         sentinel = Sentinel(
-            [(name, int(port)) for name, _, port in hosts], sentinel_kwargs={**options, "ssl": bool(found["tls"])}
+            [(name.strip("[]"), int(port)) for name, _, port in hosts],
+            sentinel_kwargs={**options, "ssl": bool(found["tls"])},
         )
         options |= {name: unquote(found[name]) for name in ("username", "password") if found[name]}
         leader: Client = sentinel.master_for(
@@ -52,8 +58,10 @@ def connect(url: str, timeout: float | None = 5.0) -> Client:
         )
         leader.sentinels = sentinel.sentinels
         return leader
+    except TypeError:
+        raise BusError(f"Redis address {public(url)}: after ? stand options that there are not") from None
     except ValueError as error:
-        raise BusError(f"Redis address {public(url)!r}: {error}") from None
+        raise BusError(f"Redis address {public(url)}: {error}") from None
 
 
 async def check(url: str) -> None:
@@ -64,11 +72,59 @@ async def check(url: str) -> None:
     except AuthenticationError:
         raise BusError(f"Redis at {public(url)} refuses the user name or password") from None
     except ResponseError as error:
-        raise BusError(f"Redis at {public(url)}: {error}") from None
+        raise BusError(f"Redis at {public(url)}: {reason(error)}") from None
     except (RedisError, OSError) as error:
-        raise BusError(f"no Redis answers at {public(url)} ({error})") from None
+        raise BusError(f"no Redis answers at {public(url)} ({reason(error)})") from None
     finally:
         await client.aclose()
+
+
+async def check_publishing(url: str, keys: Keys) -> None:
+    """Check that the server would take what a session publishes. Nothing is written: it queues the commands of a
+    transaction, refuses there what it would refuse, and discards them.
+
+    Raises BusError with one line if not.
+    """
+    own: list[tuple[str | int, ...]] = [
+        ("XADD", keys.events, "*", "id", ""), ("PUBLISH", keys.channel, ""), ("EXPIRE", keys.events, 1),
+        ("SET", keys.state, "", "EX", 1), ("RPUSH", keys.rows, ""), ("LTRIM", keys.rows, -1, -1),
+        ("DEL", keys.state, keys.rows), ("SET", keys.alive, "", "EX", 1),
+    ]  # fmt: skip
+    shared: list[tuple[str | int, ...]] = [
+        ("HSET", keys.directory, keys.session, ""), ("HGETALL", keys.directory), ("EXPIRE", keys.directory, 1),
+        ("TTL", keys.directory), ("HDEL", keys.directory, keys.session),
+    ]  # fmt: skip
+    client = connect(url)
+    try:
+        for key, commands in ((keys.events, own), (keys.directory, shared)):
+            await client.exists(key)  # the client follows where a Redis Cluster has it
+            connection = await client.connection_pool.get_connection()
+            try:
+                # Alone: where there are no transactions, the commands would be carried out.
+                await connection.send_command("MULTI")
+                await connection.read_response()
+                together = [*commands, ("DISCARD",), ("MULTI",), ("EXEC",)]
+                await connection.send_packed_command(connection.pack_commands(together))
+                answers = [await _answer(connection) for _ in together]
+            finally:
+                await client.connection_pool.release(connection)
+            for command, answer in zip(together, answers, strict=True):
+                if isinstance(answer, ResponseError):
+                    raise ResponseError(f"{command[0]}: {reason(answer)}")
+    except ResponseError as error:
+        raise BusError(f"Redis at {public(url)} refuses what a session publishes: {reason(error)}") from None
+    except (RedisError, OSError) as error:
+        raise BusError(f"no Redis answers at {public(url)} ({reason(error)})") from None
+    finally:
+        await client.aclose()
+
+
+async def _answer(connection: Any) -> Any:
+    """The next answer on a connection, also one that is an error."""
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 async def exists(url: str, keys: Keys) -> bool:
@@ -80,14 +136,23 @@ async def exists(url: str, keys: Keys) -> bool:
         await client.aclose()
 
 
-async def claim(url: str, keys: Keys, ttl_s: int = CLAIM_TTL_S) -> bool:
-    """Reserve the id of a session that is to start within `ttl_s` seconds; False if it is in use, Redis still holds
-    events of it, or it was forgotten lately while nothing proved its death."""
+async def claim(url: str, keys: Keys) -> bool:
+    """Reserve the id of a session that is about to start; False if it is in use, Redis still holds events of it, or it
+    was forgotten lately while nothing proved its death."""
     client = connect(url)
     try:
         if await client.exists(keys.events) or await client.exists(keys.forgotten):
             return False
-        return bool(await client.set(keys.alive, "", nx=True, ex=ttl_s))
+        return bool(await client.set(keys.alive, "", nx=True, ex=CLAIM_TTL_S))
+    finally:
+        await client.aclose()
+
+
+async def renew_claim(url: str, keys: Keys) -> None:
+    """Hold on to a claimed id while its session takes long to start."""
+    client = connect(url)
+    try:
+        await client.expire(keys.alive, CLAIM_TTL_S)
     finally:
         await client.aclose()
 
@@ -110,15 +175,57 @@ async def release(url: str, keys: Keys) -> None:
         await client.aclose()
 
 
-async def listed(client: redis.asyncio.Redis, prefix: str = PREFIX) -> dict[str, str]:
-    """The directory: start time (ISO 8601) by session id; entries that are not valid session ids are ignored."""
-    entries = await client.hgetall(Keys("any", prefix).directory)
+async def listed(client: Client, prefix: str = PREFIX, only: Iterable[str] | None = None) -> dict[str, str]:
+    """The directory, or those of its sessions that are among `only`: start time (ISO 8601) by session id; entries that
+    are not valid session ids are ignored."""
+    directory = Keys("any", prefix).directory
+    if only is not None:
+        names = [name for name in dict.fromkeys(only) if SESSION_ID.fullmatch(name)]
+        starts = [await client.hget(directory, name) for name in names]
+        return {name: str(start) for name, start in zip(names, starts, strict=True) if start is not None}
+    entries = await client.hgetall(directory)
     return {str(name): str(started) for name, started in entries.items() if SESSION_ID.fullmatch(str(name))}
 
 
 def public(url: str) -> str:
-    """The address without its password, for messages."""
-    return re.sub(r"//.*@", "//…@", url)
+    """The address without what may be secret, for messages: no user, password and options; of one that is not clear,
+    the scheme alone."""
+    if unclear(url) is not None:
+        known = re.match(r"[a-z+]{1,20}://", url)
+        return (known[0] if known else "") + "…"
+    address, _, options = url.partition("?")
+    scheme, _, rest = address.partition("://")
+    login, at, place = rest.rpartition("@")
+    return f"{scheme}://{'…' if login else ''}{at}{place}{'?…' if options else ''}"
+
+
+def unclear(url: str) -> str | None:
+    """The way in which an address may be read otherwise than it is meant; None if there is none.
+
+    A password with an unescaped / ? or # ends where redis-py takes the path, options or fragment to begin: the rest
+    would be a host's name, and stand in messages.
+    """
+    if SENTINELS.fullmatch(url):
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return ESCAPE
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        return "it begins with redis://, rediss://, unix:// or redis+sentinel://"
+    if parts.fragment or "#" in url:
+        return ESCAPE
+    if parts.scheme == "unix":
+        return ESCAPE if parts.netloc.rpartition("@")[2] else None
+    if "@" in parts.path + parts.query:
+        return ESCAPE
+    return None if re.fullmatch(r"/?\d*/?", parts.path) else f"after the host comes the number of a database; {ESCAPE}"
+
+
+def reason(error: Exception) -> str:
+    """What Redis says, without the arguments that it repeats: those of a login have the password."""
+    return str(error).partition(", with args beginning with")[0]
 
 
 async def read_state(url: str, keys: Keys) -> tuple[str | None, list[str]]:

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
+from redis.exceptions import RedisError
 
+from stream.bus.cluster import MAX_AT_ONCE, batches
 from stream.bus.connection import connect, listed
 from stream.bus.keys import PREFIX, Keys
 from stream.events import SessionEnded, SessionStarted, parse_entry
@@ -59,22 +61,31 @@ async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = 
     """All sessions of the directory, or those among the ids `only`; the newest first."""
     client = connect(url)
     try:
-        started = await listed(client, prefix)
-        names = [name for name in (started if only is None else only) if name in started]
+        started = await listed(client, prefix, only)
         found = []
-        for name in names:
-            keys = Keys(name, prefix)
-            # One pipeline per session: in a Redis Cluster each session may live on another node.
-            async with client.pipeline(transaction=False) as pipe:
-                pipe.xrange(keys.events, count=1)
-                pipe.xrevrange(keys.events, count=1)
-                pipe.get(keys.alive)
-                pipe.ttl(keys.events)
-                first, last, alive, ttl_s = await pipe.execute()
-            found.append(_info(name, started[name], first, last, alive, ttl_s))
+        for some in batches(list(started), MAX_AT_ONCE):
+            commands = [command for name in some for command in _questions(Keys(name, prefix))]
+            answers = await client.run_each(commands)
+            for number, name in enumerate(some):
+                known = answers[4 * number : 4 * number + 4]
+                refused = next((answer for answer in known if isinstance(answer, RedisError)), None)
+                if refused is not None and "WRONGTYPE" in str(refused):
+                    continue  # a key of somebody else's
+                if refused is not None:
+                    raise refused
+                found.append(_info(name, started[name], *known))
     finally:
         await client.aclose()
     return sorted(found, key=lambda info: info.started, reverse=True)
+
+
+def _questions(keys: Keys) -> list[tuple[str, tuple[Any, ...]]]:
+    return [
+        (keys.events, ("XRANGE", keys.events, "-", "+", "COUNT", 1)),
+        (keys.events, ("XREVRANGE", keys.events, "+", "-", "COUNT", 1)),
+        (keys.alive, ("GET", keys.alive)),
+        (keys.events, ("TTL", keys.events)),
+    ]
 
 
 def _info(name: str, started: str, first: Any, last: Any, alive: str | None, ttl_s: int) -> SessionInfo:

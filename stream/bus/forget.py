@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import Any
 
 import redis.asyncio
 from pydantic import BaseModel
+from redis.exceptions import ResponseError
 
 from stream.bus.connection import connect
 from stream.bus.directory import overview
@@ -19,6 +21,7 @@ from stream.bus.spool import request_path, spool_path
 from stream.errors import StreamError
 from stream.sources.recording import SETTINGS, recording_files, session_folders
 
+REWRITE_S = 60.0  # for Redis to write its data anew
 SCAN_COUNT = 1000  # keys or entries per page of a search
 FORGOTTEN_TTL_S = 7 * 24 * 3600  # seconds for which a session that may live still can learn that it was forgotten
 IsThere = Callable[[str, Home], Awaitable[bool | None]]
@@ -170,22 +173,39 @@ async def older_than(url: str | None, prefix: str, recordings: Sequence[Path], m
 async def rewrite_log(url: str) -> int:
     """Make every Redis server rewrite its append-only file, so that removed data leaves the disk.
 
-    Returns the number of servers that have such a file. Raises RedisError, for example when a rewrite is in progress.
+    Returns the number of servers that have such a file. Raises RedisError, and TimeoutError where it takes longer than
+    `REWRITE_S`.
     """
     client = connect(url)
     try:
-        rewriting = 0
-        for node in await client.masters():
-            if (await node.info("persistence"))["aof_enabled"]:
-                await node.bgrewriteaof()
-                rewriting += 1
-        return rewriting
+        rewritten = 0
+        async with asyncio.timeout(REWRITE_S):
+            for node in await client.masters():
+                if (await node.info("persistence"))["aof_enabled"]:
+                    await _until_rewritten(node)  # by a rewrite that began before: it may have what was removed since
+                    await node.bgrewriteaof()
+                    if (await _until_rewritten(node))["aof_last_bgrewrite_status"] != "ok":
+                        raise ResponseError("its append-only file could not be written anew; its log says why")
+                    rewritten += 1
+        return rewritten
     finally:
         await client.aclose()
 
 
+async def _until_rewritten(node: redis.asyncio.Redis) -> dict[str, Any]:
+    """Wait while a server writes its append-only file anew, or is about to; then INFO of its persistence."""
+    while True:
+        state: dict[str, Any] = await node.info("persistence")
+        if not state["aof_rewrite_in_progress"] and not state["aof_rewrite_scheduled"]:
+            return state
+        await asyncio.sleep(0.05)
+
+
 async def _is_over(url: str, keys: Keys, is_there: IsThere | None, gone: bool) -> bool:
-    """True if it is proved that the session does not go on; False if the caller alone says so. Raises CannotForget."""
+    """True if it is proved that the session does not go on; False if that is but likely, or the caller says so.
+
+    Raises CannotForget.
+    """
     client = connect(url)
     try:
         state, home = await life(client, keys), await home_of(client, keys)
@@ -198,7 +218,7 @@ async def _is_over(url: str, keys: Keys, is_there: IsThere | None, gone: bool) -
     found = await is_there(keys.session, home) if is_there is not None else None
     if found:
         raise CannotForget(f"session {keys.session} gives no sign of life, but its process is there: stop it first")
-    if found is None and not gone:
+    if found is None and not gone and state == "silent":  # where events have expired, there was no sign for a day
         asked = (
             "the gateway that started it" if home.node is not None else "undertone forget on the machine that it ran on"
         )

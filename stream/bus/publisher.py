@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from stream.bus.cluster import MAX_AT_ONCE, Lost, Replicas, batches
 from stream.bus.connection import connect, listed
 from stream.bus.keys import RETENTION_S, Keys
 from stream.bus.running import Home, enter, home_of, leave
@@ -21,6 +22,8 @@ MAX_EVENTS = 100_000  # events in a session's Stream, approximately
 DIRECTORY_REFRESH_S = 3600  # seconds after which a live session renews the expiry of the directory
 HEARTBEAT_TTL_S = 10  # seconds after which a heartbeat expires
 MAX_OUTBOX = 10_000  # events that wait for a slow Redis; beyond that the oldest are dropped and counted
+BATCH = 64  # entries that one question to the replicas confirms, at most
+CONFIRM_RETRY_S = 1.0  # seconds between questions while no replica confirms
 
 
 class Bus:
@@ -28,6 +31,10 @@ class Bus:
 
     Events queue in a bounded outbox; a writer task sends them. While Redis is unreachable, or refuses them, they wait
     in a bounded spool on disk, and the writer retries with back-off (1 … 60 s).
+
+    Where Redis has replicas, an event counts as sent when one of them has it (WAIT, once a batch): a leader that dies
+    takes what it alone had with it. What no replica confirms waits in the spool, too, and the next leader gets it again
+    unless it has it.
     """
 
     def __init__(
@@ -54,6 +61,11 @@ class Bus:
         self._dropped_from_outbox = 0
         self._writer: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
+        self._replicas = Replicas(self._client, keys, self.retention_s, clock)
+        self._unconfirmed: list[Entry] = []  # accepted, and not in the spool
+        self._accepted = 0  # number of the last spooled entry that Redis has accepted
+        self._newest: str | None = None  # id of the last spooled event that Redis has accepted
+        self._doubtful: set[str] = set()  # ids of events that Redis may have, or not
         self._started = ""
         self._renewed_at = 0.0
 
@@ -65,7 +77,7 @@ class Bus:
     @property
     def is_spooling(self) -> bool:
         """True while events wait on disk because Redis is unreachable."""
-        return self.spool.first() is not None
+        return self.spool.first(self._accepted) is not None
 
     def publish(self, *events: Base, state: str | None = None, row: str | None = None, rows: int = 0) -> None:
         """Queue events and, in the same transaction, the session's `state` and one `row`, of which Redis holds the
@@ -94,32 +106,94 @@ class Bus:
             if self.spool.first() is not None:
                 await self._drain_spool()
                 continue
+            if self._outbox.empty() or len(self._unconfirmed) >= BATCH:
+                await self._confirm()
+                if self.spool.first() is not None:
+                    continue
             if self._outbox.empty():
                 self._idle.set()
             queued, entry = await self._outbox.get()
+            self._unconfirmed.append(entry)
             if await self._sent(entry):
                 self.delay = self._clock.now() - queued
             else:
-                self.spool.append(entry)
+                self._spool_unconfirmed()
+
+    async def _confirm(self) -> None:
+        """Forget the entries that have been sent if a replica has them, else put them into the spool."""
+        events = [event_id for entry in self._unconfirmed for event_id in _ids(entry)]
+        try:
+            confirmed = not events or self.forgotten.is_set() or await self._replicas.have(events[-1])
+        except (Lost, RedisError, OSError):
+            self._spool_unconfirmed()
+            return
+        if confirmed:
+            self._unconfirmed.clear()
+        else:
+            self._newest = events[-1]
+            self._accepted = self._spool_unconfirmed()
+
+    def _spool_unconfirmed(self) -> int:
+        """Put entries that Redis accepted, or may have, into the spool; returns the number of the last."""
+        number = 0
+        for entry in self._unconfirmed:
+            number = self.spool.append(entry)
+            self._doubtful.update(_ids(entry))
+        self._unconfirmed.clear()
+        return number
 
     async def _drain_spool(self) -> None:
         """Send the spooled entries in order; entries that arrive meanwhile are spooled behind them."""
         pause = 1.0
-        while (first := self.spool.first()) is not None:
-            number, entry = first
-            if await self._sent(entry):
-                pause = 1.0
-                self.spool.remove(number)
-                continue
-            moving = asyncio.create_task(self._move_to_spool())
+        held: set[str] | None = None  # ids of events that the Stream has
+        while self.spool.first() is not None:
             try:
-                await self._clock.sleep(pause)
-            finally:
-                await cancelled(moving)
-            pause = min(60.0, 2 * pause)
+                for _ in range(BATCH):
+                    if (following := self.spool.first(self._accepted)) is None:
+                        break
+                    number, entry = following
+                    events = set(_ids(entry))
+                    if is_doubtful := bool(events) and events <= self._doubtful:
+                        held = await self._replicas.ids(3 * len(self.spool) + 1_000) if held is None else held
+                    if not (is_doubtful and events <= (held or set())) and not self.forgotten.is_set():
+                        self._doubtful |= events
+                        await self._send(entry)
+                    self._accepted = number
+                    self._newest = entry.events[-1][0] if entry.events else self._newest
+                confirmed = self._newest is None or self.forgotten.is_set()
+                confirmed = confirmed or await self._replicas.have(str(self._newest))
+                pause = 1.0
+            except (Lost, RedisError, OSError):
+                self._accepted, self._newest, held = 0, None, None
+                await self._spool_for(pause)
+                pause = min(60.0, 2 * pause)
+                continue
+            while (first := self.spool.first()) is not None and first[0] <= self._accepted:
+                if not confirmed and len(self.spool) <= MAX_OUTBOX:
+                    break
+                self._doubtful.difference_update(_ids(first[1]))
+                self.spool.remove(first[0])
+            if not confirmed and self.spool.first(self._accepted) is None:
+                await self._spool_next(CONFIRM_RETRY_S)
+        self._newest = None
+        self._accepted = 0
         if self._started:
             with contextlib.suppress(RedisError, OSError):  # Redis may have restarted empty
                 await self.register(self._started)
+
+    async def _spool_for(self, seconds: float) -> None:
+        """Wait, and put on disk what comes meanwhile."""
+        moving = asyncio.create_task(self._move_to_spool())
+        try:
+            await self._clock.sleep(seconds)
+        finally:
+            await cancelled(moving)
+
+    async def _spool_next(self, seconds: float) -> None:
+        """Put on disk what comes next, or nothing if nothing comes."""
+        with contextlib.suppress(TimeoutError):
+            _, entry = await asyncio.wait_for(self._outbox.get(), seconds)
+            self.spool.append(entry)
 
     async def _move_to_spool(self) -> None:
         """Put on disk what comes, until cancelled."""
@@ -171,10 +245,17 @@ class Bus:
         await self._enter()
         # A session that has only just started may have no events yet.
         old = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
-        for session, start in (await listed(self._client, self.keys.prefix)).items():
-            keys = Keys(session, self.keys.prefix)
-            if keys != self.keys and start < old and not await self._client.exists(keys.events):
-                await self._client.hdel(self.keys.directory, keys.session)
+        others = [
+            session
+            for session, start in (await listed(self._client, self.keys.prefix)).items()
+            if session != self.keys.session and start < old
+        ]
+        for some in batches(others, MAX_AT_ONCE):
+            streams = [Keys(session, self.keys.prefix).events for session in some]
+            there = await self._client.run_each([(key, ("EXISTS", key)) for key in streams])
+            if gone := [session for session, answer in zip(some, there, strict=True) if answer == 0]:
+                await self._client.hdel(self.keys.directory, *gone)
+                await self._client.hdel(self.keys.running, *gone)  # one that lives after all enters itself again
 
     async def beat(self, load: str) -> None:
         """Write the heartbeat (load: JSON of `stream.bus.directory.Load`); silently skipped if Redis is unreachable."""
@@ -238,8 +319,13 @@ class Bus:
         except TimeoutError:
             sent = False
         await self.stop()
+        self._spool_unconfirmed()
         while not self._outbox.empty():
             self.spool.append(self._outbox.get_nowait()[1])
         self.spool.close()
         await self._client.aclose()
         return sent
+
+
+def _ids(entry: Entry) -> list[str]:
+    return [event_id for event_id, _, _ in entry.events]

@@ -12,6 +12,8 @@ from urllib.parse import quote, unquote
 
 import platformdirs
 
+from stream.private import NotPrivate, private_folder
+
 MAX_BYTES = 64 << 20  # bytes of a session's spool: days of conversation
 LOCK_WAIT_S = 5.0  # seconds to wait for another process that has the file
 
@@ -62,15 +64,18 @@ class Spool:
         self.path, self.dropped_events = path, 0
         self._limit = limit
         self._file: sqlite3.Connection | None = None
-        self._size = self._sent = 0
+        self._size = self._sent = self._last = 0
         if path.exists():
             self._open()
 
     def __len__(self) -> int:
         return 0 if self._file is None else self._file.execute("SELECT count(*) FROM waiting").fetchone()[0]
 
-    def append(self, entry: Entry) -> None:
-        """Store an entry. If the disk does not accept it (because it is full, say), its events are dropped."""
+    def append(self, entry: Entry) -> int:
+        """Store an entry and return its number.
+
+        If the disk does not accept it (because it is full, say), its events are dropped; the number is the last one's.
+        """
         payload = json.dumps(asdict(entry))
         try:
             file = self._open()
@@ -78,17 +83,18 @@ class Spool:
                 while self._size + len(payload) > self._limit and (oldest := self.first()) is not None:
                     self._delete(file, oldest[0])
                     self.dropped_events += len(oldest[1].events)
-                file.execute("INSERT INTO waiting (entry) VALUES (?)", (payload,))
+                self._last = file.execute("INSERT INTO waiting (entry) VALUES (?)", (payload,)).lastrowid or 0
                 self._size += len(payload)
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, OSError, NotPrivate):
             self.dropped_events += len(entry.events)
+        return self._last
 
-    def first(self) -> tuple[int, Entry] | None:
-        """Number and content of the oldest entry; None if there is none."""
+    def first(self, after: int = 0) -> tuple[int, Entry] | None:
+        """Number and content of the oldest entry, or of the one behind the number `after`; None if there is none."""
         if self._file is None:
             return None
         query = "SELECT number, entry FROM waiting WHERE number > ? ORDER BY number LIMIT 1"
-        found = self._file.execute(query, (self._sent,)).fetchone()
+        found = self._file.execute(query, (max(after, self._sent),)).fetchone()
         return None if found is None else (found[0], Entry(**json.loads(found[1])))
 
     def remove(self, number: int) -> None:
@@ -106,7 +112,7 @@ class Spool:
         """Close the file; remaining entries stay on disk."""
         if self._file is not None:
             self._file.close()
-        self._file, self._size, self._sent = None, 0, 0
+        self._file, self._size, self._sent, self._last = None, 0, 0, 0
 
     def _delete(self, file: sqlite3.Connection, number: int) -> None:
         query = "DELETE FROM waiting WHERE number = ? RETURNING length(entry)"
@@ -114,7 +120,7 @@ class Spool:
 
     def _open(self) -> sqlite3.Connection:
         if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(self.path.parent)
             self.path.touch(mode=0o600)
             self._file = self._connect()
             self._size = self._file.execute("SELECT coalesce(sum(length(entry)), 0) FROM waiting").fetchone()[0]

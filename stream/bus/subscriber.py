@@ -8,26 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+import re
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
-from stream.bus.connection import BusError, connect, listed
+from stream.bus.connection import BusError, connect
 from stream.bus.keys import PREFIX, Keys
-from stream.bus.tasks import cancelled
+from stream.bus.multiplexed import (
+    PAGE_EVENTS,
+    READ_BLOCK_S,
+    Cursor,
+    Share,
+    Skipped,
+    before,
+    connections,
+    of_all,
+    pages,
+    retried,
+)
 from stream.clock import Clock, MonotonicClock
-from stream.events import Event, SessionStarted, parse_entry
+from stream.events import Event
 
-log = logging.getLogger(__name__)
-
-MAX_REMEMBERED_IDS = 1_000  # ids by which events are recognized that a publisher sent twice
-PAGE_EVENTS = 500  # events per read
-READ_BLOCK_S = 10.0  # seconds that a read blocks; without an answer long after that, the connection is lost
-DIRECTORY_POLL_S = 1.0  # seconds between searches for new sessions
+POSITION = re.compile(r"\d{1,15}-\d{1,19}")
+GROUP_BLOCK_S = 1.0  # seconds after which a consumer of a group looks whether the session is over
 CLAIM_IDLE_S = 60.0  # seconds after which another consumer's unacknowledged event is claimed
 
 
@@ -38,32 +44,24 @@ async def subscribe(
     `session.ended`.
 
     When the connection is lost, reconnects with back-off (1 … 60 s) and continues at the same position. If Redis no
-    longer holds the event `after`, starts at the first. Raises AuthenticationError or NoPermissionError, which a retry
-    cannot solve.
+    longer holds the event `after`, starts at the first. Where events were removed before they could be read, yields
+    `events.missed` in their place. Raises AuthenticationError or NoPermissionError, which a retry cannot solve.
     """
-    keys = Keys(session, prefix)
-    seen: OrderedDict[str, None] = OrderedDict()
-    started_at: str | None = None
-    position: str | None = None if after else "0"
-    async with contextlib.aclosing(_connections(url, clock)) as connections:
-        async for client in connections:
-            with _retried():
-                while True:
-                    if position is None:
-                        position = await _position(client, keys, after or "")
-                    for entry_position, event in await _read(client, keys, position):
-                        position = entry_position
-                        if isinstance(event, SessionStarted) and event.time != started_at:
-                            seen.clear()  # they belong to an earlier session of this id that was erased
-                            started_at = event.time
-                        if event is None or event.id in seen:
-                            continue
-                        seen[event.id] = None
-                        if len(seen) > MAX_REMEMBERED_IDS:
-                            seen.popitem(last=False)
-                        yield event
-                        if event.type == "session.ended":
-                            return
+    keys, skipped = Keys(session, prefix), Skipped(clock)
+    cursor: Cursor | None = None if after else Cursor(keys, skipped)
+    try:
+        async with contextlib.aclosing(connections(url, clock)) as clients:
+            async for client in clients:
+                with retried():
+                    while True:
+                        if cursor is None:
+                            cursor = await _cursor(client, keys, skipped, after or "")
+                        for event in cursor.take(*await _read(client, cursor)):
+                            yield event
+                            if event.type == "session.ended":
+                                return
+    finally:
+        skipped.close()
 
 
 def subscribe_sync(url: str, session: str, prefix: str = PREFIX, after: str | None = None) -> Iterator[Event]:
@@ -75,8 +73,11 @@ def subscribe_sync(url: str, session: str, prefix: str = PREFIX, after: str | No
 
 
 def follow(url: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()) -> AsyncGenerator[Event]:
-    """Yield the events of all current and future sessions, for ever, each session's events in order."""
-    return _of_all(url, prefix, lambda session: subscribe(url, session, prefix, clock=clock), clock)
+    """Yield the events of all current and future sessions, for ever, each session's events in order.
+
+    One connection serves all of them (in a Redis Cluster one a node). A session that has ended is read once.
+    """
+    return of_all(url, prefix, clock)
 
 
 async def consume(
@@ -93,14 +94,15 @@ async def consume(
     keys = Keys(session, prefix)
     handled: str | None = None  # position of the last event handed over, whose acknowledgement may have failed
     joined = False
-    async with contextlib.aclosing(_connections(url, clock)) as connections:
-        async for client in connections:
-            with _retried():
+    skipped = Skipped(clock)
+    async with contextlib.aclosing(connections(url, clock)) as clients:
+        async for client in clients:
+            with retried():
                 may_make_groups = await _made(client, keys, group)
                 own = True
                 while True:
                     try:
-                        entries = await _share(client, keys, group, consumer, own)
+                        entries = await _share(client, keys, Share(group, consumer), own)
                     except ResponseError as error:
                         if joined and "NOGROUP" in str(error):
                             return  # the session was erased, or has expired
@@ -113,7 +115,8 @@ async def consume(
                         raise
                     joined = True
                     own = own and bool(entries)
-                    for position, event in entries:
+                    for position, fields in entries:
+                        event = skipped.parsed(keys, position, fields)
                         if event is not None and position != handled:
                             yield event
                         handled = position
@@ -142,54 +145,16 @@ async def make_group(url: str, session: str, group: str, prefix: str = PREFIX) -
 def consume_all(
     url: str, group: str, consumer: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()
 ) -> AsyncGenerator[Event]:
-    """`consume` for all current and future sessions, for ever.
+    """A consumer's share of the events of all current and future sessions, for ever, over one connection.
 
-    An event is acknowledged as soon as it is handed over, so delivery is at most once.
+    An event counts as acknowledged once it is read, so delivery is at most once.
     """
-    return _of_all(url, prefix, lambda session: consume(url, session, group, consumer, prefix, clock=clock), clock)
-
-
-async def _of_all(
-    url: str, prefix: str, events_of: Callable[[str], AsyncGenerator[Event]], clock: Clock
-) -> AsyncGenerator[Event]:
-    """Merge the events of all sessions of the directory; each session has a task of its own."""
-    ready: asyncio.Queue[Event] = asyncio.Queue(PAGE_EVENTS)
-
-    async def pump(session: str) -> None:
-        async with contextlib.aclosing(events_of(session)) as events:
-            async for event in events:
-                await ready.put(event)
-
-    async def watch_directory() -> None:
-        pumping: dict[str, asyncio.Task[None]] = {}
-        async with asyncio.TaskGroup() as pumps, contextlib.aclosing(_connections(url, clock)) as connections:
-            async for client in connections:
-                with _retried():
-                    while True:
-                        sessions = (await listed(client, prefix)).keys()
-                        for session in [name for name, task in pumping.items() if task.done() and name not in sessions]:
-                            del pumping[session]  # erased or expired: its id may be used again
-                        for session in sorted(sessions - pumping.keys()):
-                            pumping[session] = pumps.create_task(pump(session))
-                        await clock.sleep(DIRECTORY_POLL_S)
-
-    watcher = asyncio.create_task(watch_directory())
-    upcoming = asyncio.create_task(ready.get())
-    try:
-        while True:
-            await asyncio.wait({upcoming, watcher}, return_when=asyncio.FIRST_COMPLETED)
-            if watcher.done():
-                watcher.result()
-            yield await upcoming
-            upcoming = asyncio.create_task(ready.get())
-    finally:
-        await cancelled(watcher)
-        await cancelled(upcoming)
+    return of_all(url, prefix, clock, Share(group, consumer))
 
 
 async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
     """All events of a session so far, without duplicates. Raises RedisError."""
-    keys, client = Keys(session, prefix), connect(url)
+    keys, client, skipped = Keys(session, prefix), connect(url), Skipped(MonotonicClock())
     events: dict[str, Event] = {}
     lower = "-"
     try:
@@ -198,11 +163,12 @@ async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
             if not page:
                 return list(events.values())
             for position, fields in page:
-                event = _event(keys, position, fields)
+                event = skipped.parsed(keys, position, fields)
                 if event is not None:
                     events.setdefault(event.id, event)
                 lower = f"({position}"
     finally:
+        skipped.close()
         await client.aclose()
 
 
@@ -217,82 +183,47 @@ async def _made(client: redis.asyncio.Redis, keys: Keys, group: str) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _retried() -> Iterator[None]:
-    """Swallow a lost connection, so that the surrounding loop continues with the next one."""
+async def _read(client: redis.asyncio.Redis, cursor: Cursor) -> tuple[list[Any], Any]:
+    """Entries after the cursor, and the Stream's XINFO; none if none arrives within `READ_BLOCK_S` seconds."""
+    name = cursor.keys.events
+    block = round(1000 * READ_BLOCK_S)
+    entries = pages(await client.xread({name: cursor.position}, count=PAGE_EVENTS, block=block)).get(name, [])
+    if not entries:
+        return [], None
     try:
-        yield
-    except (AuthenticationError, NoPermissionError):
+        return entries, await client.xinfo_stream(name)
+    except NoPermissionError:
         raise
-    except (RedisError, OSError):
-        pass
+    except ResponseError:  # erased since then
+        return entries, None
 
 
-async def _connections(url: str, clock: Clock) -> AsyncGenerator[redis.asyncio.Redis]:
-    """One client after another, with back-off between them; a client that worked for a minute resets the back-off."""
-    pause = 1.0
-    while True:
-        client = connect(url, timeout=1.5 * READ_BLOCK_S)
-        started = clock.now()
-        try:
-            yield client
-        finally:
-            await client.aclose()
-        pause = 1.0 if clock.now() - started > 60 else pause
-        await clock.sleep(pause)
-        pause = min(60.0, 2 * pause)
-
-
-async def _read(client: redis.asyncio.Redis, keys: Keys, position: str) -> list[tuple[str, Event | None]]:
-    """Position and event of the entries after `position`; [] if none arrives within `READ_BLOCK_S` seconds."""
-    return _entries(
-        keys, await client.xread({keys.events: position}, count=PAGE_EVENTS, block=round(1000 * READ_BLOCK_S))
-    )
-
-
-async def _share(
-    client: redis.asyncio.Redis, keys: Keys, group: str, consumer: str, own: bool
-) -> list[tuple[str, Event | None]]:
+async def _share(client: redis.asyncio.Redis, keys: Keys, share: Share, own: bool) -> list[Any]:
     """Entries for this consumer: its own unacknowledged ones (`own`), else those another left behind, else new ones."""
     if not own:
         idle = round(1000 * CLAIM_IDLE_S)
-        claimed: Any = await client.xautoclaim(keys.events, group, consumer, idle, "0", count=PAGE_EVENTS)
+        claimed: Any = await client.xautoclaim(keys.events, *share, idle, "0", count=PAGE_EVENTS)
         if claimed[1]:
-            return [(position, _event(keys, position, fields)) for position, fields in claimed[1]]
-    start = "0" if own else ">"
-    wait = round(1000 * DIRECTORY_POLL_S)
-    return _entries(keys, await client.xreadgroup(group, consumer, {keys.events: start}, count=1, block=wait))
+            return list(claimed[1])
+    start: Any = {keys.events: "0" if own else ">"}
+    return pages(await client.xreadgroup(*share, start, count=1, block=round(1000 * GROUP_BLOCK_S))).get(
+        keys.events, []
+    )
 
 
-def _entries(keys: Keys, answer: Any) -> list[tuple[str, Event | None]]:
-    """Position and event of the entries in XREAD's answer for one Stream; None in place of an unreadable event."""
-    pages = answer.values() if isinstance(answer, dict) else [page for _, page in answer or []]
-    found: list[tuple[str, Event | None]] = []
-    for page in pages:
-        for entry in page:
-            # RESP3 nests one level deeper than RESP2.
-            for position, fields in entry if isinstance(entry, list) else [entry]:
-                found.append((position, _event(keys, position, fields)))
-    return found
-
-
-def _event(keys: Keys, position: str, fields: Mapping[str, str]) -> Event | None:
-    event = parse_entry(fields, keys.session)
-    if event is None:
-        log.warning("%s: entry %s is not an event of this version and is skipped", keys.events, position)
-    return event
-
-
-async def _position(client: redis.asyncio.Redis, keys: Keys, after: str) -> str:
-    """Position in the Stream of the event with the id `after`; "0" if it is not there."""
+async def _cursor(client: redis.asyncio.Redis, keys: Keys, skipped: Skipped, after: str) -> Cursor:
+    """The place behind the event with the id `after`; the beginning if it is not there."""
+    noticed = f"{keys.session}:missed:"
+    if after.startswith(noticed) and POSITION.fullmatch(after.removeprefix(noticed)):
+        return Cursor(keys, skipped, before(after.removeprefix(noticed)))
     upper = "+"
     while True:
         page: Any = await client.xrevrange(keys.events, max=upper, count=PAGE_EVENTS)
         if not page:
-            return "0"
+            return Cursor(keys, skipped)
         for position, fields in page:
             if fields.get("id") == after:
-                return str(position)
+                return Cursor(keys, skipped, str(position))
         upper = f"({page[-1][0]}"
 
 

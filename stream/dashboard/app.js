@@ -82,7 +82,8 @@ async function begin() {
 
 auth.addEventListener("unauthorized", () => {
   const refused = "The server does not accept this token.";
-  byId("token-message").textContent = token() ? refused : "The server asks for an access token.";
+  const wanted = "The server asks for an access token. On your own machine it is in the address that the server printed.";
+  byId("token-message").textContent = token() ? refused : wanted;
   byId("token-form").hidden = false;
 });
 byId("token-form").addEventListener("submit", (event) => {

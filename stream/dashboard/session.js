@@ -12,6 +12,7 @@ const TYPES = new Set([
   "speaker.merged",
   "lag",
   "degraded",
+  "events.missed",
 ]);
 
 const mediaTime = (event) => event.audio_end ?? event.audio_time ?? event.duration ?? 0;
@@ -134,6 +135,11 @@ export class Session {
 
   degraded(event) {
     this.#notice(event, event.audio_time, event.reason);
+  }
+
+  "events.missed"(event) {
+    const number = event.count === null ? "some events, perhaps," : `${event.count} events`;
+    this.#notice(event, this.time, `${number} were removed from Redis before they were read`);
   }
 
   #update(event, fields) {

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
+import functools
+import logging
+import os
+import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -10,6 +17,11 @@ from stream.block import BLOCK_SAMPLES, RATE
 from stream.errors import MediaError
 from stream.sources.capture import CaptureSource
 from stream.sources.pulse import PulseSource
+
+log = logging.getLogger(__name__)
+DRIVER_LINE = re.compile(rb"ALSA lib |Expression '.*' failed in |Cannot connect to server |jack server |JackShm")
+LINE_BUFFERED = 1  # _IOLBF of stdio.h
+_Write = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 class MicrophoneSource(CaptureSource):
@@ -86,8 +98,50 @@ def input_devices() -> list[str]:
 
 def _portaudio() -> Any:
     """The module sounddevice. Raises MediaError if PortAudio is missing."""
+    _divert_driver_lines()
     try:
         import sounddevice
     except OSError as error:
         raise MediaError(f"{error}: install the system package libportaudio2") from None
     return sounddevice
+
+
+class _StreamFunctions(ctypes.Structure):
+    """cookie_io_functions_t of the GNU C library."""
+
+    _fields_ = (("read", ctypes.c_void_p), ("write", _Write), ("seek", ctypes.c_void_p), ("close", ctypes.c_void_p))
+
+
+def _write_line(_cookie: object, text: Any, size: int) -> int:
+    """Callback: C code has written to `stderr`. Lines of sound drivers are logged, all others shown as ever."""
+    line = ctypes.string_at(text, size)
+    if DRIVER_LINE.match(line) or not line.strip():
+        log.debug("%s", line.decode(errors="replace").strip())
+    else:
+        os.write(2, line)
+    return size
+
+
+@functools.cache
+def _divert_driver_lines() -> None:
+    """Keep what PortAudio and ALSA write about each device that they try off the terminal; errors are raised besides.
+
+    Python and most C++ code write to the descriptor, so they are not concerned. Elsewhere than on the GNU C library
+    nothing happens.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.fopencookie.restype = ctypes.c_void_p
+    libc.fopencookie.argtypes = ctypes.c_void_p, ctypes.c_char_p, _StreamFunctions
+    libc.setvbuf.argtypes = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
+    file = libc.fopencookie(None, b"w", _StreamFunctions(write=_on_write))
+    if not file:
+        return
+    libc.setvbuf(file, None, LINE_BUFFERED, 0)
+    stderr = ctypes.c_void_p.in_dll(libc, "stderr")
+    atexit.register(setattr, stderr, "value", stderr.value)  # before Python is gone, which the callback needs
+    stderr.value = file
+
+
+_on_write = _Write(_write_line)  # held for C

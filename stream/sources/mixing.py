@@ -17,6 +17,10 @@ MAX_LATE_S = 1.0  # seconds that one stream may delay the others before silence 
 MAX_EARLY_S = 30.0  # seconds of a bursty stream (HLS) that are buffered until they are due
 MAX_PICTURES = 600  # video frames buffered until they are due, of all participants
 ARRIVAL_WINDOW_S = 10.0  # seconds over which the earliest arrival is taken, because a network can only delay packets
+JUMP_S = 0.1  # seconds that the clock of a stream jumps ahead when its sender had paused or was lost
+MAX_KEPT_PAUSE_S = 1.0  # seconds of a pause that stay when a stream that was ahead makes use of the pause
+TOLD_LATE_S = 0.5  # seconds by which a stream is put off at once that are worth a notice
+MAX_LOST_S = 0.2  # seconds of sound that may come after a gap in the time stamps and belong before it
 MAX_STRETCH = 0.02  # maximum relative change of speed with which a stream follows its sender's clock
 
 
@@ -33,8 +37,9 @@ class ClockAligner:
     """Keeps a stream on the session's clock although its sender's clock runs faster or slower.
 
     The stream is first placed at its time of arrival. From then on, the change of its arrival against the first window
-    measures the drift between the clocks, which is corrected by playing the stream slightly faster or slower. A stream
-    that arrives too late for a whole window (because its sender had paused, say) is placed again.
+    measures the drift between the clocks, which is corrected by playing the stream slightly faster or slower. After a
+    jump of its clock (its sender had paused, say) it is placed anew. One that arrives too late is put off until its
+    arrival, so that nothing of it is lost; if more came with it, the correction brings it back.
     """
 
     def __init__(self) -> None:
@@ -45,13 +50,14 @@ class ClockAligner:
         self._first_lead: float | None = None
         self._drift = 0.0
 
-    def place(self, start: float, length: float, now: float) -> tuple[float, float]:
-        """Start and end, in seconds on the session's clock, of media that has just arrived.
+    def place(self, start: float, length: float, arrival: float) -> tuple[float, float]:
+        """Start and end, in seconds on the session's clock, of media that has arrived.
 
-        start, length: in seconds on the stream's clock; now: in seconds on the session's clock.
+        start, length: in seconds on the stream's clock; arrival: of its end, in seconds on the session's clock.
         """
-        if self.offset is None:
-            self.offset, self._since, self._reached = max(0.0, now - length) - start, now, start
+        if self.offset is None or (length and start > self._reached + JUMP_S):  # pictures alone have no length
+            self._place_anew(start, length, arrival)
+        assert self.offset is not None
         begin = start + self.offset
         limit = MAX_STRETCH * max(0.0, start + length - self._reached)
         step = min(limit, max(-limit, self._correction))
@@ -59,24 +65,46 @@ class ClockAligner:
         self._correction -= step
         self.offset += step
         end = begin + length + step
-        self._earliest = max(self._earliest, end - now)
-        if now - self._since >= ARRIVAL_WINDOW_S:
+        self._earliest = max(self._earliest, end - arrival)
+        if arrival - self._since >= ARRIVAL_WINDOW_S:
             self._measure()
-            self._earliest, self._since = -np.inf, now
+            self._earliest, self._since = -np.inf, arrival
         return begin, end
+
+    def put_off(self, seconds: float) -> None:
+        """Place what comes later by so much than it would have been."""
+        assert self.offset is not None
+        if self._first_lead is None:  # what comes in this window says nothing of how it usually arrives
+            self._first_lead = self._earliest
+        self.offset += seconds
+
+    def _place_anew(self, start: float, length: float, arrival: float) -> None:
+        """Place a stream at its arrival; one that was ahead is brought back, but not so that the pause disappears."""
+        begin = max(0.0, arrival - length)
+        if self.offset is not None:
+            reached = self._reached + self.offset
+            begin = max(begin, min(start + self.offset, reached + MAX_KEPT_PAUSE_S))
+        self.offset, self._since, self._reached = begin - start, arrival, start
+        self._correction, self._earliest, self._first_lead, self._drift = 0.0, -np.inf, None, 0.0
 
     def _measure(self) -> None:
         """Estimate the drift at the end of a window, and the correction that follows from it."""
-        assert self.offset is not None
         if self._first_lead is None:
             self._first_lead = self._earliest
         drift = self._first_lead - self._earliest
-        if drift > MAX_LATE_S:
-            self.offset += drift
-            drift = 0.0
         # The smaller of two in a row, because a network that was busy for a while is not a slow clock.
         self._correction = min(drift, self._drift, key=abs) if drift * self._drift > 0 else 0.0
         self._drift = drift
+
+
+@dataclass(frozen=True)
+class LatePiece:
+    """Samples, float32 [channels, n], with the place that has passed and their arrival, in seconds."""
+
+    begin: float
+    end: float
+    samples: Samples
+    arrived: float
 
 
 @dataclass
@@ -89,9 +117,9 @@ class Track:
     """Start of `held`, in samples of the session's clock."""
     size: int = 0
     """Samples in `held`."""
+    late: list[LatePiece] = field(default_factory=list)
+    """Samples whose place has passed, until it is known whether the stream stays late."""
     aligner: ClockAligner = field(default_factory=ClockAligner)
-    late: float = 0.0
-    """Seconds of audio that came too late, since the last that came in time."""
     ended: bool = False
     """True once the source delivers no more."""
 
@@ -100,17 +128,45 @@ class Track:
         """End of `held`, in samples of the session's clock."""
         return self.start + self.size
 
+    def put(self, begin: float, end: float, samples: Samples, arrived: float) -> float:
+        """Add samples, float32 [channels, n], from `begin` to `end`, whose first arrived at `arrived` seconds.
+
+        If their place has passed and the stream stays late, it is put off until its arrival; returns by how many
+        seconds. Silence that is late is there already (a gap in the time stamps is filled with it), and less than
+        `MAX_LOST_S` of sound is what a sender or decoder had left over before a pause: these move nothing.
+        """
+        if begin >= (self.end - 1) / RATE:  # but for rounding
+            self.late.clear()
+            self.append(begin, end, samples)
+            return 0.0
+        if samples.any():
+            self.late.append(LatePiece(begin, end, samples, arrived))
+        if sum(piece.samples.shape[1] for piece in self.late) <= MAX_LOST_S * RATE:
+            return 0.0
+        return self.put_off()
+
+    def put_off(self) -> float:
+        """Place the late samples, and with them what comes after, at their arrival; returns by how many seconds."""
+        if not self.late:
+            return 0.0
+        first = self.late[0]
+        seconds = max(self.end / RATE - first.begin, first.arrived - first.begin)
+        self.aligner.put_off(seconds)
+        for piece in self.late:
+            self.append(piece.begin + seconds, piece.end + seconds, piece.samples)
+        self.late.clear()
+        return seconds
+
     def append(self, begin: float, end: float, samples: Samples) -> None:
         """Add samples, float32 [channels, n], stretched to the time from `begin` to `end` seconds.
 
-        A gap becomes silence; samples before `self.end` are late and dropped.
+        A gap becomes silence; samples before `self.end` are dropped.
         """
         position = round(begin * RATE)
         if abs(position - self.end) <= 1:  # contiguous, but for rounding
             position = self.end
         samples = _stretched(samples, round(end * RATE) - position)
         late = min(max(0, self.end - position), samples.shape[1])
-        self.late += late / RATE
         samples, hole = samples[:, late:], position - self.end
         for part in (np.zeros((self.channels, max(0, hole)), np.float32), samples):
             if part.shape[1]:
@@ -255,15 +311,14 @@ class MixedSource:
                         self._notices.append(block.notice)
                     if not length and not block.frames:
                         continue
-                    begin, end = aligner.place(block.start, length, now)
+                    begin, end = aligner.place(block.start, length, now - block.lag)
+                    if track is not None and length:
+                        put_off = track.put(begin, end, block.samples, now - block.lag - length)
+                        begin += put_off
+                        self._tell_late(source, put_off)
                     for frame in block.frames:
                         shown = max(0.0, frame.time + begin - block.start)
                         self._frames.append(replace(frame, time=shown, channel=channel))
-                    if track is not None and length:
-                        late = track.late
-                        track.append(begin, end, block.samples)
-                        if late == track.late:
-                            self._report_late(source, track)
                 while (
                     track is not None and track.size > MAX_EARLY_S * RATE and not self._clock.wait(self._stopping, 0.05)
                 ):
@@ -276,11 +331,10 @@ class MixedSource:
                 self._errors.append(reason)
                 self._notices.append(reason)
             if track is not None:
-                self._report_late(source, track)
+                self._tell_late(source, track.put_off())
                 track.ended = True
 
-    def _report_late(self, source: Source, track: Track) -> None:
-        """Add a notice with the duration of the audio that came too late, once audio is in time again."""
-        if track.late:
-            self._notices.append(f"{source.name}: {track.late:.1f} s arrived too late and are lost")
-            track.late = 0.0
+    def _tell_late(self, source: Source, seconds: float) -> None:
+        """Add a notice if a source was put off by so much that it is worth one."""
+        if seconds >= TOLD_LATE_S:
+            self._notices.append(f"{source.name}: sound came {seconds:.1f} s late; it lies where it came")

@@ -20,7 +20,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from stream.errors import MediaError
+from stream.errors import MediaError, StreamError
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443}
 TLS_SCHEMES = {"https", "rtsps", "rtmps"}
@@ -133,7 +133,7 @@ def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
-class RtspError(OSError):
+class RtspError(StreamError):
     """What an RTSP server sent is not RTSP, or more than a stream needs."""
 
 

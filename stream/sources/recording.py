@@ -4,6 +4,8 @@ FOLDER/SESSION/sound.mkv      the audio, bit for bit as it was analysed
                pictures*.mkv  the video frames (JPEG), one file per camera
                events.jsonl   the events, one per line
                session.json   the settings of the session, with which a replay is the same
+
+The folder lets in its user alone, whatever the umask.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pydantic import ValidationError
 from stream.block import RATE, Block, VideoFrame
 from stream.errors import MediaError
 from stream.events import Event, parse
+from stream.private import make_parents
 from stream.sources.base import Source, SourceWrapper
 from stream.sources.decoding import error_text, ffmpeg_path
 from stream.sources.file import FileSource
@@ -46,12 +49,13 @@ class Recorder(SourceWrapper):
         self.folder = folder
         settings = {**settings, "split": source.split, "source": source.name}
         try:
-            folder.mkdir(parents=True)
+            make_parents(folder)
+            folder.mkdir(mode=0o700)
             for name, path in annotations.items():
                 settings[name] = name + path.suffix
-                shutil.copyfile(path, folder / settings[name])
-            (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            self._events = (folder / EVENTS).open("w", encoding="utf-8")
+                shutil.copyfile(path, _private(folder / settings[name]))
+            _private(folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            self._events = _private(folder / EVENTS).open("w", encoding="utf-8")
             self._sound = _Track(folder / SOUND)
         except OSError as error:
             raise MediaError(f"{folder}: cannot be recorded to ({error_text(error)})") from None
@@ -102,7 +106,7 @@ class _Track:
     """A Matroska file with one stream; after a crash it is readable up to its last packet."""
 
     def __init__(self, path: Path) -> None:
-        self._container = av.open(ffmpeg_path(path), "w")
+        self._container = av.open(ffmpeg_path(_private(path)), "w")
         self._stream: Any = None
 
     def sound(self, block: Block) -> None:
@@ -134,6 +138,12 @@ class _Track:
         if self._stream is not None:
             self._container.mux(self._stream.encode(None))
         self._container.close()
+
+
+def _private(path: Path) -> Path:
+    """Make a file that only this user can read, to be written."""
+    path.touch(mode=0o600)
+    return path
 
 
 class RecordedSource(SourceWrapper):

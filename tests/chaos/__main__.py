@@ -17,10 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stream.bus.server import private_server
-from tests.chaos.kills import KINDS, Plan, Service, Tally, campaign
+from tests.chaos.kills import KINDS, WAYS, Plan, Tally, campaign
+from tests.chaos.service import Service
 from tests.chaos.truth import Verdict
-from tests.support.redis_servers import server
+from tests.support.redis_servers import private_server, server
 from workers.cluster.actors import ray_cluster
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -39,14 +39,19 @@ def kills(
     seed: Seed = 7,
     shortest: Annotated[float, typer.Option(help="Seconds between two, at least.")] = 1.0,
     longest: Annotated[float, typer.Option(help="Seconds between two, at most.")] = 4.0,
+    way: Annotated[list[str] | None, typer.Option(help=f"Ways in: {', '.join(WAYS)}. [default: all]")] = None,
     out: Out = None,
 ) -> None:
-    """`kill -9` of sessions, encoders, recognizers, transcribers and gateways."""
+    """`kill -9` of sessions that came in on every way, midway, and of encoders, recognizers, transcribers, gateways."""
+    ways = tuple(way or WAYS)
+    if not set(ways) <= set(WAYS):
+        raise typer.BadParameter(f"--way: one of {', '.join(WAYS)}")
     begun, say = _clock()
     with tempfile.TemporaryDirectory() as folder, private_server() as redis, ray_cluster(None):
         service = Service(Path(folder), redis, ray.get_runtime_context().gcs_address)
+        plan = Plan(seed, (shortest, longest), number, lanes=ways, midway=True)
         try:
-            tallies, verdicts = asyncio.run(campaign(service, Plan(seed, (shortest, longest), number), say))
+            tallies, verdicts = asyncio.run(campaign(service, plan, say))
         finally:
             service.close()
     _close(seed, begun, tallies, verdicts, out)

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
-import shutil
 import signal
 import statistics
-import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import psutil
 import ray
-import websockets
 from ray.exceptions import RayError
-from redis.exceptions import RedisError
 
 from stream.block import RATE
 from stream.events import Event
 from stream.sources.file import FileSource
+from tests.chaos.service import GIVEN, HEARD, Service, wav
 from tests.chaos.truth import Verdict, durable_log, judge, labels
-from tests.support.commands import UNDERTONE
-from tests.support.gateways import Gateway, free_port, pcm, wait_ready
-from tests.support.paths import DEMO, DEMO_TRANSCRIPT
-from tests.support.redis_servers import Server
+from tests.support.gateways import Gateway, wait_ready
+from tests.support.paths import DEMO
 from workers.cluster.actors import NAMESPACE
 
 KINDS = {
@@ -44,11 +36,10 @@ KINDS = {
     "transcriber": "TranscriberActor",
     "gateway": "",
 }
-GIVEN = {"kind": "file", "name": "demo.opus", "transcript": "demo.stm", "speed": 3}
-HEARD = {"kind": "file", "name": "demo.opus", "speed": 2}
+RECORDINGS = ("given", "heard", "upload", "command")  # ways in of which there is an undisturbed run to compare with
+WAYS = (*RECORDINGS, "live", "webm", "url")
+Way = Callable[[str], Coroutine[Any, Any, list[Event]]]  # a session of that id to its end; what the log holds of it
 PAUSED = 5.0  # seconds for which Redis does not answer
-PATIENCE = 600.0  # seconds after which a session that has not ended never will
-OPTIONS = {"consent": "synthetic voices", "modalities": ["text", "audio"]}
 
 
 @dataclass
@@ -67,111 +58,6 @@ class Tally:
             "s p50": round(statistics.median(times), 1) if times else None,
             "s most": round(times[-1], 1) if times else None,
         }
-
-
-class Service:
-    """Gateways over one Ray and one Redis, each started again when it dies, as a supervisor would."""
-
-    def __init__(
-        self,
-        folder: Path,
-        redis: str,
-        address: str,
-        count: int = 2,
-        through: str | None = None,
-        server: Server | None = None,
-    ) -> None:
-        """redis: where the log is read; through: where the service reaches it, if elsewhere; server: its process."""
-        self.server = server
-        self._options = ("--redis", through or redis, "--ray-address", address, "--media", str(folder / "media"))
-        self._folder, self.redis = folder, redis
-        (folder / "media").mkdir()
-        shutil.copy(DEMO, folder / "media" / "demo.opus")
-        shutil.copy(DEMO_TRANSCRIPT, folder / "media" / "demo.stm")
-        self.gateways = [self._start(free_port()) for _ in range(count)]
-        for gateway in self.gateways:
-            wait_ready(gateway)
-
-    def _start(self, port: int) -> Gateway:
-        log = self._folder / f"gateway-{port}.log"
-        command = [UNDERTONE, "serve", "--no-token", "--port", str(port), *self._options]
-        with log.open("ab") as told:
-            return Gateway(subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT), port, log)
-
-    def kill_gateway(self, number: int) -> Gateway:
-        """Kill one and start it anew at its port; returns the new one, which is not ready yet."""
-        old = self.gateways[number]
-        old.process.kill()
-        old.process.wait()
-        self.gateways[number] = self._start(old.port)
-        return self.gateways[number]
-
-    def close(self) -> None:
-        for gateway in self.gateways:
-            gateway.process.kill()
-            gateway.process.wait()
-
-    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Of whichever gateway answers."""
-        for attempt in range(120):
-            gateway = self.gateways[attempt % len(self.gateways)]
-            with suppress(httpx.TransportError):
-                async with httpx.AsyncClient(base_url=gateway.http, timeout=120) as client:
-                    answer = await client.request(method, path, **options)
-                if answer.status_code not in (500, 503):
-                    return answer
-            await asyncio.sleep(0.5)
-        raise RuntimeError(f"no gateway answers {method} {path}")
-
-    async def play(self, session: str, source: dict[str, Any]) -> list[Event]:
-        """A recording through a session, to its end; what the log holds of it."""
-        asked = {**OPTIONS, "id": session, "source": source}
-        if "transcript" not in source:
-            asked["asr"] = "whisper"
-        answer = await self.ask("POST", "/sessions", json=asked)
-        if answer.status_code not in (201, 409):  # 409: the gateway that started it was killed before it could say so
-            raise RuntimeError(answer.text)
-        return await self.end_of(session)
-
-    async def push(self, session: str, samples: np.ndarray, ports: Sequence[int] = ()) -> list[Event]:
-        """A live track, sent at its pace by somebody who connects again whenever the connection is lost, if only to say
-        that it is over.
-
-        ports: where to connect, in turn; none: to the gateways.
-        """
-        ports = ports or [gateway.port for gateway in self.gateways]
-        source = {"kind": "push", "tracks": [{"name": "Mara"}]}
-        answer = await self.ask("POST", "/sessions", json={**OPTIONS, "id": session, "source": source, "asr": "none"})
-        if answer.status_code not in (201, 409):
-            raise RuntimeError(answer.text)
-        begun, length, turn = time.monotonic(), len(samples) / RATE, 0
-        while time.monotonic() - begun < length + PATIENCE:
-            turn += 1
-            port = ports[turn % len(ports)]
-            url = f"ws://127.0.0.1:{port}/sessions/{session}/tracks/0?format=pcm&rate={RATE}"
-            with suppress(OSError, websockets.WebSocketException, TimeoutError):
-                async with websockets.connect(url, open_timeout=5, ping_timeout=10) as socket:
-                    if json.loads(await asyncio.wait_for(socket.recv(), 20))["type"] != "ready":
-                        raise TimeoutError
-                    at = time.monotonic() - begun
-                    while at < length:
-                        until = min(length, at + 0.1)
-                        await socket.send(pcm(samples[round(at * RATE) : round(until * RATE)]))
-                        at = until
-                        await asyncio.sleep(max(0.0, at - (time.monotonic() - begun)))
-                    break
-            await asyncio.sleep(0.3)
-        return await self.end_of(session)
-
-    async def end_of(self, session: str, patience: float = PATIENCE) -> list[Event]:
-        deadline, log = time.monotonic() + patience, list[Event]()
-        while time.monotonic() < deadline:
-            await asyncio.sleep(0.5)
-            with suppress(RedisError):
-                log = await asyncio.to_thread(durable_log, self.redis, session)
-            if log and log[-1].type == "session.ended":
-                break
-        return log
 
 
 def processes(kind: str) -> list[psutil.Process]:
@@ -222,6 +108,8 @@ class Killer:
 
     async def kill_midway(self, lane: str) -> bool:
         """The process of a session of the lane that has a label and has not ended, if there is one."""
+        if lane == "command":
+            return await self._kill_command()
         for name in await asyncio.to_thread(self._names, f"session:{lane}"):
             try:
                 actor = ray.get_actor(name, namespace=NAMESPACE)
@@ -233,8 +121,24 @@ class Killer:
             midway = bool(labels(log, 0)) and log[-1].type != "session.ended"
             os.kill(pid, signal.SIGKILL if midway else signal.SIGCONT)
             if midway:
-                self._watch("session", partial(self._answers, "session", [name]))
+                self._watch(f"midway: {lane}", partial(self._answers, "session", [name]))
                 return True
+        return False
+
+    async def _kill_command(self) -> bool:
+        for session, process in self._service.commands.items():
+            log = await asyncio.to_thread(durable_log, self._service.redis, session)
+            if labels(log, 0) and log[-1].type != "session.ended" and process.poll() is None:
+                process.kill()
+                self._watch("midway: command", partial(self._goes_on, session, len(log)))
+                return True
+        return False
+
+    async def _goes_on(self, session: str, events: int) -> bool:
+        for _ in range(600):
+            if len(await asyncio.to_thread(durable_log, self._service.redis, session)) > events:
+                return True
+            await asyncio.sleep(0.2)
         return False
 
     def _names(self, beginning: str) -> list[str]:
@@ -313,16 +217,18 @@ class Plan:
     kills: int | None = None
     """After so many it is enough; None: after `seconds`."""
     seconds: float = 0.0
-    lanes: tuple[str, ...] = ("given", "heard", "live")
-    """Recordings with a transcript, recordings whose words are recognized, tracks that are sent live."""
+    lanes: tuple[str, ...] = WAYS
+    """What goes on at once."""
     kinds: tuple[str, ...] = tuple(KINDS)
     """Chosen from at random."""
+    midway: bool = False
+    """Every second fault is a session killed midway, of each lane in turn."""
     order: tuple[str, ...] = ()
     """Instead of `kills` at random: kinds, or lanes of which a session is killed midway, one after the other."""
     said: float = 58.0
     """Seconds of a live track."""
     speed: float | None = None
-    """Of recordings; None = 3 with a transcript, else 2."""
+    """Of recordings; None = 3, or 2 where words are recognized."""
 
 
 async def campaign(
@@ -332,31 +238,43 @@ async def campaign(
     rng, killer = random.Random(plan.seed), Killer(service, plan.seed)
     verdicts: dict[str, Verdict] = defaultdict(Verdict)
     faster = {} if plan.speed is None else {"speed": plan.speed}
-    played = {"given": GIVEN | faster, "heard": HEARD | faster}
-    said = np.concatenate([block.samples for block in FileSource(DEMO, "mix")], 1)[0, : round(plan.said * RATE)]
+    said = np.concatenate([block.samples for block in FileSource(DEMO, "mix")], 1)[0]
+    part, sent = said[: round(plan.said * RATE)], wav(said)
+    ways: dict[str, Way] = {
+        "given": lambda session: service.play(session, GIVEN | faster),
+        "heard": lambda session: service.play(session, HEARD | faster),
+        "upload": lambda session: service.upload(session, sent, plan.speed or 3.0),
+        "command": lambda session: service.command(session, plan.speed or 3.0),
+        "live": lambda session: service.push(session, part),
+        "webm": lambda session: service.push(session, part, format="webm"),
+        "url": lambda session: service.fetch(session, part),
+    }
     begun, enough = time.monotonic(), asyncio.Event()
 
     async def lane(number: int, kind: str, truth: list[Event] | None) -> None:
         n = 0
         while not enough.is_set():
             n += 1
-            session = f"{kind}-{plan.seed}-{number}-{n}"
-            whole = service.push(session, said) if truth is None else service.play(session, played[kind])
-            verdicts[kind].add(judge(await whole, truth))
+            verdicts[kind].add(judge(await ways[kind](f"{kind}-{plan.seed}-{number}-{n}"), truth))
 
-    truths = {kind: await service.play(f"truth-{kind}", played[kind]) for kind in played if kind in plan.lanes}
+    truths = {kind: await ways[kind](f"truth-{kind}") for kind in RECORDINGS if kind in plan.lanes}
     say("the undisturbed runs are done")
     lanes = [asyncio.create_task(lane(n, kind, truths.get(kind))) for n, kind in enumerate(plan.lanes)]
-    done, wanted = 0, len(plan.order) or plan.kills
+    done, tried, wanted = 0, 0, len(plan.order) or plan.kills
     while done < wanted if wanted is not None else time.monotonic() - begun < plan.seconds:
         await killer.back(but=1)
         await asyncio.sleep(rng.uniform(*plan.pause))
         if failed := next((each for each in lanes if each.done()), None):
             failed.result()
         kind = plan.order[done] if plan.order else rng.choice(plan.kinds)
+        if plan.midway and not plan.order and tried % 2 == 0:
+            kind = plan.lanes[tried // 2 % len(plan.lanes)]
+        # A lane whose session has only begun, or just ended, is asked again; a kind of which there is none is not.
         if await (killer.kill_midway(kind) if kind in plan.lanes else killer.kill(kind)):
-            done += 1
+            done, tried = done + 1, tried + 1
             say(f"fault {done}: {kind}")
+        elif kind not in plan.lanes:
+            tried += 1
     enough.set()
     await asyncio.gather(*lanes)
     await killer.back()

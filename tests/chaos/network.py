@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream.sources.file import FileSource
-from tests.chaos.kills import GIVEN, Service
+from tests.chaos.service import GIVEN, Service
 from tests.chaos.truth import Verdict, judge
 from tests.support.paths import DEMO
 

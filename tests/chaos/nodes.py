@@ -16,7 +16,8 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from stream.events import Event
-from tests.chaos.kills import GIVEN, OPTIONS, Tally
+from tests.chaos.kills import Tally
+from tests.chaos.service import GIVEN, OPTIONS
 from tests.chaos.truth import Verdict, durable_log, judge
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from workers.cluster.actors import ray_cluster

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import redis
 
-from stream.bus.server import private_server
 from tests.support.commands import here, undertone
 from tests.support.paths import DEMO
 from tests.support.recordings import voice, write_mp4
+from tests.support.redis_servers import private_server
 
 
 def refused(code: int, message: str, *arguments: object, **environment: str) -> None:

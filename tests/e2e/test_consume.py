@@ -20,12 +20,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from stream.bus.server import private_server
 from stream.events import Emotion, SessionEnded
 from tests.support.buses import publish_events
 from tests.support.commands import UNDERTONE, here
 from tests.support.events import EMOTION
 from tests.support.paths import DEPLOY
+from tests.support.redis_servers import private_server
 
 EXAMPLES = DEPLOY / "examples"
 RULES = '[[rule]]\nname = "joyful"\nemotion = "joy"\nutterances = 2\n'

@@ -13,7 +13,8 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import history, subscribe
 from stream.events import Emotion, UtterancePartial
-from tests.chaos.kills import GIVEN, OPTIONS, Plan, Service, campaign
+from tests.chaos.kills import Plan, campaign
+from tests.chaos.service import GIVEN, OPTIONS, Service
 from tests.chaos.truth import durable_log, judge, labels
 from tests.support.commands import UNDERTONE
 from tests.support.events import ended, notice

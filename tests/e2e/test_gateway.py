@@ -24,7 +24,7 @@ from stream.events import parse
 from tests.support.commands import here, undertone
 from tests.support.gateways import HEARD, Gateway, events_of, free_port, gateways, pcm
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
-from tests.support.recordings import voice, webm, write_tracks
+from tests.support.recordings import film, voice, webm, write_tracks
 from workers.cluster.session_actor import find_session
 from workers.gateway.access import new_token
 
@@ -256,7 +256,21 @@ async def test_bad_requests_are_refused_in_one_line(pair: list[Gateway]) -> None
         assert socket.close_code == 1008 and "no such session" in str(socket.close_reason)
 
 
-async def test_nonsense_on_a_track_is_said_and_ends_it(pair: list[Gateway]) -> None:
+async def refusal(gateway: Gateway, session: str, content: bytes) -> str:
+    """What a sender of WebM hears that sends this, and then waits."""
+    async with websockets.connect(f"{gateway.ws}/sessions/{session}/tracks/0?format=webm") as socket:
+        assert json.loads(await socket.recv()) == {"type": "ready"}
+        await socket.send(content)
+        async with asyncio.timeout(5):
+            told = json.loads(await socket.recv())
+            await socket.wait_closed()
+    assert told["type"] == "error" and (socket.close_code, socket.close_reason) == (1008, told["message"])
+    return str(told["message"])
+
+
+async def test_nonsense_on_a_track_is_said_at_once_and_the_session_goes_on(
+    pair: list[Gateway], demo_audio: np.ndarray
+) -> None:
     async with httpx.AsyncClient(base_url=pair[0].http, timeout=60) as client:
         source = {"kind": "push", "tracks": [{"name": "Mara"}]}
         session = (await client.post("/sessions", json=HEARD | {"source": source})).json()["id"]
@@ -264,9 +278,37 @@ async def test_nonsense_on_a_track_is_said_and_ends_it(pair: list[Gateway]) -> N
         assert "track 7" in json.loads(await socket.recv())["message"]
     async with websockets.connect(f"{pair[0].ws}/sessions/{session}/tracks/0?format=mp3") as socket:
         assert "format 'mp3'" in json.loads(await socket.recv())["message"]
-    await send(pair[0], session, 0, bytes(range(256)) * 200, 0.5, "webm")
-    events = await events_of(pair[0], session)
-    assert events[-1]["reason"].startswith("error: Mara: cannot be opened")
+    reading = asyncio.create_task(events_of(pair[1], session))
+    whole = webm(demo_audio[0, : 5 * RATE])
+    assert "no WebM header" in await refusal(pair[0], session, whole[whole.index(b"\x1f\x43\xb6\x75") :])
+    assert "has no audio track" in await refusal(pair[0], session, film())
+    await send(pair[0], session, 0, whole, 5, "webm")
+    events = await reading
+    assert len([event for event in events if event["type"] == "emotion" and not event["revision"]]) == 1
+    assert any("no WebM header" in event["reason"] for event in events if event["type"] == "degraded")
+    assert events[-1]["reason"] == "end of source"
+
+
+async def test_a_sender_that_pauses_is_heard_at_the_right_times(pair: list[Gateway]) -> None:
+    """As with a muted microphone: nothing comes while nobody talks."""
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=60) as client:
+        source = {"kind": "push", "tracks": [{"name": "Mara"}]}
+        session = (await client.post("/sessions", json=HEARD | {"source": source})).json()["id"]
+    reading = asyncio.create_task(events_of(pair[1], session))
+    begins, loop = [0.0, 4.0, 10.0, 13.0], asyncio.get_running_loop()
+    async with websockets.connect(f"{pair[0].ws}/sessions/{session}/tracks/0?format=pcm") as socket:
+        await socket.recv()
+        start = loop.time()
+        for number, begin in enumerate(begins):
+            said = pcm(voice(2.0, seed=number))
+            for first in range(0, len(said), 3200):
+                await asyncio.sleep(start + begin + (first + 3200) / 32_000 - loop.time())
+                await socket.send(said[first : first + 3200])
+        await asyncio.sleep(1)
+    events = await reading
+    heard = [event["audio_start"] for event in events if event["type"] == "emotion" and not event["revision"]]
+    assert [at - heard[0] for at in heard] == pytest.approx(begins, abs=0.3)
+    assert not [event for event in events if event["type"] == "degraded"]
 
 
 async def test_tokens_decide_who_may_what(tmp_path: Path, redis_url: str, ray_address: str) -> None:

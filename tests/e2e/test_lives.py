@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
-import wave
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,29 +12,19 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import ray
 from redis import Redis
 
-from stream.block import RATE
 from stream.bus.keys import Keys
 from stream.bus.spool import request_path
 from stream.events import Event
+from tests.chaos.service import wav
 from tests.chaos.truth import durable_log, judge, labels
-from tests.support.gateways import HEARD, Gateway, gateways, pcm
+from tests.support.gateways import HEARD, Gateway, gateways
 from workers.cluster.session_actor import find_session
 from workers.gateway.access import new_token
-
-
-def wav(samples: np.ndarray) -> bytes:
-    """Samples [n] as a WAV file."""
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(pcm(samples))
-    return content.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +142,8 @@ async def test_a_session_that_stalls_stays_its_owners(tmp_path: Path, redis_url:
 
 
 async def test_gateways_with_a_ray_each_share_the_ids(tmp_path: Path, redis_url: str) -> None:
-    """One id is taken once; a session whose Ray went with its gateway is ended by another."""
+    """One id is taken once, one that may live is not forgotten without a word for it, nor lives on if it was, and a
+    session whose Ray went with its gateway is ended by another."""
     push: Any = {"id": "shared", "source": {"kind": "push", "tracks": [{"name": "Mara"}]}}
     with gateways(tmp_path, 2, "--redis", redis_url) as (one, other):
         async with client(one) as first, client(other) as second:
@@ -164,7 +153,28 @@ async def test_gateways_with_a_ray_each_share_the_ids(tmp_path: Path, redis_url:
             left = second if owner is one else first
             refused = await left.delete("/sessions/shared/data")
             assert refused.status_code == 409 and "is live" in refused.text
+            with Redis.from_url(redis_url) as store:
+                (process,) = [
+                    each for each in psutil.Process(owner.process.pid).children(recursive=True)
+                    if "ServedSessionActor" in "".join(each.cmdline()[:1])
+                ]  # fmt: skip
+                process.suspend()
+                async with asyncio.timeout(20):
+                    while store.exists(Keys("shared").alive):
+                        await asyncio.sleep(0.2)
+                refused = await left.delete("/sessions/shared/data")
+                assert refused.status_code == 409 and "nobody can ask" in refused.text
+                done = await left.delete("/sessions/shared/data", params={"gone": True})
+                assert done.status_code == 200 and not any(done.json()["left"].values()), done.text
+                process.resume()
+                async with asyncio.timeout(30):
+                    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                        await asyncio.sleep(0.2)  # it lived, and ends itself
+                assert list(store.scan_iter("*{shared}*")) == [Keys("shared").forgotten.encode()]
+                assert not store.hexists(Keys("shared").directory, "shared")
+            heir = first if owner is one else second
+            assert (await heir.post("/sessions", json=HEARD | push | {"id": "orphan"})).status_code == 201
             owner.process.kill()
-            log = await log_until(redis_url, "shared", None)
+            log = await log_until(redis_url, "orphan", None)
             assert "its process was killed" in log[-1].reason  # type: ignore[union-attr]
-            assert (await left.delete("/sessions/shared/data")).status_code == 200
+            assert (await left.delete("/sessions/orphan/data")).status_code == 200

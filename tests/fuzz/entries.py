@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from stream.bus import subscriber as client
 from stream.bus.directory import overview
 from stream.bus.keys import Keys
-from stream.bus.server import private_server
 from stream.bus.subscriber import consume, history, subscribe
 from tests.fuzz.events import LINES, SEEDS, payloads
 from tests.fuzz.target import Target, Wrong
+from tests.support.redis_servers import private_server
 
 END = LINES[-1]
 
@@ -40,7 +40,7 @@ async def read(url: str, session: str) -> None:
 def using(url: str) -> Iterator[Target]:
     """`opened`, with a Redis that is there."""
     # Seconds, instead of one, that a member of a group waits before it looks whether all is over.
-    hasty = patch.object(client, "DIRECTORY_POLL_S", 0.01)
+    hasty = patch.object(client, "GROUP_BLOCK_S", 0.01)
     with hasty, redis.Redis.from_url(url) as server, asyncio.Runner() as runner:
 
         def take(entries: list[dict[bytes, bytes]]) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 
-from stream.bus.server import private_server
 from tests.fuzz.media import recordings
 from tests.fuzz.target import Wrong
 from tests.support.gateways import Gateway, free_port, wait_ready
+from tests.support.redis_servers import private_server
 from workers.gateway.access import new_token
 
 OURS = re.compile(rb"/(model|stream|workers)/")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import ray
 
-from stream.bus.server import private_server
 from tests.golden import GOLDEN, WRITTEN, commands, events, sessions
 from tests.golden.sessions import Servers
 from tests.support.gateways import gateways
+from tests.support.redis_servers import private_server
 from workers.cluster.actors import ray_cluster
 
 

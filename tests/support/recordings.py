@@ -169,3 +169,16 @@ def encoded(
         for packet in sorted(packets, key=lambda packet: float((packet.dts or 0) * packet.time_base)):
             container.mux(packet)
     return path
+
+
+def film() -> bytes:
+    """WebM without sound."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="webm") as container:
+        picture = container.add_stream("libvpx", rate=10)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        for n in range(20):
+            image = np.full((48, 64, 3), 10 * n, np.uint8)
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        container.mux(picture.encode(None))
+    return file.getvalue()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis as sync_redis
 
+from stream.bus.server import require_binary
 from tests.support.gateways import free_port
 from tests.support.secure_redis import tool
 
@@ -42,6 +45,30 @@ class Server:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+@contextmanager
+def private_server(*options: str) -> Iterator[str]:
+    """A Redis without a password on a free port of loopback, which tests may take apart; it ends with the context.
+
+    options: as on the command line of redis-server. Yields its URL.
+    """
+    with tempfile.TemporaryDirectory(prefix="undertone-redis-") as folder:
+        port = free_port()
+        command = [require_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", ""]
+        for dangerous in ("config", "debug", "module", "replicaof", "slaveof"):  # it writes files for nobody
+            command += ["--rename-command", dangerous, ""]
+        process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, start_new_session=True)
+        try:
+            for _ in range(200):
+                with suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                time.sleep(0.05)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+            process.wait()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import typer
 
 from workers.cli import bench, consume, keep, media, plan, research, service, session
 from workers.console.errors import RUNTIME, one_line_errors
-from workers.console.options import Checkpoint, Json, RayAddress, RedisToRead
+from workers.console.options import Checkpoint, Json, RayAddress, Redis
 from workers.console.terminal import Terminal, guard, print_json
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ for group in (research, media, service, consume, keep, plan, bench, session):
 
 
 @app.command()
-def doctor(redis: RedisToRead = None, checkpoint: Checkpoint = "meld", as_json: Json = False) -> None:
+def doctor(redis: Redis = None, checkpoint: Checkpoint = "meld", as_json: Json = False) -> None:
     """Say what is installed, what a session would use, and what is missing."""
     with one_line_errors():
         import json
@@ -41,11 +41,20 @@ def doctor(redis: RedisToRead = None, checkpoint: Checkpoint = "meld", as_json: 
 
 @app.command()
 def down(ray_address: RayAddress = "auto") -> None:
-    """Stop every actor of ours in a Ray cluster."""
+    """Stop the Redis of your own, whose data stay, and every actor of ours in the Ray cluster of this machine, if it
+    has one."""
     with one_line_errors():
-        from workers.cluster.actors import ray_cluster, stop_all
+        from stream.bus.own_server import stop
+        from workers.cluster.actors import own_cluster, ray_cluster, stop_all
         from workers.console.display import tell
 
+        redis = stop()
+        if redis:
+            tell("stopped the Redis of your own; its data stay")
+        if ray_address == "auto" and own_cluster() is None:
+            if not redis:
+                tell("nothing of ours is running")
+            return
         with ray_cluster(ray_address):
             stopped = stop_all()
         tell(f"stopped {len(stopped)} actors" + (f": {', '.join(stopped)}" if stopped else ""))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.console.errors import INTERRUPTED, RUNTIME, fail, one_line_errors
-from workers.console.options import Json, Prefix, RedisToRead, Sessions, address_to_read
+from workers.console.options import Json, Prefix, Redis, Sessions
 from workers.console.terminal import Terminal, print_json, printable, printable_event
 from workers.errors import UsageError
 
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def watch(
     sessions: Sessions = None,
-    redis: RedisToRead = None,
+    redis: Redis = None,
     prefix: Prefix = "undertone",
     as_json: Json = False,
 ) -> None:
@@ -41,8 +41,10 @@ def watch(
     with one_line_errors():
         import asyncio
 
+        from stream.bus.own_server import redis_address
+
         wanted = list(dict.fromkeys(sessions or []))
-        url = address_to_read(redis)
+        url = redis_address(redis)
         asyncio.run(_require(url, wanted, prefix))
         if as_json or not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
             asyncio.run(_lines(url, wanted, prefix, as_json))
@@ -95,7 +97,7 @@ async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) 
 
 
 def top(
-    redis: RedisToRead = None,
+    redis: Redis = None,
     prefix: Prefix = "undertone",
     once: Annotated[bool, typer.Option("--once", help="Print once and exit, as in a pipe.")] = False,
     as_json: Json = False,
@@ -108,9 +110,10 @@ def top(
         import asyncio
 
         from stream.bus.connection import check
+        from stream.bus.own_server import redis_address
         from workers.cli.top import look_once, watch_load
 
-        url = address_to_read(redis)
+        url = redis_address(redis)
         asyncio.run(check(url))
         if as_json:
             print_json(asyncio.run(look_once(url, prefix)).as_json())
@@ -123,7 +126,7 @@ def top(
 
 def alert(
     rules: Annotated[Path, typer.Argument(metavar="RULES.toml", help="[[rule]] tables.")],
-    redis: RedisToRead = None,
+    redis: Redis = None,
     prefix: Prefix = "undertone",
     webhook: Annotated[
         str | None, typer.Option(help="POST alerts to this address, signed with $UNDERTONE_WEBHOOK_SECRET.")
@@ -141,10 +144,11 @@ def alert(
 
         from stream.bus.alert_rules import AlertMonitor, RuleError, read_rules
         from stream.bus.connection import check, public
+        from stream.bus.own_server import redis_address
         from stream.bus.webhook import Webhook
         from workers.console.display import tell
 
-        url = address_to_read(redis)
+        url = redis_address(redis)
         held = read_rules(rules)
         secret = os.environ.get("UNDERTONE_WEBHOOK_SECRET", "")
         if webhook is not None and not secret:

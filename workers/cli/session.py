@@ -160,29 +160,32 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
     """Publish the events of a past session again, under a new id, at the pace of its media clock."""
     import asyncio
 
-    from stream.bus.connection import exists, public
+    from stream.bus.connection import check, check_publishing, exists, public
     from stream.bus.keys import Keys
-    from stream.bus.server import redis_url
+    from stream.bus.own_server import redis_address
     from stream.sources.recording import read_events
     from workers.console.display import display_for, tell
     from workers.session.republish import republish, stored_events
 
-    with redis_url(request.redis) as url:
-        old = source.removeprefix("redis:")
-        events = asyncio.run(stored_events(url, old, request.prefix)) if old != source else read_events(Path(source))
-        keys = Keys(session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}", request.prefix)
-        if asyncio.run(exists(url, keys)):
-            raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
-        tell(f"events of session {keys.session}: {public(url)}")
-        with display_for(request.as_json, Terminal()) as display:
-            asyncio.run(republish(events, keys, url, speed, display))
+    url = redis_address(request.redis)
+    asyncio.run(check(url))
+    old = source.removeprefix("redis:")
+    events = asyncio.run(stored_events(url, old, request.prefix)) if old != source else read_events(Path(source))
+    keys = Keys(session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}", request.prefix)
+    asyncio.run(check_publishing(url, keys))
+    if asyncio.run(exists(url, keys)):
+        raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
+    tell(f"events of session {keys.session}: {public(url)}")
+    with display_for(request.as_json, Terminal()) as display:
+        asyncio.run(republish(events, keys, url, speed, display))
 
 
 def _run(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
     """Run a session from its plan to its last event, and exit with its outcome."""
     import asyncio
 
-    from stream.bus.server import redis_url
+    from stream.bus.connection import check
+    from stream.bus.own_server import redis_address
     from workers.console.display import summary, tell
     from workers.console.word_errors import WordScore
     from workers.research.downloads import fetch_recognizer
@@ -193,7 +196,9 @@ def _run(settings: SessionSettings, source: Source, speed: float | None, request
     if request.reference is not None and (settings.transcript or settings.redact or settings.mask):
         raise UsageError("--reference measures words as heard: not with --transcript, --redact or --mask")
     score = None if request.reference is None else WordScore(request.reference, recording_of(source))
-    with redis_url(request.redis) as url, ExitStack() as cluster:
+    url = redis_address(request.redis)
+    asyncio.run(check(url))
+    with ExitStack() as cluster:
         if "text" in settings.modalities and settings.transcript is None and settings.asr != "none":
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
         try:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from stream.bus.cluster import MAX_AT_ONCE, batches
 from stream.bus.connection import connect, listed
 from stream.bus.keys import PREFIX, Keys
 from stream.events import Degraded, Emotion, Event, Lag, Latency, SessionEnded, UtteranceFailed, parse_entry
@@ -112,7 +113,7 @@ class Overview:
     """Reads on in the Streams of all live sessions of the directory."""
 
     def __init__(self, url: str, prefix: str = PREFIX) -> None:
-        self._client: Any = connect(url)
+        self._client = connect(url)
         self._prefix = prefix
         self._over: set[str] = set()
         self._positions: dict[str, str] = {}
@@ -124,9 +125,11 @@ class Overview:
     async def refresh(self) -> None:
         """Take in what has come. Raises RedisError or OSError."""
         started = await listed(self._client, self._prefix)
-        for session in sorted(started, key=lambda session: started[session]):
-            if session not in self._over:
-                await self._read(session)
+        await self._sift([session for session in started if session not in self.loads and session not in self._over])
+        behind = sorted(self.loads.keys() & started.keys(), key=lambda session: started[session])
+        self.loads = {session: self.loads[session] for session in behind}
+        while behind:
+            behind = await self._read(behind)
         for session in self.loads.keys() - started.keys():
             self._forget(session)
         self._over &= started.keys()
@@ -136,28 +139,43 @@ class Overview:
             session: max(0.0, now - int(self._positions[session].split("-")[0])) / 1000 for session in self.loads
         }
 
-    async def _read(self, session: str) -> None:
-        key = Keys(session, self._prefix).events
-        if session not in self.loads:  # a session that is over need not be read
-            last = await self._client.xrevrange(key, count=1)
-            if not last:
-                return
-            if last[0][1].get("type") == "session.ended":
-                self._over.add(session)
-                return
-        load = self.loads.setdefault(session, SessionLoad(session))
-        while True:
-            position = self._positions.get(session)
-            page = await self._client.xrange(key, min=f"({position}" if position else "-", count=PAGE_ENTRIES)
-            for position, fields in page:
-                self._positions[session] = str(position)
-                if (event := parse_entry(fields, session)) is not None:
-                    load.event(event)
-            if len(page) < PAGE_ENTRIES:
-                break
-        if load.ended:
-            self._over.add(session)
-            self._forget(session)
+    async def _sift(self, sessions: list[str]) -> None:
+        """Tell sessions that go on from those that are over, which need not be read."""
+        for some in batches(sessions, MAX_AT_ONCE):
+            names = [Keys(session, self._prefix).events for session in some]
+            tails = await self._client.run_each([(name, ("XREVRANGE", name, "+", "-", "COUNT", 1)) for name in names])
+            for session, tail in zip(some, tails, strict=True):
+                if isinstance(tail, NoPermissionError):
+                    raise tail
+                if isinstance(tail, RedisError) or not tail:
+                    continue
+                if isinstance(parse_entry(tail[0][1], session), SessionEnded):
+                    self._over.add(session)
+                else:
+                    self.loads[session] = SessionLoad(session)
+
+    async def _read(self, sessions: list[str]) -> list[str]:
+        """Read on in these sessions; returns those in which there is more."""
+        behind = []
+        for some in batches(sessions, MAX_AT_ONCE):
+            count = max(1, PAGE_ENTRIES // len(some))
+            names = [Keys(session, self._prefix).events for session in some]
+            starts = [f"({self._positions[session]}" if session in self._positions else "-" for session in some]
+            commands = [
+                (name, ("XRANGE", name, start, "+", "COUNT", count)) for name, start in zip(names, starts, strict=True)
+            ]
+            for session, page in zip(some, await self._client.run_each(commands), strict=True):
+                load = self.loads[session]
+                for position, fields in () if isinstance(page, RedisError) else page:
+                    self._positions[session] = str(position)
+                    if (event := parse_entry(fields, session)) is not None:
+                        load.event(event)
+                if load.ended or session not in self._positions:
+                    self._over.add(session)
+                    self._forget(session)
+                elif len(page) == count:
+                    behind.append(session)
+        return behind
 
     def _forget(self, session: str) -> None:
         self.loads.pop(session, None)

@@ -18,12 +18,13 @@ from textual.containers import Horizontal
 from textual.widgets import DataTable, Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from stream.bus.connection import public
+from stream.bus.connection import public, reason
 from stream.bus.subscriber import follow, subscribe
 from stream.events import (
     Degraded,
     Emotion,
     Event,
+    EventsMissed,
     Lag,
     SessionEnded,
     SessionStarted,
@@ -65,7 +66,7 @@ class Conversation:
                         label = row.label.model_copy(update={"speaker": event.into})
                         self.rows[number] = replace(row, label=label)
                 self.note = describe(event).strip()
-            case Lag() | Degraded() | UtteranceFailed():
+            case Lag() | Degraded() | UtteranceFailed() | EventsMissed():
                 self.note = describe(event).strip()
             case SessionEnded():
                 self.ended = True
@@ -149,7 +150,7 @@ class WatchApp(App[str]):
                     if received % 100 == 0:
                         await asyncio.sleep(0)  # a long history shall not freeze the keys
         except RedisError as error:
-            self.exit(f"Redis at {public(self._url)}: {error}")
+            self.exit(f"Redis at {public(self._url)}: {reason(error)}")
 
     def draw(self) -> None:
         """Bring the screen up to date."""

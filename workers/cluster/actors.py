@@ -24,6 +24,7 @@ from model.encoders.transcription import Transcription
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
+from stream.private import SHORT_ROOT, short_private_folder
 from workers.cluster.batching import Batcher
 from workers.errors import WorkersError
 from workers.session.diarization import SpeakerSegment, speaker_segments
@@ -162,12 +163,17 @@ def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
-    if address not in (None, "auto") and "://" not in str(address):
-        _reachable(str(address))
+    if address == "auto" and (address := own_cluster()) is None:
+        raise ClusterError("Ray does not start: you have no cluster on this machine (ray start); give HOST:PORT")
+    if address is not None and "://" not in address:
+        _reachable(address)
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "3")  # it answers, or does not let us in
     if address is None:
         _lock()
         options |= {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
+        # Ray lets everybody into its folder, with logs, sockets and what does not fit into memory: so it lies below one
+        # that lets in nobody.
+        options["_temp_dir"] = str(short_private_folder(Path(os.environ.get("RAY_TMPDIR") or SHORT_ROOT)) / "ray")
     if trace and address is None:
         options["_tracing_startup_hook"] = "workers.session.tracing:export_spans"
     try:
@@ -207,11 +213,27 @@ def _lock() -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
+def own_cluster() -> str | None:
+    """Address of the Ray cluster that is $RAY_ADDRESS, or that this user started on this machine with `ray start`.
+
+    Ray itself would take any that runs here, another user's, too: it could run code in our name.
+    """
+    if address := os.environ.get("RAY_ADDRESS"):
+        return address
+    root = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or SHORT_ROOT
+    try:
+        with (Path(root) / "ray/ray_current_cluster").open(encoding="utf-8") as file:
+            mine = os.fstat(file.fileno()).st_uid == os.geteuid()
+            return file.read().strip() or None if mine else None
+    except OSError:
+        return None
+
+
 def _reachable(address: str) -> None:
     """Ray itself would wait for minutes for a cluster that is not there."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, ValueError) as error:
         raise ClusterError(f"Ray does not start: no cluster at {address} ({error})") from None
 

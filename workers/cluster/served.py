@@ -35,6 +35,7 @@ from workers.session.utterance import error_line
 TRACK_TIMEOUT_S = 60.0  # that a pushed track may take to connect, or to come back
 REDIS_PATIENCE_S = 24 * 3600.0  # that a session waits for Redis at its end: nobody would send its events by hand
 MAX_RESUMES_HERE = 3  # at the same place: then it is the source that kills the process
+WATCH_S = 0.1  # between looks at a connection whose sender has to learn when it cannot be read
 MAX_RECORDING_S = 12 * 3600.0  # of a recording that is sent whole: silence takes few bytes
 
 
@@ -149,6 +150,13 @@ class ServedSession:
         pushed.feed(connection, piece)
         while pushed.full(connection):  # noqa: ASYNC110 - a thread empties it, and this loop may be another's
             await asyncio.sleep(0.05)
+
+    async def watch(self, track: int, connection: str) -> None:
+        """Wait until nothing more is read from a connection of a track. Raises MediaError, then, with the reason."""
+        pushed = self._track(track)
+        while True:
+            pushed.full(connection)
+            await asyncio.sleep(WATCH_S)
 
     def detach(self, track: int, connection: str, over: bool) -> None:
         """The sender of a track is gone; `over`: for good."""

@@ -95,6 +95,9 @@ class ServedSessionActor:
     async def push(self, track: int, connection: str, piece: bytes) -> None:
         await (await self._served()).push(track, connection, piece)
 
+    async def watch(self, track: int, connection: str) -> None:
+        await (await self._served()).watch(track, connection)
+
     @ray.method(max_task_retries=-1)
     async def detach(self, track: int, connection: str, over: bool) -> None:
         """The sender of a track is gone. If for good, this ends with the session: Ray tells it to the process that goes

@@ -13,7 +13,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stream.events import Degraded, Emotion, Event, Lag, SessionEnded, SessionStarted, SpeakerMerged, UtteranceFailed
+from stream.events import (
+    Degraded,
+    Emotion,
+    Event,
+    EventsMissed,
+    Lag,
+    SessionEnded,
+    SessionStarted,
+    SpeakerMerged,
+    UtteranceFailed,
+)
 from workers.console.rows import Row, update
 from workers.console.terminal import Terminal, harmless, print_json, printable, printable_event
 
@@ -74,7 +84,7 @@ class TableDisplay:
             self._note = started_line(event)
         elif isinstance(event, Emotion) and event.trigger == "speech_ended":
             self._rows.move_to_end(event.utterance)
-        elif isinstance(event, Lag | Degraded | SpeakerMerged | UtteranceFailed):
+        elif isinstance(event, Lag | Degraded | SpeakerMerged | UtteranceFailed | EventsMissed):
             self._live.console.print(Text(describe(event), style="yellow"))
         self._refresh()
 
@@ -166,6 +176,9 @@ def describe(event: Event) -> str:
             return f"{clock(event.audio_time):>7} {event.seconds:.1f} s behind the source"
         case Degraded():
             return f"{clock(event.audio_time):>7} {event.reason}"
+        case EventsMissed():
+            number = "some events, perhaps," if event.count is None else f"{event.count} events"
+            return f"{'':>7} {number} were removed from Redis before they were read"
         case _:
             return ""
 

@@ -39,8 +39,10 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         from redis.exceptions import RedisError
 
+        from stream.bus.connection import reason
+
         if isinstance(error, RedisError):
-            raise fail(f"Redis: {error}", RUNTIME) from None
+            raise fail(f"Redis: {reason(error)}", RUNTIME) from None
         code: int | None = getattr(error, "exit_code", None)
         if code is None:
             raise

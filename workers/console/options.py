@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-REDIS = re.compile(r"((rediss?|unix)(\+sentinel)?://.+)?")
-"""Addresses that `stream.bus.connection.connect` takes; none = not given."""
 RAY = re.compile(r"auto|\w+://.+|.+:\d{1,5}")
 
 
@@ -39,17 +36,19 @@ def _name(of_prefix: bool) -> Callable[[Any], Any]:
     return check
 
 
-_redis = _matching(REDIS, "an address like redis://HOST:PORT/0, rediss://… or redis+sentinel://…")
+def _redis(given: str | None) -> str | None:
+    """A callback for an address of Redis, which may have a password."""
+    from stream.bus.connection import public, unclear
+
+    if given and (fault := unclear(given)):
+        raise typer.BadParameter(f"{public(given)}: {fault}")
+    return given
+
 
 Redis = Annotated[
     str | None,
-    typer.Option(callback=_redis, help="Redis URL. [default: $UNDERTONE_REDIS, localhost, or a private one]"),
+    typer.Option(callback=_redis, help="Redis URL. [default: $UNDERTONE_REDIS, else one of your own]"),
 ]
-"""The Redis that a session is published to."""
-RedisToRead = Annotated[
-    str | None, typer.Option("--redis", callback=_redis, help="Redis URL. [default: $UNDERTONE_REDIS, else localhost]")
-]
-"""The Redis that sessions were published to: a private one would be empty."""
 Prefix = Annotated[str, typer.Option(callback=_name(of_prefix=True), help="Prefix of all keys in Redis.")]
 RayAddress = Annotated[
     str | None,
@@ -89,10 +88,3 @@ Seed = Annotated[int, typer.Option(help="Of everything random.")]
 def comma_separated(text: str | None) -> list[str]:
     """The parts of an option's text."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
-def address_to_read(given: str | None) -> str:
-    """The Redis of `RedisToRead`."""
-    from stream.bus.server import DEFAULT
-
-    return given or os.environ.get("UNDERTONE_REDIS") or DEFAULT

@@ -19,7 +19,8 @@ from workers.cluster.session_actor import is_there
 from workers.gateway.state import State
 from workers.session.runner import publish_end
 
-ROUND_S = 10.0  # seconds between two rounds
+ROUND_S = 10.0  # seconds between two rounds, if nobody asks for one
+PAUSE_S = 2.0  # seconds between two rounds, at least
 REASON = "error: its process was killed, and no other could go on with it"
 log = structlog.get_logger("undertone.gateway")
 
@@ -37,8 +38,9 @@ async def keep_custody(state: State) -> None:
             await end_lost(state)
         except Exception as error:  # Redis or Ray is away; another round comes
             log.warning("lost sessions are not looked for", error=type(error).__name__)
+        await state.clock.sleep(PAUSE_S)
         with suppress(TimeoutError):
-            await asyncio.wait_for(state.custody.wait(), ROUND_S)
+            await asyncio.wait_for(state.custody.wait(), ROUND_S - PAUSE_S)
 
 
 async def end_lost(state: State) -> None:

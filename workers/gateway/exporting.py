@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 
 import anyio
 from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
@@ -40,5 +41,6 @@ class Exporter:
 
 def _export(redis: str, session: str, prefix: str, format: str) -> bytes:
     """In a process of the pool: the session so far, written in the format."""
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    with suppress(OSError):  # a sandbox may forbid it
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     return export(asyncio.run(history(redis, session, prefix)), format)

@@ -1,4 +1,4 @@
-"""Middleware for every request, from the outside in: record, admission by host and page, CORS, limits of the body."""
+"""Middleware for every request, from the outside in: record, admission by host and page, CORS, HEAD, body."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from workers.gateway.metrics import Metrics
 LOCAL = ("localhost", "127.0.0.1", "::1")
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; media-src 'self' blob:; "
-    "style-src 'self'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    "style-src 'self'; script-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'self'"
 )
 SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -54,6 +55,7 @@ def middleware(metrics: Metrics, origins: frozenset[str], private: bool, clock: 
         Middleware(RequestRecorder, metrics=metrics, clock=clock),
         Middleware(RequestGuard, metrics=metrics, origins=origins, private=private),
         *([cors] if origins else []),
+        Middleware(HeadAsGet),
         Middleware(BodyLimit),
     ]
 
@@ -168,6 +170,38 @@ class RequestGuard:
         except ValueError:  # a malformed header, such as "["
             return False
         return (name in LOCAL or not self._private) and (is_own_page or origin in self._origins)
+
+
+class HeadAsGet:
+    """Answers HEAD wherever GET is answered, which FastAPI's routes do not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request. Of the answer to GET only the beginning is sent; an event stream ends there."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        asked: Scope = {**scope, "method": "GET"}
+        answered, requests = asyncio.Event(), iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+        async def receive_request() -> Message:
+            request = next(requests, None)
+            if request is None:
+                await answered.wait()
+            return request or {"type": "http.disconnect"}
+
+        async def send_beginning(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                answered.set()
+
+        try:
+            await self._app(asked, receive_request, send_beginning)
+        finally:
+            scope["route"] = asked.get("route")  # for the log
 
 
 class BodyLimit:

@@ -25,6 +25,7 @@ KINDS: tuple[type[events.Base], ...] = (
     events.SpeakerMerged,
     events.Lag,
     events.Degraded,
+    events.EventsMissed,
     events.UtteranceFailed,
     events.SessionEnded,
 )
@@ -56,6 +57,7 @@ def asyncapi() -> str:
             "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
         }
     session_events = [kind.model_fields["type"].default for kind in KINDS]
+    in_redis = [name for name in session_events if name != "events.missed"]  # which readers tell themselves
     tag = {"tag": {"description": "The session's id between braces, {my-session}: Redis Cluster's hash tag."}}
     session = {"session": {"description": "The session's id."}}
 
@@ -77,15 +79,13 @@ def asyncapi() -> str:
         "channels": {
             "log": channel(
                 "undertone:{tag}:events",
-                session_events,
+                in_redis,
                 f"Redis Stream, the durable log: fields id, type and event (the JSON). About {MAX_EVENTS} events are "
                 f"kept, until {RETENTION_S // 3600} h after the last, or as `session.started` says (`kept`, in "
                 "seconds).",
                 tag,
             ),
-            "live": channel(
-                "undertone:{tag}", session_events, "Redis Pub/Sub channel: the JSON, without history.", tag
-            ),
+            "live": channel("undertone:{tag}", in_redis, "Redis Pub/Sub channel: the JSON, without history.", tag),
             "socket": channel(
                 "/sessions/{session}/events",
                 session_events,

@@ -18,6 +18,7 @@ from structlog.typing import EventDict
 
 from stream.bus.connection import public
 from stream.bus.tasks import cancelled
+from stream.repeats import RepeatFilter, Repeats
 from workers.cluster.actors import own_node_is_dead
 from workers.cluster.session_actor import find_session
 from workers.console.display import tell
@@ -97,7 +98,8 @@ def serve(
     finally:
         invitation.withdraw()
     if not server.started:
-        raise ServeError(f"cannot listen on {host}:{port}: is the port taken?")
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise ServeError(f"cannot listen on {place}: is the port taken?")
     if server.has_lost_ray:
         raise RayLost(
             "Ray on this machine has died, and the gateway ends with it: start it again, as a supervisor does"
@@ -194,6 +196,17 @@ def _harmless(_logger: object, _method: str, entry: EventDict) -> EventDict:
 def configure_logs() -> None:
     """Log one JSON object per line to stderr; human-readable lines on a terminal."""
     pretty = sys.stderr.isatty()
+    repeats = Repeats()
+
+    def counted(_logger: object, level: str, line: EventDict) -> EventDict:
+        """Warnings that repeat are counted; requests are told each."""
+        if level in ("warning", "error"):
+            more = repeats.more((line["event"], line.get("error")))
+            if more is None:
+                raise structlog.DropEvent
+            line["event"] += more
+        return line
+
     stream = behind_door(sys.stderr) if pretty else sys.stderr  # colours are made here
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -205,7 +218,7 @@ def configure_logs() -> None:
         shared.append(_harmless)
     render = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     structlog.configure(
-        processors=[*shared, render],
+        processors=[counted, *shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
@@ -213,6 +226,7 @@ def configure_logs() -> None:
     # uvicorn and others log through the standard library; the same lines for them, from warnings upwards.
     handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
+    handler.addFilter(RepeatFilter())  # what fails a thousand times a second must not fill the disk
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     # At INFO it logs query strings of WebSockets, at DEBUG every frame, and with it words of conversations.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from ray.exceptions import RayActorError, RayError
 from redis.exceptions import NoPermissionError, RedisError
 
-from stream.bus.connection import CLAIM_TTL_S, claim, exists, release
+from stream.bus.connection import CLAIM_TTL_S, claim, exists, release, renew_claim
 from stream.bus.directory import SessionInfo, overview
 from stream.bus.forget import Forgotten, forget, rewrite_log
 from stream.bus.keys import SESSION_ID, Keys
@@ -62,6 +62,8 @@ async def replay(
 
     While its session goes on it lies in a file that the server alone may read.
     """
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise Refused(415, "this is a form: send the file itself as the body (curl --data-binary @FILE, not -F)")
     with state.uploads.taken(token):
         content = await _body(request, state.settings.upload << 20)
     return await _start(state, options, Upload(Path(options.name).name, content, options.pace, options.track), token)
@@ -128,7 +130,7 @@ async def forget_data(session: str, state: StateDep, token: AdminDep, gone: Gone
     log.info("session forgotten", session=session, token=token.name, left=len(done.left.lines()))
     try:
         await rewrite_log(redis)
-    except RedisError as error:
+    except (RedisError, TimeoutError) as error:
         log.warning("the append-only file of Redis has it still", session=session, error=str(error))
     return done
 
@@ -156,15 +158,17 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
     session = options.session or f"session-{secrets.token_hex(4)}"
     home = await asyncio.to_thread(served_home, token.name, settings.private_ray)
     request = ServedRequest(session, options, source, settings.place, home)
-    if not await claim(settings.redis, request.keys, START_TIMEOUT_S + CLAIM_TTL_S):
+    if not await claim(settings.redis, request.keys):
         raise HTTPException(409, f"session {session} has events already or is being started; choose another id")
     actor, is_admitted = None, False
+    claiming = asyncio.create_task(_keep_claim(settings.redis, request.keys, state.clock))
     try:
         await state.access.reserve(token, request.keys, home)
         is_admitted = True
         actor = await _start_actor(request, state.clock)
         await asyncio.wait_for(_wait_until_open(actor, session, state.clock), START_TIMEOUT_S)
     except BaseException as error:
+        claiming.cancel()
         if actor is not None:
             ray.kill(actor)
         await _withdraw(state, request, is_held=is_admitted)
@@ -174,8 +178,18 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
         if isinstance(cause, TimeoutError):
             raise SessionError("the session does not start: has the Ray cluster room for it?") from None
         raise (cause if hasattr(cause, "http_status") else error) from None
+    finally:
+        claiming.cancel()
     log.info("session started", session=session, token=token.name, source=type(source).__name__.lower())
     return await known(state, session)
+
+
+async def _keep_claim(url: str, keys: Keys, clock: Clock) -> None:
+    """Hold on to the id of a session that starts, until cancelled; if this process dies, the id is soon free again."""
+    while True:
+        await clock.sleep(CLAIM_TTL_S / 3)
+        with suppress(RedisError, OSError):
+            await renew_claim(url, keys)
 
 
 async def _withdraw(state: State, request: ServedRequest, is_held: bool) -> None:

@@ -89,7 +89,12 @@ async def send_events(socket: WebSocket, session: str, state: StateDep, after: A
 async def receive_media(
     socket: WebSocket, session: str, track: int, state: StateDep, format: str = "pcm", rate: int = 16_000
 ) -> None:
-    """Audio and video of one track: binary messages of WebM, or 16-bit mono PCM at `rate` Hz."""
+    """Audio and video of one track: binary messages of WebM, or 16-bit mono PCM at `rate` Hz.
+
+    A sender may send only while somebody talks: PCM that comes after a pause lies where it arrives, WebM where its time
+    stamps say. Each connection begins with the header of WebM; one that cannot be read is closed with 1008 and the
+    reason, and the track waits for the next.
+    """
     async with _accepted(state, socket, "ingest") as token:
         actor = None if token is None else await _checked(socket, _own_session(state, token, session))
         if actor is None:
@@ -203,6 +208,12 @@ class _Inbox:
         self._room = asyncio.Event()
         self._receiving = asyncio.create_task(self._receive())
 
+    def interrupt(self, watch: asyncio.Future[None]) -> None:
+        """End after the pieces that are here: the session reads no more of this connection; `watch` has the reason."""
+        if not watch.cancelled():
+            watch.exception()  # else asyncio logs that nobody asked
+        self._pieces.put_nowait(None)
+
     def close(self) -> None:
         """Receive nothing more."""
         self._receiving.cancel()
@@ -236,8 +247,12 @@ async def _ingest(state: State, socket: WebSocket, actor: Any, track: int, forma
     try:
         await actor.attach.remote(track, connection, format, rate)
         await socket.send_text(json.dumps({"type": "ready"}))
+        watch = asyncio.ensure_future(actor.watch.remote(track, connection))
+        watch.add_done_callback(inbox.interrupt)
         async for piece in inbox:
             await actor.push.remote(track, connection, piece)
+        if inbox.close_code is None and watch.done():
+            watch.result()
         is_final = inbox.close_code == 1000
     except Exception as error:
         cause = getattr(error, "cause", error)

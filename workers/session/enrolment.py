@@ -12,6 +12,7 @@ import numpy as np
 from platformdirs import user_data_path
 
 from model.encoders.prosody import Array
+from stream.private import private_folder
 from workers.errors import WorkersError
 
 MIN_SPEECH_S = 5.0  # seconds of speech
@@ -50,8 +51,7 @@ def enroll(name: str, pieces: list[Array]) -> float:
     alike = float((embeddings @ mean).min())
     if alike < 0.5:
         raise EnrolmentError("the recording has more than one voice; give one of this speaker alone")
-    folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder() / f"{name}.json"
+    path = private_folder(folder()) / f"{name}.json"
     path.touch(mode=0o600)
     path.write_text(json.dumps({"encoder": "ge2e", "seconds": round(seconds, 1), "voice": mean.tolist()}))
     return seconds

@@ -17,7 +17,7 @@ from typing import Literal
 
 from redis.exceptions import RedisError
 
-from stream.bus.connection import claim, release
+from stream.bus.connection import check_publishing, claim, release
 from stream.bus.keys import PREFIX, Keys
 from stream.bus.running import Home
 from stream.bus.spool import spool_path
@@ -85,6 +85,8 @@ async def open_session(
     plan, keys = planned.plan, Keys(planned.plan.session, prefix)
     point = None if resume == "no" else await _resume_point(redis, keys, resume, max_attempts)
     claimed = exclusive and resume == "no"
+    if resume == "no":
+        await check_publishing(redis, keys)  # one that is resumed has events to spool meanwhile
     if claimed:
         await _claim(redis, keys)
     try:

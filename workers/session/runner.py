@@ -156,7 +156,7 @@ async def _feed_blocks(session: Session, source: Source, pacer: Pacer, displays:
     async with aclosing(_blocks(source)) as blocks:
         async for block in blocks:
             end = block.start + block.samples.shape[1] / RATE  # when a live source would have it whole
-            if end <= session.resume_position:
+            if session.resume_position and end <= session.resume_position:  # at 0 a block may have a notice
                 session.skip(block)
                 continue
             late = await pacer.wait_until(end)

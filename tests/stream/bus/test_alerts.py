@@ -20,11 +20,11 @@ import redis
 from stream.bus import webhook
 from stream.bus.alert_rules import AlertMonitor, Rule, RuleError, read_rules
 from stream.bus.alerts import AlertPublisher
-from stream.bus.server import private_server
 from stream.bus.webhook import Webhook
 from stream.clock import VirtualClock
 from stream.events import Alert, Emotion, SessionEnded, SpeakerMerged, parse
 from tests.support.events import EMOTION
+from tests.support.redis_servers import private_server
 
 ANGRY = Rule(name="Angry customer!", emotion="anger", speaker="customer*", above=0.8, utterances=3)
 

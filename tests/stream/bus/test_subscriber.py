@@ -15,12 +15,12 @@ import stream
 from stream.bus.alert_rules import AlertMonitor, Rule
 from stream.bus.directory import overview
 from stream.bus.keys import Keys
-from stream.bus.server import private_server
 from stream.bus.subscriber import consume_all, history
 from stream.clock import VirtualClock
 from stream.events import Event
 from tests.support.buses import ids, publish
 from tests.support.events import ended, label
+from tests.support.redis_servers import private_server
 from workers.cli.top import look_once
 
 

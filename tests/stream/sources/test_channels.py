@@ -7,7 +7,7 @@ import pytest
 
 from stream.block import RATE, Samples
 from stream.sources.channels import Channels, judge_channels
-from tests.stream.speech.test_crosstalk import delayed, hiss
+from tests.support.sounds import delayed, hiss
 
 
 def pieces(samples: Samples) -> Iterator[Samples]:

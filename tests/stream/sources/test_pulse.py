@@ -33,7 +33,7 @@ print(json.dumps({
 """
 
 
-def heard(folder: Path, script: str, seconds: int, *specs: str) -> dict:
+def heard(folder: Path, script: str, seconds: int, *specs: str, program: str = LISTEN) -> dict:
     """What `listen` hears while the script runs, which finds tones of 440 and 1000 Hz in $LOW and $HIGH, $LISTEN the
     command, and sinks named virtual (the default microphone) and meeting, which is module $MEETING."""
     time = np.arange(12 * RATE) / RATE
@@ -41,12 +41,13 @@ def heard(folder: Path, script: str, seconds: int, *specs: str) -> dict:
         write_wav(folder / f"{tone}.wav", 0.3 * np.sin(2 * np.pi * tone * time)[None].astype(np.float32))
         for tone in (440, 1000)
     )
-    (folder / "listen.py").write_text(LISTEN)
+    (folder / "listen.py").write_text(program)
     done = subprocess.run(
         [VIRTUAL, "bash", "-c", f"MEETING=$(pactl load-module module-null-sink sink_name=meeting)\n{script}", "-",
          sys.executable, folder / "listen.py", str(seconds), *specs],
         capture_output=True, text=True, timeout=60,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "LOW": str(low), "HIGH": str(high)},
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "LOW": str(low), "HIGH": str(high), "ERRORS": str(folder / "errors")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -117,3 +118,20 @@ def test_a_source_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     """
     line = heard(tmp_path, script, 1, "monitor:nobody")["line"]
     assert "cannot record from monitor: nobody: No such entity; `pactl list short sources` lists names" in line
+
+
+@pytest.mark.microphone
+@pytest.mark.integration
+def test_lines_of_sound_drivers_stay_off_the_terminal_and_all_others_do_not(tmp_path: Path) -> None:
+    """PortAudio tells of each step that fails when its device goes; what other C code writes is still seen."""
+    script = """
+    pactl set-default-source meeting.monitor
+    pactl list short modules | grep sink_name=virtual | cut -f1 | xargs pactl unload-module
+    (sleep 3; pactl unload-module $MEETING) >&2 &
+    "$@" 2>"$ERRORS"
+    """
+    heard_by = LISTEN + "\nimport ctypes\nlibc = ctypes.CDLL(None)\nlibc.perror(b'another part')\n"
+    found = heard(tmp_path, script, 6, "mic:default", program=heard_by)
+    assert "the microphone was disconnected" in found["notices"][0]
+    lines = (tmp_path / "errors").read_text().splitlines()
+    assert lines and all(line.startswith("another part") for line in lines)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,25 @@ def test_sound_comes_back_bit_by_bit_and_pictures_at_their_times(tmp_path: Path)
     assert [round(f.time, 2) for f in frames if f.channel == 0] == pytest.approx([n / 10 + 0.01 for n in range(20)])
     assert all(abs(int(f.image.mean()) - round(100 * f.time)) <= 4 for f in frames)
     assert [event.id for event in read_events(tmp_path / "one")] == ["s:notice:0", "s:ended"]
+
+
+def test_a_recording_is_for_its_user_alone(tmp_path: Path) -> None:
+    """Whatever the umask, and whatever its parents let in."""
+    (tmp_path / "words.vtt").write_text("WEBVTT\n")
+    before = os.umask(0)
+    try:
+        source = Played(np.stack([voice(1.0), voice(1.0, seed=1)]))
+        recorder = Recorder(source, tmp_path / "new/ours", {}, {"transcript": tmp_path / "words.vtt"})
+        for _ in recorder:
+            pass
+        recorder.event(ended("ours"))
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "new", tmp_path / "new/ours"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new/ours").iterdir()}
+    assert set(files) > {"sound.mkv", "pictures-0.mkv", "events.jsonl", "session.json", "transcript.vtt"}
+    assert set(files.values()) == {0o600}
 
 
 def test_a_gap_stays_a_gap(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from textual.widgets import DataTable, Input, OptionList, Static
 
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
-from stream.bus.server import private_server
 from stream.events import Base, Degraded, SessionEnded, SessionStarted, SpeakerMerged
 from tests.support.events import label, partial
+from tests.support.redis_servers import private_server
 from workers.cli.watch import MAX_ROWS, Conversation, WatchApp, matches
 from workers.console.rows import Row
 from workers.console.terminal import printable

@@ -156,6 +156,7 @@ def _switching(other: str) -> list[tuple[str, str]]:
 def _synthesize(voice: str, text: str) -> Samples:
     """[n] float32 at 16 kHz: speech synthesized by espeak-ng, with silence around it."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-        subprocess.run(["espeak-ng", "-v", voice, "-s", "150", "-w", file.name, text], check=True)
+        command = ["espeak-ng", "-v", voice, "-s", "150", "-w", file.name, text]
+        subprocess.run(command, check=True)
         samples: Samples = np.pad(read_audio(Path(file.name))[0], (RATE // 2, RATE))
     return samples

@@ -65,7 +65,7 @@ def replay(recording: str, begun: float) -> None:
 
     import asyncio
 
-    from stream.bus.server import redis_url
+    from stream.bus.server import private_server
     from stream.sources.file import FileSource
     from workers.cluster.actors import ray_cluster
     from workers.cluster.pools import start_pools
@@ -74,7 +74,7 @@ def replay(recording: str, begun: float) -> None:
     from workers.session.settings import SessionSettings
 
     mark("imports")
-    with redis_url(None) as url:
+    with private_server() as url:
         mark("Redis")
         source = FileSource(Path(recording))
         planned = plan_session(SessionSettings(transcript=Path(recording).with_suffix(".stm"), speculate=False), source)

@@ -1,0 +1,342 @@
+"""Reading the Streams of many sessions over one connection: each to its end, and no further.
+
+A Redis Cluster has no command on keys of several slots. There it is one connection a node, and nodes are asked again
+and again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterCrossSlotError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+
+from stream.bus.cluster import MAX_AT_ONCE, Client, batches
+from stream.bus.connection import connect, listed
+from stream.bus.keys import Keys
+from stream.clock import Clock
+from stream.events import Event, EventsMissed, SessionEnded, SessionStarted, parse_entry
+from stream.repeats import Repeats
+
+log = logging.getLogger(__name__)
+
+MAX_REMEMBERED_IDS = 1_000  # ids by which events are recognized that a publisher sent twice
+PAGE_EVENTS = 500  # events per read
+READ_BLOCK_S = 10.0  # seconds that a read blocks; without an answer long after that, the connection is lost
+DIRECTORY_POLL_S = 1.0  # seconds between searches for new sessions
+GROUP_POLL_S = 10.0  # seconds between searches for ends that another consumer of the group has received
+ABSENT_POLL_S = 60.0  # seconds, at most, between searches for the Stream of a listed session
+CLUSTER_POLL_S = 0.1  # seconds between reads of a Redis Cluster
+MAX_WAITED_FOR = 256  # Streams that one blocking read waits for: the busiest; others are read once in a poll
+MAX_NUMBER = (1 << 64) - 1  # of the entries of a millisecond
+
+Entry = tuple[str, Mapping[str, str]]
+
+
+async def connections(url: str, clock: Clock) -> AsyncGenerator[Client]:
+    """One client after another, with back-off between them; a client that worked for a minute resets the back-off."""
+    pause = 1.0
+    while True:
+        client = connect(url, timeout=1.5 * READ_BLOCK_S)
+        started = clock.now()
+        try:
+            yield client
+        finally:
+            await client.aclose()
+        pause = 1.0 if clock.now() - started > 60 else pause
+        await clock.sleep(pause)
+        pause = min(60.0, 2 * pause)
+
+
+@contextlib.contextmanager
+def retried() -> Iterator[None]:
+    """Swallow a lost connection, so that the surrounding loop continues with the next one."""
+    try:
+        yield
+    except (AuthenticationError, NoPermissionError):
+        raise
+    except (RedisError, OSError):
+        pass
+
+
+def pages(answer: Any) -> dict[str, list[Entry]]:
+    """Entries by Stream, from the answer of XREAD or XREADGROUP."""
+    found: dict[str, list[Entry]] = {}
+    for name, page in answer.items() if isinstance(answer, dict) else answer or []:
+        # RESP3 nests one level deeper than RESP2.
+        found[name] = [each for entry in page for each in (entry if isinstance(entry, list) else [entry])]
+    return found
+
+
+class Skipped:
+    """Logs entries that are not events: the first of a minute, and how many more there were."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._repeats = Repeats(clock)
+        self.count = 0
+
+    def parsed(self, keys: Keys, position: str, fields: Mapping[str, str] | None) -> Event | None:
+        """The event of an entry; None for what is none, or was removed."""
+        event = parse_entry(fields or {}, keys.session)
+        if event is None:
+            self.count += 1
+            if (more := self._repeats.more("skipped")) is not None:
+                log.warning(
+                    "%s: entry %s is not an event of this version and is skipped%s", keys.events, position, more
+                )
+        return event
+
+    def close(self) -> None:
+        """Log the number of those that were not logged."""
+        if more := self._repeats.rest("skipped"):
+            log.warning("entries that are not events of this version were skipped%s", more)
+
+
+class Cursor:
+    """A reader's place in the Stream of one session: drops what was sent twice, and notices what was removed unread."""
+
+    def __init__(self, keys: Keys, skipped: Skipped, position: str = "0") -> None:
+        self.keys, self.position = keys, position
+        self._skipped = skipped
+        self._index = 0 if position == "0" else None  # of the next entry, among all that were ever added
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._started_at: str | None = None
+
+    def take(self, entries: Sequence[Entry], info: Mapping[str, Any] | None) -> Iterator[Event]:
+        """The events of the entries that were read after `position`; info: the Stream's XINFO since then."""
+        if entries and info is not None and (count := self._missed(entries, info)) != 0:
+            yield missed(self.keys, entries[0][0], count)
+        for position, fields in entries:
+            self.position = position
+            event = self._skipped.parsed(self.keys, position, fields)
+            if isinstance(event, SessionStarted) and event.time != self._started_at:
+                self._seen.clear()  # they belong to an earlier session of this id that was erased
+                self._started_at = event.time
+            if event is None or event.id in self._seen:
+                continue
+            self._seen[event.id] = None
+            if len(self._seen) > MAX_REMEMBERED_IDS:
+                self._seen.popitem(last=False)
+            yield event
+
+    def _missed(self, entries: Sequence[Entry], info: Mapping[str, Any]) -> int | None:
+        """Number of entries that were removed before these; None: at least one, perhaps."""
+        first, last = entries[0][0], entries[-1][0]
+        oldest = (info.get("first-entry") or [first])[0]
+        if "entries-added" not in info:  # before Redis 7
+            was_behind = self.position != "0" and oldest == first and order(first) > order(self.position)
+            return None if was_behind and entries[0][1].get("type") != "session.started" else 0
+        expected = None if self._index is None else self._index + len(entries)
+        if last == info["last-generated-id"]:
+            self._index = info["entries-added"]
+        elif first == oldest:
+            self._index = info["entries-added"] - info["length"] + len(entries)
+        else:  # known again with a later page
+            self._index = expected
+        return 0 if self._index is None or expected is None else max(0, self._index - expected)
+
+
+def missed(keys: Keys, position: str, count: int | None) -> EventsMissed:
+    """The event that tells of a gap before the entry at `position`."""
+    return EventsMissed(id=f"{keys.session}:missed:{position}", session=keys.session, count=count)
+
+
+def order(position: str) -> tuple[int, int]:
+    """A position in a Stream, comparable."""
+    milliseconds, _, number = position.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def before(position: str) -> str:
+    """The position right before another one."""
+    milliseconds, number = order(position)
+    if number:
+        return f"{milliseconds}-{number - 1}"
+    return f"{milliseconds - 1}-{MAX_NUMBER}" if milliseconds else "0"
+
+
+class Share(NamedTuple):
+    """One consumer of a group."""
+
+    group: str
+    consumer: str
+
+
+async def of_all(url: str, prefix: str, clock: Clock, share: Share | None = None) -> AsyncGenerator[Event]:
+    """The events of all sessions of the directory, or this consumer's share of them, for ever."""
+    reading = _All(prefix, clock, share)
+    try:
+        async with contextlib.aclosing(connections(url, clock)) as clients:
+            async for client in clients:
+                with retried():
+                    while True:
+                        for cursor, entries, info in await reading.turn(client):
+                            for event in cursor.take(entries, info):
+                                if isinstance(event, SessionEnded):
+                                    reading.finish(cursor.keys.session)
+                                yield event
+    finally:
+        reading.skipped.close()
+
+
+class _All:
+    """Places in the Streams of all sessions that have not been read to their end."""
+
+    def __init__(self, prefix: str, clock: Clock, share: Share | None) -> None:
+        self._prefix, self._clock, self._share = prefix, clock, share
+        self.skipped = Skipped(clock)
+        self._started: dict[str, str] = {}  # the directory: start by session
+        self._live: OrderedDict[str, Cursor] = OrderedDict()  # the busiest last
+        self._ended: OrderedDict[str, Cursor] = OrderedDict()  # whose history is not read to its end
+        self._done: dict[str, str] = {}  # start by session, of those that have been read to their end
+        self._absent: dict[str, tuple[float, float]] = {}  # when to look for the Stream again, and the pause after that
+        self._look_at = self._ask_group_at = -1.0
+        self._is_cluster = False
+
+    def finish(self, session: str) -> None:
+        """Read no further in a session that has ended."""
+        self._live.pop(session, None)
+        self._ended.pop(session, None)
+        self._done[session] = self._started.get(session, "")
+
+    async def turn(self, client: Client) -> list[tuple[Cursor, list[Entry], Mapping[str, Any] | None]]:
+        """Read once in every Stream that may have something new; waits for a moment when there is nothing."""
+        if is_due := self._clock.now() >= self._look_at:
+            await self._look(client)
+            self._look_at = self._clock.now() + DIRECTORY_POLL_S
+        live = list(self._live)
+        wait_s = 0.0 if self._ended else min(DIRECTORY_POLL_S, max(0.001, self._look_at - self._clock.now()))
+        if not live and not self._ended:
+            await self._clock.sleep(wait_s)
+            return []
+        read = await self._read(client, live[-MAX_WAITED_FOR:], wait_s) if live else []
+        if not read and wait_s:
+            self._look_at = -1.0
+        for cursor, _, _ in read:
+            self._live.move_to_end(cursor.keys.session)
+        for others in batches(live[:-MAX_WAITED_FOR] if is_due else [], MAX_AT_ONCE):
+            read += await self._read(client, others, 0)
+        if ended := list(islice(self._ended, MAX_AT_ONCE)):
+            came = await self._read(client, ended, 0)
+            for session in set(ended) - {cursor.keys.session for cursor, _, _ in came}:
+                if session in self._ended:
+                    self.finish(session)
+            read += came
+        return read
+
+    async def _look(self, client: Client) -> None:
+        """Find sessions that are new, and drop those that are gone."""
+        self._started = await listed(client, self._prefix)
+        for known in (self._live, self._ended, self._absent):
+            for session in [name for name in known if name not in self._started]:
+                del known[session]  # erased or expired
+        self._done = {name: start for name, start in self._done.items() if self._started.get(name) == start}
+        now = self._clock.now()
+        new = [
+            session
+            for session in sorted(self._started, key=lambda name: self._started[name], reverse=True)
+            if session not in self._live and session not in self._ended and session not in self._done
+            and self._absent.get(session, (now, 0))[0] <= now
+        ]  # fmt: skip
+        for session, tail in (await self._tails(client, new)).items():
+            cursor = Cursor(Keys(session, self._prefix), self.skipped)
+            if isinstance(tail, SessionEnded):
+                self._ended[session] = cursor
+            else:
+                self._live[session] = cursor
+                self._live.move_to_end(session, last=False)
+        if self._share is not None and now >= self._ask_group_at:
+            self._ask_group_at = now + GROUP_POLL_S
+            for session, tail in (await self._tails(client, list(self._live))).items():
+                if isinstance(tail, SessionEnded):
+                    self._ended[session] = self._live.pop(session)
+
+    async def _tails(self, client: Client, sessions: list[str]) -> dict[str, Event | None]:
+        """The last event of each session that has a Stream, and the group's share in it; the others are looked for
+        later."""
+        found: dict[str, Event | None] = {}
+        for some in batches(sessions, MAX_AT_ONCE):
+            names = {session: Keys(session, self._prefix).events for session in some}
+            tails = await client.run_each([(key, ("XREVRANGE", key, "+", "-", "COUNT", 1)) for key in names.values()])
+            made: list[Any] = [None] * len(some)
+            if self._share is not None:
+                group = self._share.group
+                made = await client.run_each([(key, ("XGROUP CREATE", key, group, "0")) for key in names.values()])
+            for session, tail, group_made in zip(some, tails, made, strict=True):
+                _raise_refusal(tail, group_made)
+                if isinstance(tail, ResponseError) or not tail or _fails(group_made):
+                    self._live.pop(session, None)
+                    self._ended.pop(session, None)
+                    pause = min(ABSENT_POLL_S, 2 * self._absent.get(session, (0, DIRECTORY_POLL_S / 2))[1])
+                    self._absent[session] = (self._clock.now() + pause, pause)
+                else:
+                    self._absent.pop(session, None)
+                    found[session] = parse_entry(tail[0][1], session)
+        return found
+
+    async def _read(
+        self, client: Client, sessions: list[str], wait_s: float
+    ) -> list[tuple[Cursor, list[Entry], Mapping[str, Any] | None]]:
+        """What came in these sessions, with their Streams' XINFO where something can have been removed unread."""
+        known = [self._live.get(name) or self._ended.get(name) for name in sessions]
+        cursors = {cursor.keys.events: cursor for cursor in known if cursor is not None}
+        if not cursors:
+            return []
+        try:
+            found = await self._entries(client, cursors, wait_s)
+        except (NoPermissionError, AuthenticationError):
+            raise
+        except ResponseError:  # one of them was erased, or its group; all the others fail with it
+            await self._tails(client, sessions)
+            return []
+        asked = [
+            name
+            for name in found
+            if self._share is None and (cursors[name].position == "0" or cursors[name].keys.session in self._live)
+        ]
+        answers = await client.run_each([(name, ("XINFO STREAM", name)) for name in asked]) if asked else []
+        infos = {name: info for name, info in zip(asked, answers, strict=True) if isinstance(info, dict)}
+        return [(cursors[name], entries, infos.get(name)) for name, entries in found.items()]
+
+    async def _entries(self, client: Client, cursors: Mapping[str, Cursor], wait_s: float) -> dict[str, list[Entry]]:
+        streams: Any = {name: ">" if self._share else cursor.position for name, cursor in cursors.items()}
+        count = max(1, PAGE_EVENTS // len(streams))
+        block = max(1, round(1000 * wait_s)) if wait_s else None
+        if not self._is_cluster:
+            try:
+                if self._share is None:
+                    return pages(await client.xread(streams, count, block))
+                return pages(await client.xreadgroup(*self._share, streams, count, block, noack=True))
+            except ClusterCrossSlotError:
+                self._is_cluster = True
+        head = ("XREAD",) if self._share is None else ("XREADGROUP", "GROUP", *self._share, "NOACK")
+        commands = [(name, (*head, "COUNT", count, "STREAMS", name, start)) for name, start in streams.items()]
+        found: dict[str, list[Entry]] = {}
+        for answer in await client.run_each(commands):
+            if isinstance(answer, ResponseError):
+                raise answer
+            found |= pages(answer)
+        if not found and wait_s:
+            await self._clock.sleep(min(wait_s, CLUSTER_POLL_S))
+        return found
+
+
+def _raise_refusal(*answers: Any) -> None:
+    for answer in answers:
+        if isinstance(answer, NoPermissionError | AuthenticationError):
+            raise answer
+
+
+def _fails(made: Any) -> bool:
+    """True if a group was not made, and not for being there already."""
+    return isinstance(made, ResponseError) and "BUSYGROUP" not in str(made)
