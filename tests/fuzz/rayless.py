@@ -49,7 +49,7 @@ class Carrier:
         self._server, self._keys = redis.Redis.from_url(place.redis), Keys(session)
         self.opened, self.stop = Method(self._open), Method(self._stop)
         self.attach, self.detach = Method(self._attach), Method(self._detach)
-        self.push = Method(self._session.push)
+        self.push, self.watch = Method(self._session.push), Method(self._session.watch)
 
     async def _open(self) -> None:
         source, _, _ = await asyncio.to_thread(self._session._open_source)
