@@ -32,8 +32,13 @@ else
     echo "Neither root nor sudo is here to install them; ask an administrator for: apt-get install ${missing[*]}" >&2
     exit 1
 fi
+had_nginx=$(command -v /usr/sbin/nginx || true)
 echo "Installing system packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
 # Without this, Debian would start a Redis of its own on port 6379 (and a Prometheus) as a side effect.
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+# nginx is here for its module, not to serve: otherwise it would start with the machine.
+if [[ -z $had_nginx && -x /usr/sbin/nginx ]] && command -v systemctl >/dev/null; then
+    "${as_root[@]}" systemctl disable --quiet nginx || true
+fi

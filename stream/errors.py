@@ -12,6 +12,12 @@ def one_line(message: str, limit: int = MAX_MESSAGE_CHARACTERS) -> str:
     return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 3 :]}"
 
 
+def readable(argument: str) -> str:
+    """An argument or a file's name as events can have it: Python keeps bytes that are not in the locale's encoding as
+    half surrogates, and these are UTF-8 after all, or replaced."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 class StreamError(Exception):
     """Base of this package's errors. The message is one line for the user, whatever the input holds."""
 

@@ -7,10 +7,12 @@ import os
 import sys
 
 from stream.bus.subscriber import subscribe_sync
+from stream.errors import one_line
 
 url = os.environ.get("UNDERTONE_REDIS", "redis://localhost:6379/0")
 
 for event in subscribe_sync(url, sys.argv[1]):  # history, then live; ends after session.ended
     if event.type == "emotion" and event.final:
         sure = "" if not event.uncertain else "?"
-        print(f"{event.audio_start:7.1f} {event.speaker}: {event.emotion}{sure} {event.text or ''}", flush=True)
+        line = f"{event.audio_start:7.1f} {event.speaker}: {event.emotion}{sure} {event.text or ''}"
+        print(one_line(line), flush=True)  # words and names come from outside, and shall not steer the terminal

@@ -8,6 +8,7 @@ import os
 import sys
 
 from stream.bus.subscriber import subscribe
+from stream.errors import one_line
 
 URL = os.environ.get("UNDERTONE_REDIS", "redis://localhost:6379/0")
 
@@ -16,9 +17,10 @@ async def main(session: str, after: str | None = None) -> None:
     async for event in subscribe(URL, session, after=after):  # history, then live; ends after session.ended
         match event.type:
             case "emotion" if event.trigger == "speech_ended":
-                print(event.id, event.speaker, event.emotion, event.probabilities[event.emotion], flush=True)
+                who = one_line(event.speaker)  # names come from outside, and shall not steer the terminal
+                print(event.id, who, event.emotion, event.probabilities[event.emotion], flush=True)
             case "utterance.failed":
-                print(event.id, "has no label:", event.reason, flush=True)
+                print(event.id, "has no label:", one_line(event.reason), flush=True)
 
 
 asyncio.run(main(*sys.argv[1:]))

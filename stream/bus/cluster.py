@@ -22,6 +22,7 @@ from redis.exceptions import (
 
 from stream.bus.keys import Keys
 from stream.clock import Clock
+from stream.errors import StreamError
 
 REPLICA_PATIENCE_S = 0.5  # seconds in which a replica has to confirm; until one does again, there is no patience
 REPLICA_POLL_S = 10.0  # seconds between questions whether there are replicas
@@ -179,7 +180,7 @@ class _Pipeline(Pipeline):
             raise moved  # the watched keys are lost: the caller has to start again
 
 
-class Lost(Exception):
+class Lost(StreamError):
     """The Stream lacks an event that Redis had accepted: another server leads, without it."""
 
 
@@ -235,7 +236,7 @@ class Replicas:
             pipe.wait(1, round(1000 * self._patience_s))
             tail, _, copies = await pipe.execute()
         if not (tail and tail[0][1].get("id") == newest) and newest not in await self.ids(1_000):
-            raise Lost
+            raise Lost("the leader lacks an event that it had accepted")
         if copies:
             self._seen_at, self._patience_s = self._clock.now(), REPLICA_PATIENCE_S
             return True

@@ -16,6 +16,9 @@ from stream.errors import MediaError
 
 VIDEO_FPS = 10  # frames per second: enough to see whose mouth moves with the voice
 VIDEO_WIDTH, VIDEO_HEIGHT = 480, 1080  # pixels; larger frames are scaled down
+MAX_VIDEO_FPS = 500  # frames per second that are decoded to select those; a small file may hold any number of them
+SPARE_FRAMES = 1000  # above that rate, in all, before a track is left out
+MAX_VIDEO_THREADS = 4  # that decode a file; each holds frames in memory
 MAX_FRAMES_PER_BLOCK = 30  # more frames within the 40 ms of a block come from a wrong clock
 # Limits of the input, checked before memory is allocated, because a small file may claim any size.
 MAX_PIXELS = 4096 * 2304  # pixels of a video frame
@@ -177,15 +180,19 @@ class AudioDecoder:
 class VideoDecoder:
     """Selects the video frames that are analysed, scales them down and turns them upright."""
 
-    def __init__(self, start: float) -> None:
-        """start: time stamp, in seconds, at which the media clock is 0."""
-        self.start = start
-        self._next_time = -math.inf
+    def __init__(self, start: float, fps: float = VIDEO_FPS) -> None:
+        """start: time stamp, in seconds, at which the media clock is 0; fps: frames per second that are selected."""
+        self.start, self._fps = start, fps
+        self._next_time = self._latest = -math.inf
+        self._spare: float = SPARE_FRAMES
+        self._notice: str | None = None
         self.damaged = 0
         """Number of packets that could not be decoded."""
 
     def read(self, packet: av.Packet) -> Iterator[VideoFrame]:
-        """Frames of one packet, as from `decode`; none if it cannot be decoded."""
+        """Frames of one packet, as from `decode`; none if it cannot be decoded, or once there were far too many."""
+        if self._spare <= 0:
+            return
         try:
             for frame in packet.decode():
                 if isinstance(frame, av.VideoFrame):
@@ -195,9 +202,15 @@ class VideoDecoder:
 
     def decode(self, frame: av.VideoFrame) -> Iterator[VideoFrame]:
         """The frame on the media clock, RGB uint8 [height, width, 3], unless it comes too soon after the one before."""
+        self._spare -= 1
+        if self._spare <= 0:
+            self._notice = f"video of more than {MAX_VIDEO_FPS} pictures a second is left out"
+            return
         if frame.time is None or frame.time < self._next_time < frame.time + 60:  # else the sender reset its clock
             return
-        self._next_time = frame.time + 0.99 / VIDEO_FPS
+        self._next_time = frame.time + 0.99 / self._fps
+        if frame.time > self._latest:
+            self._latest, self._spare = frame.time, min(self._spare + MAX_VIDEO_FPS / self._fps, SPARE_FRAMES)
         lies_on_its_side, flips = _orientation(frame)
         width, height = (frame.height, frame.width) if lies_on_its_side else (frame.width, frame.height)
         scale = min(1.0, VIDEO_WIDTH / width, VIDEO_HEIGHT / height)
@@ -206,6 +219,11 @@ class VideoDecoder:
         if lies_on_its_side or flips:
             image = np.ascontiguousarray(np.flip(image.swapaxes(0, 1) if lies_on_its_side else image, flips))
         yield VideoFrame(frame.time - self.start, image)
+
+    def take_notice(self) -> str | None:
+        """The message that is due, if the track is left out from here on."""
+        notice, self._notice = self._notice, None
+        return notice
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[bool, tuple[int, ...]]:

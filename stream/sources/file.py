@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from stream.sources.decoding import (
     CONTAINERS,
     LIMITS,
     MAX_FRAMES_PER_BLOCK,
+    MAX_VIDEO_THREADS,
     UNTIMED,
     AudioDecoder,
     VideoDecoder,
@@ -187,7 +189,7 @@ class FileSource:
             while upcoming is not None and upcoming.time < end:
                 shown.append(upcoming)
                 upcoming = next(frames, None)
-            notices = [*self._notices, *filter(None, [self._sound.take_notice()])]
+            notices = [*self._notices, *filter(None, [self._sound.take_notice(), self._pictures.take_notice()])]
             made = Block(number, done / RATE, samples, tuple(shown), notice="; ".join(notices) or None)
             self._notices = []
             number, done = number + 1, done + samples.shape[1]
@@ -241,10 +243,12 @@ class FileSource:
         with self._open() as container:
             film, _ = limited_film(container)
             assert film is not None
-            film.thread_type = "AUTO"
+            film.thread_type, film.codec_context.thread_count = "AUTO", min(MAX_VIDEO_THREADS, os.cpu_count() or 1)
             self._pictures = VideoDecoder(float(clock_zero(container) or 0))
             try:
                 for packet in packets(container, film):
+                    if self._stopped:
+                        return
                     yield from self._pictures.read(packet)
             except (av.error.FFmpegError, OSError):
                 return  # the audio track says how the file ends

@@ -141,20 +141,25 @@ class NetworkSource:
         held: Samples = np.zeros((self.channels, 0), np.float32)
         number = done = 0
         gap = _SoundGap(self._clock)
+        first_picture: float | None = None  # its time stamp, in seconds
         try:
             for packet in container.demux(streams):
                 if self._stopping.is_set():
                     return
                 is_film = film is not None and packet.stream.index == film.index
                 if is_film:
-                    pictures.start = sound.start if sound.start is not None else pictures.start
+                    if sound.start is not None:
+                        pictures.start = sound.start
+                    elif self.channels and first_picture is None and packet.pts is not None:
+                        pictures.start = first_picture = float(packet.pts * packet.time_base)  # until there is sound
                     shown += pictures.read(packet)
                 for samples in sound.silence(gap.due() if self.channels else 0.0) if is_film else sound.read(packet):
                     if not is_film:
                         gap.close()
                     held = np.concatenate([held, samples], 1)
                     while held.shape[1] >= BLOCK_SAMPLES and not self._stopping.is_set():
-                        notice = "; ".join(filter(None, (notice, gap.take_notice(), sound.take_notice()))) or None
+                        due = notice, gap.take_notice(), sound.take_notice(), pictures.take_notice()
+                        notice = "; ".join(filter(None, due)) or None
                         yield Block(number, done / RATE, held[:, :BLOCK_SAMPLES], tuple(shown), notice=notice)
                         number, done, held = number + 1, done + BLOCK_SAMPLES, held[:, BLOCK_SAMPLES:]
                         notice = None

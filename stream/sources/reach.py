@@ -133,7 +133,7 @@ def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
-class RtspError(StreamError):
+class RtspError(StreamError, OSError):
     """What an RTSP server sent is not RTSP, or more than a stream needs."""
 
 

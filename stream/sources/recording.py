@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -30,12 +32,25 @@ from stream.errors import MediaError
 from stream.events import Event, parse
 from stream.private import make_parents
 from stream.sources.base import Source, SourceWrapper
-from stream.sources.decoding import error_text, ffmpeg_path
+from stream.sources.decoding import (
+    LIMITS,
+    MAX_FRAMES_PER_BLOCK,
+    VIDEO_FPS,
+    VideoDecoder,
+    error_text,
+    ffmpeg_path,
+    limited_film,
+    packets,
+)
 from stream.sources.file import FileSource
 
 log = logging.getLogger(__name__)
 
 SOUND, PICTURES, EVENTS, SETTINGS = "sound.mkv", "pictures", "events.jsonl", "session.json"
+CAMERA = re.compile(re.escape(PICTURES) + r"(?:-([0-9]{1,3}))?\.mkv")
+MAX_CAMERAS = 65  # one a channel, and one for all
+RECORDED_FPS = 2 * VIDEO_FPS  # pictures per second that are read: all, though their times were rounded
+MAX_SETTINGS_BYTES = 1 << 20
 TIME_BASE_S = Fraction(1, 1000)  # unit of the video frames' time stamps
 
 
@@ -147,37 +162,66 @@ def _private(path: Path) -> Path:
 
 
 class RecordedSource(SourceWrapper):
-    """The media of a recorded session as a source."""
+    """The media of a recorded session as a source. The folder may come from somebody else: see `file_of`."""
 
     live = False
 
     def __init__(self, folder: Path) -> None:
         """Raises MediaError if the folder does not contain a recording."""
         self.settings = read_settings(folder)
-        super().__init__(FileSource(folder / SOUND, "split" if self.settings.get("split") else "mix"))
-        self._cameras = sorted(folder.glob(f"{PICTURES}*.mkv"))
+        super().__init__(FileSource(file_of(folder, SOUND), "split" if self.settings.get("split") else "mix"))
+        self._cameras = [
+            (file_of(folder, path.name), int(match[1]) if match[1] else None)
+            for path in sorted(folder.glob(f"{PICTURES}*.mkv"))
+            if (match := CAMERA.fullmatch(path.name))
+        ][:MAX_CAMERAS]
         self.name, self.path, self.video = str(folder), folder, bool(self._cameras)
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
+        super().stop()
 
     def __iter__(self) -> Iterator[Block]:
         """The recorded blocks, audio float32 [channels, n] with video frames."""
-        cameras = [_pictures(path) for path in self._cameras]
+        cameras = [self._pictures(path, channel) for path, channel in self._cameras]
         upcoming = [next(camera, None) for camera in cameras]
         for block in self.source:
-            end, frames = block.start + block.samples.shape[1] / RATE, []
+            end = block.start + block.samples.shape[1] / RATE
+            frames: list[VideoFrame] = []
             for n, camera in enumerate(cameras):
+                shown = deque[VideoFrame](maxlen=MAX_FRAMES_PER_BLOCK)
                 while (frame := upcoming[n]) is not None and frame.time < end:
-                    frames.append(frame)
+                    shown.append(frame)
                     upcoming[n] = next(camera, None)
+                frames += shown
             yield replace(block, frames=tuple(frames))
 
+    def _pictures(self, path: Path, channel: int | None) -> Iterator[VideoFrame]:
+        """Video frames of one camera's file, under the limits of any file; none if it cannot be read."""
+        try:
+            options = LIMITS | {"protocol_whitelist": "file", "format_whitelist": "matroska"}
+            with av.open(ffmpeg_path(path), options=options) as container:
+                film, _ = limited_film(container)
+                pictures = VideoDecoder(0.0, RECORDED_FPS)
+                for packet in () if film is None else packets(container, film):
+                    if self._stopped:
+                        return
+                    for frame in pictures.read(packet):
+                        yield replace(frame, channel=channel)
+        except (av.error.FFmpegError, OSError):
+            return  # the sound says how the recording ends
 
-def _pictures(path: Path) -> Iterator[VideoFrame]:
-    """Video frames of one camera's file."""
-    _, _, channel = path.stem.partition("-")
-    with av.open(ffmpeg_path(path)) as container:
-        for frame in container.decode(container.streams.video[0]):
-            if frame.time is not None:
-                yield VideoFrame(frame.time, frame.to_ndarray(format="rgb24"), int(channel) if channel else None)
+
+def file_of(folder: Path, name: str) -> Path:
+    """A file of a recording, by its name in the folder: not elsewhere, nor a link to there. Raises MediaError."""
+    try:
+        path = (folder / name).resolve()
+        if name == Path(name).name and path.is_file() and path.is_relative_to(folder.resolve()):
+            return path
+    except (OSError, ValueError):  # a name that no file system takes
+        pass
+    raise MediaError(f"{folder}: not a recording (it has no file {name[:100]!r} of its own)")
 
 
 def unused_folder(folder: Path) -> Path:
@@ -203,10 +247,12 @@ def recording_files(folder: Path) -> list[Path]:
 def read_settings(folder: Path) -> dict[str, Any]:
     """The settings of a recorded session. Raises MediaError."""
     try:
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        if (size := (folder / SETTINGS).stat().st_size) > MAX_SETTINGS_BYTES:
+            raise ValueError(f"{size} bytes")
+        settings = json.loads(file_of(folder, SETTINGS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MediaError(f"{folder}: is a folder without {SETTINGS}, so not a recording") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MediaError(f"{folder / SETTINGS}: cannot be read ({error})") from None
     if not isinstance(settings, dict):
         raise MediaError(f"{folder / SETTINGS}: is not the settings file of a recording")

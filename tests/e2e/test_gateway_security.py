@@ -19,6 +19,7 @@ import httpx
 import pytest
 import websockets
 
+from tests.support.cameras import packet, rtsp_server, talk_over_rtsp
 from tests.support.commands import here
 from tests.support.gateways import HEARD, Gateway, events_of, gateways
 from tests.support.paths import DEMO
@@ -71,6 +72,21 @@ async def test_a_stream_leads_to_no_other_place(gateway: Gateway, tmp_path: Path
             status, told = await fetch(gateway, url)
             assert status == 422 and told.startswith("source: ")
         assert looked == []
+
+
+async def test_a_camera_leads_to_no_other_camera(gateway: Gateway) -> None:
+    with rtsp_server(talk_over_rtsp, "127.0.0.2") as forbidden:
+
+        def answer(method: str, number: str) -> bytes:
+            if method != "DESCRIBE":
+                return talk_over_rtsp(method, number)
+            head, location = f"RTSP/1.0 302 Moved\r\n{number}\r\n", f"Location: {forbidden.url}\r\n\r\n"
+            return head.encode() + packet(b"a packet between them") + location.encode()
+
+        with rtsp_server(answer) as camera:
+            status, told = await fetch(gateway, camera.url)
+        assert camera.connections >= 1 and told != "end of source" and "\n" not in told, (status, told)
+        assert forbidden.connections == 0
 
 
 async def test_what_would_grow_beyond_measure_is_refused(gateway: Gateway) -> None:

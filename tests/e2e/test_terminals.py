@@ -17,6 +17,7 @@ from tests.support.buses import publish_events
 from tests.support.commands import UNDERTONE, undertone
 from tests.support.events import label
 from tests.support.hostile import HOSTILE, steering
+from tests.support.recordings import voice, write_wav
 
 LOCALES = {
     "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
@@ -118,6 +119,19 @@ def test_no_command_lets_words_or_names_steer_what_a_pipe_goes_to(redis_url: str
         done = undertone(*command)
         assert done.returncode == 0 and "Evil" in done.stdout, done.stderr
         assert not steering(done.stdout + done.stderr)
+
+
+def test_a_file_and_a_name_that_the_locale_does_not_have(redis_url: str, ray_address: str, tmp_path: Path) -> None:
+    words = tmp_path / "zoë.vtt"
+    words.write_text("WEBVTT\n\n00:00.500 --> 00:02.000\nHello\n", encoding="utf-8")
+    at = ("--redis", redis_url, "--ray-address", ray_address, "--speed", "max", "--modalities", "text", "--json")
+    for name, shown in (("zoë.wav".encode(), "zoë.wav"), (b"zo\xeb.wav", "zo\ufffd.wav")):
+        file = tmp_path / os.fsdecode(name)
+        write_wav(file, voice(3.0)[None])
+        done = undertone("replay", file, "--transcript", words, "--names", "Zoë", *at, encoding="utf-8", **LOCALES["C"])
+        assert done.returncode == 0, done.stderr
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        assert found[0]["sources"] == [shown] and found[1]["speaker"] == "Zoë"
 
 
 @pytest.mark.parametrize("locale", LOCALES)

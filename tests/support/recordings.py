@@ -171,6 +171,24 @@ def encoded(
     return path
 
 
+def crowded(path: Path, pictures: int) -> Path:
+    """A second of sound, and pictures that all lie within its first 50 ms."""
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        film = container.add_stream("mjpeg", rate=1000)
+        film.width, film.height, film.pix_fmt, film.time_base = 64, 48, "yuvj420p", Fraction(1, 1000)
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
+        for n in range(pictures):
+            picture.pts, picture.time_base = n, Fraction(1, 1000)
+            for packet in film.encode(picture):
+                packet.pts = packet.dts = n * 50 // pictures
+                container.mux(packet)
+        frame = av.AudioFrame.from_ndarray((20_000 * voice(1)[None]).astype(np.int16), "s16", "mono")
+        frame.sample_rate = RATE
+        container.mux(sound.encode(frame))
+    return path
+
+
 def film() -> bytes:
     """WebM without sound."""
     file = io.BytesIO()

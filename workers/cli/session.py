@@ -151,8 +151,8 @@ def _as_recorded(settings: SessionSettings, source: RecordedSource, context: typ
     """The settings of a recorded session, but for what the command line says otherwise. Raises UsageError."""
     from workers.session.settings import RUN_ONLY
 
-    recorded = settings_from_recording(source.settings, source.path)
     said = given_options(context) & SessionSettings.model_fields.keys() | RUN_ONLY - {"transcript", "rttm"}
+    recorded = settings_from_recording(source.settings, source.path, said)
     return recorded.model_copy(update={name: getattr(settings, name) for name in said})
 
 

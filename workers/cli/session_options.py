@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from stream.errors import readable
 from workers.console import options
 from workers.console.errors import one_line_errors
 from workers.errors import UsageError
@@ -38,6 +39,7 @@ def session_options(without: Collection[str] = (), **defaults: Any) -> Callable[
     def decorate(command: Command) -> Command:
         def run(**given: Any) -> None:
             values = {name: given.pop(name) for name in offered}
+            values = {name: readable(value) if isinstance(value, str) else value for name, value in values.items()}
             values |= {name: PARSERS[name](values[name]) for name in PARSERS.keys() & values}
             with one_line_errors():
                 settings = _settings(values)

@@ -147,6 +147,11 @@ class RecognizerActor:
         return True
 
 
+def _name() -> str:
+    """Name of this process in Ray's table of jobs: its command line has addresses, and names that are not Unicode."""
+    return "undertone"
+
+
 @contextmanager
 def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
     """Ray for as long as the context lasts: the cluster at `address`, else a private one on this machine.
@@ -173,6 +178,7 @@ def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
         options["_tracing_startup_hook"] = "workers.session.tracing:export_spans"
     try:
         # "local", because None would join whatever cluster $RAY_ADDRESS or the last `ray start` points to.
+        ray._private.utils.get_entrypoint_name = _name
         ray.init(address=address or "local", **options)
     except Exception as error:  # on a machine that is too busy, Ray raises just that
         if isinstance(error, AuthenticationError) or "AuthToken" in str(error.__cause__):

@@ -12,6 +12,7 @@ from model.encoders import prosody
 from model.encoders.asr import DEFAULTS, AsrError, AsrModel, locate
 from model.fusion.checkpoint import load_step, resolve, tuned_of
 from model.fusion.config import FusionConfig
+from stream.errors import readable
 from stream.sources.base import Source
 from stream.speech.transcript import Transcript, read_transcript
 from stream.speech.turns import LeftOut, Turn, read_rttm
@@ -74,7 +75,7 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
     }
     plan = SessionPlan(
         **{name: getattr(settings, name) for name in AS_ASKED} | decided,
-        sources=(source.name,),
+        sources=(readable(source.name),),
         channels=source.channels,
         encoders=used | {"vad": "given turns" if speakers == "turns" else settings.vad},
         turns=tuple(turns),
@@ -100,7 +101,7 @@ def _encoders(
         reads = f"; reads {', '.join(config.text.languages)}" if config.text.languages else ""
         used["text"] = f"{config.text}{', tuned' if tuned.adapter else ''}{reads}{expert}"
         if transcript is not None:
-            used["asr"] = f"transcript {settings.transcript}"
+            used["asr"] = f"transcript {readable(str(settings.transcript))}"
         else:
             recognizer, missing = _recognizer(settings)
             if recognizer is not None:

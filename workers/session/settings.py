@@ -6,6 +6,7 @@ The command line makes its options of these fields (`workers.cli.session_options
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -92,16 +93,28 @@ class SessionSettings(CommonSettings):
         return self.model_dump(mode="json", exclude=RUN_ONLY), files
 
 
-def settings_from_recording(settings: dict[str, Any], folder: Path) -> SessionSettings:
-    """The settings that the recording in a folder keeps. Raises UsageError.
+def settings_from_recording(
+    settings: dict[str, Any], folder: Path, chosen: Collection[str] = frozenset()
+) -> SessionSettings:
+    """The settings that the recording in a folder keeps. Raises UsageError, MediaError.
 
-    Settings that only another version knows are left out, and a recognizer that only another version had is replaced
-    by the one there is.
+    chosen: names of settings that the user gives, so that the recording's do not count. Settings that only another
+    version knows are left out, and a recognizer that only another version had is replaced by the one there is. The
+    recording may come from somebody else: it names models that are known here and files of its own folder, or the user
+    has to say that others are wanted.
     """
-    known = {name: value for name, value in settings.items() if name in SessionSettings.model_fields}
-    known |= {name: folder / str(known[name]) for name in ("transcript", "rttm") if name in known}
+    from model.encoders.asr import SIZES
+    from model.fusion.checkpoint import shipped
+    from stream.sources.recording import file_of
+
+    known = {name: value for name, value in settings.items() if name in SessionSettings.model_fields.keys() - chosen}
+    known |= {name: file_of(folder, str(known[name])) for name in ("transcript", "rttm") if known.get(name) is not None}
     if known.get("asr") not in get_args(Recognizer):
         known["asr"] = "auto"
+    for name, names in (("asr_model", list(SIZES)), ("checkpoint", shipped())):
+        if known.get(name) is not None and known[name] not in names:
+            option, value = "--" + name.replace("_", "-"), str(known[name])[:100]
+            raise UsageError(f"{folder}: it names a model that is not Undertone's; to use it, add {option} {value!r}")
     try:
         return SessionSettings(**known)
     except ValidationError as error:

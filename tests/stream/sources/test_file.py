@@ -6,6 +6,7 @@ import subprocess
 import sys
 import wave
 import zlib
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,12 +14,12 @@ import av
 import numpy as np
 import pytest
 
-from stream.block import BLOCK_SAMPLES, RATE
+from stream.block import BLOCK_SAMPLES, RATE, VideoFrame
 from stream.errors import MediaError
-from stream.sources.decoding import AudioDecoder
+from stream.sources.decoding import AudioDecoder, VideoDecoder
 from stream.sources.file import FileSource
 from tests.support.paths import DEMO
-from tests.support.recordings import silence, voice, write_mp4, write_wav
+from tests.support.recordings import crowded, silence, voice, write_mp4, write_wav
 
 
 def read(source: FileSource) -> np.ndarray:
@@ -243,3 +244,26 @@ def test_a_small_file_of_huge_pictures_takes_no_memory(tmp_path: Path) -> None:
         assert told.removeprefix(f"{path}: ") == expected
         used[name] = int(megabytes)
     assert max(used.values()) < used["small"] + 60  # one of the pictures would be 144
+
+
+def test_stop_is_heard_while_pictures_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = FileSource(crowded(tmp_path / "a.mkv", 900))
+    read, seen = VideoDecoder.read, []
+
+    def watched(decoder: VideoDecoder, packet: av.Packet) -> Iterator[VideoFrame]:
+        seen.append(packet)
+        if len(seen) == 10:
+            source.stop()
+        return read(decoder, packet)
+
+    monkeypatch.setattr(VideoDecoder, "read", watched)
+    list(source)
+    assert len(seen) == 10
+
+
+def test_pictures_without_end_are_left_out_and_told(tmp_path: Path) -> None:
+    for count, notices in ((900, []), (3000, ["video of more than 500 pictures a second is left out"])):
+        source = FileSource(crowded(tmp_path / f"{count}.mkv", count))
+        blocks = list(source)
+        assert len(np.concatenate([block.samples for block in blocks], 1)[0]) == RATE
+        assert [block.notice for block in blocks if block.notice] == notices

@@ -89,6 +89,14 @@ def test_a_sound_that_comes_back_lies_where_it_belongs() -> None:
     assert first / RATE == pytest.approx(13, abs=0.7)
 
 
+def test_a_sound_that_never_comes_is_silence() -> None:
+    blocks = paced(np.full(20 * RATE, np.nan, np.float32), 20)
+    assert any("for 5 s no sound" in (block.notice or "") for block in blocks)
+    assert sum(block.samples.shape[1] for block in blocks) / RATE == pytest.approx(20, abs=2.5)
+    late = [frame.time - block.start for block in blocks if block.start > 6 for frame in block.frames]
+    assert late and max(map(abs, late)) < 2.5
+
+
 def flashes_and_beeps() -> tuple[bytes, tuple[float, ...]]:
     """A flash and a beep at the same moments of a stream; MPEG-TS time stamps begin at 1.4 s."""
     seconds, moments = 6, (1.0, 2.5, 4.0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from stream.block import Block, VideoFrame
 from stream.errors import MediaError
 from stream.sources.recording import RecordedSource, Recorder, read_events
 from tests.support.events import ended, notice
-from tests.support.recordings import RATE, voice
+from tests.support.recordings import RATE, crowded, voice
 
 
 class Played:
@@ -146,3 +148,42 @@ def test_a_line_that_is_no_event_costs_itself_alone(tmp_path: Path, caplog: pyte
     (tmp_path / "events.jsonl").write_text("\n".join(lines))
     assert [event.id for event in read_events(tmp_path)] == ["s:notice:0", "s:notice:1"]
     assert "events.jsonl:2: not an event" in caplog.text and caplog.text.rstrip().endswith("skipped, and 1 more")
+
+
+def test_a_folder_of_somebody_else_is_read_as_any_file(tmp_path: Path) -> None:
+    """Links, names and pictures that no recorder makes give neither another file's sound nor a traceback."""
+    folder, other = tmp_path / "one", tmp_path / "two"
+    for each in (folder, other):
+        record(each, Played(voice(1.0)[None])).event(ended("s"))
+    shutil.copyfile(folder / "pictures-0.mkv", folder / "pictures-x.mkv")
+    (folder / "pictures-2.mkv").write_bytes(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")
+    (folder / "pictures-1.mkv").unlink()
+    frames = [frame for block in RecordedSource(folder) for frame in block.frames]
+    assert len(frames) == 10 and {frame.channel for frame in frames} == {0}
+    (folder / "pictures-1.mkv").symlink_to(other / "pictures-1.mkv")
+    with pytest.raises(MediaError, match=r"no file 'pictures-1\.mkv' of its own"):
+        RecordedSource(folder)
+    (folder / "pictures-1.mkv").unlink()
+    (folder / "sound.mkv").unlink()
+    os.mkfifo(folder / "sound.mkv")
+    with pytest.raises(MediaError, match=r"no file 'sound\.mkv' of its own"):
+        RecordedSource(folder)
+    for text in ("[" * 100_000, "{" + " " * (1 << 20) + "}"):
+        (folder / "session.json").write_text(text)
+        with pytest.raises(MediaError, match=r"session\.json: cannot be read"):
+            RecordedSource(folder)
+
+
+def test_pictures_of_a_folder_are_bounded(tmp_path: Path) -> None:
+    """Two thousand pictures in 50 ms, and one that is larger than any that is analysed."""
+    folder = tmp_path / "one"
+    record(folder, Played(voice(1.0)[None])).event(ended("s"))
+    crowded(folder / "pictures-0.mkv", 2000)
+    huge = np.zeros((3000, 4000, 3), np.uint8)
+    with av.open(str(folder / "pictures-1.mkv"), "w") as container:
+        film = container.add_stream("mjpeg", rate=10)
+        film.width, film.height, film.pix_fmt = 4000, 3000, "yuvj420p"
+        container.mux(film.encode(av.VideoFrame.from_ndarray(huge, "rgb24")))
+        container.mux(film.encode(None))
+    frames = [frame for block in RecordedSource(folder) for frame in block.frames]
+    assert len(frames) <= 2

@@ -192,3 +192,41 @@ def test_rtmp_goes_over_the_checked_connection() -> None:
         with pytest.raises(MediaError, match="talk: cannot be opened"):
             heard(f"rtmp://127.0.0.1:{listener.getsockname()[1]}/live/talk")
     assert got == [b"\3"]
+
+
+def amf(value: object) -> bytes:
+    """A value as RTMP's commands have it."""
+    if isinstance(value, str):
+        return b"\2" + struct.pack(">H", len(value)) + value.encode()
+    if isinstance(value, dict):
+        fields = (struct.pack(">H", len(name)) + name.encode() + amf(each) for name, each in value.items())
+        return b"\3" + b"".join(fields) + b"\0\0\x09"
+    return b"\5" if value is None else b"\0" + struct.pack(">d", value)
+
+
+@pytest.mark.parametrize("command", ["_error", "onStatus", "_result"])
+def test_an_rtmp_server_leads_nowhere_else(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect as Flash's servers send it, before and instead of an answer."""
+    monkeypatch.setattr("stream.sources.network.OPEN_TIMEOUT_S", 0.5)
+    with rtsp_server(talk_over_rtsp, "127.0.0.2") as forbidden, socket.create_server(("127.0.0.1", 0)) as listener:
+        to = forbidden.url.replace("rtsp", "rtmp")
+        status = {"level": "error", "code": "NetConnection.Connect.Rejected", "description": f"[ redirect={to} ]"}
+        said = b"".join(map(amf, (command, 1, None, status | {"redirect": to, "ex": {"code": 302, "redirect": to}})))
+        head = b"\3" + bytes(3) + len(said).to_bytes(3, "big") + b"\x14" + bytes(4)
+        pieces = [said[first : first + 128] for first in range(0, len(said), 128)]
+        asked: list[bytes] = []
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with suppress(OSError), connection, connection.makefile("rb") as requests:
+                hello = requests.read(1537)
+                connection.sendall(b"\3" + bytes(1536) + hello[1:])
+                requests.read(1536)
+                asked.append(requests.read(12))
+                connection.sendall(head + b"\xc3".join(pieces))
+                requests.read(1)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(MediaError, match="cannot be opened"):
+            heard(f"rtmp://127.0.0.1:{listener.getsockname()[1]}/live/talk")
+        assert asked and forbidden.connections == 0

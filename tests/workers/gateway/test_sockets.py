@@ -25,7 +25,7 @@ class StalledActor:
         self.awake = asyncio.Event()
         self.received: list[bytes] = []
         self.is_final: bool | None = None
-        self.attach = self.push = self.detach = self
+        self.attach = self.push = self.detach = self.watch = self
 
     async def _answer(self, *arguments: Any) -> None:
         match arguments:
@@ -34,6 +34,8 @@ class StalledActor:
                 self.received.append(piece)
             case (_, _, bool() as is_final):
                 self.is_final = is_final
+            case (_, _):  # the track is read to its end
+                await asyncio.Event().wait()
 
     def remote(self, *arguments: Any) -> asyncio.Future[None]:
         return asyncio.ensure_future(self._answer(*arguments))

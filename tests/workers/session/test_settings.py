@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from stream.errors import MediaError
 from workers.cluster.request import Options, SessionRequest, UploadRequest
 from workers.errors import UsageError
 from workers.session.settings import CommonSettings, Help, SessionSettings, settings_from_recording
@@ -26,6 +27,7 @@ def test_a_recording_keeps_what_a_replay_needs(tmp_path: Path) -> None:
     settings, files = said.recording()
     assert settings.keys() == KEPT and files == {"transcript": Path("words.stm")}
     stored = json.loads(json.dumps(settings)) | {"transcript": "transcript.stm", "split": True, "loudness": 11}
+    (tmp_path / "transcript.stm").write_text("call 1 Ann 0 1 Hello\n")
     replayed = settings_from_recording(stored, tmp_path)
     assert replayed == said.model_copy(
         update={"session": None, "consent": None, "kept": 86_400, "transcript": tmp_path / "transcript.stm"}
@@ -38,6 +40,37 @@ def test_damaged_settings_are_refused(tmp_path: Path, damage: dict[str, object])
     with pytest.raises(UsageError, match="its settings are damaged") as refused:
         settings_from_recording(settings | damage, tmp_path)
     assert next(iter(damage)) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ({"asr_model": "someone/whisper"}, "not Undertone's; to use it, add --asr-model 'someone/whisper'"),
+        ({"asr_model": "/tmp"}, "add --asr-model '/tmp'"),
+        ({"asr_model": ["base"]}, "add --asr-model"),
+        ({"checkpoint": "."}, "add --checkpoint '.'"),
+        ({"checkpoint": "../elsewhere"}, "add --checkpoint '../elsewhere'"),
+        ({"transcript": "../secret.stm"}, "no file '../secret.stm' of its own"),
+        ({"transcript": "{outside}"}, "secret.stm' of its own"),
+        ({"rttm": "link.rttm"}, "no file 'link.rttm' of its own"),
+        ({"rttm": "folder"}, "no file 'folder' of its own"),
+        ({"rttm": "a\0b"}, "of its own"),
+        ({"transcript": 7}, "no file '7' of its own"),
+    ],
+)
+def test_a_recording_of_somebody_else_names_nothing_of_this_machine(
+    tmp_path: Path, written: dict[str, object], message: str
+) -> None:
+    secret, folder = tmp_path / "secret.stm", tmp_path / "recording"
+    secret.write_text("call 1 Ann 0 1 Hello\n")
+    (folder / "folder").mkdir(parents=True)
+    (folder / "link.rttm").symlink_to(secret)
+    settings, _ = SessionSettings().recording()
+    written = {name: str(secret) if value == "{outside}" else value for name, value in written.items()}
+    with pytest.raises((UsageError, MediaError)) as refused:
+        settings_from_recording(settings | written, folder)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+    assert settings_from_recording(settings | written, folder, set(written)) == SessionSettings()
 
 
 def test_what_depends_on_the_pace() -> None:
