@@ -23,6 +23,9 @@ from workers.session.settings import settings_from_recording
 
 pytestmark = pytest.mark.parametrize("version", sorted(WRITTEN.iterdir()), ids=lambda path: path.name)
 
+ENDS = ("audio_end",)
+"""Fields whose value may be another: before the high-pass, rumble after the last word was heard as part of it."""
+
 
 def renamed(events: Sequence[Json], session: str) -> list[Json]:
     """As another session would have published them."""
@@ -56,7 +59,7 @@ def test_a_killed_session_goes_on(version: Path, name: str, tmp_path: Path, redi
     assert len(labels(told, 0)) == len(labels(once, 0)), "what was labelled is not labelled again"
     assert {e["speaker"] for e in labels(before, 0)} <= {e["speaker"] for e in labels(once, 0)}
     if name == "killed":  # the same as if nothing had happened
-        assert differences(once, renamed(read(GOLDEN / "file.jsonl"), session)) == []
+        assert differences(once, renamed(read(GOLDEN / "file.jsonl"), session), ENDS) == []
 
 
 def test_a_recording_is_read(version: Path, tmp_path: Path) -> None:
@@ -94,7 +97,7 @@ def test_events_that_wait_are_sent(
     assert list(spool_folder().iterdir()) == []
     told = [json.loads(fields["event"]) for _, fields in stored(redis_url, f"undertone:{{{session}}}:events")]
     file = read(GOLDEN / "file.jsonl")
-    assert differences(told[-4:], renamed([*file[:3], file[-1]], session)) == []
+    assert differences(told[-4:], renamed([*file[:3], file[-1]], session), ENDS) == []
     left = written.left(redis_url, session)
     assert (left["state"], left["rows"]) == (None, []), "it has ended"
 
