@@ -21,7 +21,7 @@ class Repeats:
         self._untold: Counter[Hashable] = Counter()
 
     def more(self, kind: Hashable) -> str | None:
-        """What to add to a line of this kind, "" or " … and 311 times more"; None: do not show it now."""
+        """The end of the next line of this kind, "" or " … and 311 times more"; None: do not show it now."""
         now = self._clock.now()
         if now - self._shown.get(kind, -QUIET_S) < QUIET_S:
             self._untold[kind] += 1

@@ -11,7 +11,7 @@ import pickletools
 from dataclasses import dataclass, field
 
 MAX_VISITS_PER_BYTE = 10
-"""Of objects, counted in each place where they stand: an object takes a byte at least, one that is elsewhere two."""
+"""Limit of objects, counted in each place where they stand: an object takes at least a byte, a repeated one two."""
 BASE_VISITS = 10_000
 BYTES_PER_VISIT = 16  # of a text, which is copied with each place where it stands
 MARK = "mark"

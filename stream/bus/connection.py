@@ -224,7 +224,7 @@ def unclear(url: str) -> str | None:
 
 
 def reason(error: Exception) -> str:
-    """What Redis says, without the arguments that it repeats: those of a login have the password."""
+    """Redis's own words, without the arguments that it repeats: those of a login have the password."""
     return str(error).partition(", with args beginning with")[0]
 
 

@@ -287,7 +287,7 @@ class _All:
     async def _read(
         self, client: Client, sessions: list[str], wait_s: float
     ) -> list[tuple[Cursor, list[Entry], Mapping[str, Any] | None]]:
-        """What came in these sessions, with their Streams' XINFO where something can have been removed unread."""
+        """New entries of these sessions, with their Streams' XINFO where something can have been removed unread."""
         known = [self._live.get(name) or self._ended.get(name) for name in sessions]
         cursors = {cursor.keys.events: cursor for cursor in known if cursor is not None}
         if not cursors:

@@ -19,7 +19,7 @@ ENTRY_TTL_S = RETENTION_S + 2 * 3600  # seconds that the hash outlives the last 
 
 
 class Home(BaseModel):
-    """Where a running session lives."""
+    """The process and the cluster in which a running session lives."""
 
     owner: str | None = None
     """Name of the gateway's token that started it; None: a command did."""

@@ -98,11 +98,11 @@ class Placed:
     """Samples with their place on the clock."""
 
     start: int
-    """Of the first sample, in samples since the first that came."""
+    """Position of the first sample, in samples since the first that came."""
     samples: Samples
     """float32 [1, n]."""
     arrival: float
-    """Of the last sample, in seconds on the receiver's clock."""
+    """Time of the last sample, in seconds on the receiver's clock."""
 
 
 class ArrivalClock:
@@ -118,10 +118,10 @@ class ArrivalClock:
         self.due: float | None = None
         """Time at which samples that are held back have to be placed; None if there are none."""
         self._end = 0
-        """Of all samples, in samples since the first."""
+        """End of all samples, in samples since the first."""
         self._held: list[Samples] = []
         self._arrival = 0.0
-        """Of the last sample."""
+        """Arrival of the last sample."""
         self._leads: deque[tuple[float, float]] = deque()
         """Arrivals within the window, and by how many seconds the samples' clock was ahead of them; decreasing."""
 

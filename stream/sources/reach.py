@@ -134,7 +134,7 @@ def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 class RtspError(StreamError, OSError):
-    """What an RTSP server sent is not RTSP, or more than a stream needs."""
+    """An RTSP server sent something else than RTSP, or more than a stream needs."""
 
 
 class RtspRedirect(RtspError):
