@@ -48,16 +48,17 @@ def down(ray_address: RayAddress = "auto") -> None:
         from workers.cluster.actors import own_cluster, ray_cluster, stop_all
         from workers.console.display import tell
 
-        redis = stop()
-        if redis:
+        stopped = []
+        is_there = ray_address != "auto" or own_cluster() is not None
+        if is_there:
+            with ray_cluster(ray_address):
+                stopped = stop_all()
+        if redis := stop():
             tell("stopped the Redis of your own; its data stay")
-        if ray_address == "auto" and own_cluster() is None:
-            if not redis:
-                tell("nothing of ours is running")
-            return
-        with ray_cluster(ray_address):
-            stopped = stop_all()
-        tell(f"stopped {len(stopped)} actors" + (f": {', '.join(stopped)}" if stopped else ""))
+        if is_there:
+            tell(f"stopped {len(stopped)} actors" + (f": {', '.join(stopped)}" if stopped else ""))
+        elif not redis:
+            tell("nothing of ours is running")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.console.errors import INTERRUPTED, RUNTIME, fail, one_line_errors
+from workers.console.errors import RUNTIME, fail, one_line_errors, run_until_interrupted
 from workers.console.options import Json, Prefix, Redis, Sessions
 from workers.console.terminal import Terminal, print_json, printable, printable_event
 from workers.errors import UsageError
@@ -47,7 +47,7 @@ def watch(
         url = redis_address(redis)
         asyncio.run(_require(url, wanted, prefix))
         if as_json or not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
-            asyncio.run(_lines(url, wanted, prefix, as_json))
+            run_until_interrupted(_lines(url, wanted, prefix, as_json))
             return
         from workers.cli.watch import WatchApp
 
@@ -121,7 +121,7 @@ def top(
             console = Terminal(width=None if sys.stdout.isatty() else 160)
             console.print(asyncio.run(look_once(url, prefix)).table())
         else:
-            asyncio.run(watch_load(url, prefix, Terminal()))
+            run_until_interrupted(watch_load(url, prefix, Terminal()))
 
 
 def alert(
@@ -155,25 +155,19 @@ def alert(
             raise RuleError("--webhook: set UNDERTONE_WEBHOOK_SECRET to what its receiver checks signatures with")
         hook = Webhook(webhook, secret, tell) if webhook is not None else None
         asyncio.run(check(url))
-        tell(f"{', '.join(rule.name for rule in held)}: alerts on {prefix}:alerts, {public(url)}")
-        try:
-            asyncio.run(_alert(AlertMonitor(held), hook, url, prefix, as_json))
-        except asyncio.CancelledError:
-            raise typer.Exit(INTERRUPTED) from None
+        names = ", ".join(rule.name for rule in held)
+        run_until_interrupted(
+            _alert(AlertMonitor(held), hook, url, prefix, as_json),
+            lambda: tell(f"{names}: alerts on {prefix}:alerts, {public(url)}"),
+        )
 
 
 async def _alert(monitor: AlertMonitor, webhook: Webhook | None, url: str, prefix: str, as_json: bool) -> None:
-    import asyncio
-    import signal
-
     from stream.bus.alerts import AlertPublisher
     from stream.bus.subscriber import follow
     from stream.events import SessionStarted
     from workers.console.display import clock, tell
 
-    main = asyncio.current_task()
-    assert main is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
     publisher = AlertPublisher(url, prefix, webhook)
     try:
         async for event in follow(url, prefix):

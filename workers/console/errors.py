@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +16,32 @@ from workers.console.terminal import harmless
 
 RUNTIME, USAGE, INTERRUPTED = 1, 2, 130
 MAX_LINE_CHARACTERS = 1000  # what is longer repeats some input
+
+
+def run_until_interrupted(work: Coroutine[object, object, None], started: Callable[[], object] | None = None) -> None:
+    """Run a coroutine that has no end of its own; SIGINT and SIGTERM cancel it. Raises typer.Exit in that case.
+
+    started: called once these signals are listened to, to say that the command is at work.
+    """
+
+    async def run() -> bool:
+        from stream.bus.tasks import cancelled
+
+        interrupted = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+        if started is not None:
+            started()
+        working, waiting = asyncio.create_task(work), asyncio.create_task(interrupted.wait())
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if working.done():
+            working.result()
+        await cancelled(working)
+        return interrupted.is_set()
+
+    if asyncio.run(run()):
+        raise typer.Exit(INTERRUPTED)
 
 
 @contextmanager
