@@ -346,7 +346,7 @@ async def test_a_quiet_event_stream_lives_until_its_client_or_the_gateway_goes(
             assert "id: quiet:1" in [await anext(lines) for _ in range(3)]
             comments = [await anext(lines) for _ in range(6)]
             assert {line[:1] for line in comments} == {"", ":"} and one.state.open_connections["desk"] == 1
-        for _ in range(100):
+        for _ in range(600):
             if not one.state.open_connections["desk"] and not readers(redis_url):
                 break
             await asyncio.sleep(0.05)
