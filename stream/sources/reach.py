@@ -160,7 +160,7 @@ class RtspFilter:
         return bytes(passed)
 
     def _next(self) -> bytes | None:
-        """What becomes of the next message or packet, b"" if nothing; None if it is not yet here. Raises RtspError."""
+        """The next message or packet for FFmpeg, b"" if nothing; None if it is not yet here. Raises RtspError."""
         while self._buffer.startswith((b"\r", b"\n")):
             del self._buffer[0]
         if self._buffer.startswith(b"$"):

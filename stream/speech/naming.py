@@ -27,7 +27,7 @@ NO_NAMES = {
     "and", "but", "well", "first", "second", "third", "finally", "next", "then", "also", "again", "yes", "no", "ok",
     "okay", "look", "listen", "wait", "achtung", "hinweis", "anmerkung", "beispiel", "frage", "antwort",
 }  # fmt: skip
-"""What stands before a colon and is nobody."""
+"""Words before a colon that are nobody's name."""
 EVERYBODY = 0.5  # share of cues that name somebody, from which names are a habit of the file
 SOMETIMES = 0.3  # share from which names that recur are taken for names
 TOUCHING_S = 0.5  # between two cues of which one may repeat the other

@@ -1,4 +1,4 @@
-"""Who speaks when, by annotation: turns and timed lines, and the files that have them (RTTM)."""
+"""Annotated speakers and times: turns and timed lines, and the files that have them (RTTM)."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ PIECES = 32  # in one call
 
 
 class Held(BaseModel):
-    """What a gateway was asked for, but for the recording."""
+    """A request to a gateway, without the recording."""
 
     home: Home
     options: Options

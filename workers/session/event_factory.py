@@ -28,7 +28,7 @@ class EventFactory:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is wrong with what the session was given, a line each."""
+        """Faults in what the session was given, a line each."""
         return self._plan.notes
 
     def publishable(self, transcription: Transcription) -> Transcription | None:

@@ -45,7 +45,7 @@ class SessionPlan:
     turns: tuple[Turn, ...] = ()
     transcript: Transcript | None = None
     notes: tuple[str, ...] = ()
-    """What is wrong with what was given, a line each, told at the start."""
+    """Faults in what was given, a line each, told at the start."""
     lines_left_out: int = 0
     """Lines of the transcript and the turns that cannot be used."""
     vad: str = "webrtc"
