@@ -113,9 +113,11 @@ class Cursor:
         self._started_at: str | None = None
 
     def take(self, entries: Sequence[Entry], info: Mapping[str, Any] | None) -> Iterator[Event]:
-        """The events of the entries that were read after `position`; info: the Stream's XINFO since then."""
+        """The events of the entries that were read after `position`; info: the Stream's XINFO since then, if known."""
         if entries and info is not None and (count := self._missed(entries, info)) != 0:
             yield missed(self.keys, entries[0][0], count)
+        elif info is None and self._index is not None:
+            self._index += len(entries)  # the Stream was there no more, or was on its way to another node
         for position, fields in entries:
             self.position = position
             event = self._skipped.parsed(self.keys, position, fields)

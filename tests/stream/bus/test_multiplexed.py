@@ -16,8 +16,10 @@ import redis as sync_redis
 import stream
 from stream.bus.directory import overview
 from stream.bus.keys import PREFIX, Keys
+from stream.bus.multiplexed import Cursor, Skipped
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import consume_all
+from stream.clock import MonotonicClock
 from stream.events import Event, EventsMissed
 from tests.support.buses import ids, publish
 from tests.support.events import ended, label, notice
@@ -188,6 +190,17 @@ async def test_what_was_removed_unread_is_told(tmp_path: Path, way: str) -> None
             *(f"notice:{number}" for number in range(300, 1_300)), "ended",
         ]  # fmt: skip
         await events.aclose()
+
+
+def test_a_page_without_its_streams_state_is_no_gap() -> None:
+    """As while a cluster moves it: XREAD has answered, XINFO has not."""
+    cursor = Cursor(Keys("s"), Skipped(MonotonicClock()))
+    read = [(f"{n + 1}-0", {"event": notice("s", n).wire()}) for n in range(4)]
+    events = []
+    for number, (position, _) in enumerate(read):
+        info = {"entries-added": number + 1, "last-generated-id": position, "first-entry": read[0]}
+        events += cursor.take([read[number]], None if number in (1, 2) else info)
+    assert ids(events) == [f"notice:{n}" for n in range(4)]
 
 
 async def test_who_continues_after_a_removed_event_is_told(tmp_path: Path) -> None:
