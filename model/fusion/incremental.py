@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from model.fusion.config import EMPTY
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.experts import MODALITY_OF
-from model.fusion.step import FusionStep, GraphState
-from model.fusion.step_layers import Array, softmax
+from model.fusion.step import Array, FusionStep, GraphState
 
 MAX_INFLUENCES = 5  # earlier utterances that a prediction names
 
@@ -72,23 +71,23 @@ class IncrementalLabeller:
         labels = self._network.step(states, utterances)
         emotion = softmax(labels.emotion)
         predictions = self._predictions(starts, 0, emotion, softmax(labels.sentiment))
-        without = softmax(labels.emotion[:, None] - labels.said)
+        without = softmax(labels.emotion[:, None] - labels.expert_logits)
         moved = 0.5 * np.abs(emotion[:, None] - without).sum(-1)  # [B, E]
-        shares = self._contributions(labels.contribution, labels.present, moved, np.logical_or.reduce(labels.said, -1))
+        shares = self._contributions(
+            labels.contribution, labels.present, moved, np.logical_or.reduce(labels.expert_logits, -1)
+        )
         influences = _strongest(labels.index, labels.influence, starts)
         for prediction, share, influence in zip(predictions, shares, influences, strict=True):
             prediction.contribution.update(share)
             prediction.influences.update(influence)
-        rows = [state.row(number) for state, number in zip(states, starts, strict=True)]
         finals: dict[int, Prediction] = {}
         if commit:
-            self._network.count(states)
+            for state, row in zip(states, labels.rows, strict=True):
+                state.append(row)
             due = [b for b, number in enumerate(starts) if number >= self.config.revision]
             numbers = [starts[b] - self.config.revision for b in due]
             finals = dict(zip(due, self._revised([states[b] for b in due], numbers), strict=True))
-        else:
-            self._network.forget(states)
-        return [StepResult(predictions[b], finals.get(b), row) for b, row in enumerate(rows)]
+        return [StepResult(predictions[b], finals.get(b), row) for b, row in enumerate(labels.rows)]
 
     def revise(self, state: GraphState, number: int) -> Prediction:
         """The final label of utterance `number`, from all utterances up to now."""
@@ -158,3 +157,10 @@ def _strongest(
         earlier = [(n, share) for n, share in pairs if share >= 0.01 and n not in (EMPTY, present)]
         strongest.append(dict(sorted(earlier, key=lambda pair: -pair[1])[:limit]))
     return strongest
+
+
+def softmax(x: Array) -> Array:
+    """[..., C] logits -> probabilities."""
+    odds: Array = np.exp(x - np.maximum.reduce(x, -1, keepdims=True))
+    odds /= np.add.reduce(odds, -1, keepdims=True)
+    return odds

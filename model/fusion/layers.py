@@ -6,21 +6,35 @@ Shapes as in `model/fusion/network.py`: B conversations, T utterances, Q queries
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+KeyValue = tuple[Tensor, Tensor]
+"""Keys and values by head, each [B, H, K, d / H]."""
 
-def attention(query: Tensor, key_value: Tensor, bias: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+
+def by_head(keys_and_values: Tensor, heads: int) -> KeyValue:
+    """Keys and values side by side [B, K, 2d] -> by head."""
+    key, value = keys_and_values.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+    return key, value
+
+
+def attention(query: Tensor, blocks: Sequence[KeyValue], bias: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1) with an additive bias.
 
-    query [B, Q, d], key_value [B, K, 2d], bias [B, H or 1, Q, K] -> output [B, Q, d], weights [B, H, Q, K].
+    query [B, Q, d]; blocks: keys and values, K in all (the cached ones are not copied to lie beside the new ones);
+    bias [B, H or 1, Q, K] -> output [B, Q, d], weights [B, H, Q, K].
     """
-    key, value = key_value.chunk(2, dim=-1)
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias).softmax(-1)  # [B, H, Q, K]
-    return (weights @ v).transpose(1, 2).flatten(-2), weights
+    q = query.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, Q, d / H]
+    scores = torch.cat([q @ key.transpose(-1, -2) for key, _ in blocks], -1) / math.sqrt(q.shape[-1])
+    weights = (scores + bias).softmax(-1)
+    shares = weights.split([key.shape[-2] for key, _ in blocks], -1)
+    output = sum(share @ value for share, (_, value) in zip(shares, blocks, strict=True))
+    assert isinstance(output, Tensor)
+    return output.transpose(1, 2).flatten(-2), weights
 
 
 def closed(allowed: Tensor) -> Tensor:
@@ -43,12 +57,12 @@ class CrossModalAlignment(nn.Module):
         pairs = [(m, n) for m in range(modalities) for n in range(modalities) if m != n and gated]
         self.gate = nn.ModuleDict({f"{m}_from_{n}": nn.Linear(2 * width, width) for m, n in pairs})
 
-    def keys(self, states: Tensor) -> Tensor:
-        """Keys and values, which are cached: states [B, T, M, d] -> [B, T, M, 2d]."""
-        return torch.stack([layer(states[:, :, m]) for m, layer in enumerate(self.key_value)], dim=2)
+    def keys(self, states: Tensor) -> list[KeyValue]:
+        """Keys and values of each modality, which are cached: states [B, T, M, d] -> M pairs."""
+        return [by_head(layer(states[:, :, m]), self.heads) for m, layer in enumerate(self.key_value)]
 
-    def forward(self, states: Tensor, keys: Tensor, allowed: Tensor, present: Tensor) -> Tensor:
-        """Align: states [B, T, M, d], keys [B, K, M, 2d], allowed [B, T, K], present [B, K, M] -> [B, T, M, d]."""
+    def forward(self, states: Tensor, blocks: Sequence[Sequence[KeyValue]], allowed: Tensor, present: Tensor) -> Tensor:
+        """Align: states [B, T, M, d], blocks by modality, allowed [B, T, K], present [B, K, M] -> [B, T, M, d]."""
         aligned = []
         for m in range(states.shape[2]):
             state = states[:, :, m]
@@ -57,7 +71,7 @@ class CrossModalAlignment(nn.Module):
                 if n == m:
                     continue
                 in_sight = allowed & present[:, None, :, n]
-                context, _ = attention(self.query[m](state), keys[:, :, n], closed(in_sight)[:, None], self.heads)
+                context, _ = attention(self.query[m](state), blocks[n], closed(in_sight)[:, None], self.heads)
                 if self.gate:
                     context = context * torch.sigmoid(self.gate[f"{m}_from_{n}"](torch.cat([state, context], dim=-1)))
                 out = out + context * in_sight.any(-1, keepdim=True)
@@ -82,11 +96,11 @@ class EdgeAttention(nn.Module):
         self.decay = nn.Parameter(torch.full((heads,), -2.0))
 
     def forward(
-        self, nodes: Tensor, keys: Tensor, relation: Tensor, distance: Tensor, allowed: Tensor
+        self, nodes: Tensor, blocks: Sequence[KeyValue], relation: Tensor, distance: Tensor, allowed: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Messages along the edges.
 
-        nodes [B, Q, d], keys [B, K, 2d]; relation, distance int64 and allowed bool of the edges [B, Q, K]
+        nodes [B, Q, d], K keys and values in blocks; relation, distance int64 and allowed bool of the edges [B, Q, K]
         -> messages [B, Q, d], edge weights [B, H, Q, K].
         """
         query, bias = self.query(nodes), closed(allowed)[:, None]
@@ -95,7 +109,7 @@ class EdgeAttention(nn.Module):
             bias = bias - F.softplus(self.decay)[:, None, None] * torch.log1p(distance.abs())[:, None]
         else:
             query, bias = query * 0, bias.expand(-1, self.heads, -1, -1)
-        message, weights = attention(query, keys, bias, self.heads)
+        message, weights = attention(query, blocks, bias, self.heads)
         share = weights.mean(1)  # [B, Q, K]
         per_relation = torch.zeros(*share.shape[:2], self.relation_value.shape[0], device=share.device)
         per_relation = per_relation.scatter_add(-1, relation, share)
@@ -115,16 +129,17 @@ class NodeUpdate(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def keys(self, nodes: Tensor) -> Tensor:
-        """Keys and values, which are cached: nodes [B, K, d] -> [B, K, 2d]."""
-        keys: Tensor = self.edges.key_value(self.norm(nodes))
-        return keys
+    def keys(self, nodes: Tensor) -> KeyValue:
+        """Keys and values, which are cached, of nodes [B, K, d]."""
+        return by_head(self.edges.key_value(self.norm(nodes)), self.edges.heads)
 
-    def forward(self, nodes: Tensor, initial: Tensor, keys: Tensor, *edges: Tensor) -> tuple[Tensor, Tensor]:
-        """nodes, initial [B, Q, d], keys [B, K, 2d]; edges: relation, distance, allowed [B, Q, K], as `EdgeAttention`
-        has them -> nodes [B, Q, d], edge weights [B, H, Q, K].
+    def forward(
+        self, nodes: Tensor, initial: Tensor, blocks: Sequence[KeyValue], *edges: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """nodes, initial [B, Q, d]; blocks: K keys and values; edges: relation, distance, allowed [B, Q, K], as
+        `EdgeAttention` has them -> nodes [B, Q, d], edge weights [B, H, Q, K].
         """
-        message, weights = self.edges(self.norm(nodes), keys, *edges)
+        message, weights = self.edges(self.norm(nodes), blocks, *edges)
         share = torch.sigmoid(self.initial)
         nodes = nodes + self.dropout((1 - share) * message + share * initial)
         return nodes + self.dropout(self.feed_forward(nodes)), weights

@@ -4,12 +4,13 @@ After the three modules of arXiv 2501.15063 (cross-modal alignment and context f
 a directed dialogue graph; multi-task heads), with every layer restricted to a window of W past utterances. The mask
 made from the utterances' indices alone decides which utterances a label may use.
 
-This is the network as it is trained and evaluated, T utterances at once. Live, `model.fusion.step` computes the same
-from the same weights for one new utterance, with each layer's keys and values of the past cached.
+The one network of training and of live labelling: T utterances at once, or a new one whose past is given as each
+layer's cached keys and values (`Past`). `model.fusion.step` has it run so, by ONNX Runtime or by PyTorch.
 
 Shapes: B conversations, T utterances, M modalities, d hidden width, C emotions, S sentiments, E experts, K = T.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.fusion.config import EMPTY, FusionConfig
-from model.fusion.layers import CrossModalAlignment, NodeUpdate, relation
+from model.fusion.layers import CrossModalAlignment, KeyValue, NodeUpdate, relation
 
 
 @dataclass
@@ -36,12 +37,28 @@ class Utterances:
     """[B, T] int64: number of the utterance in its conversation, EMPTY for padding."""
     expert_posteriors: Tensor
     """[B, T, E, C] float32: posteriors of the experts, all 0 where an expert has none."""
+    experts: tuple[Tensor, Tensor] | None = None
+    """Weight [E] and prior [E, C] of experts that were fitted later; None: those of the network."""
 
     def to(self, device: torch.device) -> "Utterances":
         """The same batch on another device."""
         features = {name: values.to(device) for name, values in self.features.items()}
         rest = (self.present, self.slot, self.index, self.expert_posteriors)
         return Utterances(features, *(values.to(device) for values in rest))
+
+
+@dataclass
+class Past:
+    """What earlier calls left of the utterances before these: W of each conversation, in any order."""
+
+    keys: Sequence[KeyValue]
+    """Keys and values [B, H, W or W · M, d / H] as `Labels` has them."""
+    present: Tensor
+    """[B, W, M] bool."""
+    slot: Tensor
+    """[B, W] int64."""
+    index: Tensor
+    """[B, W] int64: number of the utterance in its conversation, EMPTY where there is none."""
 
 
 @dataclass
@@ -62,6 +79,8 @@ class Labels:
     """[B, T, M, d] modality states before the graph, for the alignment loss."""
     expert_logits: Tensor
     """[B, T, E, C] contribution of each expert to the logits, calibrated like them."""
+    keys: list[KeyValue]
+    """What a later call attends to: M pairs [B, H, T, d / H] of the alignment, then one [B, H, T · M, d / H] a layer."""
 
 
 class FusionGCN(
@@ -125,53 +144,63 @@ class FusionGCN(
         """True when one of `MODULES` is part of this network."""
         return module not in self.config.without
 
-    def forward(self, utterances: Utterances, lookahead: int = 0) -> Labels:
+    def forward(self, utterances: Utterances, lookahead: int = 0, past: Past | None = None) -> Labels:
         """Label T utterances of each conversation; tensors [B, T, …] as `Utterances` and `Labels` have them.
 
         lookahead: k, number of later utterances of the same call that a label may use (0: prefix-invariant).
+        past: the W utterances before them, if they are not in this call; then K = W + T, and else K = T.
         """
         config = self.config
         _, length, modalities = utterances.present.shape
         index, slot, present = utterances.index, utterances.slot, utterances.present
-        real = index != EMPTY
-        distance = index[:, :, None] - index[:, None, :]  # [B, T, T]
-        valid = real[:, None, :] & real[:, :, None]
+        key_index, key_slot, key_present = index, slot, present
+        if past is not None:
+            key_index, key_slot = torch.cat([past.index, index], 1), torch.cat([past.slot, slot], 1)
+            key_present = torch.cat([past.present, present], 1)
+        distance = index[:, :, None] - key_index[:, None, :]  # [B, T, K]
+        valid = (key_index != EMPTY)[:, None, :] & (index != EMPTY)[:, :, None]
         allowed = valid & (distance <= config.window) & (distance >= -lookahead)
+        kept: list[KeyValue] = []
+
+        def with_past(new: KeyValue) -> list[KeyValue]:
+            kept.append(new)
+            return [new] if past is None else [past.keys[len(kept) - 1], new]
 
         states = self._project(utterances)
         if self.has("alignment"):
-            states = self.alignment(states, self.alignment.keys(states), allowed, present)
+            blocks = [with_past(keys) for keys in self.alignment.keys(states)]
+            states = self.alignment(states, blocks, allowed, key_present)
 
         # Nodes are (utterance, modality), utterance-major. An absent node is a key for itself alone.
         def per_node(edges: Tensor) -> Tensor:
-            """[B, T, T] -> [B, T·M, T·M]."""
+            """[B, T, K] -> [B, T·M, K·M]."""
             return edges.repeat_interleave(modalities, 1).repeat_interleave(modalities, 2)
 
         kind = torch.arange(modalities, device=index.device)
-        cross = (kind[:, None] != kind[None, :]).long().repeat(length, length)[None]  # [1, T·M, T·M]
+        cross = (kind[:, None] != kind[None, :]).long().repeat(length, key_index.shape[1])[None]  # [1, T·M, K·M]
         node_distance = per_node(distance)
         itself = (node_distance == 0) & (cross == 0)
-        open_edges = per_node(allowed) & present.flatten(1)[:, None, :] | itself
-        kinds = per_node(relation(slot, slot, distance)) * 2 + cross
+        open_edges = per_node(allowed) & key_present.flatten(1)[:, None, :] | itself
+        kinds = per_node(relation(slot, key_slot, distance)) * 2 + cross
         if not self.has("relations"):
             kinds = torch.zeros_like(kinds)
 
         nodes = states.flatten(1, 2)  # [B, T·M, d]
         weights = itself.expand_as(open_edges)[:, None].float()
         if self.has("context"):
-            nodes, weights = self.context(
-                nodes, nodes, self.context.keys(nodes), cross.expand_as(kinds), node_distance, open_edges
-            )
+            blocks = with_past(self.context.keys(nodes))
+            nodes, weights = self.context(nodes, nodes, blocks, cross.expand_as(kinds), node_distance, open_edges)
         initial = nodes
         for layer in self.graph:
             assert isinstance(layer, NodeUpdate)
-            nodes, weights = layer(nodes, initial, layer.keys(nodes), kinds, node_distance, open_edges)
+            blocks = with_past(layer.keys(nodes))
+            nodes, weights = layer(nodes, initial, blocks, kinds, node_distance, open_edges)
 
         by_modality = nodes.unflatten(1, (length, -1))  # [B, T, M, d]
         counted = present | ~present.any(-1, keepdim=True)
         contribution = self.pool(by_modality).squeeze(-1).masked_fill(~counted, -1e9).softmax(-1)
         pooled = self.norm((contribution[..., None] * by_modality).sum(2))  # [B, T, d]
-        logits_per_expert = self._expert_logits(utterances.expert_posteriors)
+        logits_per_expert = self._expert_logits(utterances)
         expert_logits = logits_per_expert.sum(-2)
 
         # Mean over heads and the utterance's own present nodes, summed over each earlier utterance's nodes.
@@ -179,30 +208,34 @@ class FusionGCN(
         influence = (edge * contribution[..., None]).sum(2)
         emotion, sentiment = self._heads(pooled, expert_logits, self.temperature)
         rows = torch.cat([pooled, expert_logits], -1)
-        return Labels(emotion, sentiment, contribution, influence, rows, states, logits_per_expert / self.temperature)
+        calibrated = logits_per_expert / self.temperature
+        return Labels(emotion, sentiment, contribution, influence, rows, states, calibrated, kept)
 
-    def revise(self, rows: Tensor, slot: Tensor, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Final labels from the causal states of utterances t-W+R+1 … t+R, the last W.
+    def revise(
+        self, rows: Tensor, slot: Tensor, index: Tensor, cached: tuple[KeyValue, Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Final labels of T utterances, from the causal states of utterances t-W+R+1 … t+R, the last W.
 
-        rows: [B, K, d + C] as in `Labels`; slot, index: [B, K] int64; targets: [B, T] int64 positions on the K axis of
-        the utterances to label. Returns logits [B, T, C] of emotions and [B, T, S] of sentiments.
+        rows: [B, T, d + C] as in `Labels`; slot, index: [B, T] int64. cached: `revision_keys` of the K utterances in
+        sight, with their slots and indices [B, K]; None: those of the T themselves. Returns logits of emotions
+        [B, T, C] and of sentiments [B, T, S].
         """
-        hidden, classes = self.config.hidden, len(self.config.emotions)
-        states, expert_logits = rows.split([hidden, classes], dim=-1)
-        queries, expert_logits = (
-            x.gather(1, targets[..., None].expand(-1, -1, x.shape[-1])) for x in (states, expert_logits)
-        )
+        states, expert_logits = rows.split([self.config.hidden, len(self.config.emotions)], dim=-1)
         if not self.has("revision"):
-            return self._heads(queries, expert_logits, self.temperature)  # the provisional label again
-        query_index, query_slot = index.gather(1, targets), slot.gather(1, targets)
-        distance = query_index[:, :, None] - index[:, None, :]
-        allowed = (index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
+            return self._heads(states, expert_logits, self.temperature)  # the provisional label again
+        keys, key_slot, key_index = cached or (self.revision_keys(rows), slot, index)
+        distance = index[:, :, None] - key_index[:, None, :]
+        allowed = (key_index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
         allowed = allowed & (distance < self.config.window - self.config.revision)  # all that W rows hold at t+R
-        kinds = relation(query_slot, slot, distance)
+        kinds = relation(slot, key_slot, distance)
         if not self.has("relations"):
             kinds = torch.zeros_like(kinds)
-        revised, _ = self.revision(queries, queries, self.revision.keys(states), kinds, distance, allowed)
+        revised, _ = self.revision(states, states, [keys], kinds, distance, allowed)
         return self._heads(revised, expert_logits, self.revision_temperature)
+
+    def revision_keys(self, rows: Tensor) -> KeyValue:
+        """Keys and values [B, H, K, d / H] of the revision's layer, of rows [B, K, d + C]."""
+        return self.revision.keys(rows[..., : self.config.hidden])
 
     def _project(self, utterances: Utterances) -> Tensor:
         """[B, T, M, d]: each modality in the common space, a learned token where it is absent."""
@@ -214,11 +247,12 @@ class FusionGCN(
         dropped: Tensor = self.dropout(states)
         return dropped
 
-    def _expert_logits(self, expert_posteriors: Tensor) -> Tensor:
+    def _expert_logits(self, utterances: Utterances) -> Tensor:
         """Terms of the log-linear pooling: posteriors [B, T, E, C] -> w · log(posterior / prior) [B, T, E, C]."""
-        has_posterior = expert_posteriors.sum(-1, keepdim=True) > 0
-        ratio = (expert_posteriors.clamp(min=1e-6) / self.expert_prior).log() * has_posterior
-        return self.expert_weight[:, None] * ratio
+        weight, prior = utterances.experts or (self.expert_weight, self.expert_prior)
+        posteriors = utterances.expert_posteriors
+        has_posterior = posteriors.sum(-1, keepdim=True) > 0
+        return weight[:, None] * (posteriors.clamp(min=1e-6) / prior).log() * has_posterior
 
     def _heads(self, pooled: Tensor, expert_logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         pooled = self.dropout(pooled)

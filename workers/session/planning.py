@@ -49,13 +49,13 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
     recording = recording_of(source)
     transcript, turns, left_out = _annotations(settings, recording)
     speakers, turns = _speakers(settings, source, turns)
-    model = load_step(settings.checkpoint)
-    unknown = set(settings.modalities) - {*model.config.modalities, "visual"}
+    config = load_step(settings.checkpoint).config
+    unknown = set(settings.modalities) - {*config.modalities, "visual"}
     if unknown or not settings.modalities:
-        known = ", ".join((*model.config.modalities, "visual"))
+        known = ", ".join((*config.modalities, "visual"))
         raise UsageError(f"--modalities: the checkpoint knows {known}, not {', '.join(unknown) or 'nothing'}")
 
-    used, asr = _encoders(settings, model.config, transcript, source.video)
+    used, asr = _encoders(settings, config, transcript, source.video)
     enrolled = {}
     if speakers == "cluster":
         enrolled = voices() if settings.enrolled else {}

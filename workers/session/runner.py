@@ -11,7 +11,7 @@ from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from model.fusion.checkpoint import load_step
+from model.fusion.checkpoint import load_config
 from stream.block import RATE, Block
 from stream.bus.connection import connect
 from stream.bus.keys import Keys
@@ -58,7 +58,7 @@ def new_session(
 
     Raises CheckpointError, BusError.
     """
-    config = load_step(plan.checkpoint).config
+    config = load_config(plan.checkpoint)
     bus = Bus(redis, Keys(plan.session, prefix), plan.kept, home=home or this_process())
     return Session(plan, config, backend, bus)
 
