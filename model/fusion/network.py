@@ -80,7 +80,7 @@ class Labels:
     expert_logits: Tensor
     """[B, T, E, C] contribution of each expert to the logits, calibrated like them."""
     keys: list[KeyValue]
-    """What a later call attends to: M pairs [B, H, T, d / H] of the alignment, then one [B, H, T · M, d / H] a layer."""
+    """For a later call's `Past`: M pairs [B, H, T, d / H] of the alignment, then one [B, H, T · M, d / H] a layer."""
 
 
 class FusionGCN(

@@ -27,8 +27,8 @@ class StepNetwork(nn.Module):
         """inputs: `feature_NAME` [B, D_m] of each modality, `present` [B, M] bool, `slot` and `index` [B] int64,
         `expert_posteriors` [B, E, C], `expert_weight` [E], `expert_prior` [E, C]; of the past `past_N`
         [B, H, W · nodes, h] (keys and values of each of `blocks` but the revision's), `past_present` [B, W, M],
-        `past_slot` and `past_index` [B, W] -> by `outputs`: [B, C], [B, S], [B, M], [B, W + 1], [B, E, C], and the row [B, n], in the order in which
-        `GraphState.append` reads it.
+        `past_slot` and `past_index` [B, W] -> by `outputs`: [B, C], [B, S], [B, M], [B, W + 1], [B, E, C], and the row
+        [B, n], in the order in which `GraphState.append` reads it.
         """
         network = self.network
         count = len(blocks(network.config)) - network.has("revision")

@@ -1,4 +1,4 @@
-"""The exported step against the network itself: every ablation, sizes of batches, eviction, restart; and whose it is."""
+"""The exported step against the network itself: ablations, sizes of batches, eviction, restart; whose export it is."""
 
 from __future__ import annotations
 
