@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ def export(network: FusionGCN, folder: Path) -> None:
     for name, module in (("step", StepNetwork(network)), ("revise", ReviseNetwork(network))):
         batch, experts = torch.export.Dim("batch", min=1), torch.export.Dim("experts")
         inputs = _examples(network, name)
-        shapes = {key: {0: batch} for key in inputs}
+        shapes: dict[str, dict[int, Any]] = {key: {0: batch} for key in inputs}
         if name == "step":
             shapes |= {"expert_posteriors": {0: batch, 1: experts}}
             shapes |= {key: {0: experts} for key in ("expert_weight", "expert_prior")}
@@ -39,7 +40,7 @@ def export(network: FusionGCN, folder: Path) -> None:
 
 
 def to_onnx(
-    module: nn.Module, inputs: Inputs, shapes: dict[str, dict[int, object]] | None, outputs: Sequence[str]
+    module: nn.Module, inputs: Inputs, shapes: dict[str, dict[int, Any]] | None, outputs: Sequence[str]
 ) -> torch.onnx.ONNXProgram:
     """The graph of a module that takes tensors by name; shapes: the free axes, by input and axis; None: none."""
     with warnings.catch_warnings():

@@ -11,7 +11,7 @@ Shapes: B conversations, T utterances, M modalities, d hidden width, C emotions,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class Utterances:
     """[B, T] int64: number of the utterance in its conversation, EMPTY for padding."""
     expert_posteriors: Tensor
     """[B, T, E, C] float32: posteriors of the experts, all 0 where an expert has none."""
-    experts: tuple[Tensor, Tensor] | None = None
+    experts: tuple[Tensor, Tensor] | None = field(default=None, kw_only=True)
     """Weight [E] and prior [E, C] of experts that were fitted later; None: those of the network."""
 
     def to(self, device: torch.device) -> "Utterances":
@@ -168,8 +168,8 @@ class FusionGCN(
 
         states = self._project(utterances)
         if self.has("alignment"):
-            blocks = [with_past(keys) for keys in self.alignment.keys(states)]
-            states = self.alignment(states, blocks, allowed, key_present)
+            by_modality = [with_past(keys) for keys in self.alignment.keys(states)]
+            states = self.alignment(states, by_modality, allowed, key_present)
 
         # Nodes are (utterance, modality), utterance-major. An absent node is a key for itself alone.
         def per_node(edges: Tensor) -> Tensor:
@@ -196,10 +196,10 @@ class FusionGCN(
             blocks = with_past(layer.keys(nodes))
             nodes, weights = layer(nodes, initial, blocks, kinds, node_distance, open_edges)
 
-        by_modality = nodes.unflatten(1, (length, -1))  # [B, T, M, d]
+        final = nodes.unflatten(1, (length, -1))  # [B, T, M, d]
         counted = present | ~present.any(-1, keepdim=True)
-        contribution = self.pool(by_modality).squeeze(-1).masked_fill(~counted, -1e9).softmax(-1)
-        pooled = self.norm((contribution[..., None] * by_modality).sum(2))  # [B, T, d]
+        contribution = self.pool(final).squeeze(-1).masked_fill(~counted, -1e9).softmax(-1)
+        pooled = self.norm((contribution[..., None] * final).sum(2))  # [B, T, d]
         logits_per_expert = self._expert_logits(utterances)
         expert_logits = logits_per_expert.sum(-2)
 
