@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
 from stream.bus.cluster import Client
@@ -17,6 +17,7 @@ from stream.bus.keys import PREFIX, SESSION_ID, Keys
 from stream.errors import StreamError
 
 ESCAPE = "in a user or password, write @ / ? # as %40 %2F %3F %23"
+FULL = "its memory is full (maxmemory): `undertone forget` makes room, as does a shorter --keep in time"
 CLAIM_TTL_S = 60  # seconds that a session id stays reserved until the session starts
 SENTINELS = re.compile(
     r"redis(?P<tls>s)?\+sentinel://((?P<username>[^:@/]*):(?P<password>[^@/]*)@)?"
@@ -225,6 +226,8 @@ def unclear(url: str) -> str | None:
 
 def reason(error: Exception) -> str:
     """Redis's own words, without the arguments that it repeats: those of a login have the password."""
+    if isinstance(error, OutOfMemoryError) or str(error).startswith("OOM "):
+        return FULL
     return str(error).partition(", with args beginning with")[0]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from workers.console.errors import RUNTIME, fail, one_line_errors
-from workers.console.options import AsrModel, Keep, Prefix, RayAddress, Redis
+from workers.console.options import AsrModel, Ephemeral, Keep, Prefix, RayAddress, Redis
 from workers.console.terminal import harmless, print_json
 from workers.errors import UsageError
 
@@ -49,6 +49,7 @@ def serve(
         bool, typer.Option("--trace", help="OpenTelemetry traces to $OTEL_EXPORTER_OTLP_ENDPOINT.")
     ] = False,
     redis: Redis = None,
+    ephemeral: Ephemeral = False,
     redis_operator: Annotated[
         str | None,
         typer.Option(
@@ -61,21 +62,22 @@ def serve(
 ) -> None:
     """Serve sessions over HTTP and WebSockets, with a dashboard, until SIGTERM or Ctrl-C."""
     with one_line_errors():
-        for folder in (record, media):
-            if folder is not None and not folder.is_dir():
-                raise UsageError(f"{folder}: no such folder")
+        if media is not None and not media.is_dir():
+            raise UsageError(f"{media}: no such folder")
         if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             raise UsageError("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent")
 
         import asyncio
 
         from stream.bus.connection import check
-        from stream.bus.own_server import redis_address
+        from stream.bus.own_server import session_redis
+        from stream.private import make_parents
         from stream.sources.reach import Reach
         from workers.cluster.actors import ray_cluster
         from workers.console.display import tell
         from workers.gateway.access import read_tokens
         from workers.gateway.middleware import LOCAL
+        from workers.gateway.serve import listen_on
         from workers.gateway.serve import serve as run
         from workers.gateway.state import Settings
         from workers.research.downloads import fetch_recognizer
@@ -91,17 +93,23 @@ def serve(
             raise UsageError("--no-token and --tokens contradict each other")
         if no_token:
             tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
-        url = redis_address(redis)
-        asyncio.run(check(url))
-        with ray_cluster(ray_address, trace):
-            fetch_recognizer(False, asr_model)
+        listeners = listen_on(host, port)
+        if record is not None and not record.exists():
+            make_parents(record)
+            record.mkdir(mode=0o700)
+        if record is not None and not record.is_dir():
+            raise UsageError(f"--record {record}: this is no folder")
+        with session_redis(redis, ephemeral) as url:
+            asyncio.run(check(url))
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                 pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
                 asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator, private_ray=ray_address is None,
                 local=known is None,
             )  # fmt: skip
-            run(settings, known, host, port, drain, open_to_all=no_token)
+            with ray_cluster(ray_address, trace):
+                fetch_recognizer(False, asr_model)
+                run(settings, known, host, listeners, drain, open_to_all=no_token)
 
 
 def token(

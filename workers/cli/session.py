@@ -15,7 +15,7 @@ import typer
 
 from workers.cli.session_options import given_options, session_options
 from workers.console.errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
-from workers.console.options import Json, Keep, Prefix, RayAddress, Redis
+from workers.console.options import Ephemeral, Json, Keep, Prefix, RayAddress, Redis
 from workers.console.terminal import Terminal
 from workers.errors import UsageError
 from workers.session.settings import INTERIM_S, SessionSettings, settings_from_recording
@@ -47,6 +47,7 @@ class Request:
     """The options of a command besides the session's settings."""
 
     redis: str | None
+    ephemeral: bool
     prefix: str
     ray_address: str | None
     as_json: bool
@@ -80,6 +81,7 @@ def replay(
     resume: Resume = False,
     reference: Reference = None,
     redis: Redis = None,
+    ephemeral: Ephemeral = False,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
     as_json: Json = False,
@@ -91,7 +93,7 @@ def replay(
         from stream.sources.spec import URL
 
         pace = _speed(speed)
-        request = Request(redis, prefix, ray_address, as_json, record, resume, reference)
+        request = Request(redis, ephemeral, prefix, ray_address, as_json, record, resume, reference)
         events = (file.startswith("redis:") and not Path(file).exists()) or file.endswith(".jsonl")
         if track is not None and (events or Path(file).is_dir()):
             raise UsageError("--track: of an audio or video file; what a session left has one")
@@ -131,6 +133,7 @@ def live(
     resume: Resume = False,
     reference: Reference = None,
     redis: Redis = None,
+    ephemeral: Ephemeral = False,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
     as_json: Json = False,
@@ -144,7 +147,7 @@ def live(
 
         source, names = listen(sources or [], channels, seconds, reconnect)
         settings = settings.model_copy(update={"names": names | settings.names, "kept": round(3600 * keep)})
-        _run(settings, source, None, Request(redis, prefix, ray_address, as_json, record, resume, reference))
+        _run(settings, source, None, Request(redis, ephemeral, prefix, ray_address, as_json, record, resume, reference))
 
 
 def _as_recorded(settings: SessionSettings, source: RecordedSource, context: typer.Context) -> SessionSettings:
@@ -162,22 +165,22 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
 
     from stream.bus.connection import check, check_publishing, exists, public
     from stream.bus.keys import Keys
-    from stream.bus.own_server import redis_address
+    from stream.bus.own_server import session_redis
     from stream.sources.recording import read_events
     from workers.console.display import display_for, tell
     from workers.session.republish import republish, stored_events
 
-    url = redis_address(request.redis)
-    asyncio.run(check(url))
-    old = source.removeprefix("redis:")
-    events = asyncio.run(stored_events(url, old, request.prefix)) if old != source else read_events(Path(source))
-    keys = Keys(session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}", request.prefix)
-    asyncio.run(check_publishing(url, keys))
-    if asyncio.run(exists(url, keys)):
-        raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
-    tell(f"events of session {keys.session}: {public(url)}")
-    with display_for(request.as_json, Terminal()) as display:
-        asyncio.run(republish(events, keys, url, speed, display))
+    with session_redis(request.redis, request.ephemeral) as url:
+        asyncio.run(check(url))
+        old = source.removeprefix("redis:")
+        events = asyncio.run(stored_events(url, old, request.prefix)) if old != source else read_events(Path(source))
+        keys = Keys(session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}", request.prefix)
+        asyncio.run(check_publishing(url, keys))
+        if asyncio.run(exists(url, keys)):
+            raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
+        tell(f"events of session {keys.session}: {public(url)}")
+        with display_for(request.as_json, Terminal()) as display:
+            asyncio.run(republish(events, keys, url, speed, display))
 
 
 def _run(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
@@ -185,7 +188,7 @@ def _run(settings: SessionSettings, source: Source, speed: float | None, request
     import asyncio
 
     from stream.bus.connection import check
-    from stream.bus.own_server import redis_address
+    from stream.bus.own_server import session_redis
     from workers.console.display import summary, tell
     from workers.console.word_errors import WordScore
     from workers.research.downloads import fetch_recognizer
@@ -196,9 +199,9 @@ def _run(settings: SessionSettings, source: Source, speed: float | None, request
     if request.reference is not None and (settings.transcript or settings.redact or settings.mask):
         raise UsageError("--reference measures words as heard: not with --transcript, --redact or --mask")
     score = None if request.reference is None else WordScore(request.reference, recording_of(source))
-    url = redis_address(request.redis)
-    asyncio.run(check(url))
     with ExitStack() as cluster:
+        url = cluster.enter_context(session_redis(request.redis, request.ephemeral))
+        asyncio.run(check(url))
         if "text" in settings.modalities and settings.transcript is None and settings.asr != "none":
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
         try:

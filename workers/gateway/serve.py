@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import sys
@@ -32,14 +33,13 @@ from workers.gateway.state import Settings, State
 PING = 20.0  # seconds between pings of a WebSocket
 SHUTDOWN_S = 5  # seconds that requests in progress have to end
 RAY_POLL_S = 5.0  # seconds between looks at this gateway's node of Ray
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # of a name's addresses, as ::1 where IPv6 is off
 PIECE = 1 << 20  # maximum size of a WebSocket message in bytes, after decompression
 log = structlog.get_logger("undertone.gateway")
 
 
-class ServeError(WorkersError):
-    """The gateway cannot serve as asked."""
-
-    exit_code = 2
+class CannotListen(WorkersError):
+    """The gateway cannot have the address and port that it is to listen on."""
 
 
 class RayLost(WorkersError):
@@ -72,18 +72,48 @@ class Invitation:
             remove_token(self._port, self._secret)
 
 
+def listen_on(host: str, port: int) -> list[socket.socket]:
+    """Sockets for all addresses of a host, bound to the port (0: any free one); `serve` listens.
+
+    Raises CannotListen.
+    """
+    bound: list[socket.socket] = []
+    fault: OSError | None = None
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            try:
+                listener = socket.socket(family, kind, protocol)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listener.bind((address[0], bound[0].getsockname()[1] if bound else port, *address[2:]))
+                bound.append(listener)
+            except OSError as error:
+                fault = fault or error
+                if error.errno not in NOT_HERE:
+                    raise
+    except OSError as error:
+        fault, bound = error, []
+    if not bound and fault is not None:
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        taken = "the port is taken; choose another --port" if fault.errno == errno.EADDRINUSE else fault.strerror
+        raise CannotListen(f"cannot listen on {place}: {taken}")
+    return bound
+
+
 def serve(
     settings: Settings,
     tokens: list[Token] | None,
     host: str,
-    port: int,
+    listeners: list[socket.socket],
     drain: float,
     open_to_all: bool = False,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises ServeError.
+    """Serve until SIGTERM or Ctrl-C. Raises CannotListen.
 
-    tokens: None = there is no token file; drain: seconds that senders of media have to move elsewhere; open_to_all:
-    without a token file there is no one-time token either.
+    tokens: None = there is no token file; host: as it stands in the printed address; listeners: as `listen_on` returns
+    them; drain: seconds that senders of media have to move elsewhere; open_to_all: without a token file there is no
+    one-time token either.
     """
     configure_logs()
     secret = None
@@ -92,21 +122,20 @@ def serve(
         tokens = [entry]
     app = create_app(settings, Access(tokens, settings.redis, settings.prefix))
     invitation = Invitation(host, settings.redis, secret)
-    server = Server(configuration(app, host, port), app.state.undertone, drain, invitation)
+    server = Server(configuration(app), app.state.undertone, drain, invitation)
     try:
-        server.run()
+        server.run(listeners)
+    except OSError as error:  # another has begun to listen since
+        raise CannotListen(f"cannot listen on {host}: {error.strerror}") from None
     finally:
         invitation.withdraw()
-    if not server.started:
-        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        raise ServeError(f"cannot listen on {place}: is the port taken?")
     if server.has_lost_ray:
         raise RayLost(
             "Ray on this machine has died, and the gateway ends with it: start it again, as a supervisor does"
         )
 
 
-def configuration(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+def configuration(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
     """Settings of uvicorn for the gateway."""
     return uvicorn.Config(
         app, host, port, log_config=None, access_log=False, server_header=False, ws="websockets-sansio",
