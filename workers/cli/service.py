@@ -44,6 +44,13 @@ def serve(
     cors: Annotated[list[str] | None, typer.Option(help="Let this other web origin talk to us.")] = None,
     asr_model: AsrModel = None,
     upload: Annotated[int, typer.Option(min=1, help="Megabytes of a recording that is sent whole.")] = 256,
+    preload: Annotated[
+        bool | None,
+        typer.Option(
+            "--preload/--no-preload",
+            help="Be ready when every node has the models of sessions. [default: unless Ray is a cluster's]",
+        ),
+    ] = None,
     drain: Annotated[float, typer.Option(min=0, help="Seconds that senders have to move when we end.")] = 30.0,
     trace: Annotated[
         bool, typer.Option("--trace", help="OpenTelemetry traces to $OTEL_EXPORTER_OTLP_ENDPOINT.")
@@ -105,7 +112,7 @@ def serve(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                 pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
                 asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator, private_ray=ray_address is None,
-                local=known is None,
+                local=known is None, preload=ray_address is None if preload is None else preload,
             )  # fmt: skip
             with ray_cluster(ray_address, trace):
                 fetch_recognizer(False, asr_model)

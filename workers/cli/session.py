@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,11 +24,13 @@ from workers.session.settings import INTERIM_S, SessionSettings, settings_from_r
 if TYPE_CHECKING:
     from stream.sources.base import Source
     from stream.sources.recording import RecordedSource
+    from workers.console.progress import Waiting
     from workers.console.word_errors import WordScore
     from workers.session.opening import OpenSession
     from workers.session.runner import EventObserver, Outcome
     from workers.session.services import InferenceBackend, ModelRequirements, SessionPlan
 
+WAITING_S = 0.3  # between two looks at what is loaded
 Reference = Annotated[
     Path | None,
     typer.Option(help="Script (STM, VTT, SRT, TXT or CSV) that the recognized words are measured against at the end."),
@@ -230,19 +233,28 @@ async def _session(
     cluster: ExitStack,
 ) -> tuple[Outcome, float]:
     """The outcome of a session, and the seconds that it took. `cluster` holds what its models run in."""
+    import asyncio
+
     from stream.bus.connection import public
+    from stream.bus.tasks import cancelled
     from workers.cluster.actors import ray_cluster
     from workers.cluster.pools import start_pools
     from workers.console.display import display_for, tell
+    from workers.console.progress import Waiting, waiting_for
     from workers.session.opening import open_session
+
+    waiting = Waiting()
 
     def start_models(plan: SessionPlan, needs: ModelRequirements) -> InferenceBackend:
         if score is not None and needs.asr is None:
             raise UsageError("--reference: no recognizer hears words (--asr, --modalities)")
         with _interruptible():
-            cluster.enter_context(ray_cluster(request.ray_address))
+            with waiting_for("starting Ray"):
+                cluster.enter_context(ray_cluster(request.ray_address))
             tell(f"events of session {plan.session}: {public(url)}")
-            return start_pools(plan, needs)
+            pools = start_pools(plan, needs)
+            pools.loading = waiting.changed
+            return pools
 
     opened: OpenSession = await open_session(
         settings, source, start_models, url, request.prefix, speed=speed, record=request.record,
@@ -253,8 +265,37 @@ async def _session(
     observers: list[EventObserver] = [] if score is None else [score]
     started = time.monotonic()
     with display_for(request.as_json, Terminal()) as display:
-        outcome = await opened.run([display, *observers])
+        showing = asyncio.create_task(_show_waiting(waiting, display))
+        try:
+            outcome = await opened.run([display, *observers])
+        finally:
+            await cancelled(showing)
     return outcome, time.monotonic() - started
+
+
+async def _show_waiting(waiting: Waiting, display: EventObserver) -> None:
+    """Say on a terminal what is being loaded, until all is: under the table, else in a line of its own on stderr."""
+    import asyncio
+
+    from workers.console.display import TableDisplay
+    from workers.console.progress import waiting_for
+
+    await asyncio.sleep(WAITING_S)
+    with ExitStack() as line:
+        if isinstance(display, TableDisplay):
+            display.loading, show = waiting.line, display.refresh
+        elif sys.stdout.isatty():  # events come there, and a line that is drawn over and over would cut them
+            return
+        else:
+            new = line.enter_context(waiting_for(waiting.line()))
+
+            def show() -> None:
+                new(waiting.line())
+
+        while waiting.line():
+            show()
+            await asyncio.sleep(WAITING_S)
+        show()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from stream.bus.forget import find_files, remove_files
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.running import Home
+from stream.bus.tasks import abandon
 from stream.errors import MediaError
 from stream.sources.base import Source
 from stream.sources.fetched import FetchedSource
@@ -96,7 +97,7 @@ class ServedSession:
         )
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({waiting, self._work}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        abandon(waiting)
         if not started.is_set():
             self._work.result()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Group
@@ -66,6 +66,8 @@ class TableDisplay:
         self._position = 0.0
         self._colours: dict[str, str] = {}
         self._note = ""
+        self.loading: Callable[[], str] = str
+        """Says what is waited for before the first label, "" when nothing is."""
         self._live = Live(console=console, auto_refresh=False, transient=False)
 
     def __enter__(self) -> TableDisplay:
@@ -86,16 +88,17 @@ class TableDisplay:
             self._rows.move_to_end(event.utterance)
         elif isinstance(event, Lag | Degraded | SpeakerMerged | UtteranceFailed | EventsMissed):
             self._live.console.print(Text(describe(event), style="yellow"))
-        self._refresh()
+        self.refresh()
 
     def position(self, seconds: float) -> None:
         if self._first_block is None:
             self._first_block = time.monotonic()
         if seconds - self._position >= 1:
             self._position = seconds
-            self._refresh()
+            self.refresh()
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Show the table and the line under it as they are now."""
         self._live.update(Group(self.table(), Text(self._status(), style="dim")), refresh=True)
 
     def table(self) -> Table:
@@ -124,6 +127,8 @@ class TableDisplay:
         )
 
     def _status(self) -> str:
+        if loading := self.loading():
+            return loading
         run = time.monotonic() - (self._first_block or self._started)
         factor = f"{self._position / run:.1f} x real time" if self._position and run > 0.5 else "starting"
         return f"{clock(self._position)}  {factor}   ? = uncertain, italic = provisional   {self._note}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import socket
 import sys
@@ -18,15 +19,16 @@ from ray.exceptions import RayError
 from structlog.typing import EventDict
 
 from stream.bus.connection import public
-from stream.bus.tasks import cancelled
+from stream.bus.tasks import cancelled, seen
 from stream.repeats import RepeatFilter, Repeats
 from workers.cluster.actors import own_node_is_dead
 from workers.cluster.session_actor import find_session
 from workers.console.display import tell
-from workers.console.terminal import behind_door, harmless
+from workers.console.terminal import behind_door, harmless, libraries_log
 from workers.errors import WorkersError
 from workers.gateway.access import Access, Token, one_time_token
 from workers.gateway.app import create_app
+from workers.gateway.loading import start_everywhere
 from workers.gateway.local_token import remove_token, write_token
 from workers.gateway.state import Settings, State
 
@@ -131,7 +133,8 @@ def serve(
         invitation.withdraw()
     if server.has_lost_ray:
         raise RayLost(
-            "Ray on this machine has died, and the gateway ends with it: start it again, as a supervisor does"
+            "Ray on this machine has died, and the gateway ends with it: start it again, as a supervisor does (Ray's"
+            f" lines: {libraries_log()})"
         )
 
 
@@ -152,6 +155,7 @@ class Server(uvicorn.Server):
         self._state, self._drain, self._invitation = state, drain, invitation
         self._leaving: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[None] | None = None
         self.has_lost_ray = False
         """True if the server ended because its node of Ray has died."""
 
@@ -161,11 +165,15 @@ class Server(uvicorn.Server):
         if self.started:
             self._invitation.publish(self.servers[0].sockets[0].getsockname()[1])
             self._watching = asyncio.create_task(self._watch_ray())
+            if self._state.settings.preload:
+                start = functools.partial(start_everywhere, self._state.settings.asr_model)
+                self._loading = asyncio.create_task(self._state.loading.run(start, tell))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what `startup` began. Clients that do not read their events are cut off before uvicorn loses patience."""
-        if self._watching is not None:
-            await cancelled(self._watching)
+        for task in (self._watching, self._loading):
+            if task is not None:
+                await cancelled(task)
         cutting_off = asyncio.get_running_loop().call_later(SHUTDOWN_S - 1, self._cut_off)
         await super().shutdown(sockets)
         cutting_off.cancel()
@@ -211,6 +219,7 @@ async def _end_sessions(timeout: float) -> None:
             actor = find_session(name.removeprefix("session:")) if name.startswith("session:") else None
             if actor is not None:
                 stopping.append(asyncio.ensure_future(actor.stop.remote()))
+                stopping[-1].add_done_callback(seen)  # those that are late end with Ray
     if stopping:
         done, late = await asyncio.wait(stopping, timeout=timeout)
         failed = [task for task in done if isinstance(task.exception(), RayError)]

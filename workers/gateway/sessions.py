@@ -19,6 +19,7 @@ from stream.bus.connection import CLAIM_TTL_S, claim, exists, release, renew_cla
 from stream.bus.directory import SessionInfo, overview
 from stream.bus.forget import Forgotten, forget, rewrite_log
 from stream.bus.keys import SESSION_ID, Keys
+from stream.bus.tasks import abandon
 from stream.clock import Clock
 from stream.exports import FORMATS, ExportError
 from stream.sources.reach import Reach
@@ -168,7 +169,7 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
         actor = await _start_actor(request, state.clock)
         await asyncio.wait_for(_wait_until_open(actor, session, state.clock), START_TIMEOUT_S)
     except BaseException as error:
-        claiming.cancel()
+        abandon(claiming)
         if actor is not None:
             ray.kill(actor)
         await _withdraw(state, request, is_held=is_admitted)
@@ -179,7 +180,7 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
             raise SessionError("the session does not start: has the Ray cluster room for it?") from None
         raise (cause if hasattr(cause, "http_status") else error) from None
     finally:
-        claiming.cancel()
+        abandon(claiming)
     log.info("session started", session=session, token=token.name, source=type(source).__name__.lower())
     return await known(state, session)
 

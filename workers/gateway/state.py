@@ -19,6 +19,7 @@ from stream.clock import Clock, MonotonicClock
 from workers.cluster.request import Place
 from workers.gateway.access import Access, Refused, Scope, Token
 from workers.gateway.exporting import Exporter
+from workers.gateway.loading import Loading
 from workers.gateway.metrics import Metrics
 from workers.gateway.places import Places
 
@@ -50,6 +51,8 @@ class Settings:
     """Redis URL with a user that may delete; None = `redis`."""
     private_ray: bool = False
     """Ray was started for this gateway: its sessions end with this process."""
+    preload: bool = False
+    """The models of sessions are loaded on every node before the gateway is ready."""
     local: bool = False
     """For this machine alone, since there is no token file."""
 
@@ -66,6 +69,7 @@ class State:
     access: Access
     metrics: Metrics
     clock: Clock = field(default_factory=MonotonicClock)
+    loading: Loading = field(default_factory=Loading)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set before shutdown: no new sessions are started, and event streams end so that clients go elsewhere."""
     ingest_tasks: set[asyncio.Task[None]] = field(default_factory=set)

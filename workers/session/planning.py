@@ -86,6 +86,17 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
     return Planned(plan, ModelRequirements(asr, faces=used["visual"] is not None))
 
 
+def usual_models(asr_model: str | None) -> tuple[str, ModelRequirements]:
+    """The checkpoint, and the models besides, of a session with a camera for which nothing else is asked.
+
+    asr_model: as in SessionSettings. Raises CheckpointError, AsrError.
+    """
+    settings = SessionSettings(asr_model=asr_model)
+    recognizer, _ = _recognizer(settings)
+    checkpoint = str(resolve(settings.checkpoint).resolve())
+    return checkpoint, ModelRequirements(None if recognizer is None else recognizer.reference, faces=True)
+
+
 def _encoders(
     settings: SessionSettings, config: FusionConfig, transcript: Transcript | None, video: bool
 ) -> tuple[dict[str, str | None], str | None]:

@@ -18,6 +18,7 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.running import Home, life, this_process
 from stream.bus.subscriber import subscribe
+from stream.bus.tasks import abandon
 from stream.clock import Pacer
 from stream.errors import MediaError
 from stream.events import Event, SessionEnded
@@ -131,7 +132,7 @@ async def run_session(
         raise SessionError(_line(error)) from None
     finally:
         for task in (shown, loaded, forgotten):
-            task.cancel()
+            abandon(task)
         session.close()
 
 

@@ -18,6 +18,7 @@ from model.encoders.transcription import Transcription
 from model.fusion.config import FusionConfig
 from model.labels import RAVDESS, translate
 from stream.block import Utterance
+from stream.bus.tasks import abandon
 from stream.clock import Clock
 from workers.session.services import InferenceBackend, SessionPlan
 from workers.session.stages.admission import Admission
@@ -104,7 +105,7 @@ class Understanding:
     def close(self) -> None:
         """Nothing goes on any more."""
         for guess in self._guesses:
-            guess.cancel()
+            abandon(guess)
 
     async def _run_speculatively(self, utterance: Utterance, context: tuple[SpokenLine, ...]) -> None:
         with suppress(Exception):  # the utterance's true end will tell
