@@ -71,6 +71,8 @@ def serve(
     with one_line_errors():
         if media is not None and not media.is_dir():
             raise UsageError(f"{media}: no such folder")
+        if record is not None and record.exists() and not record.is_dir():
+            raise UsageError(f"--record {record}: this is no folder")
         if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             raise UsageError("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent")
 
@@ -104,8 +106,6 @@ def serve(
         if record is not None and not record.exists():
             make_parents(record)
             record.mkdir(mode=0o700)
-        if record is not None and not record.is_dir():
-            raise UsageError(f"--record {record}: this is no folder")
         with session_redis(redis, ephemeral) as url:
             asyncio.run(check(url))
             settings = Settings(

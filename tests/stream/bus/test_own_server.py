@@ -223,6 +223,14 @@ async def test_what_is_forgotten_is_in_no_file() -> None:
     assert not on_disk()
 
 
+async def test_a_session_publishes_there_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    bus = Bus(start(), Keys("a"))
+    await bus.register("2026-01-01T00:00:00Z")
+    bus.publish(started(id="a:started", session="a"), ended("a"))
+    assert await bus.aclose()
+    assert not caplog.records
+
+
 def on_disk(word: bytes = b"xylophone") -> bool:
     """True if any file of the user's folders has the word: base and increments of the log, and what is temporary."""
     for path in data_folder().rglob("*"):
