@@ -63,13 +63,13 @@ def test_a_gateway_its_neighbours_and_its_end(home: Path) -> None:
                 assert not answer.json()["models"] and gateway.poll() is None
             if answer.status_code == 503:
                 assert "emotion model" in answer.json()["loading"] or answer.json()["loading"]
-            wait_for("\nready (", log, gateway)
+            wait_for('"ready (', log, gateway)
             assert client.get("/readyz").json() == {
                 "redis": True, "ray": True, "models": True, "draining": False, "loading": [],
             }  # fmt: skip
         lines = log.read_text().splitlines()
-        loading = [n for n, line in enumerate(lines) if re.match(r"loading .*emotion model.* \([\d.]+ s\)$", line)]
-        assert loading and loading[0] < next(n for n, line in enumerate(lines) if line.startswith("ready ("))
+        loading = [n for n, line in enumerate(lines) if re.search(r'"loading .*emotion model.* \([\d.]+ s\)"', line)]
+        assert loading and loading[0] < next(n for n, line in enumerate(lines) if '"ready (' in line)
 
         replayed = undertone("replay", Path(__file__).parents[1] / "golden/file.jsonl", "--speed", "max", "--json")
         assert replayed.returncode == 0 and "refuses" not in replayed.stderr

@@ -167,7 +167,7 @@ class Server(uvicorn.Server):
             self._watching = asyncio.create_task(self._watch_ray())
             if self._state.settings.preload:
                 start = functools.partial(start_everywhere, self._state.settings.asr_model)
-                self._loading = asyncio.create_task(self._state.loading.run(start, tell))
+                self._loading = asyncio.create_task(self._state.loading.run(start, _say))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what `startup` began. Clients that do not read their events are cut off before uvicorn loses patience."""
@@ -224,6 +224,14 @@ async def _end_sessions(timeout: float) -> None:
         done, late = await asyncio.wait(stopping, timeout=timeout)
         failed = [task for task in done if isinstance(task.exception(), RayError)]
         log.info("sessions ended", ended=len(done) - len(failed), cut_off=len(late))
+
+
+def _say(line: str) -> None:
+    """A line for the person at the terminal; in a log it is one of its objects."""
+    if sys.stderr.isatty():
+        tell(line)
+    else:
+        log.info(line)
 
 
 def _harmless(_logger: object, _method: str, entry: EventDict) -> EventDict:
