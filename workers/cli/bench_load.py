@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from workers.bench import DEMO
 from workers.console.errors import one_line_errors
 from workers.console.options import Json, comma_separated
 from workers.console.terminal import Terminal, print_json
@@ -17,16 +18,12 @@ if TYPE_CHECKING:
     from workers.bench.speed.words import Words
     from workers.console.tables import Rows
 
-File = Annotated[Path, typer.Argument(help="A recording with a transcript (.stm) beside it.")]
-DEMO = Path("deploy/demo/conversation.opus")
+File = Annotated[
+    Path,
+    typer.Argument(help="A recording with a transcript (.stm) beside it.", show_default="the demo conversation"),
+]
 Sources = Annotated[str, typer.Option(help="transcript, none, whisper (each model that is here); comma-separated.")]
 Modalities = Annotated[str, typer.Option(help="What is used, comma-separated.")]
-
-
-def register(bench: typer.Typer) -> None:
-    """Add these commands to `undertone bench`."""
-    for command in (latency, lag, ray, capacity, throughput, longevity, costs):
-        bench.command()(command)
 
 
 def latency(file: File = DEMO, words: Sources = "transcript,whisper", as_json: Json = False) -> None:
@@ -145,6 +142,9 @@ def costs(
         from workers.bench.report.costs import read_costs
 
         print_json(read_costs(file).to_json().rstrip())
+
+
+COMMANDS = (latency, lag, ray, capacity, throughput, longevity, costs)
 
 
 def _words(given: str, file: Path) -> list[Words]:

@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from stream.bus.webhook import Webhook
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    for command in (watch, top, alert):
-        app.command()(command)
-
-
 def watch(
     sessions: Sessions = None,
     redis: Redis = None,
@@ -118,8 +112,7 @@ def top(
         if as_json:
             print_json(asyncio.run(look_once(url, prefix)).as_json())
         elif once or not sys.stdout.isatty():
-            console = Terminal(width=None if sys.stdout.isatty() else 160)
-            console.print(asyncio.run(look_once(url, prefix)).table())
+            Terminal().print(asyncio.run(look_once(url, prefix)).table())
         else:
             run_until_interrupted(watch_load(url, prefix, Terminal()))
 

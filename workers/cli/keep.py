@@ -17,12 +17,6 @@ from workers.errors import UsageError
 SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(sessions)
-    app.command()(forget)
-
-
 def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = False) -> None:
     """List the sessions that Redis keeps, the newest first, and until when."""
     with one_line_errors():

@@ -11,20 +11,11 @@ from workers.console.errors import RUNTIME, USAGE, development_data, fail, one_l
 from workers.console.options import Clips, Faces, Json, Seed
 from workers.console.terminal import Terminal, print_json
 
-models = typer.Typer(help="Models that are downloaded once.", no_args_is_help=True)
+models = typer.Typer(name="models", help="Models that are downloaded once.", no_args_is_help=True)
 
 Wanted = Annotated[
     list[str] | None, typer.Argument(help="Names, as `undertone models list` shows them. [default: all]")
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(models, name="models")
-    for command in (enroll, compose):
-        app.command()(command)
-    app.command("train-voice")(train_voice)
-    app.command("fit-experts")(fit_experts)
 
 
 @models.command("list")

@@ -12,12 +12,6 @@ from workers.console.options import Checkpoint, Json, RayAddress
 from workers.console.terminal import Terminal, print_json
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    for command in (train, evaluate, study, prepare):
-        app.command()(command)
-
-
 def train(
     out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
     config: Annotated[str, typer.Option(help="meld, emorynlp, iemocap, or a TOML file like those.")] = "meld",

@@ -15,15 +15,6 @@ from workers.console.terminal import harmless, print_json
 from workers.errors import UsageError
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(serve)
-    app.command()(token)
-    app.command()(export)
-    app.command()(schema)
-    app.command()(spool)
-
-
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback want --tokens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8765,

@@ -36,12 +36,6 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with --session, wh
 Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events in a folder in this one.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(replay)
-    app.command()(live)
-
-
 @dataclass(frozen=True)
 class Request:
     """The options of a command besides the session's settings."""
@@ -90,7 +84,7 @@ def replay(
         from stream.sources.recording import RecordedSource
         from stream.sources.spec import URL
 
-        pace = _speed(speed)
+        pace = speed_of(speed)
         request = Request(redis, prefix, ray_address, as_json, record, resume, reference)
         events = (file.startswith("redis:") and not Path(file).exists()) or file.endswith(".jsonl")
         if track is not None and (events or Path(file).is_dir()):
@@ -108,7 +102,7 @@ def replay(
             settings = _as_recorded(settings, recorded, context)
         else:
             source = FileSource(Path(file), channels, track=track)
-        _run(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
+        run_session(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
 
 
 @session_options(without=("transcript", "rttm", "speakers"), interim=INTERIM_S)
@@ -144,7 +138,7 @@ def live(
 
         source, names = listen(sources or [], channels, seconds, reconnect)
         settings = settings.model_copy(update={"names": names | settings.names, "kept": round(3600 * keep)})
-        _run(settings, source, None, Request(redis, prefix, ray_address, as_json, record, resume, reference))
+        run_session(settings, source, None, Request(redis, prefix, ray_address, as_json, record, resume, reference))
 
 
 def _as_recorded(settings: SessionSettings, source: RecordedSource, context: typer.Context) -> SessionSettings:
@@ -180,7 +174,7 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
         asyncio.run(republish(events, keys, url, speed, display))
 
 
-def _run(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
+def run_session(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
     """Run a session from its plan to its last event, and exit with its outcome."""
     import asyncio
 
@@ -268,7 +262,7 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def _speed(text: str) -> float | None:
+def speed_of(text: str) -> float | None:
     """Times real time; None = as fast as it goes. Raises typer.Exit."""
     if text == "max":
         return None

@@ -8,6 +8,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
+
+MANY_OPTIONS = 14
+"""Options from which on --help shows a command's in panels."""
+PANELS = {
+    "Address and access": ("host", "port", "tokens", "no_token", "cors", "drain"),
+    "Source": (
+        "speed", "channels", "track", "seconds", "reconnect", "resume", "media", "pull_from", "upload",
+    ),
+    "Speakers": ("names", "speakers", "enrolled", "rttm", "vad"),
+    "Words": ("asr", "asr_model", "language", "transcript", "reference", "redact", "mask"),
+    "Models and labels": ("checkpoint", "modalities", "interim", "speculate"),
+    "Output": ("session", "consent", "record", "as_json", "trace"),
+    "Redis and Ray": ("redis", "redis_operator", "prefix", "keep", "ray_address"),
+}  # fmt: skip
+"""Parameters of commands by the panel of --help that they stand in."""
+PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 
 RAY = re.compile(r"auto|\w+://.+|.+:\d{1,5}")
 
@@ -88,3 +105,26 @@ Seed = Annotated[int, typer.Option(help="Of everything random.")]
 def comma_separated(text: str | None) -> list[str]:
     """The parts of an option's text."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+class PanelledCommand(TyperCommand):
+    """A command whose options stand in `PANELS` if there are many of them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_panels = False
+        options = [each for each in self.params if isinstance(each, TyperOption)]
+        if len(options) < MANY_OPTIONS:
+            return
+        for option in options:
+            option.rich_help_panel = option.rich_help_panel or PANEL_OF.get(option.name or "")
+        order = {name: number for number, name in enumerate(PANEL_OF)}
+        options.sort(key=lambda option: order.get(option.name or "", len(order)))
+        self.params = [*(each for each in self.params if not isinstance(each, TyperOption)), *options]
+        self._in_panels = True
+
+    def get_help_option(self, ctx: Any) -> TyperOption | None:
+        option = super().get_help_option(ctx)
+        if option is not None and self._in_panels:
+            option.rich_help_panel = "Help"  # else a panel of its own comes first, before what somebody looks for
+        return option

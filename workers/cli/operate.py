@@ -1,4 +1,4 @@
-"""The command that plans capacity."""
+"""Commands about this machine and others: what is here, what is needed, what shall end. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -7,14 +7,47 @@ from typing import Annotated
 
 import typer
 
-from workers.console.errors import one_line_errors
-from workers.console.options import Json, comma_separated
+from workers.console.errors import RUNTIME, one_line_errors
+from workers.console.options import Checkpoint, Json, RayAddress, Redis, comma_separated
 from workers.console.terminal import Terminal, print_json
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(plan)
+def doctor(redis: Redis = None, checkpoint: Checkpoint = "meld", as_json: Json = False) -> None:
+    """Say what is installed, what a session would use, and what is missing."""
+    with one_line_errors():
+        import json
+        from dataclasses import asdict
+
+        from workers.cli.doctor import examine, findings_table
+
+        findings = examine(redis, checkpoint)
+        if as_json:
+            print_json(json.dumps([asdict(finding) for finding in findings], indent=2))
+        else:
+            Terminal().print(findings_table(findings))
+        if any(finding.state == "broken" for finding in findings):
+            raise typer.Exit(RUNTIME)
+
+
+def down(ray_address: RayAddress = "auto") -> None:
+    """Stop the Redis of your own, whose data stay, and every actor of ours in the Ray cluster of this machine, if it
+    has one."""
+    with one_line_errors():
+        from stream.bus.own_server import stop
+        from workers.cluster.actors import own_cluster, ray_cluster, stop_all
+        from workers.console.display import tell
+
+        stopped = []
+        is_there = ray_address != "auto" or own_cluster() is not None
+        if is_there:
+            with ray_cluster(ray_address):
+                stopped = stop_all()
+        if redis := stop():
+            tell("stopped the Redis of your own; its data stay")
+        if is_there:
+            tell(f"stopped {len(stopped)} actors" + (f": {', '.join(stopped)}" if stopped else ""))
+        elif not redis:
+            tell("nothing of ours is running")
 
 
 def plan(
