@@ -16,17 +16,17 @@ from workers.console.terminal import Terminal, print_json
 if TYPE_CHECKING:
     from workers.console.tables import Rows
 
-bench = typer.Typer(name="bench", help="Measure this installation.", no_args_is_help=True)
+bench = typer.Typer(name="bench", help="Measure accuracy and speed on this machine.", no_args_is_help=True)
 for command in bench_load.COMMANDS:
     bench.command()(command)
 
 
 @bench.command("all")
 def all_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file of results.")] = Path("bench.json"),
-    only: Annotated[str, typer.Option(help="These benchmarks, comma-separated. [default: all]")] = "",
-    without: Annotated[str, typer.Option("--except", help="Not these, comma-separated.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="The results on stdout, too.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write the results to.")] = Path("bench.json"),
+    only: Annotated[str, typer.Option(help="Benchmarks to run, comma-separated. [default: all]")] = "",
+    without: Annotated[str, typer.Option("--except", help="Benchmarks to leave out, comma-separated.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results on stdout, too.")] = False,
 ) -> None:
     """Run every benchmark and write one file of results.
 
@@ -62,7 +62,9 @@ def all_(
 
 @bench.command()
 def report(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Of `undertone bench all`.")] = Path("bench.json"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Results of `undertone bench all`.")] = Path(
+        "bench.json"
+    ),
     out: Annotated[Path, typer.Option(help="Folder for BENCHMARKS.md and benchmarks/*.svg.")] = Path("deploy"),
 ) -> None:
     """Write a file of results as BENCHMARKS.md, with tables and plots."""
@@ -76,8 +78,8 @@ def report(
 
 @bench.command()
 def compare(
-    old: Annotated[Path, typer.Argument(help="A file of `undertone bench all`.")],
-    new: Annotated[Path, typer.Argument(help="A later one.")],
+    old: Annotated[Path, typer.Argument(help="Results of `undertone bench all`.")],
+    new: Annotated[Path, typer.Argument(help="Later results.")],
     tolerance: Annotated[float, typer.Option(min=0, help="The share by which a figure may change: 0.2 = 20 %.")] = 0.2,
 ) -> None:
     """Tell what became better or worse between two runs; exit code 1 when something became worse.
@@ -156,7 +158,7 @@ def speakers(data: Turns = None, as_json: Json = False) -> None:
 Recordings = Annotated[Path | None, typer.Option(help="Laid out as $UNDERTONE_DATA: librispeech, conversations, …")]
 Encoder = Annotated[Path | None, typer.Option(help="Folder of a voice encoder. [default: the shipped one]")]
 Models = Annotated[
-    list[str] | None, typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: what is here]")
+    list[str] | None, typer.Option(help="Whisper model: a size, Hugging Face id or folder. [default: what is here]")
 ]
 
 
@@ -232,8 +234,8 @@ def endtoend(
     data: Clips = None,
     actors: Annotated[str, typer.Option(help="Numbers of the actors to use, comma-separated. [default: all]")] = "",
     encoder: Encoder = None,
-    conversations: Annotated[int, typer.Option(min=1, help="How many to compose of each kind.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the composition.")] = 0,
+    conversations: Annotated[int, typer.Option(min=1, help="Number of conversations to compose of each kind.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the composition.")] = 0,
     as_json: Json = False,
 ) -> None:
     """From media to label on constructed conversations: segmentation, words, speakers and time-weighted emotion."""
@@ -264,7 +266,7 @@ def encoders(as_json: Json = False) -> None:
 @bench.command()
 def startup(
     file: bench_load.File = DEMO,
-    runs: Annotated[int, typer.Option(min=1, help="How often.")] = 5,
+    runs: Annotated[int, typer.Option(min=1, help="Number of runs.")] = 5,
     as_json: Json = False,
 ) -> None:
     """Seconds from a command to its first event and label, by part."""
@@ -277,7 +279,9 @@ def startup(
         _show("Start of a replay, median seconds", rows, as_json)
 
 
-Hidden = Annotated[int | None, typer.Option(min=8, help="Width, with random weights. [default: as shipped]")]
+Hidden = Annotated[
+    int | None, typer.Option(min=8, help="Width of a network with random weights. [default: the shipped network]")
+]
 
 
 @bench.command()
@@ -312,10 +316,12 @@ def batching(
 
 @bench.command()
 def scale(
-    nodes: Annotated[str, typer.Option(help="How many, comma-separated; each takes some 0.5 GB.")] = "1,2,4",
-    sessions: Annotated[int, typer.Option(min=1, help="At the same time.")] = 64,
+    nodes: Annotated[
+        str, typer.Option(help="Numbers of nodes to try, comma-separated; each node takes some 0.5 GB.")
+    ] = "1,2,4",
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions at the same time.")] = 64,
     rate: Annotated[float, typer.Option(min=1, help="Utterances a second, of all sessions together.")] = 100.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Of load, for each number of nodes.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of load, for each number of nodes.")] = 20.0,
     as_json: Json = False,
 ) -> None:
     """Cost of an utterance in Ray and Redis under the same load on more nodes, all simulated on this machine."""

@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from workers.console.errors import RUNTIME, one_line_errors
-from workers.console.options import Checkpoint, Json, RayAddress, Redis, comma_separated
+from workers.console.options import Checkpoint, Json, Redis, RunningRay, comma_separated
 from workers.console.terminal import Terminal, print_json
 
 
 def doctor(redis: Redis = None, checkpoint: Checkpoint = "meld", as_json: Json = False) -> None:
-    """Say what is installed, what a session would use, and what is missing."""
+    """Check this installation: what is here, what a session would use, what is missing and how to get it.
+
+    Exit code 1 if something is broken. With `--json` a list of `{part, state, detail}`; state: ok, missing or broken.
+    """
     with one_line_errors():
         import json
         from dataclasses import asdict
@@ -29,9 +32,8 @@ def doctor(redis: Redis = None, checkpoint: Checkpoint = "meld", as_json: Json =
             raise typer.Exit(RUNTIME)
 
 
-def down(ray_address: RayAddress = "auto") -> None:
-    """Stop the Redis of your own, whose data stay, and every actor of ours in the Ray cluster of this machine, if it
-    has one."""
+def down(ray_address: RunningRay = "auto") -> None:
+    """Stop what runs in the background: the Redis of your own (its data stay), and models and sessions in Ray."""
     with one_line_errors():
         from stream.bus.own_server import stop
         from workers.cluster.actors import own_cluster, ray_cluster, stop_all
@@ -52,29 +54,40 @@ def down(ray_address: RayAddress = "auto") -> None:
 
 def plan(
     sessions: Annotated[int, typer.Option(min=1, help="Real-time sessions at once, at the busiest.")],
-    asr: Annotated[str, typer.Option(help="A recognizer of speech that was measured, or none.")] = "none",
-    modalities: Annotated[str, typer.Option(help="Of text, audio, visual; comma-separated.")] = "text,audio",
+    asr: Annotated[str, typer.Option(help="Speech recognizer, one that was measured, or none.")] = "none",
+    modalities: Annotated[
+        str, typer.Option(help="What sessions use: text, audio, visual; comma-separated.")
+    ] = "text,audio",
     one_microphone: Annotated[
-        bool, typer.Option("--one-microphone", help="Speakers are told apart by voice; else each has a channel.")
+        bool,
+        typer.Option(
+            "--one-microphone", help="Speakers share a microphone and are told apart by voice; else each has a channel."
+        ),
     ] = False,
     utterances_per_minute: Annotated[
-        float | None, typer.Option(min=0.1, help="Of a session. [default: as measured]")
+        float | None, typer.Option(min=0.1, help="Utterances a minute in a session. [default: as measured]")
     ] = None,
-    hours: Annotated[float, typer.Option(min=0.1, max=24, help="A day at this load.")] = 24.0,
-    cores_per_node: Annotated[int, typer.Option(min=1, help="Cores of a node.")] = 16,
-    memory_per_node: Annotated[float, typer.Option(min=1, help="GB of a node, and of a Redis shard.")] = 64.0,
-    utilisation: Annotated[float, typer.Option(min=0.05, max=1, help="Share of all that is planned to be used.")] = 0.6,
-    gpus: Annotated[int, typer.Option(min=1, help="GPUs of a node, with --gpu-steps-per-second.")] = 1,
+    hours: Annotated[float, typer.Option(min=0.1, max=24, help="Hours a day at this load.")] = 24.0,
+    cores_per_node: Annotated[int, typer.Option(min=1, help="CPU cores of a machine.")] = 16,
+    memory_per_node: Annotated[
+        float, typer.Option(min=1, help="GB of memory of a machine, and of a Redis shard.")
+    ] = 64.0,
+    utilisation: Annotated[float, typer.Option(min=0.05, max=1, help="Share of the machines that may be busy.")] = 0.6,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs of a machine; needs --gpu-steps-per-second.")] = 1,
     gpu_steps_per_second: Annotated[
         float | None,
-        typer.Option(min=1, help="Steps of the graph on one GPU, which was not measured by us. [default: no GPU]"),
+        typer.Option(min=1, help="Utterances a second that one GPU labels: measure it, we did not. [default: no GPU]"),
     ] = None,
     measured: Annotated[
-        Path | None, typer.Option(help="Results of `undertone bench all`, of your machine. [default: ours]")
+        Path | None, typer.Option(help="Results of `undertone bench all` on your machine. [default: ours]")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Nodes, memory, Redis and network that so many sessions need, from what one was measured to cost."""
+    """Estimate the machines, memory, Redis and network that so many sessions need, from what one was measured to cost.
+
+    With `--json` an object `{nodes, bound_by, nodes_for, cores, memory_gb, gpus, redis, network_mbit, assumptions,
+    demand, machines}`.
+    """
     with one_line_errors():
         import json
         from dataclasses import asdict

@@ -62,6 +62,8 @@ def _redis(given: str | None) -> str | None:
     return given
 
 
+_ray = _matching(RAY, "HOST:PORT, ray://HOST:PORT or auto")
+
 Redis = Annotated[
     str | None,
     typer.Option(callback=_redis, help="Redis URL. [default: $UNDERTONE_REDIS, else one of your own]"),
@@ -70,10 +72,11 @@ Prefix = Annotated[str, typer.Option(callback=_name(of_prefix=True), help="Prefi
 RayAddress = Annotated[
     str | None,
     typer.Option(
-        callback=_matching(RAY, "HOST:PORT, ray://HOST:PORT or auto"),
-        help="Join this Ray cluster instead of starting one here.",
+        callback=_ray,
+        help="Use this Ray cluster (HOST:PORT, ray://HOST:PORT or auto) instead of starting one here.",
     ),
 ]
+RunningRay = Annotated[str, typer.Option(callback=_ray, help="Ray cluster; auto: the one here.")]
 Session = Annotated[
     str | None,
     typer.Option(callback=_name(of_prefix=False), help="Id of the session. [default: made from the source's name]"),
@@ -83,23 +86,23 @@ Sessions = Annotated[
     typer.Argument(
         metavar="SESSION",
         callback=_name(of_prefix=False),
-        help="Ids, as the command that runs a session prints them.",
+        help="Ids of sessions (`undertone sessions`).",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
-Checkpoint = Annotated[str, typer.Option(help="A shipped checkpoint's name or a folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; messages go to stderr.")]
+Checkpoint = Annotated[str, typer.Option(help="Name of a shipped checkpoint, or a folder.")]
 AsrModel = Annotated[
     str | None,
-    typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: base, or what is here]"),
+    typer.Option(help="Whisper model: a size, Hugging Face id or folder. [default: base, or what is here]"),
 ]
 Keep = Annotated[
-    float, typer.Option(min=0.01, max=87_600, help="Hours that Redis keeps the events after a session's last.")
+    float, typer.Option(min=0.01, max=87_600, help="Hours that Redis keeps a session after its last event.")
 ]
 Clips = Annotated[Path | None, typer.Option(help="Folder of RAVDESS-named clips. [default: $UNDERTONE_DATA/ravdess]")]
 Faces = Annotated[
     Path | None, typer.Option(help="Folder of pictures named by expression. [default: $UNDERTONE_DATA/faces]")
 ]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
 def comma_separated(text: str | None) -> list[str]:
