@@ -167,19 +167,23 @@ class Share(NamedTuple):
     consumer: str
 
 
-async def of_all(url: str, prefix: str, clock: Clock, share: Share | None = None) -> AsyncGenerator[Event]:
-    """The events of all sessions of the directory, or this consumer's share of them, for ever."""
-    reading = _All(prefix, clock, share)
+async def of_all(
+    url: str, prefix: str, clock: Clock, share: Share | None = None, only: Sequence[str] | None = None
+) -> AsyncGenerator[Event]:
+    """The events of all sessions of the directory, or this consumer's share of them, for ever; or those of the sessions
+    `only`, until each has ended."""
+    reading = _All(prefix, clock, share, only)
     try:
         async with contextlib.aclosing(connections(url, clock)) as clients:
             async for client in clients:
                 with retried():
-                    while True:
+                    while not reading.is_over:
                         for cursor, entries, info in await reading.turn(client):
                             for event in cursor.take(entries, info):
                                 if isinstance(event, SessionEnded):
                                     reading.finish(cursor.keys.session)
                                 yield event
+                    return
     finally:
         reading.skipped.close()
 
@@ -187,8 +191,9 @@ async def of_all(url: str, prefix: str, clock: Clock, share: Share | None = None
 class _All:
     """Places in the Streams of all sessions that have not been read to their end."""
 
-    def __init__(self, prefix: str, clock: Clock, share: Share | None) -> None:
+    def __init__(self, prefix: str, clock: Clock, share: Share | None, only: Sequence[str] | None) -> None:
         self._prefix, self._clock, self._share = prefix, clock, share
+        self._only = None if only is None else dict.fromkeys(only, "")
         self.skipped = Skipped(clock)
         self._started: dict[str, str] = {}  # the directory: start by session
         self._live: OrderedDict[str, Cursor] = OrderedDict()  # the busiest last
@@ -199,6 +204,11 @@ class _All:
         self._is_cluster = False
         self._client: Client | None = None
         self._read_at = -math.inf
+
+    @property
+    def is_over(self) -> bool:
+        """True if all sessions that are wanted have been read to their end."""
+        return self._only is not None and self._only.keys() <= self._done.keys()
 
     def finish(self, session: str) -> None:
         """Read no further in a session that has ended."""
@@ -238,7 +248,7 @@ class _All:
 
     async def _look(self, client: Client) -> None:
         """Find sessions that are new, and drop those that are gone."""
-        self._started = await listed(client, self._prefix)
+        self._started = await listed(client, self._prefix) if self._only is None else self._only
         for known in (self._live, self._ended, self._absent):
             for session in [name for name in known if name not in self._started]:
                 del known[session]  # erased or expired

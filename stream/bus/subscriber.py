@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import redis.asyncio
@@ -71,12 +71,15 @@ def subscribe_sync(url: str, session: str, prefix: str = PREFIX, after: str | No
             yield event
 
 
-def follow(url: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()) -> AsyncGenerator[Event]:
-    """Yield the events of all current and future sessions, for ever, each session's events in order.
+def follow(
+    url: str, prefix: str = PREFIX, sessions: Sequence[str] | None = None, *, clock: Clock = MonotonicClock()
+) -> AsyncGenerator[Event]:
+    """Yield the events of all current and future sessions, for ever, or of these until each has ended; each session's
+    events in order.
 
     One connection serves all of them (in a Redis Cluster one a node). A session that has ended is read once.
     """
-    return of_all(url, prefix, clock)
+    return of_all(url, prefix, clock, only=sessions)
 
 
 async def consume(

@@ -95,6 +95,24 @@ async def test_thousands_of_ended_sessions_take_one_connection(
     assert lines[-1].endswith(f" … and {ENDED - 1} times more")
 
 
+async def test_named_sessions_are_read_to_their_ends_over_one_connection(crowded: Any) -> None:
+    """Whether they are in the directory or not, also one that ends while it is followed; no others are told."""
+    admin = crowded.admin
+    names = [f"old-{number}" for number in range(0, ENDED, 10)]
+    await publish(crowded.url, "goes-on-a-while", 2, end=False)
+    admin.hdel(f"{PREFIX}:sessions", "old-0")
+    before, most, told = clients(admin), 0, []
+    async for event in stream.follow(crowded.url, PREFIX, [*names, "goes-on-a-while"]):
+        told.append(event)
+        if len(told) % 100 == 0:
+            most = max(most, clients(admin) - before)
+        if len(told) == len(names) * 6 + 2:
+            await publish(crowded.url, "goes-on-a-while", 3)
+    assert {event.session for event in told} == {*names, "goes-on-a-while"}
+    assert len({event.id for event in told}) == len(told) == len(names) * 6 + 4
+    assert most == 1
+
+
 async def test_the_directory_and_the_load_of_thousands_are_asked_for_at_once(crowded: Any) -> None:
     admin = crowded.admin
     await publish(crowded.url, "goes-on", 1, end=False)
