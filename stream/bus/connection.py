@@ -210,7 +210,10 @@ async def listed(client: Client, prefix: str = PREFIX, only: Iterable[str] | Non
     directory = Keys("any", prefix).directory
     if only is not None:
         names = [name for name in dict.fromkeys(only) if SESSION_ID.fullmatch(name)]
-        starts = [await client.hget(directory, name) for name in names]
+        starts = await client.run_each([(directory, ("HGET", directory, name)) for name in names]) if names else []
+        for answer in starts:
+            if isinstance(answer, RedisError):
+                raise answer
         return {name: str(start) for name, start in zip(names, starts, strict=True) if start is not None}
     entries = await client.hgetall(directory)
     return {str(name): str(started) for name, started in entries.items() if SESSION_ID.fullmatch(str(name))}

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -55,8 +55,9 @@ def pages(answer: Any) -> dict[str, list[Entry]]:
 class Skipped:
     """Logs entries that are not events: the first of a minute, and how many more there were."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._repeats = Repeats(clock)
+    def __init__(self, clock: Clock, tell: Callable[[], None] | None = None) -> None:
+        """tell: called for each."""
+        self._repeats, self._tell = Repeats(clock), tell
         self.count = 0
 
     def parsed(self, keys: Keys, position: str, fields: Mapping[str, str] | None) -> Event | None:
@@ -64,6 +65,8 @@ class Skipped:
         event = parse_entry(fields or {}, keys.session)
         if event is None:
             self.count += 1
+            if self._tell is not None:
+                self._tell()
             if (more := self._repeats.more("skipped")) is not None:
                 log.warning(
                     "%s: entry %s is not an event of this version and is skipped%s", keys.events, position, more
@@ -168,11 +171,11 @@ class Share(NamedTuple):
 
 
 async def of_all(
-    url: str, prefix: str, clock: Clock, share: Share | None = None, only: Sequence[str] | None = None
+    url: str, prefix: str, skipped: Skipped, clock: Clock, share: Share | None = None, only: Sequence[str] | None = None
 ) -> AsyncGenerator[Event]:
     """The events of all sessions of the directory, or this consumer's share of them, for ever; or those of the sessions
     `only`, until each has ended."""
-    reading = _All(prefix, clock, share, only)
+    reading = _All(prefix, skipped, clock, share, only)
     try:
         async with contextlib.aclosing(connections(url, clock)) as clients:
             async for client in clients:
@@ -185,16 +188,18 @@ async def of_all(
                                 yield event
                     return
     finally:
-        reading.skipped.close()
+        skipped.close()
 
 
 class _All:
     """Places in the Streams of all sessions that have not been read to their end."""
 
-    def __init__(self, prefix: str, clock: Clock, share: Share | None, only: Sequence[str] | None) -> None:
+    def __init__(
+        self, prefix: str, skipped: Skipped, clock: Clock, share: Share | None, only: Sequence[str] | None
+    ) -> None:
         self._prefix, self._clock, self._share = prefix, clock, share
         self._only = None if only is None else dict.fromkeys(only, "")
-        self.skipped = Skipped(clock)
+        self._skipped = skipped
         self._started: dict[str, str] = {}  # the directory: start by session
         self._live: OrderedDict[str, Cursor] = OrderedDict()  # the busiest last
         self._ended: OrderedDict[str, Cursor] = OrderedDict()  # whose history is not read to its end
@@ -261,7 +266,7 @@ class _All:
             and self._absent.get(session, (now, 0))[0] <= now
         ]  # fmt: skip
         for session, tail in (await self._tails(client, new)).items():
-            cursor = Cursor(Keys(session, self._prefix), self.skipped, shared=self._share is not None)
+            cursor = Cursor(Keys(session, self._prefix), self._skipped, shared=self._share is not None)
             if isinstance(tail, SessionEnded):
                 self._ended[session] = cursor
             else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any
 
 import redis.asyncio
@@ -79,7 +79,7 @@ def follow(
 
     One connection serves all of them (in a Redis Cluster one a node). A session that has ended is read once.
     """
-    return of_all(url, prefix, clock, only=sessions)
+    return of_all(url, prefix, Skipped(clock), clock, only=sessions)
 
 
 async def consume(
@@ -149,13 +149,20 @@ async def make_group(url: str, session: str, group: str, prefix: str = PREFIX) -
 
 
 def consume_all(
-    url: str, group: str, consumer: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()
+    url: str,
+    group: str,
+    consumer: str,
+    prefix: str = PREFIX,
+    *,
+    skipped: Callable[[], None] | None = None,
+    clock: Clock = MonotonicClock(),
 ) -> AsyncGenerator[Event]:
     """A consumer's share of the events of all current and future sessions, for ever, over one connection.
 
-    An event counts as acknowledged once it is read, so delivery is at most once.
+    An event counts as acknowledged once it is read, so delivery is at most once. `skipped` is called for each entry
+    that is not an event of this version.
     """
-    return of_all(url, prefix, clock, Share(group, consumer))
+    return of_all(url, prefix, Skipped(clock, skipped), clock, Share(group, consumer))
 
 
 async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
