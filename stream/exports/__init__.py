@@ -90,8 +90,8 @@ def export(events: Sequence[Event], name: str) -> bytes:
     """Write a session in the format `name`; returns the content of the file.
 
     Where events were removed before they were read (`events.missed`), the file says so in jsonl, vtt, rttm, emotionml,
-    elan, parquet and html. Raises ExportError for an unknown format, and for events without session.started or
-    utterances. Without session.started, if it may be among the removed ones, formats but emotionml and html are written.
+    elan, parquet and html; if session.started may be among them, all formats but emotionml and html do without it.
+    Raises ExportError for an unknown format, and for events without session.started or utterances.
     """
     if name not in FORMATS:
         raise ExportError(f"unknown format {name!r}: one of {', '.join(FORMATS)}")
