@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
 from stream.bus.cluster import Client
 from stream.bus.keys import PREFIX, SESSION_ID, Keys
+from stream.clock import Clock
 from stream.errors import StreamError
 
 ESCAPE = "in a user or password, write @ / ? # as %40 %2F %3F %23"
 FULL = "its memory is full (maxmemory): `undertone forget` makes room, as does a shorter --keep in time"
+READ_BLOCK_S = 10.0  # seconds that a read blocks; without an answer long after that, the connection is lost
 CLAIM_TTL_S = 60  # seconds that a session id stays reserved until the session starts
 SENTINELS = re.compile(
     r"redis(?P<tls>s)?\+sentinel://((?P<username>[^:@/]*):(?P<password>[^@/]*)@)?"
@@ -63,6 +66,32 @@ def connect(url: str, timeout: float | None = 5.0) -> Client:
         raise BusError(f"Redis address {public(url)}: after ? stand options that there are not") from None
     except ValueError as error:
         raise BusError(f"Redis address {public(url)}: {error}") from None
+
+
+async def connections(url: str, clock: Clock) -> AsyncGenerator[Client]:
+    """One client after another, with back-off between them; a client that worked for a minute resets the back-off."""
+    pause = 1.0
+    while True:
+        client = connect(url, timeout=1.5 * READ_BLOCK_S)
+        started = clock.now()
+        try:
+            yield client
+        finally:
+            await client.aclose()
+        pause = 1.0 if clock.now() - started > 60 else pause
+        await clock.sleep(pause)
+        pause = min(60.0, 2 * pause)
+
+
+@contextlib.contextmanager
+def retried() -> Iterator[None]:
+    """Swallow a lost connection, so that the surrounding loop continues with the next one."""
+    try:
+        yield
+    except (AuthenticationError, NoPermissionError):
+        raise
+    except (RedisError, OSError):
+        pass
 
 
 async def check(url: str) -> None:
@@ -182,7 +211,10 @@ async def listed(client: Client, prefix: str = PREFIX, only: Iterable[str] | Non
     directory = Keys("any", prefix).directory
     if only is not None:
         names = [name for name in dict.fromkeys(only) if SESSION_ID.fullmatch(name)]
-        starts = [await client.hget(directory, name) for name in names]
+        starts = await client.run_each([(directory, ("HGET", directory, name)) for name in names]) if names else []
+        for answer in starts:
+            if isinstance(answer, RedisError):
+                raise answer
         return {name: str(start) for name, start in zip(names, starts, strict=True) if start is not None}
     entries = await client.hgetall(directory)
     return {str(name): str(started) for name, started in entries.items() if SESSION_ID.fullmatch(str(name))}

@@ -67,26 +67,15 @@ async def _require(url: str, sessions: Sequence[str], prefix: str) -> None:
 
 async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) -> None:
     """Events in a pipe; lines of more than one session begin with its id."""
-    import asyncio
-    from collections.abc import AsyncIterator
-
-    from stream.bus.subscriber import follow, subscribe
-    from stream.events import Event
+    from stream.bus.subscriber import follow
     from workers.console.display import JsonDisplay, LineDisplay, describe
 
     display = JsonDisplay() if as_json else LineDisplay()
-
-    async def show(events: AsyncIterator[Event]) -> None:
-        async for event in events:
-            if as_json or len(sessions) == 1:
-                display.event(event)
-            elif line := describe(event):
-                print(printable(event.session), line, flush=True)
-
-    if sessions:
-        await asyncio.gather(*(show(subscribe(url, session, prefix)) for session in sessions))
-    else:
-        await show(follow(url, prefix))
+    async for event in follow(url, prefix, sessions or None):
+        if as_json or len(sessions) == 1:
+            display.event(event)
+        elif line := describe(event):
+            print(printable(event.session), line, flush=True)
 
 
 def top(

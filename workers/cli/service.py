@@ -184,9 +184,10 @@ def export(
         from stream.bus.keys import Keys
         from stream.bus.own_server import redis_address
         from stream.bus.subscriber import history
-        from stream.exports import FORMATS
+        from stream.exports import FORMATS, removed
         from stream.exports import export as write
         from stream.sources.recording import read_events
+        from workers.console.display import tell
 
         format = _format(format, out)
         if Path(source).exists() or source.endswith(".jsonl"):
@@ -198,6 +199,8 @@ def export(
             if not events:
                 raise UsageError(f"no session {source!r} in this Redis, and no such file")
         content = write(events, format)
+        if gap := removed(events):
+            tell(f"{source} is not whole: {gap}")
         if out is not None:
             if not out.exists():
                 out.touch(mode=0o600)  # words: for others to read only if its user lets them

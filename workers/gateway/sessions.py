@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RayError
 from redis.exceptions import NoPermissionError, RedisError
 
 from stream.bus.connection import CLAIM_TTL_S, claim, exists, release, renew_claim
-from stream.bus.directory import SessionInfo, overview
+from stream.bus.directory import SessionInfo, page
 from stream.bus.forget import Forgotten, forget, rewrite_log
 from stream.bus.keys import SESSION_ID, Keys
 from stream.bus.tasks import abandon
@@ -35,6 +35,7 @@ from workers.session.runner import MODEL_LOAD_TIMEOUT_S, SessionError
 
 START_TIMEOUT_S = MODEL_LOAD_TIMEOUT_S + 60  # seconds that a session may take to listen
 UPLOAD_TIMEOUT_S = 600.0  # seconds that a recording may take to come
+PAGE, MAX_PAGE = 100, 1_000  # sessions in an answer
 log = structlog.get_logger("undertone.gateway")
 router = APIRouter(tags=["sessions"])
 GoneQuery = Annotated[bool, Query(description="Its process is gone for certain, where nobody can be asked.")]
@@ -42,9 +43,11 @@ KINDS = {format.media_type.partition(";")[0]: {"schema": {"type": "string"}} for
 
 
 class Sessions(BaseModel):
-    """The directory, the newest first."""
+    """A page of the directory, the newest first."""
 
     sessions: list[SessionInfo]
+    next: str | None
+    """`before` of the page with older ones; null if there are none."""
 
 
 @router.post("/sessions", status_code=201)
@@ -71,11 +74,17 @@ async def replay(
 
 
 @router.get("/sessions")
-async def directory(state: StateDep, token: ReaderDep) -> Sessions:
-    """All sessions with events in Redis."""
-    found = await overview(state.settings.redis, state.settings.prefix)
+async def directory(
+    state: StateDep,
+    token: ReaderDep,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = PAGE,
+    before: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
+    running: Annotated[bool, Query(description="Only sessions that are not known to be over.")] = False,
+) -> Sessions:
+    """Sessions with events in Redis, the newest first, a page at a time."""
+    found, further = await page(state.settings.redis, state.settings.prefix, limit, before, running)
     state.look_after(found)
-    return Sessions(sessions=found)
+    return Sessions(sessions=found, next=further)
 
 
 @router.get("/sessions/{session}")
