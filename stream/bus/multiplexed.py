@@ -22,7 +22,7 @@ from redis.exceptions import (
 )
 
 from stream.bus.cluster import MAX_AT_ONCE, Client, batches
-from stream.bus.connection import connect, listed
+from stream.bus.connection import Outages, connect, listed
 from stream.bus.keys import Keys
 from stream.clock import Clock
 from stream.events import Event, EventsMissed, SessionEnded, SessionStarted, parse_entry
@@ -176,11 +176,11 @@ class Share(NamedTuple):
 
 async def of_all(url: str, prefix: str, clock: Clock, share: Share | None = None) -> AsyncGenerator[Event]:
     """The events of all sessions of the directory, or this consumer's share of them, for ever."""
-    reading = _All(prefix, clock, share)
+    reading, outages = _All(prefix, clock, share), Outages(url, clock)
     try:
         async with contextlib.aclosing(connections(url, clock)) as clients:
             async for client in clients:
-                with retried():
+                with retried(), outages.noted():
                     while True:
                         for cursor, entries, info in await reading.turn(client):
                             for event in cursor.take(entries, info):

@@ -91,7 +91,7 @@ async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) 
                 print(printable(event.session), line, flush=True)
 
     if sessions:
-        await asyncio.gather(*(show(subscribe(url, session, prefix)) for session in sessions))
+        await asyncio.gather(*(show(subscribe(url, session, prefix, wait=None)) for session in sessions))
     else:
         await show(follow(url, prefix))
 

@@ -111,7 +111,9 @@ class WatchApp(App[str]):
         self.chosen: str | None = sessions[0] if sessions else None
         self.waiting = 0
         """Events that came since the pause."""
-        self._sources: list[AsyncGenerator[Event]] = [subscribe(url, session, prefix) for session in sessions]
+        self._sources: list[AsyncGenerator[Event]] = [
+            subscribe(url, session, prefix, wait=None) for session in sessions
+        ]
         self._sources = self._sources or [follow(url, prefix)]
         self._paused: dict[str, list[Row]] | None = None  # what was there to see when the user paused
         self._by_hand = bool(sessions)  # the choice is the user's; else it is the newest session

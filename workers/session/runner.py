@@ -216,7 +216,7 @@ async def _has_ended(url: str, keys: Keys) -> bool:
 
 
 async def _relay_events(bus: Bus, displays: Sequence[EventObserver], started: asyncio.Event | None) -> SessionEnded:
-    async for event in subscribe(bus.url, bus.keys.session, bus.keys.prefix):
+    async for event in subscribe(bus.url, bus.keys.session, bus.keys.prefix, wait=None):
         if started is not None:
             started.set()
         for display in displays:
