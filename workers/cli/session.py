@@ -199,7 +199,7 @@ def _run(settings: SessionSettings, source: Source, speed: float | None, request
     url = redis_address(request.redis)
     asyncio.run(check(url))
     with ExitStack() as cluster:
-        if "text" in settings.modalities and settings.transcript is None and settings.asr != "none":
+        if settings.wants_recognizer:
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
         try:
             outcome, seconds = asyncio.run(_session(settings, source, speed, request, url, score, cluster))

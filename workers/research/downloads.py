@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import requests
@@ -54,18 +54,20 @@ def find_or_pull_whisper(name: str | None, progress: Progress) -> AsrModel:
     return found
 
 
-def fetch_recognizer(wanted: bool, model: str | None) -> None:
+def fetch_recognizer(wanted: bool, model: str | None, progress: Progress | None = None) -> None:
     """Download a faster-whisper model for the sessions of this machine, unless there is one.
 
-    wanted: the user asked for speech recognition; else a failure is only reported. Raises AsrError, DownloadError.
+    wanted: the user asked for speech recognition; else a failure is only reported. progress: None = on the terminal.
+    Raises AsrError, DownloadError.
     """
     try:
-        with console_progress() as progress:
-            find_or_pull_whisper(model, progress)
+        with console_progress() if progress is None else nullcontext(progress) as reported:
+            find_or_pull_whisper(model, reported)
     except (AsrError, DownloadError) as error:
         if wanted or model:
             raise
-        tell(f"no words will be heard, voice and faces alone: {error} (`make install` brings a model, too)")
+        report = tell if progress is None else progress.tell
+        report(f"no words will be heard, voice and faces alone: {error} (`make install` brings a model, too)")
 
 
 def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
