@@ -109,9 +109,10 @@ class _Running:
 
     async def open(self, start: StartModels, speed: float | None, paced: bool) -> str:
         """Plan the session and let it begin; returns its id. Raises what `open_session` raises, and DownloadError."""
-        from workers.research.downloads import fetch_recognizer
+        from workers.research.downloads import fetch_recognizer, fetch_text_encoder
 
         settings = self._settings
+        await asyncio.to_thread(fetch_text_encoder, _LoggedProgress())
         if settings.wants_recognizer:
             wanted = settings.asr == "whisper"
             await asyncio.to_thread(fetch_recognizer, wanted, settings.asr_model, _LoggedProgress())

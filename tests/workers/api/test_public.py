@@ -47,7 +47,7 @@ def call(tmp_path: Path) -> Path:
 def test_importing_is_light(tmp_path: Path) -> None:
     done = program("import sys, undertone; undertone.__version__; dir(undertone); print(*sys.modules)", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert not {name.partition(".")[0] for name in done.stdout.split()} & (HEAVY | {"stream", "model", "workers"})
+    assert not {name.partition(".")[0] for name in done.stdout.split()} & (HEAVY | {"model", "workers"})
 
 
 def test_every_name_is_there_and_declared() -> None:

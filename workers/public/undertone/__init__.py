@@ -18,6 +18,8 @@ installation finds it here. All that it hands on is defined elsewhere.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from stream import __version__
+
 if TYPE_CHECKING:
     from model.errors import ModelError
     from stream.bus.connection import BusError, SessionNotFound
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
     from workers.session.runner import SessionError
     from workers.session.settings import SessionSettings as Settings
 
-    __version__: str
     ERRORS: tuple[type[StreamError], type[ModelError], type[WorkersError]]
     """Bases of all errors that Undertone raises on purpose; their message is a line for the user."""
 
@@ -105,9 +106,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     value: Any
-    if name == "__version__":
-        value = _version()
-    elif name == "ERRORS":
+    if name == "ERRORS":
         bases = (("stream.errors", "StreamError"), ("model.errors", "ModelError"), ("workers.errors", "WorkersError"))
         value = tuple(getattr(import_module(module), base) for module, base in bases)
     elif name == "Settings":
@@ -122,15 +121,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*globals(), *__all__]
-
-
-def _version() -> str:
-    """The version of the distribution that this package came with."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    for distribution in ("undertone-live", "undertone"):
-        try:
-            return version(distribution)
-        except PackageNotFoundError:
-            continue
-    return "0"
