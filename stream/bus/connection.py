@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any, cast
@@ -17,10 +18,14 @@ from stream.bus.cluster import Client
 from stream.bus.keys import PREFIX, SESSION_ID, Keys
 from stream.clock import Clock
 from stream.errors import StreamError
+from stream.repeats import Repeats
+
+log = logging.getLogger(__name__)
 
 ESCAPE = "in a user or password, write @ / ? # as %40 %2F %3F %23"
 FULL = "its memory is full (maxmemory): `undertone forget` makes room, as does a shorter --keep in time"
 READ_BLOCK_S = 10.0  # seconds that a read blocks; without an answer long after that, the connection is lost
+FIND_POLL_S = 0.25  # seconds between looks for a session that has not begun
 CLAIM_TTL_S = 60  # seconds that a session id stays reserved until the session starts
 SENTINELS = re.compile(
     r"redis(?P<tls>s)?\+sentinel://((?P<username>[^:@/]*):(?P<password>[^@/]*)@)?"
@@ -30,6 +35,29 @@ SENTINELS = re.compile(
 
 class BusError(StreamError):
     """Redis is unreachable or refuses us."""
+
+
+class SessionNotFound(BusError):
+    """Redis has no events of the session, and none came within the time that its reader waits."""
+
+    exit_code, http_status = 2, 404
+
+
+class Outages:
+    """Logs failures of a Redis that is asked again and again: the first of a minute, and how many more there were."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._url, self._repeats = url, Repeats(clock)
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Log a failure, and raise it again."""
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            if (more := self._repeats.more("failed")) is not None:
+                log.warning("Redis at %s: %s; asking again%s", public(self._url), reason(error), more)
+            raise
 
 
 def connect(url: str, timeout: float | None = 5.0) -> Client:
@@ -164,6 +192,35 @@ async def exists(url: str, keys: Keys) -> bool:
         return bool(await client.exists(keys.events))
     finally:
         await client.aclose()
+
+
+async def wait_for_session(url: str, keys: Keys, wait: float, outages: Outages, clock: Clock) -> None:
+    """Wait until Redis has an event of the session, for at most `wait` seconds.
+
+    Raises SessionNotFound then, BusError if Redis does not answer, AuthenticationError or NoPermissionError at once.
+    """
+    client, until = connect(url), clock.now() + wait
+    try:
+        while True:
+            failure: Exception | None = None
+            try:
+                with outages.noted():
+                    if await client.exists(keys.events):
+                        return
+            except (AuthenticationError, NoPermissionError):
+                raise
+            except (RedisError, OSError) as error:
+                failure = error
+            if (remaining := until - clock.now()) <= 0:
+                break
+            await clock.sleep(min(FIND_POLL_S if failure is None else 1.0, remaining))
+    finally:
+        await client.aclose()
+    if failure is not None:
+        raise BusError(f"no Redis answers at {public(url)} ({reason(failure)})")
+    raise SessionNotFound(
+        f"no session {keys.session!r} in the Redis at {public(url)}, and none began within {wait:g} s"
+    )
 
 
 async def claim(url: str, keys: Keys) -> bool:

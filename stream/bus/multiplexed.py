@@ -22,7 +22,7 @@ from redis.exceptions import (
 )
 
 from stream.bus.cluster import MAX_AT_ONCE, Client, batches
-from stream.bus.connection import connections, listed, retried
+from stream.bus.connection import Outages, connections, listed, retried
 from stream.bus.keys import Keys
 from stream.clock import Clock
 from stream.events import Event, EventsMissed, SessionEnded, SessionStarted, parse_entry
@@ -175,11 +175,11 @@ async def of_all(
 ) -> AsyncGenerator[Event]:
     """The events of all sessions of the directory, or this consumer's share of them, for ever; or those of the sessions
     `only`, until each has ended."""
-    reading = _All(prefix, skipped, clock, share, only)
+    reading, outages = _All(prefix, skipped, clock, share, only), Outages(url, clock)
     try:
         async with contextlib.aclosing(connections(url, clock)) as clients:
             async for client in clients:
-                with retried():
+                with retried(), outages.noted():
                     while not reading.is_over:
                         for cursor, entries, info in await reading.turn(client):
                             for event in cursor.take(entries, info):

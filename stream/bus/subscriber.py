@@ -16,7 +16,7 @@ import redis.asyncio
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from stream.bus.cluster import Client
-from stream.bus.connection import READ_BLOCK_S, BusError, connect, connections, retried
+from stream.bus.connection import READ_BLOCK_S, BusError, Outages, connect, connections, retried, wait_for_session
 from stream.bus.keys import PREFIX, Keys
 from stream.bus.multiplexed import (
     PAGE_EVENTS,
@@ -34,24 +34,36 @@ from stream.events import Event
 POSITION = re.compile(r"\d{1,15}-\d{1,19}")
 GROUP_BLOCK_S = 1.0  # seconds after which a consumer of a group looks whether the session is over
 CLAIM_IDLE_S = 60.0  # seconds after which another consumer's unacknowledged event is claimed
+WAIT_S = 30.0  # seconds that a reader waits for a session that has not begun, unless it says otherwise
 
 
 async def subscribe(
-    url: str, session: str, prefix: str = PREFIX, after: str | None = None, *, clock: Clock = MonotonicClock()
+    url: str,
+    session: str,
+    prefix: str = PREFIX,
+    after: str | None = None,
+    *,
+    wait: float | None = WAIT_S,
+    clock: Clock = MonotonicClock(),
 ) -> AsyncGenerator[Event]:
     """Yield every event of a session, from the first or from the one after the event id `after`, and stop after
     `session.ended`.
+
+    wait: seconds to wait for a session that has not begun; None: for ever. Raises SessionNotFound after that, and
+    BusError for a Redis that does not answer in this time.
 
     When the connection is lost, reconnects with back-off (1 … 60 s) and continues at the same position. If Redis no
     longer holds the event `after`, starts at the first. Where events were removed before they could be read, yields
     `events.missed` in their place. Raises AuthenticationError or NoPermissionError, which a retry cannot solve.
     """
-    keys, skipped = Keys(session, prefix), Skipped(clock)
+    keys, skipped, outages = Keys(session, prefix), Skipped(clock), Outages(url, clock)
     cursor: Cursor | None = None if after else Cursor(keys, skipped)
+    if wait is not None:
+        await wait_for_session(url, keys, wait, outages, clock)
     try:
         async with contextlib.aclosing(connections(url, clock)) as clients:
             async for client in clients:
-                with retried():
+                with retried(), outages.noted():
                     while True:
                         if cursor is None:
                             cursor = await _cursor(client, keys, skipped, after or "")
@@ -63,10 +75,12 @@ async def subscribe(
         skipped.close()
 
 
-def subscribe_sync(url: str, session: str, prefix: str = PREFIX, after: str | None = None) -> Iterator[Event]:
+def subscribe_sync(
+    url: str, session: str, prefix: str = PREFIX, after: str | None = None, *, wait: float | None = WAIT_S
+) -> Iterator[Event]:
     """`subscribe` for programs without an event loop."""
     with asyncio.Runner() as runner:
-        events = subscribe(url, session, prefix, after)
+        events = subscribe(url, session, prefix, after, wait=wait)
         while (event := runner.run(anext(events, None))) is not None:
             yield event
 
@@ -83,7 +97,14 @@ def follow(
 
 
 async def consume(
-    url: str, session: str, group: str, consumer: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()
+    url: str,
+    session: str,
+    group: str,
+    consumer: str,
+    prefix: str = PREFIX,
+    *,
+    wait: float | None = WAIT_S,
+    clock: Clock = MonotonicClock(),
 ) -> AsyncGenerator[Event]:
     """Yield a session's events to one consumer of `group`; each event goes to one consumer. Stops when all events of
     the session are acknowledged.
@@ -92,16 +113,19 @@ async def consume(
     acknowledged (XACK) when the next one is requested. Events that a consumer had not acknowledged when it died are
     delivered again: to itself when it is back, else to another consumer after a minute. Delivery is at least once.
     Where events were removed before any consumer could read them, the one that reads on there gets `events.missed`, and
-    so does who would have been given an event again that was removed. Raises also the same exceptions as `subscribe`.
+    so does who would have been given an event again that was removed. Waits for the session, and raises, as `subscribe`
+    does.
     """
-    keys = Keys(session, prefix)
+    keys, outages = Keys(session, prefix), Outages(url, clock)
     handled: str | None = None  # position of the last event handed over, whose acknowledgement may have failed
     joined = False
     skipped = Skipped(clock)
     cursor = Cursor(keys, skipped, shared=True)
+    if wait is not None:
+        await wait_for_session(url, keys, wait, outages, clock)
     async with contextlib.aclosing(connections(url, clock)) as clients:
         async for client in clients:
-            with retried():
+            with retried(), outages.noted():
                 may_make_groups = await _made(client, keys, group)
                 own = True
                 while True:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import re
 import secrets
 import select
 import signal
@@ -263,4 +262,5 @@ def test_examples_are_short() -> None:
     for example in EXAMPLES.iterdir():
         if example.is_file():
             text = example.read_text()
-            assert len(text.splitlines()) < 40 and re.search("UNDERTONE_REDIS", text), example.name
+            of_others = example.name not in ("analyse.py", "listen.py")  # those run a session themselves
+            assert len(text.splitlines()) < 40 and (not of_others or "UNDERTONE_REDIS" in text), example.name

@@ -211,7 +211,7 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
         url = cluster.enter_context(session_redis(request.redis, request.ephemeral))
         asyncio.run(check(url))
         fetch_text_encoder()
-        if "text" in settings.modalities and settings.transcript is None and settings.asr != "none":
+        if settings.wants_recognizer:
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
         try:
             outcome, seconds = asyncio.run(_session(settings, source, speed, request, url, score, cluster))

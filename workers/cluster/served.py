@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from stream.bus.directory import overview
 from stream.bus.forget import find_files, remove_files
 from stream.bus.keys import Keys
-from stream.bus.publisher import Bus
+from stream.bus.publisher import publish_end
 from stream.bus.running import Home
 from stream.bus.tasks import abandon
 from stream.errors import MediaError
@@ -30,7 +30,8 @@ from workers.cluster.pools import start_pools
 from workers.cluster.request import MediaFile, Options, Place, Push, Upload, Url
 from workers.errors import UsageError
 from workers.session.opening import open_session
-from workers.session.runner import EventObserver, SessionError, publish_end, run_session
+from workers.session.runner import EventObserver, SessionError, run_session
+from workers.session.services import EventBus
 from workers.session.utterance import error_line
 
 TRACK_TIMEOUT_S = 60.0  # that a pushed track may take to connect, or to come back
@@ -60,7 +61,7 @@ class ServedSession:
         self._stopped = asyncio.Event()
         self._work: asyncio.Task[Any] | None = None
         self._source: Source | None = None
-        self._bus: Bus | None = None
+        self._bus: EventBus | None = None
 
     async def start(self, resumed: bool = False) -> None:
         """Decide everything and start; returns when the session listens.

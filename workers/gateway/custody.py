@@ -11,13 +11,13 @@ from redis.exceptions import RedisError
 
 from stream.bus.connection import claim_silent, connect, release
 from stream.bus.keys import Keys
+from stream.bus.publisher import publish_end
 from stream.bus.running import Home, leave, life, running
 from workers.cluster.actors import ClusterError
 from workers.cluster.forget_nodes import drop_everywhere
 from workers.cluster.request_files import sweep
 from workers.cluster.session_actor import is_there
 from workers.gateway.state import State
-from workers.session.runner import publish_end
 
 ROUND_S = 10.0  # seconds between two rounds, if nobody asks for one
 PAUSE_S = 2.0  # seconds between two rounds, at least

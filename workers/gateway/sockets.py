@@ -49,7 +49,7 @@ async def _session_events(
     """Dependency: a session's events, counted as a connection. Raises HTTPException (404), Refused (429)."""
     await known(state, session)
     with state.connected(token):
-        events = subscribe(state.settings.redis, session, state.settings.prefix, last_event_id or after)
+        events = subscribe(state.settings.redis, session, state.settings.prefix, last_event_id or after, wait=None)
         async with aclosing(_until_draining(events, state.draining)) as remaining:
             yield remaining
 
@@ -127,7 +127,7 @@ async def _until_draining(events: AsyncGenerator[Event], draining: asyncio.Event
 
 async def _relay(socket: WebSocket, state: State, session: str, after: str | None) -> None:
     """Send a session's events over a WebSocket, and close it."""
-    events = subscribe(state.settings.redis, session, state.settings.prefix, after)
+    events = subscribe(state.settings.redis, session, state.settings.prefix, after, wait=None)
     async with aclosing(_until_draining(events, state.draining)) as remaining:
         async for event in remaining:
             await socket.send_text(event.wire())

@@ -83,6 +83,11 @@ class SessionSettings(CommonSettings):
     speculate: Annotated[bool, Help("Begin to work at the first short silence, so that labels come sooner.")] = True
     kept: Annotated[int, Field(ge=1), Help("Seconds that Redis keeps the events after the last.")] = RETENTION_S
 
+    @property
+    def wants_recognizer(self) -> bool:
+        """True where words have to be recognized: they may be used, and none are given."""
+        return "text" in self.modalities and self.transcript is None and self.asr != "none"
+
     def at_pace(self, paced: bool) -> SessionSettings:
         """The same, with what depends on the pace decided. paced: in real time or a multiple of it; False: as fast as
         it goes, when nobody could read a label that holds for a blink."""
