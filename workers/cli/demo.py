@@ -53,9 +53,16 @@ def demo(
     with one_line_errors():
         if port is not None and not page:
             raise UsageError("--port: of the page; add --page")
+        import asyncio
+
+        from stream.bus.connection import check
+        from stream.bus.own_server import redis_address
+
         pace = speed_of(speed or ("1" if page else "2"))
+        url = redis_address(redis)
+        asyncio.run(check(url))
         hears = _hears(asr_model)
-        request = Request(redis, prefix, ray_address, as_json, reference=SCRIPT if hears else None)
+        request = Request(url, prefix, ray_address, as_json, reference=SCRIPT if hears else None)
         if page:
             _on_the_page(request, asr_model, port or 0, pace)
             return
@@ -85,20 +92,16 @@ def _hears(asr_model: str | None) -> bool:
 
 def _on_the_page(request: Request, asr_model: str | None, port: int, speed: float | None) -> None:
     """Serve until Ctrl-C, and play the conversation once the gateway listens."""
-    import asyncio
     from threading import Thread
 
-    from stream.bus.connection import check
-    from stream.bus.own_server import redis_address
     from workers.cluster.actors import ray_cluster
     from workers.gateway.serve import serve
     from workers.gateway.state import Settings
 
-    url = redis_address(request.redis)
-    asyncio.run(check(url))
+    assert request.redis is not None
     settings = Settings(
-        redis=url, prefix=request.prefix, media=FOLDER, asr_model=asr_model, private_ray=request.ray_address is None,
-        local=True,
+        redis=request.redis, prefix=request.prefix, media=FOLDER, asr_model=asr_model,
+        private_ray=request.ray_address is None, local=True,
     )  # fmt: skip
 
     def play(address: str) -> None:
