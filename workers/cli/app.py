@@ -49,7 +49,7 @@ def _version(wanted: bool) -> None:
         from importlib.metadata import version
 
         checkpoint = SessionSettings.model_fields["checkpoint"].default
-        print(f"undertone {version('undertone')}, Python {platform.python_version()}, checkpoint {checkpoint}")
+        print(f"undertone {version('undertone-live')}, Python {platform.python_version()}, checkpoint {checkpoint}")
         raise typer.Exit
 
 

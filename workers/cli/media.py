@@ -80,7 +80,7 @@ def verify(names: Wanted = None) -> None:
     """Compare the models that are here with their published checksums."""
     with one_line_errors():
         from model.encoders.manifest import find, folders, manifest, wrong
-        from model.encoders.packaged import cache
+        from model.encoders.packaged import cache, whole
         from workers.console.display import tell
 
         known, broken = manifest(), False
@@ -89,7 +89,7 @@ def verify(names: Wanted = None) -> None:
         for name in names or known:
             model = known[name]
             places = [folder / name for folder in (*folders(), cache())]
-            here = find(model) or next((place for place in places if place.is_dir()), None)
+            here = find(model) or whole(model) or next((place for place in places if place.is_dir()), None)
             if here is None:
                 tell(f"{name}: not here")
                 broken = broken or bool(names)

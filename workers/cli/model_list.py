@@ -11,6 +11,7 @@ from rich.table import Table
 
 from model.encoders.asr import PREFIX, SIZES, AsrError, AsrModel, locate
 from model.encoders.manifest import find, manifest
+from model.encoders.packaged import whole
 from model.encoders.transcription import RATE
 from stream.errors import one_line
 
@@ -38,7 +39,7 @@ class Listed:
 def listed(speed: bool) -> list[Listed]:
     """All models. speed: time the recognizers that are here, which takes a few seconds each."""
     rows = [
-        Listed(model.name, model.use, model.licence, model.size, "", None, str(find(model) or ""))
+        Listed(model.name, model.use, model.licence, model.size, "", None, str(find(model) or whole(model) or ""))
         for model in manifest().values()
         if not model.name.startswith(PREFIX)
     ]

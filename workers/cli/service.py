@@ -81,7 +81,7 @@ def serve(
         from workers.gateway.middleware import LOCAL
         from workers.gateway.serve import serve as run
         from workers.gateway.state import Settings
-        from workers.research.downloads import fetch_recognizer
+        from workers.research.downloads import fetch_recognizer, fetch_text_encoder
 
         try:
             Reach(pull_from or ())
@@ -97,6 +97,7 @@ def serve(
         url = redis_address(redis)
         asyncio.run(check(url))
         with ray_cluster(ray_address, trace):
+            fetch_text_encoder()
             fetch_recognizer(False, asr_model)
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),

@@ -192,7 +192,7 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
     from stream.bus.own_server import redis_address
     from workers.console.display import summary, tell
     from workers.console.word_errors import WordScore
-    from workers.research.downloads import fetch_recognizer
+    from workers.research.downloads import fetch_recognizer, fetch_text_encoder
     from workers.session.planning import recording_of
 
     if request.resume and not settings.session:
@@ -203,6 +203,7 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
     url = redis_address(request.redis)
     asyncio.run(check(url))
     with ExitStack() as cluster:
+        fetch_text_encoder()
         if "text" in settings.modalities and settings.transcript is None and settings.asr != "none":
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
         try:
