@@ -9,8 +9,8 @@ export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
 .PHONY: demo demo-live test test-pythons test-unit lint fuzz chaos soak bench train install install-dev lock image wheel audit sbom clean
 
-demo: install  ## Replay a conversation of a minute through the whole live path; words by ASR, measured against its script
-	$(BIN)/undertone replay deploy/demo/conversation.opus --reference deploy/demo/conversation.stm --speed 2
+demo: install  ## A conversation of a minute through the whole live path; words by ASR, measured against its script
+	$(BIN)/undertone demo
 
 demo-live: install  ## The same through a (virtual) microphone
 	deploy/install-system-packages.sh --all

@@ -72,10 +72,8 @@ def times_real_time(model: AsrModel) -> float:
 def models_table(rows: list[Listed]) -> Table:
     """The models, for a person."""
     table = Table(box=None, header_style="bold")
-    for column in ("model", "MB", "languages", "x real time"):
-        table.add_column(column, no_wrap=True)
-    for column in ("here", "use", "licence"):
-        table.add_column(column, overflow="fold")
+    for column in ("model", "MB", "languages", "x real time", "here", "use", "licence"):
+        table.add_column(column)
     for row in rows:
         speed = "" if row.speed is None else f"{row.speed:g}"
         here = ": ".join(dict.fromkeys(part for part in (row.origin, row.folder) if part)) or "[yellow]no[/]"
