@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export UNDERTONE_DATA ?= $(abspath ../shared/data)
 export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
-.PHONY: demo demo-live test test-pythons test-unit lint fuzz chaos soak bench train install install-dev lock audit sbom clean
+.PHONY: demo demo-live test test-pythons test-unit lint fuzz chaos soak bench train install install-dev lock image wheel audit sbom clean
 
 demo: install  ## A conversation of a minute through the whole live path; words by ASR, measured against its script
 	$(BIN)/undertone demo
@@ -89,6 +89,10 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock requirements-whis
 	$(PIP) check -q
 	touch $@
 
+BUILDER ?= $(firstword $(notdir $(shell command -v docker podman buildah)) docker)
+TARGET ?= cpu
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' stream/__init__.py)
+
 LOCK := $(BIN)/uv pip compile -q -c constraints.txt --generate-hashes --no-annotate --no-header --python-version 3.11 \
 	--universal
 PROJECT := $(LOCK) pyproject.toml --group lock --extra prosody
@@ -101,6 +105,12 @@ lock:  ## All locks anew, from pyproject.toml and constraints.txt, with the uv o
 	for extra in whisper whisper-tiny; do $(EXTRA) $$extra | $(LOCK) --no-deps - -o requirements-$$extra.lock; done
 	$(LOCK) --no-deps --group pyproject.toml:text -o requirements-text.lock
 	$(LOCK) --group pyproject.toml:light -o requirements-light.lock
+
+image:  ## The image, with $(BUILDER); `make image TARGET=cuda` for that with CUDA
+	$(BUILDER) build -f deploy/Containerfile --target $(TARGET) -t undertone:$(VERSION)$(if $(filter cuda,$(TARGET)),-cuda) .
+
+wheel: install  ## The wheel, in dist/
+	$(PIP) wheel -q --no-deps --no-build-isolation --no-index --wheel-dir dist .
 
 audit: install-dev  ## Known vulnerabilities of all packages (asks pypi.org)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock
