@@ -132,7 +132,8 @@ class Visual(BaseModel):
 
 
 class Latency(BaseModel):
-    """Seconds by stage. `vad`: end of speech to endpoint on the media clock; the others on the machine's clock."""
+    """Seconds by stage, without those for which a session's models were still being loaded. `vad`: end of speech to
+    endpoint on the media clock; the others on the machine's clock."""
 
     vad: Seconds
     queue: Seconds

@@ -102,7 +102,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Print once and exit, as in a pipe.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what every live session does, and how long its last 50 labels took, each second until Ctrl-C.
+    """Show what every live session does, and how long the labels of its last minute took, each second until Ctrl-C.
 
     Latencies are from the end of speech to the label, end-silence included; the slowest stage has its p50 and p95.
     """

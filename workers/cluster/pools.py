@@ -8,6 +8,8 @@ import math
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import ray
@@ -45,6 +47,11 @@ POOL: dict[str, Any] = {
     "namespace": NAMESPACE,
     "get_if_exists": True,
 }
+TITLES = {
+    "transcriber": "Whisper {}", "encoder": "encoders of words and voice", "faces": "face models",
+    "recognizer": "checkpoint {}",
+}  # fmt: skip
+"""Models of the actors, by the first part of their names."""
 MAX_TRANSCRIBERS = 4  # a node, at most, and no more than its cores: each holds a model and works on one core
 
 
@@ -168,6 +175,43 @@ def start_pools(plan: SessionPlan, needs: ModelRequirements, node: str | None = 
     encoder = _start(EncoderActor, name, node, plan.checkpoint, needs.voice)
     faces = _start(FaceActor, "faces", node) if needs.faces else None
     return Pools(transcribers, encoder, start_recognizer(plan.checkpoint, node), faces)
+
+
+class LoadingModels:
+    """Tells which models of the cluster are being loaded, whoever started their actors: those whose first answer has
+    not come. May be asked from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._answers: dict[str, Any] = {}  # by actor; None once it has come, or the actor has failed
+
+    def names(self) -> list[str]:
+        """For people, without repeats: "Whisper base". Asks Ray, and may wait for it. Raises RayError."""
+        with self._lock:
+            found = {entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True) if _is_pool(entry)}
+            answers = {name: self._answers[name] if name in self._answers else _first_answer(name) for name in found}
+            waiting = [answer for answer in answers.values() if answer is not None]
+            come, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0) if waiting else ([], [])
+            self._answers = {name: None if answer in come else answer for name, answer in answers.items()}
+            return sorted({_model_of(name) for name, answer in self._answers.items() if answer is not None})
+
+
+def _is_pool(entry: dict[str, str]) -> bool:
+    return entry["namespace"] == NAMESPACE and entry["name"].partition(":")[0].partition("@")[0] in TITLES
+
+
+def _first_answer(name: str) -> Any:
+    """The promise of an actor's first answer; None: it has gone meanwhile."""
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE).health.remote()
+    except ValueError:
+        return None
+
+
+def _model_of(actor: str) -> str:
+    """The model of an actor for people, without the folder that it may lie in."""
+    kind, _, model = actor.rpartition("@")[0].partition(":")
+    return TITLES[kind].format(Path(model.rpartition(":")[0] or model).name.removeprefix("faster-whisper-"))
 
 
 def _start(kind: Any, name: str, node: str, *arguments: Any) -> Any:

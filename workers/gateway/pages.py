@@ -16,6 +16,7 @@ import stream
 from model.fusion.checkpoint import shipped
 from stream.bus.connection import BusError, check
 from stream.exports import FORMATS
+from workers.cluster.pools import LoadingModels
 from workers.gateway.access import Scope
 from workers.gateway.state import AnybodyDep, ReaderDep, StateDep
 from workers.session import masking
@@ -73,13 +74,14 @@ async def healthz() -> str:
 
 
 @router.get("/readyz", responses={503: {"description": "Not ready, or draining"}})
-async def readyz(response: Response, state: StateDep) -> dict[str, bool]:
-    """Readiness: Redis and Ray answer, and this gateway is not draining."""
+async def readyz(response: Response, state: StateDep) -> dict[str, bool | list[str]]:
+    """Readiness: Redis and Ray answer, and this gateway is not draining. `loading` names the models that are being
+    loaded: until they are there, sessions listen, and their first labels wait."""
     ready = {"redis": await _redis_answers(state.settings.redis), "ray": await _ray_answers()}
     if state.draining.is_set():
         ready["draining"] = True
     response.status_code = 503 if state.draining.is_set() or not all(ready.values()) else 200
-    return ready
+    return {**ready, "loading": await _loading(state.models) if ready["ray"] else []}
 
 
 @router.get(
@@ -123,6 +125,13 @@ async def _redis_answers(redis: str) -> bool:
     except BusError:
         return False
     return True
+
+
+async def _loading(models: LoadingModels) -> list[str]:
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(models.names), 5)
+    except (TimeoutError, RayError):
+        return []
 
 
 async def _ray_answers() -> bool:

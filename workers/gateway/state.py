@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection
 from stream.bus.directory import SessionInfo, overview
 from stream.bus.keys import RETENTION_S, SESSION_ID
 from stream.clock import Clock, MonotonicClock
+from workers.cluster.pools import LoadingModels
 from workers.cluster.request import Place
 from workers.gateway.access import Access, Refused, Scope, Token
 from workers.gateway.exporting import Exporter
@@ -77,6 +78,7 @@ class State:
     """Set before shutdown: no new sessions are started, and event streams end so that clients go elsewhere."""
     ingest_tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """One task for each connection that sends media."""
+    models: LoadingModels = field(default_factory=LoadingModels)
     custody: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when somebody has seen a session that may be lost (`workers.gateway.custody`)."""
     listening: set[asyncio.Task[None]] = field(default_factory=set)

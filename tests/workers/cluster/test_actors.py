@@ -21,7 +21,7 @@ from stream.sources.file import FileSource
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from workers.bench.accuracy.endtoend import Collected
 from workers.cluster.actors import stop_all
-from workers.cluster.pools import start_pools
+from workers.cluster.pools import LoadingModels, start_pools
 from workers.session.planning import plan_session
 from workers.session.runner import new_session, run
 from workers.session.settings import SessionSettings
@@ -130,7 +130,10 @@ async def test_a_session_that_is_given_up_ends_with_its_reason(redis_url: str, r
 
 async def test_down_removes_everything(redis_url: str, ray_address: str) -> None:
     plan, _ = planned()
-    await start_pools(plan.plan, plan.needs).ready()
+    pools, models = start_pools(plan.plan, plan.needs), LoadingModels()
+    assert models.names() == ["checkpoint meld", "encoders of words and voice"], "it says what is being loaded"
+    await pools.ready()
+    assert models.names() == []
     stopped = stop_all()
     assert any(name.startswith("recognizer") for name in stopped)
     assert not [e for e in ray.util.list_named_actors(all_namespaces=True) if e["namespace"] == "undertone"]
