@@ -229,7 +229,7 @@ async def _session(
     """The outcome of a session, and the seconds that it took. `cluster` holds what its models run in."""
     from stream.bus.connection import public
     from workers.cluster.actors import ray_cluster
-    from workers.cluster.pools import start_pools
+    from workers.cluster.pools import LoadingModels, start_pools
     from workers.console.display import display_for, tell
     from workers.session.opening import open_session
 
@@ -239,7 +239,10 @@ async def _session(
         with _interruptible():
             cluster.enter_context(ray_cluster(request.ray_address))
             tell(f"events of session {plan.session}: {public(url)}")
-            return start_pools(plan, needs)
+            pools = start_pools(plan, needs)
+            if loading := LoadingModels().names():
+                tell(f"loading {', '.join(loading)} …")
+            return pools
 
     opened: OpenSession = await open_session(
         settings, source, start_models, url, request.prefix, speed=speed, record=request.record,
