@@ -11,12 +11,13 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 import httpx
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Page, sync_playwright
 from rich.console import Console
 
 from stream.bus.server import private_server
@@ -30,7 +31,8 @@ SESSION = "a-quarter-with-jonas"
 UTTERANCES = 14
 FRAME_MS = 250  # of the page's time between two frames; it plays at four times real time
 SHOWN_MS, STILL_MS = 190, 2500  # for which a frame, and the last one, is shown
-QUALITY = 55  # of WebP's 100
+QUALITY = 40  # of WebP's 100
+MARGIN = 12  # pixels beside what is recorded
 
 
 def main() -> None:
@@ -58,7 +60,7 @@ def main() -> None:
                 phone = opened(browser, address, 390, 844, "dark")
                 phone.locator("#utterance-2").scroll_into_view_if_needed()
                 phone.screenshot(path=HERE / "dashboard-phone.png")
-                record(opened(browser, address, 1080, 780, "light"))
+                record(opened(browser, address, 1240, 820, "light"))
         finally:
             gateway.terminate()
             gateway.wait()
@@ -104,22 +106,23 @@ def record(page: Page) -> None:
     no frame."""
     duration = float(page.locator("#scrubber").get_attribute("max") or 0)
     page.locator("#playback-speed").select_option("4")
-    page.locator("#player").scroll_into_view_if_needed()
     page.clock.install()
+    page.clock.pause_at(datetime.now() + timedelta(seconds=5))
     page.locator("#play").click()
+    page.locator("#player").evaluate("player => player.scrollIntoView({ block: 'start' })")
+    view = page.locator("#player").bounding_box()
+    assert view is not None and page.viewport_size is not None
+    left, top = view["x"] - MARGIN, view["y"]
+    clip: FloatRect = {
+        "x": left, "y": top, "width": view["width"] + 2 * MARGIN, "height": page.viewport_size["height"] - top,
+    }  # fmt: skip
     frames = []
     for _ in range(round(duration / 4 * 1000 / FRAME_MS) + 2):
         page.clock.run_for(FRAME_MS)
-        frames.append(Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB"))
+        frames.append(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB"))
     shown = [SHOWN_MS] * (len(frames) - 1) + [STILL_MS]
     frames[0].save(
-        HERE / "dashboard.webp",
-        save_all=True,
-        append_images=frames[1:],
-        duration=shown,
-        loop=0,
-        quality=QUALITY,
-        method=4,
+        HERE / "dashboard.webp", save_all=True, append_images=frames[1:], duration=shown, loop=0, quality=QUALITY
     )
 
 
