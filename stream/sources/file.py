@@ -32,6 +32,7 @@ from stream.sources.decoding import (
     ffmpeg_path,
     limit_audio,
     limited_film,
+    open_container,
     packets,
 )
 from stream.sources.tracks import choose_track
@@ -115,7 +116,7 @@ class FileSource:
         try:
             file: Any = ffmpeg_path(self.path) if self._content is None else io.BytesIO(self._content)
             opens = {"protocol_whitelist": "file" if self._content is None else "", "format_whitelist": CONTAINERS}
-            return av.open(file, metadata_errors="replace", options=LIMITS | opens)
+            return open_container(file, options=LIMITS | opens)
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"{self.path}: not a media file that can be read ({error_text(error)})") from None
 
