@@ -81,7 +81,7 @@ class FileSource:
             raise MediaError(f"{path}: is a folder, not a recording")
         if not (path.stat().st_size if content is None else content):
             raise MediaError(f"{path}: the file is empty")
-        self.path, self._content, self._max_seconds = path, content, max_seconds
+        self.path, self.name, self._content, self._max_seconds = path, path.name, content, max_seconds
         self.repaired = 0
         """Number of samples that were not finite and were replaced by silence."""
         self.ended_early: str | None = None
@@ -110,7 +110,7 @@ class FileSource:
         self.split = self.info.channels > 1 and (channels == "split" or (channels == "auto" and judged.apart))
         self._weights = None if self.split or judged.weights is None else np.array([judged.weights], np.float32)
         self.channels = self.info.channels if self.split else 1
-        self.name, self.video = str(path), self.info.video
+        self.video = self.info.video
 
     def _open(self) -> av.container.InputContainer:
         try:
@@ -136,7 +136,7 @@ class FileSource:
     def _packets(self, container: av.container.InputContainer) -> Iterator[av.Packet]:
         """Packets of the audio track. Raises MediaError, FFmpegError, OSError."""
         track = container.streams.audio[self._track]
-        limit_audio(track, str(self.path))
+        limit_audio(track, self.name)
         return packets(container, track)
 
     @property

@@ -86,9 +86,9 @@ def top(
 ) -> None:
     """Show the load of every live session, anew each second until Ctrl-C.
 
-    p50 and p95: the median and the 95 % quantile of the time from the end of speech to the label, over the last 50
-    labels; the silence that ends an utterance counts. The slowest stage has both, too. With `--json` once: an object
-    `{sessions, total}`.
+    p50 and p95: the median and the 95 % quantile of the time from the end of speech to the label, over the labels of
+    the last minute; the silence that ends an utterance counts, the loading of models does not. The slowest stage has
+    both, too. With `--json` once: an object `{sessions, total}`.
     """
     with one_line_errors():
         import asyncio

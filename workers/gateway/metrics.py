@@ -121,5 +121,5 @@ class Metrics:
         self._factor.set(min((load.position / load.seconds for load in loads if load.seconds > 5), default=1.0))
         self._model.clear()
         for checkpoint in {info.checkpoint for info in sessions if info.load is not None}:
-            self._model.labels((checkpoint or "unknown").rpartition("/")[2]).set(1)
+            self._model.labels((checkpoint or "unknown").partition("@")[0]).set(1)
         return generate_latest(self.registry)

@@ -129,6 +129,8 @@ async def forget_data(session: str, state: StateDep, token: AdminDep, gone: Gone
         for removed, left in await forget_elsewhere(keys, folders):
             done.removed.files += removed
             done.left.files += left
+        for traces in (done.removed, done.left):
+            traces.files = [_in_its_folder(path, settings.record) for path in traces.files]
     except NoPermissionError:
         raise HTTPException(
             403, "the gateway's user of Redis may not delete (undertone serve --redis-operator)"
@@ -159,6 +161,11 @@ async def download(session: str, format: str, state: StateDep, token: ReaderDep)
         content = await state.exporter.export(state.settings.redis, session, state.settings.prefix, format)
     headers = {"Content-Disposition": f'attachment; filename="{session}{kind.suffix}"'}
     return Response(content, media_type=kind.media_type, headers=headers)
+
+
+def _in_its_folder(path: Path, recordings: Path | None) -> Path:
+    """A file of a session without the folder of the server that it lies in."""
+    return path.relative_to(recordings) if recordings and path.is_relative_to(recordings) else Path(path.name)
 
 
 async def _start(state: State, options: Options, source: Push | Url | MediaFile | Upload, token: Token) -> SessionInfo:

@@ -19,7 +19,7 @@ from stream.bus.connection import BusError
 from stream.bus.keys import SESSION_ID
 from stream.bus.subscriber import subscribe
 from stream.bus.tasks import abandon, cancelled, seen
-from stream.errors import MediaError
+from stream.errors import MediaError, without_folders
 from stream.events import Event
 from workers.cluster.request_files import PIECE_BYTES
 from workers.cluster.session_actor import find_session
@@ -257,7 +257,7 @@ async def _ingest(state: State, socket: WebSocket, actor: Any, track: int, forma
         cause = getattr(error, "cause", error)
         code, reason = INTERNAL, "the session has ended"
         if isinstance(cause, MediaError):
-            code, reason = POLICY, str(cause)
+            code, reason = POLICY, without_folders(str(cause))
         elif isinstance(error, ActorUnavailableError):
             code, reason = RESTART, "the session's process was killed and is restarted: connect again"
         with suppress(RuntimeError, WebSocketDisconnect):

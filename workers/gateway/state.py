@@ -58,6 +58,13 @@ class Settings:
     """For this machine alone, since there is no token file."""
 
     @property
+    def folders(self) -> list[Path]:
+        """The operator's folders, which no answer names."""
+        model = Path(self.asr_model) if self.asr_model else None
+        given = [each for each in (self.record, self.media, model) if each is not None and each.is_dir()]
+        return [*given, *(each.resolve() for each in given)]
+
+    @property
     def place(self) -> Place:
         return Place(self.redis, self.prefix, self.record, self.media, self.asr_model, self.pull_from, self.kept)
 
