@@ -69,16 +69,14 @@ def serve(
 
         import asyncio
 
-        from stream.bus.connection import check
+        from stream.bus.connection import BusError, check, check_publishing
+        from stream.bus.forget import check_erasing
+        from stream.bus.keys import Keys
         from stream.bus.own_server import redis_address
         from stream.sources.reach import Reach
-        from workers.cluster.actors import ray_cluster
         from workers.console.display import tell
         from workers.gateway.access import read_tokens
         from workers.gateway.middleware import LOCAL
-        from workers.gateway.serve import serve as run
-        from workers.gateway.state import Settings
-        from workers.research.downloads import fetch_recognizer
 
         try:
             Reach(pull_from or ())
@@ -93,6 +91,19 @@ def serve(
             tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
         url = redis_address(redis)
         asyncio.run(check(url))
+        asyncio.run(check_publishing(url, Keys("any", prefix)))
+        if redis_operator is not None:
+            try:
+                asyncio.run(check(redis_operator))
+                asyncio.run(check_erasing(redis_operator, prefix))
+            except BusError as error:
+                raise BusError(f"--redis-operator: {error}") from None
+
+        from workers.cluster.actors import ray_cluster  # takes seconds, after whatever there was to be refused
+        from workers.gateway.serve import serve as run
+        from workers.gateway.state import Settings
+        from workers.research.downloads import fetch_recognizer
+
         with ray_cluster(ray_address, trace):
             fetch_recognizer(False, asr_model)
             settings = Settings(

@@ -184,7 +184,8 @@ def _run(settings: SessionSettings, source: Source, speed: float | None, request
     """Run a session from its plan to its last event, and exit with its outcome."""
     import asyncio
 
-    from stream.bus.connection import check
+    from stream.bus.connection import check, check_publishing
+    from stream.bus.keys import Keys
     from stream.bus.own_server import redis_address
     from workers.console.display import summary, tell
     from workers.console.word_errors import WordScore
@@ -198,6 +199,8 @@ def _run(settings: SessionSettings, source: Source, speed: float | None, request
     score = None if request.reference is None else WordScore(request.reference, recording_of(source))
     url = redis_address(request.redis)
     asyncio.run(check(url))
+    if not request.resume:  # before anything is loaded or fetched
+        asyncio.run(check_publishing(url, Keys(settings.session or "any", request.prefix)))
     with ExitStack() as cluster:
         if "text" in settings.modalities and settings.transcript is None and settings.asr != "none":
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
