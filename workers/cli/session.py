@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import signal
 import time
@@ -72,8 +73,12 @@ def replay(
         Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where each is heard alone.")
     ] = "auto",
     track: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of the audio track. [default: the file's default, or the loudest if silent]"),
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Number of the audio track, or all: a speaker each. [default: the file's default, or the loudest if "
+            "silent]",
+        ),
     ] = None,
     record: Record = None,
     keep: Keep = 24.0,
@@ -86,7 +91,7 @@ def replay(
 ) -> None:
     """Replay a recording as if it were live."""
     with one_line_errors():
-        from stream.sources.file import FileSource
+        from stream.sources.file import open_recording
         from stream.sources.recording import RecordedSource
         from stream.sources.spec import URL
 
@@ -107,7 +112,8 @@ def replay(
             source = recorded = RecordedSource(Path(file))
             settings = _as_recorded(settings, recorded, context)
         else:
-            source = FileSource(Path(file), channels, track=track)
+            source = recording = open_recording(Path(file), channels, track=_track(track))
+            settings = settings.model_copy(update={"names": recording.names | settings.names})
         _run(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
 
 
@@ -269,6 +275,17 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+def _track(text: str | None) -> int | Literal["all"] | None:
+    """Number of an audio track, or all of them. Raises typer.Exit."""
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
+    if not re.fullmatch("[1-9][0-9]{0,2}", text):
+        raise fail(f"--track: the number of an audio track, from 1, or all, not {text!r}", USAGE)
+    return int(text)
 
 
 def _speed(text: str) -> float | None:

@@ -25,7 +25,7 @@ from stream.bus.running import Home
 from stream.bus.spool import request_path, spool_folder, waiting_requests
 from workers.cluster.actors import ClusterError
 from workers.cluster.pools import node_of, working_nodes
-from workers.cluster.request import MediaFile, Options, Place, Push, Upload, Url
+from workers.cluster.request import AudioTrack, MediaFile, Options, Place, Push, Upload, Url
 
 MAX_HELD_BYTES = 8 << 30  # of requests on a node
 MAX_AGE_S = 30 * 24 * 3600  # seconds after which a file goes of which nobody can say whether its session lives
@@ -40,7 +40,7 @@ class Held(BaseModel):
     home: Home
     options: Options
     source: Push | Url | MediaFile | None
-    upload: tuple[str, float | None, int | None] | None
+    upload: tuple[str, float | None, AudioTrack] | None
     """Name, speed and audio track of a recording that was sent."""
     place: Place
 

@@ -41,6 +41,8 @@ def request(session: str = "call", content: bytes = CONTENT) -> ServedRequest:
 def test_what_was_asked_is_found_again(folder: Path) -> None:
     sources = [
         Upload("a.wav", CONTENT, 2.0),
+        Upload("a.mkv", CONTENT, None, "all"),
+        Upload("a.mkv", CONTENT, None, 2),
         Push(kind="push", tracks=[Track(name="Mara", video=True)]),
         Url(kind="url", url="rtsp://user:password@10.0.0.7/"),
         MediaFile(kind="file", name="a.opus", speed=None),
