@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -15,7 +15,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemory
 from redis.retry import Retry
 
 from stream.bus.cluster import Client
-from stream.bus.keys import PREFIX, SESSION_ID, Keys
+from stream.bus.keys import PREFIX, SESSION_ID, Keys, alert_marker, alerts_stream
 from stream.clock import Clock
 from stream.errors import StreamError
 from stream.repeats import Repeats
@@ -152,12 +152,35 @@ async def check_publishing(url: str, keys: Keys) -> None:
         ("HSET", keys.directory, keys.session, ""), ("HGETALL", keys.directory), ("EXPIRE", keys.directory, 1),
         ("TTL", keys.directory), ("HDEL", keys.directory, keys.session),
     ]  # fmt: skip
+    await _check_transactions(url, {keys.events: own, keys.directory: shared}, "what a session publishes")
+
+
+async def check_alerting(url: str, prefix: str = PREFIX) -> None:
+    """Check that the server would take alerts, in the same way. Raises BusError with one line if not."""
+    stream, mark = alerts_stream(prefix), alert_marker(prefix, "any")
+    commands: list[tuple[str | int, ...]] = [
+        ("GET", mark), ("XRANGE", stream, "-", "+", "COUNT", 1), ("SET", mark, "", "NX", "EX", 1),
+        ("XADD", stream, "*", "id", ""), ("EXPIRE", stream, 1), ("PUBLISH", stream, ""),
+    ]  # fmt: skip
+    await _check_transactions(url, {stream: commands}, "alerts", mark)
+
+
+async def _check_transactions(
+    url: str, transactions: Mapping[str, Sequence[tuple[str | int, ...]]], of: str, watched: str | None = None
+) -> None:
+    """Have transactions queued and discarded; each is given with a key that says where a Redis Cluster has its keys.
+
+    of: what they write, for the message; watched: a key that they watch. Raises BusError.
+    """
     client = connect(url)
     try:
-        for key, commands in ((keys.events, own), (keys.directory, shared)):
+        for key, commands in transactions.items():
             await client.exists(key)  # the client follows where a Redis Cluster has it
             connection = await client.connection_pool.get_connection()
             try:
+                if watched is not None:
+                    await connection.send_command("WATCH", watched)
+                    await connection.read_response()
                 # Alone: where there are no transactions, the commands would be carried out.
                 await connection.send_command("MULTI")
                 await connection.read_response()
@@ -170,7 +193,7 @@ async def check_publishing(url: str, keys: Keys) -> None:
                 if isinstance(answer, ResponseError):
                     raise ResponseError(f"{command[0]}: {reason(answer)}")
     except ResponseError as error:
-        raise BusError(f"Redis at {public(url)} refuses what a session publishes: {reason(error)}") from None
+        raise BusError(f"Redis at {public(url)} refuses {of}: {reason(error)}") from None
     except (RedisError, OSError) as error:
         raise BusError(f"no Redis answers at {public(url)} ({reason(error)})") from None
     finally:

@@ -129,7 +129,7 @@ def alert(
         import asyncio
 
         from stream.bus.alert_rules import AlertMonitor, RuleError, read_rules
-        from stream.bus.connection import check, public
+        from stream.bus.connection import check, check_alerting, public
         from stream.bus.own_server import redis_address
         from stream.bus.webhook import Webhook
         from workers.console.display import tell
@@ -141,6 +141,7 @@ def alert(
             raise RuleError("--webhook: set UNDERTONE_WEBHOOK_SECRET to what its receiver checks signatures with")
         hook = Webhook(webhook, secret, tell) if webhook is not None else None
         asyncio.run(check(url))
+        asyncio.run(check_alerting(url, prefix))
         names = ", ".join(rule.name for rule in held)
         run_until_interrupted(
             _alert(AlertMonitor(held), hook, url, prefix, as_json),

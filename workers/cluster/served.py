@@ -21,7 +21,7 @@ from stream.bus.tasks import abandon
 from stream.errors import MediaError
 from stream.sources.base import Source
 from stream.sources.fetched import FetchedSource
-from stream.sources.file import FileSource
+from stream.sources.file import open_recording
 from stream.sources.mixing import MixedSource, Participant
 from stream.sources.pushed import PushedTrack
 from stream.sources.reach import Reach
@@ -119,10 +119,11 @@ class ServedSession:
                 fetch = functools.partial(FetchedSource, url, Reach(self._place.pull_from))
                 return ReconnectingSource(fetch, TRACK_TIMEOUT_S), {0: name} if name else {}, None
             case MediaFile(name=name, speed=speed, track=track):
-                return FileSource(inside(self._place.media, name), track=track), {}, speed
+                source = open_recording(inside(self._place.media, name), track=track)
+                return source, source.names, speed
             case Upload(name=name, content=content, speed=speed, track=track):
-                source = FileSource(Path(name), content=content, max_seconds=MAX_RECORDING_S, track=track)
-                return source, {}, speed
+                source = open_recording(Path(name), content=content, max_seconds=MAX_RECORDING_S, track=track)
+                return source, source.names, speed
 
     async def resume(self) -> None:
         """Go on with a session whose process was killed, unless it had ended. Raises what `start` raises."""

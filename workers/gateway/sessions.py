@@ -24,7 +24,7 @@ from stream.clock import Clock
 from stream.exports import FORMATS, ExportError
 from stream.sources.reach import Reach
 from workers.cluster.actors import ClusterError
-from workers.cluster.forget_nodes import drop_everywhere, forget_elsewhere
+from workers.cluster.forget_nodes import drop_everywhere, forget_on_nodes
 from workers.cluster.request import MediaFile, Options, Push, SessionRequest, Upload, UploadRequest, Url
 from workers.cluster.request_files import ServedRequest
 from workers.cluster.session_actor import find_session, served_home, start_session
@@ -126,7 +126,7 @@ async def forget_data(session: str, state: StateDep, token: AdminDep, gone: Gone
     try:
         keys, folders = Keys(session, settings.prefix), [settings.record] if settings.record else []
         done = await forget(redis, keys, folders, ask, gone)
-        for removed, left in await forget_elsewhere(keys, folders):
+        for removed, left in await forget_on_nodes(keys, folders):
             done.removed.files += removed
             done.left.files += left
         for traces in (done.removed, done.left):
