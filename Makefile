@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export UNDERTONE_DATA ?= $(abspath ../shared/data)
 export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
-.PHONY: demo demo-live test test-pythons test-unit lint fuzz chaos soak bench train install install-dev lock image wheel audit sbom clean
+.PHONY: demo demo-live test test-pythons test-unit lint docs fuzz chaos soak bench train install install-dev lock image wheel audit sbom clean
 
 demo: install  ## A conversation of a minute through the whole live path; words by ASR, measured against its script
 	$(BIN)/undertone demo
@@ -39,6 +39,9 @@ lint: install-dev  ## ruff, mypy, import-linter, licences of all packages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pip-licenses > /dev/null
+
+docs: install-dev  ## The guide as a site, in build/site; a broken link stops it
+	$(BIN)/mkdocs build --strict
 
 fuzz: install-dev  ## A hundred thousand bad inputs; the results in runs/fuzz
 	$(BIN)/python -m tests.fuzz --inputs 100000
