@@ -328,6 +328,7 @@ async def test_events_as_a_browser_reads_them(redis_url: str) -> None:
         assert (missing.status_code, missing.json()) == (404, {"detail": "no session 'absent'"})
 
 
+@pytest.mark.integration
 async def test_the_directory_comes_in_pages() -> None:
     with private_server() as redis:
         admin = Redis.from_url(redis, decode_responses=True)
@@ -379,6 +380,7 @@ async def test_all_connections_of_a_gateway_are_bounded(redis_url: str, monkeypa
         one.state.draining.set()
 
 
+@pytest.mark.integration
 async def test_metrics_count_what_was_skipped_and_ask_for_ended_sessions_once() -> None:
     with private_server() as redis:
         for session in ("one", "two"):
