@@ -328,6 +328,7 @@ async def test_events_as_a_browser_reads_them(redis_url: str) -> None:
         assert (missing.status_code, missing.json()) == (404, {"detail": "no session 'absent'"})
 
 
+@pytest.mark.integration
 async def test_the_directory_comes_in_pages() -> None:
     with private_server() as redis:
         admin = Redis.from_url(redis, decode_responses=True)
@@ -353,9 +354,8 @@ async def test_the_directory_comes_in_pages() -> None:
             assert seen == [f"s-{number:03}" for number in range(249, -1, -1) if number != 200]
             running = (await one.client.get("/sessions?running=true")).json()
             assert [info["id"] for info in running["sessions"]] == ["s-120", "s-003"] and running["next"] is None
-            for odd in ("limit=0", "limit=1001", "limit=x", f"before={'x' * 201}"):
+            for odd in ("limit=0", "limit=1001", "limit=x", "before=x", f"before=/{'x' * 200}"):
                 assert (await one.client.get(f"/sessions?{odd}")).status_code == 422
-            assert (await one.client.get("/sessions?before=x")).json()["next"] is not None
 
 
 async def test_all_connections_of_a_gateway_are_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,17 +366,21 @@ async def test_all_connections_of_a_gateway_are_bounded(redis_url: str, monkeypa
     assert await bus.aclose()
     async with door(redis_url) as one:
         async with AsyncExitStack() as open_ones:
+            held = []  # a reader that is forgotten hangs up
             for _ in range(2):
                 stream = await open_ones.enter_async_context(one.client.stream("GET", "/sessions/crowd/events"))
-                await anext(stream.aiter_lines())
+                held.append(stream.aiter_lines())
+                assert await until_told(held[-1], "id: crowd:1")
             refused = await one.client.get("/sessions/crowd/events")
-            assert refused.status_code == 503 and refused.headers["Retry-After"] == "10"
+            assert refused.status_code == 503, refused.text
+            assert refused.headers["Retry-After"] == "10"
             told = "this gateway has 2 connections, and takes no more; try again"
             assert refused.json()["detail"] == told
             assert await one.closed("/sessions/crowd/events") == (1008, told)
         one.state.draining.set()
 
 
+@pytest.mark.integration
 async def test_metrics_count_what_was_skipped_and_ask_for_ended_sessions_once() -> None:
     with private_server() as redis:
         for session in ("one", "two"):
