@@ -48,7 +48,7 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
     held = {name for name in wheel.namelist() if not name.partition("/")[0].endswith(".dist-info")}
     assert wanted - held == set(), "missing from the wheel: see package-data in pyproject.toml"
     assert held - wanted == set(), "in the wheel, and not in the repository"
-    for kind in (".safetensors", ".onnx", ".toml", ".j2", ".html", ".js", ".css", ".json"):
+    for kind in (".safetensors", ".onnx", ".toml", ".j2", ".html", ".js", ".css", ".json", ".opus", ".stm"):
         assert any(name.endswith(kind) for name in held), kind
 
 

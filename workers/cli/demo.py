@@ -9,7 +9,7 @@ import typer
 
 from workers.cli.session import Request, run_session, speed_of
 from workers.console.errors import one_line_errors
-from workers.console.options import AsrModel, Json, Prefix, RayAddress, Redis
+from workers.console.options import AsrModel, Ephemeral, Json, Prefix, RayAddress, Redis
 from workers.errors import UsageError, WorkersError
 from workers.session.settings import SessionSettings
 
@@ -42,6 +42,7 @@ def demo(
     ] = None,
     asr_model: AsrModel = None,
     redis: Redis = None,
+    ephemeral: Ephemeral = False,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
     as_json: Json = False,
@@ -53,9 +54,16 @@ def demo(
     with one_line_errors():
         if port is not None and not page:
             raise UsageError("--port: of the page; add --page")
+        import asyncio
+
+        from stream.bus.connection import check
+        from stream.bus.own_server import redis_address
+
         pace = speed_of(speed or ("1" if page else "2"))
+        if not ephemeral:  # before a model is fetched
+            asyncio.run(check(redis_address(redis)))
         hears = _hears(asr_model)
-        request = Request(redis, prefix, ray_address, as_json, reference=SCRIPT if hears else None)
+        request = Request(redis, ephemeral, prefix, ray_address, as_json, reference=SCRIPT if hears else None)
         if page:
             _on_the_page(request, asr_model, port or 0, pace)
             return
@@ -89,23 +97,24 @@ def _on_the_page(request: Request, asr_model: str | None, port: int, speed: floa
     from threading import Thread
 
     from stream.bus.connection import check
-    from stream.bus.own_server import redis_address
+    from stream.bus.own_server import session_redis
     from workers.cluster.actors import ray_cluster
-    from workers.gateway.serve import serve
+    from workers.gateway.serve import listen_on, serve
     from workers.gateway.state import Settings
 
-    url = redis_address(request.redis)
-    asyncio.run(check(url))
-    settings = Settings(
-        redis=url, prefix=request.prefix, media=FOLDER, asr_model=asr_model, private_ray=request.ray_address is None,
-        local=True,
-    )  # fmt: skip
+    listeners = listen_on("127.0.0.1", port)
+    with session_redis(request.redis, request.ephemeral) as url:
+        asyncio.run(check(url))
+        settings = Settings(
+            redis=url, prefix=request.prefix, media=FOLDER, asr_model=asr_model,
+            private_ray=request.ray_address is None, local=True,
+        )  # fmt: skip
 
-    def play(address: str) -> None:
-        Thread(target=_play, args=(address, settings, request, speed), daemon=True).start()
+        def play(address: str) -> None:
+            Thread(target=_play, args=(address, settings, request, speed), daemon=True).start()
 
-    with ray_cluster(request.ray_address):
-        serve(settings, None, "127.0.0.1", port, DRAIN_S, listening=play)
+        with ray_cluster(request.ray_address):
+            serve(settings, None, "127.0.0.1", listeners, DRAIN_S, listening=play)
 
 
 def _play(address: str, settings: Settings, request: Request, speed: float | None) -> None:

@@ -23,6 +23,7 @@ from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
 from stream.private import SHORT_ROOT, short_private_folder
+from workers.console.terminal import libraries_log, set_libraries_aside
 from workers.errors import WorkersError
 from workers.inference.batching import Batcher
 from workers.inference.encoders import Encoders, load_transcriber
@@ -161,13 +162,14 @@ def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
         options["_tracing_startup_hook"] = "workers.session.tracing:export_spans"
     try:
         # "local", because None would join whatever cluster $RAY_ADDRESS or the last `ray start` points to.
+        set_libraries_aside()
         ray._private.utils.get_entrypoint_name = _name
         ray.init(address=address or "local", **options)
     except Exception as error:  # on a machine that is too busy, Ray raises just that
         if isinstance(error, AuthenticationError) or "AuthToken" in str(error.__cause__):
             wanted = "this cluster wants its token (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH=FILE)"
             raise ClusterError(f"Ray does not start: {wanted}") from None
-        raise ClusterError(f"Ray does not start: {str(error).splitlines()[0]}") from None
+        raise ClusterError(f"Ray does not start: {str(error).splitlines()[0]} (its lines: {libraries_log()})") from None
     try:
         yield
     finally:

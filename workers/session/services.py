@@ -43,6 +43,7 @@ class SessionPlan:
     """Those switched on."""
     encoders: dict[str, str | None]
     checkpoint: str
+    """Its folder, or the name of one that is shipped."""
     names: dict[int, str] = field(default_factory=dict)
     """Speaker of each channel."""
     turns: tuple[Turn, ...] = ()
@@ -71,6 +72,8 @@ class SessionPlan:
     """Sound, pictures and events are recorded on disk."""
     kept: int = RETENTION_S
     """Seconds that Redis keeps the events after the last of them."""
+    checkpoint_identity: str = ""
+    """The checkpoint as events name it (`model.fusion.checkpoint.identity`)."""
 
     @property
     def partials(self) -> bool:

@@ -15,6 +15,7 @@ from model.fusion.config import FusionConfig
 from stream import events
 from stream.block import Block, Utterance
 from stream.bus.directory import Load
+from stream.bus.tasks import abandon, seen
 from stream.clock import Clock, MonotonicClock
 from stream.speech.segmentation import Segmentation
 from workers.session.diarization import Diarization, SpeakerSegment
@@ -134,6 +135,7 @@ class Session:
                 if last is not None:
                     self.admission.hand_over(last)
                 last = InFlight(admitted, asyncio.create_task(self.understanding.understand(admitted)))
+                last.understanding.add_done_callback(seen)  # where the session ends first, nobody asks
         early = not self.admission.overload.is_shed(DegradationStep.EARLY_WORK) and not self.admission.is_full
         if self.plan.speculate and early:
             self.understanding.speculate(self.segmentation.likely_ended())
@@ -192,7 +194,7 @@ class Session:
         self.understanding.close()
         self.ongoing.stop()
         for task in self._tasks:
-            task.cancel()
+            abandon(task)
 
     def current_load(self) -> Load:
         """Load of this session, for the heartbeat."""

@@ -95,9 +95,19 @@ class SessionSettings(CommonSettings):
         return self.model_copy(update={"interim": interim, "speculate": self.speculate and paced})
 
     def recording(self) -> tuple[dict[str, Any], dict[str, Path]]:
-        """The part that a recording keeps to be replayed alike: settings as JSON, and the files that they name."""
+        """The part that a recording keeps to be replayed alike: settings as JSON, and the files that they name.
+
+        Of the user's own models these are names: a recording travels, and their folders do not. Raises CheckpointError.
+        """
+        from model.fusion.checkpoint import identity, shipped
+
         files = {name: path for name in ("transcript", "rttm") if (path := getattr(self, name)) is not None}
-        return self.model_dump(mode="json", exclude=RUN_ONLY), files
+        settings = self.model_dump(mode="json", exclude=RUN_ONLY)
+        if self.checkpoint not in shipped():
+            settings["checkpoint"] = identity(self.checkpoint)
+        if self.asr_model is not None and Path(self.asr_model).is_dir():
+            settings["asr_model"] = Path(self.asr_model).resolve().name
+        return settings, files
 
 
 def settings_from_recording(
@@ -121,7 +131,9 @@ def settings_from_recording(
     for name, names in (("asr_model", list(SIZES)), ("checkpoint", shipped())):
         if known.get(name) is not None and known[name] not in names:
             option, value = "--" + name.replace("_", "-"), str(known[name])[:100]
-            raise UsageError(f"{folder}: it names a model that is not Undertone's; to use it, add {option} {value!r}")
+            raise UsageError(
+                f"{folder}: model {value!r} is not Undertone's; to use it, add {option} and its folder or id"
+            )
     try:
         return SessionSettings(**known)
     except ValidationError as error:
