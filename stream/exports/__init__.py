@@ -33,11 +33,7 @@ def _writer(module: str) -> Callable[[str], Callable[[Sequence[Event]], bytes]]:
         def write(events: Sequence[Event]) -> bytes:
             started(events)
             labelled(events)
-            try:
-                written: bytes = getattr(import_module(f"stream.exports.{module}"), function)(events)
-            except ModuleNotFoundError as error:
-                package = str(error.name).partition(".")[0]
-                raise ExportError(f"{package} is not installed: pip install 'undertone[export]'") from None
+            written: bytes = getattr(import_module(f"stream.exports.{module}"), function)(events)
             return written
 
         return write
@@ -93,8 +89,7 @@ FORMATS: dict[str, Format] = {
 def export(events: Sequence[Event], name: str) -> bytes:
     """Write a session in the format `name`; returns the content of the file.
 
-    Raises ExportError for an unknown format, for events without session.started or utterances, and if a package of the
-    extra `export` is missing.
+    Raises ExportError for an unknown format, and for events without session.started or utterances.
     """
     if name not in FORMATS:
         raise ExportError(f"unknown format {name!r}: one of {', '.join(FORMATS)}")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -96,7 +97,7 @@ class AudioDecoder:
         """
         if violation := _limit_violation(frame):
             raise ValueError(violation)
-        if frame.pts is not None and frame.time_base is not None and self._has_timestamps:
+        if frame.pts is not None and frame.time_base and self._has_timestamps:
             time = frame.pts * frame.time_base
             if self._is_replaced(time):
                 return
@@ -139,7 +140,7 @@ class AudioDecoder:
             self._notice = f"{what} of audio could not be decoded: silence took {whose} place"
         base = packet.time_base
         length = packet.duration * base if packet.duration and base else self._frame_s
-        if packet.pts is not None and base is not None and self._has_timestamps:
+        if packet.pts is not None and base and self._has_timestamps:
             if self._start is None:
                 return
             length = min(length, packet.pts * base + length - self._start - self._position)
@@ -256,6 +257,17 @@ def packets(container: av.container.InputContainer, *streams: av.AudioStream | a
             errors += 1
             if errors > MAX_DEMUX_ERRORS:
                 raise
+
+
+def open_container(file: Any, **options: Any) -> av.container.InputContainer:
+    """`av.open` for reading; tags that are no UTF-8 are no reason to refuse a file.
+
+    PyAV before 19 has to be told so; later ones do not know the argument.
+    """
+    if hasattr(av.container.InputContainer, "metadata_errors"):
+        options["metadata_errors"] = "replace"
+    container: av.container.InputContainer = av.open(file, **options)
+    return container
 
 
 def clock_zero(container: av.container.InputContainer) -> Fraction | None:

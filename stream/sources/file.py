@@ -33,6 +33,7 @@ from stream.sources.decoding import (
     ffmpeg_path,
     limit_audio,
     limited_film,
+    open_container,
     packets,
 )
 
@@ -341,7 +342,7 @@ def _open(path: Path, content: bytes | None) -> av.container.InputContainer:
     try:
         file: Any = ffmpeg_path(path) if content is None else io.BytesIO(content)
         opens = {"protocol_whitelist": "file" if content is None else "", "format_whitelist": CONTAINERS}
-        return av.open(file, metadata_errors="replace", options=LIMITS | opens)
+        return open_container(file, options=LIMITS | opens)
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(f"{path}: not a media file that can be read ({error_text(error)})") from None
 

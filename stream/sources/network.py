@@ -26,6 +26,7 @@ from stream.sources.decoding import (
     damage,
     error_text,
     limited_film,
+    open_container,
 )
 
 if TYPE_CHECKING:
@@ -110,12 +111,11 @@ class NetworkSource:
     def _open_input(
         self, file: Any, container: str | None, options: dict[str, str], io_open: Callable[..., Any] | None = None
     ) -> av.container.InputContainer:
-        return av.open(
+        return open_container(
             file,
             format=container,
             options=options,
             timeout=(OPEN_TIMEOUT_S, PACKET_TIMEOUT_S),
-            metadata_errors="replace",
             io_open=io_open,
         )
 

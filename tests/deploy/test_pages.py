@@ -6,7 +6,6 @@ import ast
 import re
 import subprocess
 import sys
-import tomllib
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,8 @@ import pytest
 import yaml
 from check_jsonschema import main as check_jsonschema
 from click.testing import CliRunner
+
+import stream
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "deploy").glob("*.md"), ROOT / "model" / "RESULTS.md"]
@@ -152,8 +153,7 @@ def fits(schema: str, *files: Path) -> None:
 
 
 def version() -> str:
-    found: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    return found
+    return stream.__version__
 
 
 def test_the_citation_fits_its_schema_and_the_version() -> None:

@@ -54,23 +54,6 @@ def test_a_replay_with_nothing_running(alone: subprocess.CompletedProcess[str]) 
     assert "unix://…@" in done.stderr
 
 
-def test_the_demo_is_heard(base: str, redis_url: str, ray_address: str) -> None:
-    """What `make demo` does, without a folder of models and without a hub: words by Whisper base."""
-    done = undertone(
-        "replay", DEMO, "--reference", DEMO_TRANSCRIPT, "--speed", "2", "--json",
-        "--redis", redis_url, "--ray-address", ray_address, UNDERTONE_MODELS="",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    received = events(done)
-    assert received[0]["encoders"]["asr"] == "faster-whisper base, language detected"
-    assert len(labels(received)) == 14 and all("text" in e["modalities"]["used"] for e in labels(received))
-    assert {e["language"] for e in received if e["type"] == "utterance"} == {"en"}
-    partial = [e for e in received if e["type"] == "utterance.partial"]
-    assert partial and all(e["text"].startswith(e["stable"]) for e in partial)
-    measured = re.fullmatch(r"WER (\d+\.\d) % against .*, 14 labels, \d+ s", done.stderr.splitlines()[-1])
-    assert measured is not None and float(measured[1]) < 25
-
-
 @pytest.mark.data
 @pytest.mark.parametrize("words", ["transcript", "whisper"])
 def test_the_telephone_call(words: str, base: str, data: Path, redis_url: str, ray_address: str) -> None:

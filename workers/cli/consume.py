@@ -20,23 +20,16 @@ if TYPE_CHECKING:
     from stream.bus.webhook import Webhook
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    for command in (watch, top, alert):
-        app.command()(command)
-
-
 def watch(
     sessions: Sessions = None,
     redis: Redis = None,
     prefix: Prefix = "undertone",
     as_json: Json = False,
 ) -> None:
-    """Show the events of sessions, or of all, from their first: on a terminal a screen with search, in a pipe lines
-    until they end.
+    """Follow sessions, from their first label on: those named, or all.
 
-    Keys: arrows choose a session, / searches words, speakers and emotions, space pauses, f shows final labels only,
-    q quits.
+    On a terminal this is a screen with search, in a pipe a line for each label, until the sessions end. Keys: arrows
+    choose a session, / searches words, speakers and emotions, space pauses, f shows final labels only, q quits.
     """
     with one_line_errors():
         import asyncio
@@ -99,12 +92,14 @@ async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) 
 def top(
     redis: Redis = None,
     prefix: Prefix = "undertone",
-    once: Annotated[bool, typer.Option("--once", help="Print once and exit, as in a pipe.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print once and exit, as it does in a pipe.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what every live session does, and how long its last 50 labels took, each second until Ctrl-C.
+    """Show the load of every live session, anew each second until Ctrl-C.
 
-    Latencies are from the end of speech to the label, end-silence included; the slowest stage has its p50 and p95.
+    p50 and p95: the median and the 95 % quantile of the time from the end of speech to the label, over the last 50
+    labels; the silence that ends an utterance counts. The slowest stage has both, too. With `--json` once: an object
+    `{sessions, total}`.
     """
     with one_line_errors():
         import asyncio
@@ -118,26 +113,28 @@ def top(
         if as_json:
             print_json(asyncio.run(look_once(url, prefix)).as_json())
         elif once or not sys.stdout.isatty():
-            console = Terminal(width=None if sys.stdout.isatty() else 160)
-            console.print(asyncio.run(look_once(url, prefix)).table())
+            Terminal().print(asyncio.run(look_once(url, prefix)).table())
         else:
             run_until_interrupted(watch_load(url, prefix, Terminal()))
 
 
 def alert(
-    rules: Annotated[Path, typer.Argument(metavar="RULES.toml", help="[[rule]] tables.")],
+    rules: Annotated[Path, typer.Argument(metavar="RULES.toml", help="File of rules, each a [[rule]] table.")],
     redis: Redis = None,
     prefix: Prefix = "undertone",
     webhook: Annotated[
-        str | None, typer.Option(help="POST alerts to this address, signed with $UNDERTONE_WEBHOOK_SECRET.")
+        str | None, typer.Option(help="Send alerts to this address, too (POST, signed with $UNDERTONE_WEBHOOK_SECRET).")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Hold rules against all sessions, those in Redis and those to come, and publish alerts on PREFIX:alerts.
+    """Raise an alert whenever a rule of yours fits what a session says: printed, and published on PREFIX:alerts.
 
-    A rule: [[rule]] name = "angry customer", emotion = "anger", and as needed speaker = "customer*", above = 0.8
-    (probability), utterances = 3 (in a row), cooldown = 60 (seconds of media), certain = true (no uncertain labels). An
-    alert is published once however many of these commands run, and again by none that starts within a day.
+    A rule is a table of the file: [[rule]] with name = "angry customer" and emotion = "anger". It may have
+    speaker = "customer*", above = 0.8 (least probability), utterances = 3 (so many in a row), cooldown = 60 (seconds
+    until it may fit again) and certain = true (uncertain labels do not count).
+
+    All sessions are watched, those in Redis and those to come. An alert is published once, however many of these
+    commands run, and not again by one that starts within a day.
     """
     with one_line_errors():
         import asyncio

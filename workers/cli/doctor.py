@@ -99,7 +99,7 @@ def _text() -> Finding:
 
     try:
         return Finding("text", "ok", f"{text.TextConfig()} in {text.folder()}")
-    except ModuleNotFoundError as error:
+    except text.TextEncoderError as error:
         return Finding("text", "broken", str(error))
 
 

@@ -31,16 +31,12 @@ if TYPE_CHECKING:
 
 Reference = Annotated[
     Path | None,
-    typer.Option(help="Script (STM, VTT, SRT, TXT or CSV) that the recognized words are measured against at the end."),
+    typer.Option(help="Script (STM, VTT, SRT, TXT or CSV) to measure the recognized words against, at the end."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with --session, whose process was killed.")]
-Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events in a folder in this one.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(replay)
-    app.command()(live)
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the session that --session names, whose process was killed.")
+]
+Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events, in a new folder of this one.")]
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,10 @@ def replay(
     settings: SessionSettings,
     speed: Annotated[str, typer.Option(help="1 = real time, N times as fast, or max.")] = "1",
     channels: Annotated[
-        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where each is heard alone.")
+        Literal["auto", "mix", "split"],
+        typer.Option(
+            help="split: a speaker on each channel; mix: all in one; auto: split where speakers are on channels alone."
+        ),
     ] = "auto",
     track: Annotated[
         str | None,
@@ -89,13 +88,13 @@ def replay(
     ray_address: RayAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Replay a recording as if it were live."""
+    """Label a recording, as if it were live."""
     with one_line_errors():
         from stream.sources.file import open_recording
         from stream.sources.recording import RecordedSource
         from stream.sources.spec import URL
 
-        pace = _speed(speed)
+        pace = speed_of(speed)
         request = Request(redis, prefix, ray_address, as_json, record, resume, reference)
         events = (file.startswith("redis:") and not Path(file).exists()) or file.endswith(".jsonl")
         if track is not None and (events or Path(file).is_dir()):
@@ -114,7 +113,7 @@ def replay(
         else:
             source = recording = open_recording(Path(file), channels, track=_track(track))
             settings = settings.model_copy(update={"names": recording.names | settings.names})
-        _run(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
+        run_session(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
 
 
 @session_options(without=("transcript", "rttm", "speakers"), interim=INTERIM_S)
@@ -123,15 +122,19 @@ def live(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="[NAME=]SOUND[+CAMERA], one per participant. SOUND: mic, mic:DEVICE, monitor (what this machine "
+            help="One [NAME=]SOUND[+CAMERA] for each participant. SOUND: mic, mic:DEVICE, monitor (what this machine "
             "plays), monitor:NAME, or a URL (rtsp, rtmp, http, also HLS, udp, tcp). CAMERA: +camera or "
             "+camera:/dev/video2. "
             "[default: mic]"
         ),
     ] = None,
-    channels: Annotated[int, typer.Option(min=1, max=16, help="Of a microphone; more than one: a speaker each.")] = 1,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long. [default: at Ctrl-C]")] = None,
-    reconnect: Annotated[float, typer.Option(min=0, help="Give a lost source up after so many seconds.")] = 300.0,
+    channels: Annotated[
+        int, typer.Option(min=1, max=16, help="Channels of the microphone; with more than one, each is a speaker.")
+    ] = 1,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds after which to stop. [default: at Ctrl-C]")
+    ] = None,
+    reconnect: Annotated[float, typer.Option(min=0, help="Seconds after which a lost source is given up.")] = 300.0,
     record: Record = None,
     keep: Keep = 24.0,
     resume: Resume = False,
@@ -141,7 +144,7 @@ def live(
     ray_address: RayAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Listen to microphones, meetings, cameras and streams until Ctrl-C.
+    """Label what is said now: listen to microphones, meetings, cameras and streams until Ctrl-C.
 
     Anna=mic Ben=monitor: you and the meeting. mic+camera: voice and face. rtsp://camera.local/door: a stream.
     """
@@ -150,7 +153,7 @@ def live(
 
         source, names = listen(sources or [], channels, seconds, reconnect)
         settings = settings.model_copy(update={"names": names | settings.names, "kept": round(3600 * keep)})
-        _run(settings, source, None, Request(redis, prefix, ray_address, as_json, record, resume, reference))
+        run_session(settings, source, None, Request(redis, prefix, ray_address, as_json, record, resume, reference))
 
 
 def _as_recorded(settings: SessionSettings, source: RecordedSource, context: typer.Context) -> SessionSettings:
@@ -171,7 +174,7 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
     from stream.bus.own_server import redis_address
     from stream.sources.recording import read_events
     from workers.console.display import display_for, tell
-    from workers.session.republish import republish, stored_events
+    from workers.session.republish import republish, stored_events, timed
 
     url = redis_address(request.redis)
     asyncio.run(check(url))
@@ -182,11 +185,12 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
     if asyncio.run(exists(url, keys)):
         raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
     tell(f"events of session {keys.session}: {public(url)}")
-    with display_for(request.as_json, Terminal()) as display:
+    *_, (length, _) = timed(events)
+    with display_for(request.as_json, Terminal(), length) as display:
         asyncio.run(republish(events, keys, url, speed, display))
 
 
-def _run(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
+def run_session(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
     """Run a session from its plan to its last event, and exit with its outcome."""
     import asyncio
 
@@ -195,7 +199,7 @@ def _run(settings: SessionSettings, source: Source, speed: float | None, request
     from stream.bus.own_server import redis_address
     from workers.console.display import summary, tell
     from workers.console.word_errors import WordScore
-    from workers.research.downloads import fetch_recognizer
+    from workers.research.downloads import fetch_recognizer, fetch_text_encoder
     from workers.session.planning import recording_of
 
     if request.resume and not settings.session:
@@ -208,6 +212,7 @@ def _run(settings: SessionSettings, source: Source, speed: float | None, request
     if not request.resume:  # before anything is loaded or fetched
         asyncio.run(check_publishing(url, Keys(settings.session or "any", request.prefix)))
     with ExitStack() as cluster:
+        fetch_text_encoder()
         if "text" in settings.modalities and settings.transcript is None and settings.asr != "none":
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
         try:
@@ -258,9 +263,18 @@ async def _session(
         tell(f"recording into {opened.recorder.folder}")
     observers: list[EventObserver] = [] if score is None else [score]
     started = time.monotonic()
-    with display_for(request.as_json, Terminal()) as display:
+    with display_for(request.as_json, Terminal(), _length(source)) as display:
         outcome = await opened.run([display, *observers])
     return outcome, time.monotonic() - started
+
+
+def _length(source: Source) -> float | None:
+    """Seconds of a recording; None where its file does not say, and of a live source."""
+    from stream.sources.base import SourceWrapper
+    from stream.sources.file import FileSource
+
+    file = source.source if isinstance(source, SourceWrapper) else source
+    return file.info.duration if isinstance(file, FileSource) else None
 
 
 @contextmanager
@@ -288,7 +302,7 @@ def _track(text: str | None) -> int | Literal["all"] | None:
     return int(text)
 
 
-def _speed(text: str) -> float | None:
+def speed_of(text: str) -> float | None:
     """Times real time; None = as fast as it goes. Raises typer.Exit."""
     if text == "max":
         return None

@@ -191,7 +191,10 @@ class Overview:
         footers = [f"{len(self.loads)} live", "", *self._row(total(self.loads.values()))]
         for name, footer in zip(COLUMNS, footers, strict=True):
             left = name in ("session", "slowest stage")
-            table.add_column(name, footer=footer, justify="left" if left else "right", no_wrap=True)
+            fold = name == "session"  # two ids may differ in their ends alone
+            table.add_column(
+                name, footer=footer, justify="left" if left else "right", no_wrap=not fold, overflow="fold"
+            )
         for session, load in list(reversed(self.loads.items()))[:rows]:
             age = self.ages[session]
             table.add_row(Text(session), Text(f"{age:.0f} s", "yellow" if age > QUIET_S else ""), *self._row(load))

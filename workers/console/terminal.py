@@ -17,6 +17,7 @@ from typing import IO, Any, TextIO, TypeVar, cast
 from pydantic import BaseModel
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 
 Model = TypeVar("Model", bound=BaseModel)
 SEQUENCE = re.compile(
@@ -34,6 +35,8 @@ CONTROL = re.compile(
 """A character that moves the cursor, changes the order of what is shown, or cannot be written."""
 BREAKS = re.compile("[\t\n\x0b\x0c\r\x1c-\x1f\x85\u2028\u2029]+")
 """Tabulators and line breaks: what stands at both sides of them are two words."""
+MAX_WIDTH = 100_000
+"""Characters of a table's line in a pipe."""
 READABLE = {
     "–": "-",
     "—": "-",
@@ -150,6 +153,19 @@ class Terminal(Console):
     @file.setter
     def file(self, stream: IO[str]) -> None:
         self._file = stream
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich prints, but tables whole: on a terminal cells are folded, elsewhere lines are as long as they are."""
+        width = self.width
+        for table in (each for each in objects if isinstance(each, Table)):
+            for column in table.columns:
+                column.no_wrap, column.overflow = False, "fold"
+            if not self.file.isatty():
+                self.width = max(self.width, self.measure(table, options=self.options.update(width=MAX_WIDTH)).maximum)
+        try:
+            super().print(*objects, **options)
+        finally:
+            self.width = width
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

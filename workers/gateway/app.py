@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -19,6 +18,7 @@ from ray.exceptions import RayError
 from redis.exceptions import RedisError
 
 from model.errors import ModelError
+from stream import __version__
 from stream.bus.connection import BusError
 from stream.bus.tasks import cancelled
 from stream.clock import Clock, MonotonicClock
@@ -76,7 +76,7 @@ def create_app(settings: Settings, access: Access, clock: Clock = MonotonicClock
         await access.aclose()
 
     app = FastAPI(
-        title="Undertone", version=version("undertone"), lifespan=lifespan, docs_url=None, redoc_url=None,
+        title="Undertone", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         middleware=middleware(state.metrics, settings.origins, private=settings.local or access.is_open, clock=clock),
         description="Recognizes emotion in conversation in real time.",
         # Its spans have query strings, and with them statements of consent and whatever else a client puts there.

