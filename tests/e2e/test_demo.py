@@ -43,7 +43,7 @@ def test_the_page_opens_while_the_conversation_plays(
     browser.write_text(f'#!/bin/sh\nprintf "%s" "$1" > {opened}.part && mv {opened}.part {opened}\n')
     browser.chmod(0o755)
     command = [UNDERTONE, "demo", "--page", "--speed", "4", "--redis", redis_url, "--ray-address", ray_address]
-    environment = os.environ | {"BROWSER": f"{browser} %s", "XDG_STATE_HOME": str(tmp_path), "UNDERTONE_MODELS": ""}
+    environment = os.environ | {"BROWSER": f"{browser} %s", "UNDERTONE_MODELS": ""}
     log = tmp_path / "log"
     with log.open("wb") as told:
         process = subprocess.Popen(
@@ -51,11 +51,13 @@ def test_the_page_opens_while_the_conversation_plays(
         )
     try:
         while not opened.exists() or not opened.read_text():
-            assert process.poll() is None, log.read_text()
+            assert process.poll() is None and "does not play" not in log.read_text(), log.read_text()
             time.sleep(0.2)
         file = Path(opened.read_text().removeprefix("file://"))
         assert file.stat().st_mode & 0o077 == 0
-        found = re.search(r'url=(http://127\.0\.0\.1:\d+)/#token=(\w+)&session=([\w-]+)"', unescape(file.read_text()))
+        found = re.search(
+            r'url=(http://127\.0\.0\.1:\d+)/#token=([\w-]+)&session=([\w-]+)"', unescape(file.read_text())
+        )
         assert found is not None
         server, token, session = found.groups()
         asked = httpx.get(f"{server}/sessions/{session}", headers={"Authorization": f"Bearer {token}"})

@@ -54,7 +54,14 @@ def demo(
     with one_line_errors():
         if port is not None and not page:
             raise UsageError("--port: of the page; add --page")
+        import asyncio
+
+        from stream.bus.connection import check
+        from stream.bus.own_server import redis_address
+
         pace = speed_of(speed or ("1" if page else "2"))
+        if not ephemeral:  # before a model is fetched
+            asyncio.run(check(redis_address(redis)))
         hears = _hears(asr_model)
         request = Request(redis, ephemeral, prefix, ray_address, as_json, reference=SCRIPT if hears else None)
         if page:

@@ -81,18 +81,16 @@ def serve(
 
         import asyncio
 
-        from stream.bus.connection import check
+        from stream.bus.connection import BusError, check, check_publishing
+        from stream.bus.forget import check_erasing
+        from stream.bus.keys import Keys
         from stream.bus.own_server import session_redis
         from stream.private import make_parents
         from stream.sources.reach import Reach
-        from workers.cluster.actors import ray_cluster
         from workers.console.display import tell
         from workers.gateway.access import read_tokens
         from workers.gateway.middleware import LOCAL
         from workers.gateway.serve import listen_on
-        from workers.gateway.serve import serve as run
-        from workers.gateway.state import Settings
-        from workers.research.downloads import fetch_recognizer, fetch_text_encoder
 
         try:
             Reach(pull_from or ())
@@ -111,6 +109,19 @@ def serve(
             record.mkdir(mode=0o700)
         with session_redis(redis, ephemeral) as url:
             asyncio.run(check(url))
+            asyncio.run(check_publishing(url, Keys("any", prefix)))
+            if redis_operator is not None:
+                try:
+                    asyncio.run(check(redis_operator))
+                    asyncio.run(check_erasing(redis_operator, prefix))
+                except BusError as error:
+                    raise BusError(f"--redis-operator: {error}") from None
+
+            from workers.cluster.actors import ray_cluster  # takes seconds, after whatever there was to be refused
+            from workers.gateway.serve import serve as run
+            from workers.gateway.state import Settings
+            from workers.research.downloads import fetch_recognizer, fetch_text_encoder
+
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                 pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
@@ -184,9 +195,10 @@ def export(
         from stream.bus.keys import Keys
         from stream.bus.own_server import redis_address
         from stream.bus.subscriber import history
-        from stream.exports import FORMATS
+        from stream.exports import FORMATS, removed
         from stream.exports import export as write
         from stream.sources.recording import read_events
+        from workers.console.display import tell
 
         format = _format(format, out)
         if Path(source).exists() or source.endswith(".jsonl"):
@@ -198,6 +210,8 @@ def export(
             if not events:
                 raise UsageError(f"no session {source!r} in this Redis, and no such file")
         content = write(events, format)
+        if gap := removed(events):
+            tell(f"{source} is not whole: {gap}")
         if out is not None:
             if not out.exists():
                 out.touch(mode=0o600)  # words: for others to read only if its user lets them

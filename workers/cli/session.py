@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import signal
 import sys
@@ -75,8 +76,12 @@ def replay(
         ),
     ] = "auto",
     track: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of the audio track. [default: the file's default, or the loudest if silent]"),
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Number of the audio track, or all: a speaker each. [default: the file's default, or the loudest if "
+            "silent]",
+        ),
     ] = None,
     record: Record = None,
     keep: Keep = 24.0,
@@ -90,7 +95,7 @@ def replay(
 ) -> None:
     """Label a recording, as if it were live."""
     with one_line_errors():
-        from stream.sources.file import FileSource
+        from stream.sources.file import open_recording
         from stream.sources.recording import RecordedSource
         from stream.sources.spec import URL
 
@@ -111,7 +116,8 @@ def replay(
             source = recorded = RecordedSource(Path(file))
             settings = _as_recorded(settings, recorded, context)
         else:
-            source = FileSource(Path(file), channels, track=track)
+            source = recording = open_recording(Path(file), channels, track=_track(track))
+            settings = settings.model_copy(update={"names": recording.names | settings.names})
         run_session(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
 
 
@@ -195,7 +201,8 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
     """Run a session from its plan to its last event, and exit with its outcome."""
     import asyncio
 
-    from stream.bus.connection import check
+    from stream.bus.connection import check, check_publishing
+    from stream.bus.keys import Keys
     from stream.bus.own_server import session_redis
     from workers.console.display import summary, tell
     from workers.console.word_errors import WordScore
@@ -210,8 +217,10 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
     with ExitStack() as cluster:
         url = cluster.enter_context(session_redis(request.redis, request.ephemeral))
         asyncio.run(check(url))
+        if not request.resume:  # before anything is loaded or fetched
+            asyncio.run(check_publishing(url, Keys(settings.session or "any", request.prefix)))
         fetch_text_encoder()
-        if "text" in settings.modalities and settings.transcript is None and settings.asr != "none":
+        if settings.wants_recognizer:
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
         try:
             outcome, seconds = asyncio.run(_session(settings, source, speed, request, url, score, cluster))
@@ -325,6 +334,17 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+def _track(text: str | None) -> int | Literal["all"] | None:
+    """Number of an audio track, or all of them. Raises typer.Exit."""
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
+    if not re.fullmatch("[1-9][0-9]{0,2}", text):
+        raise fail(f"--track: the number of an audio track, from 1, or all, not {text!r}", USAGE)
+    return int(text)
 
 
 def speed_of(text: str) -> float | None:

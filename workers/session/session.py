@@ -15,14 +15,13 @@ from model.fusion.config import FusionConfig
 from stream import events
 from stream.block import Block, Utterance
 from stream.bus.directory import Load
-from stream.bus.publisher import Bus
 from stream.bus.tasks import abandon, seen
 from stream.clock import Clock, MonotonicClock
 from stream.speech.segmentation import Segmentation
 from workers.session.diarization import Diarization, SpeakerSegment
 from workers.session.event_factory import EventFactory
 from workers.session.ledger import UtteranceLedger
-from workers.session.services import InferenceBackend, SessionPlan, segmenters
+from workers.session.services import EventBus, InferenceBackend, SessionPlan, segmenters
 from workers.session.snapshot import ResumePoint
 from workers.session.stages.admission import MAX_IN_FLIGHT, Admission
 from workers.session.stages.labelling import Labelling, Unlabelled
@@ -41,7 +40,12 @@ class Session:
     event."""
 
     def __init__(
-        self, plan: SessionPlan, config: FusionConfig, backend: InferenceBackend, bus: Bus, clock: Clock | None = None
+        self,
+        plan: SessionPlan,
+        config: FusionConfig,
+        backend: InferenceBackend,
+        bus: EventBus,
+        clock: Clock | None = None,
     ) -> None:
         clock = clock or MonotonicClock()
         speculative = SpeculativeResults()
@@ -65,7 +69,7 @@ class Session:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def bus(self) -> Bus:
+    def bus(self) -> EventBus:
         """The session's publisher."""
         return self.publishing.bus
 
