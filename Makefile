@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export UNDERTONE_DATA ?= $(abspath ../shared/data)
 export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
-.PHONY: demo demo-live test test-pythons test-unit lint fuzz chaos soak bench train install install-dev lock audit sbom clean
+.PHONY: demo demo-live test test-pythons test-unit lint docs fuzz chaos soak bench train install install-dev lock image wheel audit sbom clean
 
 demo: install  ## A conversation of a minute through the whole live path; words by ASR, measured against its script
 	$(BIN)/undertone demo
@@ -39,6 +39,9 @@ lint: install-dev  ## ruff, mypy, import-linter, licences of all packages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pip-licenses > /dev/null
+
+docs: install-dev  ## The guide as a site, in build/site; a broken link stops it
+	$(BIN)/mkdocs build --strict
 
 fuzz: install-dev  ## A hundred thousand bad inputs; the results in runs/fuzz
 	$(BIN)/python -m tests.fuzz --inputs 100000
@@ -89,6 +92,10 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock requirements-whis
 	$(PIP) check -q
 	touch $@
 
+BUILDER ?= $(firstword $(notdir $(shell command -v docker podman buildah)) docker)
+TARGET ?= cpu
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' stream/__init__.py)
+
 LOCK := $(BIN)/uv pip compile -q -c constraints.txt --generate-hashes --no-annotate --no-header --python-version 3.11 \
 	--universal
 PROJECT := $(LOCK) pyproject.toml --group lock --extra prosody
@@ -101,6 +108,12 @@ lock:  ## All locks anew, from pyproject.toml and constraints.txt, with the uv o
 	for extra in whisper whisper-tiny; do $(EXTRA) $$extra | $(LOCK) --no-deps - -o requirements-$$extra.lock; done
 	$(LOCK) --no-deps --group pyproject.toml:text -o requirements-text.lock
 	$(LOCK) --group pyproject.toml:light -o requirements-light.lock
+
+image:  ## The image, with $(BUILDER); `make image TARGET=cuda` for that with CUDA
+	$(BUILDER) build -f deploy/Containerfile --target $(TARGET) -t undertone:$(VERSION)$(if $(filter cuda,$(TARGET)),-cuda) .
+
+wheel: install  ## The wheel, in dist/
+	$(PIP) wheel -q --no-deps --no-build-isolation --no-index --wheel-dir dist .
 
 audit: install-dev  ## Known vulnerabilities of all packages (asks pypi.org)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock

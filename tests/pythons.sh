@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Tests of stream/ that need no other program, on every supported Python that is here but the environment's own.
+# Tests of stream/ that need no other program, on every supported Python that is here but the environment's own; with
+# "own", on that alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 own=$(.venv/bin/python -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null || true)
 PYTHON="" deploy/find-python.sh all | while read -r python; do
     version=$("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")')
-    [[ "$version" == "$own" ]] && continue
+    which=others
+    [[ "$version" != "$own" ]] || which=own
+    [[ "$which" == "${1:-others}" ]] || continue
     venv=.venv-$version
     echo "Python $version"
     if [[ requirements-light.lock -nt $venv/installed ]]; then

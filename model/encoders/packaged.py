@@ -32,8 +32,9 @@ def cache() -> Path:
 def unpacked(model: Model, into: Path | None = None) -> Path | None:
     """The folder of a model, assembled if it is not yet; None unless all of its packages are installed.
 
-    into: folder to use instead of the cache; without it, a model that a package has whole is used where it is. Concurrent processes wait for the first one. Raises PackagedError when a
-    package is damaged or the folder cannot be written; then nothing is left behind.
+    into: folder to use instead of the cache; without it, a model that a package has whole is used where it is.
+    Concurrent processes wait for the first one. Raises PackagedError when a package is damaged or the folder cannot be
+    written; then nothing is left behind.
     """
     if into is None and (there := whole(model)) is not None:
         return there

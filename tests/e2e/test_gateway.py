@@ -401,7 +401,8 @@ def test_what_serve_refuses() -> None:
     for options, complaint in [
         (("--host", "0.0.0.0"), "--tokens"),
         (("--tokens", "/nonexistent"), "/nonexistent"),
-        (("--record", "/nonexistent"), "no such folder"),
+        (("--media", "/nonexistent"), "no such folder"),
+        (("--record", __file__), "no folder"),
         (("--trace",), "OTEL_EXPORTER_OTLP_ENDPOINT"),
     ]:
         done = here("serve", *options)

@@ -246,6 +246,8 @@ def test_a_file_with_two_audio_tracks_and_a_colon_in_its_name(
     assert absent.returncode == 2 and "has no audio track 3; it has 2" in absent.stderr
     events_only = here("replay", "redis:a", "--track", "3", *options)
     assert events_only.returncode == 2 and "--track: of an audio or video file" in events_only.stderr
+    no_number = here("replay", "2026-11-26T12:30:00.mkv", "--track", "first", *options)
+    assert no_number.returncode == 2 and "--track: the number of an audio track, from 1, or all" in no_number.stderr
 
 
 @pytest.mark.parametrize("kind", ["silence", "noise", "one frame"])

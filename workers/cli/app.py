@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stream import __version__
 from workers.cli import bench, consume, demo, keep, media, operate, research, service, session
 from workers.console.options import PanelledCommand
 from workers.console.terminal import guard
@@ -46,10 +47,8 @@ for panel, commands in PANELS.items():
 def _version(wanted: bool) -> None:
     """A callback that prints the version and ends the command. Raises typer.Exit."""
     if wanted:
-        from importlib.metadata import version
-
         checkpoint = SessionSettings.model_fields["checkpoint"].default
-        print(f"undertone {version('undertone-live')}, Python {platform.python_version()}, checkpoint {checkpoint}")
+        print(f"undertone {__version__}, Python {platform.python_version()}, checkpoint {checkpoint}")
         raise typer.Exit
 
 

@@ -67,26 +67,15 @@ async def _require(url: str, sessions: Sequence[str], prefix: str) -> None:
 
 async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) -> None:
     """Events in a pipe; lines of more than one session begin with its id."""
-    import asyncio
-    from collections.abc import AsyncIterator
-
-    from stream.bus.subscriber import follow, subscribe
-    from stream.events import Event
+    from stream.bus.subscriber import follow
     from workers.console.display import JsonDisplay, LineDisplay, describe
 
     display = JsonDisplay() if as_json else LineDisplay()
-
-    async def show(events: AsyncIterator[Event]) -> None:
-        async for event in events:
-            if as_json or len(sessions) == 1:
-                display.event(event)
-            elif line := describe(event):
-                print(printable(event.session), line, flush=True)
-
-    if sessions:
-        await asyncio.gather(*(show(subscribe(url, session, prefix)) for session in sessions))
-    else:
-        await show(follow(url, prefix))
+    async for event in follow(url, prefix, sessions or None):
+        if as_json or len(sessions) == 1:
+            display.event(event)
+        elif line := describe(event):
+            print(printable(event.session), line, flush=True)
 
 
 def top(
@@ -97,9 +86,9 @@ def top(
 ) -> None:
     """Show the load of every live session, anew each second until Ctrl-C.
 
-    p50 and p95: the median and the 95 % quantile of the time from the end of speech to the label, over the last 50
-    labels; the silence that ends an utterance counts. The slowest stage has both, too. With `--json` once: an object
-    `{sessions, total}`.
+    p50 and p95: the median and the 95 % quantile of the time from the end of speech to the label, over the labels of
+    the last minute; the silence that ends an utterance counts, the loading of models does not. The slowest stage has
+    both, too. With `--json` once: an object `{sessions, total}`.
     """
     with one_line_errors():
         import asyncio
@@ -140,7 +129,7 @@ def alert(
         import asyncio
 
         from stream.bus.alert_rules import AlertMonitor, RuleError, read_rules
-        from stream.bus.connection import check, public
+        from stream.bus.connection import check, check_alerting, public
         from stream.bus.own_server import redis_address
         from stream.bus.webhook import Webhook
         from workers.console.display import tell
@@ -152,6 +141,7 @@ def alert(
             raise RuleError("--webhook: set UNDERTONE_WEBHOOK_SECRET to what its receiver checks signatures with")
         hook = Webhook(webhook, secret, tell) if webhook is not None else None
         asyncio.run(check(url))
+        asyncio.run(check_alerting(url, prefix))
         names = ", ".join(rule.name for rule in held)
         run_until_interrupted(
             _alert(AlertMonitor(held), hook, url, prefix, as_json),

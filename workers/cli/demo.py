@@ -9,7 +9,7 @@ import typer
 
 from workers.cli.session import Request, run_session, speed_of
 from workers.console.errors import one_line_errors
-from workers.console.options import AsrModel, Json, Prefix, RayAddress, Redis
+from workers.console.options import AsrModel, Ephemeral, Json, Prefix, RayAddress, Redis
 from workers.errors import UsageError, WorkersError
 from workers.session.settings import SessionSettings
 
@@ -42,6 +42,7 @@ def demo(
     ] = None,
     asr_model: AsrModel = None,
     redis: Redis = None,
+    ephemeral: Ephemeral = False,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
     as_json: Json = False,
@@ -59,10 +60,10 @@ def demo(
         from stream.bus.own_server import redis_address
 
         pace = speed_of(speed or ("1" if page else "2"))
-        url = redis_address(redis)
-        asyncio.run(check(url))
+        if not ephemeral:  # before a model is fetched
+            asyncio.run(check(redis_address(redis)))
         hears = _hears(asr_model)
-        request = Request(url, prefix, ray_address, as_json, reference=SCRIPT if hears else None)
+        request = Request(redis, ephemeral, prefix, ray_address, as_json, reference=SCRIPT if hears else None)
         if page:
             _on_the_page(request, asr_model, port or 0, pace)
             return
@@ -92,23 +93,28 @@ def _hears(asr_model: str | None) -> bool:
 
 def _on_the_page(request: Request, asr_model: str | None, port: int, speed: float | None) -> None:
     """Serve until Ctrl-C, and play the conversation once the gateway listens."""
+    import asyncio
     from threading import Thread
 
+    from stream.bus.connection import check
+    from stream.bus.own_server import session_redis
     from workers.cluster.actors import ray_cluster
-    from workers.gateway.serve import serve
+    from workers.gateway.serve import listen_on, serve
     from workers.gateway.state import Settings
 
-    assert request.redis is not None
-    settings = Settings(
-        redis=request.redis, prefix=request.prefix, media=FOLDER, asr_model=asr_model,
-        private_ray=request.ray_address is None, local=True,
-    )  # fmt: skip
+    listeners = listen_on("127.0.0.1", port)
+    with session_redis(request.redis, request.ephemeral) as url:
+        asyncio.run(check(url))
+        settings = Settings(
+            redis=url, prefix=request.prefix, media=FOLDER, asr_model=asr_model,
+            private_ray=request.ray_address is None, local=True,
+        )  # fmt: skip
 
-    def play(address: str) -> None:
-        Thread(target=_play, args=(address, settings, request, speed), daemon=True).start()
+        def play(address: str) -> None:
+            Thread(target=_play, args=(address, settings, request, speed), daemon=True).start()
 
-    with ray_cluster(request.ray_address):
-        serve(settings, None, "127.0.0.1", port, DRAIN_S, listening=play)
+        with ray_cluster(request.ray_address):
+            serve(settings, None, "127.0.0.1", listeners, DRAIN_S, listening=play)
 
 
 def _play(address: str, settings: Settings, request: Request, speed: float | None) -> None:

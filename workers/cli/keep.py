@@ -86,7 +86,7 @@ def forget(
 
         from redis.exceptions import RedisError
 
-        from stream.bus.forget import CannotForget, rewrite_log
+        from stream.bus.forget import CannotForget, check_erasing, rewrite_log
         from stream.bus.forget import forget as forget_session
         from stream.bus.forget import older_than as find_older
         from stream.bus.keys import Keys
@@ -103,6 +103,8 @@ def forget(
         url = _server(redis)
         if url is None:
             tell("no Redis is here: looking at files alone")
+        else:
+            asyncio.run(check_erasing(url, prefix))  # before anything is erased: what is left is found again
         if older_than:
             names = asyncio.run(find_older(url, prefix, folders, time.time() - age))
             wanted = [Keys(name, prefix) for name in names]

@@ -33,13 +33,16 @@ def doctor(redis: Redis = None, checkpoint: Checkpoint = "meld", as_json: Json =
 
 
 def down(ray_address: RunningRay = "auto") -> None:
-    """Stop what runs in the background: the Redis of your own (its data stay), and models and sessions in Ray."""
+    """Stop what runs in the background: commands whose sessions publish to the Redis of your own, as Ctrl-C would, then
+    that Redis (its data stay), and models and sessions in Ray."""
     with one_line_errors():
-        from stream.bus.own_server import stop
+        from stream.bus.own_server import end_commands, stop
         from workers.cluster.actors import own_cluster, ray_cluster, stop_all
         from workers.console.display import tell
 
         stopped = []
+        if commands := end_commands():
+            tell(f"ended {commands} command{'s' if commands > 1 else ''} of yours, as Ctrl-C would")
         is_there = ray_address != "auto" or own_cluster() is not None
         if is_there:
             with ray_cluster(ray_address):
@@ -48,7 +51,7 @@ def down(ray_address: RunningRay = "auto") -> None:
             tell("stopped the Redis of your own; its data stay")
         if is_there:
             tell(f"stopped {len(stopped)} actors" + (f": {', '.join(stopped)}" if stopped else ""))
-        elif not redis:
+        elif not redis and not commands:
             tell("nothing of ours is running")
 
 

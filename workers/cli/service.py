@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from workers.console.errors import RUNTIME, fail, one_line_errors
-from workers.console.options import AsrModel, Json, Keep, Prefix, RayAddress, Redis
+from workers.console.options import AsrModel, Ephemeral, Json, Keep, Prefix, RayAddress, Redis
 from workers.console.terminal import harmless, print_json
 from workers.errors import UsageError
 
@@ -48,10 +48,18 @@ def serve(
     drain: Annotated[
         float, typer.Option(min=0, help="Seconds that clients have to finish sending when the server stops.")
     ] = 30.0,
+    preload: Annotated[
+        bool | None,
+        typer.Option(
+            "--preload/--no-preload",
+            help="Be ready when every node has the models of sessions. [default: unless Ray is a cluster's]",
+        ),
+    ] = None,
     trace: Annotated[
         bool, typer.Option("--trace", help="Send OpenTelemetry traces to $OTEL_EXPORTER_OTLP_ENDPOINT.")
     ] = False,
     redis: Redis = None,
+    ephemeral: Ephemeral = False,
     redis_operator: Annotated[
         str | None,
         typer.Option(
@@ -64,24 +72,25 @@ def serve(
 ) -> None:
     """Serve the page and the API (HTTP and WebSockets) until Ctrl-C or SIGTERM."""
     with one_line_errors():
-        for folder in (record, media):
-            if folder is not None and not folder.is_dir():
-                raise UsageError(f"{folder}: no such folder")
+        if media is not None and not media.is_dir():
+            raise UsageError(f"{media}: no such folder")
+        if record is not None and record.exists() and not record.is_dir():
+            raise UsageError(f"--record {record}: this is no folder")
         if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             raise UsageError("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent")
 
         import asyncio
 
-        from stream.bus.connection import check
-        from stream.bus.own_server import redis_address
+        from stream.bus.connection import BusError, check, check_publishing
+        from stream.bus.forget import check_erasing
+        from stream.bus.keys import Keys
+        from stream.bus.own_server import session_redis
+        from stream.private import make_parents
         from stream.sources.reach import Reach
-        from workers.cluster.actors import ray_cluster
         from workers.console.display import tell
         from workers.gateway.access import read_tokens
         from workers.gateway.middleware import LOCAL
-        from workers.gateway.serve import serve as run
-        from workers.gateway.state import Settings
-        from workers.research.downloads import fetch_recognizer, fetch_text_encoder
+        from workers.gateway.serve import listen_on
 
         try:
             Reach(pull_from or ())
@@ -94,18 +103,35 @@ def serve(
             raise UsageError("--no-token and --tokens contradict each other")
         if no_token:
             tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
-        url = redis_address(redis)
-        asyncio.run(check(url))
-        with ray_cluster(ray_address, trace):
-            fetch_text_encoder()
-            fetch_recognizer(False, asr_model)
+        listeners = listen_on(host, port)
+        if record is not None and not record.exists():
+            make_parents(record)
+            record.mkdir(mode=0o700)
+        with session_redis(redis, ephemeral) as url:
+            asyncio.run(check(url))
+            asyncio.run(check_publishing(url, Keys("any", prefix)))
+            if redis_operator is not None:
+                try:
+                    asyncio.run(check(redis_operator))
+                    asyncio.run(check_erasing(redis_operator, prefix))
+                except BusError as error:
+                    raise BusError(f"--redis-operator: {error}") from None
+
+            from workers.cluster.actors import ray_cluster  # takes seconds, after whatever there was to be refused
+            from workers.gateway.serve import serve as run
+            from workers.gateway.state import Settings
+            from workers.research.downloads import fetch_recognizer, fetch_text_encoder
+
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                 pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
                 asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator, private_ray=ray_address is None,
-                local=known is None,
+                local=known is None, preload=ray_address is None if preload is None else preload,
             )  # fmt: skip
-            run(settings, known, host, port, drain, open_to_all=no_token)
+            with ray_cluster(ray_address, trace):
+                fetch_text_encoder()
+                fetch_recognizer(False, asr_model)
+                run(settings, known, host, listeners, drain, open_to_all=no_token)
 
 
 def token(
@@ -169,9 +195,10 @@ def export(
         from stream.bus.keys import Keys
         from stream.bus.own_server import redis_address
         from stream.bus.subscriber import history
-        from stream.exports import FORMATS
+        from stream.exports import FORMATS, removed
         from stream.exports import export as write
         from stream.sources.recording import read_events
+        from workers.console.display import tell
 
         format = _format(format, out)
         if Path(source).exists() or source.endswith(".jsonl"):
@@ -183,6 +210,8 @@ def export(
             if not events:
                 raise UsageError(f"no session {source!r} in this Redis, and no such file")
         content = write(events, format)
+        if gap := removed(events):
+            tell(f"{source} is not whole: {gap}")
         if out is not None:
             if not out.exists():
                 out.touch(mode=0o600)  # words: for others to read only if its user lets them

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Group
@@ -73,6 +73,8 @@ class TableDisplay:
         self._position = 0.0
         self._colours: dict[str, str] = {}
         self._note = ""
+        self.loading: Callable[[], str] = str
+        """Says what is waited for before the first label, "" when nothing is."""
         self._live = Live(console=console, auto_refresh=False, transient=False)
 
     def __enter__(self) -> TableDisplay:
@@ -93,16 +95,17 @@ class TableDisplay:
             self._rows.move_to_end(event.utterance)
         elif isinstance(event, Lag | Degraded | SpeakerMerged | UtteranceFailed | EventsMissed):
             self._live.console.print(Text(describe(event), style="yellow"))
-        self._refresh()
+        self.refresh()
 
     def position(self, seconds: float) -> None:
         if self._first_block is None:
             self._first_block = self._clock.now()
         if seconds - self._position >= 1:
             self._position = seconds
-            self._refresh()
+            self.refresh()
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Show the table and the line under it as they are now."""
         self._live.update(Group(self.table(), *self._progress(), Text(self._status(), style="dim")), refresh=True)
 
     def table(self) -> Table:
@@ -149,6 +152,8 @@ class TableDisplay:
         return bool(self._position) and self._run() > MIN_RUN_S
 
     def _status(self) -> str:
+        if loading := self.loading():
+            return loading
         factor = f"{self._position / self._run():.1f} x real time" if self._has_pace() else "starting"
         return f"{clock(self._position)}  {factor}   ? = uncertain, italic = provisional   {self._note}"
 

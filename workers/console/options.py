@@ -68,6 +68,12 @@ Redis = Annotated[
     str | None,
     typer.Option(callback=_redis, help="Redis URL. [default: $UNDERTONE_REDIS, else one of your own]"),
 ]
+Ephemeral = Annotated[
+    bool,
+    typer.Option(
+        "--ephemeral", help="A Redis of this command's own, without data on disk, that no other finds and ends with it."
+    ),
+]
 Prefix = Annotated[str, typer.Option(callback=_name(of_prefix=True), help="Prefix of all keys in Redis.")]
 RayAddress = Annotated[
     str | None,

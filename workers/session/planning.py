@@ -10,7 +10,7 @@ from typing import Any
 
 from model.encoders import prosody, text
 from model.encoders.asr import DEFAULTS, AsrError, AsrModel, locate
-from model.fusion.checkpoint import load_step, resolve, tuned_of
+from model.fusion.checkpoint import identity, load_step, resolve, tuned_of
 from model.fusion.config import FusionConfig
 from stream.errors import readable
 from stream.sources.base import Source
@@ -69,6 +69,7 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
         "session": settings.session or f"{_slug(recording)}-{secrets.token_hex(3)}",
         "speakers": speakers,
         "checkpoint": str(resolve(settings.checkpoint).resolve()),
+        "checkpoint_identity": identity(settings.checkpoint),
         "names": names,
         "transcript": transcript,
         "interim": INTERIM_S if settings.interim is None else settings.interim,
@@ -87,6 +88,17 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
     return Planned(plan, ModelRequirements(asr, faces=used["visual"] is not None))
 
 
+def usual_models(asr_model: str | None) -> tuple[str, ModelRequirements]:
+    """The checkpoint, and the models besides, of a session with a camera for which nothing else is asked.
+
+    asr_model: as in SessionSettings. Raises CheckpointError, AsrError.
+    """
+    settings = SessionSettings(asr_model=asr_model)
+    recognizer, _ = _recognizer(settings)
+    checkpoint = str(resolve(settings.checkpoint).resolve())
+    return checkpoint, ModelRequirements(None if recognizer is None else recognizer.reference, faces=True)
+
+
 def _encoders(
     settings: SessionSettings, config: FusionConfig, transcript: Transcript | None, video: bool
 ) -> tuple[dict[str, str | None], str | None]:
@@ -101,8 +113,8 @@ def _encoders(
         expert = f"; expert: {config.reader}, tuned" if tuned.reader else ""
         reads = f"; reads {', '.join(config.text.languages)}" if config.text.languages else ""
         used["text"] = f"{config.text}{', tuned' if tuned.adapter else ''}{reads}{expert}"
-        if transcript is not None:
-            used["asr"] = f"transcript {readable(str(settings.transcript))}"
+        if transcript is not None and settings.transcript is not None:
+            used["asr"] = f"transcript {readable(settings.transcript.name)}"
         else:
             recognizer, missing = _recognizer(settings)
             if recognizer is not None:

@@ -83,6 +83,11 @@ class SessionSettings(CommonSettings):
     speculate: Annotated[bool, Help("Begin to work at the first short silence, so that labels come sooner.")] = True
     kept: Annotated[int, Field(ge=1), Help("Seconds that Redis keeps the events after the last.")] = RETENTION_S
 
+    @property
+    def wants_recognizer(self) -> bool:
+        """True where words have to be recognized: they may be used, and none are given."""
+        return "text" in self.modalities and self.transcript is None and self.asr != "none"
+
     def at_pace(self, paced: bool) -> SessionSettings:
         """The same, with what depends on the pace decided. paced: in real time or a multiple of it; False: as fast as
         it goes, when nobody could read a label that holds for a blink."""
@@ -90,9 +95,19 @@ class SessionSettings(CommonSettings):
         return self.model_copy(update={"interim": interim, "speculate": self.speculate and paced})
 
     def recording(self) -> tuple[dict[str, Any], dict[str, Path]]:
-        """The part that a recording keeps to be replayed alike: settings as JSON, and the files that they name."""
+        """The part that a recording keeps to be replayed alike: settings as JSON, and the files that they name.
+
+        Of the user's own models these are names: a recording travels, and their folders do not. Raises CheckpointError.
+        """
+        from model.fusion.checkpoint import identity, shipped
+
         files = {name: path for name in ("transcript", "rttm") if (path := getattr(self, name)) is not None}
-        return self.model_dump(mode="json", exclude=RUN_ONLY), files
+        settings = self.model_dump(mode="json", exclude=RUN_ONLY)
+        if self.checkpoint not in shipped():
+            settings["checkpoint"] = identity(self.checkpoint)
+        if self.asr_model is not None and Path(self.asr_model).is_dir():
+            settings["asr_model"] = Path(self.asr_model).resolve().name
+        return settings, files
 
 
 def settings_from_recording(
@@ -116,7 +131,9 @@ def settings_from_recording(
     for name, names in (("asr_model", list(SIZES)), ("checkpoint", shipped())):
         if known.get(name) is not None and known[name] not in names:
             option, value = "--" + name.replace("_", "-"), str(known[name])[:100]
-            raise UsageError(f"{folder}: it names a model that is not Undertone's; to use it, add {option} {value!r}")
+            raise UsageError(
+                f"{folder}: model {value!r} is not Undertone's; to use it, add {option} and its folder or id"
+            )
     try:
         return SessionSettings(**known)
     except ValidationError as error:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
+import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -99,6 +102,29 @@ def test_nobody_prints_past_the_door() -> None:
                     and "json" in ast.unparse(node)
                 ):
                     raise AssertionError(f"{where}: use print_json")
+
+
+@pytest.mark.integration
+def test_what_libraries_write_past_python_is_in_a_file(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, subprocess; from workers.console.terminal import *; guard(); set_libraries_aside()\n"
+        "os.write(2, b'raw\\n'); subprocess.run(['/bin/sh', '-c', 'echo child >&2'])\n"
+        "print('from Python', file=sys.stderr); sys.stderr.flush(); raise SystemExit('the end')"
+    )
+    log = tmp_path / "undertone/ray.log"
+    for times in (1, 2):
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+            env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
+        )  # fmt: skip
+        assert done.stderr == "from Python\nthe end\n"
+        assert log.read_text() == "raw\nchild\n" * times and stat.S_IMODE(log.stat().st_mode) == 0o600
+    log.write_bytes(b"x" * (2 << 20))
+    subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=False,
+        env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert log.read_text() == "raw\nchild\n" and log.with_suffix(".old.log").stat().st_size == 2 << 20
 
 
 class Screen(io.StringIO):

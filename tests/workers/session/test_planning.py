@@ -22,7 +22,7 @@ def test_a_stereo_call_with_its_transcript() -> None:
     planned = plan_session(SessionSettings(transcript=DEMO_TRANSCRIPT), FileSource(DEMO))
     plan = planned.plan
     assert (plan.speakers, plan.channels, plan.names) == ("channel", 2, {0: "Mara", 1: "Jonas"})
-    assert planned.needs.asr is None and plan.encoders["asr"] == f"transcript {DEMO_TRANSCRIPT}"
+    assert planned.needs.asr is None and plan.encoders["asr"] == f"transcript {DEMO_TRANSCRIPT.name}"
     assert plan.encoders["visual"] is None
     assert plan.session.startswith("conversation-")
     named = plan_session(SessionSettings(transcript=DEMO_TRANSCRIPT, names={0: "Anna"}), FileSource(DEMO)).plan

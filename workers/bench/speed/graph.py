@@ -18,8 +18,8 @@ from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
 from model.fusion.step import FusionStep, GraphState
 from model.progress import Progress
-from workers.cluster.recognizer import EmotionRecognizer
 from workers.console.tables import Rows
+from workers.inference.recognizer import EmotionRecognizer
 
 LENGTHS = (10, 100, 1_000, 10_000)  # utterances that went before
 RE_RUNS = (10, 50, 100)
