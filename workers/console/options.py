@@ -19,7 +19,7 @@ PANELS = {
     ),
     "Speakers": ("names", "speakers", "enrolled", "rttm", "vad"),
     "Words": ("asr", "asr_model", "language", "transcript", "reference", "redact", "mask"),
-    "Models and labels": ("checkpoint", "modalities", "interim", "speculate"),
+    "Models and labels": ("checkpoint", "modalities", "preload", "interim", "speculate"),
     "Output": ("session", "consent", "record", "as_json", "trace"),
     "Redis and Ray": ("redis", "ephemeral", "redis_operator", "prefix", "keep", "ray_address"),
 }  # fmt: skip
