@@ -86,8 +86,9 @@ def session_redis(given: str | None, ephemeral: bool) -> Iterator[str]:
     elif given or os.environ.get("UNDERTONE_REDIS"):
         yield redis_address(given)
     else:
+        url = own_server()
         with _registered():
-            yield own_server()
+            yield url
 
 
 def data_folder() -> Path:
@@ -276,7 +277,7 @@ def _record() -> Path:
 @contextmanager
 def _registered() -> Iterator[None]:
     """Have this command found by `_commands` for as long as the context lasts."""
-    folder = private_folder(private_folder(data_folder()) / "commands")
+    folder = private_folder(data_folder() / "commands")
     path = folder / str(os.getpid())
     lock = _lock(folder, path.name)
     try:

@@ -76,16 +76,10 @@ def test_the_page_opens_while_the_conversation_plays(
     assert not file.exists() and "Traceback" not in log.read_text()
 
 
-def test_without_a_recognizer_the_words_are_the_scripts(redis_url: str, ray_address: str, tmp_path: Path) -> None:
-    environment = {
-        "UNDERTONE_MODELS": "",
-        "XDG_DATA_HOME": str(tmp_path),
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(tmp_path),
-    }
-    done = undertone(
-        "demo", "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address, **environment
-    )
+def test_without_a_recognizer_the_words_are_the_scripts(redis_url: str, ray_address: str) -> None:
+    # Without these folders no model can be put together from installed packages.
+    nowhere = {"UNDERTONE_MODELS": "", "XDG_DATA_HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null"}
+    done = undertone("demo", "--speed", "max", "--json", "--redis", redis_url, "--ray-address", ray_address, **nowhere)
     assert done.returncode == 0, done.stderr
     assert "the words are the script's" in done.stderr and "WER" not in done.stderr
     assert len(labels(events(done))) == 14

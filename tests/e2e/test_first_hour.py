@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -45,7 +44,7 @@ def test_a_port_that_is_taken_is_told_before_anything_starts(home: Path) -> None
         done = undertone("serve", "--port", port)
     assert done.returncode == 1 and not done.stdout
     assert done.stderr == f"undertone: cannot listen on 127.0.0.1:{port}: the port is taken; choose another --port\n"
-    assert not (home / "data").exists(), "no Redis was started"
+    assert not (home / "data/undertone/redis").exists(), "no Redis was started"
 
 
 def test_a_gateway_its_neighbours_and_its_end(home: Path) -> None:
@@ -106,25 +105,4 @@ def test_ctrl_c_says_nothing_of_what_is_inside(home: Path, after: str) -> None:
             time.sleep(0.3)
         assert command.wait(90) in (1, 130)
         assert not RAW.search(log.read_text()), log.read_text()
-    assert not (home / "data").exists(), "an ephemeral Redis leaves nothing"
-
-
-def test_a_gateway_whose_ray_dies_keeps_ray_s_lines_to_itself(home: Path) -> None:
-    port, log = free_port(), home / "serve.log"
-    with log.open("wb") as told:
-        gateway = subprocess.Popen(
-            [UNDERTONE, "serve", "--port", str(port), "--ephemeral", "--no-preload"], stdout=told,
-            stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        wait_for("events: unix://", log, gateway)
-        for folder in Path("/proc").glob("[0-9]*"):
-            status = (folder / "stat").read_text().rpartition(")")[2].split() if folder.exists() else []
-            if status and status[1] == str(gateway.pid) and b"gcs_server" in (folder / "cmdline").read_bytes():
-                os.kill(int(folder.name), signal.SIGKILL)
-        gateway.wait(180)
-        assert not RAW.search(log.read_text()), log.read_text()
-        assert (home / "state/undertone/ray.log").read_text()
-    finally:
-        gateway.kill()
-        gateway.wait()
+    assert not (home / "data/undertone/redis").exists(), "an ephemeral Redis leaves nothing"

@@ -133,3 +133,4 @@ def test_commands_do_as_printed(page: Path, reader: Reader) -> None:
         assert len(list(reader.folder.glob("call.*"))) >= 11  # recordings, words and exports
     if page.name == "service.md":
         assert "scopes" in (reader.folder / "tokens.toml").read_text()
+        assert '"sent"' in here("sessions", "--json").stdout

@@ -78,7 +78,9 @@ async def directory(
     state: StateDep,
     token: ReaderDep,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = PAGE,
-    before: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
+    before: Annotated[
+        str | None, Query(max_length=200, pattern=r"/[^/]+$", description="`next` of the page before.")
+    ] = None,
     running: Annotated[bool, Query(description="Only sessions that are not known to be over.")] = False,
 ) -> Sessions:
     """Sessions with events in Redis, the newest first, a page at a time."""

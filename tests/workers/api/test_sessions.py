@@ -13,8 +13,8 @@ import pytest
 import undertone
 
 from stream.block import RATE
-from stream.events import Emotion, Event, SessionEnded
-from tests.support.paths import DEMO, DEMO_TRANSCRIPT
+from stream.events import Emotion, Event, SessionEnded, parse
+from tests.support.paths import DEMO, DEMO_TRANSCRIPT, ROOT
 from tests.support.recordings import write_wav
 from workers.api import sessions
 
@@ -56,6 +56,12 @@ def test_a_recording_is_analysed_without_a_server(whole: list[Event]) -> None:
     said = [event.text for event in whole if isinstance(event, Emotion) and event.trigger == "speech_ended"]
     assert said == [line.split(maxsplit=5)[5] for line in DEMO_TRANSCRIPT.read_text().splitlines()]
     assert not session_threads()
+
+
+def test_the_labels_are_those_of_replay(whole: list[Event]) -> None:
+    """As its golden file has them, over Ray's actors and Redis."""
+    golden = [parse(line) for line in (ROOT / "tests" / "golden" / "file.jsonl").read_text().splitlines()]
+    assert_same(golden, whole)
 
 
 async def test_samples_are_a_recording_and_a_program_may_have_a_loop(
