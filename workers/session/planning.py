@@ -52,7 +52,8 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
     model = load_step(settings.checkpoint)
     text.folder(model.config.text.encoder)
     unknown = set(settings.modalities) - {*model.config.modalities, "visual"}
-    if unknown or not settings.modalities:
+    wants_all = settings.modalities == SessionSettings.model_fields["modalities"].default
+    if (unknown and not wants_all) or not settings.modalities:
         known = ", ".join((*model.config.modalities, "visual"))
         raise UsageError(f"--modalities: the checkpoint knows {known}, not {', '.join(unknown) or 'nothing'}")
 
