@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
 from collections.abc import Coroutine, Iterator
@@ -22,9 +21,6 @@ from tests.support.gateways import Gateway, gateways
 from tests.support.paths import DEMO
 from tests.support.recordings import RATE, write_wav
 from workers.gateway.access import new_token
-
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-SLOW = 60_000  # ms, while models load
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from playwright.sync_api import expect, sync_playwright
 from model.encoders.asr import locate
 from model.fusion.checkpoint import SHIPPED
 from stream.exports import FORMATS
-from tests.e2e.test_dashboard import CHROMIUM, SLOW
+from tests.support.browsers import CHROMIUM, SLOW
 from tests.support.commands import undertone
 from tests.support.gateways import Gateway, gateways
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT

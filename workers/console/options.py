@@ -19,9 +19,9 @@ PANELS = {
     ),
     "Speakers": ("names", "speakers", "enrolled", "rttm", "vad"),
     "Words": ("asr", "asr_model", "language", "transcript", "reference", "redact", "mask"),
-    "Models and labels": ("checkpoint", "modalities", "interim", "speculate"),
+    "Models and labels": ("checkpoint", "modalities", "preload", "interim", "speculate"),
     "Output": ("session", "consent", "record", "as_json", "trace"),
-    "Redis and Ray": ("redis", "redis_operator", "prefix", "keep", "ray_address"),
+    "Redis and Ray": ("redis", "ephemeral", "redis_operator", "prefix", "keep", "ray_address"),
 }  # fmt: skip
 """Parameters of commands by the panel of --help that they stand in."""
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
