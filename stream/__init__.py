@@ -8,7 +8,10 @@ Importing this package is light; each name is loaded when it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
+    from stream.bus.connection import BusError, SessionNotFound
     from stream.bus.subscriber import consume, follow, make_group, subscribe, subscribe_sync
     from stream.events import (
         Alert,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Alert",
+    "BusError",
     "Degraded",
     "Emotion",
     "Event",
@@ -40,6 +44,7 @@ __all__ = [
     "Latency",
     "Modalities",
     "SessionEnded",
+    "SessionNotFound",
     "SessionStarted",
     "SpeakerMerged",
     "UtteranceFailed",
@@ -55,14 +60,15 @@ __all__ = [
     "subscribe_sync",
 ]
 
-_SUBSCRIBER = {"consume", "follow", "make_group", "subscribe", "subscribe_sync"}
+_HOMES = dict.fromkeys(("consume", "follow", "make_group", "subscribe", "subscribe_sync"), "stream.bus.subscriber")
+_HOMES |= dict.fromkeys(("BusError", "SessionNotFound"), "stream.bus.connection")
 
 
 def __getattr__(name: str) -> Any:
     """Load an exported name on first use, so that a block of samples needs neither pydantic nor a Redis client."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module("stream.bus.subscriber" if name in _SUBSCRIBER else "stream.events"), name)
+    value = getattr(import_module(_HOMES.get(name, "stream.events")), name)
     globals()[name] = value
     return value
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
 MAX_MESSAGE_CHARACTERS = 400  # what is longer repeats the input instead of saying what is wrong with it
 
 
@@ -16,6 +20,23 @@ def readable(argument: str) -> str:
     """An argument or a file's name as events can have it: Python keeps bytes that are not in the locale's encoding as
     half surrogates, and these are UTF-8 after all, or replaced."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+# In quotes, or after a space, a bracket or at the start: then up to the last slash before a sign that ends a clause.
+QUOTED_FOLDERS = re.compile(r"""(?<=(['"]))~?/(?:(?!\1).)*/""")
+FOLDERS = re.compile(r"""(?<![^\s(\[=])~?/(?![\s/])(?:(?![:;,]\s|[)\]"]).)*/""")
+
+
+def without_folders(message: str, known: Iterable[Path] = ()) -> str:
+    """A message for other machines: of absolute paths the last part alone, since folders tell of this one.
+
+    known: folders, whose names may be so odd that they cannot be told from text.
+    """
+    for folder in sorted(known, key=lambda folder: len(str(folder)), reverse=True):
+        for prefix in (folder, folder.parent):
+            if prefix.name:
+                message = message.replace(f"{prefix}/", "")
+    return FOLDERS.sub("", QUOTED_FOLDERS.sub("", message))
 
 
 class StreamError(Exception):

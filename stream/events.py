@@ -7,12 +7,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from stream.errors import without_folders
+
 MAX_SECONDS = 1e9  # 30 years: dates and clocks can be computed with it
 MAX_COUNT = 1 << 53  # beyond it JSON's numbers are not exact
 
 Probability = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: round(share, 6))]
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS), AfterValidator(lambda seconds: round(seconds, 3))]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Told = Annotated[str, AfterValidator(without_folders)]
+"""Text about this machine: a name or a reason, without the folders that files lie in."""
 
 
 class Base(BaseModel):
@@ -35,12 +39,14 @@ class SessionStarted(Base):
     type: Literal["session.started"] = "session.started"
     time: str
     """Wall-clock start, ISO 8601 UTC; all other times are on the media clock."""
-    sources: list[str]
+    sources: list[Told]
+    """Names of files, without their folders; addresses; names of devices and participants."""
     channels: Literal["mixed", "per speaker"]
     speakers: Literal["channel", "turns", "cluster"]
-    encoders: dict[str, str | None]
+    encoders: dict[str, Told | None]
     """Models in use for asr, text, audio, visual, speaker and vad; null = none."""
-    checkpoint: str
+    checkpoint: Told
+    """Name, and the first digits of the SHA-256 of its content: "meld@0123456789ab"."""
     emotions: list[str]
     consent: str | None
     """Consent of the speakers as the operator stated it; null = none was stated."""
@@ -103,7 +109,7 @@ class Modalities(BaseModel):
 
     used: list[str]
     missing: list[str]
-    reasons: dict[str, str] = {}
+    reasons: dict[str, Told] = {}
     """Reason for a missing modality, if known: {"text": "language: de"} if the encoder does not support German."""
 
 
@@ -122,11 +128,12 @@ class Visual(BaseModel):
     """Share of all mouth motion, if there were several faces; null if there was one."""
     expression: dict[str, Probability] | None
     """Probabilities of facial expressions; null with a `reason`."""
-    reason: str | None
+    reason: Told | None
 
 
 class Latency(BaseModel):
-    """Seconds by stage. `vad`: end of speech to endpoint on the media clock; the others on the machine's clock."""
+    """Seconds by stage, without those for which a session's models were still being loaded. `vad`: end of speech to
+    endpoint on the media clock; the others on the machine's clock."""
 
     vad: Seconds
     queue: Seconds
@@ -195,7 +202,7 @@ class Degraded(Base):
 
     type: Literal["degraded"] = "degraded"
     audio_time: Seconds
-    reason: str
+    reason: Told
 
 
 class EventsMissed(Base):
@@ -215,7 +222,7 @@ class UtteranceFailed(Base):
     speaker: str | None
     audio_start: Seconds
     audio_end: Seconds
-    reason: str
+    reason: Told
 
 
 class Alert(Base):
@@ -237,7 +244,7 @@ class SessionEnded(Base):
     """The last event of a session."""
 
     type: Literal["session.ended"] = "session.ended"
-    reason: str
+    reason: Told
     """"end of source", "interrupted", or "error: …"."""
     duration: Seconds
     """Seconds of media processed."""

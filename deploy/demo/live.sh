@@ -2,10 +2,10 @@
 # Plays the demo recording into a virtual microphone, recognizes it live and measures the words against its script. Run
 # inside deploy/virtual-microphone.sh.
 set -euo pipefail
-here=$(dirname "$0")
+demo=$(dirname "$0")/../../workers/demo
 wav=$(mktemp --suffix .wav)
 trap 'rm -f "$wav"' EXIT
-"${PYTHON:-python}" - "$here/conversation.opus" "$wav" <<'PY'
+"${PYTHON:-python}" - "$demo/conversation.opus" "$wav" <<'PY'
 import sys, wave
 from pathlib import Path
 import numpy as np
@@ -16,7 +16,7 @@ with wave.open(sys.argv[2], "wb") as file:
     file.writeframes((samples.T * 32767).astype(np.int16).tobytes())
 PY
 undertone live --channels 2 --names Mara,Jonas --seconds "${SECONDS_TO_HEAR:-70}" \
-    --reference "$here/conversation.stm" "$@" &
+    --reference "$demo/conversation.stm" "$@" &
 recognizer=$!
 # Play once something is recording: the demo loses no word to the start-up of the recognizer.
 for _ in $(seq 600); do

@@ -1,6 +1,6 @@
 """Makes the demo recording: a two-speaker, two-channel conversation spoken by espeak-ng, with its transcript.
 
-Usage: python deploy/demo/make_conversation.py   (needs espeak-ng; writes conversation.opus and conversation.stm here)
+Usage: python deploy/demo/make_conversation.py   (needs espeak-ng; writes workers/demo/conversation.*)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE = 48_000  # what Opus runs at
-HERE = Path(__file__).parent
+DEMO = Path(__file__).parents[2] / "workers" / "demo"
 VOICES = {"Mara": (0, "en-us+f3"), "Jonas": (1, "en-gb+m3")}
 
 # speaker, pause before the line in seconds (negative: interrupts), pitch 0-99, words a minute, line
@@ -63,7 +63,7 @@ def main() -> None:
     audio = np.random.default_rng(0).normal(0, 0.0005, (2, round((now + 1.0) * RATE))).astype(np.float32)
     for channel, first, samples in pieces:
         audio[channel, first : first + len(samples)] += samples
-    with av.open(str(HERE / "conversation.opus"), "w", format="ogg") as container:
+    with av.open(str(DEMO / "conversation.opus"), "w", format="ogg") as container:
         # Mapping family 255 codes the channels apart: no voice leaks into the other's.
         stream = container.add_stream("libopus", rate=RATE, layout="stereo", options={"mapping_family": "255"})
         stream.bit_rate = 48_000
@@ -73,7 +73,7 @@ def main() -> None:
             frame.sample_rate, frame.pts = RATE, first
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    (HERE / "conversation.stm").write_text("\n".join(stm) + "\n", encoding="utf-8")
+    (DEMO / "conversation.stm").write_text("\n".join(stm) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Conversation tables: one CSV row an utterance, in conversation order (schema: README, "Your own table")."""
+"""Conversation tables: one CSV row an utterance, in conversation order (schema: deploy/guide/training.md)."""
 
 from __future__ import annotations
 

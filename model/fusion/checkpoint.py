@@ -7,6 +7,7 @@ Tuned text encoders, where there are any, are PEFT folders inside it: `adapter` 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import logging
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints"
 EXPERTS = "experts.json"
+IDENTITY_DIGITS = 12  # hexadecimal; two checkpoints of one name seldom meet
 
 
 class CheckpointError(InputError):
@@ -48,6 +50,18 @@ def resolve(name: str) -> Path:
     raise CheckpointError(
         f"no checkpoint {name!r}: neither a folder with config.json and model.safetensors nor shipped ({names})"
     )
+
+
+def identity(name: str) -> str:
+    """A checkpoint's name and the beginning of the SHA-256 of what is served of it, as "meld@0123456789ab": equal on
+    all machines, and without the folder that it lies in. Raises CheckpointError."""
+    folder, digest = resolve(name).resolve(), hashlib.sha256()
+    parts = (folder / "config.json", folder / "model.safetensors", folder / EXPERTS)
+    tuned = (path for part in Tuned._fields for path in sorted((folder / part).glob("*")))
+    for path in (path for path in (*parts, *tuned) if path.is_file()):
+        with path.open("rb") as file:
+            digest.update(str(path.relative_to(folder)).encode() + hashlib.file_digest(file, "sha256").digest())
+    return f"{folder.name}@{digest.hexdigest()[:IDENTITY_DIGITS]}"
 
 
 def shipped() -> list[str]:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
 from stream.bus.cluster import Client
-from stream.bus.keys import PREFIX, SESSION_ID, Keys
+from stream.bus.keys import PREFIX, SESSION_ID, Keys, alert_marker, alerts_stream
+from stream.clock import Clock
 from stream.errors import StreamError
+from stream.repeats import Repeats
+
+log = logging.getLogger(__name__)
 
 ESCAPE = "in a user or password, write @ / ? # as %40 %2F %3F %23"
+FULL = "its memory is full (maxmemory): `undertone forget` makes room, as does a shorter --keep in time"
+READ_BLOCK_S = 10.0  # seconds that a read blocks; without an answer long after that, the connection is lost
+FIND_POLL_S = 0.25  # seconds between looks for a session that has not begun
 CLAIM_TTL_S = 60  # seconds that a session id stays reserved until the session starts
 SENTINELS = re.compile(
     r"redis(?P<tls>s)?\+sentinel://((?P<username>[^:@/]*):(?P<password>[^@/]*)@)?"
@@ -26,6 +35,29 @@ SENTINELS = re.compile(
 
 class BusError(StreamError):
     """Redis is unreachable or refuses us."""
+
+
+class SessionNotFound(BusError):
+    """Redis has no events of the session, and none came within the time that its reader waits."""
+
+    exit_code, http_status = 2, 404
+
+
+class Outages:
+    """Logs failures of a Redis that is asked again and again: the first of a minute, and how many more there were."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._url, self._repeats = url, Repeats(clock)
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Log a failure, and raise it again."""
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            if (more := self._repeats.more("failed")) is not None:
+                log.warning("Redis at %s: %s; asking again%s", public(self._url), reason(error), more)
+            raise
 
 
 def connect(url: str, timeout: float | None = 5.0) -> Client:
@@ -64,6 +96,32 @@ def connect(url: str, timeout: float | None = 5.0) -> Client:
         raise BusError(f"Redis address {public(url)}: {error}") from None
 
 
+async def connections(url: str, clock: Clock) -> AsyncGenerator[Client]:
+    """One client after another, with back-off between them; a client that worked for a minute resets the back-off."""
+    pause = 1.0
+    while True:
+        client = connect(url, timeout=1.5 * READ_BLOCK_S)
+        started = clock.now()
+        try:
+            yield client
+        finally:
+            await client.aclose()
+        pause = 1.0 if clock.now() - started > 60 else pause
+        await clock.sleep(pause)
+        pause = min(60.0, 2 * pause)
+
+
+@contextlib.contextmanager
+def retried() -> Iterator[None]:
+    """Swallow a lost connection, so that the surrounding loop continues with the next one."""
+    try:
+        yield
+    except (AuthenticationError, NoPermissionError):
+        raise
+    except (RedisError, OSError):
+        pass
+
+
 async def check(url: str) -> None:
     """Check that the server answers and accepts us; raises BusError with one line if not."""
     client = connect(url)
@@ -94,12 +152,35 @@ async def check_publishing(url: str, keys: Keys) -> None:
         ("HSET", keys.directory, keys.session, ""), ("HGETALL", keys.directory), ("EXPIRE", keys.directory, 1),
         ("TTL", keys.directory), ("HDEL", keys.directory, keys.session),
     ]  # fmt: skip
+    await _check_transactions(url, {keys.events: own, keys.directory: shared}, "what a session publishes")
+
+
+async def check_alerting(url: str, prefix: str = PREFIX) -> None:
+    """Check that the server would take alerts, in the same way. Raises BusError with one line if not."""
+    stream, mark = alerts_stream(prefix), alert_marker(prefix, "any")
+    commands: list[tuple[str | int, ...]] = [
+        ("GET", mark), ("XRANGE", stream, "-", "+", "COUNT", 1), ("SET", mark, "", "NX", "EX", 1),
+        ("XADD", stream, "*", "id", ""), ("EXPIRE", stream, 1), ("PUBLISH", stream, ""),
+    ]  # fmt: skip
+    await _check_transactions(url, {stream: commands}, "alerts", mark)
+
+
+async def _check_transactions(
+    url: str, transactions: Mapping[str, Sequence[tuple[str | int, ...]]], of: str, watched: str | None = None
+) -> None:
+    """Have transactions queued and discarded; each is given with a key that says where a Redis Cluster has its keys.
+
+    of: what they write, for the message; watched: a key that they watch. Raises BusError.
+    """
     client = connect(url)
     try:
-        for key, commands in ((keys.events, own), (keys.directory, shared)):
+        for key, commands in transactions.items():
             await client.exists(key)  # the client follows where a Redis Cluster has it
             connection = await client.connection_pool.get_connection()
             try:
+                if watched is not None:
+                    await connection.send_command("WATCH", watched)
+                    await connection.read_response()
                 # Alone: where there are no transactions, the commands would be carried out.
                 await connection.send_command("MULTI")
                 await connection.read_response()
@@ -112,7 +193,7 @@ async def check_publishing(url: str, keys: Keys) -> None:
                 if isinstance(answer, ResponseError):
                     raise ResponseError(f"{command[0]}: {reason(answer)}")
     except ResponseError as error:
-        raise BusError(f"Redis at {public(url)} refuses what a session publishes: {reason(error)}") from None
+        raise BusError(f"Redis at {public(url)} refuses {of}: {reason(error)}") from None
     except (RedisError, OSError) as error:
         raise BusError(f"no Redis answers at {public(url)} ({reason(error)})") from None
     finally:
@@ -134,6 +215,35 @@ async def exists(url: str, keys: Keys) -> bool:
         return bool(await client.exists(keys.events))
     finally:
         await client.aclose()
+
+
+async def wait_for_session(url: str, keys: Keys, wait: float, outages: Outages, clock: Clock) -> None:
+    """Wait until Redis has an event of the session, for at most `wait` seconds.
+
+    Raises SessionNotFound then, BusError if Redis does not answer, AuthenticationError or NoPermissionError at once.
+    """
+    client, until = connect(url), clock.now() + wait
+    try:
+        while True:
+            failure: Exception | None = None
+            try:
+                with outages.noted():
+                    if await client.exists(keys.events):
+                        return
+            except (AuthenticationError, NoPermissionError):
+                raise
+            except (RedisError, OSError) as error:
+                failure = error
+            if (remaining := until - clock.now()) <= 0:
+                break
+            await clock.sleep(min(FIND_POLL_S if failure is None else 1.0, remaining))
+    finally:
+        await client.aclose()
+    if failure is not None:
+        raise BusError(f"no Redis answers at {public(url)} ({reason(failure)})")
+    raise SessionNotFound(
+        f"no session {keys.session!r} in the Redis at {public(url)}, and none began within {wait:g} s"
+    )
 
 
 async def claim(url: str, keys: Keys) -> bool:
@@ -181,7 +291,10 @@ async def listed(client: Client, prefix: str = PREFIX, only: Iterable[str] | Non
     directory = Keys("any", prefix).directory
     if only is not None:
         names = [name for name in dict.fromkeys(only) if SESSION_ID.fullmatch(name)]
-        starts = [await client.hget(directory, name) for name in names]
+        starts = await client.run_each([(directory, ("HGET", directory, name)) for name in names]) if names else []
+        for answer in starts:
+            if isinstance(answer, RedisError):
+                raise answer
         return {name: str(start) for name, start in zip(names, starts, strict=True) if start is not None}
     entries = await client.hgetall(directory)
     return {str(name): str(started) for name, started in entries.items() if SESSION_ID.fullmatch(str(name))}
@@ -225,6 +338,8 @@ def unclear(url: str) -> str | None:
 
 def reason(error: Exception) -> str:
     """Redis's own words, without the arguments that it repeats: those of a login have the password."""
+    if isinstance(error, OutOfMemoryError) or str(error).startswith("OOM "):
+        return FULL
     return str(error).partition(", with args beginning with")[0]
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 
-from stream.bus.cluster import MAX_AT_ONCE, batches
+from stream.bus.cluster import MAX_AT_ONCE, Client, batches
 from stream.bus.connection import connect, listed
 from stream.bus.keys import PREFIX, Keys
+from stream.bus.running import running
 from stream.events import SessionEnded, SessionStarted, parse_entry
 
 
@@ -61,22 +62,68 @@ async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = 
     """All sessions of the directory, or those among the ids `only`; the newest first."""
     client = connect(url)
     try:
-        started = await listed(client, prefix, only)
-        found = []
-        for some in batches(list(started), MAX_AT_ONCE):
-            commands = [command for name in some for command in _questions(Keys(name, prefix))]
-            answers = await client.run_each(commands)
-            for number, name in enumerate(some):
-                known = answers[4 * number : 4 * number + 4]
-                refused = next((answer for answer in known if isinstance(answer, RedisError)), None)
-                if refused is not None and "WRONGTYPE" in str(refused):
-                    continue  # a key of somebody else's
-                if refused is not None:
-                    raise refused
-                found.append(_info(name, started[name], *known))
+        found = await _infos(client, prefix, await listed(client, prefix, only))
     finally:
         await client.aclose()
     return sorted(found, key=lambda info: info.started, reverse=True)
+
+
+async def page(
+    url: str, prefix: str, limit: int, before: str | None = None, only_running: bool = False
+) -> tuple[list[SessionInfo], str | None]:
+    """At most `limit` sessions of the directory, the newest first, and the cursor behind which there are more.
+
+    before: such a cursor; only_running: without those that are known to be over.
+    """
+    client = connect(url)
+    try:
+        started = await listed(client, prefix)
+        if only_running:
+            homes = await running(client, prefix)
+            started = {name: start for name, start in started.items() if name in homes}
+        order = sorted(((start, name) for name, start in started.items()), reverse=True)
+        if before is not None:
+            start, _, name = before.rpartition("/")
+            order = [each for each in order if each < (start, name)]
+        asked = order[:limit]
+        found = await _infos(client, prefix, {name: start for start, name in asked})
+    finally:
+        await client.aclose()
+    return found, "/".join(asked[-1]) if len(order) > limit else None
+
+
+async def unfinished(url: str, prefix: str, ended: dict[str, str]) -> list[SessionInfo]:
+    """The sessions of the directory that have not ended.
+
+    ended: start (ISO 8601) by id of those that have, which are not asked for again; brought up to date.
+    """
+    client = connect(url)
+    try:
+        started = await listed(client, prefix)
+        others = {name: start for name, start in started.items() if ended.get(name) != start}
+        found = await _infos(client, prefix, others)
+    finally:
+        await client.aclose()
+    for name in [name for name, start in ended.items() if started.get(name) != start]:
+        del ended[name]
+    ended |= {info.id: info.started for info in found if info.state == "ended"}
+    return [info for info in found if info.state != "ended"]
+
+
+async def _infos(client: Client, prefix: str, started: Mapping[str, str]) -> list[SessionInfo]:
+    """The sessions with these starts, in their order, but those whose keys are somebody else's. Raises RedisError."""
+    found = []
+    for some in batches(list(started), MAX_AT_ONCE):
+        answers = await client.run_each([command for name in some for command in _questions(Keys(name, prefix))])
+        for number, name in enumerate(some):
+            known = answers[4 * number : 4 * number + 4]
+            refused = next((answer for answer in known if isinstance(answer, RedisError)), None)
+            if refused is not None and "WRONGTYPE" in str(refused):
+                continue
+            if refused is not None:
+                raise refused
+            found.append(_info(name, started[name], *known))
+    return found
 
 
 def _questions(keys: Keys) -> list[tuple[str, tuple[Any, ...]]]:

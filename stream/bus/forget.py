@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 
 import redis.asyncio
 from pydantic import BaseModel
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from stream.bus.connection import connect
+from stream.bus.connection import BusError, connect, public, reason
 from stream.bus.directory import overview
-from stream.bus.keys import SESSION_ID, Keys, alert_marker, alerts_stream, token_sessions_key
+from stream.bus.keys import PREFIX, SESSION_ID, Keys, alert_marker, alerts_stream, token_sessions_key
 from stream.bus.running import Home, home_of, life
 from stream.bus.spool import request_path, spool_path
 from stream.errors import StreamError
@@ -89,6 +90,23 @@ async def forget(
     left = await find(url, keys, recordings)
     left.files = sorted({*left.files, *undeletable})
     return Forgotten(session=keys.session, removed=found, left=left)
+
+
+async def check_erasing(url: str, prefix: str = PREFIX) -> None:
+    """Check that the server lets us erase sessions, by erasing one that there is not. Raises BusError with one line if
+    not."""
+    keys = Keys(f"nobody-{secrets.token_hex(8)}", prefix)
+    entries = {keys.directory: [keys.session], keys.running: [keys.session], alerts_stream(prefix): ["0-1"]}
+    try:
+        await _remove(url, keys, Traces(keys=[keys.events], entries=entries))
+        client = connect(url)
+        try:
+            await client.scan(match=_literal(keys.channel) + "*", count=1)
+            await client.set(keys.forgotten, "1", ex=1, xx=True)  # there is none: nothing is written
+        finally:
+            await client.aclose()
+    except RedisError as error:
+        raise BusError(f"Redis at {public(url)} lets us erase no sessions: {reason(error)}") from None
 
 
 async def find(url: str | None, keys: Keys, recordings: Sequence[Path] = ()) -> Traces:

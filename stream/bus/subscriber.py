@@ -9,25 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from stream.bus.connection import BusError, connect
+from stream.bus.cluster import Client
+from stream.bus.connection import READ_BLOCK_S, BusError, Outages, connect, connections, retried, wait_for_session
 from stream.bus.keys import PREFIX, Keys
 from stream.bus.multiplexed import (
     PAGE_EVENTS,
-    READ_BLOCK_S,
     Cursor,
     Share,
     Skipped,
     before,
-    connections,
+    missed,
     of_all,
     pages,
-    retried,
 )
 from stream.clock import Clock, MonotonicClock
 from stream.events import Event
@@ -35,24 +34,36 @@ from stream.events import Event
 POSITION = re.compile(r"\d{1,15}-\d{1,19}")
 GROUP_BLOCK_S = 1.0  # seconds after which a consumer of a group looks whether the session is over
 CLAIM_IDLE_S = 60.0  # seconds after which another consumer's unacknowledged event is claimed
+WAIT_S = 30.0  # seconds that a reader waits for a session that has not begun, unless it says otherwise
 
 
 async def subscribe(
-    url: str, session: str, prefix: str = PREFIX, after: str | None = None, *, clock: Clock = MonotonicClock()
+    url: str,
+    session: str,
+    prefix: str = PREFIX,
+    after: str | None = None,
+    *,
+    wait: float | None = WAIT_S,
+    clock: Clock = MonotonicClock(),
 ) -> AsyncGenerator[Event]:
     """Yield every event of a session, from the first or from the one after the event id `after`, and stop after
     `session.ended`.
+
+    wait: seconds to wait for a session that has not begun; None: for ever. Raises SessionNotFound after that, and
+    BusError for a Redis that does not answer in this time.
 
     When the connection is lost, reconnects with back-off (1 … 60 s) and continues at the same position. If Redis no
     longer holds the event `after`, starts at the first. Where events were removed before they could be read, yields
     `events.missed` in their place. Raises AuthenticationError or NoPermissionError, which a retry cannot solve.
     """
-    keys, skipped = Keys(session, prefix), Skipped(clock)
+    keys, skipped, outages = Keys(session, prefix), Skipped(clock), Outages(url, clock)
     cursor: Cursor | None = None if after else Cursor(keys, skipped)
+    if wait is not None:
+        await wait_for_session(url, keys, wait, outages, clock)
     try:
         async with contextlib.aclosing(connections(url, clock)) as clients:
             async for client in clients:
-                with retried():
+                with retried(), outages.noted():
                     while True:
                         if cursor is None:
                             cursor = await _cursor(client, keys, skipped, after or "")
@@ -64,24 +75,36 @@ async def subscribe(
         skipped.close()
 
 
-def subscribe_sync(url: str, session: str, prefix: str = PREFIX, after: str | None = None) -> Iterator[Event]:
+def subscribe_sync(
+    url: str, session: str, prefix: str = PREFIX, after: str | None = None, *, wait: float | None = WAIT_S
+) -> Iterator[Event]:
     """`subscribe` for programs without an event loop."""
     with asyncio.Runner() as runner:
-        events = subscribe(url, session, prefix, after)
+        events = subscribe(url, session, prefix, after, wait=wait)
         while (event := runner.run(anext(events, None))) is not None:
             yield event
 
 
-def follow(url: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()) -> AsyncGenerator[Event]:
-    """Yield the events of all current and future sessions, for ever, each session's events in order.
+def follow(
+    url: str, prefix: str = PREFIX, sessions: Sequence[str] | None = None, *, clock: Clock = MonotonicClock()
+) -> AsyncGenerator[Event]:
+    """Yield the events of all current and future sessions, for ever, or of these until each has ended; each session's
+    events in order.
 
     One connection serves all of them (in a Redis Cluster one a node). A session that has ended is read once.
     """
-    return of_all(url, prefix, clock)
+    return of_all(url, prefix, Skipped(clock), clock, only=sessions)
 
 
 async def consume(
-    url: str, session: str, group: str, consumer: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()
+    url: str,
+    session: str,
+    group: str,
+    consumer: str,
+    prefix: str = PREFIX,
+    *,
+    wait: float | None = WAIT_S,
+    clock: Clock = MonotonicClock(),
 ) -> AsyncGenerator[Event]:
     """Yield a session's events to one consumer of `group`; each event goes to one consumer. Stops when all events of
     the session are acknowledged.
@@ -89,20 +112,25 @@ async def consume(
     The group is made if it is missing and this Redis user may make it; else raises BusError (`make_group`). An event is
     acknowledged (XACK) when the next one is requested. Events that a consumer had not acknowledged when it died are
     delivered again: to itself when it is back, else to another consumer after a minute. Delivery is at least once.
-    Raises also the same exceptions as `subscribe`.
+    Where events were removed before any consumer could read them, the one that reads on there gets `events.missed`, and
+    so does who would have been given an event again that was removed. Waits for the session, and raises, as `subscribe`
+    does.
     """
-    keys = Keys(session, prefix)
+    keys, outages = Keys(session, prefix), Outages(url, clock)
     handled: str | None = None  # position of the last event handed over, whose acknowledgement may have failed
     joined = False
     skipped = Skipped(clock)
+    cursor = Cursor(keys, skipped, shared=True)
+    if wait is not None:
+        await wait_for_session(url, keys, wait, outages, clock)
     async with contextlib.aclosing(connections(url, clock)) as clients:
         async for client in clients:
-            with retried():
+            with retried(), outages.noted():
                 may_make_groups = await _made(client, keys, group)
                 own = True
                 while True:
                     try:
-                        entries = await _share(client, keys, Share(group, consumer), own)
+                        entries, info = await _share(client, cursor, Share(group, consumer), own)
                     except ResponseError as error:
                         if joined and "NOGROUP" in str(error):
                             return  # the session was erased, or has expired
@@ -114,13 +142,15 @@ async def consume(
                             ) from None
                         raise
                     joined = True
-                    own = own and bool(entries)
                     for position, fields in entries:
-                        event = skipped.parsed(keys, position, fields)
-                        if event is not None and position != handled:
-                            yield event
+                        if position != handled and not fields:  # removed before its consumer was done, or said so
+                            yield missed(keys, position, 1 if own else None)
+                        elif position != handled:
+                            for event in cursor.take([(position, fields)], info):
+                                yield event
                         handled = position
                         await client.xack(keys.events, group, position)
+                    own = own and bool(entries)
                     if not entries and not own and await _finished(client, keys, group):
                         return
 
@@ -143,30 +173,41 @@ async def make_group(url: str, session: str, group: str, prefix: str = PREFIX) -
 
 
 def consume_all(
-    url: str, group: str, consumer: str, prefix: str = PREFIX, *, clock: Clock = MonotonicClock()
+    url: str,
+    group: str,
+    consumer: str,
+    prefix: str = PREFIX,
+    *,
+    skipped: Callable[[], None] | None = None,
+    clock: Clock = MonotonicClock(),
 ) -> AsyncGenerator[Event]:
     """A consumer's share of the events of all current and future sessions, for ever, over one connection.
 
-    An event counts as acknowledged once it is read, so delivery is at most once.
+    An event counts as acknowledged once it is read, so delivery is at most once. `skipped` is called for each entry
+    that is not an event of this version.
     """
-    return of_all(url, prefix, clock, Share(group, consumer))
+    return of_all(url, prefix, Skipped(clock, skipped), clock, Share(group, consumer))
 
 
 async def history(url: str, session: str, prefix: str = PREFIX) -> list[Event]:
-    """All events of a session so far, without duplicates. Raises RedisError."""
+    """All events of a session so far, without duplicates, and `events.missed` where some were removed. Raises
+    RedisError."""
     keys, client, skipped = Keys(session, prefix), connect(url), Skipped(MonotonicClock())
+    cursor, name = Cursor(keys, skipped), keys.events
     events: dict[str, Event] = {}
     lower = "-"
     try:
         while True:
-            page: Any = await client.xrange(keys.events, min=lower, count=PAGE_EVENTS)
+            page, info = await client.run_each(
+                [(name, ("XRANGE", name, lower, "+", "COUNT", PAGE_EVENTS)), (name, ("XINFO STREAM", name))]
+            )
+            if isinstance(page, RedisError):
+                raise page
             if not page:
                 return list(events.values())
-            for position, fields in page:
-                event = skipped.parsed(keys, position, fields)
-                if event is not None:
-                    events.setdefault(event.id, event)
-                lower = f"({position}"
+            for event in cursor.take(page, info if isinstance(info, dict) else None):
+                events.setdefault(event.id, event)
+            lower = f"({cursor.position}"
     finally:
         skipped.close()
         await client.aclose()
@@ -198,17 +239,31 @@ async def _read(client: redis.asyncio.Redis, cursor: Cursor) -> tuple[list[Any],
         return entries, None
 
 
-async def _share(client: redis.asyncio.Redis, keys: Keys, share: Share, own: bool) -> list[Any]:
-    """Entries for this consumer: its own unacknowledged ones (`own`), else those another left behind, else new ones."""
-    if not own:
-        idle = round(1000 * CLAIM_IDLE_S)
-        claimed: Any = await client.xautoclaim(keys.events, *share, idle, "0", count=PAGE_EVENTS)
-        if claimed[1]:
-            return list(claimed[1])
-    start: Any = {keys.events: "0" if own else ">"}
-    return pages(await client.xreadgroup(*share, start, count=1, block=round(1000 * GROUP_BLOCK_S))).get(
-        keys.events, []
+async def _share(client: Client, cursor: Cursor, share: Share, own: bool) -> tuple[list[Any], Any]:
+    """Entries for this consumer: its own unacknowledged ones (`own`), else those another left behind, else a new one;
+    and, with a new one that was there already, the Stream's XINFO. Those that were removed since have no fields."""
+    name = cursor.keys.events
+    if own:
+        return pages(await client.xreadgroup(*share, {name: "0"}, count=1)).get(name, []), None
+    claimed: Any = await client.xautoclaim(name, *share, round(1000 * CLAIM_IDLE_S), "0", count=PAGE_EVENTS)
+    removed = claimed[2][-1:] if len(claimed) > 2 else []  # all of them are one gap; since Redis 7
+    if removed or claimed[1]:
+        return [*((position, None) for position in removed), *claimed[1]], None
+    groups, answer, info = await client.run_each(
+        [
+            (name, ("XINFO GROUPS", name)),
+            (name, ("XREADGROUP", "GROUP", *share, "COUNT", 1, "STREAMS", name, ">")),
+            (name, ("XINFO STREAM", name)),
+        ]
     )
+    for each in (groups, answer, info):
+        if isinstance(each, RedisError):
+            raise each
+    cursor.join(next(each for each in groups if each["name"] == share.group))
+    if entries := pages(answer).get(name):
+        return entries, info
+    block = round(1000 * GROUP_BLOCK_S)
+    return pages(await client.xreadgroup(*share, {name: ">"}, count=1, block=block)).get(name, []), None
 
 
 async def _cursor(client: redis.asyncio.Redis, keys: Keys, skipped: Skipped, after: str) -> Cursor:

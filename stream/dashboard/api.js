@@ -43,6 +43,9 @@ async function request(path, options = {}) {
 /** The JSON of a GET. Raises ApiError. */
 export const get = async (path) => (await request(path)).json();
 
+/** Readiness of the server, also where it is not ready: `loading` names the models that are being loaded. */
+export const getReadiness = async () => (await fetch("/readyz")).json();
+
 const sessionPath = (id) => `/sessions/${encodeURIComponent(id)}`;
 
 export const getSession = (id) => get(sessionPath(id));

@@ -3,6 +3,7 @@
 import { auth, get, keepToken, token } from "./api.js";
 import { AnalysisBar } from "./bar.js";
 import { byId } from "./dom.js";
+import { Loading } from "./loading.js";
 import { SessionList } from "./sessions.js";
 import { StartForm } from "./start.js";
 import { SessionView } from "./view.js";
@@ -11,7 +12,8 @@ const bar = new AnalysisBar();
 const reach = { server: ["waiting", "connecting…"], feed: ["connected", "connected"] };
 const list = new SessionList(onSessions, (...state) => showReach("server", state));
 const view = new SessionView((...state) => showReach("feed", state), (id) => bar.setShown(id));
-const form = new StartForm(bar, (id) => {
+const loading = new Loading();
+const form = new StartForm(bar, loading, (id) => {
   location.hash = `session=${encodeURIComponent(id)}`;
   list.refresh();
 });
@@ -26,6 +28,7 @@ function showReach(part, state) {
 }
 
 function onSessions(sessions) {
+  loading.refresh();
   const info = sessions.find(({ id }) => id === view.id);
   if (info) view.updateInfo(info);
 }

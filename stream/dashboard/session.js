@@ -15,6 +15,8 @@ const TYPES = new Set([
   "events.missed",
 ]);
 
+const RECENT_S = 60; // of media, of whose labels the latency is shown
+
 const mediaTime = (event) => event.audio_end ?? event.audio_time ?? event.duration ?? 0;
 
 /** All events of a session, each with the media time by which it had come. */
@@ -54,6 +56,7 @@ export class Session {
   applied = 0;
   failures = 0;
   finals = [];
+  /** [media time, seconds] of each provisional label, in order */
   latencies = [];
   /** number -> utterance */
   utterances = new Map();
@@ -112,7 +115,7 @@ export class Session {
       influences: hasInfluences ? event.influences : (known?.influences ?? {}),
       latency: event.latency ?? known?.latency ?? null,
     });
-    if (event.latency) this.latencies.push(labelLatency(event.latency));
+    if (event.latency) this.latencies.push([event.audio_end, labelLatency(event.latency)]);
     if (event.final) this.finals.push(event.utterance);
   }
 
@@ -155,6 +158,10 @@ export class Session {
     this.changed.add(event.id);
   }
 }
+
+/** Latencies of the labels of the last minute. */
+export const recentLatencies = ({ latencies, time }) =>
+  latencies.filter(([end]) => end > time - RECENT_S).map(([, seconds]) => seconds);
 
 /** Seconds from the endpoint to the label, without the end-silence that was waited for. */
 export const labelLatency = ({ queue, asr, encode, graph, publish }) => queue + asr + encode + graph + publish;

@@ -5,24 +5,36 @@ import { byId, element } from "./dom.js";
 import { clock } from "./emotions.js";
 
 const EVERY_MS = 4000;
+const PAGE = 100;
+const MAX_LISTED = 1000; // what the server gives at once
 
 export class SessionList {
   #sessions = [];
   #shown = "";
   #current = null;
   #timer = null;
+  #limit = PAGE;
 
   /** `onUpdate(sessions)` for every answer; `onState(state, text)` says how the server is reached. */
   constructor(onUpdate, onState) {
     this.onUpdate = onUpdate;
     this.onState = onState;
+    byId("sessions-more").addEventListener("click", () => {
+      this.#limit = Math.min(MAX_LISTED, this.#limit + PAGE);
+      this.refresh();
+    });
     document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
   }
 
   async refresh() {
     clearTimeout(this.#timer);
     try {
-      this.#sessions = (await get("/sessions")).sessions;
+      const [running, newest] = await Promise.all([
+        get(`/sessions?running=true&limit=${MAX_LISTED}`),
+        get(`/sessions?limit=${this.#limit}`),
+      ]);
+      this.#sessions = [...new Map([...running.sessions, ...newest.sessions].map((each) => [each.id, each])).values()];
+      byId("sessions-more").hidden = newest.next === null || this.#limit === MAX_LISTED;
       this.onState("connected", "connected");
       this.#show();
       this.onUpdate(this.#sessions);
@@ -40,7 +52,8 @@ export class SessionList {
 
   #show() {
     const live = (session) => session.state === "live";
-    const sorted = [...this.#sessions.filter(live), ...this.#sessions.filter((session) => !live(session))];
+    this.#sessions.sort((a, b) => live(b) - live(a) || (a.started < b.started ? 1 : a.started > b.started ? -1 : 0));
+    const sorted = this.#sessions;
     // An unchanged list is left alone, or the focus would get lost.
     const shown = JSON.stringify([sorted, this.#current]);
     if (shown === this.#shown) return;

@@ -8,13 +8,15 @@ import { percent } from "./emotions.js";
 
 export class StartForm {
   #bar;
+  #loading;
   #onStarted;
   #file = null;
   #capture = null;
 
-  /** `onStarted(id)` when a session has begun. */
-  constructor(bar, onStarted) {
+  /** `loading`: tells what the server loads meanwhile; `onStarted(id)` when a session has begun. */
+  constructor(bar, loading, onStarted) {
     this.#bar = bar;
+    this.#loading = loading;
     this.#onStarted = onStarted;
     byId("start-form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -60,6 +62,7 @@ export class StartForm {
     complain("");
     const buttons = [byId("start"), byId("upload")];
     for (const button of buttons) button.disabled = true;
+    const asking = setInterval(() => this.#loading.refresh(), 1000);
     try {
       await work();
       say("");
@@ -67,6 +70,7 @@ export class StartForm {
       say("");
       complain(error.message);
     }
+    clearInterval(asking);
     for (const button of buttons) button.disabled = false;
   }
 
@@ -77,7 +81,7 @@ export class StartForm {
     const stream = await openDevices({ microphone: byId("microphone").value, camera: byId("camera").checked });
     listMicrophones();
     try {
-      say("Preparing. The first session takes up to 20 s, while models load…");
+      say("Starting…");
       const name = byId("participant").value.trim() || null;
       const tracks = [{ name, video: byId("camera").checked }];
       const session = await createSession({ ...wishes(), source: { kind: "push", tracks } });
@@ -110,7 +114,7 @@ export class StartForm {
     try {
       const session = await uploadRecording(this.#file, query, (share) => {
         bar.value = share;
-        say(share < 1 ? `Sent ${percent(share)}` : "Sent. The first session takes up to 20 s, while models load…");
+        say(share < 1 ? `Sent ${percent(share)}` : "Sent. Starting…");
       });
       this.#onStarted(session.id);
     } finally {

@@ -2,6 +2,7 @@
 
 import { byId, element } from "./dom.js";
 import { clock, milliseconds } from "./emotions.js";
+import { recentLatencies } from "./session.js";
 
 const NAMES = {
   asr: "speech to text",
@@ -38,7 +39,7 @@ function summaryItems(info, session, live) {
     ["State", state, live ? "live" : ""],
     ["Media time", clock(session.time)],
     ["Utterances", failures > 0 ? `${spoken} (${failures} without label)` : String(spoken)],
-    ["Label latency", latencies(session.latencies)],
+    ["Label latency", latencies(recentLatencies(session))],
     ["Consent", started ? (started.consent ?? "none stated") : (info?.consent ?? "…")],
   ];
   if (started?.recorded) items.push(["Sound and pictures", "recorded", "badge-item"]);

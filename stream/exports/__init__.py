@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from stream.events import Event
-from stream.exports.labelled import ExportError, labelled, started
+from stream.exports.labelled import ExportError, labelled, opening, removed
 
-__all__ = ["FORMATS", "ExportError", "Format", "export"]
+__all__ = ["FORMATS", "ExportError", "Format", "export", "removed"]
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,9 @@ def _writer(module: str) -> Callable[[str], Callable[[Sequence[Event]], bytes]]:
 
     def named(function: str) -> Callable[[Sequence[Event]], bytes]:
         def write(events: Sequence[Event]) -> bytes:
-            started(events)
+            opening(events)
             labelled(events)
-            try:
-                written: bytes = getattr(import_module(f"stream.exports.{module}"), function)(events)
-            except ModuleNotFoundError as error:
-                package = str(error.name).partition(".")[0]
-                raise ExportError(f"{package} is not installed: pip install 'undertone[export]'") from None
+            written: bytes = getattr(import_module(f"stream.exports.{module}"), function)(events)
             return written
 
         return write
@@ -93,8 +89,9 @@ FORMATS: dict[str, Format] = {
 def export(events: Sequence[Event], name: str) -> bytes:
     """Write a session in the format `name`; returns the content of the file.
 
-    Raises ExportError for an unknown format, for events without session.started or utterances, and if a package of the
-    extra `export` is missing.
+    Where events were removed before they were read (`events.missed`), the file says so in jsonl, vtt, rttm, emotionml,
+    elan, parquet and html; if session.started may be among them, all formats but emotionml and html do without it.
+    Raises ExportError for an unknown format, and for events without session.started or utterances.
     """
     if name not in FORMATS:
         raise ExportError(f"unknown format {name!r}: one of {', '.join(FORMATS)}")

@@ -9,7 +9,7 @@ from html import escape
 from webvtt import Caption, WebVTT
 
 from stream.events import Event
-from stream.exports.labelled import Labelled, labelled
+from stream.exports.labelled import Labelled, labelled, removed
 from stream.exports.text import plain, tag
 
 # SubRip has no escaping, and players interpret different <tags>, {overrides} and \N, so none of them is passed on.
@@ -22,7 +22,7 @@ def vtt(events: Sequence[Event]) -> bytes:
         Caption(start, end, f"<v {escape(speaker, quote=False)}>{escape(line, quote=False)}")
         for start, end, speaker, line in _cues(events)
     ]
-    return _written(cues, "vtt")
+    return _written(cues, "vtt", removed(events))
 
 
 def srt(events: Sequence[Event]) -> bytes:
@@ -48,7 +48,7 @@ def _timestamp(seconds: float) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
 
 
-def _written(cues: list[Caption], format: str) -> bytes:
+def _written(cues: list[Caption], format: str, comment: str | None = None) -> bytes:
     file = io.StringIO()
-    WebVTT(captions=cues).write(file, format=format)
+    WebVTT(captions=cues, header_comments=[comment] if comment else []).write(file, format=format)
     return (file.getvalue().rstrip("\n") + "\n").encode()

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
 from stream.events import MAX_SECONDS, Emotion, Event, SessionStarted
-from stream.exports.labelled import ExportError, Labelled, emotions, labelled, started
+from stream.exports.labelled import ExportError, Labelled, emotions, labelled, removed, started
 from stream.exports.text import distinct, plain
 
 NAMESPACE = "http://www.w3.org/2009/10/emotionml"
@@ -49,6 +49,7 @@ def emotionml(events: Sequence[Event]) -> bytes:
         _own(info, name, value)
     for source in session.sources:
         _own(info, "source", source)
+    _own(info, "missing", removed(events))
     _own(info, "note", "Perceived expression as a model labels it, not what anybody feels.")
     vocabulary = _under(root, "vocabulary", type="category", id="emotions")
     for item in items.values():

@@ -9,6 +9,7 @@ from stream.errors import InputError
 from stream.events import (
     Emotion,
     Event,
+    EventsMissed,
     SessionEnded,
     SessionStarted,
     SpeakerMerged,
@@ -44,13 +45,33 @@ class Labelled:
 
 def started(events: Sequence[Event]) -> SessionStarted:
     """The event `session.started`. Raises ExportError unless the events belong to one session and include it."""
-    found = next((event for event in events if isinstance(event, SessionStarted)), None)
-    if found is None:
-        raise ExportError("no session.started among the events: export a session from its first event on")
-    others = {event.session for event in events} - {found.session}
-    if others:
-        raise ExportError(f"events of several sessions ({found.session}, {', '.join(sorted(others))}): export one each")
+    if (found := opening(events)) is None:
+        raise ExportError(f"{removed(events)}, session.started among them, which this format needs: csv does not")
     return found
+
+
+def opening(events: Sequence[Event]) -> SessionStarted | None:
+    """The event `session.started`; None if it may be among those that were removed. Raises ExportError as `started`."""
+    found = next((event for event in events if isinstance(event, SessionStarted)), None)
+    if found is None and removed(events) is None:
+        raise ExportError("no session.started among the events: export a session from its first event on")
+    session = (found or events[0]).session
+    others = {event.session for event in events} - {session}
+    if others:
+        raise ExportError(f"events of several sessions ({session}, {', '.join(sorted(others))}): export one each")
+    return found
+
+
+def removed(events: Sequence[Event]) -> str | None:
+    """A statement on what is missing since Redis had removed it before it was read; None if nothing is."""
+    gaps = [event.count for event in events if isinstance(event, EventsMissed)]
+    if not gaps:
+        return None
+    known = sum(count or 0 for count in gaps)
+    number = (
+        "some events, perhaps," if not known else f"{known} events" if None not in gaps else f"{known} events or more"
+    )
+    return f"{number} were removed from Redis before they were read"
 
 
 def duration(events: Sequence[Event]) -> float:
@@ -60,8 +81,9 @@ def duration(events: Sequence[Event]) -> float:
 
 
 def emotions(events: Sequence[Event]) -> list[str]:
-    """The label set in the order of the checkpoint. Raises ExportError as `started`."""
-    names = list(started(events).emotions)
+    """The label set in the order of the checkpoint, or those that appear. Raises ExportError as `opening`."""
+    begun = opening(events)
+    names = list(begun.emotions) if begun is not None else []
     for event in events:
         if isinstance(event, Emotion):
             names += event.probabilities

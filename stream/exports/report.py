@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from stream.events import Degraded, Event, Lag, SessionEnded
 from stream.exports.charts import COLORS, GREY, TREND, chart, clock
-from stream.exports.labelled import Labelled, duration, emotions, labelled, started
+from stream.exports.labelled import Labelled, duration, emotions, labelled, removed, started
 from stream.exports.text import plain
 
 PAGE = """<!doctype html>
@@ -43,7 +43,8 @@ meter { width: 5rem; height: .7rem; vertical-align: middle }
 <p class="note">The labels are <strong>perceived expression</strong>: what a model takes a turn of speech to convey.
 They are not what anybody feels, and they err. Where a label is called uncertain, the model does not
 rule other emotions out.</p>
-<dl>
+{% if removed %}<p class="note">This report is not whole: {{ removed }}.</p>
+{% endif %}<dl>
 <dt>Started</dt><dd>{{ session.time|plain }}</dd>
 <dt>Length</dt><dd>{{ length|clock }}{% if not ended %} so far: the session has no end yet{% endif %}</dd>
 <dt>Sources</dt><dd>{% for source in session.sources %}<bdi>{{ source|plain }}</bdi>{{ ", " if not loop.last }}{% endfor
@@ -129,6 +130,7 @@ def report(events: Sequence[Event]) -> bytes:
         unlabelled=sum(utterance.label is None for utterance in utterances),
         uncertain=sum(utterance.label is not None and utterance.label.uncertain for utterance in utterances),
         speakers=speakers,
+        removed=removed(events),
         incidents=_incidents(events),
     )
     return text.encode()

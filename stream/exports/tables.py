@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stream.events import Event
-from stream.exports.labelled import Labelled, emotions, labelled, started
+from stream.exports.labelled import Labelled, emotions, labelled, opening, removed
 from stream.exports.text import plain
 
 # A spreadsheet runs a text that begins with one of these as a formula; the last four are the full-width forms.
@@ -29,7 +29,7 @@ def csv(events: Sequence[Event]) -> bytes:
 
 
 def parquet(events: Sequence[Event]) -> bytes:
-    """Parquet with unchanged words and names; the metadata contains `session.started` as JSON."""
+    """Parquet with unchanged words and names; the metadata contains `session.started` as JSON, and what is missing."""
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
@@ -38,14 +38,16 @@ def parquet(events: Sequence[Event]) -> bytes:
     columns |= {"emotion": text, "sentiment": text, "probability": number, "uncertain": pa.bool_(), "final": pa.bool_()}
     columns |= {f"p_{name}": number for name in emotions(events)}
     columns |= {"used": modalities, "missing": modalities, "failed": text}
-    schema = pa.schema(list(columns.items()), metadata={"undertone": started(events).wire()})
+    begun, gap = opening(events), removed(events)
+    metadata = {"undertone": begun and begun.wire(), "undertone.missing": gap}
+    schema = pa.schema(list(columns.items()), metadata={name: text for name, text in metadata.items() if text})
     file = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(_rows(events), schema), file)
     return file.getvalue()
 
 
 def _rows(events: Sequence[Event]) -> list[dict[str, Any]]:
-    session, names = started(events).session, emotions(events)
+    session, names = events[0].session, emotions(events)
     return [_row(session, utterance, names) for utterance in labelled(events)]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stream.events import Event
-from stream.exports.labelled import Labelled, duration, labelled, started
+from stream.exports.labelled import Labelled, duration, labelled, opening, removed
 from stream.exports.text import distinct, plain, tag
 
 
@@ -29,7 +29,8 @@ def elan(events: Sequence[Event]) -> bytes:
     from pympi.Elan import Eaf, to_string  # type: ignore[import-untyped]
 
     file = Eaf(author="Undertone")
-    file.adocument["DATE"] = started(events).time
+    if begun := opening(events):
+        file.adocument["DATE"] = begun.time
     file.remove_tier("default")
     file.remove_linguistic_type("default-lt")
     file.add_linguistic_type("utterance")
@@ -44,6 +45,8 @@ def elan(events: Sequence[Event]) -> bytes:
             if utterance.label is not None:
                 file.add_ref_annotation(pair.emotions, pair.words, (start + end) / 2, tag(utterance.label))
     file.properties = [("lastUsedAnnotationId", file.maxaid)]
+    if gap := removed(events):
+        file.properties.append(("missing", gap))
     written: str = to_string(file)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{written}'.encode()
 

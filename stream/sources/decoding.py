@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -96,7 +97,7 @@ class AudioDecoder:
         """
         if violation := _limit_violation(frame):
             raise ValueError(violation)
-        if frame.pts is not None and frame.time_base is not None and self._has_timestamps:
+        if frame.pts is not None and frame.time_base and self._has_timestamps:
             time = frame.pts * frame.time_base
             if self._is_replaced(time):
                 return
@@ -105,7 +106,8 @@ class AudioDecoder:
         kind = frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate
         if self._resampler is None or kind != self._kind:  # broadcasts switch between stereo and 5.1
             yield from self.flush()
-            self._kind, self._resampler = kind, AudioResampler("fltp", self._layout, RATE)
+            # Interleaved, as PyAV reads beyond the planes of 8 and more channels.
+            self._kind, self._resampler = kind, AudioResampler("flt", self._layout, RATE)
         resampled = self._resampler.resample(frame)
         self._frame_s = Fraction(frame.samples, frame.sample_rate)
         self._position += self._frame_s
@@ -139,7 +141,7 @@ class AudioDecoder:
             self._notice = f"{what} of audio could not be decoded: silence took {whose} place"
         base = packet.time_base
         length = packet.duration * base if packet.duration and base else self._frame_s
-        if packet.pts is not None and base is not None and self._has_timestamps:
+        if packet.pts is not None and base and self._has_timestamps:
             if self._start is None:
                 return
             length = min(length, packet.pts * base + length - self._start - self._position)
@@ -168,7 +170,7 @@ class AudioDecoder:
             yield from map(self._clean, self._resampler.resample(None))
 
     def _clean(self, frame: av.AudioFrame) -> Samples:
-        samples = frame.to_ndarray().astype(np.float32, copy=False)
+        samples = np.ascontiguousarray(frame.to_ndarray().reshape(-1, self._channels).T, np.float32)
         finite = np.isfinite(samples)
         if not finite.all():
             self.repaired += int(samples.size - finite.sum())
@@ -256,6 +258,17 @@ def packets(container: av.container.InputContainer, *streams: av.AudioStream | a
             errors += 1
             if errors > MAX_DEMUX_ERRORS:
                 raise
+
+
+def open_container(file: Any, **options: Any) -> av.container.InputContainer:
+    """`av.open` for reading; tags that are no UTF-8 are no reason to refuse a file.
+
+    PyAV before 19 has to be told so; later ones do not know the argument.
+    """
+    if hasattr(av.container.InputContainer, "metadata_errors"):
+        options["metadata_errors"] = "replace"
+    container: av.container.InputContainer = av.open(file, **options)
+    return container
 
 
 def clock_zero(container: av.container.InputContainer) -> Fraction | None:

@@ -6,18 +6,19 @@ import io
 import math
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
 
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
 from stream.errors import MediaError
-from stream.sources.channels import Channels, judge_channels
+from stream.sources.channels import Channels, choose_track, judge_channels, track_name
 from stream.sources.decoding import (
     CONTAINERS,
     LIMITS,
@@ -32,11 +33,12 @@ from stream.sources.decoding import (
     ffmpeg_path,
     limit_audio,
     limited_film,
+    open_container,
     packets,
 )
-from stream.sources.tracks import choose_track
 
 MAX_MISSING_END_S, MAX_MISSING_END = 2.0, 0.02  # seconds and share by which a header may say too much
+MAX_TRACKS = 16  # of a file that are analysed at once, each as a speaker
 MAX_UNDECODED_PACKETS = 100_000  # of which none can be decoded, after which a file is no recording
 
 
@@ -66,21 +68,17 @@ class FileSource:
         content: bytes | None = None,
         max_seconds: float | None = None,
         track: int | None = None,
+        pictures: bool = True,
     ) -> None:
         """channels: "mix", "split", or "auto", which splits a stereo file whose channels have a speaker each.
 
         content: the file's bytes, for uploads that must not touch a disk; `path` is then only a name. max_seconds:
         longest duration that is accepted. track: number of the audio track, from 1; None: see `choose_track`.
+        pictures: deliver those of its video track.
 
         Raises MediaError if the file cannot be read, has no audio, or is longer than `max_seconds`.
         """
-        if content is None and not path.exists():
-            raise MediaError(f"{path}: no such file")
-        if content is None and path.is_dir():
-            raise MediaError(f"{path}: is a folder, not a recording")
-        if not (path.stat().st_size if content is None else content):
-            raise MediaError(f"{path}: the file is empty")
-        self.path, self._content, self._max_seconds = path, content, max_seconds
+        self.path, self.name, self._content, self._max_seconds = path, path.name, content, max_seconds
         self.repaired = 0
         """Number of samples that were not finite and were replaced by silence."""
         self.ended_early: str | None = None
@@ -94,7 +92,7 @@ class FileSource:
             if duration is None and container.duration:
                 duration = Fraction(container.duration, av.time_base)
             self._is_exact = container.format.name not in UNTIMED
-            film, no_film = limited_film(container)
+            film, no_film = limited_film(container) if pictures else (None, None)
             self.info = MediaInfo(
                 audio.codec_context.channels,
                 audio.codec_context.sample_rate,
@@ -109,15 +107,12 @@ class FileSource:
         self.split = self.info.channels > 1 and (channels == "split" or (channels == "auto" and judged.apart))
         self._weights = None if self.split or judged.weights is None else np.array([judged.weights], np.float32)
         self.channels = self.info.channels if self.split else 1
-        self.name, self.video = str(path), self.info.video
+        self.video = self.info.video
+        self.names: dict[int, str] = {}
+        """Names of the channels: none."""
 
     def _open(self) -> av.container.InputContainer:
-        try:
-            file: Any = ffmpeg_path(self.path) if self._content is None else io.BytesIO(self._content)
-            opens = {"protocol_whitelist": "file" if self._content is None else "", "format_whitelist": CONTAINERS}
-            return av.open(file, metadata_errors="replace", options=LIMITS | opens)
-        except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self.path}: not a media file that can be read ({error_text(error)})") from None
+        return _open(self.path, self._content)
 
     def _require_sound(self) -> None:
         """Raises MediaError if there are packets of audio, but none that can be decoded."""
@@ -135,7 +130,7 @@ class FileSource:
     def _packets(self, container: av.container.InputContainer) -> Iterator[av.Packet]:
         """Packets of the audio track. Raises MediaError, FFmpegError, OSError."""
         track = container.streams.audio[self._track]
-        limit_audio(track, str(self.path))
+        limit_audio(track, self.name)
         return packets(container, track)
 
     @property
@@ -252,6 +247,117 @@ class FileSource:
                     yield from self._pictures.read(packet)
             except (av.error.FFmpegError, OSError):
                 return  # the audio track says how the file ends
+
+
+class TracksSource:
+    """All audio tracks of a media file at once, each mixed to mono and the channel of one speaker, with its pictures.
+
+    Each lies on the file's clock; one that ends before the others is followed by silence. Tracks of which nothing can
+    be decoded are left out, and told.
+    """
+
+    live, split = False, True
+
+    def __init__(self, path: Path, content: bytes | None = None, max_seconds: float | None = None) -> None:
+        """Arguments as of `FileSource`. Raises MediaError, also for more tracks than `MAX_TRACKS`."""
+        with _open(path, content) as container:
+            tags = [track_name(track) for track in container.streams.audio]
+        if not tags:
+            raise MediaError(f"{path}: has no audio track")
+        if len(tags) > MAX_TRACKS:
+            raise MediaError(f"{path}: has {len(tags)} audio tracks; at most {MAX_TRACKS} can be channels")
+        self._sources, left_out, problem = dict[int, FileSource](), list[int](), None
+        for number in range(1, len(tags) + 1):
+            try:
+                self._sources[number] = FileSource(path, "mix", content, max_seconds, number, not self._sources)
+            except MediaError as error:
+                left_out.append(number)
+                problem = error
+        if problem is not None and not self._sources:
+            raise problem
+        self.name, self.path, self.channels = path.name, path, len(self._sources)
+        self.video = any(source.video for source in self._sources.values())
+        self.names: dict[int, str] = {}
+        """Names of the channels, as far as the file has any: titles of the tracks, or their languages."""
+        for channel, number in enumerate(self._sources):
+            if (tag := tags[number - 1]) is not None:
+                self.names[channel] = tag if tags.count(tag) == 1 else f"{tag} {tags[:number].count(tag)}"
+        told = [f"{n} ({self.names[c]})" if c in self.names else str(n) for c, n in enumerate(self._sources)]
+        self._notice = f"{len(tags)} audio tracks, each a speaker's channel: {', '.join(told)}"
+        if left_out:
+            self._notice += f"; left out, for nothing can be decoded: {', '.join(map(str, left_out))}"
+
+    @property
+    def repaired(self) -> int:
+        return sum(source.repaired for source in self._sources.values())
+
+    @property
+    def ended_early(self) -> str | None:
+        return "; ".join(dict.fromkeys(filter(None, (s.ended_early for s in self._sources.values())))) or None
+
+    def counts(self) -> dict[str, int]:
+        """Sums over the tracks."""
+        counted = [source.counts() for source in self._sources.values()]
+        return {name: sum(count[name] for count in counted) for name in counted[0]}
+
+    def stop(self) -> None:
+        """Deliver no further blocks."""
+        for source in self._sources.values():
+            source.stop()
+
+    def __iter__(self) -> Iterator[Block]:
+        """Blocks in order, audio float32 [tracks, n]."""
+        sources = list(self._sources.values())
+        last: list[Block | None] = []
+        for blocks in zip_longest(*(source._blocks() for source in sources)):
+            if last:
+                yield self._joined(last)
+            last = list(blocks)
+        if last:
+            block = self._joined(last)
+            missing = sources[0]._missing_end(block.start + block.samples.shape[1] / RATE)
+            yield replace(block, notice="; ".join(filter(None, (block.notice, missing))) or None)
+
+    def _joined(self, blocks: Sequence[Block | None]) -> Block:
+        """The blocks of all tracks for the same time as one; None: the track has ended."""
+        there = [block for block in blocks if block is not None]
+        samples = np.zeros((len(blocks), max(block.samples.shape[1] for block in there)), np.float32)
+        for channel, block in enumerate(blocks):
+            if block is not None:
+                samples[channel, : block.samples.shape[1]] = block.samples[0]
+        notices = [self._notice, *dict.fromkeys(block.notice for block in there)]
+        self._notice = ""
+        frames = tuple(frame for block in there for frame in block.frames)
+        return Block(there[0].number, there[0].start, samples, frames, notice="; ".join(filter(None, notices)) or None)
+
+
+def _open(path: Path, content: bytes | None) -> av.container.InputContainer:
+    """Open a file, or its bytes, under the limits. Raises MediaError."""
+    if content is None and not path.exists():
+        raise MediaError(f"{path}: no such file")
+    if content is None and path.is_dir():
+        raise MediaError(f"{path}: is a folder, not a recording")
+    if not (path.stat().st_size if content is None else content):
+        raise MediaError(f"{path}: the file is empty")
+    try:
+        file: Any = ffmpeg_path(path) if content is None else io.BytesIO(content)
+        opens = {"protocol_whitelist": "file" if content is None else "", "format_whitelist": CONTAINERS}
+        return open_container(file, options=LIMITS | opens)
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(f"{path}: not a media file that can be read ({error_text(error)})") from None
+
+
+def open_recording(
+    path: Path,
+    channels: str = "auto",
+    content: bytes | None = None,
+    max_seconds: float | None = None,
+    track: int | Literal["all"] | None = None,
+) -> FileSource | TracksSource:
+    """A media file as a source: one of its audio tracks, or all of them. Arguments and errors as of `FileSource`."""
+    if track == "all":
+        return TracksSource(path, content, max_seconds)
+    return FileSource(path, channels, content, max_seconds, track)
 
 
 def read_audio(path: Path, channels: str = "mix") -> Samples:

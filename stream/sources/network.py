@@ -15,6 +15,7 @@ import numpy as np
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
 from stream.clock import Clock, MonotonicClock
 from stream.errors import MediaError
+from stream.sources.channels import usable_tracks
 from stream.sources.decoding import (
     LIMITS,
     MAX_FRAMES_PER_BLOCK,
@@ -25,8 +26,8 @@ from stream.sources.decoding import (
     damage,
     error_text,
     limited_film,
+    open_container,
 )
-from stream.sources.tracks import usable_tracks
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -110,12 +111,11 @@ class NetworkSource:
     def _open_input(
         self, file: Any, container: str | None, options: dict[str, str], io_open: Callable[..., Any] | None = None
     ) -> av.container.InputContainer:
-        return av.open(
+        return open_container(
             file,
             format=container,
             options=options,
             timeout=(OPEN_TIMEOUT_S, PACKET_TIMEOUT_S),
-            metadata_errors="replace",
             io_open=io_open,
         )
 

@@ -175,7 +175,7 @@ class RecordedSource(SourceWrapper):
             for path in sorted(folder.glob(f"{PICTURES}*.mkv"))
             if (match := CAMERA.fullmatch(path.name))
         ][:MAX_CAMERAS]
-        self.name, self.path, self.video = str(folder), folder, bool(self._cameras)
+        self.name, self.path, self.video = folder.resolve().name, folder, bool(self._cameras)
         self._stopped = False
 
     def stop(self) -> None:

@@ -184,7 +184,7 @@ async def test_a_worker_is_told_who_makes_its_group(secure: SecureRedis) -> None
     session, worker = "late", secure.url("worker")
     with pytest.raises(BusError, match="no session 'late'"):
         await make_group(secure.url("publisher"), session, "team")
-    waiting = asyncio.create_task(anext(consume(worker, session, "team", "me", clock=VirtualClock())))
+    waiting = asyncio.create_task(anext(consume(worker, session, "team", "me", wait=None, clock=VirtualClock())))
     await asyncio.sleep(0.1)
     assert not waiting.done()
     secure.as_user("publisher", "XADD", Keys(session).events, "*", "event", "{}")

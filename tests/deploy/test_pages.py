@@ -6,7 +6,6 @@ import ast
 import re
 import subprocess
 import sys
-import tomllib
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -17,11 +16,21 @@ import yaml
 from check_jsonschema import main as check_jsonschema
 from click.testing import CliRunner
 
+import stream
+from tests.support.pages import ALL_PAGES, GUIDE, relative, targets
+
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "deploy").glob("*.md"), ROOT / "model" / "RESULTS.md"]
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 FORMS = sorted((GITHUB / "ISSUE_TEMPLATE").glob("*.yml"))
+MAY_WRITE = {
+    "codeql.yml": {"analyze: security-events"},
+    "release.yml": {
+        "wheel: id-token", "wheel: attestations", "pypi: id-token", "image: id-token", "image: attestations",
+        "image: packages",
+    },
+}  # fmt: skip
+"""What jobs of the workflows may write; the others nothing."""
 TOP = {
     "stream", "model", "workers", "deploy", "tests", "undertone.py", "pyproject.toml", "Makefile", "mkdocs.yml",
     "README.md", "CHANGELOG.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE",
@@ -32,10 +41,6 @@ FOLDER = r"(?:stream|model|workers|deploy|tests|\.github|\.ci)/"
 PATH = re.compile(rf"(?<![\w./:-])({FOLDER}[\w.*/-]*)((?:::\w+(?:\.\w+)*)?)")
 TOKEN = re.compile(r"`([A-Za-z_][\w.]*)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-
-
-def relative(path: Path) -> str:
-    return str(path.relative_to(ROOT))
 
 
 @cache
@@ -87,12 +92,6 @@ def there(path: str, name: str) -> bool:
     return right and (not name or name in defined(ROOT / path))
 
 
-def targets() -> set[str]:
-    """The targets of the Makefile that are commands."""
-    declared = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.M)
-    return {name for line in declared for name in line.split()}
-
-
 def missing(page: Path) -> set[str]:
     """Names on a page that nothing has."""
     text = page.read_text()
@@ -109,7 +108,7 @@ def missing(page: Path) -> set[str]:
     return gone
 
 
-@pytest.mark.parametrize("page", PAGES, ids=relative)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=relative)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
     for link in LINK.findall(text):
@@ -121,9 +120,29 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-@pytest.mark.parametrize("page", PAGES, ids=relative)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=relative)
 def test_what_pages_name_is_there(page: Path) -> None:
     assert not missing(page)
+
+
+def test_the_site_of_the_guide_is_built_without_a_broken_link(tmp_path: Path) -> None:
+    check("mkdocs", "build", "--strict", "--site-dir", tmp_path)
+    told = (tmp_path / "service.html").read_text()
+    assert 'href="repository/deploy/SECURITY.html"' in told and 'src="repository/deploy/demo/dashboard.png"' in told
+    assert (tmp_path / "repository" / "deploy" / "demo" / "dashboard.png").exists()
+    asked = r'<(?:script|img|link)[^>]+(?:src|href)="(?:https?:)?//[^"]+"'
+    assert not [page for page in tmp_path.rglob("*.html") if re.search(asked, page.read_text())], "asks others"
+
+
+def test_the_site_of_the_guide_lists_every_page() -> None:
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert {path for entry in navigation for path in entry.values() if isinstance(path, str)} == {
+        page.name for page in GUIDE.glob("*.md")
+    }
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
 
 
 def test_the_architecture_names_every_room() -> None:
@@ -152,8 +171,7 @@ def fits(schema: str, *files: Path) -> None:
 
 
 def version() -> str:
-    found: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    return found
+    return stream.__version__
 
 
 def test_the_citation_fits_its_schema_and_the_version() -> None:
@@ -200,8 +218,13 @@ def test_workflows_may_read_and_run_what_is_pinned(workflow: Path) -> None:
     text = workflow.read_text()
     content: dict[Any, Any] = yaml.safe_load(text)
     assert content["permissions"] == {"contents": "read"}
-    alerts = {"contents": "read", "security-events": "write"}  # CodeQL's results
-    assert all(job.get("permissions", alerts) == alerts for job in content["jobs"].values())
+    written = {
+        f"{name}: {scope}"
+        for name, job in content["jobs"].items()
+        for scope, right in job.get("permissions", {}).items()
+        if right == "write"
+    }
+    assert written == MAY_WRITE.get(workflow.name, set())
     triggers = content[True]  # YAML 1.1 reads `on` so
     assert "pull_request_target" not in triggers and "secrets." not in text
     used = re.findall(r"uses: (.+)", text)

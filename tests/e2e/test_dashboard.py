@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
 from collections.abc import Coroutine, Iterator
@@ -18,13 +17,11 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from stream import events
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
+from tests.support.browsers import CHROMIUM, SLOW
 from tests.support.gateways import Gateway, gateways
 from tests.support.paths import DEMO
 from tests.support.recordings import RATE, write_wav
 from workers.gateway.access import new_token
-
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-SLOW = 60_000  # ms, while models load
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +61,16 @@ def page(browser: Browser, gateway: Gateway) -> Iterator[Page]:
     yield page
     page.close()
     assert complaints == []
+
+
+def test_the_page_says_what_is_being_loaded_until_it_is_there(page: Page) -> None:
+    """The server's answers are the test's: models load but once."""
+    answers = [["Whisper base", "checkpoint meld"], ["Whisper base"], []]
+    page.route("**/readyz", lambda route: route.fulfill(json={"loading": answers.pop(0) if answers[1:] else []}))
+    page.reload()
+    expect(page.locator("#loading")).to_have_text(re.compile("^Loading Whisper base, checkpoint meld …"))
+    expect(page.locator("#loading")).to_have_text(re.compile("^Loading Whisper base …"))
+    expect(page.locator("#loading")).to_be_hidden()
 
 
 def test_a_session_from_microphone_and_camera(page: Page) -> None:

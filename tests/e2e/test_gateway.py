@@ -22,7 +22,7 @@ from av.stream import Disposition
 from stream.block import RATE
 from stream.bus.subscriber import history
 from stream.events import parse
-from tests.support.commands import here, undertone
+from tests.support.commands import undertone
 from tests.support.gateways import HEARD, Gateway, events_of, free_port, gateways, pcm
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import film, voice, webm, write_tracks
@@ -395,14 +395,3 @@ async def _counted(pair: list[Gateway]) -> float:
                 return now
             last = now
             await asyncio.sleep(1.5)
-
-
-def test_what_serve_refuses() -> None:
-    for options, complaint in [
-        (("--host", "0.0.0.0"), "--tokens"),
-        (("--tokens", "/nonexistent"), "/nonexistent"),
-        (("--record", "/nonexistent"), "no such folder"),
-        (("--trace",), "OTEL_EXPORTER_OTLP_ENDPOINT"),
-    ]:
-        done = here("serve", *options)
-        assert done.returncode == 2 and complaint in done.stderr, done.stderr

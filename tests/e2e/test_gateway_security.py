@@ -216,6 +216,10 @@ def test_what_serve_refuses(tmp_path: Path) -> None:
         (("--no-token", "--tokens", tmp_path / "tokens.toml"), "contradict each other"),
         (("--pull-from", "http://cdn.example.org"), "--pull-from: 'http://cdn.example.org' is no host"),
         (("--prefix", "a{b}"), "Invalid value for '--prefix'"),
+        (("--tokens", "/nonexistent"), "/nonexistent"),
+        (("--media", "/nonexistent"), "no such folder"),
+        (("--record", __file__), "no folder"),
+        (("--trace",), "OTEL_EXPORTER_OTLP_ENDPOINT"),
     ]:
         done = here("serve", *options)
         assert done.returncode == 2 and complaint in done.stderr and "Traceback" not in done.stderr, done.stderr

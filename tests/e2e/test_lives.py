@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,13 @@ from workers.gateway.access import new_token
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, redis_url: str, ray_address: str) -> Iterator[Gateway]:
-    with gateways(tmp_path_factory.mktemp("lives"), 1, "--redis", redis_url, "--ray-address", ray_address) as (one,):
+    """Keeps its own state elsewhere than the processes of its Ray node, as one of another user would."""
+    folder = tmp_path_factory.mktemp("lives")
+    with ExitStack() as running:
+        with pytest.MonkeyPatch.context() as elsewhere:
+            elsewhere.setenv("XDG_STATE_HOME", str(folder / "state"))
+            options = ("--redis", redis_url, "--ray-address", ray_address)
+            (one,) = running.enter_context(gateways(folder, 1, *options))
         yield one
 
 

@@ -54,23 +54,6 @@ def test_a_replay_with_nothing_running(alone: subprocess.CompletedProcess[str]) 
     assert "unix://…@" in done.stderr
 
 
-def test_the_demo_is_heard(base: str, redis_url: str, ray_address: str) -> None:
-    """What `make demo` does, without a folder of models and without a hub: words by Whisper base."""
-    done = undertone(
-        "replay", DEMO, "--reference", DEMO_TRANSCRIPT, "--speed", "2", "--json",
-        "--redis", redis_url, "--ray-address", ray_address, UNDERTONE_MODELS="",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    received = events(done)
-    assert received[0]["encoders"]["asr"] == "faster-whisper base, language detected"
-    assert len(labels(received)) == 14 and all("text" in e["modalities"]["used"] for e in labels(received))
-    assert {e["language"] for e in received if e["type"] == "utterance"} == {"en"}
-    partial = [e for e in received if e["type"] == "utterance.partial"]
-    assert partial and all(e["text"].startswith(e["stable"]) for e in partial)
-    measured = re.fullmatch(r"WER (\d+\.\d) % against .*, 14 labels, \d+ s", done.stderr.splitlines()[-1])
-    assert measured is not None and float(measured[1]) < 25
-
-
 @pytest.mark.data
 @pytest.mark.parametrize("words", ["transcript", "whisper"])
 def test_the_telephone_call(words: str, base: str, data: Path, redis_url: str, ray_address: str) -> None:
@@ -263,6 +246,8 @@ def test_a_file_with_two_audio_tracks_and_a_colon_in_its_name(
     assert absent.returncode == 2 and "has no audio track 3; it has 2" in absent.stderr
     events_only = here("replay", "redis:a", "--track", "3", *options)
     assert events_only.returncode == 2 and "--track: of an audio or video file" in events_only.stderr
+    no_number = here("replay", "2026-11-26T12:30:00.mkv", "--track", "first", *options)
+    assert no_number.returncode == 2 and "--track: the number of an audio track, from 1, or all" in no_number.stderr
 
 
 @pytest.mark.parametrize("kind", ["silence", "noise", "one frame"])

@@ -79,7 +79,7 @@ def test_a_recording_without_words(servers: Servers, live: Future[Run]) -> None:
 def test_a_recording_served_over_a_websocket(servers: Servers, live: Future[Run], tmp_path: Path) -> None:
     options = ["--redis", servers.redis, "--ray-address", servers.ray, *sessions.media(tmp_path / "media")]
     with gateways(tmp_path, 1, *options) as (gateway,):
-        run = sessions.served(gateway, tmp_path)
+        run = sessions.served(gateway)
     assert differences(run.events, golden("served")) == []
 
 

@@ -120,7 +120,7 @@ def main(port: str, url: str, tokens: str, media: str) -> None:
     app = create_app(Settings(url, media=Path(media), upload=1), Access(read_tokens(Path(tokens)), url, "undertone"))
     with (
         patch.object(sessions, "start_session", start),
-        patch.object(sessions, "forget_elsewhere", no_other_node),
+        patch.object(sessions, "forget_on_nodes", no_other_node),
         patch.object(sessions, "find_session", carried.get),
         patch.object(sockets, "find_session", carried.get),
         patch.object(sessions.ray, "kill", dropped),

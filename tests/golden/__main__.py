@@ -39,7 +39,7 @@ def regenerate(folder: Path) -> None:
             events.write(GOLDEN / f"{kind.__name__}.jsonl", kind(both).events)
         options = ["--redis", both.redis, "--ray-address", both.ray, *sessions.media(folder / "media")]
         with gateways(folder, 1, *options) as (gateway,):
-            events.write(GOLDEN / "served.jsonl", sessions.served(gateway, folder).events)
+            events.write(GOLDEN / "served.jsonl", sessions.served(gateway).events)
         live = sessions.live(both).events
         resumed, keys = sessions.resumed(both)
     for name, told in (("live", live), ("resumed", resumed.events)):

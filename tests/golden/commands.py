@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from tests.support.paths import ROOT
 from workers.cli.app import app
 
 PLAIN = (str, int, float, bool)
@@ -34,7 +35,7 @@ def _parameter(parameter: Any) -> tuple[list[str], dict[str, Any]]:
     found: dict[str, Any] = {"type": TYPES.get(parameter.type_descriptor.annotation, "text")}
     found |= {limit: value for limit in ("min", "max") if (value := getattr(parameter, limit, None)) is not None}
     if isinstance(default, Path):
-        default = str(default)
+        default = str(default.relative_to(ROOT) if default.is_relative_to(ROOT) else default)
     found |= {
         "default": default if isinstance(default, PLAIN) else None,
         "required": parameter.required,

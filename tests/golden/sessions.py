@@ -86,14 +86,14 @@ def media(folder: Path) -> list[str]:
     return ["--media", str(folder)]
 
 
-def served(gateway: Gateway, folder: Path) -> Run:
+def served(gateway: Gateway) -> Run:
     """A file of the gateway's media folder, its events over the WebSocket."""
     source = {"kind": "file", "name": "demo.opus", "transcript": "demo.stm", "speed": None}
     asked = {"id": "wire-served", "consent": "synthetic voices", "source": source}
     answer = httpx.post(f"{gateway.http}/sessions", json=asked, timeout=120)
     assert answer.status_code == 201, answer.text
     with connect(f"{gateway.ws}/sessions/wire-served/events") as socket:
-        return Run([str(message).replace(str(folder), "…") for message in socket])
+        return Run([str(message) for message in socket])
 
 
 def resumed(servers: Servers) -> tuple[Run, Json]:

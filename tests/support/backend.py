@@ -20,7 +20,7 @@ from stream.bus.subscriber import subscribe
 from stream.events import Emotion, Event
 from stream.speech.transcript import read_transcript
 from tests.support.paths import DEMO_TRANSCRIPT
-from workers.cluster.recognizer import EmotionRecognizer
+from workers.inference.recognizer import EmotionRecognizer
 from workers.session.diarization import SpeakerSegment
 from workers.session.services import SessionPlan
 from workers.session.session import Session

@@ -45,8 +45,11 @@ def free_port() -> int:
 def gateways(folder: Path, count: int, *options: str, invited: bool = False) -> Iterator[list[Gateway]]:
     """`count` of them side by side, ready; ended with the context.
 
-    invited: without --tokens they ask for the token that they print; else they ask for none.
+    invited: without --tokens they ask for the token that they print; else they ask for none. Models are loaded by the
+    sessions that need them, unless an option says otherwise.
     """
+    if "--preload" not in options:
+        options = ("--no-preload", *options)
     started = []
     if not invited and "--tokens" not in options:
         options = (*options, "--no-token")

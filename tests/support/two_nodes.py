@@ -18,7 +18,7 @@ from ray.cluster_utils import Cluster
 from model.fusion.checkpoint import load_step
 from stream.bus.keys import Keys
 from workers.bench.speed.scale import simulated_cluster, synthetic
-from workers.cluster.forget_nodes import forget_elsewhere
+from workers.cluster.forget_nodes import forget_on_nodes
 from workers.cluster.pools import Pools, node_of, start_recognizer, working_nodes
 from workers.cluster.request import Options, Place, Push, Track, Upload
 from workers.cluster.request_files import ServedRequest, _read_from, hold
@@ -58,7 +58,7 @@ async def story(cluster: Cluster, recordings: Path) -> dict[str, Any]:
     holders = hold(asked)
     told["holders"] = holders
     told["held"] = all(b"".join(_read_from(node, asked.keys)).endswith(b"\n" + sent) for node in holders)
-    forgotten = await forget_elsewhere(Keys("s0"), [recordings])  # simulated nodes share the disk: one finds it
+    forgotten = await forget_on_nodes(Keys("s0"), [recordings])  # simulated nodes share the disk: one finds it
     told["forgotten"] = sorted({str(path) for removed, _ in forgotten for path in removed})
     told["asked"], told["left"] = len(forgotten), [str(path) for _, left in forgotten for path in left]
     (doomed,) = [node for node in cluster.worker_nodes if node.node_id == dying]

@@ -2,4 +2,4 @@
 
 from pathlib import Path
 
-DEMO = Path(__file__).parents[2] / "deploy" / "demo" / "conversation.opus"
+DEMO = Path(__file__).parents[1] / "demo" / "conversation.opus"

@@ -1,64 +1,64 @@
-"""The command line. Heavy imports happen inside the commands, so that --help is instant."""
+"""The command line: all commands in their panels. Heavy imports happen inside them, so that --help is instant."""
 
 from __future__ import annotations
 
+import platform
+from typing import Annotated
+
 import typer
 
-from workers.cli import bench, consume, keep, media, plan, research, service, session
-from workers.console.errors import RUNTIME, one_line_errors
-from workers.console.options import Checkpoint, Json, RayAddress, Redis
-from workers.console.terminal import Terminal, guard, print_json
+from stream import __version__
+from workers.cli import bench, consume, demo, keep, media, operate, research, service, session
+from workers.console.options import PanelledCommand
+from workers.console.terminal import guard
+from workers.session.settings import SessionSettings
+
+PANELS = {
+    "Listen": (session.live, session.replay, demo.demo, service.serve),
+    "See": (consume.watch, consume.top, keep.sessions, service.export, consume.alert),
+    "Operate": (
+        operate.doctor, media.enroll, service.token, keep.forget, service.spool, operate.plan, operate.down,
+        media.models,
+    ),
+    "Research": (
+        research.train, research.evaluate, research.prepare, research.study, media.train_voice, media.fit_experts,
+        media.compose, service.schema, bench.bench,
+    ),
+}  # fmt: skip
+"""Commands and groups of commands, as --help shows them."""
 
 app = typer.Typer(
     name="undertone",
-    help="Recognizes emotion in conversation while it goes on, and publishes it over Redis.",
+    help="Recognizes emotion in conversation while it goes on, and publishes it over Redis. "
+    "Begin with `undertone demo`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # as "rich", it would take [default: …] for markup and leave it out
+    rich_markup_mode="markdown",  # as "rich", it would take [[rule]] and [default: …] for markup and leave them out
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (research, media, service, consume, keep, plan, bench, session):
-    group.register(app)
-
-
-@app.command()
-def doctor(redis: Redis = None, checkpoint: Checkpoint = "meld", as_json: Json = False) -> None:
-    """Say what is installed, what a session would use, and what is missing."""
-    with one_line_errors():
-        import json
-        from dataclasses import asdict
-
-        from workers.cli.doctor import examine, findings_table
-
-        findings = examine(redis, checkpoint)
-        if as_json:
-            print_json(json.dumps([asdict(finding) for finding in findings], indent=2))
+for panel, commands in PANELS.items():
+    for command in commands:
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, rich_help_panel=panel)
         else:
-            Terminal().print(findings_table(findings))
-        if any(finding.state == "broken" for finding in findings):
-            raise typer.Exit(RUNTIME)
+            app.command(rich_help_panel=panel, cls=PanelledCommand)(command)
 
 
-@app.command()
-def down(ray_address: RayAddress = "auto") -> None:
-    """Stop the Redis of your own, whose data stay, and every actor of ours in the Ray cluster of this machine, if it
-    has one."""
-    with one_line_errors():
-        from stream.bus.own_server import stop
-        from workers.cluster.actors import own_cluster, ray_cluster, stop_all
-        from workers.console.display import tell
+def _version(wanted: bool) -> None:
+    """A callback that prints the version and ends the command. Raises typer.Exit."""
+    if wanted:
+        checkpoint = SessionSettings.model_fields["checkpoint"].default
+        print(f"undertone {__version__}, Python {platform.python_version()}, checkpoint {checkpoint}")
+        raise typer.Exit
 
-        stopped = []
-        is_there = ray_address != "auto" or own_cluster() is not None
-        if is_there:
-            with ray_cluster(ray_address):
-                stopped = stop_all()
-        if redis := stop():
-            tell("stopped the Redis of your own; its data stay")
-        if is_there:
-            tell(f"stopped {len(stopped)} actors" + (f": {', '.join(stopped)}" if stopped else ""))
-        elif not redis:
-            tell("nothing of ours is running")
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of no command."""
 
 
 def main() -> None:

@@ -7,22 +7,113 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli import bench_load, bench_report
-from workers.console.errors import USAGE, development_data, fail, one_line_errors
+from workers.bench import DEMO
+from workers.cli import bench_load
+from workers.console.errors import RUNTIME, USAGE, development_data, fail, one_line_errors
 from workers.console.options import Clips, Faces, Json, comma_separated
 from workers.console.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from workers.console.tables import Rows
 
-bench = typer.Typer(help="Measure this installation.", no_args_is_help=True)
+bench = typer.Typer(name="bench", help="Measure accuracy and speed on this machine.", no_args_is_help=True)
+for command in bench_load.COMMANDS:
+    bench.command()(command)
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    bench_report.register(bench)
-    bench_load.register(bench)
-    app.add_typer(bench, name="bench")
+@bench.command("all")
+def all_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write the results to.")] = Path("bench.json"),
+    only: Annotated[str, typer.Option(help="Benchmarks to run, comma-separated. [default: all]")] = "",
+    without: Annotated[str, typer.Option("--except", help="Benchmarks to leave out, comma-separated.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results on stdout, too.")] = False,
+) -> None:
+    """Run every benchmark and write one file of results.
+
+    The file (JSON) is written anew after each, so Ctrl-C keeps what is done. What cannot run here (no data, a package
+    that is not installed) is skipped, and the file says why. Exit code 1 when one failed.
+    """
+    import signal
+
+    # Whoever ends us ends the benchmark that runs in a process of its own, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with one_line_errors():
+        import json
+        from functools import partial
+
+        from workers.bench.report.results import write_results
+        from workers.bench.report.suite import chosen, run_all
+        from workers.console.progress import console_progress
+
+        try:
+            parts = chosen(comma_separated(only), comma_separated(without))
+        except ValueError as error:
+            raise fail(error, USAGE) from None
+        if not file.parent.is_dir():
+            raise fail(f"{file.parent}: no such folder", USAGE)
+        with console_progress() as progress:
+            results = run_all(parts, progress, partial(write_results, file=file))
+            progress.tell(f"written to {file}")
+        if as_json:
+            print_json(json.dumps(results, indent=1, ensure_ascii=False))
+        if any("failed" in part for part in results["parts"].values()):
+            raise typer.Exit(RUNTIME)
+
+
+@bench.command()
+def report(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Results of `undertone bench all`.")] = Path(
+        "bench.json"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder for BENCHMARKS.md and benchmarks/*.svg.")] = Path("deploy"),
+) -> None:
+    """Write a file of results as BENCHMARKS.md, with tables and plots."""
+    with one_line_errors():
+        from workers.bench.report.report import write_report
+        from workers.bench.report.results import read_results
+
+        for written in write_report(read_results(file), out):
+            print(written)
+
+
+@bench.command()
+def compare(
+    old: Annotated[Path, typer.Argument(help="Results of `undertone bench all`.")],
+    new: Annotated[Path, typer.Argument(help="Later results.")],
+    tolerance: Annotated[float, typer.Option(min=0, help="The share by which a figure may change: 0.2 = 20 %.")] = 0.2,
+) -> None:
+    """Tell what became better or worse between two runs; exit code 1 when something became worse.
+
+    Times are compared in the time that the same fixed piece of work took on that machine at that moment, so that a
+    slower machine is no regression; errors, scores and memory as they are.
+    """
+    with one_line_errors():
+        from workers.bench.report.compare import compare as compare_results
+        from workers.bench.report.results import read_results
+        from workers.console.tables import rows_table
+
+        told = compare_results(read_results(old), read_results(new))
+        changes = told.beyond(tolerance)
+        console = Terminal()
+        if changes:
+            rows = [
+                {
+                    "": "worse" if change.worse > 1 else "better",
+                    "row": change.row,
+                    "figure": change.figure,
+                    "old": change.old,
+                    "new": change.new,
+                    "× as bad": f"{change.worse:.2f}",
+                }
+                for change in changes
+            ]
+            console.print(rows_table(f"Changed by more than {100 * tolerance:.0f} %", rows))
+        for line in (*(f"failed: {line}" for line in told.failed), *told.one_sided):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        worse = sum(change.worse > 1 for change in changes)
+        print(f"{len(told.changes)} figures: {worse} worse, {len(changes) - worse} better")
+        if worse or told.failed:
+            raise typer.Exit(RUNTIME)
 
 
 def _show(title: str, rows: Rows, as_json: bool) -> None:
@@ -67,7 +158,7 @@ def speakers(data: Turns = None, as_json: Json = False) -> None:
 Recordings = Annotated[Path | None, typer.Option(help="Laid out as $UNDERTONE_DATA: librispeech, conversations, …")]
 Encoder = Annotated[Path | None, typer.Option(help="Folder of a voice encoder. [default: the shipped one]")]
 Models = Annotated[
-    list[str] | None, typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: what is here]")
+    list[str] | None, typer.Option(help="Whisper model: a size, Hugging Face id or folder. [default: what is here]")
 ]
 
 
@@ -143,8 +234,8 @@ def endtoend(
     data: Clips = None,
     actors: Annotated[str, typer.Option(help="Numbers of the actors to use, comma-separated. [default: all]")] = "",
     encoder: Encoder = None,
-    conversations: Annotated[int, typer.Option(min=1, help="How many to compose of each kind.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the composition.")] = 0,
+    conversations: Annotated[int, typer.Option(min=1, help="Number of conversations to compose of each kind.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the composition.")] = 0,
     as_json: Json = False,
 ) -> None:
     """From media to label on constructed conversations: segmentation, words, speakers and time-weighted emotion."""
@@ -174,10 +265,8 @@ def encoders(as_json: Json = False) -> None:
 
 @bench.command()
 def startup(
-    file: Annotated[Path, typer.Argument(help="A recording with a transcript (.stm) beside it.")] = Path(
-        "deploy/demo/conversation.opus"
-    ),
-    runs: Annotated[int, typer.Option(min=1, help="How often.")] = 5,
+    file: bench_load.File = DEMO,
+    runs: Annotated[int, typer.Option(min=1, help="Number of runs.")] = 5,
     as_json: Json = False,
 ) -> None:
     """Seconds from a command to its first event and label, by part."""
@@ -190,7 +279,9 @@ def startup(
         _show("Start of a replay, median seconds", rows, as_json)
 
 
-Hidden = Annotated[int | None, typer.Option(min=8, help="Width, with random weights. [default: as shipped]")]
+Hidden = Annotated[
+    int | None, typer.Option(min=8, help="Width of a network with random weights. [default: the shipped network]")
+]
 
 
 @bench.command()
@@ -225,10 +316,12 @@ def batching(
 
 @bench.command()
 def scale(
-    nodes: Annotated[str, typer.Option(help="How many, comma-separated; each takes some 0.5 GB.")] = "1,2,4",
-    sessions: Annotated[int, typer.Option(min=1, help="At the same time.")] = 64,
+    nodes: Annotated[
+        str, typer.Option(help="Numbers of nodes to try, comma-separated; each node takes some 0.5 GB.")
+    ] = "1,2,4",
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions at the same time.")] = 64,
     rate: Annotated[float, typer.Option(min=1, help="Utterances a second, of all sessions together.")] = 100.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Of load, for each number of nodes.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of load, for each number of nodes.")] = 20.0,
     as_json: Json = False,
 ) -> None:
     """Cost of an utterance in Ray and Redis under the same load on more nodes, all simulated on this machine."""

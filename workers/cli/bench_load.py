@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from workers.bench import DEMO
 from workers.console.errors import one_line_errors
 from workers.console.options import Json, comma_separated
 from workers.console.terminal import Terminal, print_json
@@ -17,16 +18,15 @@ if TYPE_CHECKING:
     from workers.bench.speed.words import Words
     from workers.console.tables import Rows
 
-File = Annotated[Path, typer.Argument(help="A recording with a transcript (.stm) beside it.")]
-DEMO = Path("deploy/demo/conversation.opus")
-Sources = Annotated[str, typer.Option(help="transcript, none, whisper (each model that is here); comma-separated.")]
-Modalities = Annotated[str, typer.Option(help="What is used, comma-separated.")]
-
-
-def register(bench: typer.Typer) -> None:
-    """Add these commands to `undertone bench`."""
-    for command in (latency, lag, ray, capacity, throughput, longevity, costs):
-        bench.command()(command)
+File = Annotated[
+    Path,
+    typer.Argument(help="A recording with a transcript (.stm) beside it.", show_default="the demo conversation"),
+]
+Sources = Annotated[
+    str,
+    typer.Option(help="Where words come from: transcript, none, whisper (each model that is here); comma-separated."),
+]
+Modalities = Annotated[str, typer.Option(help="What is used: text, audio, visual; comma-separated.")]
 
 
 def latency(file: File = DEMO, words: Sources = "transcript,whisper", as_json: Json = False) -> None:
@@ -44,10 +44,10 @@ def latency(file: File = DEMO, words: Sources = "transcript,whisper", as_json: J
 
 def lag(
     file: File = DEMO,
-    minutes: Annotated[float, typer.Option(min=0.5, help="Of real time.")] = 60.0,
+    minutes: Annotated[float, typer.Option(min=0.5, help="Minutes, in real time.")] = 60.0,
     as_json: Json = False,
 ) -> None:
-    """Growth of the time to label over a session in real time."""
+    """Growth of the time to label over a long session in real time."""
     with one_line_errors():
         from workers.bench.speed.latency import bench_lag
         from workers.console.progress import console_progress
@@ -73,9 +73,9 @@ def capacity(
     file: File = DEMO,
     words: Sources = "transcript,whisper",
     modalities: Modalities = "text,audio",
-    seconds: Annotated[float, typer.Option(min=1, max=300, help="Of each number of sessions.")] = 40.0,
-    limit: Annotated[int, typer.Option("--most", min=1, help="Sessions at once.")] = 64,
-    partials: Annotated[bool, typer.Option(help="Tell words and labels while somebody talks.")] = True,
+    seconds: Annotated[float, typer.Option(min=1, max=300, help="Seconds to hold each number of sessions.")] = 40.0,
+    limit: Annotated[int, typer.Option("--most", min=1, help="Most sessions to try at once.")] = 64,
+    partials: Annotated[bool, typer.Option(help="Words and labels while somebody talks, too.")] = True,
     as_json: Json = False,
 ) -> None:
     """Real-time sessions that this machine holds until the 95 % time to label doubles, and the cost of each."""
@@ -102,7 +102,9 @@ def throughput(
     file: File = DEMO,
     words: Sources = "transcript,none,whisper",
     modalities: Modalities = "text,audio",
-    minutes: Annotated[float, typer.Option(min=0.1, help="Of media; a fifth where words are recognized.")] = 10.0,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="Minutes of media; a fifth of them where words are recognized.")
+    ] = 10.0,
     as_json: Json = False,
 ) -> None:
     """Speed of a replay as a multiple of real time, and the cost of its minutes."""
@@ -122,11 +124,11 @@ def throughput(
 
 def longevity(
     file: File = DEMO,
-    hours: Annotated[float, typer.Option(min=0.01, help="Of media, as fast as it goes.")] = 12.0,
+    hours: Annotated[float, typer.Option(min=0.01, help="Hours of media, played as fast as it goes.")] = 12.0,
     modalities: Modalities = "text",
     as_json: Json = False,
 ) -> None:
-    """Hours of media through one session: does any process grow?"""
+    """Growth of the memory of every process over hours of media."""
     with one_line_errors():
         from workers.bench.speed.longevity import bench_longevity
         from workers.console.progress import console_progress
@@ -138,13 +140,18 @@ def longevity(
 
 
 def costs(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Of `undertone bench all`.")] = Path("bench.json"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Results of `undertone bench all`.")] = Path(
+        "bench.json"
+    ),
 ) -> None:
     """Print the cost of a session, from a file of results, as JSON for `undertone plan --measured`."""
     with one_line_errors():
         from workers.bench.report.costs import read_costs
 
         print_json(read_costs(file).to_json().rstrip())
+
+
+COMMANDS = (latency, lag, ray, capacity, throughput, longevity, costs)
 
 
 def _words(given: str, file: Path) -> list[Words]:

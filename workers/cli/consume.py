@@ -20,23 +20,16 @@ if TYPE_CHECKING:
     from stream.bus.webhook import Webhook
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    for command in (watch, top, alert):
-        app.command()(command)
-
-
 def watch(
     sessions: Sessions = None,
     redis: Redis = None,
     prefix: Prefix = "undertone",
     as_json: Json = False,
 ) -> None:
-    """Show the events of sessions, or of all, from their first: on a terminal a screen with search, in a pipe lines
-    until they end.
+    """Follow sessions, from their first label on: those named, or all.
 
-    Keys: arrows choose a session, / searches words, speakers and emotions, space pauses, f shows final labels only,
-    q quits.
+    On a terminal this is a screen with search, in a pipe a line for each label, until the sessions end. Keys: arrows
+    choose a session, / searches words, speakers and emotions, space pauses, f shows final labels only, q quits.
     """
     with one_line_errors():
         import asyncio
@@ -74,37 +67,28 @@ async def _require(url: str, sessions: Sequence[str], prefix: str) -> None:
 
 async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) -> None:
     """Events in a pipe; lines of more than one session begin with its id."""
-    import asyncio
-    from collections.abc import AsyncIterator
-
-    from stream.bus.subscriber import follow, subscribe
-    from stream.events import Event
+    from stream.bus.subscriber import follow
     from workers.console.display import JsonDisplay, LineDisplay, describe
 
     display = JsonDisplay() if as_json else LineDisplay()
-
-    async def show(events: AsyncIterator[Event]) -> None:
-        async for event in events:
-            if as_json or len(sessions) == 1:
-                display.event(event)
-            elif line := describe(event):
-                print(printable(event.session), line, flush=True)
-
-    if sessions:
-        await asyncio.gather(*(show(subscribe(url, session, prefix)) for session in sessions))
-    else:
-        await show(follow(url, prefix))
+    async for event in follow(url, prefix, sessions or None):
+        if as_json or len(sessions) == 1:
+            display.event(event)
+        elif line := describe(event):
+            print(printable(event.session), line, flush=True)
 
 
 def top(
     redis: Redis = None,
     prefix: Prefix = "undertone",
-    once: Annotated[bool, typer.Option("--once", help="Print once and exit, as in a pipe.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print once and exit, as it does in a pipe.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what every live session does, and how long its last 50 labels took, each second until Ctrl-C.
+    """Show the load of every live session, anew each second until Ctrl-C.
 
-    Latencies are from the end of speech to the label, end-silence included; the slowest stage has its p50 and p95.
+    p50 and p95: the median and the 95 % quantile of the time from the end of speech to the label, over the labels of
+    the last minute; the silence that ends an utterance counts, the loading of models does not. The slowest stage has
+    both, too. With `--json` once: an object `{sessions, total}`.
     """
     with one_line_errors():
         import asyncio
@@ -118,32 +102,34 @@ def top(
         if as_json:
             print_json(asyncio.run(look_once(url, prefix)).as_json())
         elif once or not sys.stdout.isatty():
-            console = Terminal(width=None if sys.stdout.isatty() else 160)
-            console.print(asyncio.run(look_once(url, prefix)).table())
+            Terminal().print(asyncio.run(look_once(url, prefix)).table())
         else:
             run_until_interrupted(watch_load(url, prefix, Terminal()))
 
 
 def alert(
-    rules: Annotated[Path, typer.Argument(metavar="RULES.toml", help="[[rule]] tables.")],
+    rules: Annotated[Path, typer.Argument(metavar="RULES.toml", help="File of rules, each a [[rule]] table.")],
     redis: Redis = None,
     prefix: Prefix = "undertone",
     webhook: Annotated[
-        str | None, typer.Option(help="POST alerts to this address, signed with $UNDERTONE_WEBHOOK_SECRET.")
+        str | None, typer.Option(help="Send alerts to this address, too (POST, signed with $UNDERTONE_WEBHOOK_SECRET).")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Hold rules against all sessions, those in Redis and those to come, and publish alerts on PREFIX:alerts.
+    """Raise an alert whenever a rule of yours fits what a session says: printed, and published on PREFIX:alerts.
 
-    A rule: [[rule]] name = "angry customer", emotion = "anger", and as needed speaker = "customer*", above = 0.8
-    (probability), utterances = 3 (in a row), cooldown = 60 (seconds of media), certain = true (no uncertain labels). An
-    alert is published once however many of these commands run, and again by none that starts within a day.
+    A rule is a table of the file: [[rule]] with name = "angry customer" and emotion = "anger". It may have
+    speaker = "customer*", above = 0.8 (least probability), utterances = 3 (so many in a row), cooldown = 60 (seconds
+    until it may fit again) and certain = true (uncertain labels do not count).
+
+    All sessions are watched, those in Redis and those to come. An alert is published once, however many of these
+    commands run, and not again by one that starts within a day.
     """
     with one_line_errors():
         import asyncio
 
         from stream.bus.alert_rules import AlertMonitor, RuleError, read_rules
-        from stream.bus.connection import check, public
+        from stream.bus.connection import check, check_alerting, public
         from stream.bus.own_server import redis_address
         from stream.bus.webhook import Webhook
         from workers.console.display import tell
@@ -155,6 +141,7 @@ def alert(
             raise RuleError("--webhook: set UNDERTONE_WEBHOOK_SECRET to what its receiver checks signatures with")
         hook = Webhook(webhook, secret, tell) if webhook is not None else None
         asyncio.run(check(url))
+        asyncio.run(check_alerting(url, prefix))
         names = ", ".join(rule.name for rule in held)
         run_until_interrupted(
             _alert(AlertMonitor(held), hook, url, prefix, as_json),

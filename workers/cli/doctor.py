@@ -20,6 +20,7 @@ from stream.bus.own_server import data_folder, running
 from stream.bus.server import NO_SERVER, server_binary, server_version
 from stream.errors import MediaError, one_line
 from stream.sources.microphone import input_devices
+from workers.console.terminal import libraries_log
 from workers.session.enrolment import EnrolmentError, voices
 
 
@@ -39,6 +40,7 @@ def examine(redis: str | None, checkpoint: str) -> list[Finding]:
         Finding("python", "ok", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"),
         *(_package(name) for name in ("torch", "ray", "redis", "av", "faster-whisper", "transformers")),
         _redis(redis),
+        Finding("Ray's log", "ok", f"{libraries_log()}: what Ray's own processes have to say"),
         _checkpoint(checkpoint),
         _asr(),
         _text(),
@@ -99,7 +101,7 @@ def _text() -> Finding:
 
     try:
         return Finding("text", "ok", f"{text.TextConfig()} in {text.folder()}")
-    except ModuleNotFoundError as error:
+    except text.TextEncoderError as error:
         return Finding("text", "broken", str(error))
 
 

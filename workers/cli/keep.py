@@ -17,14 +17,12 @@ from workers.errors import UsageError
 SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(sessions)
-    app.command()(forget)
-
-
 def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = False) -> None:
-    """List the sessions that Redis keeps, the newest first, and until when."""
+    """List the sessions that Redis keeps, the newest first, and until when.
+
+    With `--json` a list of `{id, state, started, duration, utterances, reason, sources, speakers, checkpoint, consent,
+    redacted, masked, recorded, kept_until, load}`, as `GET /sessions` of the gateway has it.
+    """
     with one_line_errors():
         import asyncio
         import json
@@ -58,26 +56,29 @@ def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = 
 def forget(
     sessions: Sessions = None,
     older_than: Annotated[
-        str | None, typer.Option(help="All sessions of which nothing is younger: 30d, 12h or 90m.")
+        str | None, typer.Option(help="All sessions that are older than this: 30d, 12h or 90m.")
     ] = None,
     record: Annotated[
         list[Path] | None,
-        typer.Option(help="A folder in which `--record` has kept sessions; several times for several."),
+        typer.Option(
+            help="Folder of recordings (`--record` of other commands) to look in, too; several times for several."
+        ),
     ] = None,
     gone: Annotated[
-        bool, typer.Option("--gone", help="Their processes are gone for certain, where nobody can be asked.")
+        bool, typer.Option("--gone", help="Take it from me that the sessions' processes are gone.")
     ] = False,
     redis: Redis = None,
     prefix: Prefix = "undertone",
     as_json: Json = False,
 ) -> None:
-    """Remove all that Redis and this machine keep of sessions, look again, and exit with 1 if anything is left.
+    """Delete all that is kept of sessions, look again, and exit with 1 if anything is left.
 
-    That is: events with whatever read them in groups, state, the entry in the directory, alerts, the tokens' lists,
-    events that waited for Redis on this machine, and recordings in the folders given. Redis needs a user who may delete
-    (deploy/README.md). Backups and what consumers have kept are not ours to delete. A live session is refused,
-    and one that may live: that has not ended, and whose process is not known to be gone. One that lives in spite of
-    --gone ends itself when it notices.
+    That is: events and what reads them in groups, state, the entry in the list of sessions, alerts, entries of access
+    tokens, events that wait on this machine for Redis, and recordings in the folders given. Backups, and what other
+    programs have kept, are not ours to delete. The Redis user must be one who may delete (deploy/README.md).
+
+    A session that lives is refused, and so is one that has not ended and may live still. With --gone it is deleted;
+    should it live after all, it ends itself when it notices.
     """
     with one_line_errors():
         import asyncio
@@ -85,7 +86,7 @@ def forget(
 
         from redis.exceptions import RedisError
 
-        from stream.bus.forget import CannotForget, rewrite_log
+        from stream.bus.forget import CannotForget, check_erasing, rewrite_log
         from stream.bus.forget import forget as forget_session
         from stream.bus.forget import older_than as find_older
         from stream.bus.keys import Keys
@@ -102,6 +103,8 @@ def forget(
         url = _server(redis)
         if url is None:
             tell("no Redis is here: looking at files alone")
+        else:
+            asyncio.run(check_erasing(url, prefix))  # before anything is erased: what is left is found again
         if older_than:
             names = asyncio.run(find_older(url, prefix, folders, time.time() - age))
             wanted = [Keys(name, prefix) for name in names]

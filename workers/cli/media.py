@@ -11,30 +11,21 @@ from workers.console.errors import RUNTIME, USAGE, development_data, fail, one_l
 from workers.console.options import Clips, Faces, Json, Seed
 from workers.console.terminal import Terminal, print_json
 
-models = typer.Typer(help="Models that are downloaded once.", no_args_is_help=True)
+models = typer.Typer(name="models", help="List, download and check models.", no_args_is_help=True)
 
-Wanted = Annotated[
-    list[str] | None, typer.Argument(help="Names, as `undertone models list` shows them. [default: all]")
-]
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(models, name="models")
-    for command in (enroll, compose):
-        app.command()(command)
-    app.command("train-voice")(train_voice)
-    app.command("fit-experts")(fit_experts)
+Wanted = Annotated[list[str] | None, typer.Argument(help="Names of models (`undertone models list`). [default: all]")]
 
 
 @models.command("list")
 def list_command(
-    speed: Annotated[bool, typer.Option(help="Time the speech recognizers that are here.")] = True,
+    speed: Annotated[
+        bool, typer.Option(help="Time the speech recognizers that are here; takes some seconds each.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Show every model that can be fetched: its use, size, licence, and where it is.
+    """List every model that can be downloaded: its use, size, licence, and where it is if it is here.
 
-    Those that turn speech into words are timed on this machine where they are here.
+    With `--json` a list of `{name, use, licence, bytes, languages, speed, folder, origin}`.
     """
     with one_line_errors():
         import json
@@ -53,11 +44,13 @@ def list_command(
 def pull(
     names: Annotated[
         list[str],
-        typer.Argument(help="As `undertone models list` shows them; of faster-whisper, the size will do: base."),
+        typer.Argument(help="Names of models (`undertone models list`); of Whisper the size will do: base."),
     ],
-    into: Annotated[Path | None, typer.Option(help="Folder. [default: $UNDERTONE_MODELS, or the user's data]")] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="Folder to download into. [default: $UNDERTONE_MODELS, or the user's data]")
+    ] = None,
 ) -> None:
-    """Download models, going on where an earlier download broke off, and check them.
+    """Download models and check them. An interrupted download goes on where it was.
 
     $UNDERTONE_MODELS_URL names a mirror to take all of them from.
     """
@@ -84,10 +77,10 @@ def pull(
 
 @models.command()
 def verify(names: Wanted = None) -> None:
-    """Read models whole and compare them with the manifest's checksums."""
+    """Compare the models that are here with their published checksums."""
     with one_line_errors():
         from model.encoders.manifest import find, folders, manifest, wrong
-        from model.encoders.packaged import cache
+        from model.encoders.packaged import cache, whole
         from workers.console.display import tell
 
         known, broken = manifest(), False
@@ -96,7 +89,7 @@ def verify(names: Wanted = None) -> None:
         for name in names or known:
             model = known[name]
             places = [folder / name for folder in (*folders(), cache())]
-            here = find(model) or next((place for place in places if place.is_dir()), None)
+            here = find(model) or whole(model) or next((place for place in places if place.is_dir()), None)
             if here is None:
                 tell(f"{name}: not here")
                 broken = broken or bool(names)
@@ -109,19 +102,30 @@ def verify(names: Wanted = None) -> None:
 
 
 def enroll(
-    name: Annotated[str | None, typer.Argument(help="Whose voice it is.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of the speaker.")] = None,
     file: Annotated[Path | None, typer.Argument(help="A recording of this voice alone, 5 s of speech or more.")] = None,
     forget: Annotated[bool, typer.Option("--forget", help="Remove the voice instead.")] = False,
-    listed: Annotated[bool, typer.Option("--list", help="Show whose voices are known.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the known voices instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --list: JSON on stdout.")] = False,
 ) -> None:
-    """Keep a voice, so that sessions call its speaker by name. Only numbers are kept, on this machine; no recording."""
+    """Learn a voice, so that sessions call its speaker by name. Numbers are kept, on this machine alone; no recording.
+
+    With `--list --json` a list of `{name}`.
+    """
     with one_line_errors():
+        import json
+
         from workers.console.display import tell
         from workers.session import enrolment
 
+        if as_json and not listed:
+            raise fail("--json: with --list", USAGE)
         if listed:
-            for known in enrolment.voices():
-                print(known)
+            names = list(enrolment.voices())
+            if as_json:
+                print_json(json.dumps([{"name": known} for known in names], indent=2))
+            else:
+                print("".join(f"{known}\n" for known in names), end="")
             return
         if name is None or (file is None) == (not forget):
             raise fail("give NAME and FILE, or NAME and --forget, or --list", USAGE)
@@ -144,7 +148,7 @@ def enroll(
 def train_voice(
     out: Annotated[Path, typer.Option(help="Folder to write the encoder to.")],
     data: Clips = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the clips.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the clips. [default: as shipped]")] = None,
     seed: Seed = 0,
 ) -> None:
     """Train the voice encoder on RAVDESS: scored on whole actors held out, then on all of them.
@@ -169,12 +173,12 @@ def train_voice(
 def fit_experts(
     voice: Annotated[Path, typer.Option(help="The folder that train-voice wrote.")],
     checkpoint: Annotated[
-        str, typer.Option(help="A shipped checkpoint's name or a folder; gets an experts.json.")
+        str, typer.Option(help="Name of a shipped checkpoint, or a folder; an experts.json is written into it.")
     ] = "meld",
     data: Clips = None,
     faces: Faces = None,
 ) -> None:
-    """Fit how much a checkpoint believes the voice encoder and the face nets, on clips and pictures held out."""
+    """Fit how much weight a checkpoint gives to voice and face, on clips and pictures held out from training."""
     with one_line_errors():
         import json
 
@@ -191,9 +195,9 @@ def fit_experts(
 def compose(
     out: Annotated[Path, typer.Option(help="Folder for the recordings.")],
     data: Clips = None,
-    conversations: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
-    speakers: Annotated[int, typer.Option(min=1, max=8, help="In each conversation.")] = 2,
-    turns: Annotated[int, typer.Option(min=1, help="In each conversation.")] = 12,
+    conversations: Annotated[int, typer.Option(min=1, help="Number of conversations.")] = 1,
+    speakers: Annotated[int, typer.Option(min=1, max=8, help="Speakers in each conversation.")] = 2,
+    turns: Annotated[int, typer.Option(min=1, help="Turns in each conversation.")] = 12,
     overlap: Annotated[
         float, typer.Option(min=0, max=1, help="Share of turns that begin before the last has ended.")
     ] = 0.15,
@@ -205,7 +209,7 @@ def compose(
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Put labelled test conversations together from single acted clips: WAV, RTTM, STM, emotions, and films."""
+    """Make labelled test conversations out of single acted clips: WAV, RTTM, STM, emotions, and films."""
     with one_line_errors():
         import numpy as np
 

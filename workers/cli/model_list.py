@@ -11,6 +11,7 @@ from rich.table import Table
 
 from model.encoders.asr import PREFIX, SIZES, AsrError, AsrModel, locate
 from model.encoders.manifest import find, manifest
+from model.encoders.packaged import whole
 from model.encoders.transcription import RATE
 from stream.errors import one_line
 
@@ -38,7 +39,7 @@ class Listed:
 def listed(speed: bool) -> list[Listed]:
     """All models. speed: time the recognizers that are here, which takes a few seconds each."""
     rows = [
-        Listed(model.name, model.use, model.licence, model.size, "", None, str(find(model) or ""))
+        Listed(model.name, model.use, model.licence, model.size, "", None, str(find(model) or whole(model) or ""))
         for model in manifest().values()
         if not model.name.startswith(PREFIX)
     ]
@@ -71,10 +72,8 @@ def times_real_time(model: AsrModel) -> float:
 def models_table(rows: list[Listed]) -> Table:
     """The models, for a person."""
     table = Table(box=None, header_style="bold")
-    for column in ("model", "MB", "languages", "x real time"):
-        table.add_column(column, no_wrap=True)
-    for column in ("here", "use", "licence"):
-        table.add_column(column, overflow="fold")
+    for column in ("model", "MB", "languages", "x real time", "here", "use", "licence"):
+        table.add_column(column)
     for row in rows:
         speed = "" if row.speed is None else f"{row.speed:g}"
         here = ": ".join(dict.fromkeys(part for part in (row.origin, row.folder) if part)) or "[yellow]no[/]"

@@ -12,32 +12,28 @@ from workers.console.options import Checkpoint, Json, RayAddress
 from workers.console.terminal import Terminal, print_json
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    for command in (train, evaluate, study, prepare):
-        app.command()(command)
-
-
 def train(
     out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
     config: Annotated[str, typer.Option(help="meld, emorynlp, iemocap, or a TOML file like those.")] = "meld",
     data: Annotated[
         Path | None, typer.Option(help="Folder with train.csv and dev.csv. [default: as configured]")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Runs; the best on dev is kept, all are reported.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Number of runs; the best on dev is kept, all are reported.")
+    ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of the graph network; fewer if dev stops improving.")
+        int | None, typer.Option(min=1, help="Passes over the data; fewer if dev stops improving.")
     ] = None,
     without: Annotated[
         list[str] | None, typer.Option(help="Leave out a part (repeat for several); an unknown one lists them all.")
     ] = None,
     adapter: Annotated[
-        str | None, typer.Option(help="Take this checkpoint's tuned text encoders instead of tuning.")
+        str | None, typer.Option(help="Checkpoint whose tuned text encoders are taken, instead of tuning one.")
     ] = None,
     baselines: Annotated[bool, typer.Option(help="Train the baselines on the same data too.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Tune the text encoder and train the fusion-GCN on a conversation table, selecting on dev.
+    """Train a checkpoint on a corpus: tune the text encoder, then train the graph network; the best run on dev is kept.
 
     Interrupted, it goes on where it was: give the same command again. Curves: tensorboard --logdir OUT/work/logs.
     """
@@ -68,14 +64,14 @@ def train(
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option(help="A conversation table (CSV).")],
+    data: Annotated[Path, typer.Option(help="Table of conversations (CSV), as `undertone prepare` writes it.")],
     checkpoint: Checkpoint = "meld",
     report: Annotated[
-        Path | None, typer.Option(help="Write report.html and report.json there: everything, also under noise.")
+        Path | None, typer.Option(help="Folder for report.html and report.json: all scores, also under noise.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a checkpoint on a conversation table."""
+    """Score a checkpoint on a table of conversations."""
     with one_line_errors():
         import json
 
@@ -95,9 +91,11 @@ def evaluate(
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="Which; an unknown name lists them.")],
+    name: Annotated[str, typer.Argument(help="Name of the study; an unknown one lists them all.")],
     out: Annotated[Path, typer.Option(help="Folder for NAME.json, NAME.md and NAME.svg.")] = Path("model/results"),
-    seeds: Annotated[int | None, typer.Option(min=1, help="Runs for each cell. [default: the study's own]")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Number of runs for each figure. [default: the study's own]")
+    ] = None,
 ) -> None:
     """Run one of the studies behind model/RESULTS.md."""
     with one_line_errors():
@@ -122,7 +120,7 @@ def prepare(
     out: Annotated[Path, typer.Option(help="Folder for train.csv, dev.csv and test.csv.")],
     ray_address: RayAddress = None,
 ) -> None:
-    """Make conversation tables of a published corpus, with the live encoders. Interrupted, it goes on where it was."""
+    """Turn a published corpus into tables of conversations for training. Interrupted, it goes on where it was."""
     with one_line_errors():
         from workers.console.progress import console_progress
         from workers.research.prepare import prepare_command

@@ -10,75 +10,87 @@ from typing import Annotated, Literal
 import typer
 
 from workers.console.errors import RUNTIME, fail, one_line_errors
-from workers.console.options import AsrModel, Keep, Prefix, RayAddress, Redis
+from workers.console.options import AsrModel, Ephemeral, Json, Keep, Prefix, RayAddress, Redis
 from workers.console.terminal import harmless, print_json
 from workers.errors import UsageError
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(serve)
-    app.command()(token)
-    app.command()(export)
-    app.command()(schema)
-    app.command()(spool)
-
-
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback want --tokens.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; for other machines to reach it, --tokens is needed.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8765,
     tokens: Annotated[
         Path | None,
-        typer.Option(help="TOML file of who is let in (`undertone token`). [default: who has the printed address]"),
+        typer.Option(
+            help="TOML file of access tokens (`undertone token`). [default: one token, in the printed address]"
+        ),
     ] = None,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="Let in every user and program of this machine, as administrator.")
+        bool,
+        typer.Option("--no-token", help="Ask for no token: every user and program of this machine is administrator."),
     ] = False,
-    record: Annotated[Path | None, typer.Option(help="Let sessions be recorded, in this folder.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Allow sessions to be recorded, into this folder.")] = None,
     keep: Keep = 24.0,
-    media: Annotated[Path | None, typer.Option(help="Let sessions play the files of this folder.")] = None,
+    media: Annotated[Path | None, typer.Option(help="Allow sessions to play files of this folder.")] = None,
     pull_from: Annotated[
         list[str] | None,
-        typer.Option(help="Let sessions fetch streams from this host; from internal ones, name their network, too."),
+        typer.Option(
+            help="Allow sessions to fetch streams from this host; of an internal host, name its network, too."
+        ),
     ] = None,
-    cors: Annotated[list[str] | None, typer.Option(help="Let this other web origin talk to us.")] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(help="Allow pages of this other web origin to use the API, such as https://example.org."),
+    ] = None,
     asr_model: AsrModel = None,
-    upload: Annotated[int, typer.Option(min=1, help="Megabytes of a recording that is sent whole.")] = 256,
-    drain: Annotated[float, typer.Option(min=0, help="Seconds that senders have to move when we end.")] = 30.0,
+    upload: Annotated[int, typer.Option(min=1, help="Largest recording that may be uploaded, in megabytes.")] = 256,
+    drain: Annotated[
+        float, typer.Option(min=0, help="Seconds that clients have to finish sending when the server stops.")
+    ] = 30.0,
+    preload: Annotated[
+        bool | None,
+        typer.Option(
+            "--preload/--no-preload",
+            help="Be ready when every node has the models of sessions. [default: unless Ray is a cluster's]",
+        ),
+    ] = None,
     trace: Annotated[
-        bool, typer.Option("--trace", help="OpenTelemetry traces to $OTEL_EXPORTER_OTLP_ENDPOINT.")
+        bool, typer.Option("--trace", help="Send OpenTelemetry traces to $OTEL_EXPORTER_OTLP_ENDPOINT.")
     ] = False,
     redis: Redis = None,
+    ephemeral: Ephemeral = False,
     redis_operator: Annotated[
         str | None,
         typer.Option(
             envvar="UNDERTONE_REDIS_OPERATOR",
-            help="The same Redis as a user who may delete, to forget sessions. [default: as --redis]",
+            help="URL of the same Redis with a user who may delete, to forget sessions. [default: as --redis]",
         ),
     ] = None,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
 ) -> None:
-    """Serve sessions over HTTP and WebSockets, with a dashboard, until SIGTERM or Ctrl-C."""
+    """Serve the page and the API (HTTP and WebSockets) until Ctrl-C or SIGTERM."""
     with one_line_errors():
-        for folder in (record, media):
-            if folder is not None and not folder.is_dir():
-                raise UsageError(f"{folder}: no such folder")
+        if media is not None and not media.is_dir():
+            raise UsageError(f"{media}: no such folder")
+        if record is not None and record.exists() and not record.is_dir():
+            raise UsageError(f"--record {record}: this is no folder")
         if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             raise UsageError("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent")
 
         import asyncio
 
-        from stream.bus.connection import check
-        from stream.bus.own_server import redis_address
+        from stream.bus.connection import BusError, check, check_publishing
+        from stream.bus.forget import check_erasing
+        from stream.bus.keys import Keys
+        from stream.bus.own_server import session_redis
+        from stream.private import make_parents
         from stream.sources.reach import Reach
-        from workers.cluster.actors import ray_cluster
         from workers.console.display import tell
         from workers.gateway.access import read_tokens
         from workers.gateway.middleware import LOCAL
-        from workers.gateway.serve import serve as run
-        from workers.gateway.state import Settings
-        from workers.research.downloads import fetch_recognizer
+        from workers.gateway.serve import listen_on
 
         try:
             Reach(pull_from or ())
@@ -91,27 +103,53 @@ def serve(
             raise UsageError("--no-token and --tokens contradict each other")
         if no_token:
             tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
-        url = redis_address(redis)
-        asyncio.run(check(url))
-        with ray_cluster(ray_address, trace):
-            fetch_recognizer(False, asr_model)
+        listeners = listen_on(host, port)
+        if record is not None and not record.exists():
+            make_parents(record)
+            record.mkdir(mode=0o700)
+        with session_redis(redis, ephemeral) as url:
+            asyncio.run(check(url))
+            asyncio.run(check_publishing(url, Keys("any", prefix)))
+            if redis_operator is not None:
+                try:
+                    asyncio.run(check(redis_operator))
+                    asyncio.run(check_erasing(redis_operator, prefix))
+                except BusError as error:
+                    raise BusError(f"--redis-operator: {error}") from None
+
+            from workers.cluster.actors import ray_cluster  # takes seconds, after whatever there was to be refused
+            from workers.gateway.serve import serve as run
+            from workers.gateway.state import Settings
+            from workers.research.downloads import fetch_recognizer, fetch_text_encoder
+
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                 pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
                 asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator, private_ray=ray_address is None,
-                local=known is None,
+                local=known is None, preload=ray_address is None if preload is None else preload,
             )  # fmt: skip
-            run(settings, known, host, port, drain, open_to_all=no_token)
+            with ray_cluster(ray_address, trace):
+                fetch_text_encoder()
+                fetch_recognizer(False, asr_model)
+                run(settings, known, host, listeners, drain, open_to_all=no_token)
 
 
 def token(
     name: Annotated[
-        str | None, typer.Argument(help="Who will use it. [default: print the token of your own running gateway]")
+        str | None, typer.Argument(help="Name of who will use it. [default: print the token of your running gateway]")
     ] = None,
-    scope: Annotated[list[str] | None, typer.Option(help="ingest, read or admin; several times for several.")] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of your own running gateway.")] = 8765,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="Right of the token: ingest (start sessions), read or admin; several times for several."),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of your running gateway, if no NAME is given.")
+    ] = 8765,
 ) -> None:
-    """Make a bearer token: printed once on stderr; on stdout the lines for serve's --tokens file."""
+    """Make an access token for `undertone serve --tokens FILE`.
+
+    The token is printed on stderr, and kept nowhere; the lines for FILE are printed on stdout.
+    """
     with one_line_errors():
         from workers.console.display import tell
         from workers.gateway.access import new_token
@@ -128,16 +166,28 @@ def token(
 
 
 def export(
-    source: Annotated[str, typer.Argument(help="A session id, an events .jsonl file or a recorded folder.")],
-    format: Annotated[
+    source: Annotated[
         str,
-        typer.Option("--format", "-f", help="jsonl, csv, parquet, vtt, srt, rttm, elan, textgrid, emotionml or html."),
-    ] = "jsonl",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write. [default: stdout]")] = None,
+        typer.Argument(
+            help="Id of a session (`undertone sessions`), a .jsonl file of events, or the folder of a recording."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; its ending says the format. [default: stdout]")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="Format: jsonl, csv, parquet, vtt, srt, rttm, elan, textgrid, emotionml or html. "
+            "[default: as --out ends, else jsonl]",
+        ),
+    ] = None,
     redis: Redis = None,
     prefix: Prefix = "undertone",
 ) -> None:
-    """Write a session as a table, subtitles, tiers for annotators, EmotionML or a report."""
+    """Write a session to a file: a table, subtitles, tiers for annotators, EmotionML or a report."""
     with one_line_errors():
         import asyncio
 
@@ -145,10 +195,12 @@ def export(
         from stream.bus.keys import Keys
         from stream.bus.own_server import redis_address
         from stream.bus.subscriber import history
-        from stream.exports import FORMATS
+        from stream.exports import FORMATS, removed
         from stream.exports import export as write
         from stream.sources.recording import read_events
+        from workers.console.display import tell
 
+        format = _format(format, out)
         if Path(source).exists() or source.endswith(".jsonl"):
             events = read_events(Path(source))
         else:
@@ -158,6 +210,8 @@ def export(
             if not events:
                 raise UsageError(f"no session {source!r} in this Redis, and no such file")
         content = write(events, format)
+        if gap := removed(events):
+            tell(f"{source} is not whole: {gap}")
         if out is not None:
             if not out.exists():
                 out.touch(mode=0o600)  # words: for others to read only if its user lets them
@@ -172,12 +226,29 @@ def export(
             sys.stdout.buffer.write(content)
 
 
+def _format(wanted: str | None, out: Path | None) -> str:
+    """Name of the format that a file's suffix says, or that is wanted. Raises UsageError where the two disagree."""
+    from stream.exports import FORMATS
+
+    if wanted is not None and wanted not in FORMATS:
+        raise UsageError(f"unknown format {wanted!r}: one of {', '.join(FORMATS)}")
+    if out is None:
+        return wanted or "jsonl"
+    said = next((name for name, format in FORMATS.items() if format.suffix.lower() == out.suffix.lower()), None)
+    if wanted is None and said is None:
+        endings = ", ".join(f"{name} ({format.suffix})" for name, format in FORMATS.items())
+        raise UsageError(f"--out {out}: its ending says no format; there are {endings}")
+    if wanted is not None and said not in (None, wanted):
+        raise UsageError(f"--format {wanted} writes {FORMATS[wanted].suffix}, and --out {out} ends as {said} does")
+    return wanted or str(said)
+
+
 def schema(
     interface: Annotated[
-        Literal["openapi", "asyncapi"], typer.Argument(help="openapi (the gateway) or asyncapi (the events).")
+        Literal["openapi", "asyncapi"], typer.Argument(help="openapi: the HTTP interface; asyncapi: the events.")
     ],
 ) -> None:
-    """Print the interface as OpenAPI or AsyncAPI, generated from the code."""
+    """Print the description of the HTTP interface (OpenAPI) or of the events (AsyncAPI)."""
     with one_line_errors():
         from workers.gateway.schema import asyncapi, openapi
 
@@ -185,12 +256,17 @@ def schema(
 
 
 def spool(
-    send: Annotated[bool, typer.Option("--send", help="Publish them.")] = False,
+    send: Annotated[bool, typer.Option("--send", help="Send them to Redis.")] = False,
     redis: Redis = None,
+    as_json: Json = False,
 ) -> None:
-    """Show the events that wait on this disk because Redis was away when their session ended."""
+    """List events that wait on this disk because Redis was away when their session ended.
+
+    With `--json` a list of `{session, prefix, events, sent, file}`; events: their number.
+    """
     with one_line_errors():
         import asyncio
+        import json
         import sqlite3
 
         from stream.bus.connection import check
@@ -200,7 +276,7 @@ def spool(
         from stream.bus.spool import Spool, waiting_spools
         from workers.console.display import tell
 
-        url, left = redis_address(redis) if send else "", 0
+        url, left, listed = redis_address(redis) if send else "", 0, []
 
         async def publish(spool: Spool, keys: Keys) -> bool:
             return await Bus(url, keys, spool=spool).aclose()
@@ -214,11 +290,16 @@ def spool(
                 tell(f"{session}: in use by a session that goes on")
                 continue
             count = len(found)
-            if send and asyncio.run(publish(found, Keys(session, prefix))):
+            sent = send and asyncio.run(publish(found, Keys(session, prefix)))
+            listed.append({"session": session, "prefix": prefix, "events": count, "sent": sent, "file": str(path)})
+            if sent:
                 tell(f"{session}: {count} published")
                 continue
             found.close()
             left += count
-            print(f"{session}  {count} wait in {path}")
+            if not as_json:
+                print(f"{session}  {count} wait in {path}")
+        if as_json:
+            print_json(json.dumps(listed, indent=2))
         if send and left:
             raise fail("Redis did not take all of them", RUNTIME)

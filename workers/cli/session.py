@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +17,7 @@ import typer
 
 from workers.cli.session_options import given_options, session_options
 from workers.console.errors import INTERRUPTED, RUNTIME, USAGE, fail, one_line_errors
-from workers.console.options import Json, Keep, Prefix, RayAddress, Redis
+from workers.console.options import Ephemeral, Json, Keep, Prefix, RayAddress, Redis
 from workers.console.terminal import Terminal
 from workers.errors import UsageError
 from workers.session.settings import INTERIM_S, SessionSettings, settings_from_recording
@@ -23,23 +25,21 @@ from workers.session.settings import INTERIM_S, SessionSettings, settings_from_r
 if TYPE_CHECKING:
     from stream.sources.base import Source
     from stream.sources.recording import RecordedSource
+    from workers.console.progress import Waiting
     from workers.console.word_errors import WordScore
     from workers.session.opening import OpenSession
     from workers.session.runner import EventObserver, Outcome
     from workers.session.services import InferenceBackend, ModelRequirements, SessionPlan
 
+WAITING_S = 0.3  # between two looks at what is loaded
 Reference = Annotated[
     Path | None,
-    typer.Option(help="Script (STM, VTT, SRT, TXT or CSV) that the recognized words are measured against at the end."),
+    typer.Option(help="Script (STM, VTT, SRT, TXT or CSV) to measure the recognized words against, at the end."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with --session, whose process was killed.")]
-Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events in a folder in this one.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(replay)
-    app.command()(live)
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the session that --session names, whose process was killed.")
+]
+Record = Annotated[Path | None, typer.Option(help="Keep sound, pictures and events, in a new folder of this one.")]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Request:
     """The options of a command besides the session's settings."""
 
     redis: str | None
+    ephemeral: bool
     prefix: str
     ray_address: str | None
     as_json: bool
@@ -69,29 +70,37 @@ def replay(
     settings: SessionSettings,
     speed: Annotated[str, typer.Option(help="1 = real time, N times as fast, or max.")] = "1",
     channels: Annotated[
-        Literal["auto", "mix", "split"], typer.Option(help="split: a speaker each; auto: where each is heard alone.")
+        Literal["auto", "mix", "split"],
+        typer.Option(
+            help="split: a speaker on each channel; mix: all in one; auto: split where speakers are on channels alone."
+        ),
     ] = "auto",
     track: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of the audio track. [default: the file's default, or the loudest if silent]"),
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Number of the audio track, or all: a speaker each. [default: the file's default, or the loudest if "
+            "silent]",
+        ),
     ] = None,
     record: Record = None,
     keep: Keep = 24.0,
     resume: Resume = False,
     reference: Reference = None,
     redis: Redis = None,
+    ephemeral: Ephemeral = False,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Replay a recording as if it were live."""
+    """Label a recording, as if it were live."""
     with one_line_errors():
-        from stream.sources.file import FileSource
+        from stream.sources.file import open_recording
         from stream.sources.recording import RecordedSource
         from stream.sources.spec import URL
 
-        pace = _speed(speed)
-        request = Request(redis, prefix, ray_address, as_json, record, resume, reference)
+        pace = speed_of(speed)
+        request = Request(redis, ephemeral, prefix, ray_address, as_json, record, resume, reference)
         events = (file.startswith("redis:") and not Path(file).exists()) or file.endswith(".jsonl")
         if track is not None and (events or Path(file).is_dir()):
             raise UsageError("--track: of an audio or video file; what a session left has one")
@@ -107,8 +116,9 @@ def replay(
             source = recorded = RecordedSource(Path(file))
             settings = _as_recorded(settings, recorded, context)
         else:
-            source = FileSource(Path(file), channels, track=track)
-        _run(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
+            source = recording = open_recording(Path(file), channels, track=_track(track))
+            settings = settings.model_copy(update={"names": recording.names | settings.names})
+        run_session(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
 
 
 @session_options(without=("transcript", "rttm", "speakers"), interim=INTERIM_S)
@@ -117,25 +127,30 @@ def live(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="[NAME=]SOUND[+CAMERA], one per participant. SOUND: mic, mic:DEVICE, monitor (what this machine "
+            help="One [NAME=]SOUND[+CAMERA] for each participant. SOUND: mic, mic:DEVICE, monitor (what this machine "
             "plays), monitor:NAME, or a URL (rtsp, rtmp, http, also HLS, udp, tcp). CAMERA: +camera or "
             "+camera:/dev/video2. "
             "[default: mic]"
         ),
     ] = None,
-    channels: Annotated[int, typer.Option(min=1, max=16, help="Of a microphone; more than one: a speaker each.")] = 1,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long. [default: at Ctrl-C]")] = None,
-    reconnect: Annotated[float, typer.Option(min=0, help="Give a lost source up after so many seconds.")] = 300.0,
+    channels: Annotated[
+        int, typer.Option(min=1, max=16, help="Channels of the microphone; with more than one, each is a speaker.")
+    ] = 1,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds after which to stop. [default: at Ctrl-C]")
+    ] = None,
+    reconnect: Annotated[float, typer.Option(min=0, help="Seconds after which a lost source is given up.")] = 300.0,
     record: Record = None,
     keep: Keep = 24.0,
     resume: Resume = False,
     reference: Reference = None,
     redis: Redis = None,
+    ephemeral: Ephemeral = False,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Listen to microphones, meetings, cameras and streams until Ctrl-C.
+    """Label what is said now: listen to microphones, meetings, cameras and streams until Ctrl-C.
 
     Anna=mic Ben=monitor: you and the meeting. mic+camera: voice and face. rtsp://camera.local/door: a stream.
     """
@@ -144,7 +159,8 @@ def live(
 
         source, names = listen(sources or [], channels, seconds, reconnect)
         settings = settings.model_copy(update={"names": names | settings.names, "kept": round(3600 * keep)})
-        _run(settings, source, None, Request(redis, prefix, ray_address, as_json, record, resume, reference))
+        request = Request(redis, ephemeral, prefix, ray_address, as_json, record, resume, reference)
+        run_session(settings, source, None, request)
 
 
 def _as_recorded(settings: SessionSettings, source: RecordedSource, context: typer.Context) -> SessionSettings:
@@ -162,33 +178,35 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
 
     from stream.bus.connection import check, check_publishing, exists, public
     from stream.bus.keys import Keys
-    from stream.bus.own_server import redis_address
+    from stream.bus.own_server import session_redis
     from stream.sources.recording import read_events
     from workers.console.display import display_for, tell
-    from workers.session.republish import republish, stored_events
+    from workers.session.republish import republish, stored_events, timed
 
-    url = redis_address(request.redis)
-    asyncio.run(check(url))
-    old = source.removeprefix("redis:")
-    events = asyncio.run(stored_events(url, old, request.prefix)) if old != source else read_events(Path(source))
-    keys = Keys(session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}", request.prefix)
-    asyncio.run(check_publishing(url, keys))
-    if asyncio.run(exists(url, keys)):
-        raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
-    tell(f"events of session {keys.session}: {public(url)}")
-    with display_for(request.as_json, Terminal()) as display:
-        asyncio.run(republish(events, keys, url, speed, display))
+    with session_redis(request.redis, request.ephemeral) as url:
+        asyncio.run(check(url))
+        old = source.removeprefix("redis:")
+        events = asyncio.run(stored_events(url, old, request.prefix)) if old != source else read_events(Path(source))
+        keys = Keys(session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}", request.prefix)
+        asyncio.run(check_publishing(url, keys))
+        if asyncio.run(exists(url, keys)):
+            raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
+        tell(f"events of session {keys.session}: {public(url)}")
+        *_, (length, _) = timed(events)
+        with display_for(request.as_json, Terminal(), length) as display:
+            asyncio.run(republish(events, keys, url, speed, display))
 
 
-def _run(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
+def run_session(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
     """Run a session from its plan to its last event, and exit with its outcome."""
     import asyncio
 
-    from stream.bus.connection import check
-    from stream.bus.own_server import redis_address
+    from stream.bus.connection import check, check_publishing
+    from stream.bus.keys import Keys
+    from stream.bus.own_server import session_redis
     from workers.console.display import summary, tell
     from workers.console.word_errors import WordScore
-    from workers.research.downloads import fetch_recognizer
+    from workers.research.downloads import fetch_recognizer, fetch_text_encoder
     from workers.session.planning import recording_of
 
     if request.resume and not settings.session:
@@ -196,10 +214,13 @@ def _run(settings: SessionSettings, source: Source, speed: float | None, request
     if request.reference is not None and (settings.transcript or settings.redact or settings.mask):
         raise UsageError("--reference measures words as heard: not with --transcript, --redact or --mask")
     score = None if request.reference is None else WordScore(request.reference, recording_of(source))
-    url = redis_address(request.redis)
-    asyncio.run(check(url))
     with ExitStack() as cluster:
-        if "text" in settings.modalities and settings.transcript is None and settings.asr != "none":
+        url = cluster.enter_context(session_redis(request.redis, request.ephemeral))
+        asyncio.run(check(url))
+        if not request.resume:  # before anything is loaded or fetched
+            asyncio.run(check_publishing(url, Keys(settings.session or "any", request.prefix)))
+        fetch_text_encoder()
+        if settings.wants_recognizer:
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
         try:
             outcome, seconds = asyncio.run(_session(settings, source, speed, request, url, score, cluster))
@@ -227,19 +248,28 @@ async def _session(
     cluster: ExitStack,
 ) -> tuple[Outcome, float]:
     """The outcome of a session, and the seconds that it took. `cluster` holds what its models run in."""
+    import asyncio
+
     from stream.bus.connection import public
+    from stream.bus.tasks import cancelled
     from workers.cluster.actors import ray_cluster
     from workers.cluster.pools import start_pools
     from workers.console.display import display_for, tell
+    from workers.console.progress import Waiting, waiting_for
     from workers.session.opening import open_session
+
+    waiting = Waiting()
 
     def start_models(plan: SessionPlan, needs: ModelRequirements) -> InferenceBackend:
         if score is not None and needs.asr is None:
             raise UsageError("--reference: no recognizer hears words (--asr, --modalities)")
         with _interruptible():
-            cluster.enter_context(ray_cluster(request.ray_address))
+            with waiting_for("starting Ray"):
+                cluster.enter_context(ray_cluster(request.ray_address))
             tell(f"events of session {plan.session}: {public(url)}")
-            return start_pools(plan, needs)
+            pools = start_pools(plan, needs)
+            pools.loading = waiting.changed
+            return pools
 
     opened: OpenSession = await open_session(
         settings, source, start_models, url, request.prefix, speed=speed, record=request.record,
@@ -249,9 +279,47 @@ async def _session(
         tell(f"recording into {opened.recorder.folder}")
     observers: list[EventObserver] = [] if score is None else [score]
     started = time.monotonic()
-    with display_for(request.as_json, Terminal()) as display:
-        outcome = await opened.run([display, *observers])
+    with display_for(request.as_json, Terminal(), _length(source)) as display:
+        showing = asyncio.create_task(_show_waiting(waiting, display))
+        try:
+            outcome = await opened.run([display, *observers])
+        finally:
+            await cancelled(showing)
     return outcome, time.monotonic() - started
+
+
+async def _show_waiting(waiting: Waiting, display: EventObserver) -> None:
+    """Say on a terminal what is being loaded, until all is: under the table, else in a line of its own on stderr."""
+    import asyncio
+
+    from workers.console.display import TableDisplay
+    from workers.console.progress import waiting_for
+
+    await asyncio.sleep(WAITING_S)
+    with ExitStack() as line:
+        if isinstance(display, TableDisplay):
+            display.loading, show = waiting.line, display.refresh
+        elif sys.stdout.isatty():  # events come there, and a line that is drawn over and over would cut them
+            return
+        else:
+            new = line.enter_context(waiting_for(waiting.line()))
+
+            def show() -> None:
+                new(waiting.line())
+
+        while waiting.line():
+            show()
+            await asyncio.sleep(WAITING_S)
+        show()
+
+
+def _length(source: Source) -> float | None:
+    """Seconds of a recording; None where its file does not say, and of a live source."""
+    from stream.sources.base import SourceWrapper
+    from stream.sources.file import FileSource
+
+    file = source.source if isinstance(source, SourceWrapper) else source
+    return file.info.duration if isinstance(file, FileSource) else None
 
 
 @contextmanager
@@ -268,7 +336,18 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def _speed(text: str) -> float | None:
+def _track(text: str | None) -> int | Literal["all"] | None:
+    """Number of an audio track, or all of them. Raises typer.Exit."""
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
+    if not re.fullmatch("[1-9][0-9]{0,2}", text):
+        raise fail(f"--track: the number of an audio track, from 1, or all, not {text!r}", USAGE)
+    return int(text)
+
+
+def speed_of(text: str) -> float | None:
     """Times real time; None = as fast as it goes. Raises typer.Exit."""
     if text == "max":
         return None

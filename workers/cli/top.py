@@ -23,7 +23,8 @@ from stream.events import Degraded, Emotion, Event, Lag, Latency, SessionEnded, 
 from workers.console.display import clock
 from workers.console.terminal import Terminal
 
-MAX_LATENCIES = 50  # labels that latencies are of
+RECENT_S = 60.0  # seconds of media, of whose labels latencies are
+MAX_LATENCIES = 1000  # of a session
 PAGE_ENTRIES = 1000  # of a stream that are read at once
 REFRESH_S = 1.0  # seconds between two looks
 COLUMNS = ("session", "age", "media", "utterances", "failed", "p50", "p95", "slowest stage", "worst lag", "degraded")
@@ -43,8 +44,8 @@ class SessionLoad:
     worst_lag: float = 0.0
     """Seconds."""
     ended: bool = False
-    latencies: deque[Latency] = field(default_factory=lambda: deque(maxlen=MAX_LATENCIES))
-    """Latencies of the last labels."""
+    latencies: deque[tuple[float, Latency]] = field(default_factory=lambda: deque(maxlen=MAX_LATENCIES))
+    """Media time and latency of the labels of the last minute."""
 
     def event(self, event: Event) -> None:
         for name in ("audio_end", "audio_time", "duration"):
@@ -53,7 +54,7 @@ class SessionLoad:
             case Emotion(trigger="speech_ended", revision=0):
                 self.utterances += 1
                 if event.latency:
-                    self.latencies.append(event.latency)
+                    self.latencies.append((event.audio_end, event.latency))
             case UtteranceFailed():
                 self.utterances += 1
                 self.failed += 1
@@ -63,6 +64,8 @@ class SessionLoad:
                 self.worst_lag = max(self.worst_lag, event.seconds)
             case SessionEnded():
                 self.ended = True
+        while self.latencies and self.latencies[0][0] <= self.media - RECENT_S:
+            self.latencies.popleft()
 
     def figures(self) -> dict[str, Any]:
         """The JSON object of --json, in seconds. Latencies are null when there is no label yet."""
@@ -73,7 +76,7 @@ class SessionLoad:
             "failed": self.failed,
             "degraded": self.degraded,
             "worst_lag": self.worst_lag,
-            "latency": _quantiles(sum(latency.model_dump().values()) for latency in self.latencies),
+            "latency": _quantiles(sum(latency.model_dump().values()) for _, latency in self.latencies),
             "slowest_stage": self._slowest_stage(),
         }
 
@@ -81,7 +84,7 @@ class SessionLoad:
         stages: list[dict[str, Any]] = [
             {"stage": stage, **figures}
             for stage in Latency.model_fields
-            if (figures := _quantiles(getattr(latency, stage) for latency in self.latencies))
+            if (figures := _quantiles(getattr(latency, stage) for _, latency in self.latencies))
         ]
         return max(stages, key=lambda each: each["p95"], default=None)
 
@@ -191,7 +194,10 @@ class Overview:
         footers = [f"{len(self.loads)} live", "", *self._row(total(self.loads.values()))]
         for name, footer in zip(COLUMNS, footers, strict=True):
             left = name in ("session", "slowest stage")
-            table.add_column(name, footer=footer, justify="left" if left else "right", no_wrap=True)
+            fold = name == "session"  # two ids may differ in their ends alone
+            table.add_column(
+                name, footer=footer, justify="left" if left else "right", no_wrap=not fold, overflow="fold"
+            )
         for session, load in list(reversed(self.loads.items()))[:rows]:
             age = self.ages[session]
             table.add_row(Text(session), Text(f"{age:.0f} s", "yellow" if age > QUIET_S else ""), *self._row(load))

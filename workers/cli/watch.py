@@ -19,7 +19,7 @@ from textual.widgets import DataTable, Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from stream.bus.connection import public, reason
-from stream.bus.subscriber import follow, subscribe
+from stream.bus.subscriber import follow
 from stream.events import (
     Degraded,
     Emotion,
@@ -111,8 +111,7 @@ class WatchApp(App[str]):
         self.chosen: str | None = sessions[0] if sessions else None
         self.waiting = 0
         """Events that came since the pause."""
-        self._sources: list[AsyncGenerator[Event]] = [subscribe(url, session, prefix) for session in sessions]
-        self._sources = self._sources or [follow(url, prefix)]
+        self._source: AsyncGenerator[Event] = follow(url, prefix, sessions or None)
         self._paused: dict[str, list[Row]] | None = None  # what was there to see when the user paused
         self._by_hand = bool(sessions)  # the choice is the user's; else it is the newest session
         self._finals = False
@@ -135,14 +134,13 @@ class WatchApp(App[str]):
         self.query_one(OptionList).can_focus = False
         self.query_one(DataTable).can_focus = False
         self.set_interval(REDRAW_S, self.draw)
-        for source in self._sources:
-            self.run_worker(self._receive(source))
+        self.run_worker(self._receive())
 
-    async def _receive(self, source: AsyncGenerator[Event]) -> None:
+    async def _receive(self) -> None:
         received = 0
         try:
-            async with aclosing(source):  # its connection ends with the screen
-                async for event in source:
+            async with aclosing(self._source):  # its connection ends with the screen
+                async for event in self._source:
                     self.conversations.setdefault(printable(event.session), Conversation()).event(event)
                     self.waiting += self._paused is not None
                     self._dirty = True

@@ -12,22 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from ray.exceptions import AuthenticationError
 
 from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
-from model.encoders.spoken_language import languages_of
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
 from stream.private import SHORT_ROOT, short_private_folder
-from workers.cluster.batching import Batcher
+from workers.console.terminal import libraries_log, set_libraries_aside
 from workers.errors import WorkersError
-from workers.session.diarization import SpeakerSegment, speaker_segments
+from workers.inference.batching import Batcher
+from workers.inference.encoders import Encoders, load_transcriber
+from workers.session.diarization import SpeakerSegment
 
 NAMESPACE = "undertone"
 CPU_SHARE = 0.05  # of a core charged for an actor: one that waits costs nothing, and a laptop has room for all kinds
@@ -45,12 +45,10 @@ class TranscriberActor:
     """
 
     def __init__(self, model: str) -> None:
-        from model.encoders.asr import load, transcribe_together
+        from model.encoders.asr import transcribe_together
 
-        recognizer = load(model)
-        recognizer.warm_up()
         self._batches: Batcher[tuple[Samples, str | None], Transcription] = Batcher(
-            functools.partial(transcribe_together, recognizer), most=8
+            functools.partial(transcribe_together, load_transcriber(model)), most=8
         )
 
     async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:
@@ -66,37 +64,23 @@ class EncoderActor:
     """Embeddings of words; prosody, emotion and speaker of a voice; each kind in a thread of its own."""
 
     def __init__(self, checkpoint: str, voice: str | None = None) -> None:
-        from model.encoders import prosody
-        from model.encoders.speaker import SpeakerEncoder
-        from model.encoders.text import ContextReader, TextEncoder
-        from model.encoders.voice import VoiceEncoder
-        from model.fusion.checkpoint import load_checkpoint, tuned_of
-
-        config, tuned = load_checkpoint(checkpoint).config, tuned_of(checkpoint)
-        self._measure = prosody.measure if prosody.available() else None
-        self._text = TextEncoder(config.text, tuned.adapter)
-        self._reader = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None
-        self._voice, self._speaker = VoiceEncoder(Path(voice)) if voice else VoiceEncoder(), SpeakerEncoder()
-        self.embed([Line("a", "warm"), Line("b", "up")])
-        self.languages("warm up")
-        self.encode_audio(warm := np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32))
-        self.speaker_segments(warm)
+        self._encoders = Encoders(checkpoint, voice)
 
     @ray.method(concurrency_group="text")
     def languages(self, text: str) -> dict[str, float]:
-        return languages_of(text)
+        return self._encoders.languages(text)
 
     @ray.method(concurrency_group="text")
     def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
-        return self._text([lines])[0], None if self._reader is None else self._reader([lines])[0]
+        return self._encoders.embed(lines)
 
     @ray.method(concurrency_group="audio")
     def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
-        return self._measure(samples) if self._measure is not None else None, self._voice(samples)
+        return self._encoders.encode_audio(samples)
 
     @ray.method(concurrency_group="speaker")
     def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
-        return speaker_segments(self._speaker, samples)
+        return self._encoders.speaker_segments(samples)
 
     @ray.method(concurrency_group="health")
     def health(self) -> bool:
@@ -126,7 +110,7 @@ class RecognizerActor:
 
     def __init__(self, checkpoint: str) -> None:
         from model.fusion.checkpoint import load_step
-        from workers.cluster.recognizer import EmotionRecognizer
+        from workers.inference.recognizer import EmotionRecognizer
 
         self._recognizer = EmotionRecognizer(load_step(checkpoint))
 
@@ -178,13 +162,14 @@ def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
         options["_tracing_startup_hook"] = "workers.session.tracing:export_spans"
     try:
         # "local", because None would join whatever cluster $RAY_ADDRESS or the last `ray start` points to.
+        set_libraries_aside()
         ray._private.utils.get_entrypoint_name = _name
         ray.init(address=address or "local", **options)
     except Exception as error:  # on a machine that is too busy, Ray raises just that
         if isinstance(error, AuthenticationError) or "AuthToken" in str(error.__cause__):
             wanted = "this cluster wants its token (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH=FILE)"
             raise ClusterError(f"Ray does not start: {wanted}") from None
-        raise ClusterError(f"Ray does not start: {str(error).splitlines()[0]}") from None
+        raise ClusterError(f"Ray does not start: {str(error).splitlines()[0]} (its lines: {libraries_log()})") from None
     try:
         yield
     finally:

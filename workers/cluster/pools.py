@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -66,14 +66,31 @@ class Pools:
     encoder: Any
     recognizer: Any
     faces: Any = None
+    loading: Callable[[dict[str, bool]], None] | None = None
+    """Told by `ready` what is loaded, and what not yet, whenever that changes."""
 
     def __post_init__(self) -> None:
         self._turn = itertools.count()
 
     async def ready(self) -> None:
         """Wait until all have loaded what they need. Raises ServiceError with the cause of the first that cannot."""
-        actors = [*self.transcribers, self.encoder, self.recognizer, *([self.faces] if self.faces else [])]
-        await asyncio.gather(*(answer(actor.health.remote()) for actor in actors))
+        parts = {
+            "speech recognition": self.transcribers,
+            "encoders of words and voice": [self.encoder],
+            "faces": [self.faces] if self.faces else [],
+            "emotion model": [self.recognizer],
+        }
+        loaded = {name: False for name, actors in parts.items() if actors}
+
+        async def load(name: str) -> None:
+            await asyncio.gather(*(answer(actor.health.remote()) for actor in parts[name]))
+            loaded[name] = True
+            if self.loading is not None:
+                self.loading(dict(loaded))
+
+        if self.loading is not None:
+            self.loading(dict(loaded))
+        await asyncio.gather(*(load(name) for name in loaded))
 
     async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:
         actor = self.transcribers[next(self._turn) % len(self.transcribers)]
@@ -158,16 +175,20 @@ def start_pools(plan: SessionPlan, needs: ModelRequirements, node: str | None = 
     Raises ClusterError.
     """
     nodes = working_nodes()
-    node = node or node_of(plan.session, nodes)
+    return start_models(plan.checkpoint, needs, node or node_of(plan.session, nodes), nodes)
+
+
+def start_models(checkpoint: str, needs: ModelRequirements, node: str, nodes: Mapping[str, float]) -> Pools:
+    """The same on a node, for any session of this checkpoint; nodes: as `working_nodes` returns them."""
     transcribers = []
     if needs.asr is not None:
         for n in range(min(MAX_TRANSCRIBERS, max(1, int(nodes.get(node, 0))))):
             name = f"transcriber:{needs.asr}:{n}"
             transcribers.append(_start(TranscriberActor, name, node, needs.asr))
-    name = f"encoder:{plan.checkpoint}:{needs.voice or 'default'}"
-    encoder = _start(EncoderActor, name, node, plan.checkpoint, needs.voice)
+    name = f"encoder:{checkpoint}:{needs.voice or 'default'}"
+    encoder = _start(EncoderActor, name, node, checkpoint, needs.voice)
     faces = _start(FaceActor, "faces", node) if needs.faces else None
-    return Pools(transcribers, encoder, start_recognizer(plan.checkpoint, node), faces)
+    return Pools(transcribers, encoder, start_recognizer(checkpoint, node), faces)
 
 
 def _start(kind: Any, name: str, node: str, *arguments: Any) -> Any:

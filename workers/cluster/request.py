@@ -12,7 +12,7 @@ from stream.bus.keys import RETENTION_S
 from workers.session.settings import CommonSettings, SessionId, SessionSettings
 
 MAX_TRACKS = 16
-TrackNumber = Annotated[int, Field(ge=1, le=64)]
+AudioTrack = Annotated[int, Field(ge=1, le=64)] | Literal["all"] | None
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -52,8 +52,9 @@ class MediaFile(Strict):
     name: Annotated[str, Field(max_length=200)]
     speed: Annotated[float, Field(ge=0.1, le=1000)] | None = 1.0
     """Times real time; None: as fast as it goes."""
-    track: TrackNumber | None = None
-    """Number of the file's audio track; None: the default one, or the loudest if that is silent."""
+    track: AudioTrack = None
+    """Number of the file's audio track, or all: a speaker each; None: the default one, or the loudest if that is
+    silent."""
     transcript: Annotated[str, Field(max_length=200)] | None = None
     """A file of the same folder (STM, VTT, SRT or CSV with times) that has the words; used instead of ASR."""
 
@@ -88,8 +89,9 @@ class UploadRequest(Options):
     """Name of the file."""
     speed: Annotated[str, Field(pattern=r"^(max|\d{1,3}(\.\d{1,3})?)$")] = "1"
     """Times real time, or max."""
-    track: TrackNumber | None = None
-    """Number of the file's audio track; None: the default one, or the loudest if that is silent."""
+    track: AudioTrack = None
+    """Number of the file's audio track, or all: a speaker each; None: the default one, or the loudest if that is
+    silent."""
 
     @property
     def pace(self) -> float | None:
@@ -103,7 +105,7 @@ class Upload:
     name: str
     content: bytes
     speed: float | None
-    track: int | None = None
+    track: AudioTrack = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Ray keeps the arguments of an actor in its control store, and large ones in shared memory that it spills to files which
 others may read and that die with a process. So an actor is given no more than names. What it was asked for lies in a
-file (0600, in the spool, 0700) of two nodes, its own and a second one, and is removed with its end.
+file (0600, in the spool, 0700) of two nodes, its own and a second one, and is removed with its end. Processes of the
+node write it and remove it: a gateway beside them may run as another user, or with another folder for its state.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from stream.bus.running import Home
 from stream.bus.spool import request_path, spool_folder, waiting_requests
 from workers.cluster.actors import ClusterError
 from workers.cluster.pools import node_of, working_nodes
-from workers.cluster.request import MediaFile, Options, Place, Push, Upload, Url
+from workers.cluster.request import AudioTrack, MediaFile, Options, Place, Push, Upload, Url
 
 MAX_HELD_BYTES = 8 << 30  # of requests on a node
 MAX_AGE_S = 30 * 24 * 3600  # seconds after which a file goes of which nobody can say whether its session lives
@@ -39,7 +40,7 @@ class Held(BaseModel):
     home: Home
     options: Options
     source: Push | Url | MediaFile | None
-    upload: tuple[str, float | None, int | None] | None
+    upload: tuple[str, float | None, AudioTrack] | None
     """Name, speed and audio track of a recording that was sent."""
     place: Place
 
@@ -111,18 +112,20 @@ def load(keys: Keys, holders: Sequence[str]) -> ServedRequest | None:
 
 
 def drop(keys: Keys, holders: Sequence[str]) -> None:
-    """Remove a session's request here and from the nodes that hold it, as far as these are there."""
+    """Remove a session's request from this node, by one of its processes, and from the others that hold it, as far as
+    these are there."""
     _remove(keys)
     if not holders:
         return
     with suppress(ClusterError, RayError):
-        others = [node for node in holders if node != _here() and node in working_nodes()]
+        here = ray.get_runtime_context().get_node_id()
+        others = [node for node in holders if node != here and node in working_nodes()]
         ray.get([_remove_there.options(**_only_on(node)).remote(keys) for node in others], timeout=30)
 
 
 def sweep(prefix: str, is_there: Callable[[str, Home], bool | None]) -> int:
-    """Remove requests of this machine whose sessions are over, and those of which nobody can say so after 30 days;
-    returns their number. Raises RayError."""
+    """Remove requests in this process's spool whose sessions are over, and those of which nobody can say so after
+    30 days; returns their number. Raises RayError."""
     removed = 0
     for partial in spool_folder().glob("*.part"):  # of a gateway that was killed while it wrote
         with suppress(OSError):
@@ -150,19 +153,12 @@ def _home(header: bytes) -> Home | None:
         return None
 
 
-def _here() -> str:
-    return str(ray.get_runtime_context().get_node_id())
-
-
 def _only_on(node: str) -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False), "num_cpus": 0}
 
 
 def _write_to(node: str, keys: Keys, content: bytes) -> None:
     """Write a request on a node. Raises ClusterError when that does not take it, RayError when it is gone."""
-    if node == _here():
-        _write(keys, content)
-        return
     try:
         for position, pieces in _pieces(content):
             ray.get(_write_there.options(**_only_on(node)).remote(keys, position, len(content), *pieces))

@@ -15,12 +15,13 @@ from redis.exceptions import RedisError
 from stream.bus.directory import overview
 from stream.bus.forget import find_files, remove_files
 from stream.bus.keys import Keys
-from stream.bus.publisher import Bus
+from stream.bus.publisher import publish_end
 from stream.bus.running import Home
+from stream.bus.tasks import abandon
 from stream.errors import MediaError
 from stream.sources.base import Source
 from stream.sources.fetched import FetchedSource
-from stream.sources.file import FileSource
+from stream.sources.file import open_recording
 from stream.sources.mixing import MixedSource, Participant
 from stream.sources.pushed import PushedTrack
 from stream.sources.reach import Reach
@@ -29,7 +30,8 @@ from workers.cluster.pools import start_pools
 from workers.cluster.request import MediaFile, Options, Place, Push, Upload, Url
 from workers.errors import UsageError
 from workers.session.opening import open_session
-from workers.session.runner import EventObserver, SessionError, publish_end, run_session
+from workers.session.runner import EventObserver, SessionError, run_session
+from workers.session.services import EventBus
 from workers.session.utterance import error_line
 
 TRACK_TIMEOUT_S = 60.0  # that a pushed track may take to connect, or to come back
@@ -59,7 +61,7 @@ class ServedSession:
         self._stopped = asyncio.Event()
         self._work: asyncio.Task[Any] | None = None
         self._source: Source | None = None
-        self._bus: Bus | None = None
+        self._bus: EventBus | None = None
 
     async def start(self, resumed: bool = False) -> None:
         """Decide everything and start; returns when the session listens.
@@ -96,7 +98,7 @@ class ServedSession:
         )
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({waiting, self._work}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        abandon(waiting)
         if not started.is_set():
             self._work.result()
 
@@ -117,10 +119,11 @@ class ServedSession:
                 fetch = functools.partial(FetchedSource, url, Reach(self._place.pull_from))
                 return ReconnectingSource(fetch, TRACK_TIMEOUT_S), {0: name} if name else {}, None
             case MediaFile(name=name, speed=speed, track=track):
-                return FileSource(inside(self._place.media, name), track=track), {}, speed
+                source = open_recording(inside(self._place.media, name), track=track)
+                return source, source.names, speed
             case Upload(name=name, content=content, speed=speed, track=track):
-                source = FileSource(Path(name), content=content, max_seconds=MAX_RECORDING_S, track=track)
-                return source, {}, speed
+                source = open_recording(Path(name), content=content, max_seconds=MAX_RECORDING_S, track=track)
+                return source, source.names, speed
 
     async def resume(self) -> None:
         """Go on with a session whose process was killed, unless it had ended. Raises what `start` raises."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from stream.clock import Clock, MonotonicClock
 from stream.events import (
     Degraded,
     Emotion,
@@ -31,6 +32,8 @@ from workers.console.terminal import Terminal, harmless, print_json, printable, 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 NEUTRAL = "grey70"
 BAR = 8  # characters
+BAR_WIDTH = 40  # characters of the bar of progress
+MIN_RUN_S = 0.5  # seconds after which the pace is known
 
 
 class JsonDisplay:
@@ -56,16 +59,22 @@ class LineDisplay:
 
 
 class TableDisplay:
-    """A live table of the last utterances, with position and real-time factor under it."""
+    """A live table of the last utterances, with position and real-time factor under it.
 
-    def __init__(self, console: Terminal) -> None:
-        self._console = console
+    Where the end is known there are a bar, the share that is done, and the time that is left, too.
+    """
+
+    def __init__(self, console: Terminal, length: float | None = None, clock: Clock = MonotonicClock()) -> None:
+        """length: seconds of media in all, None = unknown."""
+        self._console, self._length, self._clock = console, length, clock
         self._rows: OrderedDict[int, Row] = OrderedDict()
-        self._started = time.monotonic()
+        self._started = clock.now()
         self._first_block: float | None = None
         self._position = 0.0
         self._colours: dict[str, str] = {}
         self._note = ""
+        self.loading: Callable[[], str] = str
+        """Says what is waited for before the first label, "" when nothing is."""
         self._live = Live(console=console, auto_refresh=False, transient=False)
 
     def __enter__(self) -> TableDisplay:
@@ -86,17 +95,18 @@ class TableDisplay:
             self._rows.move_to_end(event.utterance)
         elif isinstance(event, Lag | Degraded | SpeakerMerged | UtteranceFailed | EventsMissed):
             self._live.console.print(Text(describe(event), style="yellow"))
-        self._refresh()
+        self.refresh()
 
     def position(self, seconds: float) -> None:
         if self._first_block is None:
-            self._first_block = time.monotonic()
+            self._first_block = self._clock.now()
         if seconds - self._position >= 1:
             self._position = seconds
-            self._refresh()
+            self.refresh()
 
-    def _refresh(self) -> None:
-        self._live.update(Group(self.table(), Text(self._status(), style="dim")), refresh=True)
+    def refresh(self) -> None:
+        """Show the table and the line under it as they are now."""
+        self._live.update(Group(self.table(), *self._progress(), Text(self._status(), style="dim")), refresh=True)
 
     def table(self) -> Table:
         """The last utterances that fit the screen."""
@@ -123,19 +133,43 @@ class TableDisplay:
             Text(label.sentiment),
         )
 
+    def _progress(self) -> Iterator[Table]:
+        """Bar, per cent and time left, if the end is known."""
+        if not self._length:
+            return
+        done = min(1.0, self._position / self._length)
+        left = f"{clock(self._run() * (1 - done) / done)} left" if self._has_pace() else ""
+        row = Table.grid(padding=(0, 1))
+        row.add_row(ProgressBar(1.0, done, width=BAR_WIDTH), Text(f"{100 * done:.0f} %", "bold"), Text(left, "dim"))
+        yield row
+
+    def _run(self) -> float:
+        """Seconds since the first block."""
+        return self._clock.now() - (self._started if self._first_block is None else self._first_block)
+
+    def _has_pace(self) -> bool:
+        """True once position and time say how fast it goes."""
+        return bool(self._position) and self._run() > MIN_RUN_S
+
     def _status(self) -> str:
-        run = time.monotonic() - (self._first_block or self._started)
-        factor = f"{self._position / run:.1f} x real time" if self._position and run > 0.5 else "starting"
+        if loading := self.loading():
+            return loading
+        factor = f"{self._position / self._run():.1f} x real time" if self._has_pace() else "starting"
         return f"{clock(self._position)}  {factor}   ? = uncertain, italic = provisional   {self._note}"
 
 
 @contextmanager
-def display_for(as_json: bool, console: Terminal) -> Iterator[JsonDisplay | LineDisplay | TableDisplay]:
-    """The display that fits stdout: JSON where it was asked for, a table on a terminal, else lines."""
+def display_for(
+    as_json: bool, console: Terminal, length: float | None = None
+) -> Iterator[JsonDisplay | LineDisplay | TableDisplay]:
+    """The display that fits stdout: JSON where it was asked for, a table on a terminal, else lines.
+
+    length: seconds of media in all, None = unknown.
+    """
     if as_json:
         yield JsonDisplay()
     elif sys.stdout.isatty():
-        with TableDisplay(console) as table:
+        with TableDisplay(console, length) as table:
             yield table
     else:
         yield LineDisplay()

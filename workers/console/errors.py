@@ -13,6 +13,7 @@ from pathlib import Path
 import typer
 
 from workers.console.terminal import harmless
+from workers.errors import not_installed
 
 RUNTIME, USAGE, INTERRUPTED = 1, 2, 130
 MAX_LINE_CHARACTERS = 1000  # what is longer repeats some input
@@ -55,7 +56,7 @@ def one_line_errors() -> Iterator[None]:
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise fail(f"{error.filename}: {error.strerror}", USAGE) from None
     except ModuleNotFoundError as error:
-        raise fail(f"{error.name} is not installed: pip install 'undertone[serve,export,train,bench]'", USAGE) from None
+        raise fail(not_installed(str(error.name)), USAGE) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:

@@ -8,6 +8,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
+
+MANY_OPTIONS = 14
+"""Options from which on --help shows a command's in panels."""
+PANELS = {
+    "Address and access": ("host", "port", "tokens", "no_token", "cors", "drain"),
+    "Source": (
+        "speed", "channels", "track", "seconds", "reconnect", "resume", "media", "pull_from", "upload",
+    ),
+    "Speakers": ("names", "speakers", "enrolled", "rttm", "vad"),
+    "Words": ("asr", "asr_model", "language", "transcript", "reference", "redact", "mask"),
+    "Models and labels": ("checkpoint", "modalities", "preload", "interim", "speculate"),
+    "Output": ("session", "consent", "record", "as_json", "trace"),
+    "Redis and Ray": ("redis", "ephemeral", "redis_operator", "prefix", "keep", "ray_address"),
+}  # fmt: skip
+"""Parameters of commands by the panel of --help that they stand in."""
+PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 
 RAY = re.compile(r"auto|\w+://.+|.+:\d{1,5}")
 
@@ -45,18 +62,27 @@ def _redis(given: str | None) -> str | None:
     return given
 
 
+_ray = _matching(RAY, "HOST:PORT, ray://HOST:PORT or auto")
+
 Redis = Annotated[
     str | None,
     typer.Option(callback=_redis, help="Redis URL. [default: $UNDERTONE_REDIS, else one of your own]"),
+]
+Ephemeral = Annotated[
+    bool,
+    typer.Option(
+        "--ephemeral", help="A Redis of this command's own, without data on disk, that no other finds and ends with it."
+    ),
 ]
 Prefix = Annotated[str, typer.Option(callback=_name(of_prefix=True), help="Prefix of all keys in Redis.")]
 RayAddress = Annotated[
     str | None,
     typer.Option(
-        callback=_matching(RAY, "HOST:PORT, ray://HOST:PORT or auto"),
-        help="Join this Ray cluster instead of starting one here.",
+        callback=_ray,
+        help="Use this Ray cluster (HOST:PORT, ray://HOST:PORT or auto) instead of starting one here.",
     ),
 ]
+RunningRay = Annotated[str, typer.Option(callback=_ray, help="Ray cluster; auto: the one here.")]
 Session = Annotated[
     str | None,
     typer.Option(callback=_name(of_prefix=False), help="Id of the session. [default: made from the source's name]"),
@@ -66,25 +92,48 @@ Sessions = Annotated[
     typer.Argument(
         metavar="SESSION",
         callback=_name(of_prefix=False),
-        help="Ids, as the command that runs a session prints them.",
+        help="Ids of sessions (`undertone sessions`).",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")]
-Checkpoint = Annotated[str, typer.Option(help="A shipped checkpoint's name or a folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; messages go to stderr.")]
+Checkpoint = Annotated[str, typer.Option(help="Name of a shipped checkpoint, or a folder.")]
 AsrModel = Annotated[
     str | None,
-    typer.Option(help="faster-whisper: a size, Hugging Face id or folder. [default: base, or what is here]"),
+    typer.Option(help="Whisper model: a size, Hugging Face id or folder. [default: base, or what is here]"),
 ]
 Keep = Annotated[
-    float, typer.Option(min=0.01, max=87_600, help="Hours that Redis keeps the events after a session's last.")
+    float, typer.Option(min=0.01, max=87_600, help="Hours that Redis keeps a session after its last event.")
 ]
 Clips = Annotated[Path | None, typer.Option(help="Folder of RAVDESS-named clips. [default: $UNDERTONE_DATA/ravdess]")]
 Faces = Annotated[
     Path | None, typer.Option(help="Folder of pictures named by expression. [default: $UNDERTONE_DATA/faces]")
 ]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
 def comma_separated(text: str | None) -> list[str]:
     """The parts of an option's text."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+class PanelledCommand(TyperCommand):
+    """A command whose options stand in `PANELS` if there are many of them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_panels = False
+        options = [each for each in self.params if isinstance(each, TyperOption)]
+        if len(options) < MANY_OPTIONS:
+            return
+        for option in options:
+            option.rich_help_panel = option.rich_help_panel or PANEL_OF.get(option.name or "")
+        order = {name: number for number, name in enumerate(PANEL_OF)}
+        options.sort(key=lambda option: order.get(option.name or "", len(order)))
+        self.params = [*(each for each in self.params if not isinstance(each, TyperOption)), *options]
+        self._in_panels = True
+
+    def get_help_option(self, ctx: Any) -> TyperOption | None:
+        option = super().get_help_option(ctx)
+        if option is not None and self._in_panels:
+            option.rich_help_panel = "Help"  # else a panel of its own comes first, before what somebody looks for
+        return option

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from workers.console.terminal import Terminal
 
@@ -44,6 +52,37 @@ class ConsoleProgress:
         if self._writer is not None:
             for label, value in values.items():
                 self._writer.add_scalar(f"{label}/{name}", value, step)
+
+
+class Waiting:
+    """What a command waits for before it is at work, as a line with the time that it has taken."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._parts = ["models"]
+
+    def changed(self, loaded: dict[str, bool]) -> None:
+        """Take note of what is loaded, and what not yet."""
+        self._parts = [name for name, is_loaded in loaded.items() if not is_loaded]
+
+    def line(self) -> str:
+        """The line; "" when nothing is waited for."""
+        seconds = time.monotonic() - self._since
+        return f"loading {', '.join(self._parts)} ({seconds:.0f} s)" if self._parts else ""
+
+
+@contextmanager
+def waiting_for(text: str) -> Iterator[Callable[[str], None]]:
+    """A line on stderr that says what is waited for, and how long, as long as the context lasts: on a terminal alone.
+
+    Yields what replaces the text.
+    """
+    console = Terminal(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False,
+                  disable=not console.is_terminal) as bar:  # fmt: skip
+        task = bar.add_task(text, total=None)
+        yield lambda new: bar.update(task, description=new)
 
 
 @contextmanager

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any, TextIO, TypeVar, cast
 
+import platformdirs
 from pydantic import BaseModel
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 
+from stream.private import NotPrivate, private_folder
+
+STDERR = 2  # file descriptor
+MAX_LOG_BYTES = 1 << 20  # of Ray's lines; then one older file is kept
 Model = TypeVar("Model", bound=BaseModel)
 SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]{0,4096}[ -/]{0,64}[@-~]"  # CSI: colours, the cursor
@@ -34,6 +43,8 @@ CONTROL = re.compile(
 """A character that moves the cursor, changes the order of what is shown, or cannot be written."""
 BREAKS = re.compile("[\t\n\x0b\x0c\r\x1c-\x1f\x85\u2028\u2029]+")
 """Tabulators and line breaks: what stands at both sides of them are two words."""
+MAX_WIDTH = 100_000
+"""Characters of a table's line in a pipe."""
 READABLE = {
     "–": "-",
     "—": "-",
@@ -151,6 +162,19 @@ class Terminal(Console):
     def file(self, stream: IO[str]) -> None:
         self._file = stream
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich prints, but tables whole: on a terminal cells are folded, elsewhere lines are as long as they are."""
+        width = self.width
+        for table in (each for each in objects if isinstance(each, Table)):
+            for column in table.columns:
+                column.no_wrap, column.overflow = False, "fold"
+            if not self.file.isatty():
+                self.width = max(self.width, self.measure(table, options=self.options.update(width=MAX_WIDTH)).maximum)
+        try:
+            super().print(*objects, **options)
+        finally:
+            self.width = width
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             if segment.control:
@@ -164,6 +188,34 @@ class Terminal(Console):
 def behind_door(stream: IO[str]) -> TextIO:
     """The stream to write sequences of our own to."""
     return stream.raw if isinstance(stream, Door) else cast(TextIO, stream)
+
+
+def libraries_log() -> Path:
+    """File for what libraries write to the terminal past Python: Ray's C++ does, and its processes do."""
+    return platformdirs.user_state_path("undertone") / "ray.log"
+
+
+def set_libraries_aside() -> None:
+    """Have what libraries and processes of ours write to file descriptor 2 kept in `libraries_log`, until this process
+    ends; what Python writes to stderr goes on to the terminal. Nothing happens where stderr is not behind the door."""
+    door = sys.stderr
+    if not isinstance(door, Door) or door.raw.fileno() != STDERR:
+        return
+    path = libraries_log()
+    try:
+        private_folder(path.parent)
+        with suppress(FileNotFoundError):
+            if path.lstat().st_size > MAX_LOG_BYTES:
+                path.replace(path.with_suffix(".old.log"))
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except (OSError, NotPrivate):  # better on the terminal than nowhere
+        return
+    door.flush()
+    raw = os.fdopen(os.dup(STDERR), "wb", buffering=0)
+    terminal = io.TextIOWrapper(raw, encoding=door.raw.encoding, errors=door.raw.errors, write_through=True)
+    os.dup2(log, STDERR)
+    os.close(log)
+    door.raw = terminal
 
 
 def guard() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -19,10 +18,11 @@ from ray.exceptions import RayError
 from redis.exceptions import RedisError
 
 from model.errors import ModelError
+from stream import __version__
 from stream.bus.connection import BusError
 from stream.bus.tasks import cancelled
 from stream.clock import Clock, MonotonicClock
-from stream.errors import StreamError, one_line
+from stream.errors import StreamError, one_line, without_folders
 from workers.errors import WorkersError
 from workers.gateway import pages, sessions, sockets
 from workers.gateway.access import Access
@@ -76,7 +76,7 @@ def create_app(settings: Settings, access: Access, clock: Clock = MonotonicClock
         await access.aclose()
 
     app = FastAPI(
-        title="Undertone", version=version("undertone"), lifespan=lifespan, docs_url=None, redoc_url=None,
+        title="Undertone", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         middleware=middleware(state.metrics, settings.origins, private=settings.local or access.is_open, clock=clock),
         description="Recognizes emotion in conversation in real time.",
         # Its spans have query strings, and with them statements of consent and whatever else a client puts there.
@@ -88,11 +88,11 @@ def create_app(settings: Settings, access: Access, clock: Clock = MonotonicClock
     app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")
     for part in (pages, sessions, sockets):
         app.include_router(part.router, responses=REFUSALS)
-    _add_error_handlers(app)
+    _add_error_handlers(app, settings)
     return app
 
 
-def _add_error_handlers(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI, settings: Settings) -> None:
     """Answer every expected error with its class's `http_status` and one line."""
 
     async def refused(request: Request, error: Exception) -> JSONResponse:
@@ -100,7 +100,9 @@ def _add_error_handlers(app: FastAPI) -> None:
         headers = {"WWW-Authenticate": "Bearer"} if error.http_status == 401 else {}
         if retry_after := getattr(error, "retry_after", None):
             headers["Retry-After"] = str(retry_after)
-        return JSONResponse({"detail": one_line(str(error))}, error.http_status, headers)
+        return JSONResponse(
+            {"detail": without_folders(one_line(str(error)), settings.folders)}, error.http_status, headers
+        )
 
     async def unavailable(request: Request, error: Exception) -> JSONResponse:
         log.warning("unavailable", error=type(error).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 
 import structlog
@@ -11,16 +12,16 @@ from redis.exceptions import RedisError
 
 from stream.bus.connection import claim_silent, connect, release
 from stream.bus.keys import Keys
+from stream.bus.publisher import publish_end
 from stream.bus.running import Home, leave, life, running
 from workers.cluster.actors import ClusterError
-from workers.cluster.forget_nodes import drop_everywhere
-from workers.cluster.request_files import sweep
+from workers.cluster.forget_nodes import drop_everywhere, sweep_nodes
 from workers.cluster.session_actor import is_there
 from workers.gateway.state import State
-from workers.session.runner import publish_end
 
 ROUND_S = 10.0  # seconds between two rounds, if nobody asks for one
 PAUSE_S = 2.0  # seconds between two rounds, at least
+SWEEP_S = 600.0  # seconds between two searches for requests that nobody has removed
 REASON = "error: its process was killed, and no other could go on with it"
 log = structlog.get_logger("undertone.gateway")
 
@@ -32,10 +33,14 @@ async def ask(session: str, home: Home) -> bool | None:
 
 async def keep_custody(state: State) -> None:
     """End what cannot end itself, at once, at every round and whenever `state.custody` is set, until cancelled."""
+    next_sweep = -math.inf
     while True:
         state.custody.clear()
         try:
             await end_lost(state)
+            if state.clock.now() >= next_sweep:
+                next_sweep = state.clock.now() + SWEEP_S
+                await _sweep(state)
         except Exception as error:  # Redis or Ray is away; another round comes
             log.warning("lost sessions are not looked for", error=type(error).__name__)
         await state.clock.sleep(PAUSE_S)
@@ -44,7 +49,7 @@ async def keep_custody(state: State) -> None:
 
 
 async def end_lost(state: State) -> None:
-    """End every silent session of which it is proved that its process is gone for good; remove what is over.
+    """End every silent session of which it is proved that its process is gone for good.
 
     Raises RedisError, RayError, OSError.
     """
@@ -69,8 +74,11 @@ async def end_lost(state: State) -> None:
                         await asyncio.to_thread(drop_everywhere, keys)
     finally:
         await client.aclose()
-    removed = await asyncio.to_thread(sweep, settings.prefix, is_there)
-    if removed:
+
+
+async def _sweep(state: State) -> None:
+    """Remove what is held for sessions that are over. Raises ClusterError."""
+    if removed := await asyncio.to_thread(sweep_nodes, state.settings.prefix):
         log.info("requests of sessions that are over removed", files=removed)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from html import escape
 from pathlib import Path
 
 from platformdirs import user_state_path
 
+from stream.private import write_private
 from workers.errors import UsageError
 
 
@@ -26,12 +28,23 @@ def write_token(port: int, secret: str) -> None:
         file.write(secret)
 
 
+def write_link(port: int, address: str) -> str:
+    """Leave a page for this user that leads to an address of the gateway at `port`; returns its URL. Raises OSError.
+
+    The address has the token, which in a browser's command line every user of the machine could read.
+    """
+    path = token_path(port).with_suffix(".html")
+    write_private(path, f'<!doctype html><meta http-equiv="refresh" content="0; url={escape(address)}">\n')
+    return path.as_uri()
+
+
 def remove_token(port: int, secret: str) -> None:
-    """Remove the file, unless a later gateway at this port has replaced it."""
+    """Remove what was left for this user's programs, unless a later gateway at this port has replaced it."""
     path = token_path(port)
     with suppress(OSError):
         if path.read_text() == secret:
             path.unlink()
+            path.with_suffix(".html").unlink(missing_ok=True)
 
 
 def read_token(port: int) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from importlib.metadata import version
 
 import structlog
 from prometheus_client import (
@@ -21,10 +20,11 @@ from prometheus_client import (
     generate_latest,
 )
 
-from stream.bus.directory import overview
+from stream import __version__
+from stream.bus.directory import unfinished
 from stream.bus.subscriber import consume_all
 from stream.clock import Clock, MonotonicClock
-from stream.events import Degraded, Emotion, Event, SessionEnded, UtteranceFailed
+from stream.events import Degraded, Emotion, Event, EventsMissed, SessionEnded, UtteranceFailed
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 GROUP = "undertone-metrics"
@@ -38,6 +38,7 @@ class Metrics:
 
     def __init__(self, clock: Clock = MonotonicClock()) -> None:
         self._clock = clock
+        self._ended: dict[str, str] = {}  # sessions that need not be asked for at the next scrape
         self.registry = registry = CollectorRegistry()
         self._stage = Histogram(
             "undertone_stage_seconds", "Seconds of a label by stage", ["stage"], buckets=BUCKETS_S, registry=registry
@@ -46,6 +47,11 @@ class Metrics:
             "undertone_label_seconds", "Seconds from the endpoint to the label", buckets=BUCKETS_S, registry=registry
         )
         self._events = Counter("undertone_events", "Events published", ["type"], registry=registry)
+        self._skipped = Counter(
+            "undertone_events_skipped", "Events not counted: invalid, or removed unread", ["reason"], registry=registry
+        )
+        for reason in ("invalid", "removed"):
+            self._skipped.labels(reason)
         self._failed = Counter("undertone_utterances_failed", "Utterances without a label", registry=registry)
         self._degraded = Counter("undertone_degraded", "Times something was given up", registry=registry)
         self._lost = Counter("undertone_lost_audio_seconds", "Audio lost before it was heard", registry=registry)
@@ -64,12 +70,15 @@ class Metrics:
         )
         self.sockets = Gauge("undertone_websockets", "Open WebSockets", ["direction"], registry=registry)
         self.refused = Counter("undertone_refused", "Requests refused", ["reason"], registry=registry)
-        Info("undertone_build", "This software", registry=registry).info({"version": version("undertone")})
+        Info("undertone_build", "This software", registry=registry).info({"version": __version__})
         for direction in ("in", "out"):
             self.sockets.labels(direction).set(0)
 
     def count(self, event: Event) -> None:
         """Update the counters with an event."""
+        if isinstance(event, EventsMissed):  # not published
+            self._skipped.labels("removed").inc(event.count or 0)
+            return
         self._events.labels(event.type).inc()
         match event:
             case Emotion(latency=latency) if latency is not None:
@@ -84,11 +93,14 @@ class Metrics:
             case SessionEnded(counts=counts):
                 self._lost.inc(counts.get("lost_audio_ms", 0) / 1000)
 
+    def _skip(self) -> None:
+        self._skipped.labels("invalid").inc()
+
     async def follow(self, redis: str, prefix: str, gateway: str) -> None:
         """Count this gateway's share of all events, until cancelled."""
         while True:
             try:
-                async with aclosing(consume_all(redis, GROUP, gateway, prefix)) as events:
+                async with aclosing(consume_all(redis, GROUP, gateway, prefix, skipped=self._skip)) as events:
                     async for event in events:
                         self.count(event)
                         await asyncio.sleep(0)  # a long history must not delay requests
@@ -98,9 +110,10 @@ class Metrics:
 
     async def scrape(self, redis: str, prefix: str) -> bytes:
         """The metrics in the text format of Prometheus. Raises RedisError."""
-        sessions = await overview(redis, prefix)
-        for state in ("live", "ended", "lost"):
+        sessions = await unfinished(redis, prefix, self._ended)
+        for state in ("live", "lost"):
             self._sessions.labels(state).set(sum(info.state == state for info in sessions))
+        self._sessions.labels("ended").set(len(self._ended))
         loads = [info.load for info in sessions if info.load is not None]
         self._in_flight.set(sum(load.in_flight for load in loads))
         self._lag.set(max((load.lag for load in loads), default=0.0))
@@ -108,5 +121,5 @@ class Metrics:
         self._factor.set(min((load.position / load.seconds for load in loads if load.seconds > 5), default=1.0))
         self._model.clear()
         for checkpoint in {info.checkpoint for info in sessions if info.load is not None}:
-            self._model.labels((checkpoint or "unknown").rpartition("/")[2]).set(1)
+            self._model.labels((checkpoint or "unknown").partition("@")[0]).set(1)
         return generate_latest(self.registry)

@@ -32,6 +32,18 @@ class Me(BaseModel):
     scopes: list[Scope]
 
 
+class Readiness(BaseModel):
+    """What a gateway needs before sessions are welcome."""
+
+    redis: bool
+    ray: bool
+    models: bool
+    """The models that it loads when it starts are loaded."""
+    draining: bool
+    loading: list[str]
+    """What is being loaded, in words for a person."""
+
+
 class Export(BaseModel):
     """A file format in which sessions can be downloaded."""
 
@@ -72,13 +84,18 @@ async def healthz() -> str:
     return "ok"
 
 
-@router.get("/readyz", responses={503: {"description": "Not ready, or draining"}})
-async def readyz(response: Response, state: StateDep) -> dict[str, bool]:
-    """Readiness: Redis and Ray answer, and this gateway is not draining."""
-    ready = {"redis": await _redis_answers(state.settings.redis), "ray": await _ray_answers()}
-    if state.draining.is_set():
-        ready["draining"] = True
-    response.status_code = 503 if state.draining.is_set() or not all(ready.values()) else 200
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready, or draining"}})
+async def readyz(response: Response, state: StateDep) -> Readiness:
+    """Readiness: Redis and Ray answer, the models are loaded, and this gateway is not draining."""
+    ready = Readiness(
+        redis=await _redis_answers(state.settings.redis),
+        ray=await _ray_answers(),
+        models=state.loading.is_over,
+        draining=state.draining.is_set(),
+        loading=state.loading.waiting,
+    )
+    is_ready = ready.redis and ready.ray and ready.models and not ready.draining
+    response.status_code = 200 if is_ready else 503
     return ready
 
 

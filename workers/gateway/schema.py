@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from typing import Any
 
 import yaml
 from pydantic.json_schema import models_json_schema
 
-from stream import events
+from stream import __version__, events
 from stream.bus.keys import RETENTION_S
 from stream.bus.publisher import MAX_EVENTS
 from workers.gateway.access import Access
@@ -72,7 +71,7 @@ def asyncapi() -> str:
         "asyncapi": "3.0.0",
         "info": {
             "title": "Undertone",
-            "version": version("undertone"),
+            "version": __version__,
             "description": "Events of conversations, on Redis and over the gateway's WebSockets. "
             "An event may be delivered twice: drop an `id` you have seen.",
         },

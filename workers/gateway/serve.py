@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -17,29 +20,29 @@ from ray.exceptions import RayError
 from structlog.typing import EventDict
 
 from stream.bus.connection import public
-from stream.bus.tasks import cancelled
+from stream.bus.tasks import cancelled, seen
 from stream.repeats import RepeatFilter, Repeats
 from workers.cluster.actors import own_node_is_dead
 from workers.cluster.session_actor import find_session
 from workers.console.display import tell
-from workers.console.terminal import behind_door, harmless
+from workers.console.terminal import behind_door, harmless, libraries_log
 from workers.errors import WorkersError
 from workers.gateway.access import Access, Token, one_time_token
 from workers.gateway.app import create_app
+from workers.gateway.loading import start_everywhere
 from workers.gateway.local_token import remove_token, write_token
 from workers.gateway.state import Settings, State
 
 PING = 20.0  # seconds between pings of a WebSocket
 SHUTDOWN_S = 5  # seconds that requests in progress have to end
 RAY_POLL_S = 5.0  # seconds between looks at this gateway's node of Ray
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # of a name's addresses, as ::1 where IPv6 is off
 PIECE = 1 << 20  # maximum size of a WebSocket message in bytes, after decompression
 log = structlog.get_logger("undertone.gateway")
 
 
-class ServeError(WorkersError):
-    """The gateway cannot serve as asked."""
-
-    exit_code = 2
+class CannotListen(WorkersError):
+    """The gateway cannot have the address and port that it is to listen on."""
 
 
 class RayLost(WorkersError):
@@ -49,9 +52,12 @@ class RayLost(WorkersError):
 class Invitation:
     """The address that is printed once the gateway listens; with a one-time token, which its user's programs find."""
 
-    def __init__(self, host: str, redis: str, secret: str | None) -> None:
-        """redis: URL of the events' Redis; secret: the one-time token, None = there is none."""
+    def __init__(
+        self, host: str, redis: str, secret: str | None, listening: Callable[[str], object] | None = None
+    ) -> None:
+        """redis: URL of the events' Redis; secret: the one-time token, None = there is none; listening: see `serve`."""
         self._host, self._redis, self._secret, self._port = host, redis, secret, 0
+        self._listening = listening
 
     def publish(self, port: int) -> None:
         """Print the address. The token is its fragment, which browsers send to nobody."""
@@ -65,6 +71,8 @@ class Invitation:
             except OSError as error:
                 log.warning("the token is in no file", error=error.strerror)
         tell(f"{address}  events: {public(self._redis)}")
+        if self._listening is not None:
+            self._listening(address)
 
     def withdraw(self) -> None:
         """Remove what `publish` left."""
@@ -72,18 +80,49 @@ class Invitation:
             remove_token(self._port, self._secret)
 
 
+def listen_on(host: str, port: int) -> list[socket.socket]:
+    """Sockets for all addresses of a host, bound to the port (0: any free one); `serve` listens.
+
+    Raises CannotListen.
+    """
+    bound: list[socket.socket] = []
+    fault: OSError | None = None
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            try:
+                listener = socket.socket(family, kind, protocol)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listener.bind((address[0], bound[0].getsockname()[1] if bound else port, *address[2:]))
+                bound.append(listener)
+            except OSError as error:
+                fault = fault or error
+                if error.errno not in NOT_HERE:
+                    raise
+    except OSError as error:
+        fault, bound = error, []
+    if not bound and fault is not None:
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        taken = "the port is taken; choose another --port" if fault.errno == errno.EADDRINUSE else fault.strerror
+        raise CannotListen(f"cannot listen on {place}: {taken}")
+    return bound
+
+
 def serve(
     settings: Settings,
     tokens: list[Token] | None,
     host: str,
-    port: int,
+    listeners: list[socket.socket],
     drain: float,
     open_to_all: bool = False,
+    listening: Callable[[str], object] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises ServeError.
+    """Serve until SIGTERM or Ctrl-C. Raises CannotListen.
 
-    tokens: None = there is no token file; drain: seconds that senders of media have to move elsewhere; open_to_all:
-    without a token file there is no one-time token either.
+    tokens: None = there is no token file; host: as it stands in the printed address; listeners: as `listen_on` returns
+    them; drain: seconds that senders of media have to move elsewhere; open_to_all: without a token file there is no
+    one-time token either; listening: called with the printed address.
     """
     configure_logs()
     secret = None
@@ -91,22 +130,22 @@ def serve(
         secret, entry = one_time_token()
         tokens = [entry]
     app = create_app(settings, Access(tokens, settings.redis, settings.prefix))
-    invitation = Invitation(host, settings.redis, secret)
-    server = Server(configuration(app, host, port), app.state.undertone, drain, invitation)
+    invitation = Invitation(host, settings.redis, secret, listening)
+    server = Server(configuration(app), app.state.undertone, drain, invitation)
     try:
-        server.run()
+        server.run(listeners)
+    except OSError as error:  # another has begun to listen since
+        raise CannotListen(f"cannot listen on {host}: {error.strerror}") from None
     finally:
         invitation.withdraw()
-    if not server.started:
-        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        raise ServeError(f"cannot listen on {place}: is the port taken?")
     if server.has_lost_ray:
         raise RayLost(
-            "Ray on this machine has died, and the gateway ends with it: start it again, as a supervisor does"
+            "Ray on this machine has died, and the gateway ends with it: start it again, as a supervisor does (Ray's"
+            f" lines: {libraries_log()})"
         )
 
 
-def configuration(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+def configuration(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
     """Settings of uvicorn for the gateway."""
     return uvicorn.Config(
         app, host, port, log_config=None, access_log=False, server_header=False, ws="websockets-sansio",
@@ -123,6 +162,7 @@ class Server(uvicorn.Server):
         self._state, self._drain, self._invitation = state, drain, invitation
         self._leaving: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[None] | None = None
         self.has_lost_ray = False
         """True if the server ended because its node of Ray has died."""
 
@@ -132,11 +172,15 @@ class Server(uvicorn.Server):
         if self.started:
             self._invitation.publish(self.servers[0].sockets[0].getsockname()[1])
             self._watching = asyncio.create_task(self._watch_ray())
+            if self._state.settings.preload:
+                start = functools.partial(start_everywhere, self._state.settings.asr_model)
+                self._loading = asyncio.create_task(self._state.loading.run(start, _say))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what `startup` began. Clients that do not read their events are cut off before uvicorn loses patience."""
-        if self._watching is not None:
-            await cancelled(self._watching)
+        for task in (self._watching, self._loading):
+            if task is not None:
+                await cancelled(task)
         cutting_off = asyncio.get_running_loop().call_later(SHUTDOWN_S - 1, self._cut_off)
         await super().shutdown(sockets)
         cutting_off.cancel()
@@ -182,10 +226,19 @@ async def _end_sessions(timeout: float) -> None:
             actor = find_session(name.removeprefix("session:")) if name.startswith("session:") else None
             if actor is not None:
                 stopping.append(asyncio.ensure_future(actor.stop.remote()))
+                stopping[-1].add_done_callback(seen)  # those that are late end with Ray
     if stopping:
         done, late = await asyncio.wait(stopping, timeout=timeout)
         failed = [task for task in done if isinstance(task.exception(), RayError)]
         log.info("sessions ended", ended=len(done) - len(failed), cut_off=len(late))
+
+
+def _say(line: str) -> None:
+    """A line for the person at the terminal; in a log it is one of its objects."""
+    if sys.stderr.isatty():
+        tell(line)
+    else:
+        log.info(line)
 
 
 def _harmless(_logger: object, _method: str, entry: EventDict) -> EventDict:

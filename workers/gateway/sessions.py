@@ -16,14 +16,15 @@ from ray.exceptions import RayActorError, RayError
 from redis.exceptions import NoPermissionError, RedisError
 
 from stream.bus.connection import CLAIM_TTL_S, claim, exists, release, renew_claim
-from stream.bus.directory import SessionInfo, overview
+from stream.bus.directory import SessionInfo, page
 from stream.bus.forget import Forgotten, forget, rewrite_log
 from stream.bus.keys import SESSION_ID, Keys
+from stream.bus.tasks import abandon
 from stream.clock import Clock
 from stream.exports import FORMATS, ExportError
 from stream.sources.reach import Reach
 from workers.cluster.actors import ClusterError
-from workers.cluster.forget_nodes import drop_everywhere, forget_elsewhere
+from workers.cluster.forget_nodes import drop_everywhere, forget_on_nodes
 from workers.cluster.request import MediaFile, Options, Push, SessionRequest, Upload, UploadRequest, Url
 from workers.cluster.request_files import ServedRequest
 from workers.cluster.session_actor import find_session, served_home, start_session
@@ -34,6 +35,7 @@ from workers.session.runner import MODEL_LOAD_TIMEOUT_S, SessionError
 
 START_TIMEOUT_S = MODEL_LOAD_TIMEOUT_S + 60  # seconds that a session may take to listen
 UPLOAD_TIMEOUT_S = 600.0  # seconds that a recording may take to come
+PAGE, MAX_PAGE = 100, 1_000  # sessions in an answer
 log = structlog.get_logger("undertone.gateway")
 router = APIRouter(tags=["sessions"])
 GoneQuery = Annotated[bool, Query(description="Its process is gone for certain, where nobody can be asked.")]
@@ -41,9 +43,11 @@ KINDS = {format.media_type.partition(";")[0]: {"schema": {"type": "string"}} for
 
 
 class Sessions(BaseModel):
-    """The directory, the newest first."""
+    """A page of the directory, the newest first."""
 
     sessions: list[SessionInfo]
+    next: str | None
+    """`before` of the page with older ones; null if there are none."""
 
 
 @router.post("/sessions", status_code=201)
@@ -70,11 +74,19 @@ async def replay(
 
 
 @router.get("/sessions")
-async def directory(state: StateDep, token: ReaderDep) -> Sessions:
-    """All sessions with events in Redis."""
-    found = await overview(state.settings.redis, state.settings.prefix)
+async def directory(
+    state: StateDep,
+    token: ReaderDep,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = PAGE,
+    before: Annotated[
+        str | None, Query(max_length=200, pattern=r"/[^/]+$", description="`next` of the page before.")
+    ] = None,
+    running: Annotated[bool, Query(description="Only sessions that are not known to be over.")] = False,
+) -> Sessions:
+    """Sessions with events in Redis, the newest first, a page at a time."""
+    found, further = await page(state.settings.redis, state.settings.prefix, limit, before, running)
     state.look_after(found)
-    return Sessions(sessions=found)
+    return Sessions(sessions=found, next=further)
 
 
 @router.get("/sessions/{session}")
@@ -116,9 +128,11 @@ async def forget_data(session: str, state: StateDep, token: AdminDep, gone: Gone
     try:
         keys, folders = Keys(session, settings.prefix), [settings.record] if settings.record else []
         done = await forget(redis, keys, folders, ask, gone)
-        for removed, left in await forget_elsewhere(keys, folders):
+        for removed, left in await forget_on_nodes(keys, folders):
             done.removed.files += removed
             done.left.files += left
+        for traces in (done.removed, done.left):
+            traces.files = [_in_its_folder(path, settings.record) for path in traces.files]
     except NoPermissionError:
         raise HTTPException(
             403, "the gateway's user of Redis may not delete (undertone serve --redis-operator)"
@@ -151,6 +165,11 @@ async def download(session: str, format: str, state: StateDep, token: ReaderDep)
     return Response(content, media_type=kind.media_type, headers=headers)
 
 
+def _in_its_folder(path: Path, recordings: Path | None) -> Path:
+    """A file of a session without the folder of the server that it lies in."""
+    return path.relative_to(recordings) if recordings and path.is_relative_to(recordings) else Path(path.name)
+
+
 async def _start(state: State, options: Options, source: Push | Url | MediaFile | Upload, token: Token) -> SessionInfo:
     settings = state.settings
     if state.draining.is_set():
@@ -168,7 +187,7 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
         actor = await _start_actor(request, state.clock)
         await asyncio.wait_for(_wait_until_open(actor, session, state.clock), START_TIMEOUT_S)
     except BaseException as error:
-        claiming.cancel()
+        abandon(claiming)
         if actor is not None:
             ray.kill(actor)
         await _withdraw(state, request, is_held=is_admitted)
@@ -179,7 +198,7 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
             raise SessionError("the session does not start: has the Ray cluster room for it?") from None
         raise (cause if hasattr(cause, "http_status") else error) from None
     finally:
-        claiming.cancel()
+        abandon(claiming)
     log.info("session started", session=session, token=token.name, source=type(source).__name__.lower())
     return await known(state, session)
 

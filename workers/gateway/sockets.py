@@ -18,8 +18,8 @@ from redis.exceptions import RedisError
 from stream.bus.connection import BusError
 from stream.bus.keys import SESSION_ID
 from stream.bus.subscriber import subscribe
-from stream.bus.tasks import cancelled
-from stream.errors import MediaError
+from stream.bus.tasks import abandon, cancelled, seen
+from stream.errors import MediaError, without_folders
 from stream.events import Event
 from workers.cluster.request_files import PIECE_BYTES
 from workers.cluster.session_actor import find_session
@@ -49,7 +49,7 @@ async def _session_events(
     """Dependency: a session's events, counted as a connection. Raises HTTPException (404), Refused (429)."""
     await known(state, session)
     with state.connected(token):
-        events = subscribe(state.settings.redis, session, state.settings.prefix, last_event_id or after)
+        events = subscribe(state.settings.redis, session, state.settings.prefix, last_event_id or after, wait=None)
         async with aclosing(_until_draining(events, state.draining)) as remaining:
             yield remaining
 
@@ -79,7 +79,7 @@ async def send_events(socket: WebSocket, session: str, state: StateDep, after: A
             relay.add_done_callback(state.listening.discard)
             disconnect = asyncio.create_task(_wait_for_disconnect(socket))
             await asyncio.wait({relay, disconnect}, return_when=asyncio.FIRST_COMPLETED)
-            disconnect.cancel()
+            abandon(disconnect)
             relay.cancel()
             with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
                 await relay
@@ -127,7 +127,7 @@ async def _until_draining(events: AsyncGenerator[Event], draining: asyncio.Event
 
 async def _relay(socket: WebSocket, state: State, session: str, after: str | None) -> None:
     """Send a session's events over a WebSocket, and close it."""
-    events = subscribe(state.settings.redis, session, state.settings.prefix, after)
+    events = subscribe(state.settings.redis, session, state.settings.prefix, after, wait=None)
     async with aclosing(_until_draining(events, state.draining)) as remaining:
         async for event in remaining:
             await socket.send_text(event.wire())
@@ -210,13 +210,12 @@ class _Inbox:
 
     def interrupt(self, watch: asyncio.Future[None]) -> None:
         """End after the pieces that are here: the session reads no more of this connection; `watch` has the reason."""
-        if not watch.cancelled():
-            watch.exception()  # else asyncio logs that nobody asked
+        seen(watch)
         self._pieces.put_nowait(None)
 
     def close(self) -> None:
         """Receive nothing more."""
-        self._receiving.cancel()
+        abandon(self._receiving)
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         """Pieces until the client has gone, small enough to reach the session without Ray's object store."""
@@ -258,7 +257,7 @@ async def _ingest(state: State, socket: WebSocket, actor: Any, track: int, forma
         cause = getattr(error, "cause", error)
         code, reason = INTERNAL, "the session has ended"
         if isinstance(cause, MediaError):
-            code, reason = POLICY, str(cause)
+            code, reason = POLICY, without_folders(str(cause))
         elif isinstance(error, ActorUnavailableError):
             code, reason = RESTART, "the session's process was killed and is restarted: connect again"
         with suppress(RuntimeError, WebSocketDisconnect):

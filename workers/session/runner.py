@@ -9,21 +9,19 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from redis.exceptions import RedisError
-
 from model.fusion.checkpoint import load_config
 from stream.block import RATE, Block
-from stream.bus.connection import connect
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
-from stream.bus.running import Home, life, this_process
-from stream.bus.subscriber import subscribe
+from stream.bus.running import Home, this_process
+from stream.bus.tasks import cancelled
 from stream.clock import Pacer
 from stream.errors import MediaError
 from stream.events import Event, SessionEnded
 from stream.sources.base import Source
 from workers.errors import WorkersError
-from workers.session.services import InferenceBackend, ServiceError, SessionPlan
+from workers.session.local_bus import LocalBus
+from workers.session.services import EventBus, InferenceBackend, ServiceError, SessionPlan
 from workers.session.session import Session
 
 MODEL_LOAD_TIMEOUT_S = 180  # seconds for models to load; a cluster without room for an actor would let us wait for ever
@@ -52,14 +50,15 @@ class Outcome:
 
 
 def new_session(
-    plan: SessionPlan, backend: InferenceBackend, redis: str, prefix: str, home: Home | None = None
+    plan: SessionPlan, backend: InferenceBackend, redis: str | None, prefix: str, home: Home | None = None
 ) -> Session:
-    """A session that publishes to a Redis; home: where it lives, None = in this process.
+    """A session that publishes to a Redis; None = its events stay in this process. home: where it lives, None = in this
+    process.
 
     Raises CheckpointError, BusError.
     """
-    config = load_config(plan.checkpoint)
-    bus = Bus(redis, Keys(plan.session, prefix), plan.kept, home=home or this_process())
+    config, keys = load_config(plan.checkpoint), Keys(plan.session, prefix)
+    bus = LocalBus(keys) if redis is None else Bus(redis, keys, plan.kept, home=home or this_process())
     return Session(plan, config, backend, bus)
 
 
@@ -130,9 +129,9 @@ async def run_session(
         await _end_for(session, f"error: {_line(error)}")
         raise SessionError(_line(error)) from None
     finally:
-        for task in (shown, loaded, forgotten):
-            task.cancel()
         session.close()
+        for task in (shown, loaded, forgotten):
+            await cancelled(task)
 
 
 async def _wait_for_models(session: Session) -> None:
@@ -181,42 +180,15 @@ def _reason(source: Source, interrupted: asyncio.Event) -> str:
 async def _end_for(session: Session, reason: str) -> None:
     """End a session that can no longer do it itself, and let the recognizer forget it."""
     session.close()
-    await session.bus.aclose(timeout=5)  # what it had to tell comes before
-    if not session.bus.forgotten.is_set():
-        await publish_end(session.bus.url, session.bus.keys, session.bus.retention_s, reason)
+    await session.bus.end(reason)
     with suppress(ServiceError, TimeoutError):
         await asyncio.wait_for(session.backend.finish(session.bus.keys.session, []), 5)
 
 
-async def publish_end(url: str, keys: Keys, kept: int, reason: str) -> None:
-    """Publish the `session.ended` of a session that cannot go on, whose events Redis keeps for `kept` seconds; what it
-    left in this machine's spool comes before, perhaps its own end."""
-    bus = Bus(url, keys, kept)
-    with suppress(TimeoutError):
-        await asyncio.wait_for(bus.flush(), 5)
-    if await _has_ended(url, keys):
-        await bus.aclose(timeout=5)
-        return
-    ended = SessionEnded(
-        id=f"{keys.session}:ended", session=keys.session, reason=reason, duration=0, utterances=0, failed=0, counts={}
-    )
-    bus.publish(ended)
-    await bus.aclose(timeout=5)
-
-
-async def _has_ended(url: str, keys: Keys) -> bool:
-    """True if the session's end stands in Redis, as far as that can be read."""
-    client = connect(url)
-    try:
-        return await life(client, keys) == "ended"
-    except (RedisError, OSError):
-        return False
-    finally:
-        await client.aclose()
-
-
-async def _relay_events(bus: Bus, displays: Sequence[EventObserver], started: asyncio.Event | None) -> SessionEnded:
-    async for event in subscribe(bus.url, bus.keys.session, bus.keys.prefix):
+async def _relay_events(
+    bus: EventBus, displays: Sequence[EventObserver], started: asyncio.Event | None
+) -> SessionEnded:
+    async for event in bus.events():
         if started is not None:
             started.set()
         for display in displays:

@@ -1,7 +1,9 @@
-"""The plan of a session, and the inference interface through which it asks for words, embeddings and labels."""
+"""The plan of a session, and the interfaces through which it asks for words, embeddings and labels, and publishes."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,7 +18,8 @@ from model.encoders.transcription import Transcription
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
-from stream.bus.keys import RETENTION_S
+from stream.bus.keys import RETENTION_S, Keys
+from stream.events import Base, Event
 from stream.speech.segmenter import Endpointing, Segmenter, TurnSegmenter, VadSegmenter
 from stream.speech.transcript import Transcript
 from stream.speech.turns import Turn
@@ -40,6 +43,7 @@ class SessionPlan:
     """Those switched on."""
     encoders: dict[str, str | None]
     checkpoint: str
+    """Its folder, or the name of one that is shipped."""
     names: dict[int, str] = field(default_factory=dict)
     """Speaker of each channel."""
     turns: tuple[Turn, ...] = ()
@@ -68,6 +72,8 @@ class SessionPlan:
     """Sound, pictures and events are recorded on disk."""
     kept: int = RETENTION_S
     """Seconds that Redis keeps the events after the last of them."""
+    checkpoint_identity: str = ""
+    """The checkpoint as events name it (`model.fusion.checkpoint.identity`)."""
 
     @property
     def partials(self) -> bool:
@@ -156,6 +162,55 @@ class InferenceBackend(Protocol):
 
     async def finish(self, session: str, rows: list[GraphRow]) -> list[Prediction]:
         """The final labels that are still owed; the recognizer forgets the session."""
+        ...
+
+
+class EventBus(Protocol):
+    """A session's way out: `stream.bus.publisher.Bus` to Redis, or one that stays in this process."""
+
+    keys: Keys
+    """The session's id, and the names of its keys."""
+    forgotten: asyncio.Event
+    """Set once the session turns out to have been forgotten while it went on: nothing more is published."""
+    delay: float
+    """Seconds that the last event took."""
+
+    @property
+    def dropped_events(self) -> int:
+        """Number of events that were given up."""
+        ...
+
+    @property
+    def is_spooling(self) -> bool:
+        """True while events wait on disk."""
+        ...
+
+    def publish(self, *events: Base, state: str | None = None, row: str | None = None, rows: int = 0) -> None:
+        """Publish events and, with them, the session's state and one graph row, of which the last `rows` are kept."""
+        ...
+
+    def save_state(self, state: str) -> None:
+        """Replace the session's state without an event."""
+        ...
+
+    async def register(self, started: str) -> None:
+        """Enter the session into the directory; started: ISO 8601. Raises RedisError or OSError."""
+        ...
+
+    async def beat(self, load: str) -> None:
+        """Write the heartbeat; load: JSON of `stream.bus.directory.Load`."""
+        ...
+
+    def events(self) -> AsyncGenerator[Event]:
+        """The session's events, as a subscriber receives them, up to `session.ended`."""
+        ...
+
+    async def aclose(self, timeout: float = 30.0) -> bool:
+        """Wait until everything is sent; False if that takes longer than `timeout` seconds."""
+        ...
+
+    async def end(self, reason: str) -> None:
+        """Close, and publish the `session.ended` of a session that can no longer do it itself."""
         ...
 
 

@@ -15,13 +15,13 @@ from model.fusion.config import FusionConfig
 from stream import events
 from stream.block import Block, Utterance
 from stream.bus.directory import Load
-from stream.bus.publisher import Bus
+from stream.bus.tasks import abandon, seen
 from stream.clock import Clock, MonotonicClock
 from stream.speech.segmentation import Segmentation
 from workers.session.diarization import Diarization, SpeakerSegment
 from workers.session.event_factory import EventFactory
 from workers.session.ledger import UtteranceLedger
-from workers.session.services import InferenceBackend, SessionPlan, segmenters
+from workers.session.services import EventBus, InferenceBackend, SessionPlan, segmenters
 from workers.session.snapshot import ResumePoint
 from workers.session.stages.admission import MAX_IN_FLIGHT, Admission
 from workers.session.stages.labelling import Labelling, Unlabelled
@@ -40,7 +40,12 @@ class Session:
     event."""
 
     def __init__(
-        self, plan: SessionPlan, config: FusionConfig, backend: InferenceBackend, bus: Bus, clock: Clock | None = None
+        self,
+        plan: SessionPlan,
+        config: FusionConfig,
+        backend: InferenceBackend,
+        bus: EventBus,
+        clock: Clock | None = None,
     ) -> None:
         clock = clock or MonotonicClock()
         speculative = SpeculativeResults()
@@ -64,7 +69,7 @@ class Session:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def bus(self) -> Bus:
+    def bus(self) -> EventBus:
         """The session's publisher."""
         return self.publishing.bus
 
@@ -130,6 +135,7 @@ class Session:
                 if last is not None:
                     self.admission.hand_over(last)
                 last = InFlight(admitted, asyncio.create_task(self.understanding.understand(admitted)))
+                last.understanding.add_done_callback(seen)  # where the session ends first, nobody asks
         early = not self.admission.overload.is_shed(DegradationStep.EARLY_WORK) and not self.admission.is_full
         if self.plan.speculate and early:
             self.understanding.speculate(self.segmentation.likely_ended())
@@ -188,7 +194,7 @@ class Session:
         self.understanding.close()
         self.ongoing.stop()
         for task in self._tasks:
-            task.cancel()
+            abandon(task)
 
     def current_load(self) -> Load:
         """Load of this session, for the heartbeat."""

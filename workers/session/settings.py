@@ -42,10 +42,10 @@ class CommonSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    consent: Annotated[str | None, Help("Who agreed to the analysis, as published with the session.")] = None
+    consent: Annotated[str | None, Help("Who agreed to the analysis; it is published with the session.")] = None
     session: Annotated[SessionId | None, Help("Id of the session. [default: made from the source's name]")] = None
-    language: Annotated[str | None, Help("Spoken language for faster-whisper, as en. [default: detected]")] = None
-    modalities: Annotated[tuple[Modality, ...], Help("Modalities that may be used, comma-separated.")] = (
+    language: Annotated[str | None, Help("Code of the spoken language, such as en. [default: detected]")] = None
+    modalities: Annotated[tuple[Modality, ...], Help("What may be used: text, audio, visual; comma-separated.")] = (
         "text", "audio", "visual",
     )  # fmt: skip
     redact: Annotated[bool, Help("Leave words out of all events.")] = False
@@ -55,31 +55,38 @@ class CommonSettings(BaseModel):
         float | None,
         Field(ge=0),
         Help(
-            "Seconds between interim labels; 0 = neither these nor words before the end. "
+            "Seconds between labels while somebody talks; 0 = neither labels nor words before the end. "
             "[default: 3; 0 for a recording that is played as fast as it goes]"
         ),
     ] = None
-    checkpoint: Annotated[str, Help("A shipped checkpoint's name or a folder.")] = "meld"
-    asr: Annotated[Recognizer, Help("Recognizer of speech; auto = whisper where a model is here.")] = "auto"
-    vad: Annotated[VoiceActivity, Help("Detector of speech.")] = "webrtc"
+    checkpoint: Annotated[str, Help("Name of a shipped checkpoint, or a folder.")] = "meld"
+    asr: Annotated[Recognizer, Help("Speech recognizer; auto = whisper where a model is here.")] = "auto"
+    vad: Annotated[VoiceActivity, Help("Speech detector.")] = "webrtc"
 
 
 class SessionSettings(CommonSettings):
     """All settings, with those for who has a shell on the machine."""
 
     asr_model: Annotated[
-        str | None, Help("faster-whisper: a size, Hugging Face id or folder. [default: base, or what is here]")
+        str | None, Help("Whisper model: a size, Hugging Face id or folder. [default: base, or what is here]")
     ] = None
-    names: Annotated[dict[int, str], Help("Speakers of the channels in order, comma-separated.")] = {}
+    names: Annotated[dict[int, str], Help("Names of the speakers, in the order of the channels; comma-separated.")] = {}
     """Speaker by channel."""
-    transcript: Annotated[Path | None, Help("STM, VTT, SRT, TXT or CSV with times; used instead of ASR.")] = None
-    rttm: Annotated[Path | None, Help("Turns of the speakers, used instead of VAD.")] = None
-    speakers: Annotated[SpeakersBy, Help("How speakers are told apart.")] = "auto"
-    enrolled: Annotated[bool, Help("Call the voices of `undertone enroll` by name.")] = True
-    speculate: Annotated[
-        bool, Help("Begin at the first short silence. (Never for a recording that is played as fast as it goes.)")
-    ] = True
+    transcript: Annotated[
+        Path | None, Help("Words with times (STM, VTT, SRT, TXT or CSV), used instead of a recognizer.")
+    ] = None
+    rttm: Annotated[Path | None, Help("Who speaks when (RTTM), used instead of a detector.")] = None
+    speakers: Annotated[
+        SpeakersBy, Help("Speakers are told apart by channel, by given turns, or by voice (cluster).")
+    ] = "auto"
+    enrolled: Annotated[bool, Help("Call known voices (`undertone enroll`) by name.")] = True
+    speculate: Annotated[bool, Help("Begin to work at the first short silence, so that labels come sooner.")] = True
     kept: Annotated[int, Field(ge=1), Help("Seconds that Redis keeps the events after the last.")] = RETENTION_S
+
+    @property
+    def wants_recognizer(self) -> bool:
+        """True where words have to be recognized: they may be used, and none are given."""
+        return "text" in self.modalities and self.transcript is None and self.asr != "none"
 
     def at_pace(self, paced: bool) -> SessionSettings:
         """The same, with what depends on the pace decided. paced: in real time or a multiple of it; False: as fast as
@@ -88,9 +95,19 @@ class SessionSettings(CommonSettings):
         return self.model_copy(update={"interim": interim, "speculate": self.speculate and paced})
 
     def recording(self) -> tuple[dict[str, Any], dict[str, Path]]:
-        """The part that a recording keeps to be replayed alike: settings as JSON, and the files that they name."""
+        """The part that a recording keeps to be replayed alike: settings as JSON, and the files that they name.
+
+        Of the user's own models these are names: a recording travels, and their folders do not. Raises CheckpointError.
+        """
+        from model.fusion.checkpoint import identity, shipped
+
         files = {name: path for name in ("transcript", "rttm") if (path := getattr(self, name)) is not None}
-        return self.model_dump(mode="json", exclude=RUN_ONLY), files
+        settings = self.model_dump(mode="json", exclude=RUN_ONLY)
+        if self.checkpoint not in shipped():
+            settings["checkpoint"] = identity(self.checkpoint)
+        if self.asr_model is not None and Path(self.asr_model).is_dir():
+            settings["asr_model"] = Path(self.asr_model).resolve().name
+        return settings, files
 
 
 def settings_from_recording(
@@ -114,7 +131,9 @@ def settings_from_recording(
     for name, names in (("asr_model", list(SIZES)), ("checkpoint", shipped())):
         if known.get(name) is not None and known[name] not in names:
             option, value = "--" + name.replace("_", "-"), str(known[name])[:100]
-            raise UsageError(f"{folder}: it names a model that is not Undertone's; to use it, add {option} {value!r}")
+            raise UsageError(
+                f"{folder}: model {value!r} is not Undertone's; to use it, add {option} and its folder or id"
+            )
     try:
         return SessionSettings(**known)
     except ValidationError as error:

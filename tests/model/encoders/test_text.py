@@ -1,8 +1,14 @@
 from __future__ import annotations
 
-import numpy as np
+import shutil
+from pathlib import Path
 
-from model.encoders.text import Line, Reader, TextConfig, TextEncoder, in_context
+import numpy as np
+import pytest
+
+from model.encoders import text
+from model.encoders.manifest import manifest
+from model.encoders.text import BUNDLED, Line, Reader, TextConfig, TextEncoder, TextEncoderError, in_context
 
 CONTEXT = TextConfig(context=3, tokens=32)
 
@@ -51,3 +57,29 @@ def test_a_context_changes_the_embedding_within_its_reach_only() -> None:
     assert np.allclose(one, other, atol=1e-5), "the fourth utterance back is out of reach"
     one, other = encoder([[far, present], [near, present]])
     assert not np.allclose(one, other, atol=1e-2)
+
+
+def test_the_default_encoder_is_looked_for_in_folders_then_in_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERTONE_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(text, "whole", lambda model: None)
+    with pytest.raises(TextEncoderError, match=f"undertone models pull {BUNDLED}") as refused:
+        text.folder()
+    assert "\n" not in str(refused.value) and text.folder("someone/else") == "someone/else"
+    monkeypatch.undo()
+    here = Path(text.folder())
+    monkeypatch.setenv("UNDERTONE_MODELS", str(tmp_path / "models"))
+    copy = tmp_path / "models" / BUNDLED
+    copy.mkdir(parents=True)
+    for file in manifest()[BUNDLED].files:
+        shutil.copyfile(here / file.name, copy / file.name)
+    assert text.folder() == str(copy)
+    text.checked.cache_clear()
+    assert text.checked() == str(copy)
+    (copy / "vocab.txt").write_bytes(bytes((copy / "vocab.txt").stat().st_size))
+    text.checked.cache_clear()
+    with pytest.raises(TextEncoderError, match=r"vocab\.txt: another file"):
+        text.checked()
+    text.checked.cache_clear()

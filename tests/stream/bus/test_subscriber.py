@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from stream.clock import VirtualClock
 from stream.events import Event
 from tests.support.buses import ids, publish
 from tests.support.events import ended, label
+from tests.support.gateways import free_port
 from tests.support.redis_servers import private_server
 from workers.cli.top import look_once
 
@@ -68,6 +71,59 @@ async def test_a_restarted_redis_is_found_again(session: str) -> None:
         sync_redis.Redis.from_url(url).client_kill_filter(_type="normal", skipme=True)
         await publish(url, session, 4)
         assert ids([event async for event in events]) == ["notice:2", "notice:3", "ended"]
+
+
+def readers(url: str, session: str, clock: VirtualClock, wait: float | None = 30.0) -> list[AsyncGenerator[Event]]:
+    return [
+        stream.subscribe(url, session, wait=wait, clock=clock),
+        stream.consume(url, session, "team", "me", wait=wait, clock=clock),
+    ]
+
+
+async def test_a_mistyped_session_is_not_waited_for_for_ever(redis_url: str, session: str) -> None:
+    clock = VirtualClock()
+    for number, events in enumerate(readers(redis_url, session, clock), 1):
+        with pytest.raises(stream.SessionNotFound, match=f"no session '{session}' in the Redis at .* within 30 s"):
+            await asyncio.wait_for(anext(events), 20)
+        assert 30.0 * number <= clock.now() < 30.0 * number + 1
+
+
+def test_a_mistyped_session_ends_a_program_without_an_event_loop(redis_url: str, session: str) -> None:
+    with pytest.raises(stream.SessionNotFound):
+        next(stream.subscribe_sync(redis_url, session, wait=0))
+
+
+async def test_a_redis_that_is_not_there_is_logged_once_and_said(
+    session: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, clock = f"redis://someone:secret@127.0.0.1:{free_port()}/0", VirtualClock()
+    for events in readers(url, session, clock):
+        caplog.clear()
+        with pytest.raises(stream.BusError, match="no Redis answers at redis://…@127.0.0.1") as raised:
+            await asyncio.wait_for(anext(events), 20)
+        assert not isinstance(raised.value, stream.SessionNotFound)
+        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert "asking again" in caplog.text and "secret" not in caplog.text + str(raised.value)
+
+
+@pytest.mark.parametrize("way", ["subscribe", "consume", "follow"])
+async def test_who_waits_for_ever_says_so(way: str, session: str, caplog: pytest.LogCaptureFixture) -> None:
+    url, clock = f"redis://127.0.0.1:{free_port()}/0", VirtualClock()
+    events = [*readers(url, session, clock, None), stream.follow(url, clock=clock)]
+    waiting = asyncio.create_task(anext(events[["subscribe", "consume", "follow"].index(way)]))
+    async with asyncio.timeout(20):
+        while clock.now() < 600:
+            await asyncio.sleep(0.01)
+    assert not waiting.done()
+    waiting.cancel()
+    assert 2 <= len(caplog.records) <= clock.now() / 60 + 1 and "and 5 times more" in caplog.records[1].getMessage()
+
+
+async def test_a_session_that_begins_in_time_is_read(redis_url: str, session: str) -> None:
+    coming = [asyncio.create_task(anext(events)) for events in readers(redis_url, session, VirtualClock(), 1e6)]
+    await asyncio.sleep(0.05)
+    await publish(redis_url, session, 1)
+    assert [ids([await event]) for event in coming] == [["notice:0"]] * 2
 
 
 async def test_a_group_shares_the_work(redis_url: str, session: str) -> None:

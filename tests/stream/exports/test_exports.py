@@ -12,11 +12,15 @@ import pyarrow.parquet
 import pytest
 from pyannote.core import Segment
 from pyannote.database.util import load_rttm
+from redis import Redis
 
 from stream import events
+from stream.bus.keys import Keys
 from stream.exports import FORMATS, ExportError, export
 from stream.exports.labelled import labelled
 from stream.exports.text import distinct, plain
+from tests.support.buses import publish_events
+from tests.support.commands import here
 from tests.support.conversations import NASTY, conversation, emotion, failed, heard, started
 
 
@@ -76,25 +80,6 @@ def test_what_cannot_be_written_is_said_in_one_line(given, name, message) -> Non
 def test_every_format_asks_for_a_session_with_utterances(name, given) -> None:
     with pytest.raises(ExportError):
         export(given, name)
-
-
-@pytest.mark.parametrize(
-    "name, package", [("parquet", "pyarrow"), ("elan", "pympi"), ("html", "matplotlib"), ("html", "jinja2")]
-)
-def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, name, package) -> None:
-    for module in [module for module in sys.modules if module.partition(".")[0] == package]:
-        monkeypatch.delitem(sys.modules, module)
-    for module in ("stream.exports.report", "stream.exports.charts"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-
-    class Absent:
-        def find_spec(self, wanted, path=None, target=None):
-            if wanted.partition(".")[0] == package:
-                raise ModuleNotFoundError(f"No module named {wanted!r}", name=wanted)
-
-    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
-    with pytest.raises(ExportError, match=rf"^{package} is not installed: pip install 'undertone\[export\]'$"):
-        export(conversation(), name)
 
 
 @pytest.mark.integration
@@ -158,3 +143,41 @@ def test_rttm_says_who_spoke_when(tmp_path: Path) -> None:
 
 def test_names_stay_apart_when_their_signs_do_not() -> None:
     assert distinct(["a", "a", "a-2", "", ""]) == ["a", "a-2", "a-2-2", "unknown", "unknown-2"]
+
+
+REMARKED = [name for name in FORMATS if name not in ("csv", "srt", "textgrid")]  # which have no place for a remark
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_says_that_events_were_removed_before_they_were_read(name) -> None:
+    gap = events.EventsMissed(id="s:missed:5-0", session="s", count=7)
+    first, *rest = conversation()
+    content = export([first, gap, *rest], name)
+    if name == "jsonl":
+        assert gap.wire().encode() in content
+    elif name in REMARKED:
+        assert b"7 events were removed from Redis before they were read" in content
+    else:
+        assert content == export([first, *rest], name)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_session_whose_first_events_were_removed_is_written_as_far_as_it_goes(name) -> None:
+    given = [events.EventsMissed(id="s:missed:5-0", session="s", count=7), *conversation()[1:]]
+    if name in ("emotionml", "html"):
+        with pytest.raises(ExportError, match="^7 events were removed .*, session.started among them"):
+            export(given, name)
+    else:
+        assert export(given, name)
+
+
+@pytest.mark.integration
+def test_an_export_says_at_the_terminal_that_events_were_removed(redis_url: str, tmp_path: Path) -> None:
+    publish_events(redis_url, conversation())
+    admin = Redis.from_url(redis_url)
+    admin.xtrim(Keys("s").events, maxlen=len(conversation()) - 2, approximate=False)
+    for source in ("s", str(tmp_path / "events.jsonl")):
+        done = here("export", source, "--redis", redis_url, "-f", "srt")
+        assert done.returncode == 0 and done.stdout.startswith("1\n")
+        assert done.stderr == f"{source} is not whole: 2 events were removed from Redis before they were read\n"
+        (tmp_path / "events.jsonl").write_text(here("export", source, "--redis", redis_url).stdout)

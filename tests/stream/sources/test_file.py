@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import itertools
 import struct
 import subprocess
@@ -267,3 +268,14 @@ def test_pictures_without_end_are_left_out_and_told(tmp_path: Path) -> None:
         blocks = list(source)
         assert len(np.concatenate([block.samples for block in blocks], 1)[0]) == RATE
         assert [block.notice for block in blocks if block.notice] == notices
+
+
+@pytest.mark.parametrize("count", [7, 8, 9, 16])
+def test_any_number_of_channels_is_split(count: int) -> None:
+    recorded = io.BytesIO()
+    samples = np.arange(1600 * count, dtype=np.int16).reshape(1600, count)
+    with wave.open(recorded, "wb") as file:
+        file.setparams((count, 2, RATE, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    source = FileSource(Path("table.wav"), "split", content=recorded.getvalue())
+    assert np.array_equal(read(source), samples.T.astype(np.float32) / 32768)

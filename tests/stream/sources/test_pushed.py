@@ -163,8 +163,8 @@ def test_a_header_that_cannot_be_read_is_told_of_in_time() -> None:
     whole = webm(voice(1.0))
     head = whole[: whole.index(b"\x11\x4d\x9b\x74")]  # up to the index, before which something of 256 MB is to come
     track.feed("a", head + b"\xec\x01\x00\x00\x00\x10\x00\x00\x00" + NONSENSE)
-    thread.start()
     track.full("a")
+    thread.start()
     clock.wait(threading.Event(), HEADER_S + 1)
     with pytest.raises(MediaError, match="Anna: its header cannot be read"):
         track.full("a")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stream.block import RATE
 from stream.errors import MediaError
-from stream.sources.file import FileSource
+from stream.sources.file import FileSource, open_recording
 from stream.sources.network import NetworkSource
 from stream.sources.recording import RecordedSource, Recorder
 from tests.support.events import ended
@@ -63,6 +63,64 @@ def test_a_track_may_be_chosen(tmp_path: Path) -> None:
     assert heard(FileSource(path, track=1)) == (500, None)
     with pytest.raises(MediaError, match=r"a\.mkv: has no audio track 3; it has 2"):
         FileSource(path, track=3)
+
+
+THREE = [(tone(500, 0.1), NONE), (tone(700, 0.2, 1.03), DEFAULT), (tone(900, 0.0, 3.5), NONE)]
+NAMED = [{"title": "Anna"}, {"title": "Anna", "language": "fra"}, {"language": "deu"}]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mov"])
+def test_all_tracks_are_channels_on_one_clock(tmp_path: Path, suffix: str) -> None:
+    """Of different lengths and beginnings, one of them silent; what they are is told first."""
+    path = write_tracks(tmp_path / f"a{suffix}", THREE, starts=[0.0, 1.5, 0.25])
+    for source in (open_recording(path, track="all"), open_recording(path, content=path.read_bytes(), track="all")):
+        blocks = list(source)
+        audio = np.concatenate([block.samples for block in blocks], 1)
+        assert source.split and source.channels == len(audio) == 3 and source.ended_early is None
+        assert audio.shape[1] / RATE == pytest.approx(3.75, abs=0.01)
+        assert [block.start for block in blocks] == pytest.approx([0.04 * n for n in range(len(blocks))])
+        for channel, begin, end in [(0, 0.0, 2.0), (1, 1.5, 2.53)]:
+            loud = np.flatnonzero(np.abs(audio[channel]) > 0.01) / RATE
+            assert loud[[0, -1]] == pytest.approx([begin, end], abs=0.01)
+        assert not audio[2].any()
+        assert blocks[0].notice == "3 audio tracks, each a speaker's channel: 1, 2, 3"
+        assert not [block.notice for block in blocks[1:] if block.notice], "a shorter track is no broken file"
+
+
+def test_tracks_name_their_speakers(tmp_path: Path) -> None:
+    path = write_tracks(tmp_path / "a.mkv", THREE, tags=NAMED)
+    source = open_recording(path, track="all")
+    assert source.names == {0: "Anna 1", 1: "Anna 2", 2: "deu"}
+    assert next(iter(source)).notice == "3 audio tracks, each a speaker's channel: 1 (Anna 1), 2 (Anna 2), 3 (deu)"
+    two = open_recording(write_tracks(tmp_path / "b.mkv", THREE[:2], tags=[{}, {"language": "und"}]), track="all")
+    assert two.names == {} and two.channels == 2
+    one = open_recording(write_tracks(tmp_path / "c.mkv", THREE[:1]), track="all")
+    assert one.channels == 1 and len(list(one)) == 50
+    assert open_recording(path).names == {}
+
+
+def test_all_tracks_are_recorded_and_replayed(tmp_path: Path) -> None:
+    source = open_recording(write_tracks(tmp_path / "a.mkv", THREE, starts=[0.0, 1.5, 0.25]), track="all")
+    recorder = Recorder(source, tmp_path / "session", {}, {})
+    heard = np.concatenate([block.samples for block in recorder], 1)
+    recorder.event(ended("session"))
+    again = RecordedSource(tmp_path / "session")
+    assert again.split and again.channels == 3
+    assert np.array_equal(np.concatenate([block.samples for block in again], 1), heard)
+
+
+def test_what_of_all_tracks_cannot_be_analysed_is_left_out_and_told(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="has 17 audio tracks; at most 16 can be channels"):
+        open_recording(write_tracks(tmp_path / "a.mkv", [THREE[0]] * 17), track="all")
+    with pytest.raises(MediaError, match="no such file"):
+        open_recording(tmp_path / "none.mkv", track="all")
+    path = write_tracks(tmp_path / "b.mkv", THREE)
+    content = path.read_bytes().replace(b"A_PCM/INT/LIT", b"A_XXX/INT/LIT", 1)  # the codec of the first
+    source = open_recording(path, content=content, track="all")
+    assert source.channels == 2
+    assert next(iter(source)).notice == (
+        "3 audio tracks, each a speaker's channel: 2, 3; left out, for nothing can be decoded: 1"
+    )
 
 
 def test_a_long_track_is_listened_to_in_many_places(tmp_path: Path) -> None:

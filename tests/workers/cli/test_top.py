@@ -69,8 +69,8 @@ def test_a_session_is_summarised() -> None:
     assert load_of([ended("s")]).figures()["latency"] is None
 
 
-def test_latencies_are_of_the_last_fifty() -> None:
-    load = load_of([label("s", n, 9.0 if n < 50 else 0.1) for n in range(100)])
+def test_latencies_are_of_the_last_minute() -> None:
+    load = load_of([label("s", n, 9.0 if n < 40 else 0.1) for n in range(100)])
     assert load.figures()["latency"] == {"p50": 0.6, "p95": 0.6}
     assert load.figures()["slowest_stage"]["stage"] == "vad"
     both = total([load, load_of([label("t", 0, 9.0), *rest("t")])]).figures()

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import io
 
 from rich.console import Console
 
+from stream.clock import VirtualClock
 from stream.events import Modalities, SessionEnded, SessionStarted, UtteranceFailed
 from tests.support.events import EMOTION, partial
 from workers.console.display import TableDisplay, clock, describe, summary
+from workers.console.terminal import Terminal
 
 
 def test_the_table_shows_label_probability_and_doubt() -> None:
@@ -55,3 +58,23 @@ def test_lines_and_summary() -> None:
     assert summary(ended, 30) == (
         "end of source: 9 utterances (1 without label) in 1:00.0 of media, 2.0 x real time, split: 2"
     )
+
+
+def test_a_known_length_has_a_bar_the_share_and_the_time_left() -> None:
+    time = VirtualClock()
+
+    def drawn(length: float | None, *moments: tuple[float, float]) -> str:
+        """The screen after positions, each after so many seconds."""
+        screen = io.StringIO()
+        with TableDisplay(Terminal(file=screen, width=100, height=20, force_terminal=True), length, time) as display:
+            for position, seconds in ((0.04, 0.0), *moments):
+                asyncio.run(time.sleep(seconds))
+                display.position(position)
+        return screen.getvalue()
+
+    half = drawn(60, (20, 10))
+    assert "33 %" in half and "0:20.0 left" in half and "━" in half
+    longer = drawn(60, (20, 10), (80, 30))
+    assert "100 %" in longer and "0:00.0 left" in longer, "a header may be wrong"
+    endless = drawn(None, (20, 10))
+    assert "%" not in endless and "━" not in endless and "left" not in endless

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
+import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -99,3 +102,53 @@ def test_nobody_prints_past_the_door() -> None:
                     and "json" in ast.unparse(node)
                 ):
                     raise AssertionError(f"{where}: use print_json")
+
+
+@pytest.mark.integration
+def test_what_libraries_write_past_python_is_in_a_file(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, subprocess; from workers.console.terminal import *; guard(); set_libraries_aside()\n"
+        "os.write(2, b'raw\\n'); subprocess.run(['/bin/sh', '-c', 'echo child >&2'])\n"
+        "print('from Python', file=sys.stderr); sys.stderr.flush(); raise SystemExit('the end')"
+    )
+    log = tmp_path / "undertone/ray.log"
+    for times in (1, 2):
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+            env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
+        )  # fmt: skip
+        assert done.stderr == "from Python\nthe end\n"
+        assert log.read_text() == "raw\nchild\n" * times and stat.S_IMODE(log.stat().st_mode) == 0o600
+    log.write_bytes(b"x" * (2 << 20))
+    subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=False,
+        env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert log.read_text() == "raw\nchild\n" and log.with_suffix(".old.log").stat().st_size == 2 << 20
+
+
+class Screen(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_table_is_folded_on_a_terminal_and_whole_in_a_pipe() -> None:
+    name = "".join(f"{n:02d}" for n in range(40))
+
+    def table() -> Table:
+        made = Table("session", "state", box=None)
+        made.columns[0].no_wrap = True
+        made.add_row(name, "live")
+        return made
+
+    pipe, screen = io.StringIO(), Screen()
+    console = Terminal(file=pipe, width=30)
+    console.print(table())
+    assert f" {name} " in pipe.getvalue() and pipe.getvalue().count("\n") == 2
+    assert console.width == 30
+    Terminal(file=screen, width=30, color_system=None).print(table())
+    rows = screen.getvalue().splitlines()
+    assert "…" not in screen.getvalue() and max(map(len, rows)) <= 30
+    assert "".join(row.split()[0] for row in rows[1:]) == name

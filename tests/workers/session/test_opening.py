@@ -83,7 +83,7 @@ async def test_a_recording_gets_a_folder_of_its_own(redis_url: str, session: str
     one = await opened(redis_url, session, record=tmp_path, speed=None)
     assert isinstance(one.source, Recorder) and one.observers() == [one.recorder] and one.plan.recorded
     kept = read_settings(tmp_path / session)
-    assert (kept["interim"], kept["transcript"], kept["source"]) == (0.0, "transcript.stm", str(DEMO))
+    assert (kept["interim"], kept["transcript"], kept["source"]) == (0.0, "transcript.stm", DEMO.name)
     two = await opened(redis_url, session, record=tmp_path, resume="if possible")
     assert two.recorder is not None and two.recorder.folder == tmp_path / f"{session}~2"
     for each in (one, two):

@@ -22,7 +22,7 @@ def test_a_stereo_call_with_its_transcript() -> None:
     planned = plan_session(SessionSettings(transcript=DEMO_TRANSCRIPT), FileSource(DEMO))
     plan = planned.plan
     assert (plan.speakers, plan.channels, plan.names) == ("channel", 2, {0: "Mara", 1: "Jonas"})
-    assert planned.needs.asr is None and plan.encoders["asr"] == f"transcript {DEMO_TRANSCRIPT}"
+    assert planned.needs.asr is None and plan.encoders["asr"] == f"transcript {DEMO_TRANSCRIPT.name}"
     assert plan.encoders["visual"] is None
     assert plan.session.startswith("conversation-")
     named = plan_session(SessionSettings(transcript=DEMO_TRANSCRIPT, names={0: "Anna"}), FileSource(DEMO)).plan
@@ -124,3 +124,10 @@ def test_lines_that_cannot_be_used_are_told_without_their_words(mono: FileSource
         "a.vtt: 1 line left out, the first is line 6: a cue that ends before it starts",
         "a.rttm: 1 line left out, the first is line 2: not an RTTM line",
     )
+
+
+def test_what_a_checkpoint_has_not_is_refused_only_where_it_was_asked_for(mono: FileSource) -> None:
+    settings = SessionSettings(checkpoint="emorynlp", asr="none", transcript=DEMO_TRANSCRIPT)
+    assert plan_session(settings, mono).plan.encoders["text"]
+    with pytest.raises(UsageError, match="--modalities: the checkpoint knows text, visual, not audio"):
+        plan_session(settings.model_copy(update={"modalities": ("text", "audio")}), mono)

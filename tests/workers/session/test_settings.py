@@ -45,11 +45,11 @@ def test_damaged_settings_are_refused(tmp_path: Path, damage: dict[str, object])
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ({"asr_model": "someone/whisper"}, "not Undertone's; to use it, add --asr-model 'someone/whisper'"),
-        ({"asr_model": "/tmp"}, "add --asr-model '/tmp'"),
+        ({"asr_model": "someone/whisper"}, "model 'someone/whisper' is not Undertone's; to use it, add --asr-model"),
+        ({"asr_model": "/tmp"}, "'/tmp' is not Undertone's; to use it, add --asr-model"),
         ({"asr_model": ["base"]}, "add --asr-model"),
-        ({"checkpoint": "."}, "add --checkpoint '.'"),
-        ({"checkpoint": "../elsewhere"}, "add --checkpoint '../elsewhere'"),
+        ({"checkpoint": "."}, "'.' is not Undertone's; to use it, add --checkpoint"),
+        ({"checkpoint": "../elsewhere"}, "'../elsewhere' is not Undertone's; to use it, add --checkpoint"),
         ({"transcript": "../secret.stm"}, "no file '../secret.stm' of its own"),
         ({"transcript": "{outside}"}, "secret.stm' of its own"),
         ({"rttm": "link.rttm"}, "no file 'link.rttm' of its own"),

@@ -24,7 +24,7 @@ from stream.events import Degraded, Emotion, Event, SessionEnded, SessionStarted
 from stream.speech.transcript import read_transcript
 from tests.support.backend import MODEL, LocalBackend, blocks, numbers, plan
 from tests.support.paths import DEMO_TRANSCRIPT
-from workers.cluster.recognizer import EmotionRecognizer
+from workers.inference.recognizer import EmotionRecognizer
 from workers.session.diarization import SpeakerSegment
 from workers.session.ledger import UtteranceLedger
 from workers.session.services import SessionPlan

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from stream import __version__
 from stream.bus.server import server_binary
 
 HERE = Path(__file__).parent
@@ -29,7 +30,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in ("torch", "ray", "numpy")},
         "redis_server": _printed(server_binary() or "redis-server", "--version", r"v=(\S+)"),
-        "undertone": importlib.metadata.version("undertone"),
+        "undertone": __version__,
         "commit": _printed("git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=10", r"(\S+)"),
     }
 

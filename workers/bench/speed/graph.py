@@ -21,8 +21,8 @@ from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
 from model.fusion.step import FusionStep, GraphState
 from model.progress import Progress
-from workers.cluster.recognizer import EmotionRecognizer
 from workers.console.tables import Rows
+from workers.inference.recognizer import EmotionRecognizer
 
 if TYPE_CHECKING:
     from model.fusion.network import FusionGCN

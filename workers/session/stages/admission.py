@@ -74,6 +74,10 @@ class Admission:
         """From now on utterances can be understood."""
         self._models_loaded_at = self._clock.now()
 
+    def loading_since(self, moment: float) -> float:
+        """Seconds after a moment on the clock for which models were still being loaded."""
+        return max(0.0, min(self._models_loaded_at, self._clock.now()) - moment)
+
     def watch_load(self) -> str | None:
         """Give something up or take it back, if it is time; returns the change as text for an event."""
         return self.overload.watch(self._clock.now(), self.oldest)

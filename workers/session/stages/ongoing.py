@@ -10,6 +10,7 @@ import numpy as np
 
 from model.encoders.transcription import Transcription
 from stream.block import Utterance
+from stream.bus.tasks import abandon
 from workers.session.services import SessionPlan
 from workers.session.snapshot import InterimSnapshot
 from workers.session.stages.admission import Admission
@@ -67,7 +68,7 @@ class OngoingSpeech:
     def stop(self) -> None:
         """Nothing goes on any more."""
         if self._task is not None:
-            self._task.cancel()
+            abandon(self._task)
 
     def snapshot(self) -> list[InterimSnapshot]:
         """The utterances that have a number."""

@@ -10,11 +10,11 @@ from redis.exceptions import RedisError
 
 from stream import events
 from stream.block import Block, Utterance
-from stream.bus.publisher import Bus
 from stream.clock import Clock
 from stream.speech.segmentation import Segmentation
 from workers.session.event_factory import EventFactory
 from workers.session.ledger import UtteranceLedger
+from workers.session.services import EventBus
 from workers.session.snapshot import Memory, Snapshot
 from workers.session.utterance import AdmittedUtterance, InFlight, LabelledUtterance, UnderstoodUtterance, Words
 
@@ -27,7 +27,7 @@ class Publishing:
     """Publishes all events of a session (labels, notices, its start and its end) and saves its state."""
 
     def __init__(
-        self, factory: EventFactory, ledger: UtteranceLedger, bus: Bus, segmentation: Segmentation, clock: Clock
+        self, factory: EventFactory, ledger: UtteranceLedger, bus: EventBus, segmentation: Segmentation, clock: Clock
     ) -> None:
         self.events, self.ledger, self.bus = factory, ledger, bus
         self.lag = 0.0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
 from stream.block import Utterance
+from stream.bus.tasks import seen
 from workers.errors import WorkersError
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class SpeculativeResults:
         task = results.get(name)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = results[name] = asyncio.create_task(work())
+            task.add_done_callback(seen)  # of a result that is discarded nobody asks
         try:
             result: T = await asyncio.shield(task)
         except asyncio.CancelledError:

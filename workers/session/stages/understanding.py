@@ -18,6 +18,7 @@ from model.encoders.transcription import Transcription
 from model.fusion.config import FusionConfig
 from model.labels import RAVDESS, translate
 from stream.block import Utterance
+from stream.bus.tasks import abandon
 from stream.clock import Clock
 from workers.session.services import InferenceBackend, SessionPlan
 from workers.session.stages.admission import Admission
@@ -66,11 +67,16 @@ class Understanding:
         errors = [read.error, *(error_line(each) for each in (voice, face) if isinstance(each, BaseException))]
         prosody, heard = (None, {}) if isinstance(voice, BaseException) else voice
         seen, expressed = (None, {}) if isinstance(face, BaseException) else face
+        # Loading is no part of the time that a label takes: it comes once, whatever is said.
+        waited = self._admission.loading_since(admitted.admitted_at)
+        loading = self._admission.loading_since(started)
+        spent = self._clock.now() - started - loading
+        read = replace(read, asr_s=min(spent, max(0.0, read.asr_s - loading)))
         return UnderstoodUtterance(
             read, prosody, seen, self._posteriors(read) | heard | expressed,
             errors=tuple(error for error in errors if error),
-            queue_s=started - admitted.admitted_at,
-            encode_s=self._clock.now() - started - read.asr_s,
+            queue_s=max(0.0, started - admitted.admitted_at - (waited - loading)),
+            encode_s=max(0.0, spent - read.asr_s),
         )  # fmt: skip
 
     async def words_so_far(self, admitted: AdmittedUtterance) -> Words:
@@ -104,7 +110,7 @@ class Understanding:
     def close(self) -> None:
         """Nothing goes on any more."""
         for guess in self._guesses:
-            guess.cancel()
+            abandon(guess)
 
     async def _run_speculatively(self, utterance: Utterance, context: tuple[SpokenLine, ...]) -> None:
         with suppress(Exception):  # the utterance's true end will tell

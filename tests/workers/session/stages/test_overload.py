@@ -12,9 +12,10 @@ from model.encoders.face_observation import FaceObservation
 from model.encoders.transcription import Transcription
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
-from stream.bus.subscriber import history
+from stream.bus.subscriber import history, subscribe
+from stream.clock import MonotonicClock
 from stream.events import Degraded, Emotion, UtteranceFailed, UtterancePartial
-from tests.support.backend import MODEL, LocalBackend, blocks, plan
+from tests.support.backend import MODEL, LocalBackend, blocks, demo_transcript, plan
 from workers.session.session import Session
 from workers.session.stages.overload import BUDGET_S, RECOVERY_S, DegradationStep, Overload
 
@@ -148,6 +149,50 @@ async def test_four_times_too_much_is_survived_and_forgotten(
     assert labels[-1].modalities.missing == []
     waits = [e.latency.queue + e.latency.asr + e.latency.encode for e in labels if e.latency]
     assert max(waits) < 8 * 0.3, "bounded by what was in work when the steps were taken"
+
+
+class Turned(MonotonicClock):
+    """Goes ahead when it is told to."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+
+class SlowToLoad(LocalBackend):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_loaded = asyncio.Event()
+
+    async def ready(self) -> None:
+        await self.is_loaded.wait()
+
+    async def embed(self, lines):
+        await self.is_loaded.wait()
+        return await super().embed(lines)
+
+
+async def test_time_in_which_models_load_is_no_latency(redis_url: str, demo_audio: np.ndarray) -> None:
+    """A label that waited for models did not take as long itself."""
+    clock, backend = Turned(), SlowToLoad()
+    made = plan(transcript=demo_transcript())
+    session = Session(made, MODEL.config, backend, Bus(redis_url, Keys(made.session)), clock)
+    loading = asyncio.create_task(session.load_models())
+    await session.start()
+    for block in blocks(demo_audio[:, : 8 * 16_000]):
+        await session.push(block)
+    clock.ahead = 100.0
+    backend.is_loaded.set()
+    await loading
+    await session.finish("end of source")
+    labels = [event async for event in subscribe(redis_url, made.session) if getattr(event, "latency", None)]
+    assert labels
+    for label in labels:
+        stages = label.latency.model_dump(exclude={"vad"})
+        assert sum(stages.values()) < 50.0, stages
 
 
 async def test_what_waits_for_models_to_load_is_not_late(redis_url: str, demo_audio: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
 from stream.events import Emotion
 from tests.support.backend import MODEL, LocalBackend, blocks, plan
-from workers.cluster.recognizer import EmotionRecognizer
+from workers.inference.recognizer import EmotionRecognizer
 from workers.session.session import Session
 
 WITH_MEDIA = load_step("meld")

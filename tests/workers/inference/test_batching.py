@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from workers.cluster.batching import Batcher
+from workers.inference.batching import Batcher
 
 
 async def test_calls_that_wait_become_one_batch_in_order() -> None:

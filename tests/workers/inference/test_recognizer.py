@@ -7,7 +7,7 @@ import pytest
 
 from model.fusion.checkpoint import load_step
 from model.fusion.dialogue import UtteranceFeatures
-from workers.cluster.recognizer import EmotionRecognizer
+from workers.inference.recognizer import EmotionRecognizer
 from workers.session.services import GraphStateMissing
 
 MODEL = load_step("meld")
