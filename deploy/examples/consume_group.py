@@ -10,13 +10,13 @@ import asyncio
 import os
 import sys
 
-from stream.bus.subscriber import consume
+import undertone
 
 URL = os.environ.get("UNDERTONE_REDIS", "redis://localhost:6379/0")
 
 
 async def main(session: str, group: str, worker: str) -> None:
-    async for event in consume(URL, session, group, worker):
+    async for event in undertone.consume(URL, session, group, worker):
         print(worker, event.id, event.type, flush=True)  # the work
 
 

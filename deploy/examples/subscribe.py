@@ -6,13 +6,14 @@ UNDERTONE_REDIS=redis://localhost:6379/0 python subscribe.py SESSION
 import os
 import sys
 
-from stream.bus.subscriber import subscribe_sync
-from stream.errors import one_line
+import undertone
 
 url = os.environ.get("UNDERTONE_REDIS", "redis://localhost:6379/0")
 
-for event in subscribe_sync(url, sys.argv[1]):  # history, then live; ends after session.ended
+for event in undertone.subscribe_sync(url, sys.argv[1]):  # history, then live; ends after session.ended
     if event.type == "emotion" and event.final:
         sure = "" if not event.uncertain else "?"
         line = f"{event.audio_start:7.1f} {event.speaker}: {event.emotion}{sure} {event.text or ''}"
-        print(one_line(line), flush=True)  # words and names come from outside, and shall not steer the terminal
+        print(
+            undertone.one_line(line), flush=True
+        )  # words and names come from outside, and shall not steer the terminal

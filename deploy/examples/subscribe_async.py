@@ -7,20 +7,19 @@ import asyncio
 import os
 import sys
 
-from stream.bus.subscriber import subscribe
-from stream.errors import one_line
+import undertone
 
 URL = os.environ.get("UNDERTONE_REDIS", "redis://localhost:6379/0")
 
 
 async def main(session: str, after: str | None = None) -> None:
-    async for event in subscribe(URL, session, after=after):  # history, then live; ends after session.ended
+    async for event in undertone.subscribe(URL, session, after=after):  # history, then live; ends after session.ended
         match event.type:
             case "emotion" if event.trigger == "speech_ended":
-                who = one_line(event.speaker)  # names come from outside, and shall not steer the terminal
+                who = undertone.one_line(event.speaker)  # names come from outside, and shall not steer the terminal
                 print(event.id, who, event.emotion, event.probabilities[event.emotion], flush=True)
             case "utterance.failed":
-                print(event.id, "has no label:", one_line(event.reason), flush=True)
+                print(event.id, "has no label:", undertone.one_line(event.reason), flush=True)
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -41,6 +41,7 @@ YAMLLINT = "{extends: default, rules: {document-start: disable, line-length: {ma
 HISTOGRAMS = {"undertone_stage_seconds", "undertone_label_seconds"}
 METRICS = HISTOGRAMS | {
     "undertone_events_total",
+    "undertone_events_skipped_total",
     "undertone_utterances_failed_total",
     "undertone_degraded_total",
     "undertone_lost_audio_seconds_total",

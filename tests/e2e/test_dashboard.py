@@ -65,11 +65,13 @@ def page(browser: Browser, gateway: Gateway) -> Iterator[Page]:
 
 def test_the_page_says_what_is_being_loaded_until_it_is_there(page: Page) -> None:
     """The server's answers are the test's: models load but once."""
-    answers = [["Whisper base", "checkpoint meld"], ["Whisper base"], []]
-    page.route("**/readyz", lambda route: route.fulfill(json={"loading": answers.pop(0) if answers[1:] else []}))
+    loading = ["Whisper base", "checkpoint meld"]
+    page.route("**/readyz", lambda route: route.fulfill(json={"loading": loading}))
     page.reload()
     expect(page.locator("#loading")).to_have_text(re.compile("^Loading Whisper base, checkpoint meld …"))
+    loading.pop()
     expect(page.locator("#loading")).to_have_text(re.compile("^Loading Whisper base …"))
+    loading.pop()
     expect(page.locator("#loading")).to_be_hidden()
 
 

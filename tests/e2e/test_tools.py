@@ -55,7 +55,10 @@ def test_models_are_listed_and_verified(models: Path, tmp_path: Path) -> None:
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     broken = here("models", "verify", "speech_embedding", UNDERTONE_MODELS=str(tmp_path))
-    assert broken.returncode == 1 and "another file" in broken.stderr
+    assert broken.returncode == 1 and "another file" in broken.stdout
+    listed = here("models", "verify", "speech_embedding", "--json", UNDERTONE_MODELS=str(tmp_path))
+    (row,) = json.loads(listed.stdout)
+    assert listed.returncode == 1 and row["folder"] == str(tmp_path / "speech_embedding") and len(row["faults"]) == 1
     unknown = here("models", "pull", "nothing")
     assert unknown.returncode == 2 and "no model nothing" in unknown.stderr
     mirror = {"UNDERTONE_MODELS": str(tmp_path), "UNDERTONE_MODELS_URL": "http://127.0.0.1:9"}

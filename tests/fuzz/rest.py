@@ -48,8 +48,9 @@ def using(there: Served) -> Iterator[Target]:
     """`opened`, with a gateway that is there."""
     with redis.Redis.from_url(there.redis) as server:
         for line in LINES:
-            event = json.loads(line)
-            server.xadd(Keys(ENDED).events, {"id": event["id"], "type": event["type"], "event": line})
+            event = json.loads(line) | {"session": ENDED}
+            entry = {"id": event["id"], "type": event["type"], "event": json.dumps(event)}
+            server.xadd(Keys(ENDED).events, entry)
         for session in (ENDED, EMPTY):
             server.hset(Keys(session).directory, session, "2026-01-01T00:00:00+00:00")
     schema = schemathesis.openapi.from_url(f"{there.gateway.http}/openapi.json")

@@ -337,6 +337,6 @@ def test_a_ray_that_does_not_start_is_told_in_a_line(monkeypatch: pytest.MonkeyP
         raise Exception("The current node timed out during startup.\nThis could happen")
 
     monkeypatch.setattr(ray, "init", init)
-    line = r"^Ray does not start: The current node timed out during startup\.$"
+    line = r"^Ray does not start: The current node timed out during startup\. \(its lines: \S+ray\.log\)$"
     with pytest.raises(ClusterError, match=line), ray_cluster(None):
         pass

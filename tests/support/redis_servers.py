@@ -6,7 +6,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -78,3 +78,14 @@ def server(folder: Path, *options: str) -> Iterator[Server]:
         yield running
     finally:
         running.kill()
+
+
+def client(url: str) -> sync_redis.Redis:
+    return sync_redis.Redis.from_url(url, decode_responses=True)
+
+
+def until(happened: Callable[[], bool], patience_s: float = 30) -> None:
+    deadline = time.monotonic() + patience_s
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

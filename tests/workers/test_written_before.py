@@ -33,6 +33,11 @@ def renamed(events: Sequence[Json], session: str) -> list[Json]:
     return [{**event, "id": event["id"].replace(old, session, 1), "session": session} for event in events]
 
 
+def without_folder(events: Sequence[Json]) -> list[Json]:
+    """As this version would say it: without the folders that earlier ones told."""
+    return [json.loads(json.dumps(event).replace("deploy/demo/", "")) for event in events]
+
+
 def labels(events: Sequence[Json], revision: int) -> list[Json]:
     """Provisional or final labels; without those of utterances that still went on."""
     told = [event for event in events if event["type"] == "emotion" and event["trigger"] != "interval"]
@@ -59,7 +64,7 @@ def test_a_killed_session_goes_on(version: Path, name: str, tmp_path: Path, redi
     assert len(labels(told, 0)) == len(labels(once, 0)), "what was labelled is not labelled again"
     assert {e["speaker"] for e in labels(before, 0)} <= {e["speaker"] for e in labels(once, 0)}
     if name == "killed":  # the same as if nothing had happened
-        assert differences(once, renamed(read(GOLDEN / "file.jsonl"), session), ENDS) == []
+        assert differences(without_folder(once), renamed(read(GOLDEN / "file.jsonl"), session), ENDS) == []
 
 
 def test_a_recording_is_read(version: Path, tmp_path: Path) -> None:
@@ -97,7 +102,7 @@ def test_events_that_wait_are_sent(
     assert list(spool_folder().iterdir()) == []
     told = [json.loads(fields["event"]) for _, fields in stored(redis_url, f"undertone:{{{session}}}:events")]
     file = read(GOLDEN / "file.jsonl")
-    assert differences(told[-4:], renamed([*file[:3], file[-1]], session), ENDS) == []
+    assert differences(without_folder(told[-4:]), renamed([*file[:3], file[-1]], session), ENDS) == []
     left = written.left(redis_url, session)
     assert (left["state"], left["rows"]) == (None, []), "it has ended"
 

@@ -144,7 +144,7 @@ class _Running:
 
 @contextmanager
 def _models(ray_address: str | None) -> Iterator[StartModels]:
-    """Where models run: this process, or the Ray cluster at an address. Raises ClusterError."""
+    """The models of a session: in this process, or in the Ray cluster at an address. Raises ClusterError."""
     if ray_address is None:
         from workers.inference.in_process import load_in_process
 

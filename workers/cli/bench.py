@@ -14,6 +14,7 @@ from workers.console.options import Clips, Faces, Json, comma_separated
 from workers.console.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
+    from workers.bench.report.compare import Change, Comparison
     from workers.console.tables import Rows
 
 bench = typer.Typer(name="bench", help="Measure accuracy and speed on this machine.", no_args_is_help=True)
@@ -81,39 +82,55 @@ def compare(
     old: Annotated[Path, typer.Argument(help="Results of `undertone bench all`.")],
     new: Annotated[Path, typer.Argument(help="Later results.")],
     tolerance: Annotated[float, typer.Option(min=0, help="The share by which a figure may change: 0.2 = 20 %.")] = 0.2,
+    as_json: Json = False,
 ) -> None:
     """Tell what became better or worse between two runs; exit code 1 when something became worse.
 
     Times are compared in the time that the same fixed piece of work took on that machine at that moment, so that a
-    slower machine is no regression; errors, scores and memory as they are.
+    slower machine is no regression; errors, scores and memory as they are. With `--json` an object: `compared` (number
+    of figures), `changes` (list of `{row, figure, old, new, worse}`, `worse` a factor), `failed` and `one_sided` (lists
+    of lines).
     """
     with one_line_errors():
+        import json
+        from dataclasses import asdict
+
         from workers.bench.report.compare import compare as compare_results
         from workers.bench.report.results import read_results
-        from workers.console.tables import rows_table
 
         told = compare_results(read_results(old), read_results(new))
         changes = told.beyond(tolerance)
-        console = Terminal()
-        if changes:
-            rows = [
-                {
-                    "": "worse" if change.worse > 1 else "better",
-                    "row": change.row,
-                    "figure": change.figure,
-                    "old": change.old,
-                    "new": change.new,
-                    "× as bad": f"{change.worse:.2f}",
-                }
-                for change in changes
-            ]
-            console.print(rows_table(f"Changed by more than {100 * tolerance:.0f} %", rows))
-        for line in (*(f"failed: {line}" for line in told.failed), *told.one_sided):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        worse = sum(change.worse > 1 for change in changes)
-        print(f"{len(told.changes)} figures: {worse} worse, {len(changes) - worse} better")
-        if worse or told.failed:
+        if as_json:
+            found = [asdict(change) for change in changes]
+            sides = {"failed": told.failed, "one_sided": told.one_sided}
+            print_json(json.dumps({"compared": len(told.changes), "changes": found, **sides}, indent=2))
+        else:
+            _show_comparison(told, changes, tolerance)
+        if told.failed or any(change.worse > 1 for change in changes):
             raise typer.Exit(RUNTIME)
+
+
+def _show_comparison(told: Comparison, changes: list[Change], tolerance: float) -> None:
+    from workers.console.tables import rows_table
+
+    console = Terminal()
+    if changes:
+        rows = [
+            {
+                "": "worse" if change.worse > 1 else "better",
+                "row": change.row,
+                "figure": change.figure,
+                "old": change.old,
+                "new": change.new,
+                "× as bad": f"{change.worse:.2f}",
+            }
+            for change in changes
+        ]
+        console.print(rows_table(f"Changed by more than {100 * tolerance:.0f} %", rows))
+    for line in (*(f"failed: {line}" for line in told.failed), *told.one_sided):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    worse = sum(change.worse > 1 for change in changes)
+    print(f"{len(told.changes)} figures: {worse} worse, {len(changes) - worse} better")
 
 
 def _show(title: str, rows: Rows, as_json: bool) -> None:

@@ -76,27 +76,35 @@ def pull(
 
 
 @models.command()
-def verify(names: Wanted = None) -> None:
-    """Compare the models that are here with their published checksums."""
+def verify(names: Wanted = None, as_json: Json = False) -> None:
+    """Compare the models that are here with their published checksums; exit code 1 when one differs, or is not here and
+    was named.
+
+    With `--json` a list of `{name, folder, faults}`; `folder` is null where a model is not here.
+    """
     with one_line_errors():
+        import json
+
         from model.encoders.manifest import find, folders, manifest, wrong
         from model.encoders.packaged import cache, whole
-        from workers.console.display import tell
 
-        known, broken = manifest(), False
+        known, rows, broken = manifest(), [], False
         if strangers := set(names or ()) - set(known):
             raise fail(f"no model {', '.join(sorted(strangers))}; there are {', '.join(known)}", USAGE)
         for name in names or known:
             model = known[name]
             places = [folder / name for folder in (*folders(), cache())]
             here = find(model) or whole(model) or next((place for place in places if place.is_dir()), None)
-            if here is None:
-                tell(f"{name}: not here")
-                broken = broken or bool(names)
-                continue
-            faults = [f"{file.name}: {fault}" for file in model.files if (fault := wrong(file, here / file.name))]
-            tell(f"{name}: {'; '.join(faults) or 'as it should be'} ({here})")
-            broken = broken or bool(faults)
+            faults = []
+            if here is not None:
+                faults = [f"{file.name}: {fault}" for file in model.files if (fault := wrong(file, here / file.name))]
+            rows.append({"name": name, "folder": None if here is None else str(here), "faults": faults})
+            broken = broken or bool(faults) or (here is None and bool(names))
+            if not as_json:
+                state = "not here" if here is None else f"{'; '.join(faults) or 'as it should be'} ({here})"
+                print(f"{name}: {state}")
+        if as_json:
+            print_json(json.dumps(rows, indent=2))
         if broken:
             raise typer.Exit(RUNTIME)
 

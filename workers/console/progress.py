@@ -55,7 +55,7 @@ class ConsoleProgress:
 
 
 class Waiting:
-    """What a command waits for before it is at work, as a line with the time that it has taken."""
+    """The line that says what a command waits for before it is at work, with the time that it has taken."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()

@@ -163,7 +163,7 @@ class Terminal(Console):
         self._file = stream
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As rich prints, but tables whole: on a terminal cells are folded, elsewhere lines are as long as they are."""
+        """Print as rich does, but tables whole: cells are folded on a terminal; elsewhere lines are of any length."""
         width = self.width
         for table in (each for each in objects if isinstance(each, Table)):
             for column in table.columns:

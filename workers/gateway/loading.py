@@ -29,11 +29,11 @@ def start_everywhere(asr_model: str | None) -> list[Pools]:
 
 @dataclass
 class Loading:
-    """What a gateway loads when it starts, and how far it is."""
+    """The models that a gateway loads when it starts, and how far it is."""
 
     clock: Clock = field(default_factory=MonotonicClock)
     waiting: list[str] = field(default_factory=list)
-    """What is not loaded yet, in words for a person."""
+    """Models that are not loaded yet, in words for a person."""
     is_over: bool = True
     """False while models are loaded: afterwards, and where none are, sessions are welcome."""
 

@@ -33,7 +33,7 @@ class Me(BaseModel):
 
 
 class Readiness(BaseModel):
-    """What a gateway needs before sessions are welcome."""
+    """The needs of a gateway before sessions are welcome, and which are met."""
 
     redis: bool
     ray: bool
@@ -41,7 +41,7 @@ class Readiness(BaseModel):
     """The models that it loads when it starts are loaded."""
     draining: bool
     loading: list[str]
-    """What is being loaded, in words for a person."""
+    """Models that are being loaded, in words for a person."""
 
 
 class Export(BaseModel):

@@ -1,4 +1,4 @@
-"""What an utterance is encoded with: a recognizer of speech, and a checkpoint's encoders of words, voices, speakers."""
+"""The encoders of an utterance: a recognizer of speech, and a checkpoint's encoders of words, voices, speakers."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def fetch_text_encoder(progress: Progress | None = None) -> None:
             try:
                 pull(manifest()[text.BUNDLED], reported, folders()[-1], tries=1)
             except DownloadError as failed:
-                raise DownloadError(f"{error}; {one_line(str(failed), 160)}") from None
+                raise DownloadError(f"{error}; {one_line(str(failed), 200)}") from None
 
 
 def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
@@ -161,10 +161,13 @@ def _fetch(url: str, file: ModelFile, path: Path, progress: Progress, tries: int
             reason = f"the connection broke off at {part.stat().st_size} of {file.size} bytes"
         except requests.HTTPError as error:
             raise DownloadError(str(error)) from None
+        except requests.ConnectionError:
+            reason = "no connection"
         except (requests.RequestException, OSError) as error:
             reason = str(error).splitlines()[0]
     else:
-        raise DownloadError(f"{url}: {reason}; run the command again to go on")
+        again = "; run the command again to go on" if part.exists() else ""
+        raise DownloadError(f"{url}: {reason}{again}")
     fault = wrong(file, part)
     if fault is not None:
         part.unlink()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from model.errors import ModelError
     from stream.bus.connection import BusError, SessionNotFound
     from stream.bus.subscriber import consume, follow, make_group, subscribe, subscribe_sync
-    from stream.errors import MediaError, StreamError
+    from stream.errors import MediaError, StreamError, one_line
     from stream.events import (
         Alert,
         Degraded,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "stream.bus.connection": ("BusError", "SessionNotFound"),
     "stream.bus.subscriber": ("consume", "follow", "make_group", "subscribe", "subscribe_sync"),
-    "stream.errors": ("MediaError",),
+    "stream.errors": ("MediaError", "one_line"),
     "stream.events": (
         "Alert", "Degraded", "Emotion", "Event", "EventsMissed", "Lag", "Latency", "Modalities", "SessionEnded",
         "SessionStarted", "SpeakerMerged", "UtteranceFailed", "UtteranceHeard", "UtterancePartial", "Visual", "Word",
@@ -98,6 +98,7 @@ __all__ = [
     "follow",
     "listen",
     "make_group",
+    "one_line",
     "parse",
     "subscribe",
     "subscribe_sync",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,9 @@ def test_compare_tells_by_its_exit_code(tmp_path: Path) -> None:
     worse = CliRunner().invoke(app, ["bench", "compare", str(old), str(new)])
     assert worse.exit_code == 1
     assert "WER" in worse.stdout and "1.25" in worse.stdout and "1 worse, 0 better" in worse.stdout
+    listed = CliRunner().invoke(app, ["bench", "compare", str(old), str(new), "--json"])
+    (change,) = json.loads(listed.stdout)["changes"]
+    assert listed.exit_code == 1 and change["figure"] == "WER" and change["worse"] == pytest.approx(1.25)
     assert CliRunner().invoke(app, ["bench", "compare", str(old), str(new), "--tolerance", "0.3"]).exit_code == 0
     better = CliRunner().invoke(app, ["bench", "compare", str(new), str(old), "--tolerance", "0.1"])
     assert better.exit_code == 0 and "0 worse, 1 better" in better.stdout
