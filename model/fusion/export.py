@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,13 +44,17 @@ def to_onnx(
     module: nn.Module, inputs: Inputs, shapes: dict[str, dict[int, Any]] | None, outputs: Sequence[str]
 ) -> torch.onnx.ONNXProgram:
     """The graph of a module that takes tensors by name; shapes: the free axes, by input and axis; None: none."""
+    log = logging.getLogger("torch.onnx")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
+        warnings.simplefilter("ignore")  # of the exporter, about itself and packages that we do not need
+        log.setLevel(logging.ERROR)
         program = torch.onnx.export(
             module, (), kwargs={"inputs": inputs}, input_names=list(inputs), output_names=list(outputs),
             dynamo=True, dynamic_shapes={"inputs": shapes} if shapes else None, opset_version=OPSET, verbose=False,
         )  # fmt: skip
     assert program is not None
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces of this machine
     return program
 
 

@@ -40,6 +40,11 @@ def blocks(config: FusionConfig) -> list[int]:
     return found + ([] if "revision" in config.without else [1])
 
 
+def row_width(config: FusionConfig) -> int:
+    """Number of values in the `GraphRow` of an utterance."""
+    return 2 * config.hidden * sum(blocks(config)) + config.hidden + len(config.emotions)
+
+
 class GraphState:
     """What is kept of one conversation: a ring of its last W utterances."""
 
