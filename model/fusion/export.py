@@ -67,20 +67,20 @@ def _examples(network: FusionGCN, name: str, batch: int = 2, experts: int = 2) -
         "past_slot": torch.zeros(batch, window, dtype=torch.int64),
         "past_index": torch.arange(window).repeat(batch, 1),
     }
-    each = [nodes for nodes in blocks(config) for _ in range(2)]
-    cached = [torch.randn(batch, config.heads, window * nodes, config.hidden // config.heads) for nodes in each]
     if name == "revise":
         row = torch.randn(batch, config.hidden + classes)
         if not network.has("revision"):
             return {"index": index, "row": row}
-        return {"index": index, "row": row, "slot": index * 0, **past, "past_0": cached[-2], "past_1": cached[-1]}
+        return {"index": index, "row": row, "slot": index * 0, **past, "past_row": row[:, None].repeat(1, window, 1)}
     features = {f"feature_{key}": torch.randn(batch, width) for key, width in config.inputs.items()}
     of_experts = {
         "expert_posteriors": torch.full((batch, experts, classes), 1 / classes),
         "expert_weight": torch.ones(experts),
         "expert_prior": torch.full((experts, classes), 1 / classes),
     }
-    known = {f"past_{n}": values for n, values in enumerate(cached[: len(cached) - 2 * network.has("revision")])}
+    each = [nodes for nodes in blocks(config) for _ in range(2)]
+    cached = [torch.randn(batch, config.heads, window * nodes, config.hidden // config.heads) for nodes in each]
+    known = {f"past_{n}": values for n, values in enumerate(cached)}
     return (
         features | {"present": torch.ones(batch, modalities, dtype=torch.bool), "slot": index * 0, "index": index}
         | of_experts | past | {"past_present": torch.ones(batch, window, modalities, dtype=torch.bool)} | known

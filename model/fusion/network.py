@@ -212,30 +212,27 @@ class FusionGCN(
         return Labels(emotion, sentiment, contribution, influence, rows, states, calibrated, kept)
 
     def revise(
-        self, rows: Tensor, slot: Tensor, index: Tensor, cached: tuple[KeyValue, Tensor, Tensor] | None = None
+        self, rows: Tensor, slot: Tensor, index: Tensor, seen: tuple[Tensor, Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Final labels of T utterances, from the causal states of utterances t-W+R+1 … t+R, the last W.
 
-        rows: [B, T, d + C] as in `Labels`; slot, index: [B, T] int64. cached: `revision_keys` of the K utterances in
-        sight, with their slots and indices [B, K]; None: those of the T themselves. Returns logits of emotions
-        [B, T, C] and of sentiments [B, T, S].
+        rows: [B, T, d + C] as in `Labels`; slot, index: [B, T] int64. seen: rows [B, K, d + C], slots and
+        indices [B, K] of the K utterances in sight; None: the T themselves. Returns logits of emotions [B, T, C] and of
+        sentiments [B, T, S].
         """
         states, expert_logits = rows.split([self.config.hidden, len(self.config.emotions)], dim=-1)
         if not self.has("revision"):
             return self._heads(states, expert_logits, self.temperature)  # the provisional label again
-        keys, key_slot, key_index = cached or (self.revision_keys(rows), slot, index)
+        seen_rows, key_slot, key_index = seen or (rows, slot, index)
         distance = index[:, :, None] - key_index[:, None, :]
         allowed = (key_index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
         allowed = allowed & (distance < self.config.window - self.config.revision)  # all that W rows hold at t+R
         kinds = relation(slot, key_slot, distance)
         if not self.has("relations"):
             kinds = torch.zeros_like(kinds)
+        keys = self.revision.keys(seen_rows[..., : self.config.hidden])
         revised, _ = self.revision(states, states, [keys], kinds, distance, allowed)
         return self._heads(revised, expert_logits, self.revision_temperature)
-
-    def revision_keys(self, rows: Tensor) -> KeyValue:
-        """Keys and values [B, H, K, d / H] of the revision's layer, of rows [B, K, d + C]."""
-        return self.revision.keys(rows[..., : self.config.hidden])
 
     def _project(self, utterances: Utterances) -> Tensor:
         """[B, T, M, d]: each modality in the common space, a learned token where it is absent."""

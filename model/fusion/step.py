@@ -33,16 +33,10 @@ class Engine(Protocol):
 
 def blocks(config: FusionConfig) -> list[int]:
     """Nodes per utterance of each block of cached keys and values: of the alignment one block a modality, of the
-    context and graph layers one each, of the revision one."""
+    context and graph layers one each."""
     modalities = len(config.inputs)
     found = [] if "alignment" in config.without else [1] * modalities
-    found += [modalities] * (config.layers + ("context" not in config.without))
-    return found + ([] if "revision" in config.without else [1])
-
-
-def row_width(config: FusionConfig) -> int:
-    """Number of values in the `GraphRow` of an utterance."""
-    return 2 * config.hidden * sum(blocks(config)) + config.hidden + len(config.emotions)
+    return found + [modalities] * (config.layers + ("context" not in config.without))
 
 
 class GraphState:
@@ -72,12 +66,13 @@ class GraphState:
     def append(self, row: GraphRow) -> None:
         """Put what an utterance left into the ring, in the place of the oldest. Raises ValueError for another width."""
         place, start = row.index % len(self.index), 0
-        for ring in self.past:
-            heads, nodes, width = ring.shape
+        for pair in zip(self.past[::2], self.past[1::2], strict=True):
+            heads, nodes, width = pair[0].shape
             each = nodes // len(self.index)
-            size = heads * each * width
-            new = row.values[start : start + size].reshape(heads, each, width)
-            ring[:, place * each : (place + 1) * each] = new
+            size = 2 * each * heads * width
+            new = row.values[start : start + size].reshape(each, 2, heads, width).transpose(1, 2, 0, 3)
+            for ring, values in zip(pair, new, strict=True):
+                ring[:, place * each : (place + 1) * each] = values
             start += size
         self.tail[place] = row.values[start:]
         self.slot[place], self.index[place], self.present[place] = row.slot, row.index, row.present
@@ -115,7 +110,7 @@ class FusionStep:
         self.conformal_threshold = float(weights["conformal_threshold"])
         self._experts: Arrays = {name: weights[name] for name in ("expert_weight", "expert_prior")}
         self._engine = engine
-        self._revision_blocks = 0 if "revision" in config.without else 2  # the last ones
+        self._revises = "revision" not in config.without
 
     def new_state(self) -> GraphState:
         return GraphState(self.config)
@@ -135,7 +130,7 @@ class FusionStep:
         inputs |= self._experts | {"index": number, "past_index": index}
         inputs["past_slot"] = _batch([state.slot for state in states])
         inputs["past_present"] = _batch([state.present for state in states])
-        for n in range(len(states[0].past) - self._revision_blocks):
+        for n in range(len(states[0].past)):
             inputs[f"past_{n}"] = _batch([state.past[n] for state in states])
         out = self._engine.step(inputs)
         present, values = inputs["present"], out.pop("row")
@@ -148,11 +143,11 @@ class FusionStep:
         """Final logits [B, C] and [B, S] of an utterance of each conversation, from what has been heard up to now."""
         places = [(state, number % self.config.window) for state, number in zip(states, numbers, strict=True)]
         inputs: Arrays = {"index": np.array(numbers), "row": np.stack([state.tail[at] for state, at in places])}
-        if self._revision_blocks:
+        if self._revises:
             inputs["slot"] = np.array([state.slot[at] for state, at in places])
             inputs["past_slot"] = _batch([state.slot for state in states])
             inputs["past_index"] = _batch([state.index for state in states])
-            inputs |= {f"past_{n}": _batch([state.past[n - 2] for state in states]) for n in range(2)}
+            inputs["past_row"] = _batch([state.tail for state in states])
         out = self._engine.revise(inputs)
         return out["emotion"], out["sentiment"]  # type: ignore[return-value]
 

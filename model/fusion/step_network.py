@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.fusion.layers import KeyValue
 from model.fusion.network import FusionGCN, Past, Utterances
 from model.fusion.step import Arrays, FusionStep, blocks
 
@@ -26,13 +25,12 @@ class StepNetwork(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """inputs: `feature_NAME` [B, D_m] of each modality, `present` [B, M] bool, `slot` and `index` [B] int64,
         `expert_posteriors` [B, E, C], `expert_weight` [E], `expert_prior` [E, C]; of the past `past_N`
-        [B, H, W · nodes, h] (keys and values of each of `blocks` but the revision's), `past_present` [B, W, M],
+        [B, H, W · nodes, h] (keys and values of each of `blocks`), `past_present` [B, W, M],
         `past_slot` and `past_index` [B, W] -> by `outputs`: [B, C], [B, S], [B, M], [B, W + 1], [B, E, C], and the row
         [B, n], in the order in which `GraphState.append` reads it.
         """
         network = self.network
-        count = len(blocks(network.config)) - network.has("revision")
-        past = [(inputs[f"past_{2 * n}"], inputs[f"past_{2 * n + 1}"]) for n in range(count)]
+        past = [(inputs[f"past_{2 * n}"], inputs[f"past_{2 * n + 1}"]) for n in range(len(blocks(network.config)))]
         utterances = Utterances(
             {name: inputs[f"feature_{name}"][:, None] for name in network.config.inputs},
             *(inputs[name][:, None] for name in ("present", "slot", "index", "expert_posteriors")),
@@ -40,11 +38,9 @@ class StepNetwork(nn.Module):
         )
         known = Past(past, inputs["past_present"], inputs["past_slot"], inputs["past_index"])
         labels = network(utterances, past=known)
-        kept: list[KeyValue] = [
-            *labels.keys,
-            *([network.revision_keys(labels.rows)] if network.has("revision") else []),
-        ]
-        row = torch.cat([*(part.flatten(1) for pair in kept for part in pair), labels.rows[:, 0]], -1)
+        # [B, H, nodes, h] of keys and values -> by node.
+        kept = [torch.stack(pair).permute(1, 3, 0, 2, 4).flatten(1) for pair in labels.keys]
+        row = torch.cat([*kept, labels.rows[:, 0]], -1)
         each = (labels.emotion, labels.sentiment, labels.contribution, labels.influence, labels.expert_logits)
         return *(values[:, 0] for values in each), row
 
@@ -59,16 +55,15 @@ class ReviseNetwork(nn.Module):
         self.network = network
 
     def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """inputs: `row` [B, d + C] and `index` [B] of the utterance, and where there is a revision its `slot` [B],
-        `past_0`, `past_1` [B, H, W, h], `past_slot` and `past_index` [B, W] -> logits [B, C], [B, S].
+        """inputs: `row` [B, d + C] and `index` [B] of the utterance; where there is a revision its `slot` [B], and of
+        the utterances in sight `past_row` [B, W, d + C], `past_slot` and `past_index` [B, W] -> logits [B, C], [B, S].
         """
         index, row = inputs["index"][:, None], inputs["row"][:, None]
         if not self.network.has("revision"):
             labels = self.network.revise(row, torch.zeros_like(index), index)
         else:
-            keys = inputs["past_0"], inputs["past_1"]
-            cached = keys, inputs["past_slot"], inputs["past_index"]
-            labels = self.network.revise(row, inputs["slot"][:, None], index, cached)
+            seen = inputs["past_row"], inputs["past_slot"], inputs["past_index"]
+            labels = self.network.revise(row, inputs["slot"][:, None], index, seen)
         return tuple(logits[:, 0] for logits in labels)
 
 

@@ -10,7 +10,6 @@ from model.fusion.config import FusionConfig
 from model.fusion.dialogue import GraphRow, SpeakerMemory, UtteranceFeatures
 from model.fusion.experts import MODALITY_OF
 from model.fusion.incremental import Prediction
-from model.fusion.step import row_width
 from stream.clock import Clock
 from stream.events import Emotion, Latency, Modalities
 from workers.errors import WorkersError
@@ -47,15 +46,11 @@ class Labelling:
         return Memory(in_graph=self._count, slots=slots, voices=voices)
 
     def restore(self, memory: Memory, rows: Sequence[GraphRowRecord]) -> None:
-        """Go on after what another process labelled. Rows of a version that kept other values are left out: the graph
-        begins anew."""
+        """Go on after what another process labelled."""
         self._memory.restore(memory.slots, memory.voices)
-        graph = [row.graph() for row in rows]
-        if any(len(row.values) != row_width(self._config) for row in graph):
-            graph = []
-        self._rows.extend(graph)
-        self._provisional = {row.index: row.told for row in rows} if graph else {}
-        self._count = memory.in_graph if graph else 0
+        self._rows.extend(row.graph() for row in rows)
+        self._provisional = {row.index: row.told for row in rows}
+        self._count = memory.in_graph if rows else 0
 
     async def label(
         self, admitted: AdmittedUtterance, understood: UnderstoodUtterance, publish_delay_s: float
