@@ -15,6 +15,7 @@ from rich.text import Text
 
 from stream.clock import Clock, MonotonicClock
 from stream.events import (
+    NOT_ANALYSED,
     Degraded,
     Emotion,
     Event,
@@ -219,7 +220,8 @@ def describe(event: Event) -> str:
 
 def _unread(label: Emotion) -> str:
     """The reasons for which the label does not rest on a modality that is there."""
-    reasons = [f"no {modality}: {reason}" for modality, reason in label.modalities.reasons.items()]
+    told = label.modalities.reasons.items()
+    reasons = [f"no {modality}: {reason}" for modality, reason in told if reason != NOT_ANALYSED]
     return f"  ({'; '.join(reasons)})" if reasons else ""
 
 

@@ -6,7 +6,7 @@ import io
 from rich.console import Console
 
 from stream.clock import VirtualClock
-from stream.events import Modalities, SessionEnded, SessionStarted, UtteranceFailed
+from stream.events import NOT_ANALYSED, Modalities, SessionEnded, SessionStarted, UtteranceFailed
 from tests.support.events import EMOTION, partial
 from workers.console.display import TableDisplay, clock, describe, summary
 from workers.console.terminal import Terminal
@@ -50,7 +50,7 @@ def test_lines_and_summary() -> None:
         id="s:1:failed", session="s", utterance=1, speaker="Ann", audio_start=0, audio_end=1, reason="broke"
     )
     assert "no label: broke" in describe(failed)
-    unread = Modalities(used=["audio"], missing=["text"], reasons={"text": "language: de"})
+    unread = Modalities(used=["audio"], missing=["text"], reasons={"text": "language: de", "audio": NOT_ANALYSED})
     assert describe(EMOTION.model_copy(update={"modalities": unread})).endswith("Hi  (no text: language: de)")
     ended = SessionEnded(
         id="s:ended", session="s", reason="end of source", duration=60, utterances=9, failed=1, counts={"split": 2}
