@@ -195,6 +195,7 @@ def export(
         from stream.bus.keys import Keys
         from stream.bus.own_server import redis_address
         from stream.bus.subscriber import history
+        from stream.events import UtteranceFailed, UtteranceHeard
         from stream.exports import FORMATS, removed
         from stream.exports import export as write
         from stream.sources.recording import read_events
@@ -216,6 +217,8 @@ def export(
             if not out.exists():
                 out.touch(mode=0o600)  # words: for others to read only if its user lets them
             out.write_bytes(content)
+            utterances = {event.utterance for event in events if isinstance(event, UtteranceHeard | UtteranceFailed)}
+            tell(f"{out}: {len(utterances)} utterances, {len(content):,} bytes")
         elif sys.stdout.isatty() and "text" not in FORMATS[format].media_type and format != "jsonl":
             raise UsageError(f"--format {format} is not for a terminal: give --out FILE")
         elif sys.stdout.isatty() and format == "jsonl":

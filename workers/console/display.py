@@ -94,6 +94,10 @@ class TableDisplay:
             self._note = started_line(event)
         elif isinstance(event, Emotion) and event.trigger == "speech_ended":
             self._rows.move_to_end(event.utterance)
+        elif isinstance(event, SessionEnded):
+            self._position = event.duration
+            if self._length and event.reason == "end of source":
+                self._length = event.duration  # a file's own word of its length may be a little more
         elif isinstance(event, Lag | Degraded | SpeakerMerged | UtteranceFailed | EventsMissed):
             self._live.console.print(Text(describe(event), style="yellow"))
         self.refresh()
@@ -139,7 +143,7 @@ class TableDisplay:
         if not self._length:
             return
         done = min(1.0, self._position / self._length)
-        left = f"{clock(self._run() * (1 - done) / done)} left" if self._has_pace() else ""
+        left = f"{clock(self._run() * (1 - done) / done)} left" if self._has_pace() and done < 1 else ""
         row = Table.grid(padding=(0, 1))
         row.add_row(ProgressBar(1.0, done, width=BAR_WIDTH), Text(f"{100 * done:.0f} %", "bold"), Text(left, "dim"))
         yield row

@@ -63,18 +63,25 @@ def test_lines_and_summary() -> None:
 def test_a_known_length_has_a_bar_the_share_and_the_time_left() -> None:
     time = VirtualClock()
 
-    def drawn(length: float | None, *moments: tuple[float, float]) -> str:
+    ended = SessionEnded(id="s:ended", session="s", reason="", duration=59.2, utterances=9, failed=1, counts={})
+
+    def drawn(length: float | None, *moments: tuple[float, float], ends: str | None = None) -> str:
         """The screen after positions, each after so many seconds."""
         screen = io.StringIO()
         with TableDisplay(Terminal(file=screen, width=100, height=20, force_terminal=True), length, time) as display:
             for position, seconds in ((0.04, 0.0), *moments):
                 asyncio.run(time.sleep(seconds))
                 display.position(position)
+            if ends is not None:
+                display.event(ended.model_copy(update={"reason": ends}))
         return screen.getvalue()
 
     half = drawn(60, (20, 10))
     assert "33 %" in half and "0:20.0 left" in half and "━" in half
     longer = drawn(60, (20, 10), (80, 30))
-    assert "100 %" in longer and "0:00.0 left" in longer, "a header may be wrong"
+    assert "100 %" in longer and "0:00.0 left" not in longer, "a header may be wrong"
+    whole = drawn(60, (59.1, 30), ends="end of source").rpartition(" left")[2]
+    assert "100 %" in whole, "all of it was heard, whatever the header says"
+    assert "100 %" not in drawn(60, (59.0, 30), ends="interrupted")
     endless = drawn(None, (20, 10))
     assert "%" not in endless and "━" not in endless and "left" not in endless
