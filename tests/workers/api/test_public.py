@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import get_args
+from threading import Thread
+from typing import IO, get_args
 
 import numpy as np
 import pytest
@@ -101,13 +103,30 @@ def test_live_sound_through_a_pipe() -> None:
 
 
 @pytest.mark.integration
-def test_control_c_ends_a_program_without_complaints() -> None:
-    process = subprocess.Popen(
-        [sys.executable, DEPLOY / "examples" / "analyse.py", DEMO], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, PUBLIC))), "PYTHONUNBUFFERED": "1"}, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None and process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGINT
-    assert told.rstrip().endswith("KeyboardInterrupt") and "never" not in told and told.count("Traceback") == 1
+@pytest.mark.parametrize(("example", "code"), [("analyse.py", -signal.SIGINT), ("listen.py", 0)])
+def test_control_c_ends_a_program_without_complaints(example: str, code: int) -> None:
+    audio = np.concatenate([block.samples for block in FileSource(DEMO, "mix") if block.start < 13], 1)
+    pcm = (audio * 32767).astype("<i2").tobytes()
+    with subprocess.Popen(
+        [sys.executable, DEPLOY / "examples" / example, DEMO], bufsize=0, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, PUBLIC))), "PYTHONUNBUFFERED": "1"},
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        feeding = Thread(target=feed, args=(process.stdin, pcm))
+        if example == "listen.py":
+            feeding.start()
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read().decode()
+        assert process.wait(60) == code, told
+        if example == "listen.py":
+            feeding.join()
+    assert "never" not in told and told.count("Traceback") == told.count("KeyboardInterrupt\n") == (code != 0)
+
+
+def feed(pipe: IO[bytes], pcm: bytes) -> None:
+    """Sound that goes on for ever."""
+    with suppress(BrokenPipeError):
+        while True:
+            pipe.write(pcm)
