@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -61,7 +62,13 @@ def options(
     """Options of no command."""
 
 
-def main() -> None:
-    """Entry point of the console script."""
+def command_line() -> Callable[[], None]:
+    """The console script, ready to run the command that its arguments name."""
     guard()
-    app()
+    command = typer.main.get_command(app)
+    return lambda: command()
+
+
+def main() -> None:
+    """Run the command that the arguments name (`workers.cli.main` is the console script's entry point)."""
+    command_line()()
