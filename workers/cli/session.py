@@ -232,10 +232,10 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
     if ended.reason.startswith("error: "):
         raise fail(summary(ended, 0).removeprefix("error: "), RUNTIME)
     tell(summary(ended, seconds))
-    if score is not None:
-        tell(score.line(seconds))
     if outcome.interrupted and not source.live:
         raise typer.Exit(INTERRUPTED)  # while Ctrl-C is how a live session ends
+    if score is not None:  # of all that the script says
+        tell(score.line(seconds))
 
 
 async def _session(
