@@ -13,9 +13,17 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stream.bus.cluster import Client
+from stream.bus.connection import connect
 from stream.bus.keys import PREFIX, RETENTION_S, SESSION_ID, Keys
 
 ENTRY_TTL_S = RETENTION_S + 2 * 3600  # seconds that the hash outlives the last renewal of any entry
+
+TAKEN = {
+    "live": "is live, or was until a moment ago",
+    "ended": "has ended, and its events are kept in this Redis",
+    "silent": "has not ended, and gives no sign of life",
+    "forgotten": "was deleted lately, and its process may live still",
+}
 
 
 class Home(BaseModel):
@@ -98,6 +106,18 @@ async def life(client: Client, keys: Keys) -> str:
     if await client.exists(keys.alive):
         return "live"
     return "silent" if last else "none"
+
+
+async def taken(url: str, keys: Keys) -> tuple[str, str]:
+    """The state of a session whose id cannot be claimed ("live", "ended", "silent", "forgotten"), and that in words."""
+    client = connect(url)
+    try:
+        state = await life(client, keys)
+        if state == "none":
+            state = "forgotten" if await client.exists(keys.forgotten) else "live"  # it has just begun, or ended
+    finally:
+        await client.aclose()
+    return state, f"session {keys.session} {TAKEN[state]}"
 
 
 def _parse(entry: str | bytes | None) -> Home | None:

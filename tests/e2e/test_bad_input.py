@@ -139,7 +139,14 @@ def test_an_unknown_microphone(redis_url: str) -> None:
 def test_a_session_id_that_has_events_already(redis_url: str) -> None:
     redis.Redis.from_url(redis_url).xadd("undertone:{taken}:events", {"id": "x"})
     refused(
-        2, "taken is in use or has events in this Redis", "replay", DEMO, "--session", "taken", "--redis", redis_url
+        2,
+        "taken has not ended, and gives no sign of life: `undertone forget taken`",
+        "replay",
+        DEMO,
+        "--session",
+        "taken",
+        "--redis",
+        redis_url,
     )
 
 

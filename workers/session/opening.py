@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from stream.bus.connection import check_publishing, claim, release
 from stream.bus.keys import PREFIX, Keys
-from stream.bus.running import Home
+from stream.bus.running import Home, taken
 from stream.bus.spool import spool_path
 from stream.sources.base import OffsetSource, Source
 from stream.sources.recording import Recorder, unused_folder
@@ -129,4 +129,16 @@ async def _claim(redis: str, keys: Keys) -> None:
     if spool_path(keys.session, keys.prefix).exists():
         raise UsageError(f"--session: events of {keys.session} wait on this disk (undertone spool --send)")
     if not await claim(redis, keys):
-        raise UsageError(f"--session: {keys.session} is in use or has events in this Redis; choose another id")
+        raise await is_taken(redis, keys)
+
+
+async def is_taken(redis: str, keys: Keys, may_resume: bool = True) -> UsageError:
+    """The error for an id that another session has, with the ways out. may_resume: where that one can be gone on with,
+    the caller can do so."""
+    state, told = await taken(redis, keys)
+    ways = ["choose another id"]
+    if state in ("ended", "silent"):
+        ways = [f"`undertone forget {keys.session}` deletes it", *ways]
+    if state == "silent" and may_resume and await load_resume_point(redis, keys) is not None:
+        ways = ["--resume goes on with it", *ways]
+    return UsageError(f"--session: {told}: {', '.join(ways[:-1])}{', or ' if ways[1:] else ''}{ways[-1]}")
