@@ -96,6 +96,7 @@ def test_files(files: Path, redis_url: str, name: str, message: str) -> None:
         (["--reference", "good.stm", "--asr", "none"], "--reference: no recognizer hears words"),
         (["--session", "a b"], "'--session': 'a b': letters, digits"),
         (["--asr", "whisper", "--asr-model", "."], "holds no faster-whisper model"),
+        (["--asr-model", "huge"], "no Whisper model 'huge': neither a size (tiny.en, tiny, "),
     ],
 )
 def test_options(files: Path, redis_url: str, options: list[str], message: str) -> None:

@@ -56,9 +56,11 @@ def demo(
             raise UsageError("--port: of the page; add --page")
         import asyncio
 
+        from model.encoders.asr import check_name
         from stream.bus.connection import check
         from stream.bus.own_server import redis_address
 
+        check_name(asr_model)
         pace = speed_of(speed or ("1" if page else "2"))
         if not ephemeral:  # before a model is fetched
             asyncio.run(check(redis_address(redis)))

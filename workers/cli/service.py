@@ -81,6 +81,7 @@ def serve(
 
         import asyncio
 
+        from model.encoders.asr import check_name
         from stream.bus.connection import BusError, check, check_publishing
         from stream.bus.forget import check_erasing
         from stream.bus.keys import Keys
@@ -103,6 +104,7 @@ def serve(
             raise UsageError("--no-token and --tokens contradict each other")
         if no_token:
             tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
+        check_name(asr_model)
         listeners = listen_on(host, port)
         if record is not None and not record.exists():
             make_parents(record)
