@@ -54,15 +54,13 @@ def watch(
 async def _require(url: str, sessions: Sequence[str], prefix: str) -> None:
     """Raises BusError for a Redis that does not answer, UsageError for a session that has no events in it."""
     from stream.bus.connection import check, exists
-    from stream.bus.directory import overview
+    from stream.bus.directory import no_session
     from stream.bus.keys import Keys
 
     await check(url)
     for session in sessions:
         if not await exists(url, Keys(session, prefix)):
-            known = sorted(info.id for info in await overview(url, prefix))
-            there_are = f"; there are {', '.join(known)}" if known else ""
-            raise UsageError(f"no session {session!r} in this Redis{there_are}")
+            raise UsageError(await no_session(url, session, prefix))
 
 
 async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) -> None:

@@ -194,6 +194,7 @@ def export(
         import asyncio
 
         from stream.bus.connection import check
+        from stream.bus.directory import no_session
         from stream.bus.keys import Keys
         from stream.bus.own_server import redis_address
         from stream.bus.subscriber import history
@@ -210,7 +211,7 @@ def export(
             asyncio.run(check(url))
             events = asyncio.run(history(url, keys.session, prefix))
             if not events:
-                raise UsageError(f"no session {source!r} in this Redis, and no such file")
+                raise UsageError(f"{asyncio.run(no_session(url, keys.session, prefix))}; nor is there such a file")
         content = write(events, format)
         if gap := removed(events):
             tell(f"{source} is not whole: {gap}")
