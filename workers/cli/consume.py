@@ -12,7 +12,7 @@ import typer
 
 from workers.console.errors import RUNTIME, fail, one_line_errors, run_until_interrupted
 from workers.console.options import Json, Prefix, Redis, Sessions
-from workers.console.terminal import Terminal, print_json, printable, printable_event
+from workers.console.terminal import Terminal, print_json, printable_event
 from workers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ async def _require(url: str, sessions: Sequence[str], prefix: str) -> None:
 async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) -> None:
     """Events in a pipe; lines of more than one session begin with its id."""
     from stream.bus.subscriber import follow
-    from workers.console.display import JsonDisplay, LineDisplay, describe
+    from stream.events import SessionEnded
+    from workers.console.display import JsonDisplay, LineDisplay, summary, tell
 
-    display = JsonDisplay() if as_json else LineDisplay()
+    display = JsonDisplay() if as_json else LineDisplay(with_session=len(sessions) != 1)
     async for event in follow(url, prefix, sessions or None):
-        if as_json or len(sessions) == 1:
-            display.event(event)
-        elif line := describe(event):
-            print(printable(event.session), line, flush=True)
+        display.event(event)
+        if isinstance(event, SessionEnded) and not as_json:
+            tell(f"session {event.session} has ended: {summary(event, 0)}")
 
 
 def top(
