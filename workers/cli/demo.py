@@ -131,15 +131,19 @@ def _play(address: str, settings: Settings, request: Request, speed: float | Non
     from workers.console.word_errors import WordScore
 
     score = None if request.reference is None else WordScore(request.reference, CONVERSATION.stem)
+    page = address
     try:
         session = _start(address, speed, None if score is not None else SCRIPT.name)
-        _open(f"{address}&session={session}")
+        page = f"{address}&session={session}"
+        _open(page)
         started = time.monotonic()
         ended = asyncio.run(_follow(settings, session, request.as_json, score))
         seconds = time.monotonic() - started
         tell(summary(ended, seconds) + (f"\n{score.line(seconds)}" if score is not None else ""))
     except (DemoError, requests.RequestException, RedisError, OSError) as error:
         tell(f"undertone: the conversation does not play: {error}")
+        if page == address:  # which nobody has printed
+            tell(f"Open {page}")
     tell("the page stays until Ctrl-C")
 
 
@@ -171,7 +175,7 @@ def _open(address: str) -> None:
     from workers.console.display import tell
     from workers.gateway.local_token import write_link
 
-    tell(f"the page: {address}")
+    tell(f"Open {address}")
     if sys.platform == "darwin" or any(os.environ.get(name) for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")):
         webbrowser.open(write_link(urlsplit(address).port or 0, address))
 
