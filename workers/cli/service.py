@@ -240,7 +240,7 @@ def _format(wanted: str | None, out: Path | None) -> str:
     said = next((name for name, format in FORMATS.items() if format.suffix.lower() == out.suffix.lower()), None)
     if wanted is None and said is None:
         endings = ", ".join(f"{name} ({format.suffix})" for name, format in FORMATS.items())
-        raise UsageError(f"--out {out}: its ending says no format; there are {endings}")
+        raise UsageError(f"--out: the ending of {out.name} is no export format; there are {endings}")
     if wanted is not None and said not in (None, wanted):
         raise UsageError(f"--format {wanted} writes {FORMATS[wanted].suffix}, and --out {out} ends as {said} does")
     return wanted or str(said)

@@ -158,7 +158,8 @@ def _spoken(language: str | None, recognizer: AsrModel) -> str:
 
     known = _LANGUAGE_CODES if recognizer.multilingual else ("en",)
     if language is not None and language not in known:
-        raise UsageError(f"--language: {recognizer} knows {', '.join(sorted(known))}, not {language!r}")
+        codes = f"a code such as en, de, es or zh ({len(known)} languages)" if len(known) > 1 else "English alone (en)"
+        raise UsageError(f"--language: {language!r} is none that {recognizer} knows: {codes}")
     if not recognizer.multilingual:
         return "English only, it cannot tell other languages"
     return language or "language detected"
