@@ -266,7 +266,9 @@ def _unread(label: Emotion) -> str:
 
 
 def summary(ended: SessionEnded, seconds: float) -> str:
-    """The last line of a command."""
+    """The last line of a command; where nothing was heard, why."""
+    if ended.reason.startswith("error: ") and not ended.duration and not ended.utterances:
+        return printable(ended.reason)
     extra = "".join(f", {name.replace('_', ' ')}: {count}" for name, count in sorted(ended.counts.items()))
     factor = f", {ended.duration / seconds:.1f} x real time" if seconds > 0 else ""
     return printable(

@@ -114,6 +114,10 @@ def test_lines_and_summary() -> None:
     assert summary(ended, 30) == (
         "end of source: 9 utterances (1 without label) in 1:00.0 of media, 2.0 x real time, split: 2"
     )
+    broken = ended.model_copy(update={"reason": "error: x: no answer"})
+    assert summary(broken, 0).startswith("error: x: no answer: 9 utterances")
+    nothing = {"duration": 0.0, "utterances": 0, "failed": 0, "counts": {"reconnects": 0}}
+    assert summary(broken.model_copy(update=nothing), 3) == "error: x: no answer"
 
 
 def test_a_known_length_has_a_bar_the_share_and_the_time_left() -> None:
