@@ -11,6 +11,7 @@ export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
 demo: install  ## A conversation of a minute through the whole live path; words by ASR, measured against its script
 	$(BIN)/undertone demo
+	@echo "Next: . $(BIN)/activate; then \`undertone demo --page\`, \`undertone serve\`, \`undertone --help\`"
 
 demo-live: install  ## The same through a (virtual) microphone
 	deploy/install-system-packages.sh --all

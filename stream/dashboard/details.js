@@ -8,7 +8,7 @@ const EXCERPT = 60;
 
 /** The line that opens the details. */
 export const summaryLine = ({ latency }) =>
-  latency ? `Details, label in ${milliseconds(labelLatency(latency))}` : "Details";
+  latency ? `Details, label ${milliseconds(labelLatency(latency))} after the end` : "Details";
 
 /** Fill an opened disclosure. `jump` goes to an utterance by its number. */
 export function fillDetails(details, utterance, session, colours, jump) {
@@ -59,7 +59,7 @@ function influence(number, share, session, jump) {
 function latencyLine(latency) {
   const stages = ["queue", "asr", "encode", "graph", "publish"].map((name) => `${name} ${milliseconds(latency[name])}`);
   const total = milliseconds(labelLatency(latency));
-  return `${total} (${stages.join(", ")}), and ${milliseconds(latency.vad)} of silence that tells the end of speech`;
+  return `${total} (${stages.join(", ")}) after ${milliseconds(latency.vad)} of silence, which makes it an end`;
 }
 
 function sightLine({ frames, faces, visible, quality, speaking, expression, reason }) {

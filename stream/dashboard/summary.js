@@ -40,7 +40,7 @@ function summaryItems(info, session, live) {
     ["State", state, live ? "live" : ""],
     ["Media time", clock(session.time)],
     ["Utterances", failures > 0 ? `${spoken} (${failures} without label)` : String(spoken)],
-    ["Label latency", latencies(recentLatencies(session))],
+    ["Label after end of utterance", latencies(recentLatencies(session))],
     ["Consent", started ? (started.consent ?? "none stated") : (info?.consent ?? "…")],
   ];
   if (started?.recorded) items.push(["Sound and pictures", "recorded", "badge-item"]);

@@ -17,6 +17,7 @@ from stream.events import Degraded, Emotion, Event, UtteranceFailed, UtteranceHe
 from tests.support.backend import MODEL, LocalBackend, blocks, numbers, plan, probabilities, run
 from workers.session.services import SessionPlan
 from workers.session.session import Session
+from workers.session.stages.languages import MIN_DETECTABLE_S
 
 
 async def test_long_utterances_are_labelled_while_they_go_on(redis_url: str, demo_audio: np.ndarray) -> None:
@@ -111,6 +112,22 @@ async def test_one_recognition_serves_words_and_label(redis_url: str, demo_audio
     for label in interim:
         assert told[label.id.rpartition(":")[2]].text == label.text
     assert helpers.asked.count("partial") == sum(isinstance(e, UtterancePartial) for e in events)
+
+
+async def test_words_so_far_wait_until_a_language_can_be_told(redis_url: str, demo_audio: np.ndarray) -> None:
+    """Short speech is often taken for another language, until the speaker's is known."""
+
+    class Detecting(LocalBackend):
+        async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
+            languages = {"en": 0.2, "ja": 0.7} if partial else {"en": 0.9, "ja": 0.05}
+            return Transcription(f"in {language}", language=language or "ja", languages=languages)
+
+    events = await watched(redis_url, plan(interim=600.0), Detecting(), demo_audio[:, : 20 * 16_000])
+    partial = [e for e in events if isinstance(e, UtterancePartial)]
+    detected = [e.audio_end - e.audio_start for e in partial if e.text == "in None"]
+    assert detected and min(detected) >= MIN_DETECTABLE_S
+    known = [e.audio_end - e.audio_start for e in partial if e.text == "in en"]
+    assert known and min(known) < MIN_DETECTABLE_S
 
 
 @pytest.mark.parametrize("changes", [{"interim": 0.0}, {"redact": True}, {"modalities": ("audio",)}])

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from model.encoders.spoken_language import INITIAL_BELIEF, Belief
 from model.encoders.transcription import Transcription
 
+MIN_DETECTABLE_S = 2.0  # of speech; in less, a recognizer often hears a language that is not spoken
+
 
 class SpokenLanguages:
     """Gathers evidence utterance by utterance, in their order, for each speaker."""
@@ -41,6 +43,12 @@ class SpokenLanguages:
         if belief.foreign is None and mine:
             return max(mine, key=lambda name: heard.get(name, 0.0))
         return belief.foreign
+
+    def is_guess(self, speaker: str, said: Transcription, seconds: float) -> bool:
+        """True for words in a language that the text encoder does not read, detected in little speech of a speaker of
+        whom nothing else is known."""
+        unread = bool(self._known) and bool(said.languages) and said.language not in self._known
+        return unread and seconds < MIN_DETECTABLE_S and self.expected(speaker) is None
 
     def keep(self, speaker: str, belief: Belief) -> dict[str, Belief]:
         """Remember the belief after an utterance; returns those of all speakers at that moment."""

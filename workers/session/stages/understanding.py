@@ -17,7 +17,7 @@ from model.encoders.text import Line
 from model.encoders.transcription import Transcription
 from model.fusion.config import FusionConfig
 from model.labels import RAVDESS, translate
-from stream.block import Utterance
+from stream.block import RATE, Utterance
 from stream.bus.tasks import abandon
 from stream.clock import Clock
 from workers.session.services import InferenceBackend, SessionPlan
@@ -88,7 +88,10 @@ class Understanding:
         words = Words(admitted.given)
         if self._recognizes:
             samples, language = admitted.utterance.samples, self._languages.expected(admitted.speaker)
-            words = Words(await self._backend.transcribe(samples, language, partial=True))
+            said = await self._backend.transcribe(samples, language, partial=True)
+            if self._languages.is_guess(admitted.speaker, said, len(samples) / RATE):
+                return Words(Transcription())
+            words = Words(said)
         return replace(words, foreign=self._languages.judge(admitted.speaker, words.transcription).foreign)
 
     async def understand_so_far(self, admitted: AdmittedUtterance, words: Words) -> UnderstoodUtterance:
