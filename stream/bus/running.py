@@ -108,16 +108,22 @@ async def life(client: Client, keys: Keys) -> str:
     return "silent" if last else "none"
 
 
-async def taken(url: str, keys: Keys) -> tuple[str, str]:
-    """The state of a session whose id cannot be claimed ("live", "ended", "silent", "forgotten"), and that in words."""
+async def state_of(url: str, keys: Keys) -> str:
+    """As `life` says, but "silent" as soon as its process is known to be gone; or "forgotten": it was, a short time
+    ago, while nothing proved its death."""
     client = connect(url)
     try:
-        state = await life(client, keys)
-        if state == "none":
-            state = "forgotten" if await client.exists(keys.forgotten) else "live"  # it has just begun, or ended
+        state, home = await life(client, keys), await home_of(client, keys)
+        if state == "live" and home is not None and home.is_gone:
+            return "silent"
+        return "forgotten" if state == "none" and await client.exists(keys.forgotten) else state
     finally:
         await client.aclose()
-    return state, f"session {keys.session} {TAKEN[state]}"
+
+
+def taken(keys: Keys, state: str) -> str:
+    """A clause about a session whose id cannot be claimed. state: as of `state_of`; "none" has ended in this moment."""
+    return f"session {keys.session} {TAKEN.get(state, TAKEN['live'])}"
 
 
 def _parse(entry: str | bytes | None) -> Home | None:

@@ -103,8 +103,14 @@ async def test_events_that_wait_on_this_disk_keep_their_id(redis_url: str, sessi
 
 
 async def test_a_session_that_left_nothing(redis_url: str, session: str) -> None:
-    with pytest.raises(UsageError, match="has ended, or left nothing in this Redis"):
+    with pytest.raises(UsageError, match=f"^--resume: no session '{session}' in this Redis; there are "):
         await opened(redis_url, session, resume="required")
+    with sync_redis.Redis.from_url(redis_url) as client:
+        for last, told in (("emotion", "has left nothing to go on from"), ("session.ended", "has ended")):
+            client.xadd(Keys(session).events, {"type": last, "data": "{}"})
+            with pytest.raises(UsageError, match=f"^--resume: session {session} {told}$"):
+                await opened(redis_url, session, resume="required")
+        client.delete(Keys(session).events)
     assert (await opened(redis_url, session, resume="if possible")).plan.session == session
     with sync_redis.Redis.from_url(redis_url) as client:
         assert not client.exists(Keys(session).alive), "its claim is the one of the process before"
