@@ -10,7 +10,7 @@ import typer
 
 from stream import __version__
 from workers.cli import bench, consume, demo, keep, media, operate, research, service, session
-from workers.console.options import PanelledCommand
+from workers.console.options import PanelledCommand, PlainGroup
 from workers.console.terminal import guard
 from workers.session.settings import SessionSettings
 
@@ -30,6 +30,7 @@ PANELS = {
 
 app = typer.Typer(
     name="undertone",
+    cls=PlainGroup,
     help="Recognizes emotion in conversation while it goes on, and publishes it over Redis. "
     "Begin with `undertone demo`.",
     no_args_is_help=True,

@@ -58,9 +58,11 @@ def demo(
             raise UsageError("--port: of the page; add --page")
         import asyncio
 
+        from model.encoders.asr import check_name
         from stream.bus.connection import check
         from stream.bus.own_server import redis_address
 
+        check_name(asr_model)
         pace = speed_of(speed or ("1" if page else "2"))
         if not ephemeral:  # before a model is fetched
             asyncio.run(check(redis_address(redis)))
@@ -137,9 +139,11 @@ def _play(address: str, settings: Settings, request: Request, speed: float | Non
     from workers.console.word_errors import WordScore
 
     score = None if request.reference is None else WordScore(request.reference, CONVERSATION.stem)
+    page = address
     try:
         session = _start(address, speed, None if score is not None else SCRIPT.name)
-        _open(f"{address}&session={session}")
+        page = f"{address}&session={session}"
+        _open(page)
         started = time.monotonic()
         ended = asyncio.run(_follow(settings, session, request.as_json, score))
         seconds = time.monotonic() - started
@@ -149,6 +153,8 @@ def _play(address: str, settings: Settings, request: Request, speed: float | Non
             return
     except (DemoError, requests.RequestException, RedisError, OSError) as error:
         tell(f"undertone: the conversation does not play: {error}")
+        if page == address:  # which nobody has printed
+            tell(f"Open {page}")
     over.set()
     tell("the page stays until Ctrl-C")
 
@@ -181,7 +187,7 @@ def _open(address: str) -> None:
     from workers.console.display import tell
     from workers.gateway.local_token import write_link
 
-    tell(f"the page: {address}")
+    tell(f"Open {address}")
     if sys.platform == "darwin" or any(os.environ.get(name) for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")):
         webbrowser.open(write_link(urlsplit(address).port or 0, address))
 

@@ -49,7 +49,7 @@ def test_without_a_file_they_are_json_lines(events: Path) -> None:
             ("--out", "x.eaf", "--format", "textgrid"),
             "--format textgrid writes .TextGrid, and --out x.eaf ends as elan",
         ),
-        (("--out", "x.xyz"), "--out x.xyz: its ending says no format; there are jsonl (.jsonl), csv (.csv)"),
+        (("--out", "x.xyz"), "--out: the ending of x.xyz is no export format; there are jsonl (.jsonl), csv (.csv)"),
         (("--out", "x"), "elan (.eaf)"),
         (("--format", "wav"), "unknown format 'wav': one of jsonl, csv"),
     ],
