@@ -15,6 +15,7 @@ MAX_COUNT = 1 << 53  # beyond it JSON's numbers are not exact
 Probability = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: round(share, 6))]
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS), AfterValidator(lambda seconds: round(seconds, 3))]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+NOT_ANALYSED = "not analysed in this session"  # reason of a modality that is missing from a session's first to last
 Told = Annotated[str, AfterValidator(without_folders)]
 """Text about this machine: a name or a reason, without the folders that files lie in."""
 
@@ -110,7 +111,7 @@ class Modalities(BaseModel):
     used: list[str]
     missing: list[str]
     reasons: dict[str, Told] = {}
-    """Reason for a missing modality, if known: {"text": "language: de"} if the encoder does not support German."""
+    """Reason for each missing modality: {"text": "language: de"} if the encoder does not support German."""
 
 
 class Visual(BaseModel):

@@ -5,6 +5,7 @@ arecord -q -t raw -f S16_LE -r 16000 -c 1 | python listen.py
 
 import asyncio
 import sys
+from contextlib import suppress
 
 import undertone
 
@@ -16,12 +17,12 @@ async def push(session: undertone.Listening) -> None:
 
 
 async def main() -> None:
-    async with undertone.listen(16_000) as session:
-        pushing = asyncio.create_task(push(session))
+    async with undertone.listen(16_000) as session, asyncio.TaskGroup() as tasks:
+        tasks.create_task(push(session))
         async for event in session:
             if event.type == "emotion" and event.trigger == "speech_ended":
                 print(f"{event.audio_start:6.1f} s  {event.speaker}: {event.emotion}  {event.text!r}", flush=True)
-        await pushing
 
 
-asyncio.run(main())
+with suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ SIZES = {
     "medium": 1530, "turbo": 1620, "large-v3": 3090,
 }  # fmt: skip
 """Megabytes of faster-whisper's models by name; those that end in .en know only English."""
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class AsrError(InputError):
@@ -81,6 +84,26 @@ class AsrModel:
         return f"faster-whisper {self.name}"
 
 
+def check_name(name: str | None) -> None:
+    """Check that a model can be meant by a name: a size, a folder with a model, or an id on the Hugging Face hub.
+
+    Raises AsrError for another one, whatever is on this machine.
+    """
+    if name is None or name in SIZES or (Path(name) / "model.bin").is_file():
+        return
+    if name and Path(name).is_dir():  # "" would be the folder that we are in
+        raise AsrError(f"{name}: holds no faster-whisper model (no model.bin)")
+    if HUB_ID.fullmatch(name) or any((folder / (PREFIX + name)).is_dir() for folder in folders()):
+        return
+    from faster_whisper import available_models
+
+    if name not in available_models():  # it knows older sizes, too
+        raise AsrError(
+            f"no Whisper model {name!r}: neither a size ({', '.join(SIZES)}), nor a folder with a model, nor the "
+            "OWNER/NAME of one on the Hugging Face hub"
+        )
+
+
 def locate(name: str | None = None) -> AsrModel | None:
     """Find a faster-whisper model on this machine.
 
@@ -88,7 +111,7 @@ def locate(name: str | None = None) -> AsrModel | None:
     faster-whisper-SIZE in $UNDERTONE_MODELS and the user's folder, then Hugging Face's cache, then Python packages that
     contain the model; without a name, each of them for the sizes of `DEFAULTS` in that order.
 
-    Returns None when there is none. Raises AsrError when a model is damaged, or `name` is a folder without one.
+    Returns None when there is none. Raises AsrError when a model is damaged, or `name` can be none's (`check_name`).
     """
     if name is not None and (Path(name) / "model.bin").is_file():
         return _found(Path(name).resolve().name.removeprefix(PREFIX), Path(name).resolve(), USER_FOLDER)
@@ -96,8 +119,7 @@ def locate(name: str | None = None) -> AsrModel | None:
         for size in DEFAULTS if name is None else (name,):
             if (found := place(size)) is not None:
                 return found
-    if name is not None and Path(name).is_dir():
-        raise AsrError(f"{name}: holds no faster-whisper model (no model.bin)")
+    check_name(name)
     return None
 
 

@@ -15,6 +15,8 @@ from stream.bus.keys import PREFIX, Keys
 from stream.bus.running import running
 from stream.events import SessionEnded, SessionStarted, parse_entry
 
+MAX_NAMED = 10  # sessions that a line names
+
 
 class Load(BaseModel):
     """Load of a live session, which it publishes every two seconds as its heartbeat."""
@@ -66,6 +68,19 @@ async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = 
     finally:
         await client.aclose()
     return sorted(found, key=lambda info: info.started, reverse=True)
+
+
+async def no_session(url: str, session: str, prefix: str = PREFIX) -> str:
+    """The line about a session that this Redis does not have, with those that it has, the newest first."""
+    client = connect(url)
+    try:
+        started = await listed(client, prefix)
+    finally:
+        await client.aclose()
+    names = sorted(started, key=lambda name: started[name], reverse=True)
+    more = f" and {len(names) - MAX_NAMED} more (undertone sessions)" if len(names) > MAX_NAMED else ""
+    there_are = f"there are {', '.join(names[:MAX_NAMED])}{more}" if names else "there are none"
+    return f"no session {session!r} in this Redis; {there_are}"
 
 
 async def page(

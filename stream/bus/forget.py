@@ -92,6 +92,15 @@ async def forget(
     return Forgotten(session=keys.session, removed=found, left=left)
 
 
+async def is_marked(url: str, keys: Keys) -> bool:
+    """True if the session was forgotten in the last days, while nothing proved its death."""
+    client = connect(url)
+    try:
+        return bool(await client.exists(keys.forgotten))
+    finally:
+        await client.aclose()
+
+
 async def check_erasing(url: str, prefix: str = PREFIX) -> None:
     """Check that the server lets us erase sessions, by erasing one that there is not. Raises BusError with one line if
     not."""

@@ -13,9 +13,17 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stream.bus.cluster import Client
+from stream.bus.connection import connect
 from stream.bus.keys import PREFIX, RETENTION_S, SESSION_ID, Keys
 
 ENTRY_TTL_S = RETENTION_S + 2 * 3600  # seconds that the hash outlives the last renewal of any entry
+
+TAKEN = {
+    "live": "is live, or was until a moment ago",
+    "ended": "has ended, and its events are kept in this Redis",
+    "silent": "has not ended, and gives no sign of life",
+    "forgotten": "was deleted lately, and its process may live still",
+}
 
 
 class Home(BaseModel):
@@ -98,6 +106,24 @@ async def life(client: Client, keys: Keys) -> str:
     if await client.exists(keys.alive):
         return "live"
     return "silent" if last else "none"
+
+
+async def state_of(url: str, keys: Keys) -> str:
+    """As `life` says, but "silent" as soon as its process is known to be gone; or "forgotten": it was, a short time
+    ago, while nothing proved its death."""
+    client = connect(url)
+    try:
+        state, home = await life(client, keys), await home_of(client, keys)
+        if state == "live" and home is not None and home.is_gone:
+            return "silent"
+        return "forgotten" if state == "none" and await client.exists(keys.forgotten) else state
+    finally:
+        await client.aclose()
+
+
+def taken(keys: Keys, state: str) -> str:
+    """A clause about a session whose id cannot be claimed. state: as of `state_of`; "none" has ended in this moment."""
+    return f"session {keys.session} {TAKEN.get(state, TAKEN['live'])}"
 
 
 def _parse(entry: str | bytes | None) -> Home | None:

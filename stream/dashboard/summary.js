@@ -12,6 +12,7 @@ const NAMES = {
   speaker: "speakers",
   vad: "speech detection",
 };
+const EXPECTED = ["asr", "audio"]; // of every source; most have no pictures, and need no encoder of speakers
 const SHORT = 28;
 
 export class Summary {
@@ -66,13 +67,13 @@ function showEncoders(started) {
   const nameOf = (kind) => NAMES[kind] ?? kind;
   const present = encoders.filter(([, what]) => what !== null);
   const used = present.map(([kind, what]) => `${nameOf(kind)} by ${shortened(what)}`);
-  const missing = encoders.filter(([, what]) => what === null).map(([kind]) => nameOf(kind));
+  const missing = encoders.filter(([kind, what]) => what === null && EXPECTED.includes(kind));
   byId("encoders").hidden = encoders.length === 0;
-  const absent = missing.length > 0 ? `; missing: ${missing.join(", ")}` : "";
+  const absent = missing.map(([kind]) => `, no ${nameOf(kind)}`).join("");
   byId("encoders-line").textContent = used.join(", ") + absent;
   const rows = encoders.flatMap(([kind, what]) => [
     element("dt", { textContent: nameOf(kind) }),
-    element("dd", { textContent: what ?? "missing", className: what === null ? "absent" : "" }),
+    element("dd", { textContent: what ?? "none", className: what === null ? "absent" : "" }),
   ]);
   const checkpoint = element("dd", { textContent: started?.checkpoint ?? "" });
   byId("encoders-list").replaceChildren(...rows, element("dt", { textContent: "checkpoint" }), checkpoint);

@@ -59,11 +59,15 @@ export class SessionView {
     this.id = id;
     byId("session-title").textContent = `Session ${id}`;
     byId("session-view").hidden = false;
+    setAbsent(false);
     complain("");
     try {
       this.#info = await getSession(id);
     } catch (error) {
-      if (this.id === id) complain(error.message);
+      if (this.id === id) {
+        complain(error.message);
+        setAbsent(error.status !== 0);
+      }
       if (error.status !== 0) return;
     }
     if (this.id !== id) return;
@@ -175,4 +179,6 @@ export class SessionView {
   }
 }
 
+/** Where there is no such session there is nothing to show but the message. */
+const setAbsent = (absent) => byId("session-view").classList.toggle("absent", absent);
 const complain = (text) => (byId("session-message").textContent = text);

@@ -38,6 +38,8 @@ class MicrophoneSource(CaptureSource):
             info = sounddevice.query_devices(device, "input")
             sounddevice.check_input_settings(device, channels, "float32", samplerate=RATE)
         except (sounddevice.PortAudioError, ValueError) as error:
+            if device is None and not _has_input(sounddevice):
+                raise MediaError("no input device is here; `undertone doctor` says how to get one") from None
             wanted = "the default microphone" if device is None else f"microphone {device!r}"
             reason = str(error).splitlines()[0]
             raise MediaError(f"cannot record from {wanted}: {reason}; `undertone doctor` lists devices") from None
@@ -91,9 +93,17 @@ def input_devices() -> list[str]:
         if not found:
             raise
         return found
-    return found + [
-        f"{number}: {entry['name']}" for number, entry in enumerate(devices) if entry["max_input_channels"] > 0
-    ]
+    return found + [f"{number}: {entry['name']}" for number, entry in enumerate(devices) if _takes_input(entry)]
+
+
+def _takes_input(entry: Any) -> bool:
+    """True for a device of PortAudio that records."""
+    return bool(entry["max_input_channels"] > 0)
+
+
+def _has_input(sounddevice: Any) -> bool:
+    """True if PortAudio has a device that records."""
+    return any(_takes_input(entry) for entry in sounddevice.query_devices())
 
 
 def _portaudio() -> Any:

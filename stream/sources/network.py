@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import av
 import numpy as np
@@ -100,7 +103,7 @@ class NetworkSource:
         try:
             container = self._open()
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            reason = _failure_text(error, f"no answer for {OPEN_TIMEOUT_S:.0f} s")
+            reason = _unknown_host(self.name, error) or _failure_text(error, f"no answer for {OPEN_TIMEOUT_S:.0f} s")
             raise MediaError(f"{self.name}: cannot be opened ({reason})") from None
         with container:
             yield from self._blocks(container)
@@ -209,6 +212,21 @@ class _SoundGap:
         """The message that is due: once when a gap opens, once when it closes."""
         notice, self._notice = self._notice, None
         return notice
+
+
+def _unknown_host(url: str, error: Exception) -> str | None:
+    """Text of a failure because a URL's host has no address, which FFmpeg tells as an error of input; None of another
+    failure."""
+    host = urlsplit(url).hostname if "://" in url else None
+    if host is None or not (isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EIO):
+        return None
+    try:
+        socket.getaddrinfo(host, None)
+    except socket.gaierror as unknown:
+        return f"no address of {host} is known: {unknown.strerror}"
+    except (OSError, ValueError):  # a name that cannot be one
+        return None
+    return None
 
 
 def _failure_text(error: Exception, timeout_text: str) -> str:

@@ -76,7 +76,7 @@ def test_what_is_in_the_wheel_is_what_is_in_the_tree(wheel: zipfile.ZipFile) -> 
 
 def test_the_command_is_an_entry_point(wheel: zipfile.ZipFile) -> None:
     (entry_points,) = (name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
-    assert "undertone = workers.cli.app:main" in wheel.read(entry_points).decode()
+    assert "undertone = workers.cli:main" in wheel.read(entry_points).decode()
 
 
 def test_programs_are_checked_by_the_types_of_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

@@ -72,14 +72,18 @@ def test_watch_in_a_pipe(redis_url: str, prefix: str) -> None:
     publish_events(redis_url, [label("two", 0, speaker="Ben"), ended("two")], prefix)
     at = ["--redis", redis_url, "--prefix", prefix]
     alone = run(UNDERTONE, "watch", "one", *at)
-    assert alone.returncode == 0 and alone.stderr == ""
+    told = alone.stderr.splitlines()
+    assert alone.returncode == 0 and told[0].startswith("a line: time, speaker, now/…/final"), "once"
+    assert told[1:] == ["session one has ended: end of source: 2 utterances (0 without label) in 0:09.0 of media"]
     assert [line.split()[:3] for line in alone.stdout.splitlines()] == [["0:01.0", "Ann", "now"]] * 2
     assert "[bold]" in alone.stdout
     both = here("watch", "one", "two", *at)
     assert both.returncode == 0
     assert sorted(line.split()[0] for line in both.stdout.splitlines()) == ["one", "one", "two"]
     assert ["two", "0:01.0", "Ben"] in [line.split()[:3] for line in both.stdout.splitlines()]
+    assert both.stderr.count("a line: ") == 1 and both.stderr.count(" has ended: ") == 2
     as_json = here("watch", "one", "two", "--json", *at)
+    assert as_json.stderr == ""
     assert sorted(json.loads(line)["id"] for line in as_json.stdout.splitlines()) == [
         "one:0:0", "one:1:0", "one:ended", "two:0:0", "two:ended",
     ]  # fmt: skip
@@ -100,7 +104,9 @@ def test_watch_without_a_session_follows_all_until_interrupted(redis_url: str, p
     assert process.stdout.readline().startswith("two ")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (130, "")
+    assert process.returncode == 130
+    legend, end = errors.splitlines()
+    assert legend.startswith("a line: ") and end.startswith("session one has ended: ")
 
 
 def screen(*command: str, until: str, keys: bytes) -> tuple[str, int]:

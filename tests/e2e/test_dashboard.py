@@ -75,6 +75,17 @@ def test_the_page_says_what_is_being_loaded_until_it_is_there(page: Page) -> Non
     expect(page.locator("#loading")).to_be_hidden()
 
 
+def test_a_session_that_is_not_there(browser: Browser, gateway: Gateway) -> None:
+    """The message, and the list of sessions: no charts, and nothing to export."""
+    page = browser.new_page()
+    page.goto(f"{gateway.http}/#session=nope")
+    expect(page.locator("#session-message")).to_have_text("no session 'nope'")
+    expect(page.locator("#sessions")).to_be_visible()
+    for part in ("#exports", "#summary", "#player", "#charts", "#transcript", "#influence", "#encoders"):
+        expect(page.locator(part)).to_be_hidden()
+    page.close()
+
+
 def test_a_session_from_microphone_and_camera(page: Page) -> None:
     """Started in the page: the notice that one is analysed, the speaker, labels, what was heard and seen, the end."""
     page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")

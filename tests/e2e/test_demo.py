@@ -62,7 +62,8 @@ def test_the_page_opens_while_the_conversation_plays(
         server, token, session = found.groups()
         asked = httpx.get(f"{server}/sessions/{session}", headers={"Authorization": f"Bearer {token}"})
         assert asked.status_code == 200 and asked.json()["state"] == "live"
-        assert f"the page: {server}/#token={token}&session={session}" in log.read_text()
+        addresses = re.findall(r"http://\S+#\S+", log.read_text())
+        assert addresses == [f"{server}/#token={token}&session={session}"], "one is enough"
         while "the page stays until Ctrl-C" not in log.read_text():
             assert process.poll() is None, log.read_text()
             time.sleep(0.2)
@@ -74,6 +75,34 @@ def test_the_page_opens_while_the_conversation_plays(
         process.kill()
         process.wait()
     assert not file.exists() and "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize(("end", "at"), [(signal.SIGINT, " now "), (signal.SIGTERM, "session started")])
+def test_a_demo_that_is_interrupted_ends_its_session_and_measures_nothing(
+    end: signal.Signals, at: str, base: str, tmp_path: Path
+) -> None:
+    """With a Ray of its own; as a terminal does, and as `timeout` in a script's background, where Ctrl-C is ignored."""
+    background = ["sh", "-c", 'trap \'\' INT; exec "$0" "$@"'] if end == signal.SIGTERM else []
+    log = tmp_path / "log"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    with log.open("wb") as told:
+        process = subprocess.Popen(
+            [*background, UNDERTONE, "demo", "--page", "--ephemeral"], cwd=tmp_path,
+            env=environment | {"UNDERTONE_MODELS": ""}, stdin=subprocess.DEVNULL, stdout=told, stderr=told,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        while at not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        os.killpg(process.pid, end)
+        assert process.wait(60) == 130, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    told_of = log.read_text()
+    assert '"ended": 1, "cut_off": 0' in told_of
+    assert "WER" not in told_of and "the page stays" not in told_of and "Traceback" not in told_of
 
 
 def test_without_a_recognizer_the_words_are_the_scripts(redis_url: str, ray_address: str) -> None:

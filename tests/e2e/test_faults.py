@@ -70,7 +70,7 @@ async def test_a_replay_that_is_killed_goes_on_with_resume(redis_url: str, ray_a
     subprocess.run(command("undisturbed"), check=True, capture_output=True)
     early = subprocess.run([*command("killed"), "--resume"], capture_output=True, text=True, check=False)
     assert early.returncode == 2
-    assert "--resume: session killed has ended, or left nothing in this Redis" in early.stderr
+    assert "--resume: no session 'killed' in this Redis; there are undisturbed" in early.stderr
     with subprocess.Popen(command("killed"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -79,7 +79,7 @@ async def test_a_replay_that_is_killed_goes_on_with_resume(redis_url: str, ray_a
         process.kill()
     again = subprocess.run(command("killed"), capture_output=True, text=True, check=False)
     assert again.returncode == 2
-    assert "choose another id" in again.stderr
+    assert "session killed has not ended, and gives no sign of life: --resume goes on with it, " in again.stderr
     resumed = subprocess.run([*command("killed"), "--resume"], capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
     verdict = judge(durable_log(redis_url, "killed"), await history(redis_url, "undisturbed"))

@@ -215,7 +215,7 @@ def test_what_serve_refuses(tmp_path: Path) -> None:
         (("--no-token", "--host", "0.0.0.0"), "--host 0.0.0.0: other machines need --tokens FILE"),
         (("--no-token", "--tokens", tmp_path / "tokens.toml"), "contradict each other"),
         (("--pull-from", "http://cdn.example.org"), "--pull-from: 'http://cdn.example.org' is no host"),
-        (("--prefix", "a{b}"), "Invalid value for '--prefix'"),
+        (("--prefix", "a{b}"), "undertone: --prefix: 'a{b}': letters"),
         (("--tokens", "/nonexistent"), "/nonexistent"),
         (("--media", "/nonexistent"), "no such folder"),
         (("--record", __file__), "no folder"),

@@ -156,3 +156,12 @@ def test_live_stops_after_its_seconds(recording: Path, redis_url: str, ray_addre
     assert code == 0, errors
     assert events[-1]["reason"] == "end of source"
     assert events[-1]["duration"] == pytest.approx(6, abs=0.3)
+
+
+def test_a_camera_that_is_nowhere_is_one_line_without_figures(redis_url: str, ray_address: str) -> None:
+    url = "rtsp://camera.invalid/door"
+    done = undertone("live", f"Door={url}", "--modalities", "audio", "--redis", redis_url, "--ray-address", ray_address)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"undertone: {url}: cannot be opened (no address of camera.invalid is known: "), done.stderr
+    assert last.endswith(")") and "utterances" not in last

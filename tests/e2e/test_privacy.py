@@ -146,13 +146,47 @@ def test_forget_by_command(tmp_path: Path, redis_url: str, ray_address: str) -> 
     assert (tmp_path / "call").exists()  # its events are younger
     forgotten = here("forget", "call", "--record", tmp_path, *where)
     assert forgotten.returncode == 0, forgotten.stderr
-    assert f"{prefix}:{{call}}:events" in forgotten.stdout and "sound.mkv" in forgotten.stdout
+    assert forgotten.stdout.startswith("call: removed\n  events, with the words in them\n")
+    assert "\n  entry in the list of sessions\n" in forgotten.stdout
+    assert f"{prefix}:" not in forgotten.stdout and f"{tmp_path}/call/sound.mkv\n" in forgotten.stdout
     assert forgotten.stdout.endswith("nothing is left\n") and not list(tmp_path.iterdir())
     again = here("forget", "call", "--record", tmp_path, "--json", *where)
     assert json.loads(again.stdout) == {
         "session": "call", "removed": {"keys": [], "entries": {}, "files": []},
         "left": {"keys": [], "entries": {}, "files": []},
     }  # fmt: skip
+    assert again.returncode == 2 and again.stderr == "undertone: no session 'call' in this Redis; there are none\n"
+
+
+def test_nothing_is_known_of_a_session(redis_url: str) -> None:
+    prefix = f"unknown-{secrets.token_hex(3)}"
+    where = ("--redis", redis_url, "--prefix", prefix)
+    started = [f"2026-01-01T00:00:{number:02}Z" for number in range(12)]
+    with sync_redis.Redis.from_url(redis_url) as redis:
+        redis.hset(f"{prefix}:sessions", mapping={f"call{number}": start for number, start in enumerate(started)})
+        there_are = "call11, call10, call9, call8, call7, call6, call5, call4, call3, call2 and 2 more"
+        for command, message in [
+            (("forget", "cal"), ""), (("watch", "cal"), ""), (("replay", "redis:cal"), ""),
+            (("export", "cal"), "; nor is there such a file"),
+        ]:  # fmt: skip
+            done = here(*command, *where)
+            assert done.returncode == 2 and done.stdout == "", done.stderr
+            wanted = f"no session 'cal' in this Redis; there are {there_are} (undertone sessions){message}\n"
+            assert done.stderr == f"undertone: {wanted}"
+        redis.set(f"{prefix}:{{cal}}:forgotten", "1")
+        done = here("forget", "cal", *where)
+        assert done.returncode == 0 and done.stderr == "cal: deleted before; nothing is left\n", "it can be repeated"
+        redis.delete(f"{prefix}:{{cal}}:forgotten")
+        redis.set(f"{prefix}:{{cal}}:rows", "1")  # a deletion that broke off
+        done = here("forget", "cal", "call1", *where)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == (
+            "cal: removed\n  state to go on from\n  nothing is left\n"
+            "call1: removed\n  entry in the list of sessions\n  nothing is left\n"
+        )
+        done = here("forget", "call2", "cal", *where)
+        assert done.returncode == 2 and done.stdout.startswith("call2: removed") and "no session 'cal'" in done.stderr
+        redis.delete(f"{prefix}:sessions")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 import redis
 from av.stream import Disposition
 
+from stream.events import NOT_ANALYSED
 from tests.support.commands import UNDERTONE, events, here, labels, read_back, undertone
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import RATE, voice, write_mp4, write_tracks, write_wav
@@ -171,7 +172,7 @@ def test_text_alone_and_prosody_alone(redis_url: str, ray_address: str) -> None:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         for event in labels(events(done)):
-            assert event["modalities"] == {"used": [modality], "missing": [missing], "reasons": {}}
+            assert event["modalities"] == {"used": [modality], "missing": [missing], "reasons": {missing: NOT_ANALYSED}}
 
 
 def test_an_hour_is_replayed(tmp_path: Path, demo_audio: np.ndarray, redis_url: str, ray_address: str) -> None:

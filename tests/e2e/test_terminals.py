@@ -110,6 +110,15 @@ def test_no_command_lets_words_or_names_steer_the_terminal(redis_url: str, recor
         assert "Evil" in shown[command], f"{command}: {shown[command][-300:]}"
 
 
+def test_a_gateway_prints_its_address_and_no_log(redis_url: str, ray_address: str) -> None:
+    at = ("--port", 0, "--no-preload", "--redis", redis_url, "--ray-address", ray_address)
+    drawn = on_a_terminal("serve", *at, until="events: redis://", keys=b"\x03")
+    lines = drawn.replace("^C", "").splitlines()
+    opened = [number for number, line in enumerate(lines) if line.startswith("Open http://127.0.0.1:")]
+    assert len(opened) == 1 and "/#token=" in lines[opened[0]] and lines[opened[0]].endswith("(Ctrl-C stops)")
+    assert lines[opened[0] + 1].startswith("events: redis://") and "serving" not in drawn and "{" not in drawn
+
+
 def test_no_command_lets_words_or_names_steer_what_a_pipe_goes_to(redis_url: str, recorded: Path) -> None:
     publish_events(redis_url, events(), "piped")
     for command in (

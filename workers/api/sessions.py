@@ -109,9 +109,12 @@ class _Running:
 
     async def open(self, start: StartModels, speed: float | None, paced: bool) -> str:
         """Plan the session and let it begin; returns its id. Raises what `open_session` raises, and DownloadError."""
+        from model.encoders.asr import check_name
         from workers.research.downloads import fetch_recognizer, fetch_text_encoder
 
         settings = self._settings
+        if settings.wants_recognizer:
+            check_name(settings.asr_model)
         await asyncio.to_thread(fetch_text_encoder, _LoggedProgress())
         if settings.wants_recognizer:
             wanted = settings.asr == "whisper"

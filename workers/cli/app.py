@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from stream import __version__
 from workers.cli import bench, consume, demo, keep, media, operate, research, service, session
-from workers.console.options import PanelledCommand
+from workers.console.options import PanelledCommand, PlainGroup
 from workers.console.terminal import guard
 from workers.session.settings import SessionSettings
 
@@ -29,6 +30,7 @@ PANELS = {
 
 app = typer.Typer(
     name="undertone",
+    cls=PlainGroup,
     help="Recognizes emotion in conversation while it goes on, and publishes it over Redis. "
     "Begin with `undertone demo`.",
     no_args_is_help=True,
@@ -61,7 +63,13 @@ def options(
     """Options of no command."""
 
 
-def main() -> None:
-    """Entry point of the console script."""
+def command_line() -> Callable[[], None]:
+    """The console script, ready to run the command that its arguments name."""
     guard()
-    app()
+    command = typer.main.get_command(app)
+    return lambda: command()
+
+
+def main() -> None:
+    """Run the command that the arguments name (`workers.cli.main` is the console script's entry point)."""
+    command_line()()

@@ -12,7 +12,7 @@ import typer
 
 from workers.console.errors import RUNTIME, fail, one_line_errors, run_until_interrupted
 from workers.console.options import Json, Prefix, Redis, Sessions
-from workers.console.terminal import Terminal, print_json, printable, printable_event
+from workers.console.terminal import Terminal, print_json, printable_event
 from workers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,28 +54,26 @@ def watch(
 async def _require(url: str, sessions: Sequence[str], prefix: str) -> None:
     """Raises BusError for a Redis that does not answer, UsageError for a session that has no events in it."""
     from stream.bus.connection import check, exists
-    from stream.bus.directory import overview
+    from stream.bus.directory import no_session
     from stream.bus.keys import Keys
 
     await check(url)
     for session in sessions:
         if not await exists(url, Keys(session, prefix)):
-            known = sorted(info.id for info in await overview(url, prefix))
-            there_are = f"; there are {', '.join(known)}" if known else ""
-            raise UsageError(f"no session {session!r} in this Redis{there_are}")
+            raise UsageError(await no_session(url, session, prefix))
 
 
 async def _lines(url: str, sessions: Sequence[str], prefix: str, as_json: bool) -> None:
     """Events in a pipe; lines of more than one session begin with its id."""
     from stream.bus.subscriber import follow
-    from workers.console.display import JsonDisplay, LineDisplay, describe
+    from stream.events import SessionEnded
+    from workers.console.display import JsonDisplay, LineDisplay, summary, tell
 
-    display = JsonDisplay() if as_json else LineDisplay()
+    display = JsonDisplay() if as_json else LineDisplay(with_session=len(sessions) != 1)
     async for event in follow(url, prefix, sessions or None):
-        if as_json or len(sessions) == 1:
-            display.event(event)
-        elif line := describe(event):
-            print(printable(event.session), line, flush=True)
+        display.event(event)
+        if isinstance(event, SessionEnded) and not as_json:
+            tell(f"session {event.session} has ended: {summary(event, 0)}")
 
 
 def top(

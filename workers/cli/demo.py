@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workers.cli.session import Request, run_session, speed_of
-from workers.console.errors import one_line_errors
+from workers.console.errors import INTERRUPTED, one_line_errors
 from workers.console.options import AsrModel, Ephemeral, Json, Prefix, RayAddress, Redis
 from workers.errors import UsageError, WorkersError
 from workers.session.settings import SessionSettings
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from stream.events import SessionEnded
     from workers.console.word_errors import WordScore
     from workers.gateway.state import Settings
@@ -23,7 +25,7 @@ CONVERSATION = FOLDER / "conversation.opus"
 SCRIPT = CONVERSATION.with_suffix(".stm")
 CONSENT = "nobody's: the voices are synthetic"
 START_TIMEOUT_S = 240.0  # seconds for the gateway to answer a request for a session
-DRAIN_S = 5.0  # seconds that a session has to end after Ctrl-C
+DRAIN_S = 30.0  # seconds that a session has to end after Ctrl-C; its models may still be loading
 
 
 class DemoError(WorkersError):
@@ -56,9 +58,11 @@ def demo(
             raise UsageError("--port: of the page; add --page")
         import asyncio
 
+        from model.encoders.asr import check_name
         from stream.bus.connection import check
         from stream.bus.own_server import redis_address
 
+        check_name(asr_model)
         pace = speed_of(speed or ("1" if page else "2"))
         if not ephemeral:  # before a model is fetched
             asyncio.run(check(redis_address(redis)))
@@ -94,7 +98,7 @@ def _hears(asr_model: str | None) -> bool:
 def _on_the_page(request: Request, asr_model: str | None, port: int, speed: float | None) -> None:
     """Serve until Ctrl-C, and play the conversation once the gateway listens."""
     import asyncio
-    from threading import Thread
+    from threading import Event, Thread
 
     from stream.bus.connection import check
     from stream.bus.own_server import session_redis
@@ -110,15 +114,21 @@ def _on_the_page(request: Request, asr_model: str | None, port: int, speed: floa
             private_ray=request.ray_address is None, local=True,
         )  # fmt: skip
 
+        over = Event()
+
         def play(address: str) -> None:
-            Thread(target=_play, args=(address, settings, request, speed), daemon=True).start()
+            Thread(target=_play, args=(address, settings, request, speed, over), daemon=True).start()
 
         with ray_cluster(request.ray_address):
             serve(settings, None, "127.0.0.1", listeners, DRAIN_S, listening=play)
+        if not over.is_set():
+            raise typer.Exit(INTERRUPTED)  # once it has played, Ctrl-C is how the page ends
 
 
-def _play(address: str, settings: Settings, request: Request, speed: float | None) -> None:
-    """Play the conversation on a gateway of this process, and tell how it went. address: with the gateway's token."""
+def _play(address: str, settings: Settings, request: Request, speed: float | None, over: Event) -> None:
+    """Play the conversation on a gateway of this process, and tell how it went. address: with the gateway's token;
+    over: set unless it was interrupted.
+    """
     import asyncio
     import time
 
@@ -129,15 +139,23 @@ def _play(address: str, settings: Settings, request: Request, speed: float | Non
     from workers.console.word_errors import WordScore
 
     score = None if request.reference is None else WordScore(request.reference, CONVERSATION.stem)
+    page = address
     try:
         session = _start(address, speed, None if score is not None else SCRIPT.name)
-        _open(f"{address}&session={session}")
+        page = f"{address}&session={session}"
+        _open(page)
         started = time.monotonic()
         ended = asyncio.run(_follow(settings, session, request.as_json, score))
         seconds = time.monotonic() - started
-        tell(summary(ended, seconds) + (f"\n{score.line(seconds)}" if score is not None else ""))
+        measured = score is not None and ended.reason == "end of source"  # against all of the script
+        tell(summary(ended, seconds) + (f"\n{score.line(seconds)}" if score is not None and measured else ""))
+        if ended.reason == "interrupted":
+            return
     except (DemoError, requests.RequestException, RedisError, OSError) as error:
         tell(f"undertone: the conversation does not play: {error}")
+        if page == address:  # which nobody has printed
+            tell(f"Open {page}")
+    over.set()
     tell("the page stays until Ctrl-C")
 
 
@@ -169,7 +187,7 @@ def _open(address: str) -> None:
     from workers.console.display import tell
     from workers.gateway.local_token import write_link
 
-    tell(f"the page: {address}")
+    tell(f"Open {address}")
     if sys.platform == "darwin" or any(os.environ.get(name) for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")):
         webbrowser.open(write_link(urlsplit(address).port or 0, address))
 

@@ -23,6 +23,12 @@ from stream.sources.microphone import input_devices
 from workers.console.terminal import libraries_log
 from workers.session.enrolment import EnrolmentError, voices
 
+NO_MICROPHONE = (
+    "no input device: plug one in, or start PulseAudio or PipeWire (in a container: pass its socket or /dev/snd on); "
+    "recordings, streams and the page's own microphone need none"
+)
+NO_CAMERA = "no /dev/video*: plug one in (in a container: --device /dev/video0); films and streams need none"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -130,7 +136,7 @@ def _enrolled() -> Finding:
 
 def _cameras() -> Finding:
     devices = sorted(str(path) for path in Path("/dev").glob("video*"))
-    return Finding("camera", "ok" if devices else "missing", ", ".join(devices) or "no /dev/video*")
+    return Finding("camera", "ok" if devices else "missing", ", ".join(devices) or NO_CAMERA)
 
 
 def _microphone() -> Finding:
@@ -138,7 +144,7 @@ def _microphone() -> Finding:
         devices = input_devices()
     except MediaError as error:
         return Finding("microphone", "missing", str(error))
-    return Finding("microphone", "ok" if devices else "missing", "; ".join(devices) or "no input device")
+    return Finding("microphone", "ok" if devices else "missing", "; ".join(devices) or NO_MICROPHONE)
 
 
 def findings_table(findings: list[Finding]) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,10 @@ from workers.console.errors import RUNTIME, USAGE, one_line_errors
 from workers.console.options import Json, Prefix, Redis, Sessions
 from workers.console.terminal import Terminal, print_json
 from workers.errors import UsageError
+
+if TYPE_CHECKING:
+    from stream.bus.forget import Traces
+    from stream.bus.keys import Keys
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -71,11 +75,12 @@ def forget(
     prefix: Prefix = "undertone",
     as_json: Json = False,
 ) -> None:
-    """Delete all that is kept of sessions, look again, and exit with 1 if anything is left.
+    """Delete all that is kept of sessions, and look again. Exit codes: 1 = anything is left, 2 = nothing was known.
 
     That is: events and what reads them in groups, state, the entry in the list of sessions, alerts, entries of access
     tokens, events that wait on this machine for Redis, and recordings in the folders given. Backups, and what other
-    programs have kept, are not ours to delete. The Redis user must be one who may delete (deploy/README.md).
+    programs have kept, are not ours to delete. The Redis user must be one who may delete (deploy/README.md). A deletion
+    that broke off goes on with the same command; once all is gone the session is as unknown as one that never was.
 
     A session that lives is refused, and so is one that has not ended and may live still. With --gone it is deleted;
     should it live after all, it ends itself when it notices.
@@ -86,7 +91,8 @@ def forget(
 
         from redis.exceptions import RedisError
 
-        from stream.bus.forget import CannotForget, check_erasing, rewrite_log
+        from stream.bus.directory import no_session
+        from stream.bus.forget import CannotForget, check_erasing, is_marked, rewrite_log
         from stream.bus.forget import forget as forget_session
         from stream.bus.forget import older_than as find_older
         from stream.bus.keys import Keys
@@ -108,7 +114,7 @@ def forget(
         if older_than:
             names = asyncio.run(find_older(url, prefix, folders, time.time() - age))
             wanted = [Keys(name, prefix) for name in names]
-        left = removed = refused = False
+        left = removed = refused = unknown = False
         for keys in wanted:
             try:
                 done = asyncio.run(forget_session(url, keys, folders, gone=gone))
@@ -119,11 +125,17 @@ def forget(
             left, removed = left or bool(done.left), removed or bool(done.removed.keys or done.removed.entries)
             if as_json:
                 print_json(done.model_dump_json())
-                continue
-            print(f"{keys.session}: " + ("removed" if done.removed else "there was nothing"))
-            for line in done.removed.lines():
-                print(f"  {line}")
-            print("".join(f"  LEFT: {line}\n" for line in done.left.lines()) or "  nothing is left\n", end="")
+            if not done.removed and not done.left and not older_than:
+                if url is not None and asyncio.run(is_marked(url, keys)):
+                    tell(f"{keys.session}: deleted before; nothing is left")
+                    continue
+                there_is_none = f"no session {keys.session!r} on this machine"
+                tell("undertone: " + (asyncio.run(no_session(url, keys.session, prefix)) if url else there_is_none))
+                unknown = True
+            elif not as_json:
+                print(f"{keys.session}: removed")
+                print("".join(f"  {line}\n" for line in removed_in_words(keys, done.removed)), end="")
+                print("".join(f"  LEFT: {line}\n" for line in done.left.lines()) or "  nothing is left\n", end="")
         if url is not None and removed:
             try:
                 if asyncio.run(rewrite_log(url)):
@@ -132,8 +144,32 @@ def forget(
                 tell(f"warning: Redis's append-only file still has it all, until it is rewritten: {error}")
         if older_than and not wanted:
             tell(f"nothing is older than {older_than}")
-        if left or refused:
+        if left or refused or unknown:
             raise typer.Exit(RUNTIME if left else USAGE)
+
+
+def removed_in_words(keys: Keys, traces: Traces) -> list[str]:
+    """Lines for a person about the traces of a session; `--json` has their names."""
+    from stream.bus.keys import alert_marker, alerts_stream
+
+    alerts = [key for key in traces.keys if key.startswith(alert_marker(keys.prefix, ""))]
+    own = {
+        keys.events: "events, with the words in them", keys.state: "state to go on from", keys.rows: "",
+        keys.alive: "sign of life",
+    }  # fmt: skip
+    if keys.rows in traces.keys and keys.state not in traces.keys:
+        own[keys.rows] = own[keys.state]
+    lines = [text for key, text in own.items() if text and key in traces.keys]
+    counts = {
+        "other keys of it": len(set(traces.keys) - own.keys() - set(alerts)),
+        "alerts": len(traces.entries.get(alerts_stream(keys.prefix), [])),
+        "marks of alerts that were published": len(alerts),
+    }
+    shared = {keys.directory: "entry in the list of sessions", keys.running: "entry in the list of running sessions"}
+    lines += [text for key, text in shared.items() if key in traces.entries]
+    counts["entries of access tokens"] = len(traces.entries.keys() - shared.keys() - {alerts_stream(keys.prefix)})
+    lines += [f"{text}: {count}" for text, count in counts.items() if count]
+    return lines + [str(path) for path in traces.files]
 
 
 def _server(given: str | None) -> str | None:

@@ -81,6 +81,7 @@ def serve(
 
         import asyncio
 
+        from model.encoders.asr import check_name
         from stream.bus.connection import BusError, check, check_publishing
         from stream.bus.forget import check_erasing
         from stream.bus.keys import Keys
@@ -103,6 +104,7 @@ def serve(
             raise UsageError("--no-token and --tokens contradict each other")
         if no_token:
             tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
+        check_name(asr_model)
         listeners = listen_on(host, port)
         if record is not None and not record.exists():
             make_parents(record)
@@ -192,9 +194,11 @@ def export(
         import asyncio
 
         from stream.bus.connection import check
+        from stream.bus.directory import no_session
         from stream.bus.keys import Keys
         from stream.bus.own_server import redis_address
         from stream.bus.subscriber import history
+        from stream.events import UtteranceFailed, UtteranceHeard
         from stream.exports import FORMATS, removed
         from stream.exports import export as write
         from stream.sources.recording import read_events
@@ -208,7 +212,7 @@ def export(
             asyncio.run(check(url))
             events = asyncio.run(history(url, keys.session, prefix))
             if not events:
-                raise UsageError(f"no session {source!r} in this Redis, and no such file")
+                raise UsageError(f"{asyncio.run(no_session(url, keys.session, prefix))}; nor is there such a file")
         content = write(events, format)
         if gap := removed(events):
             tell(f"{source} is not whole: {gap}")
@@ -216,6 +220,8 @@ def export(
             if not out.exists():
                 out.touch(mode=0o600)  # words: for others to read only if its user lets them
             out.write_bytes(content)
+            utterances = {event.utterance for event in events if isinstance(event, UtteranceHeard | UtteranceFailed)}
+            tell(f"{out}: {len(utterances)} utterances, {len(content):,} bytes")
         elif sys.stdout.isatty() and "text" not in FORMATS[format].media_type and format != "jsonl":
             raise UsageError(f"--format {format} is not for a terminal: give --out FILE")
         elif sys.stdout.isatty() and format == "jsonl":
@@ -237,7 +243,7 @@ def _format(wanted: str | None, out: Path | None) -> str:
     said = next((name for name, format in FORMATS.items() if format.suffix.lower() == out.suffix.lower()), None)
     if wanted is None and said is None:
         endings = ", ".join(f"{name} ({format.suffix})" for name, format in FORMATS.items())
-        raise UsageError(f"--out {out}: its ending says no format; there are {endings}")
+        raise UsageError(f"--out: the ending of {out.name} is no export format; there are {endings}")
     if wanted is not None and said not in (None, wanted):
         raise UsageError(f"--format {wanted} writes {FORMATS[wanted].suffix}, and --out {out} ends as {said} does")
     return wanted or str(said)

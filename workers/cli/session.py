@@ -181,6 +181,7 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
     from stream.bus.own_server import session_redis
     from stream.sources.recording import read_events
     from workers.console.display import display_for, tell
+    from workers.session.opening import is_taken
     from workers.session.republish import republish, stored_events, timed
 
     with session_redis(request.redis, request.ephemeral) as url:
@@ -190,7 +191,7 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
         keys = Keys(session or f"{events[0].session[:50]}-replay-{secrets.token_hex(3)}", request.prefix)
         asyncio.run(check_publishing(url, keys))
         if asyncio.run(exists(url, keys)):
-            raise UsageError(f"--session: {keys.session} has events in this Redis already; choose another id")
+            raise asyncio.run(is_taken(url, keys, may_resume=False))
         tell(f"events of session {keys.session}: {public(url)}")
         *_, (length, _) = timed(events)
         with display_for(request.as_json, Terminal(), length) as display:
@@ -201,6 +202,7 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
     """Run a session from its plan to its last event, and exit with its outcome."""
     import asyncio
 
+    from model.encoders.asr import check_name
     from stream.bus.connection import check, check_publishing
     from stream.bus.keys import Keys
     from stream.bus.own_server import session_redis
@@ -209,6 +211,8 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
     from workers.research.downloads import fetch_recognizer, fetch_text_encoder
     from workers.session.planning import recording_of
 
+    if settings.wants_recognizer:
+        check_name(settings.asr_model)
     if request.resume and not settings.session:
         raise UsageError("--resume: say which --session")
     if request.reference is not None and (settings.transcript or settings.redact or settings.mask):
@@ -232,10 +236,10 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
     if ended.reason.startswith("error: "):
         raise fail(summary(ended, 0).removeprefix("error: "), RUNTIME)
     tell(summary(ended, seconds))
-    if score is not None:
-        tell(score.line(seconds))
     if outcome.interrupted and not source.live:
         raise typer.Exit(INTERRUPTED)  # while Ctrl-C is how a live session ends
+    if score is not None:  # of all that the script says
+        tell(score.line(seconds))
 
 
 async def _session(

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from stream.errors import readable
 from workers.console import options
-from workers.console.errors import one_line_errors
+from workers.console.errors import one_line_errors, plain
 from workers.errors import UsageError
 from workers.session.settings import Help, SessionSettings
 
@@ -69,9 +69,8 @@ def _settings(values: dict[str, Any]) -> SessionSettings:
     try:
         return SessionSettings(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"--{option}: {first['msg']}, not {first['input']!r}") from None
+        option = str(error.errors()[0]["loc"][0]).replace("_", "-")
+        raise UsageError(f"--{option}: {plain(error)}") from None
 
 
 def _parameter(name: str, field: FieldInfo, defaults: dict[str, Any]) -> inspect.Parameter:

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,6 +137,16 @@ def _name() -> str:
     return "undertone"
 
 
+class _AwayFromSignals(subprocess.Popen[bytes]):
+    """A process of Ray, in a process group of its own.
+
+    What is sent to ours (`timeout` and supervisors do so) is for the command, which ends its sessions while Ray lives.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options, process_group=0)
+
+
 @contextmanager
 def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
     """Ray for as long as the context lasts: the cluster at `address`, else a private one on this machine.
@@ -164,6 +175,7 @@ def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
         # "local", because None would join whatever cluster $RAY_ADDRESS or the last `ray start` points to.
         set_libraries_aside()
         ray._private.utils.get_entrypoint_name = _name
+        ray._private.services.ConsolePopen = _AwayFromSignals
         ray.init(address=address or "local", **options)
     except Exception as error:  # on a machine that is too busy, Ray raises just that
         if isinstance(error, AuthenticationError) or "AuthToken" in str(error.__cause__):

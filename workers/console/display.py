@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from stream.clock import Clock, MonotonicClock
 from stream.events import (
+    NOT_ANALYSED,
     Degraded,
     Emotion,
     Event,
@@ -33,6 +35,12 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#C
 NEUTRAL = "grey70"
 BAR = 8  # characters
 BAR_WIDTH = 40  # characters of the bar of progress
+LEGEND = (
+    "a line: time, speaker, now/…/final (provisional, while speech goes on, with what came after), emotion "
+    "(? = uncertain), its probability, sentiment, words"
+)
+SPEAKERS = {"channel": "one per channel", "turns": "as given", "cluster": "told apart by voice"}
+DETECTORS = {"webrtc": "WebRTC", "silero": "Silero"}
 MIN_RUN_S = 0.5  # seconds after which the pace is known
 
 
@@ -47,12 +55,18 @@ class JsonDisplay:
 
 
 class LineDisplay:
-    """One label a line, for pipes and log files."""
+    """One label a line, for pipes and log files; the legend comes on stderr before the first label."""
+
+    def __init__(self, with_session: bool = False) -> None:
+        """with_session: lines begin with the session's id."""
+        self._with_session, self._has_legend = with_session, False
 
     def event(self, event: Event) -> None:
-        line = describe(event)
-        if line:
-            print(line, flush=True)
+        if isinstance(event, Emotion) and not self._has_legend:
+            self._has_legend = True
+            tell(LEGEND)
+        if line := describe(event):
+            print(f"{printable(event.session)} {line}" if self._with_session else line, flush=True)
 
     def position(self, seconds: float) -> None:
         pass
@@ -93,6 +107,10 @@ class TableDisplay:
             self._note = started_line(event)
         elif isinstance(event, Emotion) and event.trigger == "speech_ended":
             self._rows.move_to_end(event.utterance)
+        elif isinstance(event, SessionEnded):
+            self._position = event.duration
+            if self._length and event.reason == "end of source":
+                self._length = event.duration  # a file's own word of its length may be a little more
         elif isinstance(event, Lag | Degraded | SpeakerMerged | UtteranceFailed | EventsMissed):
             self._live.console.print(Text(describe(event), style="yellow"))
         self.refresh()
@@ -138,7 +156,7 @@ class TableDisplay:
         if not self._length:
             return
         done = min(1.0, self._position / self._length)
-        left = f"{clock(self._run() * (1 - done) / done)} left" if self._has_pace() else ""
+        left = f"{clock(self._run() * (1 - done) / done)} left" if self._has_pace() and done < 1 else ""
         row = Table.grid(padding=(0, 1))
         row.add_row(ProgressBar(1.0, done, width=BAR_WIDTH), Text(f"{100 * done:.0f} %", "bold"), Text(left, "dim"))
         yield row
@@ -182,9 +200,39 @@ def clock(seconds: float) -> str:
 
 
 def started_line(event: SessionStarted) -> str:
-    """The encoders of a session, in one line."""
-    used = ", ".join(f"{name} {encoder}" for name, encoder in event.encoders.items() if encoder)
-    return f"session {event.session}: {used}"
+    """What a session listens with, in short; `SessionStarted.encoders` has it in full."""
+    used = {name: encoder or "" for name, encoder in event.encoders.items()}
+    parts = [f"words: {_recognizer(used['asr'])}" if used.get("asr") else "no words"]
+    if used.get("asr") and used.get("text"):
+        parts.append(f"text: {_names(used['text'].partition(',')[0])}")
+    parts.append(f"voice: {_names(used['audio'])}" if used.get("audio") else "no voice")
+    if used.get("visual"):  # most sources have no pictures, which nobody misses
+        parts.append(f"faces: {_names(used['visual'])}")
+    enrolled = re.search(r"enrolled: (\d+)", used.get("speaker", ""))
+    parts.append(f"speakers: {SPEAKERS[event.speakers]}{f' ({enrolled[1]} known)' if enrolled else ''}")
+    if vad := used.get("vad"):
+        parts.append(f"VAD: {DETECTORS.get(vad, vad)}")
+    return f"session {event.session}: {' · '.join(parts)}"
+
+
+def _recognizer(asr: str) -> str:
+    """ "Whisper base (language detected)" of "faster-whisper base, language detected"."""
+    name, _, language = asr.partition(", ")
+    if not name.startswith("faster-whisper "):  # the name of a transcript may have commas
+        return asr
+    told = language.partition(",")[0]
+    return name.removeprefix("faster-").capitalize() + (f" ({told})" if told else "")
+
+
+def _names(encoder: str) -> str:
+    """ "Praat, CNN" of "prosody (Praat); expert: voice CNN"."""
+    shown = []
+    for part in encoder.split("; "):
+        role, _, name = part.rpartition(": ")
+        inside = re.fullmatch(r"\w+ \(([^()]+)\)", name)
+        name = inside[1] if inside else name.removeprefix("voice ")
+        shown.append(f"{name} ({role})" if role == "shown only" else name)
+    return ", ".join(shown)
 
 
 def describe(event: Event) -> str:
@@ -192,8 +240,7 @@ def describe(event: Event) -> str:
     event = printable_event(event)
     match event:
         case SessionStarted():
-            missing = [name for name, encoder in event.encoders.items() if encoder is None]
-            return started_line(event) + (f" (missing: {', '.join(missing)})" if missing else "")
+            return started_line(event)
         case Emotion():
             sure = "?" if event.uncertain else ""
             kind = "final" if event.final else "…" if event.trigger == "interval" else "now"
@@ -219,12 +266,15 @@ def describe(event: Event) -> str:
 
 def _unread(label: Emotion) -> str:
     """The reasons for which the label does not rest on a modality that is there."""
-    reasons = [f"no {modality}: {reason}" for modality, reason in label.modalities.reasons.items()]
+    told = label.modalities.reasons.items()
+    reasons = [f"no {modality}: {reason}" for modality, reason in told if reason != NOT_ANALYSED]
     return f"  ({'; '.join(reasons)})" if reasons else ""
 
 
 def summary(ended: SessionEnded, seconds: float) -> str:
-    """The last line of a command."""
+    """The last line of a command; where nothing was heard, why."""
+    if ended.reason.startswith("error: ") and not ended.duration and not ended.utterances:
+        return printable(ended.reason)
     extra = "".join(f", {name.replace('_', ' ')}: {count}" for name, count in sorted(ended.counts.items()))
     factor = f", {ended.duration / seconds:.1f} x real time" if seconds > 0 else ""
     return printable(

@@ -9,11 +9,15 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from workers.console.terminal import harmless
 from workers.errors import not_installed
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 RUNTIME, USAGE, INTERRUPTED = 1, 2, 130
 MAX_LINE_CHARACTERS = 1000  # what is longer repeats some input
@@ -76,6 +80,28 @@ def one_line_errors() -> Iterator[None]:
         if code is None:
             raise
         raise fail(error, code) from None
+
+
+def plain(error: ValidationError) -> str:
+    """What is wrong with an option's value, in plain words: the first fault alone."""
+    first = error.errors()[0]
+    given, limits = first["input"], first.get("ctx", {})
+    match first["type"]:
+        case "int_parsing" | "int_from_float":
+            wanted = "a whole number"
+        case "float_parsing":
+            wanted = "a number"
+        case "greater_than_equal":
+            wanted = f"at least {limits['ge']:g}"
+        case "less_than_equal":
+            wanted = f"at most {limits['le']:g}"
+        case "literal_error":
+            wanted = str(limits["expected"]).replace("'", "")
+        case "value_error":
+            return str(limits["error"]).removesuffix(".")
+        case _:
+            wanted = str(first["msg"]).removeprefix("Input should be ")
+    return f"{wanted}, not {f'{given:g}' if isinstance(given, float) else repr(given)}"
 
 
 def development_data() -> Path:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from workers.console.errors import USAGE, fail, plain
 
 MANY_OPTIONS = 14
 """Options from which on --help shows a command's in panels."""
@@ -114,6 +116,23 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 def comma_separated(text: str | None) -> list[str]:
     """The parts of an option's text."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+class PlainGroup(TyperGroup):
+    """The group of all commands, which tells of a bad value in one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Raises typer.Exit."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if error.param is None or not error.message:  # an argument that is missing: the usage says more
+                raise
+            from pydantic import ValidationError
+
+            fault = plain(error.__cause__) if isinstance(error.__cause__, ValidationError) else error.message
+            name = error.param.opts[0] if error.param.param_type_name == "option" else error.param.metavar
+            raise fail(f"{name or str(error.param.name).upper()}: {fault}", USAGE) from None
 
 
 class PanelledCommand(TyperCommand):

@@ -21,11 +21,12 @@ from structlog.typing import EventDict
 
 from stream.bus.connection import public
 from stream.bus.tasks import cancelled, seen
+from stream.errors import one_line
 from stream.repeats import RepeatFilter, Repeats
 from workers.cluster.actors import own_node_is_dead
 from workers.cluster.session_actor import find_session
 from workers.console.display import tell
-from workers.console.terminal import behind_door, harmless, libraries_log
+from workers.console.terminal import harmless, libraries_log
 from workers.errors import WorkersError
 from workers.gateway.access import Access, Token, one_time_token
 from workers.gateway.app import create_app
@@ -33,6 +34,8 @@ from workers.gateway.loading import start_everywhere
 from workers.gateway.local_token import remove_token, write_token
 from workers.gateway.state import Settings, State
 
+FAILED = 400  # the first status of an answer that is none
+LOST = 1006  # the last code of a WebSocket that ended without a complaint
 PING = 20.0  # seconds between pings of a WebSocket
 SHUTDOWN_S = 5  # seconds that requests in progress have to end
 RAY_POLL_S = 5.0  # seconds between looks at this gateway's node of Ray
@@ -55,7 +58,8 @@ class Invitation:
     def __init__(
         self, host: str, redis: str, secret: str | None, listening: Callable[[str], object] | None = None
     ) -> None:
-        """redis: URL of the events' Redis; secret: the one-time token, None = there is none; listening: see `serve`."""
+        """redis: URL of the events' Redis; secret: the one-time token, None = there is none; listening: as in `serve`;
+        what it is called with it prints itself."""
         self._host, self._redis, self._secret, self._port = host, redis, secret, 0
         self._listening = listening
 
@@ -63,14 +67,17 @@ class Invitation:
         """Print the address. The token is its fragment, which browsers send to nobody."""
         self._port = port
         address = f"http://[{self._host}]:{port}" if ":" in self._host else f"http://{self._host}:{port}"
-        log.info("serving", address=address)
+        if not sys.stderr.isatty():  # there a line for a person is enough, and this address has no token
+            log.info("serving", address=address)
         if self._secret is not None:
             address += f"/#token={self._secret}"
             try:
                 write_token(port, self._secret)
             except OSError as error:
                 log.warning("the token is in no file", error=error.strerror)
-        tell(f"{address}  events: {public(self._redis)}")
+        if self._listening is None:
+            tell(f"Open {address}  (Ctrl-C stops)")
+        tell(f"events: {public(self._redis)}")
         if self._listening is not None:
             self._listening(address)
 
@@ -241,13 +248,23 @@ def _say(line: str) -> None:
         log.info(line)
 
 
-def _harmless(_logger: object, _method: str, entry: EventDict) -> EventDict:
-    """Processor of log entries for a terminal: no text of them steers it."""
-    return {name: harmless(value) if isinstance(value, str) else value for name, value in entry.items()}
+def _short(_logger: object, _method: str, entry: EventDict) -> str:
+    """Renderer of log entries for a person. Raises DropEvent for a request that went well: the page makes many."""
+    told = dict(entry)
+    event, level, trace = str(told.pop("event")), told.pop("level", "info"), told.pop("exception", None)
+    told.pop("timestamp", None)
+    if event in ("request", "websocket"):
+        has_failed = told.get("status", 0) >= FAILED or (told.get("code") or 0) > LOST
+        if not has_failed or told["route"] == "/readyz":  # whose answer is no failure
+            raise structlog.DropEvent
+        event = f"{told.pop('method', event)} {told.pop('route')}"
+    details = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items())
+    line = f"{'' if level == 'info' else f'{level}: '}{event}{f' ({details})' if details else ''}"
+    return harmless(one_line(line) + (f"\n{trace}" if trace else ""))
 
 
 def configure_logs() -> None:
-    """Log one JSON object per line to stderr; human-readable lines on a terminal."""
+    """Log one JSON object per line to stderr; on a terminal short lines, and of requests those alone that fail."""
     pretty = sys.stderr.isatty()
     repeats = Repeats()
 
@@ -260,24 +277,21 @@ def configure_logs() -> None:
             line["event"] += more
         return line
 
-    stream = behind_door(sys.stderr) if pretty else sys.stderr  # colours are made here
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    if pretty:
-        shared.append(_harmless)
-    render = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
+    render = _short if pretty else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[counted, *shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     # uvicorn and others log through the standard library; the same lines for them, from warnings upwards.
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
     handler.addFilter(RepeatFilter())  # what fails a thousand times a second must not fill the disk
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -19,6 +19,7 @@ from stream.bus.connection import CLAIM_TTL_S, claim, exists, release, renew_cla
 from stream.bus.directory import SessionInfo, page
 from stream.bus.forget import Forgotten, forget, rewrite_log
 from stream.bus.keys import SESSION_ID, Keys
+from stream.bus.running import state_of, taken
 from stream.bus.tasks import abandon
 from stream.clock import Clock
 from stream.exports import FORMATS, ExportError
@@ -178,7 +179,8 @@ async def _start(state: State, options: Options, source: Push | Url | MediaFile 
     home = await asyncio.to_thread(served_home, token.name, settings.private_ray)
     request = ServedRequest(session, options, source, settings.place, home)
     if not await claim(settings.redis, request.keys):
-        raise HTTPException(409, f"session {session} has events already or is being started; choose another id")
+        told = taken(request.keys, await state_of(settings.redis, request.keys))
+        raise HTTPException(409, f"{told}: choose another id")
     actor, is_admitted = None, False
     claiming = asyncio.create_task(_keep_claim(settings.redis, request.keys, state.clock))
     try:

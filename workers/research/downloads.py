@@ -46,7 +46,8 @@ def find_or_pull_whisper(name: str | None, progress: Progress) -> AsrModel:
             raise
         broken = f"; {error}"
     wanted = name or DEFAULTS[0]
-    progress.tell(f"no faster-whisper model is here: fetching {wanted} from {hub()}")
+    missing = "no faster-whisper model is here" if name is None else f"faster-whisper {name} is not here"
+    progress.tell(f"{missing}: fetching {wanted} from {hub()}")
     try:
         pull_whisper(wanted, progress, folders()[-1], tries=1)
     except DownloadError as error:

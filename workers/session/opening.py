@@ -18,8 +18,9 @@ from typing import Literal
 from redis.exceptions import RedisError
 
 from stream.bus.connection import check_publishing, claim, release
+from stream.bus.directory import no_session
 from stream.bus.keys import PREFIX, Keys
-from stream.bus.running import Home
+from stream.bus.running import Home, state_of, taken
 from stream.bus.spool import spool_path
 from stream.sources.base import OffsetSource, Source
 from stream.sources.recording import Recorder, unused_folder
@@ -118,7 +119,11 @@ async def _resume_point(redis: str, keys: Keys, resume: Resume, max_attempts: in
     """The state that the session's last process left. Raises UsageError, SessionError."""
     point = await load_resume_point(redis, keys)
     if point is None and resume == "required":
-        raise UsageError(f"--resume: session {keys.session} has ended, or left nothing in this Redis")
+        state = await state_of(redis, keys)
+        if state in ("none", "forgotten"):
+            raise UsageError(f"--resume: {await no_session(redis, keys.session, keys.prefix)}")
+        ended = "has ended" if state == "ended" else "has left nothing to go on from"
+        raise UsageError(f"--resume: session {keys.session} {ended}")
     if point is not None and max_attempts is not None and point.snapshot.tries >= max_attempts:
         raise SessionError(f"its process was killed {max_attempts + 1} times at the same place")
     return point
@@ -129,4 +134,16 @@ async def _claim(redis: str, keys: Keys) -> None:
     if spool_path(keys.session, keys.prefix).exists():
         raise UsageError(f"--session: events of {keys.session} wait on this disk (undertone spool --send)")
     if not await claim(redis, keys):
-        raise UsageError(f"--session: {keys.session} is in use or has events in this Redis; choose another id")
+        raise await is_taken(redis, keys)
+
+
+async def is_taken(redis: str, keys: Keys, may_resume: bool = True) -> UsageError:
+    """The error for an id that another session has, with the ways out. may_resume: where that one can be gone on with,
+    the caller can do so."""
+    state = await state_of(redis, keys)
+    ways = ["choose another id"]
+    if state in ("ended", "silent"):
+        ways = [f"`undertone forget {keys.session}` deletes it", *ways]
+    if state == "silent" and may_resume and await load_resume_point(redis, keys) is not None:
+        ways = ["--resume goes on with it", *ways]
+    return UsageError(f"--session: {taken(keys, state)}: {', '.join(ways[:-1])}{', or ' if ways[1:] else ''}{ways[-1]}")

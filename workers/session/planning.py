@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model.encoders import prosody, text
-from model.encoders.asr import DEFAULTS, AsrError, AsrModel, locate
+from model.encoders.asr import DEFAULTS, SIZES, AsrError, AsrModel, locate
 from model.fusion.checkpoint import identity, load_step, resolve, tuned_of
 from model.fusion.config import FusionConfig
 from stream.errors import readable
@@ -137,7 +137,10 @@ def _recognizer(settings: SessionSettings) -> tuple[AsrModel | None, str | None]
     """The recognizer of speech, or the reason why there is none. Raises AsrError where the user wants one."""
     if settings.asr == "none":
         return None, None
-    missing = f"no faster-whisper model is here (undertone models pull {settings.asr_model or DEFAULTS[0]})"
+    missing = f"no faster-whisper model is here (undertone models pull {DEFAULTS[0]})"
+    if settings.asr_model is not None:
+        pull = f" (undertone models pull {settings.asr_model})" if settings.asr_model in SIZES else ""
+        missing = f"faster-whisper {settings.asr_model} is not here{pull}"
     try:
         found = locate(settings.asr_model)
         if found is None and (settings.asr == "whisper" or settings.asr_model):
@@ -155,7 +158,8 @@ def _spoken(language: str | None, recognizer: AsrModel) -> str:
 
     known = _LANGUAGE_CODES if recognizer.multilingual else ("en",)
     if language is not None and language not in known:
-        raise UsageError(f"--language: {recognizer} knows {', '.join(sorted(known))}, not {language!r}")
+        codes = f"a code such as en, de, es or zh ({len(known)} languages)" if len(known) > 1 else "English alone (en)"
+        raise UsageError(f"--language: {language!r} is none that {recognizer} knows: {codes}")
     if not recognizer.multilingual:
         return "English only, it cannot tell other languages"
     return language or "language detected"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from stream.bus.connection import BusError
-from stream.bus.directory import overview
+from stream.bus.directory import no_session, overview
 from stream.bus.keys import RETENTION_S, Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import history
@@ -23,16 +23,18 @@ from stream.events import (
     UtteranceHeard,
     UtterancePartial,
 )
+from workers.errors import UsageError
 from workers.session.runner import EventObserver
 
 REDIS_PATIENCE_S = 30.0  # seconds that Redis may stay away at the end
 
 
 async def stored_events(url: str, session: str, prefix: str) -> list[Event]:
-    """All events of a session that has ended. Raises BusError when Redis keeps none, or it goes on still."""
+    """All events of a session that has ended. Raises UsageError when Redis keeps none, BusError when it goes
+    on still."""
     found = await overview(url, prefix, [session])
     if not found:
-        raise BusError(f"no session {session!r} in this Redis")
+        raise UsageError(await no_session(url, session, prefix))
     if found[0].state == "live":
         raise BusError(f"session {session!r} goes on still: undertone watch {session}")
     return await history(url, session, prefix)

@@ -124,16 +124,23 @@ class Session:
         """Take a block up to `resume_position`, for the segmenters alone."""
         self.segmentation.push(block)
 
-    async def _admit_and_understand(self, ended: list[Utterance]) -> None:
-        """Admit utterances that have ended and begin to understand them; then see to speech that goes on."""
+    async def _admit_and_understand(self, ended: list[Utterance], cut_off: bool = False) -> None:
+        """Admit utterances that have ended and begin to understand them; then see to speech that goes on.
+
+        cut_off: they have not ended by themselves, the session was stopped.
+        """
         last: InFlight | None = None
         for whole in ended:
-            number = self.ongoing.take_number(whole)
-            async for admitted in self.admission.admit(whole, number):
+            known = self.ongoing.take(whole)
+            async for admitted in self.admission.admit(whole, None if known is None else known.number):
                 # The block's last utterance carries its milestone, so it is handed over at the end. Those before go at
                 # once: many in one block would else hold all places, and none would come free.
                 if last is not None:
                     self.admission.hand_over(last)
+                if cut_off and admitted.utterance.end == whole.end:  # else another voice follows it
+                    is_whole = admitted.utterance.start == whole.start
+                    so_far = known.words if known is not None and is_whole else None
+                    admitted = replace(admitted, cut_off=True, so_far=so_far)
                 last = InFlight(admitted, asyncio.create_task(self.understanding.understand(admitted)))
                 last.understanding.add_done_callback(seen)  # where the session ends first, nobody asks
         early = not self.admission.overload.is_shed(DegradationStep.EARLY_WORK) and not self.admission.is_full
@@ -170,13 +177,16 @@ class Session:
     ) -> events.SessionEnded:
         """Publish what was heard and what is owed, then `session.ended`.
 
+        Of an utterance that an interrupted session cuts off, the last words so far count where all of it has none; it
+        fails where nobody has recognized any.
+
         counts: of what happened to the source. Raises ConnectionError when Redis stays away for `patience` seconds;
         what it did not get waits on disk.
         """
         remaining = self.segmentation.flush()
         source_had_ended, self.publishing.ledger.flushed = self.publishing.ledger.flushed, True
         if not source_had_ended:
-            await self._admit_and_understand(remaining)
+            await self._admit_and_understand(remaining, cut_off=reason == "interrupted")
         self.ongoing.stop()
         self.admission.close()
         if self._tasks:

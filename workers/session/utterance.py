@@ -64,6 +64,10 @@ class AdmittedUtterance:
     given: Transcription = field(default_factory=Transcription)
     """Its words in a transcript that the user gave."""
     trace: UtteranceTrace = field(default_factory=UtteranceTrace)
+    cut_off: bool = False
+    """The session was stopped while it went on."""
+    so_far: Words | None = None
+    """The last words that were recognized while it went on."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class Words:
     """[d] float32; None where there are no words that can be read."""
     posterior: Array | None = None
     """[C] of the expert that reads the words in context; None where the checkpoint has none."""
+    left_out: bool = False
+    """Given up under overload."""
     error: str | None = None
     asr_s: float = 0.0
     """Seconds until the words were recognized."""
@@ -99,8 +105,8 @@ class UnderstoodUtterance:
     face: FaceObservation | None = None
     expert_posteriors: dict[str, Array] = field(default_factory=dict)
     """[C] over the checkpoint's emotions, by expert."""
-    errors: tuple[str, ...] = ()
-    """Reasons why a modality that was there could not be analysed."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """Errors that cost a modality, by its name."""
     queue_s: float = 0.0
     """Seconds between admission and the beginning of this stage."""
     encode_s: float = 0.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from model.encoders import packaged
-from model.encoders.asr import AsrError, Guarded, load, locate, transcribe_together
+from model.encoders.asr import AsrError, Guarded, check_name, load, locate, transcribe_together
 from model.encoders.transcription import believable
 from model.encoders.whisper import FULL_WINDOW_FRAMES, MAX_PIECE_SAMPLES, RATE, Whisper, is_multilingual, window_of
 from stream.sources.file import FileSource, read_audio
@@ -173,6 +174,22 @@ def test_where_a_model_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyP
         locate(str(tmp_path))
     with pytest.raises(AsrError, match="undertone models pull medium"):
         load("medium")
+
+
+def test_a_name_that_can_be_no_models_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERTONE_MODELS", str(tmp_path / "models"))
+    (tmp_path / "empty").mkdir()
+    own = model_folder(tmp_path / "models", "own")
+    for name in (None, "base", "large-v2", "distil-small.en", "own", str(own), "Systran/faster-whisper-tiny"):
+        check_name(name)
+    for name in ("huge", "", "bases", "./nowhere", "/no/where", "a/b/c", "~/model", "large v3"):
+        for look in (check_name, locate):
+            with pytest.raises(
+                AsrError, match=re.escape(f"no Whisper model {name!r}: neither a size (tiny.en, tiny, ")
+            ):
+                look(name)
+    with pytest.raises(AsrError, match=r"no model\.bin"):
+        check_name(str(tmp_path / "empty"))
 
 
 def test_packages_come_after_folders_and_are_named(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,13 +63,16 @@ def test_a_lost_connection_comes_again() -> None:
     source = MixedSource([Participant(ReconnectingSource(track.connect, give_up=10, first=0.05))])
     send(track, webm(voice(1.0)), over=False, name="first")
     threading.Timer(1.5, lambda: send(track, webm(voice(1.0, seed=1)), name="second")).start()
+    began = time.monotonic()
     blocks = list(source)
+    took = time.monotonic() - began
     notices = [block.notice for block in blocks if block.notice]
     assert any("connection was lost" in notice for notice in notices) and any("is back" in notice for notice in notices)
     assert source.counts()["reconnects"] == 1 and source.ended_early is None
     heard = np.flatnonzero(np.abs(np.concatenate([block.samples for block in blocks], 1)[0]) > 0.03) / RATE
-    # Each came at once, and the second when the first had just ended.
-    assert heard[-1] - heard[0] == pytest.approx(1.0 + MAX_KEPT_PAUSE_S + 1.0, abs=0.1)
+    # Each came at once, and the second when the first had just ended; on a busy machine it may come later than that.
+    shortest = 1.0 + MAX_KEPT_PAUSE_S + 1.0
+    assert shortest - 0.1 < heard[-1] - heard[0] < max(shortest, took) + 0.1
 
 
 def test_nobody_comes() -> None:

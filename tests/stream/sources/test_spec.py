@@ -43,6 +43,15 @@ def test_what_this_ffmpeg_does_not_open_is_not_offered() -> None:
 
 
 def test_a_url_that_does_not_answer_is_one_clear_line() -> None:
-    with pytest.raises(MediaError, match=r"tcp://127.0.0.1:9: cannot be opened") as error:
+    with pytest.raises(MediaError, match=r"tcp://127.0.0.1:9: cannot be opened \(Connection refused\)") as error:
         list(NetworkSource("tcp://127.0.0.1:9"))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["rtsp://u:p@camera.invalid/door", "http://camera.invalid:8/x", "tcp://camera.invalid:9"]
+)
+def test_a_host_without_an_address_is_told(url: str) -> None:
+    with pytest.raises(MediaError, match=r"cannot be opened \(no address of camera\.invalid is known: ") as error:
+        list(NetworkSource(url))
+    assert "u:p" not in str(error.value)

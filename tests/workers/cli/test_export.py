@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,9 @@ def events(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_suffix_decides(name: str, events: Path, tmp_path: Path) -> None:
     out, named = tmp_path / f"out{FORMATS[name].suffix.upper()}", tmp_path / "named"
-    assert here("export", events, "--out", out).returncode == 0
+    done = here("export", events, "--out", out)
+    assert done.returncode == 0
+    assert re.fullmatch(rf"{re.escape(str(out))}: \d+ utterances, [\d,]+ bytes\n", done.stderr)
     assert here("export", events, "--out", named, "--format", name).returncode == 0
     if name == "csv":
         assert out.read_text().startswith("session,") and "joy" in out.read_text()
@@ -46,7 +49,7 @@ def test_without_a_file_they_are_json_lines(events: Path) -> None:
             ("--out", "x.eaf", "--format", "textgrid"),
             "--format textgrid writes .TextGrid, and --out x.eaf ends as elan",
         ),
-        (("--out", "x.xyz"), "--out x.xyz: its ending says no format; there are jsonl (.jsonl), csv (.csv)"),
+        (("--out", "x.xyz"), "--out: the ending of x.xyz is no export format; there are jsonl (.jsonl), csv (.csv)"),
         (("--out", "x"), "elan (.eaf)"),
         (("--format", "wav"), "unknown format 'wav': one of jsonl, csv"),
     ],

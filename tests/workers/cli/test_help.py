@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.support.paths import ROOT
 from workers.cli.app import app
 from workers.console.options import MANY_OPTIONS, PANEL_OF, PANELS
 
@@ -82,3 +87,15 @@ def test_the_version_is_one_line() -> None:
     done = CliRunner().invoke(app, ["--version"])
     assert done.exit_code == 0
     assert re.fullmatch(r"undertone \d+\.\d+\.\d+, Python 3\.\d+\.\d+, checkpoint meld\n", done.stdout)
+
+
+@pytest.mark.integration
+def test_control_c_while_modules_are_imported_is_quiet(tmp_path: Path) -> None:
+    interrupting = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit('late')\n"
+    (tmp_path / "typer.py").write_text(interrupting)
+    done = subprocess.run(
+        [sys.executable, "-c", "from workers.cli import main; main()", "replay", "call.wav"], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

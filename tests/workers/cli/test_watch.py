@@ -79,7 +79,7 @@ async def test_labels_become_final_and_words_are_no_markup(redis_url: str, prefi
         assert text == "[bold]hi[/] there" and (speaker, sentiment, state) == ("Ann", "positive", "provisional")
         assert time == "0:01.0" and emotion == "joy" and bar == "██████·· 0.75"
         assert rows(app)[1][3] == "joy?"
-        assert listed(app) == ["● one"] and "faster-whisper base" in status(app)
+        assert listed(app) == ["● one"] and "words: Whisper base" in status(app)
         final = label("one", 0, revision=1, final=True, trigger="context", emotion="neutral", latency=None)
         merged = SpeakerMerged(id="one:merged", session="one", speaker="Ann", into="Ben")
         await publish(redis_url, prefix, [final, merged, ended("one")])

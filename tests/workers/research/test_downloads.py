@@ -229,6 +229,9 @@ def test_without_a_hub_there_is_one_line_and_the_session_goes_on(
         assert "\n" not in str(error.value)
         with pytest.raises(DownloadError):
             models.fetch_recognizer(True, size)
+        told = capsys.readouterr().err.splitlines()
+        missing = "no faster-whisper model is here" if size is None else f"faster-whisper {size} is not here"
+        assert all(line.startswith(f"{missing}: fetching") for line in told if "fetching" in line) and told
     assert not nothing_here.exists() or not list(nothing_here.iterdir()), "nothing is left of it"
 
 

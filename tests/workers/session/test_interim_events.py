@@ -210,3 +210,49 @@ class Everything:
 
     def __call__(self, frame: np.ndarray) -> float:
         return float(frame.std() > 0.01)
+
+
+@pytest.mark.parametrize("partials", ["w0 w1.", ""])
+async def test_an_utterance_that_an_interrupt_cuts_off_has_its_last_words_or_fails(
+    partials: str, redis_url: str, demo_audio: np.ndarray
+) -> None:
+    """The recognizer, unsure of a word that breaks off, hears none in the whole piece."""
+
+    class Unsure(LocalBackend):
+        async def transcribe(self, samples, language, partial=False):
+            return Transcription(partials if partial else "")
+
+        async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+            return np.array([60, 5, 200, 30, 100, 4, 8], np.float32), None
+
+    made = plan(interim=1.5)
+    session = Session(made, MODEL.config, Unsure(), Bus(redis_url, Keys(made.session)))
+    await session.start()
+    for block in blocks(demo_audio[:, : 3 * 16_000]):
+        await session.push(block)
+        await asyncio.sleep(0.1)
+    await session.finish("interrupted")
+    events = [event async for event in subscribe(redis_url, made.session)]
+    (heard,) = [e for e in events if isinstance(e, UtteranceHeard)]
+    labels = [e for e in events if isinstance(e, Emotion) and e.trigger != "interval"]
+    failed = [e.reason for e in events if isinstance(e, UtteranceFailed)]
+    assert heard.text == partials
+    if partials:
+        assert len(labels) == 2 and not failed
+        assert all(label.text == partials and label.modalities.missing == [] for label in labels)
+    else:
+        assert not labels and failed == ["the session was stopped before any of its words were recognized"]
+        assert events[-1].failed == 1
+
+
+async def test_a_label_without_words_says_why(redis_url: str, demo_audio: np.ndarray) -> None:
+    helpers = LocalBackend()
+    helpers.silent = set(range(100))
+
+    async def measured(samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        return np.array([60, 5, 200, 30, 100, 4, 8], np.float32), None
+
+    helpers.encode_audio = measured
+    events = await run(redis_url, plan(), helpers, blocks(demo_audio[:, : 6 * 16_000]))
+    labels = [e for e in events if isinstance(e, Emotion)]
+    assert labels and all(e.modalities.reasons == {"text": "no words were recognized"} for e in labels)

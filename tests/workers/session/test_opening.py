@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from pathlib import Path
 from typing import Any, cast
@@ -47,9 +48,39 @@ async def opened(redis_url: str, session: str, start_models: Any = start, **more
 async def test_an_id_belongs_to_one_session(redis_url: str, session: str) -> None:
     first = await opened(redis_url, session)
     assert first.plan.session == session and first.observers() == []
-    with pytest.raises(UsageError, match="is in use"):
+    with pytest.raises(UsageError, match="is live, or was until a moment ago: choose another id$"):
         await opened(redis_url, session)
     await opened(redis_url, session, exclusive=False)
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        ("ended", "has ended, and its events are kept in this Redis: `undertone forget ID` deletes it, or choose"),
+        ("silent", "has not ended, and gives no sign of life: `undertone forget ID` deletes it, or choose another id"),
+        ("state", "gives no sign of life: --resume goes on with it, `undertone forget ID` deletes it, or choose"),
+        ("forgotten", "was deleted lately, and its process may live still: choose another id"),
+    ],
+)
+async def test_a_taken_id_says_why_and_the_ways_out(
+    redis_url: str, session: str, left: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = Keys(session)
+    with sync_redis.Redis.from_url(redis_url) as client:
+        if left == "forgotten":
+            client.set(keys.forgotten, "1")
+        else:
+            client.xadd(keys.events, {"type": "session.ended" if left == "ended" else "emotion", "data": "{}"})
+        if left == "state":
+
+            async def resume_point(*_: object) -> object:
+                return object()
+
+            monkeypatch.setattr("workers.session.opening.load_resume_point", resume_point)
+        with pytest.raises(UsageError, match=re.escape(f"--session: session {session} ")) as refused:
+            await opened(redis_url, session)
+        assert told.replace("ID", session) in str(refused.value)
+        client.delete(keys.events, keys.forgotten)
 
 
 async def test_what_does_not_start_leaves_nothing(redis_url: str, session: str) -> None:
@@ -72,8 +103,14 @@ async def test_events_that_wait_on_this_disk_keep_their_id(redis_url: str, sessi
 
 
 async def test_a_session_that_left_nothing(redis_url: str, session: str) -> None:
-    with pytest.raises(UsageError, match="has ended, or left nothing in this Redis"):
+    with pytest.raises(UsageError, match=f"^--resume: no session '{session}' in this Redis; there are "):
         await opened(redis_url, session, resume="required")
+    with sync_redis.Redis.from_url(redis_url) as client:
+        for last, told in (("emotion", "has left nothing to go on from"), ("session.ended", "has ended")):
+            client.xadd(Keys(session).events, {"type": last, "data": "{}"})
+            with pytest.raises(UsageError, match=f"^--resume: session {session} {told}$"):
+                await opened(redis_url, session, resume="required")
+        client.delete(Keys(session).events)
     assert (await opened(redis_url, session, resume="if possible")).plan.session == session
     with sync_redis.Redis.from_url(redis_url) as client:
         assert not client.exists(Keys(session).alive), "its claim is the one of the process before"

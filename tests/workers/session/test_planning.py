@@ -86,7 +86,7 @@ def test_a_session_recorded_with_a_recognizer_that_is_gone_is_heard_by_the_one_t
 def test_a_language_that_the_model_does_not_know_is_refused(
     mono: FileSource, tiny: str, base: str, model: str, language: str
 ) -> None:
-    with pytest.raises(UsageError, match=f"--language: faster-whisper {model} knows"):
+    with pytest.raises(UsageError, match=f"--language: '{language}' is none that faster-whisper {model} knows: "):
         plan_session(SessionSettings(asr_model=model, language=language), mono)
     assert plan_session(SessionSettings(asr_model=model, language="en"), mono).needs.asr == model
 

@@ -51,6 +51,10 @@ async def test_what_breaks_costs_its_modality_alone(redis_url: str, demo_audio: 
     assert "the recognizer of speech broke" in degraded.reason
     missing = [e.modalities.missing for e in events if isinstance(e, Emotion) and e.revision == 0]
     assert missing.count(["text"]) == 1 and missing.count([]) == 13
+    (reasons,) = [
+        e.modalities.reasons for e in events if isinstance(e, Emotion) and e.revision == 0 and e.modalities.missing
+    ]
+    assert reasons == {"text": "RuntimeError: the recognizer of speech broke"}
 
 
 async def test_the_text_encoder_reads_what_was_said_before_and_nothing_later(redis_url, demo_audio) -> None:

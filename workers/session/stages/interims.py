@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from stream.block import Utterance
 from workers.session.stages.agreement import Agreement
+from workers.session.utterance import Words
 
 # Longer than what the segmenter drops as too short, so that a number is seldom given out for nothing.
 FIRST_WORDS_S = 0.5
@@ -32,6 +33,8 @@ class InterimState:
     """Agreement of the words so far."""
     speaker: str | None = None
     """The speaker as last guessed."""
+    words: Words | None = None
+    """The last words that were recognized; in no snapshot, for they may be neither masked nor redacted."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,9 @@ class Interims:
             state.next_at = (1 + spoken // self._interval) * self._interval
         return interim
 
-    def close(self, utterance: Utterance) -> int | None:
-        """The utterance has ended; returns the number that was reserved for it."""
-        state = self._states.pop(_key(utterance), None)
-        return None if state is None else state.number
+    def close(self, utterance: Utterance) -> InterimState | None:
+        """The utterance has ended; returns what was known of it while it went on."""
+        return self._states.pop(_key(utterance), None)
 
     @property
     def states(self) -> list[InterimState]:

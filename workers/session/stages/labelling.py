@@ -11,16 +11,19 @@ from model.fusion.dialogue import GraphRow, SpeakerMemory, UtteranceFeatures
 from model.fusion.experts import MODALITY_OF
 from model.fusion.incremental import Prediction
 from stream.clock import Clock
-from stream.events import Emotion, Latency, Modalities
+from stream.events import NOT_ANALYSED, Emotion, Latency, Modalities
 from workers.errors import WorkersError
 from workers.session.event_factory import EventFactory, revised
 from workers.session.services import GraphStateMissing, InferenceBackend, SessionPlan
 from workers.session.snapshot import GraphRowRecord, Memory
 from workers.session.utterance import AdmittedUtterance, LabelledUtterance, UnderstoodUtterance
 
+NO_WORDS = "no words were recognized"
+OVERLOADED = "left out, the machine was overloaded"
+
 
 class Unlabelled(WorkersError):
-    """An utterance has no modality to label it by; the message says why."""
+    """An utterance has too little to label it by; the message says why."""
 
 
 class Labelling:
@@ -63,6 +66,8 @@ class Labelling:
         features, modalities = self._gather(admitted, understood, self._memory)
         if not modalities.used:
             raise Unlabelled(_nothing_to_go_by(understood))
+        if admitted.cut_off and modalities.reasons.get("text") == NO_WORDS:  # a piece of a voice is no utterance
+            raise Unlabelled("the session was stopped before any of its words were recognized")
         started, session, number = self._clock.now(), self._plan.session, self._count
         try:
             step = await self._backend.label(session, number, features)
@@ -122,9 +127,27 @@ class Labelling:
         wanted = (*self._config.modalities, *(["visual"] if self._plan.encoders.get("visual") else []))
         used = [name for name in wanted if name in features.features or name in of_experts]
         missing = [name for name in wanted if name not in used]
-        unread = words.foreign and words.transcription.text and "text" in missing
-        reasons = {"text": f"language: {words.foreign}"} if unread else {}
+        reasons = {name: self._reason(name, understood) for name in missing}
         return features, Modalities(used=used, missing=missing, reasons=reasons)
+
+    def _reason(self, modality: str, understood: UnderstoodUtterance) -> str:
+        """The reason why the label does not rest on a modality."""
+        words, face = understood.words, understood.face
+        if modality in understood.errors:
+            return understood.errors[modality]
+        if modality not in self._plan.modalities or not self._plan.encoders.get(modality):
+            return NOT_ANALYSED
+        if modality == "audio":
+            return "too short, or nothing that could be measured"
+        if modality == "visual":
+            return OVERLOADED if face is None else face.reason or "the checkpoint has no weight for faces"
+        if words.left_out:
+            return OVERLOADED
+        if words.transcription.text:
+            return f"language: {words.foreign}"
+        if self._plan.transcript is not None:
+            return "the transcript has no words here"
+        return NO_WORDS if self._plan.encoders.get("asr") else NOT_ANALYSED
 
     def _influences(self, prediction: Prediction) -> dict[int, float]:
         """By the number that events give an utterance; in the graph, those that failed do not count."""
@@ -136,4 +159,4 @@ def _nothing_to_go_by(understood: UnderstoodUtterance) -> str:
     foreign = understood.words.foreign
     words = f"the words' language ({foreign}) is not read" if foreign else "no words were understood"
     reason = f"nothing to go by: {words}, and neither voice nor face could be judged"
-    return "; ".join([*understood.errors, reason])
+    return "; ".join([*understood.errors.values(), reason])

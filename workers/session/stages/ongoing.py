@@ -40,8 +40,8 @@ class OngoingSpeech:
         self._interims = Interims(plan.interim, plan.partials)
         self._task: asyncio.Task[None] | None = None
 
-    def take_number(self, utterance: Utterance) -> int | None:
-        """The utterance has ended; returns the number that it was given while it went on."""
+    def take(self, utterance: Utterance) -> InterimState | None:
+        """The utterance has ended; returns its number and what else was known of it while it went on."""
         return self._interims.close(utterance)
 
     def track(self, ongoing: list[Utterance]) -> bool:
@@ -92,6 +92,8 @@ class OngoingSpeech:
             admitted = await self._admission.preview(utterance, state.number, known)
             state.speaker = admitted.speaker
             words = await self._understanding.words_so_far(admitted)
+            if words.transcription.text:
+                state.words = words
             if self._publishing.events.text(words.transcription, so_far=True) and self._interims.goes_on(utterance):
                 state.agreement.add(words.transcription.text)
                 words = replace(words, transcription=Transcription(state.agreement.text))

@@ -135,7 +135,7 @@ class Publishing:
         admitted, row = in_flight.admitted, None
         if isinstance(outcome, LabelledUtterance):
             if understood is not None and understood.errors:
-                self.publish_degraded(f"utterance {admitted.number}: {'; '.join(understood.errors)}")
+                self.publish_degraded(f"utterance {admitted.number}: {'; '.join(understood.errors.values())}")
             told: list[events.Base] = [outcome.emotion, *([] if outcome.final is None else [outcome.final])]
             row = outcome.row.model_dump_json(by_alias=True)
         else:

@@ -64,7 +64,9 @@ class Understanding:
             )  # fmt: skip
         self._speculative.done(admitted.utterance)
         read = Words(admitted.given, error=error_line(words)) if isinstance(words, BaseException) else words
-        errors = [read.error, *(error_line(each) for each in (voice, face) if isinstance(each, BaseException))]
+        failed = {"audio": voice, "visual": face}
+        errors = {"text": read.error} if read.error else {}
+        errors |= {name: error_line(each) for name, each in failed.items() if isinstance(each, BaseException)}
         prosody, heard = (None, {}) if isinstance(voice, BaseException) else voice
         seen, expressed = (None, {}) if isinstance(face, BaseException) else face
         # Loading is no part of the time that a label takes: it comes once, whatever is said.
@@ -74,7 +76,7 @@ class Understanding:
         read = replace(read, asr_s=min(spent, max(0.0, read.asr_s - loading)))
         return UnderstoodUtterance(
             read, prosody, seen, self._posteriors(read) | heard | expressed,
-            errors=tuple(error for error in errors if error),
+            errors=errors,
             queue_s=max(0.0, started - admitted.admitted_at - (waited - loading)),
             encode_s=max(0.0, spent - read.asr_s),
         )  # fmt: skip
@@ -131,7 +133,7 @@ class Understanding:
         words = Words(admitted.given)
         if "text" not in self._plan.modalities or self._overload.is_shed(DegradationStep.WORDS):
             admitted.line.settle(words.readable)
-            return words
+            return replace(words, left_out="text" in self._plan.modalities)
         started = self._clock.now()
         try:
             words = replace(words, transcription=await self._transcribe(admitted))
@@ -139,6 +141,8 @@ class Understanding:
             for earlier in admitted.context:  # beliefs about languages change in the utterances' order
                 await earlier.wait()
             words = await self._settle_language(admitted, words)
+            if not words.transcription.text and admitted.so_far is not None:  # the end of the sound made it uncertain
+                words = replace(words, transcription=admitted.so_far.transcription, foreign=admitted.so_far.foreign)
             admitted.line.settle(words.readable)
             return await self._embed(admitted, words)
         except Exception as error:

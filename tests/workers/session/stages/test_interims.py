@@ -55,7 +55,9 @@ def test_a_number_is_given_out_by_media_time_alone() -> None:
     assert busy.newly_long([heard(0.51)])
     busy.reserve(heard(0.51), 7)
     assert busy.next_due([heard(0.51)], words=False) is None
-    assert busy.newly_long([heard(5.0)]) == [] and busy.close(heard(6.0)) == 7
+    assert busy.newly_long([heard(5.0)]) == []
+    ended = busy.close(heard(6.0))
+    assert ended is not None and ended.number == 7
 
 
 def test_of_several_the_one_that_waits_longest_is_told_of() -> None:
