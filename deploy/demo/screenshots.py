@@ -25,7 +25,7 @@ from stream.events import parse
 from workers.console.display import TableDisplay
 
 HERE = Path(__file__).parent
-CONVERSATION = HERE / "conversation.opus"
+CONVERSATION = HERE.parents[1] / "workers" / "demo" / "conversation.opus"  # a link leads out of a media folder
 UNDERTONE = Path(sys.executable).with_name("undertone")
 SESSION = "a-quarter-with-jonas"
 UTTERANCES = 14
@@ -47,7 +47,7 @@ def main() -> None:
             "--redis",
             redis,
             "--media",
-            HERE,
+            CONVERSATION.parent,
             "--port",
             address.rpartition(":")[2],
         ]

@@ -109,8 +109,8 @@ async def life(client: Client, keys: Keys) -> str:
 
 
 async def state_of(url: str, keys: Keys) -> str:
-    """As `life` says, but "silent" as soon as its process is known to be gone; or "forgotten": it was, a short time
-    ago, while nothing proved its death."""
+    """State of a session: that of `life`, but "silent" as soon as its process is known to be gone; or "forgotten":
+    it was, a short time ago, while nothing proved its death."""
     client = connect(url)
     try:
         state, home = await life(client, keys), await home_of(client, keys)

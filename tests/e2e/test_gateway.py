@@ -309,7 +309,8 @@ async def test_a_sender_that_pauses_is_heard_at_the_right_times(pair: list[Gatew
         await asyncio.sleep(1)
     events = await reading
     heard = [event["audio_start"] for event in events if event["type"] == "emotion" and not event["revision"]]
-    assert [at - heard[0] for at in heard] == pytest.approx(begins, abs=0.3)
+    # A busy machine may hear the first sound late; a pause that was lost would be a second and more.
+    assert [at - heard[0] for at in heard] == pytest.approx(begins, abs=0.6)
     assert not [event for event in events if event["type"] == "degraded"]
 
 

@@ -200,7 +200,7 @@ def clock(seconds: float) -> str:
 
 
 def started_line(event: SessionStarted) -> str:
-    """What a session listens with, in short; `SessionStarted.encoders` has it in full."""
+    """The encoders of a session, in short; `SessionStarted.encoders` has it in full."""
     used = {name: encoder or "" for name, encoder in event.encoders.items()}
     parts = [f"words: {_recognizer(used['asr'])}" if used.get("asr") else "no words"]
     if used.get("asr") and used.get("text"):

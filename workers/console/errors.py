@@ -83,7 +83,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def plain(error: ValidationError) -> str:
-    """What is wrong with an option's value, in plain words: the first fault alone."""
+    """The first fault of an option's value, in plain words."""
     first = error.errors()[0]
     given, limits = first["input"], first.get("ctx", {})
     match first["type"]:
