@@ -24,8 +24,8 @@ from model.encoders.text import Tuned
 from model.errors import InputError
 from model.fusion.config import FusionConfig
 from model.fusion.dialogue import UtteranceFeatures
-from model.fusion.onnx_engine import GRAPHS, OnnxEngine, digest
-from model.fusion.step import Engine, FusionStep
+from model.fusion.onnx_engine import OnnxEngine, digest
+from model.fusion.step import Engine, FusionStep, functions
 
 if TYPE_CHECKING:  # labelling alone needs no PyTorch
     from model.fusion.network import FusionGCN
@@ -96,7 +96,7 @@ def load_step(name: str) -> FusionStep:
         weights = {name: values.astype(np.float32) for name, values in weights.items()}
         if fitted := _fitted(folder):
             config, weights = _with_experts(config, weights, fitted)
-        step = FusionStep(config, weights, _engine(folder))
+        step = FusionStep(config, weights, _engine(config, folder))
         # Fails now, and not at the first utterance, if other weights have wrong shapes.
         step.step([step.new_state()], [UtteranceFeatures({}, 0)])
     except Exception as error:
@@ -114,16 +114,16 @@ def load_config(name: str) -> FusionConfig:
         raise _unusable(folder, error) from None
 
 
-def _engine(folder: Path) -> Engine:
+def _engine(config: FusionConfig, folder: Path) -> Engine:
     """ONNX Runtime where the checkpoint carries an export of just these weights, else PyTorch."""
-    if all((folder / f"{name}.onnx").is_file() for name in GRAPHS):
-        engine = OnnxEngine(folder)
+    if all((folder / f"{name}.onnx").is_file() for name in functions(config)):
+        engine = OnnxEngine(config, folder)
         if engine.source() == {digest(folder)}:
             return engine
         log.warning("%s: its ONNX graphs are of other weights: `undertone models export` makes them anew", folder)
-    from model.fusion.step_network import TorchEngine
+    from model.fusion.step_network import torch_engine
 
-    return TorchEngine(load_checkpoint(str(folder)))
+    return torch_engine(load_checkpoint(str(folder)))
 
 
 def _fitted(folder: Path) -> dict[str, dict[str, Any]]:

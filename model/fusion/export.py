@@ -8,36 +8,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from model.fusion.network import FusionGCN
 from model.fusion.onnx_engine import SOURCE, digest
-from model.fusion.step import blocks
-from model.fusion.step_network import ReviseNetwork, StepNetwork
+from model.fusion.step import shapes
+from model.fusion.step_network import modules
 
 OPSET = 20  # the first with Gelu as one operator
 
 Inputs = dict[str, torch.Tensor]
 
 
-def export(network: FusionGCN, folder: Path) -> None:
-    """Write `step.onnx` and `revise.onnx` into the checkpoint's folder, in which config.json and the weights lie.
-
-    A network without a revision needs the second all the same: it applies the heads.
-    """
-    source = digest(folder)
+def export(network: FusionGCN, folder: Path) -> list[Path]:
+    """Write the graph of each of `model.fusion.step.functions` into the checkpoint's folder, in which config.json and the weights lie."""
+    source, written = digest(folder), list[Path]()
     network = network.eval()
-    for name, module in (("step", StepNetwork(network)), ("revise", ReviseNetwork(network))):
-        batch, experts = torch.export.Dim("batch", min=1), torch.export.Dim("experts")
+    for name, module in modules(network).items():
+        axes = {axis: torch.export.Dim(axis) for axis in ("batch", "states", "experts")}
         inputs = _examples(network, name)
-        shapes: dict[str, dict[int, Any]] = {key: {0: batch} for key in inputs}
+        free: dict[str, dict[int, Any]] = {
+            key: {0: axes["states" if key.startswith(("past_", "revised_")) else "batch"]} for key in inputs
+        }
         if name == "step":
-            shapes |= {"expert_posteriors": {0: batch, 1: experts}}
-            shapes |= {key: {0: experts} for key in ("expert_weight", "expert_prior")}
-        program = to_onnx(module.eval(), inputs, shapes, module.outputs)
+            free |= {"expert_posteriors": {0: axes["batch"], 1: axes["experts"]}}
+            free |= {key: {0: axes["experts"]} for key in ("expert_weight", "expert_prior")}
+        program = to_onnx(module.eval(), inputs, free, module.outputs)
         program.model.metadata_props[SOURCE] = source
-        program.save(str(folder / f"{name}.onnx"))
+        written.append(folder / f"{name}.onnx")
+        program.save(str(written[-1]))
+    return written
 
 
 def to_onnx(
@@ -58,30 +60,24 @@ def to_onnx(
     return program
 
 
-def _examples(network: FusionGCN, name: str, batch: int = 2, experts: int = 2) -> Inputs:
-    """Inputs of the right kinds; the numbers of conversations and of experts stay free."""
+def _examples(network: FusionGCN, name: str, batch: int = 2, states: int = 3, experts: int = 2) -> Inputs:
+    """Inputs of the right kinds; the numbers of conversations, of states and of experts stay free."""
     config = network.config
-    window, modalities, classes = config.window, len(config.inputs), len(config.emotions)
-    index = torch.full((batch,), window, dtype=torch.int64)
-    past: Inputs = {
-        "past_slot": torch.zeros(batch, window, dtype=torch.int64),
-        "past_index": torch.arange(window).repeat(batch, 1),
-    }
+    modalities, classes = len(config.inputs), len(config.emotions)
+    index = torch.full((batch,), config.window, dtype=torch.int64)
+    past = {name: torch.from_numpy(np.zeros((states, *shape), kind)) for name, (shape, kind) in shapes(config).items()}
+    numbers: Inputs = {"state": torch.arange(batch), "index": index}
+    of_revision = {key: values for key, values in past.items() if key.startswith("revised_")}
+    if name == "restore":
+        return {"row": torch.randn(batch, config.hidden + classes)}
     if name == "revise":
-        row = torch.randn(batch, config.hidden + classes)
-        if not network.has("revision"):
-            return {"index": index, "row": row}
-        return {"index": index, "row": row, "slot": index * 0, **past, "past_row": row[:, None].repeat(1, window, 1)}
+        return numbers | {"count": index + 1} | of_revision | {key: past[key] for key in ("past_row", "past_slot")}
+    known = {key: values for key, values in past.items() if key not in of_revision and key != "past_row"}
     features = {f"feature_{key}": torch.randn(batch, width) for key, width in config.inputs.items()}
     of_experts = {
         "expert_posteriors": torch.full((batch, experts, classes), 1 / classes),
         "expert_weight": torch.ones(experts),
         "expert_prior": torch.full((experts, classes), 1 / classes),
     }
-    each = [nodes for nodes in blocks(config) for _ in range(2)]
-    cached = [torch.randn(batch, config.heads, window * nodes, config.hidden // config.heads) for nodes in each]
-    known = {f"past_{n}": values for n, values in enumerate(cached)}
-    return (
-        features | {"present": torch.ones(batch, modalities, dtype=torch.bool), "slot": index * 0, "index": index}
-        | of_experts | past | {"past_present": torch.ones(batch, window, modalities, dtype=torch.bool)} | known
-    )  # fmt: skip
+    present = torch.ones(batch, modalities, dtype=torch.bool)
+    return numbers | features | of_experts | {"present": present, "slot": index * 0} | known

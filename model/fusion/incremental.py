@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.fusion.config import EMPTY
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.experts import MODALITY_OF
 from model.fusion.step import Array, FusionStep, GraphState
@@ -76,14 +75,14 @@ class IncrementalLabeller:
         shares = self._contributions(
             labels.contribution, labels.present, moved, np.logical_or.reduce(labels.expert_logits, -1)
         )
-        influences = _strongest(labels.index, labels.influence, starts)
+        influences = _strongest(labels.influence, starts)
         for prediction, share, influence in zip(predictions, shares, influences, strict=True):
             prediction.contribution.update(share)
             prediction.influences.update(influence)
         finals: dict[int, Prediction] = {}
         if commit:
-            for state, row in zip(states, labels.rows, strict=True):
-                state.append(row)
+            for state in states:
+                state.count += 1
             due = [b for b, number in enumerate(starts) if number >= self.config.revision]
             numbers = [starts[b] - self.config.revision for b in due]
             finals = dict(zip(due, self._revised([states[b] for b in due], numbers), strict=True))
@@ -147,15 +146,14 @@ class IncrementalLabeller:
         ]
 
 
-def _strongest(
-    index: NDArray[np.int64], influence: Array, own: Sequence[int], limit: int = MAX_INFLUENCES
-) -> list[dict[int, float]]:
-    """The earlier utterances with the most attention, of at least 1 %. index, influence: [B, P]; own: B numbers."""
+def _strongest(influence: Array, own: Sequence[int], limit: int = MAX_INFLUENCES) -> list[dict[int, float]]:
+    """The earlier utterances with the most attention, of at least 1 %. influence [B, P + 1]; own: B numbers."""
+    places = influence.shape[1] - 1
     strongest = []
-    for numbers, shares, present in zip(index.tolist(), influence.tolist(), own, strict=True):
-        pairs = zip(numbers, shares, strict=True)
-        earlier = [(n, share) for n, share in pairs if share >= 0.01 and n not in (EMPTY, present)]
-        strongest.append(dict(sorted(earlier, key=lambda pair: -pair[1])[:limit]))
+    for shares, present in zip(influence[:, :places].tolist(), own, strict=True):
+        earlier = [(share, place) for place, share in enumerate(shares) if share >= 0.01]
+        earlier.sort(reverse=True)
+        strongest.append({present - 1 - (present - 1 - place) % places: share for share, place in earlier[:limit]})
     return strongest
 
 

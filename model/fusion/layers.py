@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values by head, each [B, H, K, d / H]."""
+CLOSED = -1e9  # added to a similarity: so low that exp() is 0
 
 
 def by_head(keys_and_values: Tensor, heads: int) -> KeyValue:
     """Keys and values side by side [B, K, 2d] -> by head."""
-    key, value = keys_and_values.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+    key, value = (side.unflatten(-1, (heads, -1)).transpose(1, 2) for side in keys_and_values.chunk(2, -1))
     return key, value
 
 
@@ -29,7 +31,8 @@ def attention(query: Tensor, blocks: Sequence[KeyValue], bias: Tensor, heads: in
     bias [B, H or 1, Q, K] -> output [B, Q, d], weights [B, H, Q, K].
     """
     q = query.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, Q, d / H]
-    scores = torch.cat([q @ key.transpose(-1, -2) for key, _ in blocks], -1) / math.sqrt(q.shape[-1])
+    q = q * (1 / math.sqrt(q.shape[-1]))
+    scores = torch.cat([q @ key.transpose(-1, -2) for key, _ in blocks], -1)
     weights = (scores + bias).softmax(-1)
     shares = weights.split([key.shape[-2] for key, _ in blocks], -1)
     output = sum(share @ value for share, (_, value) in zip(shares, blocks, strict=True))
@@ -40,7 +43,7 @@ def attention(query: Tensor, blocks: Sequence[KeyValue], bias: Tensor, heads: in
 def closed(allowed: Tensor) -> Tensor:
     """Additive attention mask of the shape of `allowed` [...] bool: 0 where allowed, elsewhere so low that exp() is
     0."""
-    return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -1e9)
+    return torch.where(allowed, 0.0, CLOSED)
 
 
 class CrossModalAlignment(nn.Module):
@@ -57,9 +60,9 @@ class CrossModalAlignment(nn.Module):
         pairs = [(m, n) for m in range(modalities) for n in range(modalities) if m != n and gated]
         self.gate = nn.ModuleDict({f"{m}_from_{n}": nn.Linear(2 * width, width) for m, n in pairs})
 
-    def keys(self, states: Tensor) -> list[KeyValue]:
-        """Keys and values of each modality, which are cached: states [B, T, M, d] -> M pairs."""
-        return [by_head(layer(states[:, :, m]), self.heads) for m, layer in enumerate(self.key_value)]
+    def keys(self, states: Tensor) -> list[Tensor]:
+        """Keys and values side by side of each modality, which are cached: states [B, T, M, d] -> M × [B, T, 2d]."""
+        return [layer(states[:, :, m]) for m, layer in enumerate(self.key_value)]
 
     def forward(self, states: Tensor, blocks: Sequence[Sequence[KeyValue]], allowed: Tensor, present: Tensor) -> Tensor:
         """Align: states [B, T, M, d], blocks by modality, allowed [B, T, K], present [B, K, M] -> [B, T, M, d]."""
@@ -79,6 +82,25 @@ class CrossModalAlignment(nn.Module):
         return torch.stack(aligned, dim=2)
 
 
+@dataclass(frozen=True)
+class Edges:
+    """Typed, directed edges from each of K keys to each of Q queries, and which of them are open."""
+
+    kind: Tensor
+    """[B, Q, K] int64: relation of an open edge, R (the number of relations) of a closed one."""
+    row: Tensor
+    """[B, Q, K] int64: row of `EdgeAttention.bias`."""
+    far: int
+    """Largest distance, in utterances, that the bias tells apart."""
+
+    @staticmethod
+    def of(kind: Tensor, distance: Tensor, allowed: Tensor, relations: int, far: int) -> "Edges":
+        """kind, distance int64 and allowed bool: [B, Q, K], or of a shape that broadcasts to it."""
+        kind, closed_row = torch.where(allowed, kind, relations), relations * (far + 1)
+        row = kind * (far + 1) + distance.abs().clamp(max=far)
+        return Edges(kind, row.clamp(max=closed_row), far)
+
+
 class EdgeAttention(nn.Module):
     """Adjacency over typed, directed edges.
 
@@ -95,24 +117,23 @@ class EdgeAttention(nn.Module):
         self.relation_value = nn.Parameter(torch.zeros(relations, width))
         self.decay = nn.Parameter(torch.full((heads,), -2.0))
 
-    def forward(
-        self, nodes: Tensor, blocks: Sequence[KeyValue], relation: Tensor, distance: Tensor, allowed: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Messages along the edges.
+    def bias(self, far: int) -> Tensor:
+        """[R · (far + 1) + 1, H]: what is added to the similarity, by relation and distance; the last row closes."""
+        distance = torch.arange(far + 1, device=self.decay.device)[:, None]
+        table = self.relation_bias[:, None] - F.softplus(self.decay) * torch.log1p(distance)  # [R, far + 1, H]
+        table = table if self.adaptive else table * 0
+        return F.pad(table.flatten(0, 1), (0, 0, 0, 1), value=CLOSED)
 
-        nodes [B, Q, d], K keys and values in blocks; relation, distance int64 and allowed bool of the edges [B, Q, K]
-        -> messages [B, Q, d], edge weights [B, H, Q, K].
-        """
-        query, bias = self.query(nodes), closed(allowed)[:, None]
-        if self.adaptive:
-            bias = bias + F.embedding(relation, self.relation_bias).permute(0, 3, 1, 2)  # [B, H, Q, K]
-            bias = bias - F.softplus(self.decay)[:, None, None] * torch.log1p(distance.abs())[:, None]
-        else:
-            query, bias = query * 0, bias.expand(-1, self.heads, -1, -1)
+    def forward(self, nodes: Tensor, blocks: Sequence[KeyValue], edges: Edges) -> tuple[Tensor, Tensor]:
+        """Messages along the edges: nodes [B, Q, d], K keys and values in blocks -> messages [B, Q, d], edge weights
+        [B, H, Q, K]."""
+        query = self.query(nodes) if self.adaptive else nodes * 0
+        bias = F.embedding(edges.row, self.bias(edges.far)).permute(0, 3, 1, 2)  # [B, H, Q, K]
         message, weights = attention(query, blocks, bias, self.heads)
         share = weights.mean(1)  # [B, Q, K]
-        per_relation = torch.zeros(*share.shape[:2], self.relation_value.shape[0], device=share.device)
-        per_relation = per_relation.scatter_add(-1, relation, share)
+        relations = self.relation_value.shape[0]
+        per_relation = torch.zeros(*share.shape[:2], relations + 1, device=share.device, dtype=share.dtype)
+        per_relation = per_relation.scatter_add(-1, edges.kind, share)[..., :relations]
         return message + per_relation @ self.relation_value, weights
 
 
@@ -129,17 +150,16 @@ class NodeUpdate(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def keys(self, nodes: Tensor) -> KeyValue:
-        """Keys and values, which are cached, of nodes [B, K, d]."""
-        return by_head(self.edges.key_value(self.norm(nodes)), self.edges.heads)
+    def keys(self, nodes: Tensor) -> Tensor:
+        """Keys and values side by side, which are cached: nodes [B, K, d] -> [B, K, 2d]."""
+        keys: Tensor = self.edges.key_value(self.norm(nodes))
+        return keys
 
     def forward(
-        self, nodes: Tensor, initial: Tensor, blocks: Sequence[KeyValue], *edges: Tensor
+        self, nodes: Tensor, initial: Tensor, blocks: Sequence[KeyValue], edges: Edges
     ) -> tuple[Tensor, Tensor]:
-        """nodes, initial [B, Q, d]; blocks: K keys and values; edges: relation, distance, allowed [B, Q, K], as
-        `EdgeAttention` has them -> nodes [B, Q, d], edge weights [B, H, Q, K].
-        """
-        message, weights = self.edges(self.norm(nodes), blocks, *edges)
+        """nodes, initial [B, Q, d]; blocks: K keys and values -> nodes [B, Q, d], edge weights [B, H, Q, K]."""
+        message, weights = self.edges(self.norm(nodes), blocks, edges)
         share = torch.sigmoid(self.initial)
         nodes = nodes + self.dropout((1 - share) * message + share * initial)
         return nodes + self.dropout(self.feed_forward(nodes)), weights

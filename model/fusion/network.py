@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.fusion.config import EMPTY, FusionConfig
-from model.fusion.layers import CrossModalAlignment, KeyValue, NodeUpdate, relation
+from model.fusion.layers import CrossModalAlignment, Edges, KeyValue, NodeUpdate, by_head, closed, relation
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Past:
     """What earlier calls left of the utterances before these: W of each conversation, in any order."""
 
     keys: Sequence[KeyValue]
-    """Keys and values [B, H, W or W · M, d / H] as `Labels` has them."""
+    """Keys and values [B, H, W or W · M, d / H] by head (`by_head`), in the order of `Labels.keys`."""
     present: Tensor
     """[B, W, M] bool."""
     slot: Tensor
@@ -79,8 +79,9 @@ class Labels:
     """[B, T, M, d] modality states before the graph, for the alignment loss."""
     expert_logits: Tensor
     """[B, T, E, C] contribution of each expert to the logits, calibrated like them."""
-    keys: list[KeyValue]
-    """For a later call's `Past`: M pairs [B, H, T, d / H] of the alignment, then one [B, H, T · M, d / H] a layer."""
+    keys: list[Tensor]
+    """For a later call's `Past`, keys and values side by side: M × [B, T, 2d] of the alignment, then [B, T · M, 2d] of
+    each layer."""
 
 
 class FusionGCN(
@@ -157,48 +158,48 @@ class FusionGCN(
         if past is not None:
             key_index, key_slot = torch.cat([past.index, index], 1), torch.cat([past.slot, slot], 1)
             key_present = torch.cat([past.present, present], 1)
-        distance = index[:, :, None] - key_index[:, None, :]  # [B, T, K]
-        valid = (key_index != EMPTY)[:, None, :] & (index != EMPTY)[:, :, None]
-        allowed = valid & (distance <= config.window) & (distance >= -lookahead)
-        kept: list[KeyValue] = []
+        kept: list[Tensor] = []
 
-        def with_past(new: KeyValue) -> list[KeyValue]:
+        def with_past(new: Tensor) -> list[KeyValue]:
             kept.append(new)
-            return [new] if past is None else [past.keys[len(kept) - 1], new]
+            own = by_head(new, config.heads)
+            return [own] if past is None else [past.keys[len(kept) - 1], own]
 
         states = self._project(utterances)
         if self.has("alignment"):
+            _, allowed = self._in_sight(index, key_index, lookahead)
             by_modality = [with_past(keys) for keys in self.alignment.keys(states)]
             states = self.alignment(states, by_modality, allowed, key_present)
 
         # Nodes are (utterance, modality), utterance-major. An absent node is a key for itself alone.
-        def per_node(edges: Tensor) -> Tensor:
-            """[B, T, K] -> [B, T·M, K·M]."""
-            return edges.repeat_interleave(modalities, 1).repeat_interleave(modalities, 2)
-
+        node_index, key_node_index = index.repeat_interleave(modalities, 1), key_index.repeat_interleave(modalities, 1)
+        node_slot, key_node_slot = slot.repeat_interleave(modalities, 1), key_slot.repeat_interleave(modalities, 1)
         kind = torch.arange(modalities, device=index.device)
-        cross = (kind[:, None] != kind[None, :]).long().repeat(length, key_index.shape[1])[None]  # [1, T·M, K·M]
-        node_distance = per_node(distance)
-        itself = (node_distance == 0) & (cross == 0)
-        open_edges = per_node(allowed) & key_present.flatten(1)[:, None, :] | itself
-        kinds = per_node(relation(slot, key_slot, distance)) * 2 + cross
+        cross = kind.repeat(length)[:, None] != kind.repeat(key_index.shape[1])  # [T·M, K·M]
+        node_distance, in_sight = self._in_sight(node_index, key_node_index, lookahead)
+        itself = (node_distance == 0) & ~cross
+        open_edges = in_sight & key_present.flatten(1)[:, None, :] | itself
+        kinds = cross.long()[None]
+        by_relation = relation(node_slot, key_node_slot, node_distance) * 2 + kinds
         if not self.has("relations"):
-            kinds = torch.zeros_like(kinds)
+            by_relation = torch.zeros_like(by_relation)
+        far = max(config.window, length - 1)
+        edges = Edges.of(by_relation, node_distance, open_edges, 12, far)
 
         nodes = states.flatten(1, 2)  # [B, T·M, d]
         weights = itself.expand_as(open_edges)[:, None].float()
         if self.has("context"):
             blocks = with_past(self.context.keys(nodes))
-            nodes, weights = self.context(nodes, nodes, blocks, cross.expand_as(kinds), node_distance, open_edges)
+            nodes, weights = self.context(nodes, nodes, blocks, Edges.of(kinds, node_distance, open_edges, 2, far))
         initial = nodes
         for layer in self.graph:
             assert isinstance(layer, NodeUpdate)
             blocks = with_past(layer.keys(nodes))
-            nodes, weights = layer(nodes, initial, blocks, kinds, node_distance, open_edges)
+            nodes, weights = layer(nodes, initial, blocks, edges)
 
         final = nodes.unflatten(1, (length, -1))  # [B, T, M, d]
         counted = present | ~present.any(-1, keepdim=True)
-        contribution = self.pool(final).squeeze(-1).masked_fill(~counted, -1e9).softmax(-1)
+        contribution = (self.pool(final).squeeze(-1) + closed(counted)).softmax(-1)
         pooled = self.norm((contribution[..., None] * final).sum(2))  # [B, T, d]
         logits_per_expert = self._expert_logits(utterances)
         expert_logits = logits_per_expert.sum(-2)
@@ -211,28 +212,41 @@ class FusionGCN(
         calibrated = logits_per_expert / self.temperature
         return Labels(emotion, sentiment, contribution, influence, rows, states, calibrated, kept)
 
+    def revision_keys(self, rows: Tensor) -> Tensor:
+        """What the revision reads of each utterance in sight, from its row as in `Labels`: [B, K, d + C] -> keys and
+        values side by side [B, K, 2d]."""
+        keys: Tensor = self.revision.keys(rows[..., : self.config.hidden])
+        return keys
+
     def revise(
-        self, rows: Tensor, slot: Tensor, index: Tensor, seen: tuple[Tensor, Tensor, Tensor] | None = None
+        self, rows: Tensor, slot: Tensor, index: Tensor, seen: tuple[KeyValue, Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Final labels of T utterances, from the causal states of utterances t-W+R+1 … t+R, the last W.
 
-        rows: [B, T, d + C] as in `Labels`; slot, index: [B, T] int64. seen: rows [B, K, d + C], slots and
-        indices [B, K] of the K utterances in sight; None: the T themselves. Returns logits of emotions [B, T, C] and of
-        sentiments [B, T, S].
+        rows: [B, T, d + C] as in `Labels`; slot, index: [B, T] int64. seen: `revision_keys` by head
+        [B, H, K, d / H], slots and indices [B, K] of the K utterances in sight; None: the T themselves. Returns logits
+        of emotions [B, T, C] and of sentiments [B, T, S].
         """
         states, expert_logits = rows.split([self.config.hidden, len(self.config.emotions)], dim=-1)
         if not self.has("revision"):
             return self._heads(states, expert_logits, self.temperature)  # the provisional label again
-        seen_rows, key_slot, key_index = seen or (rows, slot, index)
+        keys, key_slot, key_index = seen or (by_head(self.revision_keys(rows), self.config.heads), slot, index)
         distance = index[:, :, None] - key_index[:, None, :]
         allowed = (key_index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
         allowed = allowed & (distance < self.config.window - self.config.revision)  # all that W rows hold at t+R
         kinds = relation(slot, key_slot, distance)
         if not self.has("relations"):
             kinds = torch.zeros_like(kinds)
-        keys = self.revision.keys(seen_rows[..., : self.config.hidden])
-        revised, _ = self.revision(states, states, [keys], kinds, distance, allowed)
+        edges = Edges.of(kinds, distance, allowed, 6, max(self.config.window, index.shape[1] - 1))
+        revised, _ = self.revision(states, states, [keys], edges)
         return self._heads(revised, expert_logits, self.revision_temperature)
+
+    def _in_sight(self, index: Tensor, key_index: Tensor, lookahead: int) -> tuple[Tensor, Tensor]:
+        """How many utterances each of the keys [B, K] lies before each of the queries [B, T], and whether it may be
+        used: [B, T, K] each."""
+        distance = index[:, :, None] - key_index[:, None, :]
+        valid = (key_index != EMPTY)[:, None, :] & (index != EMPTY)[:, :, None]
+        return distance, valid & (distance <= self.config.window) & (distance >= -lookahead)
 
     def _project(self, utterances: Utterances) -> Tensor:
         """[B, T, M, d]: each modality in the common space, a learned token where it is absent."""

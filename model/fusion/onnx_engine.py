@@ -4,46 +4,42 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import onnxruntime
 
-from model.fusion.step import Arrays
+from model.fusion.config import FusionConfig
+from model.fusion.step import ArrayEngine, Arrays, functions
 
-GRAPHS = ("step", "revise")
 SOURCE = "undertone.source"  # key in a graph's metadata: `digest` of the checkpoint that it was made of
 
 
-class OnnxEngine:
-    """`model.fusion.step.Engine` on a CPU, one thread: a step is too small for two."""
+class OnnxEngine(ArrayEngine):
+    """The network by ONNX Runtime on a CPU, one thread: a step is too small for two."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, config: FusionConfig, folder: Path) -> None:
         """Raises OnnxRuntime's exceptions when a graph is damaged."""
+        super().__init__(config, self._run_graph)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._sessions, self._outputs = {}, {}
-        for name in GRAPHS:
+        self._sessions, self._inputs, self._outputs = {}, {}, {}
+        for name in functions(config):
             session = onnxruntime.InferenceSession(
                 str(folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"]
             )
             self._sessions[name] = session
-            self._outputs[name] = [output.name for output in session.get_outputs()]
+            self._inputs[name] = [each.name for each in session.get_inputs()]
+            self._outputs[name] = [each.name for each in session.get_outputs()]
 
     def source(self) -> set[str]:
         """The digest that each graph carries."""
         metadata = [session.get_modelmeta().custom_metadata_map for session in self._sessions.values()]
         return {each.get(SOURCE, "") for each in metadata}
 
-    def step(self, inputs: Arrays) -> Arrays:
-        return self._run("step", inputs)
-
-    def revise(self, inputs: Arrays) -> Arrays:
-        return self._run("revise", inputs)
-
-    def _run(self, name: str, inputs: dict[str, Any]) -> Arrays:
+    def _run_graph(self, name: str, inputs: Arrays) -> Arrays:
         outputs = self._outputs[name]
-        return dict(zip(outputs, self._sessions[name].run(outputs, inputs), strict=True))
+        wanted = {key: inputs[key] for key in self._inputs[name]}
+        return dict(zip(outputs, self._sessions[name].run(outputs, wanted), strict=True))
 
 
 def digest(folder: Path) -> str:

@@ -9,26 +9,47 @@ Shapes: B conversations, M modalities, E experts, C emotions, d hidden width, H 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.fusion.config import EMPTY, FusionConfig
+from model.fusion.config import FusionConfig
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 
 Array = NDArray[np.float32]
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
+Indices = NDArray[np.int64]
+
+LEFT = ("row", "keys")
+"""Outputs of a step that are for the conversation's state, not for a label."""
 
 
 class Engine(Protocol):
-    """The network's two functions, from arrays by name to arrays by name; see `model.fusion.step_network`."""
+    """Holds the states of conversations by number, and computes on them."""
 
-    def step(self, inputs: Arrays) -> Arrays: ...
+    def step(self, states: Indices, inputs: Arrays) -> Arrays:
+        """Outputs of `model.fusion.step_network.StepNetwork` for the next utterance of each of the states [B].
 
-    def revise(self, inputs: Arrays) -> Arrays: ...
+        What the utterance leaves lies in its state from then on, where no label before `GraphState.count` + 1 sees it.
+        """
+
+    def revise(self, states: Indices, inputs: Arrays) -> Arrays:
+        """Outputs of `model.fusion.step_network.ReviseNetwork` for an utterance of each of the states [B]."""
+
+    def write(self, states: Indices, rows: Sequence[GraphRow]) -> None:
+        """Put what an utterance left into each of the states [B]. Raises ValueError for rows of another network."""
+
+    def new(self) -> int:
+        """The number of an unused state."""
+
+    def free(self, state: int) -> None:
+        """The state may be given to another conversation."""
+
+    def nbytes(self) -> int:
+        """Bytes of one state."""
 
 
 def blocks(config: FusionConfig) -> list[int]:
@@ -39,44 +60,121 @@ def blocks(config: FusionConfig) -> list[int]:
     return found + [modalities] * (config.layers + ("context" not in config.without))
 
 
-class GraphState:
-    """What is kept of one conversation: a ring of its last W utterances."""
+def functions(config: FusionConfig) -> tuple[str, ...]:
+    """Of the network, `model.fusion.step_network` has them."""
+    return ("step", "revise") if "revision" in config.without else ("step", "revise", "restore")
+
+
+def places(config: FusionConfig) -> int:
+    """Utterances in a state's ring: the W before, and the one that is being labelled."""
+    return config.window + 1
+
+
+def shapes(config: FusionConfig) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
+    """Shape and kind of each array of a state: P = W + 1 places in a ring; utterance n has place n mod P.
+
+    `past_N`: keys and values of each of `blocks`, [H, P · nodes, h]. `past_row`: pooled state, and what the experts
+    added to the logits before the temperature, [P, d + C]. `past_present` [P, M]; `past_slot` [P], of the speaker.
+    `revised_N`: keys and values of the revision, if there is one, [H, P, h].
+    """
+    count, width = places(config), config.hidden // config.heads
+    each = [nodes for nodes in blocks(config) for _ in range(2)]
+    rings = {f"past_{n}": nodes for n, nodes in enumerate(each)}
+    if "revision" not in config.without:
+        rings |= {"revised_0": 1, "revised_1": 1}
+    return {name: ((config.heads, count * nodes, width), np.float32) for name, nodes in rings.items()} | {
+        "past_row": ((count, config.hidden + len(config.emotions)), np.float32),
+        "past_present": ((count, len(config.inputs)), np.bool_),
+        "past_slot": ((count,), np.int64),
+    }
+
+
+class States:
+    """States of conversations in arrays [S, ...] of this machine's memory, which grow by doubling."""
 
     def __init__(self, config: FusionConfig) -> None:
-        window, heads = config.window, config.heads
-        self.past = [
-            np.zeros((heads, window * nodes, config.hidden // heads), np.float32)
-            for nodes in blocks(config)
-            for _ in range(2)
-        ]
-        """Keys and values of each block, [H, W · nodes, h]."""
-        self.tail = np.zeros((window, config.hidden + len(config.emotions)), np.float32)
-        """Pooled state, and what the experts added to the logits before the temperature."""
-        self.present = np.zeros((window, len(config.inputs)), bool)
-        self.slot = np.zeros(window, np.int64)
-        self.index = np.full(window, EMPTY, np.int64)
+        self._places, self._nodes, self._width = places(config), blocks(config), config.hidden
+        self.arrays: Arrays = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in shapes(config).items()}
+        self._unused: list[int] = []
+
+    def new(self) -> int:
+        if not self._unused:
+            size = len(self.arrays["past_slot"])
+            more = max(1, size)
+            for name, values in self.arrays.items():
+                self.arrays[name] = np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
+            self._unused.extend(reversed(range(size, size + more)))
+        return self._unused.pop()
+
+    def free(self, state: int) -> None:
+        self._unused.append(state)
+
+    def nbytes(self) -> int:
+        return sum(values[:1].nbytes for values in self.arrays.values())
+
+    def write(self, states: Indices, of: Arrays) -> None:
+        """What an utterance left, into each of the states [B]: `index`, `slot` [B], `present` [B, M], `row` [B, n] and,
+        if there is a revision, its `keys` [B, 2d]."""
+        place, row, start = of["index"] % self._places, of["row"], 0
+        for n, nodes in enumerate(self._nodes):
+            size = 2 * nodes * self._width
+            self._put(f"past_{2 * n}", f"past_{2 * n + 1}", states, place, row[:, start : start + size])
+            start += size
+        if "keys" in of:
+            self._put("revised_0", "revised_1", states, place, of["keys"])
+        self.arrays["past_row"][states, place] = row[:, start:]
+        self.arrays["past_slot"][states, place] = of["slot"]
+        self.arrays["past_present"][states, place] = of["present"]
+
+    def _put(self, key: str, value: str, states: Indices, place: Indices, new: Array) -> None:
+        """new: keys and values side by side of each node, [B, nodes · 2d]."""
+        for name, values in ((key, 0), (value, 1)):
+            ring = self.arrays[name]
+            size, heads, _, width = ring.shape
+            by_place = ring.reshape(size, heads, self._places, -1, width)
+            by_node = new.reshape(len(new), -1, 2, heads, width)[:, :, values]
+            by_place[states, :, place] = by_node.transpose(0, 2, 1, 3)
+
+
+class ArrayEngine:
+    """An `Engine` whose states are NumPy arrays."""
+
+    def __init__(self, config: FusionConfig, run: Callable[[str, Arrays], Arrays]) -> None:
+        """run: each of `functions(config)`, from arrays by name to arrays by name."""
+        self._states, self._run, self._revises = States(config), run, "restore" in functions(config)
+        self._tail = config.hidden + len(config.emotions)
+        self.new, self.free, self.nbytes = self._states.new, self._states.free, self._states.nbytes
+
+    def step(self, states: Indices, inputs: Arrays) -> Arrays:
+        out = self._run("step", self._states.arrays | inputs | {"state": states})
+        self._states.write(states, inputs | {name: out[name] for name in LEFT if name in out})
+        return out
+
+    def revise(self, states: Indices, inputs: Arrays) -> Arrays:
+        return self._run("revise", self._states.arrays | inputs | {"state": states})
+
+    def write(self, states: Indices, rows: Sequence[GraphRow]) -> None:
+        of: Arrays = {name: np.array([getattr(row, name) for row in rows]) for name in ("index", "slot", "present")}
+        of["row"] = np.stack([row.values for row in rows])
+        if self._revises:
+            of |= self._run("restore", {"row": of["row"][:, -self._tail :]})
+        self._states.write(states, of)
+
+
+class GraphState:
+    """What is kept of one conversation. Its arrays are the engine's; they are free again when nobody holds this."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.number = engine, engine.new()
         self.count = 0
         """How many utterances have been labelled, which is the number of the next one."""
 
+    def __del__(self) -> None:
+        self._engine.free(self.number)
+
     @property
     def nbytes(self) -> int:
-        arrays = [*self.past, self.tail, self.present, self.slot, self.index]
-        return sum(values.nbytes for values in arrays)
-
-    def append(self, row: GraphRow) -> None:
-        """Put what an utterance left into the ring, in the place of the oldest. Raises ValueError for another width."""
-        place, start = row.index % len(self.index), 0
-        for pair in zip(self.past[::2], self.past[1::2], strict=True):
-            heads, nodes, width = pair[0].shape
-            each = nodes // len(self.index)
-            size = 2 * each * heads * width
-            new = row.values[start : start + size].reshape(each, 2, heads, width).transpose(1, 2, 0, 3)
-            for ring, values in zip(pair, new, strict=True):
-                ring[:, place * each : (place + 1) * each] = values
-            start += size
-        self.tail[place] = row.values[start:]
-        self.slot[place], self.index[place], self.present[place] = row.slot, row.index, row.present
-        self.count = row.index + 1
+        return self._engine.nbytes()
 
 
 @dataclass(frozen=True)
@@ -90,9 +188,7 @@ class Labels:
     contribution: Array
     """[B, M] share of each modality in the pooled state; sums to 1."""
     influence: Array
-    """[B, W + 1] attention of the last graph layer on each utterance in sight, the new one last; sums to 1."""
-    index: NDArray[np.int64]
-    """[B, W + 1] the utterances' numbers."""
+    """[B, W + 2] attention of the last graph layer on each place of the ring, and on the utterance itself last."""
     present: NDArray[np.bool_]
     """[B, M]"""
     expert_logits: Array
@@ -110,45 +206,34 @@ class FusionStep:
         self.conformal_threshold = float(weights["conformal_threshold"])
         self._experts: Arrays = {name: weights[name] for name in ("expert_weight", "expert_prior")}
         self._engine = engine
-        self._revises = "revision" not in config.without
 
     def new_state(self) -> GraphState:
-        return GraphState(self.config)
+        return GraphState(self._engine)
 
     def restore(self, rows: Sequence[GraphRow]) -> GraphState:
-        """The state of a conversation from the rows of its last W utterances."""
+        """The state of a conversation from the rows of its last W utterances. Raises ValueError for rows of another
+        network."""
         state = self.new_state()
-        for row in rows:
-            state.append(row)
+        if rows:
+            self._engine.write(np.full(len(rows), state.number), rows)
+            state.count = rows[-1].index + 1
         return state
 
     def step(self, states: Sequence[GraphState], utterances: Sequence[UtteranceFeatures]) -> Labels:
-        """Label the next utterance of each conversation. The states stay as they are: `GraphState.append` the rows."""
+        """Label the next utterance of each conversation. It counts, and later ones see it, once `count` is raised."""
         inputs = self._read(utterances)
-        number = np.array([state.count for state in states])
-        index = _batch([state.index for state in states])
-        inputs |= self._experts | {"index": number, "past_index": index}
-        inputs["past_slot"] = _batch([state.slot for state in states])
-        inputs["past_present"] = _batch([state.present for state in states])
-        for n in range(len(states[0].past)):
-            inputs[f"past_{n}"] = _batch([state.past[n] for state in states])
-        out = self._engine.step(inputs)
-        present, values = inputs["present"], out.pop("row")
-        each = zip(number.tolist(), utterances, present.tolist(), values, strict=True)
-        rows = [GraphRow(n, utterance.slot, tuple(here), row) for n, utterance, here, row in each]
-        indices = np.concatenate([index, number[:, None]], 1)
-        return Labels(index=indices, present=present, rows=rows, **out)  # type: ignore[arg-type]
+        inputs |= self._experts | {"index": np.array([state.count for state in states])}
+        out = self._engine.step(np.array([state.number for state in states]), inputs)
+        values = out["row"]
+        present, of_label = inputs["present"], {name: kept for name, kept in out.items() if name not in LEFT}
+        each = zip(states, utterances, present.tolist(), values, strict=True)
+        rows = [GraphRow(state.count, utterance.slot, tuple(here), row) for state, utterance, here, row in each]
+        return Labels(present=present, rows=rows, **of_label)  # type: ignore[arg-type]
 
     def revise(self, states: Sequence[GraphState], numbers: Sequence[int]) -> tuple[Array, Array]:
         """Final logits [B, C] and [B, S] of an utterance of each conversation, from what has been heard up to now."""
-        places = [(state, number % self.config.window) for state, number in zip(states, numbers, strict=True)]
-        inputs: Arrays = {"index": np.array(numbers), "row": np.stack([state.tail[at] for state, at in places])}
-        if self._revises:
-            inputs["slot"] = np.array([state.slot[at] for state, at in places])
-            inputs["past_slot"] = _batch([state.slot for state in states])
-            inputs["past_index"] = _batch([state.index for state in states])
-            inputs["past_row"] = _batch([state.tail for state in states])
-        out = self._engine.revise(inputs)
+        inputs: Arrays = {"index": np.array(numbers), "count": np.array([state.count for state in states])}
+        out = self._engine.revise(np.array([state.number for state in states]), inputs)
         return out["emotion"], out["sentiment"]  # type: ignore[return-value]
 
     def _read(self, utterances: Sequence[UtteranceFeatures]) -> Arrays:
@@ -170,8 +255,3 @@ class FusionStep:
         inputs["present"] = np.array([[name in each.features for name in config.inputs] for each in utterances])
         inputs["slot"] = np.array([utterance.slot for utterance in utterances])
         return inputs
-
-
-def _batch(values: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
-    """[...] of each conversation -> [B, ...]; that of one is not copied."""
-    return values[0][None] if len(values) == 1 else np.stack(values)

@@ -120,13 +120,12 @@ def export(
     with one_line_errors():
         from model.fusion.checkpoint import load_checkpoint, load_step, resolve
         from model.fusion.export import export
-        from model.fusion.onnx_engine import GRAPHS
 
         folder = resolve(str(checkpoint))
-        export(load_checkpoint(str(folder)), folder)
+        written = export(load_checkpoint(str(folder)), folder)
         load_step(str(folder))
-        for name in GRAPHS:
-            print(folder / f"{name}.onnx")
+        for path in written:
+            print(path)
 
 
 def enroll(

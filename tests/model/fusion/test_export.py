@@ -20,7 +20,7 @@ from model.fusion.incremental import IncrementalLabeller, Prediction
 from model.fusion.network import FusionGCN
 from model.fusion.onnx_engine import OnnxEngine
 from model.fusion.step import FusionStep
-from model.fusion.step_network import TorchEngine, step_of
+from model.fusion.step_network import step_of, torch_engine
 from tests.support.fusion import CONFIG, conversation
 
 pytestmark = pytest.mark.integration
@@ -58,7 +58,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FusionStep, FusionSt
 def test_every_ablation_is_the_same_network(left_out: tuple[str, ...], tmp_path: Path) -> None:
     """Through eviction, with previews between, and for the labels that the end owes."""
     torch_step, onnx_step = exported(replace(CONFIG, without=left_out), tmp_path)
-    assert isinstance(torch_step._engine, TorchEngine) and isinstance(onnx_step._engine, OnnxEngine)
+    assert not isinstance(torch_step._engine, OnnxEngine) and isinstance(onnx_step._engine, OnnxEngine)
     one, other = IncrementalLabeller(torch_step), IncrementalLabeller(onnx_step)
     states = one.new_state(), other.new_state()
     for n, spoken in enumerate(conversation(5, 3 * CONFIG.window)):
@@ -103,7 +103,7 @@ def test_what_is_shipped_is_exported_from_what_is_shipped(name: str) -> None:
     step = load_step(name)
     assert isinstance(step._engine, OnnxEngine)
     torch_step = FusionStep(
-        step.config, {**load_checkpoint(name).weights(), **step._experts}, TorchEngine(load_checkpoint(name))
+        step.config, {**load_checkpoint(name).weights(), **step._experts}, torch_engine(load_checkpoint(name))
     )
     rng, config = np.random.default_rng(0), step.config
     one, other = IncrementalLabeller(torch_step), IncrementalLabeller(step)
@@ -126,7 +126,7 @@ def test_an_export_of_other_weights_is_not_taken(
     save_checkpoint(network, tmp_path, "", {})
     with caplog.at_level(logging.WARNING):
         step = load_step(str(tmp_path))
-    assert isinstance(step._engine, TorchEngine) and "undertone models export" in caplog.text
+    assert not isinstance(step._engine, OnnxEngine) and "undertone models export" in caplog.text
 
 
 def test_labelling_by_an_export_loads_no_pytorch(tmp_path: Path) -> None:

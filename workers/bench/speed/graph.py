@@ -19,7 +19,7 @@ from model.fusion.checkpoint import load_step, save_checkpoint
 from model.fusion.config import FusionConfig
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
-from model.fusion.step import FusionStep, GraphState
+from model.fusion.step import FusionStep, GraphState, places
 from model.progress import Progress
 from workers.console.tables import Rows
 from workers.inference.recognizer import EmotionRecognizer
@@ -216,13 +216,10 @@ def _rerun(model: FusionGCN, utterances: list[UtteranceFeatures]) -> Callable[[]
 
 def _after(labeller: IncrementalLabeller, count: int) -> GraphState:
     """State of a conversation with `count` utterances; those before the window have no effect on it."""
-    state, places = labeller.new_state(), labeller.config.window
-    for _ in range(min(count, 2 * places)):
+    state, ring = labeller.new_state(), places(labeller.config)
+    for _ in range(min(count, 2 * ring)):
         labeller.step([state], [_features_of(labeller.config, state.count)])
-    if count > state.count:
-        shift = (count - state.count) // places * places
-        state.index += shift
-        state.count += shift
+    state.count += max(0, count - state.count) // ring * ring
     return state
 
 
