@@ -72,7 +72,6 @@ def _examples(network: FusionGCN, name: str, batch: int = 2, states: int = 3, ex
         return {"row": torch.randn(batch, config.hidden + classes)}
     if name == "revise":
         return numbers | {"count": index + 1} | of_revision | {key: past[key] for key in ("past_row", "past_slot")}
-    known = {key: values for key, values in past.items() if key not in of_revision and key != "past_row"}
     features = {f"feature_{key}": torch.randn(batch, width) for key, width in config.inputs.items()}
     of_experts = {
         "expert_posteriors": torch.full((batch, experts, classes), 1 / classes),
@@ -80,4 +79,4 @@ def _examples(network: FusionGCN, name: str, batch: int = 2, states: int = 3, ex
         "expert_prior": torch.full((experts, classes), 1 / classes),
     }
     present = torch.ones(batch, modalities, dtype=torch.bool)
-    return numbers | features | of_experts | {"present": present, "slot": index * 0} | known
+    return numbers | features | of_experts | {"present": present, "slot": index * 0} | past

@@ -79,28 +79,23 @@ class IncrementalLabeller:
         for prediction, share, influence in zip(predictions, shares, influences, strict=True):
             prediction.contribution.update(share)
             prediction.influences.update(influence)
-        finals: dict[int, Prediction] = {}
-        if commit:
-            for state in states:
-                state.count += 1
-            due = [b for b, number in enumerate(starts) if number >= self.config.revision]
-            numbers = [starts[b] - self.config.revision for b in due]
-            finals = dict(zip(due, self._revised([states[b] for b in due], numbers), strict=True))
-        return [StepResult(predictions[b], finals.get(b), row) for b, row in enumerate(labels.rows)]
+        if not commit:
+            return [StepResult(prediction, None, row) for prediction, row in zip(predictions, labels.rows, strict=True)]
+        for state in states:
+            state.count += 1
+        numbers = [start - self.config.revision for start in starts]
+        finals = self._predictions(numbers, 1, *map(softmax, labels.final))
+        each = zip(predictions, finals, numbers, labels.rows, strict=True)
+        return [StepResult(prediction, final if n >= 0 else None, row) for prediction, final, n, row in each]
 
     def revise(self, state: GraphState, number: int) -> Prediction:
         """The final label of utterance `number`, from all utterances up to now."""
-        return self._revised([state], [number])[0]
+        logits = self._network.revise([state], [number])
+        return self._predictions([number], 1, *map(softmax, logits))[0]
 
     def finish(self, state: GraphState) -> list[Prediction]:
         """The final labels that are still due when the conversation ends."""
         return [self.revise(state, n) for n in range(max(0, state.count - self.config.revision), state.count)]
-
-    def _revised(self, states: Sequence[GraphState], numbers: Sequence[int]) -> list[Prediction]:
-        if not states:
-            return []
-        emotion, sentiment = self._network.revise(states, numbers)
-        return self._predictions(numbers, 1, softmax(emotion), softmax(sentiment))
 
     def _contributions(
         self, pooled: Array, present: NDArray[np.bool_], moved: Array, has_posterior: NDArray[np.bool_]

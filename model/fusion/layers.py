@@ -94,7 +94,7 @@ class Edges:
     """Largest distance, in utterances, that the bias tells apart."""
 
     @staticmethod
-    def of(kind: Tensor, distance: Tensor, allowed: Tensor, relations: int, far: int) -> "Edges":
+    def of(kind: Tensor, distance: Tensor, allowed: Tensor, relations: int, far: int) -> Edges:
         """kind, distance int64 and allowed bool: [B, Q, K], or of a shape that broadcasts to it."""
         kind, closed_row = torch.where(allowed, kind, relations), relations * (far + 1)
         row = kind * (far + 1) + distance.abs().clamp(max=far)

@@ -219,18 +219,18 @@ class FusionGCN(
         return keys
 
     def revise(
-        self, rows: Tensor, slot: Tensor, index: Tensor, seen: tuple[KeyValue, Tensor, Tensor] | None = None
+        self, rows: Tensor, slot: Tensor, index: Tensor, seen: tuple[list[KeyValue], Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Final labels of T utterances, from the causal states of utterances t-W+R+1 … t+R, the last W.
 
-        rows: [B, T, d + C] as in `Labels`; slot, index: [B, T] int64. seen: `revision_keys` by head
-        [B, H, K, d / H], slots and indices [B, K] of the K utterances in sight; None: the T themselves. Returns logits
-        of emotions [B, T, C] and of sentiments [B, T, S].
+        rows: [B, T, d + C] as in `Labels`; slot, index: [B, T] int64. seen: `revision_keys` by head in
+        blocks, slots and indices [B, K] of the K utterances in sight; None: the T themselves. Returns logits of
+        emotions [B, T, C] and of sentiments [B, T, S].
         """
         states, expert_logits = rows.split([self.config.hidden, len(self.config.emotions)], dim=-1)
         if not self.has("revision"):
             return self._heads(states, expert_logits, self.temperature)  # the provisional label again
-        keys, key_slot, key_index = seen or (by_head(self.revision_keys(rows), self.config.heads), slot, index)
+        blocks, key_slot, key_index = seen or ([by_head(self.revision_keys(rows), self.config.heads)], slot, index)
         distance = index[:, :, None] - key_index[:, None, :]
         allowed = (key_index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
         allowed = allowed & (distance < self.config.window - self.config.revision)  # all that W rows hold at t+R
@@ -238,7 +238,7 @@ class FusionGCN(
         if not self.has("relations"):
             kinds = torch.zeros_like(kinds)
         edges = Edges.of(kinds, distance, allowed, 6, max(self.config.window, index.shape[1] - 1))
-        revised, _ = self.revision(states, states, [keys], edges)
+        revised, _ = self.revision(states, states, blocks, edges)
         return self._heads(revised, expert_logits, self.revision_temperature)
 
     def _in_sight(self, index: Tensor, key_index: Tensor, lookahead: int) -> tuple[Tensor, Tensor]:

@@ -23,9 +23,6 @@ Array = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
 Indices = NDArray[np.int64]
 
-LEFT = ("row", "keys")
-"""Outputs of a step that are for the conversation's state, not for a label."""
-
 
 class Engine(Protocol):
     """Holds the states of conversations by number, and computes on them."""
@@ -120,7 +117,7 @@ class States:
             size = 2 * nodes * self._width
             self._put(f"past_{2 * n}", f"past_{2 * n + 1}", states, place, row[:, start : start + size])
             start += size
-        if "keys" in of:
+        if "revised_0" in self.arrays:
             self._put("revised_0", "revised_1", states, place, of["keys"])
         self.arrays["past_row"][states, place] = row[:, start:]
         self.arrays["past_slot"][states, place] = of["slot"]
@@ -147,7 +144,7 @@ class ArrayEngine:
 
     def step(self, states: Indices, inputs: Arrays) -> Arrays:
         out = self._run("step", self._states.arrays | inputs | {"state": states})
-        self._states.write(states, inputs | {name: out[name] for name in LEFT if name in out})
+        self._states.write(states, inputs | out)
         return out
 
     def revise(self, states: Indices, inputs: Arrays) -> Arrays:
@@ -195,6 +192,8 @@ class Labels:
     """[B, E, C] what each expert adds to the logits, calibrated like them."""
     rows: list[GraphRow]
     """What each utterance leaves for those after it."""
+    final: tuple[Array, Array]
+    """Final logits [B, C] and [B, S] of the utterance R before each, if there is one."""
 
 
 class FusionStep:
@@ -224,17 +223,18 @@ class FusionStep:
         inputs = self._read(utterances)
         inputs |= self._experts | {"index": np.array([state.count for state in states])}
         out = self._engine.step(np.array([state.number for state in states]), inputs)
-        values = out["row"]
-        present, of_label = inputs["present"], {name: kept for name, kept in out.items() if name not in LEFT}
-        each = zip(states, utterances, present.tolist(), values, strict=True)
+        present = inputs["present"]
+        each = zip(states, utterances, present.tolist(), out["row"], strict=True)
         rows = [GraphRow(state.count, utterance.slot, tuple(here), row) for state, utterance, here, row in each]
-        return Labels(present=present, rows=rows, **of_label)  # type: ignore[arg-type]
+        final = out["final_emotion"], out["final_sentiment"]
+        names = ("emotion", "sentiment", "contribution", "influence", "expert_logits")
+        return Labels(**{name: out[name] for name in names}, present=present, rows=rows, final=final)
 
     def revise(self, states: Sequence[GraphState], numbers: Sequence[int]) -> tuple[Array, Array]:
         """Final logits [B, C] and [B, S] of an utterance of each conversation, from what has been heard up to now."""
         inputs: Arrays = {"index": np.array(numbers), "count": np.array([state.count for state in states])}
         out = self._engine.revise(np.array([state.number for state in states]), inputs)
-        return out["emotion"], out["sentiment"]  # type: ignore[return-value]
+        return out["emotion"], out["sentiment"]
 
     def _read(self, utterances: Sequence[UtteranceFeatures]) -> Arrays:
         """Features [B, D_m] by modality, presence [B, M], slots [B], expert posteriors [B, E, C]."""

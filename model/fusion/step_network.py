@@ -6,58 +6,65 @@ Shapes: B conversations of S states, M modalities, E experts, C emotions, P = W 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from model.fusion.config import EMPTY
+from model.fusion.config import EMPTY, FusionConfig
+from model.fusion.layers import by_head
 from model.fusion.network import FusionGCN, Labels, Past, Utterances
-from model.fusion.step import LEFT, ArrayEngine, Arrays, FusionStep, blocks, functions, places
+from model.fusion.step import ArrayEngine, Arrays, FusionStep, blocks, functions, places
 
 
 class StepNetwork(nn.Module):
-    """The provisional label, and what the utterance leaves."""
+    """The provisional label of an utterance, what it leaves, and the final label of the utterance R before it."""
 
     def __init__(self, network: FusionGCN) -> None:
         super().__init__()
         self.network = network
-        labels = ("emotion", "sentiment", "contribution", "influence", "expert_logits")
-        self.outputs = (*labels, *LEFT) if network.has("revision") else (*labels, "row")
+        provisional = ("emotion", "sentiment", "contribution", "influence", "expert_logits")
+        left = ("row", "keys") if network.has("revision") else ("row",)
+        self.outputs = (*provisional, "final_emotion", "final_sentiment", *left)
 
     def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """inputs: all states, `past_N`, `past_present` and `past_slot` [S, ...] (`model.fusion.step.shapes`); `state`
-        [B] int64, the numbers of those of these conversations; `feature_NAME` [B, D_m] of each modality, `present`
-        [B, M] bool, `slot` and `index` [B] int64, `expert_posteriors` [B, E, C], `expert_weight` [E], `expert_prior`
-        [E, C] -> by `outputs`: [B, C], [B, S], [B, M], [B, P + 1], [B, E, C]; the row [B, n] and the revision's keys
-        [B, 2d], as `model.fusion.step.States.write` reads them.
+        """inputs: all states [S, ...] (`model.fusion.step.shapes`); `state` [B] int64, the numbers of those of these
+        conversations; `feature_NAME` [B, D_m] of each modality, `present` [B, M] bool, `slot` and `index` [B] int64,
+        `expert_posteriors` [B, E, C], `expert_weight` [E], `expert_prior` [E, C] -> by `outputs`: [B, C], [B, S],
+        [B, M], [B, P + 1], [B, E, C]; of the utterance R before, if there is one, [B, C] and [B, S]; the row [B, n] and
+        the revision's keys [B, 2d], as `model.fusion.step.States.write` reads them.
         """
-        labels = self.label(inputs)
-        each = (labels.emotion, labels.sentiment, labels.contribution, labels.influence, labels.expert_logits)
-        row = torch.cat([*(keys.flatten(1) for keys in labels.keys), labels.rows[:, 0]], -1)
-        keys = (self.network.revision_keys(labels.rows)[:, 0],) if self.network.has("revision") else ()
-        return *(values[:, 0] for values in each), row, *keys
-
-    def label(self, inputs: dict[str, Tensor]) -> Labels:
-        """The network's own output for the utterances, T = 1."""
-        config, state, index = self.network.config, inputs["state"], inputs["index"][:, None]
-        ring = torch.arange(places(config), device=index.device)
-        age = (index - 1 - ring) % len(ring) + 1  # [B, P] in utterances; that of the place to be filled is P
-        known = Past(
-            [(inputs[f"past_{2 * n}"][state], inputs[f"past_{2 * n + 1}"][state]) for n in range(len(blocks(config)))],
-            inputs["past_present"][state],
-            inputs["past_slot"][state],
-            torch.where(age <= index.clamp(max=config.window), index - age, EMPTY),
-        )
+        network, config, state = self.network, self.network.config, inputs["state"]
+        index, slot = inputs["index"][:, None], inputs["slot"][:, None]
+        past_slot = inputs["past_slot"][state]
+        number = _numbers(inputs["index"], config)
         utterances = Utterances(
             {name: inputs[f"feature_{name}"][:, None] for name in config.inputs},
             *(inputs[name][:, None] for name in ("present", "slot", "index", "expert_posteriors")),
             experts=(inputs["expert_weight"], inputs["expert_prior"]),
         )
-        labels: Labels = self.network(utterances, past=known)
-        return labels
+        keys = [
+            (inputs[f"past_{2 * n}"][state], inputs[f"past_{2 * n + 1}"][state]) for n in range(len(blocks(config)))
+        ]
+        labels: Labels = network(utterances, past=Past(keys, inputs["past_present"][state], past_slot, number))
+        each = (labels.emotion, labels.sentiment, labels.contribution, labels.influence, labels.expert_logits)
+        before = index - config.revision
+        place = before % number.shape[1]
+        row_before, slot_before = labels.rows, slot
+        if config.revision:
+            row_before, slot_before = inputs["past_row"][state[:, None], place], past_slot.gather(1, place)
+        left, seen = [torch.cat([*(keys.flatten(1) for keys in labels.keys), labels.rows[:, 0]], -1)], None
+        if network.has("revision"):
+            new = network.revision_keys(labels.rows)
+            left.append(new[:, 0])
+            revised = [(inputs["revised_0"][state], inputs["revised_1"][state]), by_head(new, config.heads)]
+            seen = revised, torch.cat([past_slot, slot], 1), torch.cat([number, index], 1)
+        final = network.revise(row_before, slot_before, before, seen)
+        return *(values[:, 0] for values in (*each, *final)), *left
 
 
 class ReviseNetwork(nn.Module):
-    """The final label."""
+    """The final label of an utterance, from all that has been heard up to now."""
 
     outputs = ("emotion", "sentiment")
 
@@ -70,16 +77,23 @@ class ReviseNetwork(nn.Module):
         [B] int64, the numbers of those of these conversations, `count` [B] of their utterances, `index` [B] of that in
         question -> logits [B, C], [B, S].
         """
-        state, index, last = inputs["state"], inputs["index"][:, None], inputs["count"][:, None] - 1
-        ring = torch.arange(places(self.network.config), device=index.device)
-        place, slots = index % len(ring), inputs["past_slot"][state]
+        network, state, index = self.network, inputs["state"], inputs["index"][:, None]
+        slots = inputs["past_slot"][state]
+        place = index % slots.shape[1]
         row, slot = inputs["past_row"][state[:, None], place], slots.gather(1, place)
         seen = None
-        if self.network.has("revision"):
-            age = (last - ring) % len(ring)  # [B, P] in utterances; that of the place to be filled next is W
-            number = torch.where(age <= last.clamp(max=len(ring) - 2), last - age, EMPTY)
-            seen = (inputs["revised_0"][state], inputs["revised_1"][state]), slots, number
-        return tuple(logits[:, 0] for logits in self.network.revise(row, slot, index, seen))
+        if network.has("revision"):
+            keys = inputs["revised_0"][state], inputs["revised_1"][state]
+            seen = [keys], slots, _numbers(inputs["count"], network.config)
+        return tuple(logits[:, 0] for logits in network.revise(row, slot, index, seen))
+
+
+def _numbers(count: Tensor, config: FusionConfig) -> Tensor:
+    """Number of the utterance in each place of the ring of conversations with `count` [B] utterances, EMPTY for none
+    and for one that no label sees any more: [B, P]."""
+    ring = torch.arange(places(config), device=count.device)
+    age = (count[:, None] - 1 - ring) % len(ring) + 1  # 1 for the last; that of the place to be filled next is P
+    return torch.where(age <= count[:, None].clamp(max=config.window), count[:, None] - age, EMPTY)
 
 
 class RestoreNetwork(nn.Module):
@@ -96,7 +110,7 @@ class RestoreNetwork(nn.Module):
         return (self.network.revision_keys(inputs["row"]),)
 
 
-def modules(network: FusionGCN) -> dict[str, StepNetwork | ReviseNetwork | RestoreNetwork]:
+def modules(network: FusionGCN) -> dict[str, Any]:
     """Each of `model.fusion.step.functions` of a network."""
     every = {"step": StepNetwork, "revise": ReviseNetwork, "restore": RestoreNetwork}
     return {name: every[name](network).eval() for name in functions(network.config)}
