@@ -23,7 +23,8 @@ Inputs = dict[str, torch.Tensor]
 
 
 def export(network: FusionGCN, folder: Path) -> list[Path]:
-    """Write the graph of each of `model.fusion.step.functions` into the checkpoint's folder, in which config.json and the weights lie."""
+    """Write the graph of each of `model.fusion.step.functions` into a checkpoint's folder, beside config.json and the
+    weights; returns the files."""
     source, written = digest(folder), list[Path]()
     network = network.eval()
     for name, module in modules(network).items():

@@ -24,20 +24,22 @@ def by_head(keys_and_values: Tensor, heads: int) -> KeyValue:
     return key, value
 
 
-def attention(query: Tensor, blocks: Sequence[KeyValue], bias: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+def joined(past: KeyValue, new: KeyValue) -> KeyValue:
+    """Keys and values of both, those of the past first."""
+    key, value = (torch.cat(both, 2) for both in zip(past, new, strict=True))
+    return key, value
+
+
+def attention(query: Tensor, key_value: KeyValue, bias: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1) with an additive bias.
 
-    query [B, Q, d]; blocks: keys and values, K in all (the cached ones are not copied to lie beside the new ones);
-    bias [B, H or 1, Q, K] -> output [B, Q, d], weights [B, H, Q, K].
+    query [B, Q, d], K keys and values, bias [B, H or 1, Q, K] -> output [B, Q, d], weights [B, H, Q, K].
     """
+    key, value = key_value
     q = query.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, Q, d / H]
     q = q * (1 / math.sqrt(q.shape[-1]))
-    scores = torch.cat([q @ key.transpose(-1, -2) for key, _ in blocks], -1)
-    weights = (scores + bias).softmax(-1)
-    shares = weights.split([key.shape[-2] for key, _ in blocks], -1)
-    output = sum(share @ value for share, (_, value) in zip(shares, blocks, strict=True))
-    assert isinstance(output, Tensor)
-    return output.transpose(1, 2).flatten(-2), weights
+    weights = (q @ key.transpose(-1, -2) + bias).softmax(-1)
+    return (weights @ value).transpose(1, 2).flatten(-2), weights
 
 
 def closed(allowed: Tensor) -> Tensor:
@@ -64,8 +66,8 @@ class CrossModalAlignment(nn.Module):
         """Keys and values side by side of each modality, which are cached: states [B, T, M, d] -> M × [B, T, 2d]."""
         return [layer(states[:, :, m]) for m, layer in enumerate(self.key_value)]
 
-    def forward(self, states: Tensor, blocks: Sequence[Sequence[KeyValue]], allowed: Tensor, present: Tensor) -> Tensor:
-        """Align: states [B, T, M, d], blocks by modality, allowed [B, T, K], present [B, K, M] -> [B, T, M, d]."""
+    def forward(self, states: Tensor, keys: Sequence[KeyValue], allowed: Tensor, present: Tensor) -> Tensor:
+        """Align: states [B, T, M, d], keys by modality, allowed [B, T, K], present [B, K, M] -> [B, T, M, d]."""
         aligned = []
         for m in range(states.shape[2]):
             state = states[:, :, m]
@@ -74,7 +76,7 @@ class CrossModalAlignment(nn.Module):
                 if n == m:
                     continue
                 in_sight = allowed & present[:, None, :, n]
-                context, _ = attention(self.query[m](state), blocks[n], closed(in_sight)[:, None], self.heads)
+                context, _ = attention(self.query[m](state), keys[n], closed(in_sight)[:, None], self.heads)
                 if self.gate:
                     context = context * torch.sigmoid(self.gate[f"{m}_from_{n}"](torch.cat([state, context], dim=-1)))
                 out = out + context * in_sight.any(-1, keepdim=True)
@@ -124,12 +126,11 @@ class EdgeAttention(nn.Module):
         table = table if self.adaptive else table * 0
         return F.pad(table.flatten(0, 1), (0, 0, 0, 1), value=CLOSED)
 
-    def forward(self, nodes: Tensor, blocks: Sequence[KeyValue], edges: Edges) -> tuple[Tensor, Tensor]:
-        """Messages along the edges: nodes [B, Q, d], K keys and values in blocks -> messages [B, Q, d], edge weights
-        [B, H, Q, K]."""
+    def forward(self, nodes: Tensor, keys: KeyValue, edges: Edges) -> tuple[Tensor, Tensor]:
+        """Messages along the edges: nodes [B, Q, d] -> messages [B, Q, d], edge weights [B, H, Q, K]."""
         query = self.query(nodes) if self.adaptive else nodes * 0
         bias = F.embedding(edges.row, self.bias(edges.far)).permute(0, 3, 1, 2)  # [B, H, Q, K]
-        message, weights = attention(query, blocks, bias, self.heads)
+        message, weights = attention(query, keys, bias, self.heads)
         share = weights.mean(1)  # [B, Q, K]
         relations = self.relation_value.shape[0]
         per_relation = torch.zeros(*share.shape[:2], relations + 1, device=share.device, dtype=share.dtype)
@@ -155,11 +156,9 @@ class NodeUpdate(nn.Module):
         keys: Tensor = self.edges.key_value(self.norm(nodes))
         return keys
 
-    def forward(
-        self, nodes: Tensor, initial: Tensor, blocks: Sequence[KeyValue], edges: Edges
-    ) -> tuple[Tensor, Tensor]:
-        """nodes, initial [B, Q, d]; blocks: K keys and values -> nodes [B, Q, d], edge weights [B, H, Q, K]."""
-        message, weights = self.edges(self.norm(nodes), blocks, edges)
+    def forward(self, nodes: Tensor, initial: Tensor, keys: KeyValue, edges: Edges) -> tuple[Tensor, Tensor]:
+        """nodes, initial [B, Q, d], K keys and values -> nodes [B, Q, d], edge weights [B, H, Q, K]."""
+        message, weights = self.edges(self.norm(nodes), keys, edges)
         share = torch.sigmoid(self.initial)
         nodes = nodes + self.dropout((1 - share) * message + share * initial)
         return nodes + self.dropout(self.feed_forward(nodes)), weights

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.fusion.config import EMPTY, FusionConfig
-from model.fusion.layers import CrossModalAlignment, Edges, KeyValue, NodeUpdate, by_head, closed, relation
+from model.fusion.layers import CrossModalAlignment, Edges, KeyValue, NodeUpdate, by_head, closed, joined, relation
 
 
 @dataclass
@@ -160,10 +160,10 @@ class FusionGCN(
             key_present = torch.cat([past.present, present], 1)
         kept: list[Tensor] = []
 
-        def with_past(new: Tensor) -> list[KeyValue]:
+        def with_past(new: Tensor) -> KeyValue:
             kept.append(new)
             own = by_head(new, config.heads)
-            return [own] if past is None else [past.keys[len(kept) - 1], own]
+            return own if past is None else joined(past.keys[len(kept) - 1], own)
 
         states = self._project(utterances)
         if self.has("alignment"):
@@ -189,13 +189,12 @@ class FusionGCN(
         nodes = states.flatten(1, 2)  # [B, T·M, d]
         weights = itself.expand_as(open_edges)[:, None].float()
         if self.has("context"):
-            blocks = with_past(self.context.keys(nodes))
-            nodes, weights = self.context(nodes, nodes, blocks, Edges.of(kinds, node_distance, open_edges, 2, far))
+            keys = with_past(self.context.keys(nodes))
+            nodes, weights = self.context(nodes, nodes, keys, Edges.of(kinds, node_distance, open_edges, 2, far))
         initial = nodes
         for layer in self.graph:
             assert isinstance(layer, NodeUpdate)
-            blocks = with_past(layer.keys(nodes))
-            nodes, weights = layer(nodes, initial, blocks, edges)
+            nodes, weights = layer(nodes, initial, with_past(layer.keys(nodes)), edges)
 
         final = nodes.unflatten(1, (length, -1))  # [B, T, M, d]
         counted = present | ~present.any(-1, keepdim=True)
@@ -219,18 +218,18 @@ class FusionGCN(
         return keys
 
     def revise(
-        self, rows: Tensor, slot: Tensor, index: Tensor, seen: tuple[list[KeyValue], Tensor, Tensor] | None = None
+        self, rows: Tensor, slot: Tensor, index: Tensor, seen: tuple[KeyValue, Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Final labels of T utterances, from the causal states of utterances t-W+R+1 … t+R, the last W.
 
-        rows: [B, T, d + C] as in `Labels`; slot, index: [B, T] int64. seen: `revision_keys` by head in
-        blocks, slots and indices [B, K] of the K utterances in sight; None: the T themselves. Returns logits of
-        emotions [B, T, C] and of sentiments [B, T, S].
+        rows: [B, T, d + C] as in `Labels`; slot, index: [B, T] int64. seen: `revision_keys` by head,
+        slots and indices [B, K] of the K utterances in sight; None: the T themselves. Returns logits of emotions
+        [B, T, C] and of sentiments [B, T, S].
         """
         states, expert_logits = rows.split([self.config.hidden, len(self.config.emotions)], dim=-1)
         if not self.has("revision"):
             return self._heads(states, expert_logits, self.temperature)  # the provisional label again
-        blocks, key_slot, key_index = seen or ([by_head(self.revision_keys(rows), self.config.heads)], slot, index)
+        keys, key_slot, key_index = seen or (by_head(self.revision_keys(rows), self.config.heads), slot, index)
         distance = index[:, :, None] - key_index[:, None, :]
         allowed = (key_index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
         allowed = allowed & (distance < self.config.window - self.config.revision)  # all that W rows hold at t+R
@@ -238,7 +237,7 @@ class FusionGCN(
         if not self.has("relations"):
             kinds = torch.zeros_like(kinds)
         edges = Edges.of(kinds, distance, allowed, 6, max(self.config.window, index.shape[1] - 1))
-        revised, _ = self.revision(states, states, blocks, edges)
+        revised, _ = self.revision(states, states, keys, edges)
         return self._heads(revised, expert_logits, self.revision_temperature)
 
     def _in_sight(self, index: Tensor, key_index: Tensor, lookahead: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.fusion.config import EMPTY, FusionConfig
-from model.fusion.layers import by_head
+from model.fusion.layers import KeyValue, by_head, joined
 from model.fusion.network import FusionGCN, Labels, Past, Utterances
 from model.fusion.step import ArrayEngine, Arrays, FusionStep, blocks, functions, places
 
@@ -36,17 +36,17 @@ class StepNetwork(nn.Module):
         """
         network, config, state = self.network, self.network.config, inputs["state"]
         index, slot = inputs["index"][:, None], inputs["slot"][:, None]
-        past_slot = inputs["past_slot"][state]
+        past_slot = inputs["past_slot"].index_select(0, state)
         number = _numbers(inputs["index"], config)
         utterances = Utterances(
             {name: inputs[f"feature_{name}"][:, None] for name in config.inputs},
             *(inputs[name][:, None] for name in ("present", "slot", "index", "expert_posteriors")),
             experts=(inputs["expert_weight"], inputs["expert_prior"]),
         )
-        keys = [
-            (inputs[f"past_{2 * n}"][state], inputs[f"past_{2 * n + 1}"][state]) for n in range(len(blocks(config)))
-        ]
-        labels: Labels = network(utterances, past=Past(keys, inputs["past_present"][state], past_slot, number))
+        keys = [_keys(inputs, f"past_{2 * n}", f"past_{2 * n + 1}") for n in range(len(blocks(config)))]
+        labels: Labels = network(
+            utterances, past=Past(keys, inputs["past_present"].index_select(0, state), past_slot, number)
+        )
         each = (labels.emotion, labels.sentiment, labels.contribution, labels.influence, labels.expert_logits)
         before = index - config.revision
         place = before % number.shape[1]
@@ -57,7 +57,7 @@ class StepNetwork(nn.Module):
         if network.has("revision"):
             new = network.revision_keys(labels.rows)
             left.append(new[:, 0])
-            revised = [(inputs["revised_0"][state], inputs["revised_1"][state]), by_head(new, config.heads)]
+            revised = joined(_keys(inputs, "revised_0", "revised_1"), by_head(new, config.heads))
             seen = revised, torch.cat([past_slot, slot], 1), torch.cat([number, index], 1)
         final = network.revise(row_before, slot_before, before, seen)
         return *(values[:, 0] for values in (*each, *final)), *left
@@ -78,14 +78,18 @@ class ReviseNetwork(nn.Module):
         question -> logits [B, C], [B, S].
         """
         network, state, index = self.network, inputs["state"], inputs["index"][:, None]
-        slots = inputs["past_slot"][state]
+        slots = inputs["past_slot"].index_select(0, state)
         place = index % slots.shape[1]
         row, slot = inputs["past_row"][state[:, None], place], slots.gather(1, place)
         seen = None
         if network.has("revision"):
-            keys = inputs["revised_0"][state], inputs["revised_1"][state]
-            seen = [keys], slots, _numbers(inputs["count"], network.config)
+            seen = _keys(inputs, "revised_0", "revised_1"), slots, _numbers(inputs["count"], network.config)
         return tuple(logits[:, 0] for logits in network.revise(row, slot, index, seen))
+
+
+def _keys(inputs: dict[str, Tensor], key: str, value: str) -> KeyValue:
+    """Cached keys and values of these conversations, [B, H, K, h]."""
+    return inputs[key].index_select(0, inputs["state"]), inputs[value].index_select(0, inputs["state"])
 
 
 def _numbers(count: Tensor, config: FusionConfig) -> Tensor:
