@@ -90,7 +90,6 @@ class States:
     """States of conversations in arrays [S, ...] of this machine's memory, which grow by doubling."""
 
     def __init__(self, config: FusionConfig) -> None:
-        self._places, self._nodes, self._width = places(config), blocks(config), config.hidden
         self.arrays: Arrays = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in shapes(config).items()}
         self._unused: list[int] = []
 
@@ -109,28 +108,32 @@ class States:
     def nbytes(self) -> int:
         return sum(values[:1].nbytes for values in self.arrays.values())
 
-    def write(self, states: Indices, of: Arrays) -> None:
-        """What an utterance left, into each of the states [B]: `index`, `slot` [B], `present` [B, M], `row` [B, n] and,
-        if there is a revision, its `keys` [B, 2d]."""
-        place, row, start = of["index"] % self._places, of["row"], 0
-        for n, nodes in enumerate(self._nodes):
-            size = 2 * nodes * self._width
-            self._put(f"past_{2 * n}", f"past_{2 * n + 1}", states, place, row[:, start : start + size])
-            start += size
-        if "revised_0" in self.arrays:
-            self._put("revised_0", "revised_1", states, place, of["keys"])
-        self.arrays["past_row"][states, place] = row[:, start:]
-        self.arrays["past_slot"][states, place] = of["slot"]
-        self.arrays["past_present"][states, place] = of["present"]
 
-    def _put(self, key: str, value: str, states: Indices, place: Indices, new: Array) -> None:
+def write_rows(arrays: dict[str, Any], config: FusionConfig, states: Any, of: dict[str, Any]) -> None:
+    """What an utterance left, into each of the states [B]; arrays [S, ...] by `shapes`, of NumPy or PyTorch.
+
+    of: `index`, `slot` [B], `present` [B, M], `row` [B, n] and, if there is a revision, its `keys` [B, 2d].
+    """
+    ring = places(config)
+    place, row, start = of["index"] % ring, of["row"], 0
+
+    def put(key: str, value: str, new: Any) -> None:
         """new: keys and values side by side of each node, [B, nodes · 2d]."""
         for name, values in ((key, 0), (value, 1)):
-            ring = self.arrays[name]
-            size, heads, _, width = ring.shape
-            by_place = ring.reshape(size, heads, self._places, -1, width)
+            size, heads, _, width = arrays[name].shape
+            by_place = arrays[name].reshape(size, heads, ring, -1, width)
             by_node = new.reshape(len(new), -1, 2, heads, width)[:, :, values]
-            by_place[states, :, place] = by_node.transpose(0, 2, 1, 3)
+            by_place[states, :, place] = by_node.swapaxes(1, 2)
+
+    for n, nodes in enumerate(blocks(config)):
+        size = 2 * nodes * config.hidden
+        put(f"past_{2 * n}", f"past_{2 * n + 1}", row[:, start : start + size])
+        start += size
+    if "revised_0" in arrays:
+        put("revised_0", "revised_1", of["keys"])
+    arrays["past_row"][states, place] = row[:, start:]
+    arrays["past_slot"][states, place] = of["slot"]
+    arrays["past_present"][states, place] = of["present"]
 
 
 class ArrayEngine:
@@ -138,13 +141,12 @@ class ArrayEngine:
 
     def __init__(self, config: FusionConfig, run: Callable[[str, Arrays], Arrays]) -> None:
         """run: each of `functions(config)`, from arrays by name to arrays by name."""
-        self._states, self._run, self._revises = States(config), run, "restore" in functions(config)
-        self._tail = config.hidden + len(config.emotions)
+        self._config, self._states, self._run = config, States(config), run
         self.new, self.free, self.nbytes = self._states.new, self._states.free, self._states.nbytes
 
     def step(self, states: Indices, inputs: Arrays) -> Arrays:
         out = self._run("step", self._states.arrays | inputs | {"state": states})
-        self._states.write(states, inputs | out)
+        write_rows(self._states.arrays, self._config, states, inputs | out)
         return out
 
     def revise(self, states: Indices, inputs: Arrays) -> Arrays:
@@ -153,9 +155,10 @@ class ArrayEngine:
     def write(self, states: Indices, rows: Sequence[GraphRow]) -> None:
         of: Arrays = {name: np.array([getattr(row, name) for row in rows]) for name in ("index", "slot", "present")}
         of["row"] = np.stack([row.values for row in rows])
-        if self._revises:
-            of |= self._run("restore", {"row": of["row"][:, -self._tail :]})
-        self._states.write(states, of)
+        if "restore" in functions(self._config):
+            tail = self._states.arrays["past_row"].shape[-1]
+            of |= self._run("restore", {"row": of["row"][:, -tail:]})
+        write_rows(self._states.arrays, self._config, states, of)
 
 
 class GraphState:
@@ -203,7 +206,7 @@ class FusionStep:
         """weights: the tensors of `FusionGCN` by name, of which the experts' and the conformal threshold are read."""
         self.config = config
         self.conformal_threshold = float(weights["conformal_threshold"])
-        self._experts: Arrays = {name: weights[name] for name in ("expert_weight", "expert_prior")}
+        self.experts: Arrays = {name: weights[name] for name in ("expert_weight", "expert_prior")}
         self._engine = engine
 
     def new_state(self) -> GraphState:
@@ -220,8 +223,7 @@ class FusionStep:
 
     def step(self, states: Sequence[GraphState], utterances: Sequence[UtteranceFeatures]) -> Labels:
         """Label the next utterance of each conversation. It counts, and later ones see it, once `count` is raised."""
-        inputs = self._read(utterances)
-        inputs |= self._experts | {"index": np.array([state.count for state in states])}
+        inputs = self.read(utterances) | {"index": np.array([state.count for state in states])}
         out = self._engine.step(np.array([state.number for state in states]), inputs)
         present = inputs["present"]
         each = zip(states, utterances, present.tolist(), out["row"], strict=True)
@@ -236,10 +238,9 @@ class FusionStep:
         out = self._engine.revise(np.array([state.number for state in states]), inputs)
         return out["emotion"], out["sentiment"]
 
-    def _read(self, utterances: Sequence[UtteranceFeatures]) -> Arrays:
-        """Features [B, D_m] by modality, presence [B, M], slots [B], expert posteriors [B, E, C]."""
-        config, batch = self.config, len(utterances)
-        inputs: Arrays = {}
+    def read(self, utterances: Sequence[UtteranceFeatures]) -> Arrays:
+        """What a step reads of utterances [B] and of the experts; see `model.fusion.step_network.StepNetwork`."""
+        config, batch, inputs = self.config, len(utterances), dict(self.experts)
         for name, width in config.inputs.items():
             values = np.zeros((batch, width), np.float32)
             for b, utterance in enumerate(utterances):

@@ -32,7 +32,7 @@ class StepNetwork(nn.Module):
         conversations; `feature_NAME` [B, D_m] of each modality, `present` [B, M] bool, `slot` and `index` [B] int64,
         `expert_posteriors` [B, E, C], `expert_weight` [E], `expert_prior` [E, C] -> by `outputs`: [B, C], [B, S],
         [B, M], [B, P + 1], [B, E, C]; of the utterance R before, if there is one, [B, C] and [B, S]; the row [B, n] and
-        the revision's keys [B, 2d], as `model.fusion.step.States.write` reads them.
+        the revision's keys [B, 2d], as `model.fusion.step.write_rows` reads them.
         """
         network, config, state = self.network, self.network.config, inputs["state"]
         index, slot = inputs["index"][:, None], inputs["slot"][:, None]

@@ -103,7 +103,7 @@ def test_what_is_shipped_is_exported_from_what_is_shipped(name: str) -> None:
     step = load_step(name)
     assert isinstance(step._engine, OnnxEngine)
     torch_step = FusionStep(
-        step.config, {**load_checkpoint(name).weights(), **step._experts}, torch_engine(load_checkpoint(name))
+        step.config, {**load_checkpoint(name).weights(), **step.experts}, torch_engine(load_checkpoint(name))
     )
     rng, config = np.random.default_rng(0), step.config
     one, other = IncrementalLabeller(torch_step), IncrementalLabeller(step)
