@@ -117,7 +117,7 @@ def _apart(one: Any, other: Any) -> float:
 
 def steps(device: str, sizes: tuple[int, ...], seconds: float) -> Rows:
     """Steps a second by the size of a batch, arrays in and arrays out: with two steps under way at once, and one after
-    another, where the time is that of a whole step."""
+    another, where the time is that of a whole step. The states are those of twice as many conversations."""
     rows = []
     for precision in ("float32", "tf32") if device == "cuda" else ("float32",):
         engine = _engine(device, precision)
@@ -179,12 +179,16 @@ def arrivals(device: str, sessions: tuple[int, ...], on_gpu: bool) -> Rows:
     for count in sessions:
         engine = _engine(device, "tf32" if on_gpu else "float32")
         states = np.array([engine.new() for _ in range(count)])
-        for size in (size for size in SIZES if on_gpu or size <= 32):
-            engine.step(states[:size], _inputs(min(size, count)))  # captured before the clock runs
+        most = SIZES[-1] if on_gpu else 32
+        every = _inputs(most)
+        # All states first, then every size: nothing grows, and nothing is captured, while the clock runs.
+        for size in sorted((size for size in SIZES if on_gpu or size <= 32), reverse=True):
+            for start in range(0, count, size) if size == most else (0,):
+                part = states[start : start + size]
+                engine.step(part, _inputs(len(part)))
         rng, seconds = np.random.default_rng(0), 5.0 if on_gpu else 0.5
         due = np.sort(rng.uniform(0, seconds, int(count / TURN_S * seconds)))
         who = rng.integers(0, count, len(due))
-        most, every = (SIZES[-1], _inputs(SIZES[-1])) if on_gpu else (32, _inputs(32))
         waits, sizes, done, begun = [], [], 0, time.perf_counter()
         while done < len(due):
             now = time.perf_counter() - begun

@@ -6,7 +6,6 @@ nobody's. What a batch reads and returns lies side by side in one buffer each, s
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,14 +17,16 @@ from torch import Tensor
 
 from model.fusion.config import FusionConfig
 from model.fusion.dialogue import GraphRow
+from model.fusion.layers import EdgeAttention
 from model.fusion.network import FusionGCN
 from model.fusion.step import Arrays, Indices, functions, shapes, write_rows
-from model.fusion.step_network import modules
+from model.fusion.step_network import StepNetwork, modules
 
-SIZES = (1, 8, 32, 128, 512, 2_048, 8_192)
-FIRST = 64  # states for which there is room at first; doubled when they are taken
+SIZES = (1, 8, 32, 128, 512, 2_048, 4_096, 8_192)
+FIRST = 1_023  # states for which there is room at first; doubled when they are taken
 MEMORY = 0.8  # share of the free memory that the states may take
 NOBODY = 0  # place of the state that fills batches up
+NOWHERE = -1  # place of a state that is not on the device
 
 Precision = Literal["float32", "tf32"]
 
@@ -51,31 +52,44 @@ class DeviceEngine:
         "cpu" does the same without graphs. Raises RuntimeError where the device cannot be used.
         """
         self._config, self._device, self._precision = config, torch.device(device), precision
-        self._modules = modules(network.to(self._device))
+        network = network.to(self._device)
+        self._modules = modules(network) | {"step": StepNetwork(network, in_place=True).eval()}
         self._shapes = shapes(config)
         self._arrays: dict[str, Tensor] = {}
-        self._places: OrderedDict[int, int] = OrderedDict()  # of states on the device, least recently used first
+        self._place = np.full(0, NOWHERE)  # by state
+        self._used = np.zeros(0, np.int64)  # number of the last batch that used the state
+        self._batch = 0
+        self._free_places: list[int] = []
+        self._free_numbers: list[int] = []
         self._away: dict[int, dict[str, Tensor]] = {}
-        self._unused: list[int] = []
-        self._next = 0
         self._batches: dict[int, _Batch] = {}
         self._on_gpu = self._device.type == "cuda"
         if self._on_gpu:
-            self._compute, self._copies = torch.cuda.Stream(self._device), torch.cuda.Stream(self._device)
+            self._compute, self._sending, self._fetching = (torch.cuda.Stream(self._device) for _ in range(3))
             self._pool = torch.cuda.graph_pool_handle()
         self._most = most or self._room()
-        with self._on_stream():
+        with torch.no_grad(), self._on_stream():
+            for layer in network.modules():
+                if isinstance(layer, EdgeAttention):
+                    layer.fixed[config.window] = layer.bias(config.window)
             self._grow(min(FIRST, self._most) + 1)
-        self._unused.remove(NOBODY)
+        self._free_places.remove(NOBODY)
 
     def new(self) -> int:
-        number, self._next = self._next, self._next + 1
-        return number
+        if not self._free_numbers:
+            size = len(self._place)
+            more = max(64, size)
+            self._place = np.concatenate([self._place, np.full(more, NOWHERE)])
+            self._used = np.concatenate([self._used, np.zeros(more, np.int64)])
+            self._free_numbers.extend(reversed(range(size, size + more)))
+        return self._free_numbers.pop()
 
     def free(self, state: int) -> None:
         self._away.pop(state, None)
-        if (place := self._places.pop(state, None)) is not None:
-            self._unused.append(place)
+        if self._place[state] != NOWHERE:
+            self._free_places.append(int(self._place[state]))
+            self._place[state] = NOWHERE
+        self._free_numbers.append(state)
 
     def nbytes(self) -> int:
         return sum(values[:1].nbytes for values in self._arrays.values())
@@ -83,13 +97,14 @@ class DeviceEngine:
     def step(self, states: Indices, inputs: Arrays) -> Arrays:
         largest = min(SIZES[-1], self._most)
         if len(states) <= largest:
-            return self.submit(states, inputs).result()
+            return {name: values.copy() for name, values in self.submit(states, inputs).result().items()}
         parts = [slice(start, start + largest) for start in range(0, len(states), largest)]
         shared = {name: inputs[name] for name in ("expert_weight", "expert_prior")}
         of_part = [shared | {name: v[part] for name, v in inputs.items() if name not in shared} for part in parts]
         outputs = [self.step(states[part], each) for part, each in zip(parts, of_part, strict=True)]
         return {name: np.concatenate([each[name] for each in outputs]) for name in outputs[0]}
 
+    @torch.inference_mode()
     def submit(self, states: Indices, inputs: Arrays) -> Pending:
         """Begin a step; its result may be asked for after the next step has begun. At most `SIZES[-1]` states."""
         places = self._places_of(states)
@@ -98,8 +113,8 @@ class DeviceEngine:
             batch = self._batches[size] = self._prepare(size, len(inputs["expert_weight"]))
         staged = batch.next_staging()
         for name, values in (inputs | {"state": places}).items():
-            staged.inputs.arrays[name][: len(values)] = values
-        staged.inputs.arrays["state"][len(states) :] = NOBODY
+            staged.inputs.tensors[name][: len(values)].copy_(torch.from_numpy(values))  # by several threads
+        staged.inputs.tensors["state"][len(states) :] = NOBODY
         with self._precise():
             batch.run(staged)
         return Pending(staged, len(states))
@@ -127,33 +142,36 @@ class DeviceEngine:
 
     def _places_of(self, states: Indices) -> Indices:
         """Places [B] on the device of states [B], which are brought there. Raises ValueError for more than fit."""
-        numbers = states.tolist()
-        if len(set(numbers)) > self._most:
-            raise ValueError(f"{len(set(numbers))} states at once, and {self._most} fit on the device")
-        for number in numbers:
-            if number in self._places:
-                self._places.move_to_end(number)
-        with self._on_stream():
-            for number in numbers:
-                if number not in self._places:
-                    self._bring(number)
-        return np.array([self._places[number] for number in numbers])
+        self._batch += 1
+        self._used[states] = self._batch
+        places = self._place[states]
+        if (missing := np.unique(states[places == NOWHERE])).size:
+            if len(np.unique(states)) > self._most:
+                raise ValueError(f"{len(np.unique(states))} states at once, and {self._most} fit on the device")
+            with torch.inference_mode(), self._on_stream():
+                self._make_room(len(missing))
+                for number in missing.tolist():
+                    self._place[number] = place = self._free_places.pop()
+                    for name, values in self._away.pop(number, {}).items():
+                        self._arrays[name][place].copy_(values)
+            places = self._place[states]
+        return places
 
-    def _bring(self, number: int) -> None:
-        if not self._unused and len(self._places) < self._most:
+    def _make_room(self, count: int) -> None:
+        """Free places for `count` states: more memory, or those of the states that were used least recently."""
+        size = len(self._arrays["past_slot"]) - 1
+        if len(self._free_places) < count and size < self._most:
             try:
-                self._grow(min(self._most, 2 * len(self._places)) + 1)
+                self._grow(min(self._most, max(2 * size, size + count)) + 1)
             except torch.cuda.OutOfMemoryError:
-                self._most = len(self._places)
-        if self._unused:
-            place = self._unused.pop()
-        else:
-            idle, place = self._places.popitem(last=False)
-            self._away[idle] = {name: values[place].to("cpu", copy=True) for name, values in self._arrays.items()}
-        self._places[number] = place
-        if (kept := self._away.pop(number, None)) is not None:
-            for name, values in kept.items():
-                self._arrays[name][place].copy_(values)
+                self._most = size
+        if (lacking := count - len(self._free_places)) > 0:
+            here = np.flatnonzero(self._place != NOWHERE)
+            for number in here[np.argsort(self._used[here], kind="stable")[:lacking]].tolist():
+                place = int(self._place[number])
+                self._away[number] = {name: values[place].to("cpu", copy=True) for name, values in self._arrays.items()}
+                self._place[number] = NOWHERE
+                self._free_places.append(place)
 
     def _grow(self, size: int) -> None:
         """Room for `size` states, that of nobody's among them."""
@@ -164,7 +182,7 @@ class DeviceEngine:
             if had:
                 larger[:had] = self._arrays[name]
             self._arrays[name] = larger
-        self._unused.extend(reversed(range(had, size)))
+        self._free_places.extend(reversed(range(had, size)))
 
     def _room(self) -> int:
         if not self._on_gpu:
@@ -177,16 +195,14 @@ class DeviceEngine:
         module = self._modules["step"]
 
         def compute(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-            out = dict(zip(module.outputs, module(self._arrays | inputs), strict=True))
-            write_rows(self._arrays, self._config, inputs["state"], inputs | out)
-            return out
+            return dict(zip(module.outputs, module(self._arrays | inputs), strict=True))
 
         example = {name: torch.zeros(shape, dtype=kind) for name, (shape, kind) in self._inputs(size, experts).items()}
         with torch.inference_mode(), self._precise():
             if not self._on_gpu:
                 return _Batch(example, self._device, compute)
             torch.cuda.synchronize(self._device)
-            return _Batch(example, self._device, compute, self._compute, self._copies, self._pool)
+            return _Batch(example, self._device, compute, (self._compute, self._sending, self._fetching), self._pool)
 
     def _inputs(self, size: int, experts: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         config = self._config
@@ -261,16 +277,17 @@ class _Batch:
         example: dict[str, Tensor],
         device: torch.device,
         compute: Callable[[dict[str, Tensor]], dict[str, Tensor]],
-        stream: torch.cuda.Stream | None = None,
-        copies: torch.cuda.Stream | None = None,
+        streams: tuple[torch.cuda.Stream, torch.cuda.Stream, torch.cuda.Stream] | None = None,
         pool: Any = None,
     ) -> None:
-        self._compute, self._stream, self._copies = compute, stream, copies
+        """streams: to compute, to send and to fetch, so that copies of one step go on beside the next."""
+        self._compute, self._streams = compute, streams
         self._inputs = _Packed(example, device)
         self._graph: torch.cuda.CUDAGraph | None = None
-        if stream is None:
+        if streams is None:
             self._outputs = _Packed(compute(self._inputs.tensors), device)
         else:
+            stream = streams[0]
             with torch.cuda.stream(stream):
                 for _ in range(3):  # libraries prepare themselves outside of the capture
                     like = compute(self._inputs.tensors)
@@ -279,7 +296,7 @@ class _Batch:
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, pool=pool, stream=stream):
                 self._once()
-        pinned = stream is not None
+        pinned = streams is not None
         self._staging = [
             _Staging(
                 _Packed(example, None, pinned),
@@ -299,23 +316,24 @@ class _Batch:
 
     @torch.inference_mode()
     def run(self, staged: _Staging) -> None:
-        if self._graph is None or self._stream is None or self._copies is None:
+        if self._graph is None or self._streams is None:
             self._inputs.buffer.copy_(staged.inputs.buffer)
             self._once()
             staged.outputs.buffer.copy_(self._outputs.buffer)
             return
-        with torch.cuda.stream(self._copies):
+        computing, sending, fetching = self._streams
+        with torch.cuda.stream(sending):
             staged.on_device.buffer.copy_(staged.inputs.buffer, non_blocking=True)
-        self._stream.wait_stream(self._copies)
-        with torch.cuda.stream(self._stream):
+        computing.wait_stream(sending)
+        with torch.cuda.stream(computing):
             self._inputs.buffer.copy_(staged.on_device.buffer)
             self._graph.replay()
             staged.outputs_on_device.buffer.copy_(self._outputs.buffer)
-        self._copies.wait_stream(self._stream)
-        with torch.cuda.stream(self._copies):
+        fetching.wait_stream(computing)
+        with torch.cuda.stream(fetching):
             staged.outputs.buffer.copy_(staged.outputs_on_device.buffer, non_blocking=True)
         assert staged.done is not None
-        staged.done.record(self._copies)
+        staged.done.record(fetching)
 
     def _once(self) -> None:
         for name, values in self._compute(self._inputs.tensors).items():
@@ -329,7 +347,7 @@ class Pending:
         self._staged, self._count = staged, count
 
     def result(self) -> Arrays:
-        """The step's outputs, when they have come. Ask for it before the step after the next is begun."""
+        """The step's outputs, when they have come; they are overwritten when the step after the next begins."""
         if self._staged.done is not None:
             self._staged.done.synchronize()
-        return {name: values[: self._count].copy() for name, values in self._staged.outputs.arrays.items()}
+        return {name: values[: self._count] for name, values in self._staged.outputs.arrays.items()}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.experts import MODALITY_OF
-from model.fusion.step import Array, FusionStep, GraphState
+from model.fusion.step import Array, FusionStep, GraphState, places
 
 MAX_INFLUENCES = 5  # earlier utterances that a prediction names
 
@@ -75,7 +75,7 @@ class IncrementalLabeller:
         shares = self._contributions(
             labels.contribution, labels.present, moved, np.logical_or.reduce(labels.expert_logits, -1)
         )
-        influences = _strongest(labels.influence, starts)
+        influences = _strongest(labels.influence, starts, places(self.config))
         for prediction, share, influence in zip(predictions, shares, influences, strict=True):
             prediction.contribution.update(share)
             prediction.influences.update(influence)
@@ -141,14 +141,14 @@ class IncrementalLabeller:
         ]
 
 
-def _strongest(influence: Array, own: Sequence[int], limit: int = MAX_INFLUENCES) -> list[dict[int, float]]:
-    """The earlier utterances with the most attention, of at least 1 %. influence [B, P + 1]; own: B numbers."""
-    places = influence.shape[1] - 1
+def _strongest(influence: Array, own: Sequence[int], ring: int, limit: int = MAX_INFLUENCES) -> list[dict[int, float]]:
+    """The earlier utterances with the most attention, of at least 1 %. influence: by place of the ring; own: B
+    numbers."""
     strongest = []
-    for shares, present in zip(influence[:, :places].tolist(), own, strict=True):
-        earlier = [(share, place) for place, share in enumerate(shares) if share >= 0.01]
+    for shares, present in zip(influence[:, :ring].tolist(), own, strict=True):
+        earlier = [(share, place) for place, share in enumerate(shares) if share >= 0.01 and place != present % ring]
         earlier.sort(reverse=True)
-        strongest.append({present - 1 - (present - 1 - place) % places: share for share, place in earlier[:limit]})
+        strongest.append({present - 1 - (present - 1 - place) % ring: share for share, place in earlier[:limit]})
     return strongest
 
 

@@ -24,12 +24,6 @@ def by_head(keys_and_values: Tensor, heads: int) -> KeyValue:
     return key, value
 
 
-def joined(past: KeyValue, new: KeyValue) -> KeyValue:
-    """Keys and values of both, those of the past first."""
-    key, value = (torch.cat(both, 2) for both in zip(past, new, strict=True))
-    return key, value
-
-
 def attention(query: Tensor, key_value: KeyValue, bias: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1) with an additive bias.
 
@@ -118,6 +112,8 @@ class EdgeAttention(nn.Module):
         self.relation_bias = nn.Parameter(torch.zeros(relations, heads))
         self.relation_value = nn.Parameter(torch.zeros(relations, width))
         self.decay = nn.Parameter(torch.full((heads,), -2.0))
+        self.fixed: dict[int, Tensor] = {}
+        """`bias` by its argument, kept where the weights change no more."""
 
     def bias(self, far: int) -> Tensor:
         """[R · (far + 1) + 1, H]: what is added to the similarity, by relation and distance; the last row closes."""
@@ -129,7 +125,9 @@ class EdgeAttention(nn.Module):
     def forward(self, nodes: Tensor, keys: KeyValue, edges: Edges) -> tuple[Tensor, Tensor]:
         """Messages along the edges: nodes [B, Q, d] -> messages [B, Q, d], edge weights [B, H, Q, K]."""
         query = self.query(nodes) if self.adaptive else nodes * 0
-        bias = F.embedding(edges.row, self.bias(edges.far)).permute(0, 3, 1, 2)  # [B, H, Q, K]
+        table = self.fixed.get(edges.far)
+        table = self.bias(edges.far) if table is None else table
+        bias = F.embedding(edges.row, table).permute(0, 3, 1, 2)  # [B, H, Q, K]
         message, weights = attention(query, keys, bias, self.heads)
         share = weights.mean(1)  # [B, Q, K]
         relations = self.relation_value.shape[0]

@@ -5,12 +5,12 @@ a directed dialogue graph; multi-task heads), with every layer restricted to a w
 made from the utterances' indices alone decides which utterances a label may use.
 
 The one network of training and of live labelling: T utterances at once, or a new one whose past is given as each
-layer's cached keys and values (`Past`). `model.fusion.step` has it run so, by ONNX Runtime or by PyTorch.
+layer's cached keys and values (`InSight`). `model.fusion.step` has it run so, by ONNX Runtime or by PyTorch.
 
 Shapes: B conversations, T utterances, M modalities, d hidden width, C emotions, S sentiments, E experts, K = T.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.fusion.config import EMPTY, FusionConfig
-from model.fusion.layers import CrossModalAlignment, Edges, KeyValue, NodeUpdate, by_head, closed, joined, relation
+from model.fusion.layers import CrossModalAlignment, Edges, KeyValue, NodeUpdate, by_head, closed, relation
 
 
 @dataclass
@@ -48,17 +48,17 @@ class Utterances:
 
 
 @dataclass
-class Past:
-    """What earlier calls left of the utterances before these: W of each conversation, in any order."""
+class InSight:
+    """What earlier calls left of the utterances before these, and these themselves: K in all, in any order."""
 
-    keys: Sequence[KeyValue]
-    """Keys and values [B, H, W or W · M, d / H] by head (`by_head`), in the order of `Labels.keys`."""
+    keys: Callable[[int, KeyValue], KeyValue]
+    """Of the n-th of `Labels.keys`, from the new ones by head: all K (or K · M), [B, H, K, d / H] each."""
     present: Tensor
-    """[B, W, M] bool."""
+    """[B, K, M] bool."""
     slot: Tensor
-    """[B, W] int64."""
+    """[B, K] int64."""
     index: Tensor
-    """[B, W] int64: number of the utterance in its conversation, EMPTY where there is none."""
+    """[B, K] int64: number of the utterance in its conversation, EMPTY where there is none."""
 
 
 @dataclass
@@ -80,8 +80,8 @@ class Labels:
     expert_logits: Tensor
     """[B, T, E, C] contribution of each expert to the logits, calibrated like them."""
     keys: list[Tensor]
-    """For a later call's `Past`, keys and values side by side: M × [B, T, 2d] of the alignment, then [B, T · M, 2d] of
-    each layer."""
+    """For a later call's `InSight`, keys and values side by side: M × [B, T, 2d] of the alignment, then [B, T · M, 2d]
+    of each layer."""
 
 
 class FusionGCN(
@@ -145,29 +145,27 @@ class FusionGCN(
         """True when one of `MODULES` is part of this network."""
         return module not in self.config.without
 
-    def forward(self, utterances: Utterances, lookahead: int = 0, past: Past | None = None) -> Labels:
+    def forward(self, utterances: Utterances, lookahead: int = 0, in_sight: InSight | None = None) -> Labels:
         """Label T utterances of each conversation; tensors [B, T, …] as `Utterances` and `Labels` have them.
 
         lookahead: k, number of later utterances of the same call that a label may use (0: prefix-invariant).
-        past: the W utterances before them, if they are not in this call; then K = W + T, and else K = T.
+        in_sight: these utterances and the W before them; None: those of this call are all there is, K = T.
         """
         config = self.config
         _, length, modalities = utterances.present.shape
         index, slot, present = utterances.index, utterances.slot, utterances.present
-        key_index, key_slot, key_present = index, slot, present
-        if past is not None:
-            key_index, key_slot = torch.cat([past.index, index], 1), torch.cat([past.slot, slot], 1)
-            key_present = torch.cat([past.present, present], 1)
+        seen: InSight | Utterances = in_sight or utterances
+        key_index, key_slot, key_present = seen.index, seen.slot, seen.present
         kept: list[Tensor] = []
 
         def with_past(new: Tensor) -> KeyValue:
             kept.append(new)
             own = by_head(new, config.heads)
-            return own if past is None else joined(past.keys[len(kept) - 1], own)
+            return own if in_sight is None else in_sight.keys(len(kept) - 1, own)
 
         states = self._project(utterances)
         if self.has("alignment"):
-            _, allowed = self._in_sight(index, key_index, lookahead)
+            _, allowed = self._allowed(index, key_index, lookahead)
             by_modality = [with_past(keys) for keys in self.alignment.keys(states)]
             states = self.alignment(states, by_modality, allowed, key_present)
 
@@ -176,9 +174,9 @@ class FusionGCN(
         node_slot, key_node_slot = slot.repeat_interleave(modalities, 1), key_slot.repeat_interleave(modalities, 1)
         kind = torch.arange(modalities, device=index.device)
         cross = kind.repeat(length)[:, None] != kind.repeat(key_index.shape[1])  # [T·M, K·M]
-        node_distance, in_sight = self._in_sight(node_index, key_node_index, lookahead)
+        node_distance, node_allowed = self._allowed(node_index, key_node_index, lookahead)
         itself = (node_distance == 0) & ~cross
-        open_edges = in_sight & key_present.flatten(1)[:, None, :] | itself
+        open_edges = node_allowed & key_present.flatten(1)[:, None, :] | itself
         kinds = cross.long()[None]
         by_relation = relation(node_slot, key_node_slot, node_distance) * 2 + kinds
         if not self.has("relations"):
@@ -240,7 +238,7 @@ class FusionGCN(
         revised, _ = self.revision(states, states, keys, edges)
         return self._heads(revised, expert_logits, self.revision_temperature)
 
-    def _in_sight(self, index: Tensor, key_index: Tensor, lookahead: int) -> tuple[Tensor, Tensor]:
+    def _allowed(self, index: Tensor, key_index: Tensor, lookahead: int) -> tuple[Tensor, Tensor]:
         """How many utterances each of the keys [B, K] lies before each of the queries [B, T], and whether it may be
         used: [B, T, K] each."""
         distance = index[:, :, None] - key_index[:, None, :]

@@ -188,7 +188,8 @@ class Labels:
     contribution: Array
     """[B, M] share of each modality in the pooled state; sums to 1."""
     influence: Array
-    """[B, W + 2] attention of the last graph layer on each place of the ring, and on the utterance itself last."""
+    """[B, P or P + 1] attention of the last graph layer on each place of the ring; on the utterance itself in its place
+    or, if the engine does not write in place, last."""
     present: NDArray[np.bool_]
     """[B, M]"""
     expert_logits: Array
