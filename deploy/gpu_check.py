@@ -79,7 +79,7 @@ def equality(device: str, sessions: int) -> Rows:
                     "precision": precision,
                     "conversations": sessions,
                     "states on the device": "all" if most is None else most,
-                    "largest difference": float(_difference(*labellers, sessions)),
+                    "largest difference": float(f"{_difference(*labellers, sessions):.1e}"),
                 }
             )
     return rows

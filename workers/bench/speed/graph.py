@@ -22,7 +22,7 @@ from model.fusion.incremental import IncrementalLabeller
 from model.fusion.step import FusionStep, GraphState, places
 from model.progress import Progress
 from workers.console.tables import Rows
-from workers.inference.recognizer import EmotionRecognizer
+from workers.inference.recognizer import MAX_BATCH, EmotionRecognizer
 
 if TYPE_CHECKING:
     from model.fusion.network import FusionGCN
@@ -59,18 +59,30 @@ def bench_graph(hidden: int | None, progress: Progress) -> Rows:
     in_torch = [_after(torch_labeller, LENGTHS[0])], [_features_of(config, 0)]
     works["step, PyTorch"] = partial(torch_labeller.step, *in_torch)
     window = [_features_of(config, k) for k in range(config.window + 1)]
-    works["re-run over the window, ONNX Runtime"] = _rerun(model, window)
+    works["re-run over the window, ONNX Runtime"] = _rerun(model, [window])
     works["re-run over the window, PyTorch"] = partial(model, collate([window], config, [0]))
     for n in RE_RUNS:
         everything = collate([[_features_of(config, k) for k in range(n)]], config, [0])
         works[f"re-run over {n}"] = partial(model, everything, lookahead=1_000_000)
     # The caches stay as it left them itself.
-    alone = {f"step after {LENGTHS[-1]:,}, in a loop": works[f"step after {LENGTHS[-1]:,}"]}
+    alone = {
+        f"step after {LENGTHS[-1]:,}, in a loop": works[f"step after {LENGTHS[-1]:,}"],
+        "re-run over the window, ONNX Runtime, in a loop": works["re-run over the window, ONNX Runtime"],
+    }
+    many = [_after(labeller, LENGTHS[1]) for _ in range(MAX_BATCH)], window[:1] * MAX_BATCH
+    together = {
+        f"step, {MAX_BATCH} at once, for each": partial(labeller.step, *many),
+        f"re-run over the window, ONNX Runtime, {MAX_BATCH} at once, for each": _rerun(model, [window] * MAX_BATCH),
+    }
     cores = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1), torch.inference_mode():
-            milliseconds = _in_turns(works) | _in_turns(alone)
+            milliseconds = _in_turns(works)
+            for name, by_itself in alone.items():
+                milliseconds |= _in_turns({name: by_itself})
+            for name, of_all in together.items():
+                milliseconds[name] = [taken / MAX_BATCH for taken in _in_turns({name: of_all})[name]]
     finally:
         torch.set_num_threads(cores)
     unit = milliseconds[f"step after {LENGTHS[0]:,}"]
@@ -184,8 +196,8 @@ def _exported(model: FusionGCN) -> FusionStep:
         return load_step(folder)
 
 
-def _rerun(model: FusionGCN, utterances: list[UtteranceFeatures]) -> Callable[[], object]:
-    """The network over all of a window, in ONNX Runtime with one thread."""
+def _rerun(model: FusionGCN, windows: list[list[UtteranceFeatures]]) -> Callable[[], object]:
+    """The network over all of the windows of some conversations, in ONNX Runtime with one thread."""
     import onnxruntime
     from torch import Tensor, nn
 
@@ -204,7 +216,7 @@ def _rerun(model: FusionGCN, utterances: list[UtteranceFeatures]) -> Callable[[]
             emotion: Tensor = self.network(Utterances(features, *rest)).emotion
             return emotion
 
-    batch = collate([utterances], model.config, [0])
+    batch = collate(windows, model.config, list(range(len(windows))))
     inputs = batch.features | {name: getattr(batch, name) for name in ("present", "slot", "index", "expert_posteriors")}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
