@@ -70,7 +70,7 @@ def bench_graph(hidden: int | None, progress: Progress) -> Rows:
         "re-run over the window, ONNX Runtime, in a loop": works["re-run over the window, ONNX Runtime"],
     }
     many = [_after(labeller, LENGTHS[1]) for _ in range(MAX_BATCH)], window[:1] * MAX_BATCH
-    together = {
+    together: dict[str, Callable[[], object]] = {
         f"step, {MAX_BATCH} at once, for each": partial(labeller.step, *many),
         f"re-run over the window, ONNX Runtime, {MAX_BATCH} at once, for each": _rerun(model, [window] * MAX_BATCH),
     }
