@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_data_path
-
 MANIFEST = Path(__file__).parent / "manifest.toml"
 
 
@@ -59,6 +57,8 @@ def _file(parts: Sequence[str] = (), **fields: Any) -> ModelFile:
 
 def folders() -> list[Path]:
     """Folders that are searched for models: those of $UNDERTONE_MODELS (separated as in $PATH), then the user's own."""
+    from platformdirs import user_data_path  # the network alone does without
+
     given = os.environ.get("UNDERTONE_MODELS", "").split(os.pathsep)
     return [*(Path(folder) for folder in given if folder), user_data_path("undertone") / "models"]
 

@@ -12,7 +12,6 @@ import shutil
 from pathlib import Path
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 from model.encoders.manifest import Model, ModelFile, complete
 from model.errors import ModelError
@@ -26,6 +25,8 @@ class PackagedError(ModelError):
 
 def cache() -> Path:
     """Folder of the models that are assembled from packages."""
+    from platformdirs import user_cache_path  # the network alone does without
+
     return user_cache_path("undertone") / "models"
 
 

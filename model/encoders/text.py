@@ -19,11 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import with_config
 from safetensors.numpy import load_file
 
 from model.encoders.manifest import fault_of, find, manifest
@@ -41,11 +40,11 @@ class TextEncoderError(ModelError):
     """A text encoder that is not here or damaged; the message says what to do."""
 
 
-@with_config(extra="forbid")
 @dataclass(frozen=True)
 class TextConfig:
     """Choice of the text encoder, its pooling, and its context."""
 
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # read by pydantic, which need not be there
     encoder: str = BUNDLED
     layers: tuple[int, ...] = (2, 4, 6)
     """Hidden layers whose token means are the embedding, in transformers' numbering (0 = word embeddings)."""

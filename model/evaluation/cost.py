@@ -17,7 +17,7 @@ from model.fusion.checkpoint import load_checkpoint
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
 from model.fusion.network import FusionGCN
-from model.fusion.step import FusionStep
+from model.fusion.step_network import step_of
 from model.training.collate import collate
 
 LENGTHS = (10, 50, 200, 500)  # utterances so far
@@ -44,12 +44,11 @@ def cost(lab: Lab) -> str:
         works["transformer of the same size, over our window", n] = _attend(transformer, window)
         works["transformer of the same size, over the dialogue", n] = _attend(transformer, n)
     milliseconds = _medians(works)
-    step = FusionStep(model.config, model.weights())
     rows: dict[str, list[dict[str, float]]] = {}
     for (name, n), work in works.items():
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             work()
-        operations = counter.get_total_flops() or 2 * step.multiply_adds()  # NumPy's are not counted
+        operations = counter.get_total_flops()
         rows.setdefault(name, []).append({"n": n, "mflop": operations / 1e6, "ms": milliseconds[name, n]})
     unit = rows["ours, incremental"][0]["ms"]
     sizes = {"ours": model, "transformer": transformer}
@@ -70,7 +69,7 @@ def cost(lab: Lab) -> str:
 
 
 def _incremental(model: FusionGCN, utterances: list[UtteranceFeatures]) -> Callable[[], object]:
-    labeller = IncrementalLabeller(FusionStep(model.config, model.weights()))
+    labeller = IncrementalLabeller(step_of(model))
     state = labeller.new_state()
     for utterance in utterances[:-1]:
         labeller.step([state], [utterance])

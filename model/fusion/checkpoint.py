@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,13 @@ from model.encoders.text import Tuned
 from model.errors import InputError
 from model.fusion.config import FusionConfig
 from model.fusion.dialogue import UtteranceFeatures
-from model.fusion.step import FusionStep
+from model.fusion.onnx_engine import OnnxEngine, digest
+from model.fusion.step import Engine, FusionStep, functions
 
 if TYPE_CHECKING:  # labelling alone needs no PyTorch
     from model.fusion.network import FusionGCN
+
+log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints"
 EXPERTS = "experts.json"
@@ -90,15 +94,42 @@ def load_step(name: str) -> FusionStep:
         config = _configuration(folder)
         weights = load_file(folder / "model.safetensors")
         weights = {name: values.astype(np.float32) for name, values in weights.items()}
-        if (folder / EXPERTS).is_file():
-            fitted = json.loads((folder / EXPERTS).read_text(encoding="utf-8"))
+        if fitted := _fitted(folder):
             config, weights = _with_experts(config, weights, fitted)
-        step = FusionStep(config, weights)
+        step = FusionStep(config, weights, _engine(config, folder))
         # Fails now, and not at the first utterance, if other weights have wrong shapes.
         step.step([step.new_state()], [UtteranceFeatures({}, 0)])
     except Exception as error:
         raise _unusable(folder, error) from None
     return step
+
+
+def load_config(name: str) -> FusionConfig:
+    """A checkpoint's configuration, with the experts that its experts.json joins. Raises CheckpointError."""
+    folder = resolve(name)
+    try:
+        config = _configuration(folder)
+        return replace(config, experts=(*config.experts, *_fitted(folder)))
+    except Exception as error:
+        raise _unusable(folder, error) from None
+
+
+def _engine(config: FusionConfig, folder: Path) -> Engine:
+    """ONNX Runtime where the checkpoint carries an export of just these weights, else PyTorch."""
+    if all((folder / f"{name}.onnx").is_file() for name in functions(config)):
+        engine = OnnxEngine(config, folder)
+        if engine.source() == {digest(folder)}:
+            return engine
+        log.warning("%s: its ONNX graphs are of other weights: `undertone models export` makes them anew", folder)
+    from model.fusion.step_network import torch_engine
+
+    return torch_engine(load_checkpoint(str(folder)))
+
+
+def _fitted(folder: Path) -> dict[str, dict[str, Any]]:
+    """What experts.json says, by expert; nothing without one."""
+    path = folder / EXPERTS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _configuration(folder: Path) -> FusionConfig:

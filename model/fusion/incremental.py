@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.fusion.config import EMPTY
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.experts import MODALITY_OF
-from model.fusion.step import FusionStep, GraphState
-from model.fusion.step_layers import Array, softmax
+from model.fusion.step import Array, FusionStep, GraphState, places
 
 MAX_INFLUENCES = 5  # earlier utterances that a prediction names
 
@@ -72,37 +70,32 @@ class IncrementalLabeller:
         labels = self._network.step(states, utterances)
         emotion = softmax(labels.emotion)
         predictions = self._predictions(starts, 0, emotion, softmax(labels.sentiment))
-        without = softmax(labels.emotion[:, None] - labels.said)
+        without = softmax(labels.emotion[:, None] - labels.expert_logits)
         moved = 0.5 * np.abs(emotion[:, None] - without).sum(-1)  # [B, E]
-        shares = self._contributions(labels.contribution, labels.present, moved, np.logical_or.reduce(labels.said, -1))
-        influences = _strongest(labels.index, labels.influence, starts)
+        shares = self._contributions(
+            labels.contribution, labels.present, moved, np.logical_or.reduce(labels.expert_logits, -1)
+        )
+        influences = _strongest(labels.influence, starts, places(self.config))
         for prediction, share, influence in zip(predictions, shares, influences, strict=True):
             prediction.contribution.update(share)
             prediction.influences.update(influence)
-        rows = [state.row(number) for state, number in zip(states, starts, strict=True)]
-        finals: dict[int, Prediction] = {}
-        if commit:
-            self._network.count(states)
-            due = [b for b, number in enumerate(starts) if number >= self.config.revision]
-            numbers = [starts[b] - self.config.revision for b in due]
-            finals = dict(zip(due, self._revised([states[b] for b in due], numbers), strict=True))
-        else:
-            self._network.forget(states)
-        return [StepResult(predictions[b], finals.get(b), row) for b, row in enumerate(rows)]
+        if not commit:
+            return [StepResult(prediction, None, row) for prediction, row in zip(predictions, labels.rows, strict=True)]
+        for state in states:
+            state.count += 1
+        numbers = [start - self.config.revision for start in starts]
+        finals = self._predictions(numbers, 1, *map(softmax, labels.final))
+        each = zip(predictions, finals, numbers, labels.rows, strict=True)
+        return [StepResult(prediction, final if n >= 0 else None, row) for prediction, final, n, row in each]
 
     def revise(self, state: GraphState, number: int) -> Prediction:
         """The final label of utterance `number`, from all utterances up to now."""
-        return self._revised([state], [number])[0]
+        logits = self._network.revise([state], [number])
+        return self._predictions([number], 1, *map(softmax, logits))[0]
 
     def finish(self, state: GraphState) -> list[Prediction]:
         """The final labels that are still due when the conversation ends."""
         return [self.revise(state, n) for n in range(max(0, state.count - self.config.revision), state.count)]
-
-    def _revised(self, states: Sequence[GraphState], numbers: Sequence[int]) -> list[Prediction]:
-        if not states:
-            return []
-        emotion, sentiment = self._network.revise(states, numbers)
-        return self._predictions(numbers, 1, softmax(emotion), softmax(sentiment))
 
     def _contributions(
         self, pooled: Array, present: NDArray[np.bool_], moved: Array, has_posterior: NDArray[np.bool_]
@@ -148,13 +141,19 @@ class IncrementalLabeller:
         ]
 
 
-def _strongest(
-    index: NDArray[np.int64], influence: Array, own: Sequence[int], limit: int = MAX_INFLUENCES
-) -> list[dict[int, float]]:
-    """The earlier utterances with the most attention, of at least 1 %. index, influence: [B, P]; own: B numbers."""
+def _strongest(influence: Array, own: Sequence[int], ring: int, limit: int = MAX_INFLUENCES) -> list[dict[int, float]]:
+    """The earlier utterances with the most attention, of at least 1 %. influence: by place of the ring; own: B
+    numbers."""
     strongest = []
-    for numbers, shares, present in zip(index.tolist(), influence.tolist(), own, strict=True):
-        pairs = zip(numbers, shares, strict=True)
-        earlier = [(n, share) for n, share in pairs if share >= 0.01 and n not in (EMPTY, present)]
-        strongest.append(dict(sorted(earlier, key=lambda pair: -pair[1])[:limit]))
+    for shares, present in zip(influence[:, :ring].tolist(), own, strict=True):
+        earlier = [(share, place) for place, share in enumerate(shares) if share >= 0.01 and place != present % ring]
+        earlier.sort(reverse=True)
+        strongest.append({present - 1 - (present - 1 - place) % ring: share for share, place in earlier[:limit]})
     return strongest
+
+
+def softmax(x: Array) -> Array:
+    """[..., C] logits -> probabilities."""
+    odds: Array = np.exp(x - np.maximum.reduce(x, -1, keepdims=True))
+    odds /= np.add.reduce(odds, -1, keepdims=True)
+    return odds

@@ -6,27 +6,40 @@ Shapes as in `model/fusion/network.py`: B conversations, T utterances, Q queries
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+KeyValue = tuple[Tensor, Tensor]
+"""Keys and values by head, each [B, H, K, d / H]."""
+CLOSED = -1e9  # added to a similarity: so low that exp() is 0
 
-def attention(query: Tensor, key_value: Tensor, bias: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+
+def by_head(keys_and_values: Tensor, heads: int) -> KeyValue:
+    """Keys and values side by side [B, K, 2d] -> by head."""
+    key, value = (side.unflatten(-1, (heads, -1)).transpose(1, 2) for side in keys_and_values.chunk(2, -1))
+    return key, value
+
+
+def attention(query: Tensor, key_value: KeyValue, bias: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1) with an additive bias.
 
-    query [B, Q, d], key_value [B, K, 2d], bias [B, H or 1, Q, K] -> output [B, Q, d], weights [B, H, Q, K].
+    query [B, Q, d], K keys and values, bias [B, H or 1, Q, K] -> output [B, Q, d], weights [B, H, Q, K].
     """
-    key, value = key_value.chunk(2, dim=-1)
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias).softmax(-1)  # [B, H, Q, K]
-    return (weights @ v).transpose(1, 2).flatten(-2), weights
+    key, value = key_value
+    q = query.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, Q, d / H]
+    q = q * (1 / math.sqrt(q.shape[-1]))
+    weights = (q @ key.transpose(-1, -2) + bias).softmax(-1)
+    return (weights @ value).transpose(1, 2).flatten(-2), weights
 
 
 def closed(allowed: Tensor) -> Tensor:
     """Additive attention mask of the shape of `allowed` [...] bool: 0 where allowed, elsewhere so low that exp() is
     0."""
-    return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -1e9)
+    return torch.where(allowed, 0.0, CLOSED)
 
 
 class CrossModalAlignment(nn.Module):
@@ -43,12 +56,12 @@ class CrossModalAlignment(nn.Module):
         pairs = [(m, n) for m in range(modalities) for n in range(modalities) if m != n and gated]
         self.gate = nn.ModuleDict({f"{m}_from_{n}": nn.Linear(2 * width, width) for m, n in pairs})
 
-    def keys(self, states: Tensor) -> Tensor:
-        """Keys and values, which are cached: states [B, T, M, d] -> [B, T, M, 2d]."""
-        return torch.stack([layer(states[:, :, m]) for m, layer in enumerate(self.key_value)], dim=2)
+    def keys(self, states: Tensor) -> list[Tensor]:
+        """Keys and values side by side of each modality, which are cached: states [B, T, M, d] -> M × [B, T, 2d]."""
+        return [layer(states[:, :, m]) for m, layer in enumerate(self.key_value)]
 
-    def forward(self, states: Tensor, keys: Tensor, allowed: Tensor, present: Tensor) -> Tensor:
-        """Align: states [B, T, M, d], keys [B, K, M, 2d], allowed [B, T, K], present [B, K, M] -> [B, T, M, d]."""
+    def forward(self, states: Tensor, keys: Sequence[KeyValue], allowed: Tensor, present: Tensor) -> Tensor:
+        """Align: states [B, T, M, d], keys by modality, allowed [B, T, K], present [B, K, M] -> [B, T, M, d]."""
         aligned = []
         for m in range(states.shape[2]):
             state = states[:, :, m]
@@ -57,12 +70,31 @@ class CrossModalAlignment(nn.Module):
                 if n == m:
                     continue
                 in_sight = allowed & present[:, None, :, n]
-                context, _ = attention(self.query[m](state), keys[:, :, n], closed(in_sight)[:, None], self.heads)
+                context, _ = attention(self.query[m](state), keys[n], closed(in_sight)[:, None], self.heads)
                 if self.gate:
                     context = context * torch.sigmoid(self.gate[f"{m}_from_{n}"](torch.cat([state, context], dim=-1)))
                 out = out + context * in_sight.any(-1, keepdim=True)
             aligned.append(out)
         return torch.stack(aligned, dim=2)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Typed, directed edges from each of K keys to each of Q queries, and which of them are open."""
+
+    kind: Tensor
+    """[B, Q, K] int64: relation of an open edge, R (the number of relations) of a closed one."""
+    row: Tensor
+    """[B, Q, K] int64: row of `EdgeAttention.bias`."""
+    far: int
+    """Largest distance, in utterances, that the bias tells apart."""
+
+    @staticmethod
+    def of(kind: Tensor, distance: Tensor, allowed: Tensor, relations: int, far: int) -> Edges:
+        """kind, distance int64 and allowed bool: [B, Q, K], or of a shape that broadcasts to it."""
+        kind, closed_row = torch.where(allowed, kind, relations), relations * (far + 1)
+        row = kind * (far + 1) + distance.abs().clamp(max=far)
+        return Edges(kind, row.clamp(max=closed_row), far)
 
 
 class EdgeAttention(nn.Module):
@@ -80,25 +112,27 @@ class EdgeAttention(nn.Module):
         self.relation_bias = nn.Parameter(torch.zeros(relations, heads))
         self.relation_value = nn.Parameter(torch.zeros(relations, width))
         self.decay = nn.Parameter(torch.full((heads,), -2.0))
+        self.fixed: dict[int, Tensor] = {}
+        """`bias` by its argument, kept where the weights change no more."""
 
-    def forward(
-        self, nodes: Tensor, keys: Tensor, relation: Tensor, distance: Tensor, allowed: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Messages along the edges.
+    def bias(self, far: int) -> Tensor:
+        """[R · (far + 1) + 1, H]: what is added to the similarity, by relation and distance; the last row closes."""
+        distance = torch.arange(far + 1, device=self.decay.device)[:, None]
+        table = self.relation_bias[:, None] - F.softplus(self.decay) * torch.log1p(distance)  # [R, far + 1, H]
+        table = table if self.adaptive else table * 0
+        return F.pad(table.flatten(0, 1), (0, 0, 0, 1), value=CLOSED)
 
-        nodes [B, Q, d], keys [B, K, 2d]; relation, distance int64 and allowed bool of the edges [B, Q, K]
-        -> messages [B, Q, d], edge weights [B, H, Q, K].
-        """
-        query, bias = self.query(nodes), closed(allowed)[:, None]
-        if self.adaptive:
-            bias = bias + F.embedding(relation, self.relation_bias).permute(0, 3, 1, 2)  # [B, H, Q, K]
-            bias = bias - F.softplus(self.decay)[:, None, None] * torch.log1p(distance.abs())[:, None]
-        else:
-            query, bias = query * 0, bias.expand(-1, self.heads, -1, -1)
+    def forward(self, nodes: Tensor, keys: KeyValue, edges: Edges) -> tuple[Tensor, Tensor]:
+        """Messages along the edges: nodes [B, Q, d] -> messages [B, Q, d], edge weights [B, H, Q, K]."""
+        query = self.query(nodes) if self.adaptive else nodes * 0
+        table = self.fixed.get(edges.far)
+        table = self.bias(edges.far) if table is None else table
+        bias = F.embedding(edges.row, table).permute(0, 3, 1, 2)  # [B, H, Q, K]
         message, weights = attention(query, keys, bias, self.heads)
         share = weights.mean(1)  # [B, Q, K]
-        per_relation = torch.zeros(*share.shape[:2], self.relation_value.shape[0], device=share.device)
-        per_relation = per_relation.scatter_add(-1, relation, share)
+        relations = self.relation_value.shape[0]
+        per_relation = torch.zeros(*share.shape[:2], relations + 1, device=share.device, dtype=share.dtype)
+        per_relation = per_relation.scatter_add(-1, edges.kind, share)[..., :relations]
         return message + per_relation @ self.relation_value, weights
 
 
@@ -116,15 +150,13 @@ class NodeUpdate(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def keys(self, nodes: Tensor) -> Tensor:
-        """Keys and values, which are cached: nodes [B, K, d] -> [B, K, 2d]."""
+        """Keys and values side by side, which are cached: nodes [B, K, d] -> [B, K, 2d]."""
         keys: Tensor = self.edges.key_value(self.norm(nodes))
         return keys
 
-    def forward(self, nodes: Tensor, initial: Tensor, keys: Tensor, *edges: Tensor) -> tuple[Tensor, Tensor]:
-        """nodes, initial [B, Q, d], keys [B, K, 2d]; edges: relation, distance, allowed [B, Q, K], as `EdgeAttention`
-        has them -> nodes [B, Q, d], edge weights [B, H, Q, K].
-        """
-        message, weights = self.edges(self.norm(nodes), keys, *edges)
+    def forward(self, nodes: Tensor, initial: Tensor, keys: KeyValue, edges: Edges) -> tuple[Tensor, Tensor]:
+        """nodes, initial [B, Q, d], K keys and values -> nodes [B, Q, d], edge weights [B, H, Q, K]."""
+        message, weights = self.edges(self.norm(nodes), keys, edges)
         share = torch.sigmoid(self.initial)
         nodes = nodes + self.dropout((1 - share) * message + share * initial)
         return nodes + self.dropout(self.feed_forward(nodes)), weights

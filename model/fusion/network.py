@@ -4,13 +4,14 @@ After the three modules of arXiv 2501.15063 (cross-modal alignment and context f
 a directed dialogue graph; multi-task heads), with every layer restricted to a window of W past utterances. The mask
 made from the utterances' indices alone decides which utterances a label may use.
 
-This is the network as it is trained and evaluated, T utterances at once. Live, `model.fusion.step` computes the same
-from the same weights for one new utterance, with each layer's keys and values of the past cached.
+The one network of training and of live labelling: T utterances at once, or a new one whose past is given as each
+layer's cached keys and values (`InSight`). `model.fusion.step` has it run so, by ONNX Runtime or by PyTorch.
 
 Shapes: B conversations, T utterances, M modalities, d hidden width, C emotions, S sentiments, E experts, K = T.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.fusion.config import EMPTY, FusionConfig
-from model.fusion.layers import CrossModalAlignment, NodeUpdate, relation
+from model.fusion.layers import CrossModalAlignment, Edges, KeyValue, NodeUpdate, by_head, closed, relation
 
 
 @dataclass
@@ -36,12 +37,28 @@ class Utterances:
     """[B, T] int64: number of the utterance in its conversation, EMPTY for padding."""
     expert_posteriors: Tensor
     """[B, T, E, C] float32: posteriors of the experts, all 0 where an expert has none."""
+    experts: tuple[Tensor, Tensor] | None = field(default=None, kw_only=True)
+    """Weight [E] and prior [E, C] of experts that were fitted later; None: those of the network."""
 
     def to(self, device: torch.device) -> "Utterances":
         """The same batch on another device."""
         features = {name: values.to(device) for name, values in self.features.items()}
         rest = (self.present, self.slot, self.index, self.expert_posteriors)
         return Utterances(features, *(values.to(device) for values in rest))
+
+
+@dataclass
+class InSight:
+    """What earlier calls left of the utterances before these, and these themselves: K in all, in any order."""
+
+    keys: Callable[[int, KeyValue], KeyValue]
+    """Of the n-th of `Labels.keys`, from the new ones by head: all K (or K · M), [B, H, K, d / H] each."""
+    present: Tensor
+    """[B, K, M] bool."""
+    slot: Tensor
+    """[B, K] int64."""
+    index: Tensor
+    """[B, K] int64: number of the utterance in its conversation, EMPTY where there is none."""
 
 
 @dataclass
@@ -62,6 +79,9 @@ class Labels:
     """[B, T, M, d] modality states before the graph, for the alignment loss."""
     expert_logits: Tensor
     """[B, T, E, C] contribution of each expert to the logits, calibrated like them."""
+    keys: list[Tensor]
+    """For a later call's `InSight`, keys and values side by side: M × [B, T, 2d] of the alignment, then [B, T · M, 2d]
+    of each layer."""
 
 
 class FusionGCN(
@@ -125,53 +145,60 @@ class FusionGCN(
         """True when one of `MODULES` is part of this network."""
         return module not in self.config.without
 
-    def forward(self, utterances: Utterances, lookahead: int = 0) -> Labels:
+    def forward(self, utterances: Utterances, lookahead: int = 0, in_sight: InSight | None = None) -> Labels:
         """Label T utterances of each conversation; tensors [B, T, …] as `Utterances` and `Labels` have them.
 
         lookahead: k, number of later utterances of the same call that a label may use (0: prefix-invariant).
+        in_sight: these utterances and the W before them; None: those of this call are all there is, K = T.
         """
         config = self.config
         _, length, modalities = utterances.present.shape
         index, slot, present = utterances.index, utterances.slot, utterances.present
-        real = index != EMPTY
-        distance = index[:, :, None] - index[:, None, :]  # [B, T, T]
-        valid = real[:, None, :] & real[:, :, None]
-        allowed = valid & (distance <= config.window) & (distance >= -lookahead)
+        seen: InSight | Utterances = in_sight or utterances
+        key_index, key_slot, key_present = seen.index, seen.slot, seen.present
+        kept: list[Tensor] = []
+
+        def with_past(new: Tensor) -> KeyValue:
+            kept.append(new)
+            own = by_head(new, config.heads)
+            return own if in_sight is None else in_sight.keys(len(kept) - 1, own)
 
         states = self._project(utterances)
         if self.has("alignment"):
-            states = self.alignment(states, self.alignment.keys(states), allowed, present)
+            _, allowed = self._allowed(index, key_index, lookahead)
+            by_modality = [with_past(keys) for keys in self.alignment.keys(states)]
+            states = self.alignment(states, by_modality, allowed, key_present)
 
         # Nodes are (utterance, modality), utterance-major. An absent node is a key for itself alone.
-        def per_node(edges: Tensor) -> Tensor:
-            """[B, T, T] -> [B, T·M, T·M]."""
-            return edges.repeat_interleave(modalities, 1).repeat_interleave(modalities, 2)
-
+        node_index, key_node_index = index.repeat_interleave(modalities, 1), key_index.repeat_interleave(modalities, 1)
+        node_slot, key_node_slot = slot.repeat_interleave(modalities, 1), key_slot.repeat_interleave(modalities, 1)
         kind = torch.arange(modalities, device=index.device)
-        cross = (kind[:, None] != kind[None, :]).long().repeat(length, length)[None]  # [1, T·M, T·M]
-        node_distance = per_node(distance)
-        itself = (node_distance == 0) & (cross == 0)
-        open_edges = per_node(allowed) & present.flatten(1)[:, None, :] | itself
-        kinds = per_node(relation(slot, slot, distance)) * 2 + cross
+        cross = kind.repeat(length)[:, None] != kind.repeat(key_index.shape[1])  # [T·M, K·M]
+        node_distance, node_allowed = self._allowed(node_index, key_node_index, lookahead)
+        itself = (node_distance == 0) & ~cross
+        open_edges = node_allowed & key_present.flatten(1)[:, None, :] | itself
+        kinds = cross.long()[None]
+        by_relation = relation(node_slot, key_node_slot, node_distance) * 2 + kinds
         if not self.has("relations"):
-            kinds = torch.zeros_like(kinds)
+            by_relation = torch.zeros_like(by_relation)
+        far = max(config.window, length - 1)
+        edges = Edges.of(by_relation, node_distance, open_edges, 12, far)
 
         nodes = states.flatten(1, 2)  # [B, T·M, d]
         weights = itself.expand_as(open_edges)[:, None].float()
         if self.has("context"):
-            nodes, weights = self.context(
-                nodes, nodes, self.context.keys(nodes), cross.expand_as(kinds), node_distance, open_edges
-            )
+            keys = with_past(self.context.keys(nodes))
+            nodes, weights = self.context(nodes, nodes, keys, Edges.of(kinds, node_distance, open_edges, 2, far))
         initial = nodes
         for layer in self.graph:
             assert isinstance(layer, NodeUpdate)
-            nodes, weights = layer(nodes, initial, layer.keys(nodes), kinds, node_distance, open_edges)
+            nodes, weights = layer(nodes, initial, with_past(layer.keys(nodes)), edges)
 
-        by_modality = nodes.unflatten(1, (length, -1))  # [B, T, M, d]
+        final = nodes.unflatten(1, (length, -1))  # [B, T, M, d]
         counted = present | ~present.any(-1, keepdim=True)
-        contribution = self.pool(by_modality).squeeze(-1).masked_fill(~counted, -1e9).softmax(-1)
-        pooled = self.norm((contribution[..., None] * by_modality).sum(2))  # [B, T, d]
-        logits_per_expert = self._expert_logits(utterances.expert_posteriors)
+        contribution = (self.pool(final).squeeze(-1) + closed(counted)).softmax(-1)
+        pooled = self.norm((contribution[..., None] * final).sum(2))  # [B, T, d]
+        logits_per_expert = self._expert_logits(utterances)
         expert_logits = logits_per_expert.sum(-2)
 
         # Mean over heads and the utterance's own present nodes, summed over each earlier utterance's nodes.
@@ -179,30 +206,44 @@ class FusionGCN(
         influence = (edge * contribution[..., None]).sum(2)
         emotion, sentiment = self._heads(pooled, expert_logits, self.temperature)
         rows = torch.cat([pooled, expert_logits], -1)
-        return Labels(emotion, sentiment, contribution, influence, rows, states, logits_per_expert / self.temperature)
+        calibrated = logits_per_expert / self.temperature
+        return Labels(emotion, sentiment, contribution, influence, rows, states, calibrated, kept)
 
-    def revise(self, rows: Tensor, slot: Tensor, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Final labels from the causal states of utterances t-W+R+1 … t+R, the last W.
+    def revision_keys(self, rows: Tensor) -> Tensor:
+        """What the revision reads of each utterance in sight, from its row as in `Labels`: [B, K, d + C] -> keys and
+        values side by side [B, K, 2d]."""
+        keys: Tensor = self.revision.keys(rows[..., : self.config.hidden])
+        return keys
 
-        rows: [B, K, d + C] as in `Labels`; slot, index: [B, K] int64; targets: [B, T] int64 positions on the K axis of
-        the utterances to label. Returns logits [B, T, C] of emotions and [B, T, S] of sentiments.
+    def revise(
+        self, rows: Tensor, slot: Tensor, index: Tensor, seen: tuple[KeyValue, Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Final labels of T utterances, from the causal states of utterances t-W+R+1 … t+R, the last W.
+
+        rows: [B, T, d + C] as in `Labels`; slot, index: [B, T] int64. seen: `revision_keys` by head,
+        slots and indices [B, K] of the K utterances in sight; None: the T themselves. Returns logits of emotions
+        [B, T, C] and of sentiments [B, T, S].
         """
-        hidden, classes = self.config.hidden, len(self.config.emotions)
-        states, expert_logits = rows.split([hidden, classes], dim=-1)
-        queries, expert_logits = (
-            x.gather(1, targets[..., None].expand(-1, -1, x.shape[-1])) for x in (states, expert_logits)
-        )
+        states, expert_logits = rows.split([self.config.hidden, len(self.config.emotions)], dim=-1)
         if not self.has("revision"):
-            return self._heads(queries, expert_logits, self.temperature)  # the provisional label again
-        query_index, query_slot = index.gather(1, targets), slot.gather(1, targets)
-        distance = query_index[:, :, None] - index[:, None, :]
-        allowed = (index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
+            return self._heads(states, expert_logits, self.temperature)  # the provisional label again
+        keys, key_slot, key_index = seen or (by_head(self.revision_keys(rows), self.config.heads), slot, index)
+        distance = index[:, :, None] - key_index[:, None, :]
+        allowed = (key_index != EMPTY)[:, None, :] & (distance >= -self.config.revision)
         allowed = allowed & (distance < self.config.window - self.config.revision)  # all that W rows hold at t+R
-        kinds = relation(query_slot, slot, distance)
+        kinds = relation(slot, key_slot, distance)
         if not self.has("relations"):
             kinds = torch.zeros_like(kinds)
-        revised, _ = self.revision(queries, queries, self.revision.keys(states), kinds, distance, allowed)
+        edges = Edges.of(kinds, distance, allowed, 6, max(self.config.window, index.shape[1] - 1))
+        revised, _ = self.revision(states, states, keys, edges)
         return self._heads(revised, expert_logits, self.revision_temperature)
+
+    def _allowed(self, index: Tensor, key_index: Tensor, lookahead: int) -> tuple[Tensor, Tensor]:
+        """How many utterances each of the keys [B, K] lies before each of the queries [B, T], and whether it may be
+        used: [B, T, K] each."""
+        distance = index[:, :, None] - key_index[:, None, :]
+        valid = (key_index != EMPTY)[:, None, :] & (index != EMPTY)[:, :, None]
+        return distance, valid & (distance <= self.config.window) & (distance >= -lookahead)
 
     def _project(self, utterances: Utterances) -> Tensor:
         """[B, T, M, d]: each modality in the common space, a learned token where it is absent."""
@@ -214,11 +255,12 @@ class FusionGCN(
         dropped: Tensor = self.dropout(states)
         return dropped
 
-    def _expert_logits(self, expert_posteriors: Tensor) -> Tensor:
+    def _expert_logits(self, utterances: Utterances) -> Tensor:
         """Terms of the log-linear pooling: posteriors [B, T, E, C] -> w · log(posterior / prior) [B, T, E, C]."""
-        has_posterior = expert_posteriors.sum(-1, keepdim=True) > 0
-        ratio = (expert_posteriors.clamp(min=1e-6) / self.expert_prior).log() * has_posterior
-        return self.expert_weight[:, None] * ratio
+        weight, prior = utterances.experts or (self.expert_weight, self.expert_prior)
+        posteriors = utterances.expert_posteriors
+        has_posterior = posteriors.sum(-1, keepdim=True) > 0
+        return weight[:, None] * (posteriors.clamp(min=1e-6) / prior).log() * has_posterior
 
     def _heads(self, pooled: Tensor, expert_logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         pooled = self.dropout(pooled)

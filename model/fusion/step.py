@@ -1,72 +1,185 @@
-"""One utterance's step through the fusion network, with everything before it cached: NumPy alone, no work but its own.
+"""One utterance's step through the fusion network, with everything before it cached. Imports no PyTorch.
 
-The same network as `model.fusion.network.FusionGCN` in evaluation, from the same weights, with the same logits to 1e-5.
-What differs is how much is done: of earlier utterances a layer needs the keys and values, which lie in a ring of the
-last W and the present one; so a new utterance computes its own rows only, and nothing is copied. With a row or two at a
-time a tensor library is busy with itself; NumPy's matrix times vector runs at the speed of the caches.
+The network itself is `model.fusion.network.FusionGCN`, given one new utterance of each conversation and the keys and
+values of its past; here is what a conversation keeps, and how a batch is made of several. Who computes is an `Engine`:
+ONNX Runtime from a checkpoint's exported graphs (`model.fusion.onnx_engine`), or PyTorch (`model.fusion.step_network`).
 
-Shapes: B conversations, M modalities, d hidden width, H heads, P = W + 1 places of the ring, K = P · M nodes in sight.
+Shapes: B conversations, M modalities, E experts, C emotions, d hidden width, H heads, W window, h = d / H.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.fusion.config import EMPTY, FusionConfig
+from model.fusion.config import FusionConfig
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
-from model.fusion.step_layers import (
-    CLOSED,
-    Alignment,
-    Array,
-    Update,
-    Weights,
-    joined,
-    linear,
-    normalised,
-    normed,
-    softmax,
-)
 
-Kind = TypeVar("Kind", bound=np.generic)
+Array = NDArray[np.float32]
+Arrays = dict[str, NDArray[Any]]
+Indices = NDArray[np.int64]
+
+
+class Engine(Protocol):
+    """Holds the states of conversations by number, and computes on them."""
+
+    def step(self, states: Indices, inputs: Arrays) -> Arrays:
+        """Outputs of `model.fusion.step_network.StepNetwork` for the next utterance of each of the states [B].
+
+        What the utterance leaves lies in its state from then on, where no label before `GraphState.count` + 1 sees it.
+        """
+
+    def revise(self, states: Indices, inputs: Arrays) -> Arrays:
+        """Outputs of `model.fusion.step_network.ReviseNetwork` for an utterance of each of the states [B]."""
+
+    def write(self, states: Indices, rows: Sequence[GraphRow]) -> None:
+        """Put what an utterance left into each of the states [B]. Raises ValueError for rows of another network."""
+
+    def new(self) -> int:
+        """The number of an unused state."""
+
+    def free(self, state: int) -> None:
+        """The state may be given to another conversation."""
+
+    def nbytes(self) -> int:
+        """Bytes of one state."""
+
+
+def blocks(config: FusionConfig) -> list[int]:
+    """Nodes per utterance of each block of cached keys and values: of the alignment one block a modality, of the
+    context and graph layers one each."""
+    modalities = len(config.inputs)
+    found = [] if "alignment" in config.without else [1] * modalities
+    return found + [modalities] * (config.layers + ("context" not in config.without))
+
+
+def functions(config: FusionConfig) -> tuple[str, ...]:
+    """Of the network, `model.fusion.step_network` has them."""
+    return ("step", "revise") if "revision" in config.without else ("step", "revise", "restore")
+
+
+def places(config: FusionConfig) -> int:
+    """Utterances in a state's ring: the W before, and the one that is being labelled."""
+    return config.window + 1
+
+
+def shapes(config: FusionConfig) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
+    """Shape and kind of each array of a state: P = W + 1 places in a ring; utterance n has place n mod P.
+
+    `past_N`: keys and values of each of `blocks`, [H, P · nodes, h]. `past_row`: pooled state, and what the experts
+    added to the logits before the temperature, [P, d + C]. `past_present` [P, M]; `past_slot` [P], of the speaker.
+    `revised_N`: keys and values of the revision, if there is one, [H, P, h].
+    """
+    count, width = places(config), config.hidden // config.heads
+    each = [nodes for nodes in blocks(config) for _ in range(2)]
+    rings = {f"past_{n}": nodes for n, nodes in enumerate(each)}
+    if "revision" not in config.without:
+        rings |= {"revised_0": 1, "revised_1": 1}
+    return {name: ((config.heads, count * nodes, width), np.float32) for name, nodes in rings.items()} | {
+        "past_row": ((count, config.hidden + len(config.emotions)), np.float32),
+        "past_present": ((count, len(config.inputs)), np.bool_),
+        "past_slot": ((count,), np.int64),
+    }
+
+
+class States:
+    """States of conversations in arrays [S, ...] of this machine's memory, which grow by doubling."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        self.arrays: Arrays = {name: np.zeros((0, *shape), kind) for name, (shape, kind) in shapes(config).items()}
+        self._unused: list[int] = []
+
+    def new(self) -> int:
+        if not self._unused:
+            size = len(self.arrays["past_slot"])
+            more = max(1, size)
+            for name, values in self.arrays.items():
+                self.arrays[name] = np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
+            self._unused.extend(reversed(range(size, size + more)))
+        return self._unused.pop()
+
+    def free(self, state: int) -> None:
+        self._unused.append(state)
+
+    def nbytes(self) -> int:
+        return sum(values[:1].nbytes for values in self.arrays.values())
+
+
+def write_rows(arrays: dict[str, Any], config: FusionConfig, states: Any, of: dict[str, Any]) -> None:
+    """What an utterance left, into each of the states [B]; arrays [S, ...] by `shapes`, of NumPy or PyTorch.
+
+    of: `index`, `slot` [B], `present` [B, M], `row` [B, n] and, if there is a revision, its `keys` [B, 2d].
+    """
+    ring = places(config)
+    place, row, start = of["index"] % ring, of["row"], 0
+
+    def put(key: str, value: str, new: Any) -> None:
+        """new: keys and values side by side of each node, [B, nodes · 2d]."""
+        for name, values in ((key, 0), (value, 1)):
+            size, heads, _, width = arrays[name].shape
+            by_place = arrays[name].reshape(size, heads, ring, -1, width)
+            by_node = new.reshape(len(new), -1, 2, heads, width)[:, :, values]
+            by_place[states, :, place] = by_node.swapaxes(1, 2)
+
+    for n, nodes in enumerate(blocks(config)):
+        size = 2 * nodes * config.hidden
+        put(f"past_{2 * n}", f"past_{2 * n + 1}", row[:, start : start + size])
+        start += size
+    if "revised_0" in arrays:
+        put("revised_0", "revised_1", of["keys"])
+    arrays["past_row"][states, place] = row[:, start:]
+    arrays["past_slot"][states, place] = of["slot"]
+    arrays["past_present"][states, place] = of["present"]
+
+
+class ArrayEngine:
+    """An `Engine` whose states are NumPy arrays."""
+
+    def __init__(self, config: FusionConfig, run: Callable[[str, Arrays], Arrays]) -> None:
+        """run: each of `functions(config)`, from arrays by name to arrays by name."""
+        self._config, self._states, self._run = config, States(config), run
+        self.new, self.free, self.nbytes = self._states.new, self._states.free, self._states.nbytes
+
+    def step(self, states: Indices, inputs: Arrays) -> Arrays:
+        out = self._run("step", self._states.arrays | inputs | {"state": states})
+        write_rows(self._states.arrays, self._config, states, inputs | out)
+        return out
+
+    def revise(self, states: Indices, inputs: Arrays) -> Arrays:
+        return self._run("revise", self._states.arrays | inputs | {"state": states})
+
+    def write(self, states: Indices, rows: Sequence[GraphRow]) -> None:
+        of: Arrays = {name: np.array([getattr(row, name) for row in rows]) for name in ("index", "slot", "present")}
+        of["row"] = np.stack([row.values for row in rows])
+        if "restore" in functions(self._config):
+            tail = self._states.arrays["past_row"].shape[-1]
+            of |= self._run("restore", {"row": of["row"][:, -tail:]})
+        write_rows(self._states.arrays, self._config, states, of)
 
 
 class GraphState:
-    """What is kept of one conversation: a ring of its last W utterances, and the place of the present one."""
+    """What is kept of one conversation. Its arrays are the engine's; they are free again when nobody holds this."""
 
-    def __init__(self, config: FusionConfig) -> None:
-        places, modalities, d = config.window + 1, len(config.inputs), config.hidden
-        self.keys = np.zeros((attending(config), places, modalities, 2 * d), np.float32)
-        """Keys and values of alignment, context and graph layers."""
-        self.pooled = np.zeros((places, d), np.float32)
-        self.said = np.zeros((places, len(config.emotions)), np.float32)
-        """What the experts added to the logits, before the temperature."""
-        self.revision = np.zeros((places, 3 * d), np.float32)
-        """Query, key and value of the revision's layer."""
-        self.present = np.zeros((places, modalities), bool)
-        self.slot = np.zeros(places, np.int64)
-        self.index = np.full(places, EMPTY, np.int64)
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.number = engine, engine.new()
         self.count = 0
         """How many utterances have been labelled, which is the number of the next one."""
 
+    def __del__(self) -> None:
+        self._engine.free(self.number)
+
     @property
     def nbytes(self) -> int:
-        return sum(values.nbytes for values in vars(self).values() if isinstance(values, np.ndarray))
-
-    def row(self, number: int) -> GraphRow:
-        """What the utterance leaves for those after it."""
-        place = number % len(self.index)
-        values = np.concatenate([self.keys[:, place].ravel(), self.pooled[place], self.said[place]])
-        return GraphRow(number, int(self.slot[place]), tuple(self.present[place].tolist()), values)
+        return self._engine.nbytes()
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What the network says of one new utterance of each conversation."""
+    """Output of the network for one new utterance of each conversation."""
 
     emotion: Array
     """[B, C] calibrated logits."""
@@ -75,220 +188,72 @@ class Labels:
     contribution: Array
     """[B, M] share of each modality in the pooled state; sums to 1."""
     influence: Array
-    """[B, P] attention of the last graph layer on each utterance in sight; sums to 1."""
-    index: NDArray[np.int64]
-    """[B, P] the utterances' numbers."""
+    """[B, P or P + 1] attention of the last graph layer on each place of the ring; on the utterance itself in its place
+    or, if the engine does not write in place, last."""
     present: NDArray[np.bool_]
     """[B, M]"""
-    said: Array
+    expert_logits: Array
     """[B, E, C] what each expert adds to the logits, calibrated like them."""
+    rows: list[GraphRow]
+    """What each utterance leaves for those after it."""
+    final: tuple[Array, Array]
+    """Final logits [B, C] and [B, S] of the utterance R before each, if there is one."""
 
 
 class FusionStep:
     """The network as functions of (states, utterances)."""
 
-    def __init__(self, config: FusionConfig, weights: Weights) -> None:
-        """weights: the tensors of `FusionGCN`, by name."""
+    def __init__(self, config: FusionConfig, weights: Mapping[str, Array], engine: Engine) -> None:
+        """weights: the tensors of `FusionGCN` by name, of which the experts' and the conformal threshold are read."""
         self.config = config
         self.conformal_threshold = float(weights["conformal_threshold"])
-        self._modalities, self._d = len(config.inputs), config.hidden
-        self._projection = [
-            normed(weights, f"projection.{name}.0", (f"projection.{name}.1",)) for name in config.inputs
-        ]
-        self._absent, self._modality = weights["absent"], weights["modality"]
-        self._slot = weights["slot.weight"] * np.float32("slots" not in config.without)
-        self._alignment = Alignment(config, weights) if "alignment" not in config.without else None
-        names = [
-            *(["context"] if "context" not in config.without else []),
-            *(f"graph.{n}" for n in range(config.layers)),
-        ]
-        self._layers = [Update(config, weights, name) for name in names]
-        self._tables = np.concatenate([layer.table for layer in self._layers])  # [N·H, relations]
-        self._decay = np.concatenate([layer.decay for layer in self._layers])[:, None, None, None]
-        kind = np.arange(self._modalities)
-        self._same = kind[:, None, None] == kind  # [M, 1, M]
-        self._pool = weights["pool.weight"][0], weights["pool.bias"]
-        self._norm = weights["norm.weight"], weights["norm.bias"]
-        self._heads = joined(weights, ("emotion", "sentiment"))
-        self._temperature = float(weights["temperature"])
-        self._revision_temperature = float(weights["revision_temperature"])
-        self._revision = Update(config, weights, "revision") if "revision" not in config.without else None
-        self._rings: Array = np.empty((0, 0, 0, 0), np.float32)
-        self._expert_weight, self._expert_prior = weights["expert_weight"], weights["expert_prior"]
+        self.experts: Arrays = {name: weights[name] for name in ("expert_weight", "expert_prior")}
+        self._engine = engine
 
     def new_state(self) -> GraphState:
-        return GraphState(self.config)
-
-    def matrices(self) -> list[tuple[Array, int]]:
-        """Every matrix that a step with its revision multiplies vectors with, and how many of them."""
-        layers = [(matrix, self._modalities) for layer in self._layers for matrix in layer.matrices]
-        once = [matrix for part in (self._alignment, self._revision) if part is not None for matrix in part.matrices]
-        once += [matrix for matrix, _ in self._projection]
-        return [*layers, *((matrix, 1) for matrix in once), (self._heads[0], 2)]
-
-    def multiply_adds(self) -> int:
-        """Of an utterance's step with its revision: in its matrices, and in attention over the window."""
-        places, d, modalities = self.config.window + 1, self.config.hidden, self._modalities
-        attention = len(self._layers) * modalities**2 + (self._alignment is not None) * modalities**2
-        attention += self._revision is not None
-        return sum(matrix.size * times for matrix, times in self.matrices()) + 2 * attention * places * d
-
-    def step(self, states: Sequence[GraphState], utterances: Sequence[UtteranceFeatures]) -> Labels:
-        """Label the next utterance of each conversation. It is left in its state's free place, but not counted yet."""
-        number = np.array([state.count for state in states])
-        place = (number % (self.config.window + 1)).tolist()
-        present, features, opinions = self._read(utterances)
-        for state, at, heard, here, n in zip(states, place, utterances, present, number.tolist(), strict=True):
-            state.slot[at], state.index[at], state.present[at] = heard.slot, n, here
-        index, slot = _gather([s.index for s in states]), _gather([s.slot for s in states])
-        own_slot = np.array([heard.slot for heard in utterances])
-        seen = (index != EMPTY)[:, :, None] & _gather([s.present for s in states])  # [B, P, M]
-
-        nodes = self._project(features, present, own_slot)
-        layer_keys = 0
-        if self._alignment is not None:
-            query, keys, gates = self._alignment.ask(nodes)
-            nodes = self._alignment(nodes, query, self._keep(states, place, 0, keys), gates, seen)
-            layer_keys = 1
-
-        distance = number[:, None] - index
-        relation = np.where(slot != own_slot[:, None], 3, 0) + (
-            distance == 0
-        )  # as `model.fusion.layers.relation`, no future
-        kinds = relation[:, None, :, None] * 2 + ~self._same  # [B, M, P, M]
-        itself = (distance == 0)[:, None, :, None] & self._same
-        opened = seen[:, None] | itself
-        bias = self._tables[:, kinds] - self._decay[..., None] * np.log1p(distance, dtype=np.float32)[:, None, :, None]
-        bias = np.where(opened, bias, CLOSED).reshape(len(self._layers), self.config.heads, *kinds.shape[:2], -1)
-        flat = kinds.reshape(*kinds.shape[:2], -1)
-        counted = (flat[..., None] == np.arange(12)).astype(np.float32)  # [B, M, K, relations]
-
-        first, weights = nodes, np.broadcast_to(itself, kinds.shape).reshape(*flat.shape)[:, None].astype(np.float32)
-        for n, layer in enumerate(self._layers):
-            asked = layer.ask(nodes)
-            keys = self._keep(states, place, layer_keys + n, asked[..., self._d :])
-            keys = keys.reshape(len(states), -1, 2 * self._d)
-            nodes, weights = layer(nodes, first, asked[..., : self._d], keys, bias[n].swapaxes(0, 1), counted)
-            if layer.name == "context":
-                first = nodes  # what the graph layers come back to
-
-        heard_any = present | ~present.any(-1, keepdims=True)
-        scores = np.where(heard_any, nodes @ self._pool[0] + self._pool[1], CLOSED)
-        contribution = softmax(scores)
-        pooled = normalised((contribution[:, None] @ nodes)[:, 0]) * self._norm[0] + self._norm[1]
-        each_said = self._expert_say(opinions)
-        said = each_said.sum(-2)
-        for b, (state, at) in enumerate(zip(states, place, strict=True)):
-            state.pooled[at], state.said[at] = pooled[b], said[b]
-        if self._revision is not None:
-            self._prepare_revision(states, place, pooled)
-        edge = np.add.reduce(np.add.reduce(weights, 1).reshape(kinds.shape), -1)  # [B, M, P], sums over heads
-        influence = (contribution[:, None] @ edge)[:, 0] / np.float32(weights.shape[1])
-        emotion, sentiment = self._judge(pooled, said, self._temperature)
-        return Labels(emotion, sentiment, contribution, influence, index, present, each_said / self._temperature)
-
-    def count(self, states: Sequence[GraphState]) -> None:
-        """The utterances of the last step stand: the next ones come after them."""
-        for state in states:
-            state.count += 1
-
-    def forget(self, states: Sequence[GraphState]) -> None:
-        """The utterances of the last step were only a question: nobody sees them again."""
-        for state in states:
-            state.index[state.count % len(state.index)] = EMPTY
+        return GraphState(self._engine)
 
     def restore(self, rows: Sequence[GraphRow]) -> GraphState:
-        """The state of a conversation from the rows of its last W utterances."""
+        """The state of a conversation from the rows of its last W utterances. Raises ValueError for rows of another
+        network."""
         state = self.new_state()
-        kept = state.keys[:, 0].size
-        for row in rows:
-            at = row.index % len(state.index)
-            state.keys[:, at] = row.values[:kept].reshape(state.keys[:, at].shape)
-            state.pooled[at], state.said[at] = row.values[kept : kept + self._d], row.values[kept + self._d :]
-            state.slot[at], state.index[at], state.present[at] = row.slot, row.index, row.present
-            state.count = row.index + 1
-            if self._revision is not None:
-                self._prepare_revision([state], [at], state.pooled[None, at])
+        if rows:
+            self._engine.write(np.full(len(rows), state.number), rows)
+            state.count = rows[-1].index + 1
         return state
+
+    def step(self, states: Sequence[GraphState], utterances: Sequence[UtteranceFeatures]) -> Labels:
+        """Label the next utterance of each conversation. It counts, and later ones see it, once `count` is raised."""
+        inputs = self.read(utterances) | {"index": np.array([state.count for state in states])}
+        out = self._engine.step(np.array([state.number for state in states]), inputs)
+        present = inputs["present"]
+        each = zip(states, utterances, present.tolist(), out["row"], strict=True)
+        rows = [GraphRow(state.count, utterance.slot, tuple(here), row) for state, utterance, here, row in each]
+        final = out["final_emotion"], out["final_sentiment"]
+        names = ("emotion", "sentiment", "contribution", "influence", "expert_logits")
+        return Labels(**{name: out[name] for name in names}, present=present, rows=rows, final=final)
 
     def revise(self, states: Sequence[GraphState], numbers: Sequence[int]) -> tuple[Array, Array]:
         """Final logits [B, C] and [B, S] of an utterance of each conversation, from what has been heard up to now."""
-        number = np.array(numbers)
-        at = (number % (self.config.window + 1)).tolist()
-        places = list(zip(states, at, strict=True))
-        pooled, said = _gather([s.pooled[p] for s, p in places]), _gather([s.said[p] for s, p in places])
-        if self._revision is None:
-            return self._judge(pooled, said, self._temperature)  # the final label is the provisional one
-        index, slot = _gather([s.index for s in states]), _gather([s.slot for s in states])
-        cached = _gather([s.revision for s in states])
-        own_slot = np.array([s.slot[p] for s, p in places])
-        query = _gather([s.revision[p, : self._d] for s, p in places])
-        distance = number[:, None] - index
-        opened = (index != EMPTY) & (distance >= -self.config.revision)
-        opened &= distance < self.config.window - self.config.revision  # all that W rows hold at t + R
-        kinds = np.where(slot != own_slot[:, None], 3, 0) + 1 - np.sign(distance)
-        decay = self._revision.decay[:, None, None]
-        bias = self._revision.table[:, kinds] - decay * np.log1p(np.abs(distance), dtype=np.float32)
-        bias = np.where(opened, bias, CLOSED).swapaxes(0, 1)[:, :, None]  # [B, H, 1, P]
-        counted = (kinds[:, None, :, None] == np.arange(6)).astype(np.float32)
-        nodes = pooled[:, None]
-        revised, _ = self._revision(nodes, nodes, query[:, None], cached[..., self._d :], bias, counted)
-        return self._judge(revised[:, 0], said, self._revision_temperature)
+        inputs: Arrays = {"index": np.array(numbers), "count": np.array([state.count for state in states])}
+        out = self._engine.revise(np.array([state.number for state in states]), inputs)
+        return out["emotion"], out["sentiment"]
 
-    def _read(self, utterances: Sequence[UtteranceFeatures]) -> tuple[NDArray[np.bool_], list[Array], Array]:
-        """Presence [B, M], features [B, D_m] by modality, opinions [B, E, C]."""
-        config, batch = self.config, len(utterances)
-        present = np.array([[name in utterance.features for name in config.inputs] for utterance in utterances])
-        features = [np.zeros((batch, width), np.float32) for width in config.widths]
-        posteriors = np.zeros((batch, len(config.experts), len(config.emotions)), np.float32)
-        for b, utterance in enumerate(utterances):
-            for values, name in zip(features, config.inputs, strict=True):
+    def read(self, utterances: Sequence[UtteranceFeatures]) -> Arrays:
+        """What a step reads of utterances [B] and of the experts; see `model.fusion.step_network.StepNetwork`."""
+        config, batch, inputs = self.config, len(utterances), dict(self.experts)
+        for name, width in config.inputs.items():
+            values = np.zeros((batch, width), np.float32)
+            for b, utterance in enumerate(utterances):
                 if name in utterance.features:
                     values[b] = utterance.features[name]
+            inputs[f"feature_{name}"] = values
+        posteriors = np.zeros((batch, len(config.experts), len(config.emotions)), np.float32)
+        for b, utterance in enumerate(utterances):
             for e, name in enumerate(config.experts):
                 if name in utterance.expert_posteriors:
                     posteriors[b, e] = utterance.expert_posteriors[name]
-        return present, features, posteriors
-
-    def _project(self, features: list[Array], present: NDArray[np.bool_], slot: NDArray[np.int64]) -> Array:
-        """[B, M, d]: each modality in the common space, its learned token where it is absent."""
-        projected = [linear(normalised(x), *layer) for x, layer in zip(features, self._projection, strict=True)]
-        states = np.where(present[..., None], np.stack(projected, 1), self._absent) + self._modality
-        nodes: Array = states + self._slot[np.minimum(slot, self.config.slots - 1)][:, None]
-        return nodes
-
-    def _keep(self, states: Sequence[GraphState], place: list[int], layer: int, keys: Array) -> Array:
-        """Put the new keys [B, M, 2d] into the rings; the rings [B, P, M, 2d]."""
-        for state, at, new in zip(states, place, keys, strict=True):
-            state.keys[layer, at] = new
-        rings = [state.keys[layer] for state in states]
-        if len(rings) == 1:
-            return _gather(rings)
-        if len(self._rings) < len(rings):  # kept: to get megabytes from the system anew costs as much as to fill them
-            self._rings = np.empty((len(rings), *rings[0].shape), np.float32)
-        return np.stack(rings, out=self._rings[: len(rings)])
-
-    def _prepare_revision(self, states: Sequence[GraphState], place: list[int], pooled: Array) -> None:
-        assert self._revision is not None
-        for state, at, asked in zip(states, place, self._revision.ask(pooled), strict=True):
-            state.revision[at] = asked
-
-    def _expert_say(self, opinions: Array) -> Array:
-        """[B, E, C] posteriors -> what log-linear pooling adds to the logits: w · log(posterior / prior) of each."""
-        spoken = opinions.sum(-1, keepdims=True) > 0
-        say: Array = self._expert_weight[:, None] * np.log(np.maximum(opinions, 1e-6) / self._expert_prior) * spoken
-        return say
-
-    def _judge(self, pooled: Array, said: Array, temperature: float) -> tuple[Array, Array]:
-        both, classes = linear(pooled, *self._heads), said.shape[-1]
-        return (both[:, :classes] + said) / np.float32(temperature), both[:, classes:]
-
-
-def attending(config: FusionConfig) -> int:
-    """How many layers keep keys and values."""
-    return ("alignment" not in config.without) + ("context" not in config.without) + config.layers
-
-
-def _gather(rings: Sequence[NDArray[Kind]]) -> NDArray[Kind]:
-    """Several conversations' as one batch; one conversation's without a copy."""
-    return rings[0][None] if len(rings) == 1 else np.stack(rings)
+        inputs["expert_posteriors"] = posteriors
+        inputs["present"] = np.array([[name in each.features for name in config.inputs] for each in utterances])
+        inputs["slot"] = np.array([utterance.slot for utterance in utterances])
+        return inputs

@@ -23,6 +23,7 @@ from model.encoders.prosody import FEATURE_WIDTH
 from model.encoders.text import Tuned
 from model.fusion.checkpoint import CheckpointError, save_checkpoint
 from model.fusion.config import FusionConfig
+from model.fusion.export import export
 from model.fusion.network import FusionGCN
 from model.labels import SENTIMENTS, LabelSet
 from model.metrics import scores, t_interval, with_intervals
@@ -195,6 +196,7 @@ def _save(models: Sequence[FusionGCN], report: dict[str, Any], tuned: Tuned, out
     """Write the checkpoint of the best seed, the weights of the other seeds, and the tuned encoders."""
     best = report["shipped_seed"]
     save_checkpoint(models[best], out, model_card(models[best], report, CONFORMAL_COVERAGE), report)
+    export(models[best], out)
     shutil.rmtree(out / "seeds", ignore_errors=True)  # of an earlier run
     (out / "seeds").mkdir()
     for seed, other in enumerate(models):

@@ -95,11 +95,6 @@ def _alignment_loss(labels: Labels, present: torch.Tensor) -> torch.Tensor:
     return torch.stack(losses).mean() if losses else labels.aligned.new_zeros(())
 
 
-def _everywhere(utterances: Utterances) -> torch.Tensor:
-    """[B, T] int64 positions of all utterances, to revise a whole conversation."""
-    return torch.arange(utterances.index.shape[1], device=utterances.index.device).expand_as(utterances.index)
-
-
 @torch.inference_mode()
 def predict(model: FusionGCN, data: Prepared, revised: bool = False, lookahead: int = 0) -> NDArray[np.float64]:
     """[n, C] float64 calibrated probabilities of a prepared table: provisional labels, or the final ones if `revised`.
@@ -114,7 +109,7 @@ def predict(model: FusionGCN, data: Prepared, revised: bool = False, lookahead: 
         labels = model(utterances, lookahead=lookahead)
         logits = labels.emotion
         if revised:
-            logits, _ = model.revise(labels.rows, utterances.slot, utterances.index, _everywhere(utterances))
+            logits, _ = model.revise(labels.rows, utterances.slot, utterances.index)
         out.append(logits.softmax(-1)[utterances.index != EMPTY].double().cpu().numpy())
     rows = np.split(np.arange(len(data.truth)), np.cumsum(data.length.astype(int))[:-1])  # of each dialogue
     placed = np.empty((len(data.truth), len(model.config.emotions)))
@@ -234,8 +229,7 @@ def _losses(
         "alignment": recipe.alignment_weight * _alignment_loss(labels, utterances.present),
     }
     if model.has("revision"):
-        places = _everywhere(utterances)
-        revised, _ = model.revise(labels.rows, utterances.slot, utterances.index, places)
+        revised, _ = model.revise(labels.rows, utterances.slot, utterances.index)
         terms["revision"] = recipe.revision_weight * fine(revised)
     return terms
 

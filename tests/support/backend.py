@@ -12,8 +12,7 @@ from model.encoders.face_observation import FaceObservation
 from model.encoders.spoken_language import languages_of
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
-from model.fusion.checkpoint import load_checkpoint
-from model.fusion.step import FusionStep
+from model.fusion.checkpoint import load_step
 from stream.block import Block
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
@@ -26,8 +25,7 @@ from workers.session.diarization import SpeakerSegment
 from workers.session.services import SessionPlan
 from workers.session.session import Session
 
-TRAINED = load_checkpoint("meld")
-MODEL = FusionStep(TRAINED.config, TRAINED.weights())
+MODEL = load_step("meld")
 
 
 class LocalBackend:

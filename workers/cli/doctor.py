@@ -14,7 +14,7 @@ from rich.text import Text
 
 from model.encoders import prosody
 from model.encoders.asr import DEFAULTS, AsrError, locate
-from model.fusion.checkpoint import CheckpointError, load_checkpoint, load_step
+from model.fusion.checkpoint import CheckpointError, load_checkpoint, load_config
 from stream.bus.connection import BusError, check, public
 from stream.bus.own_server import data_folder, running
 from stream.bus.server import NO_SERVER, server_binary, server_version
@@ -119,7 +119,7 @@ def _prosody() -> Finding:
 
 def _expert(name: str, encoder: str, checkpoint: str) -> Finding:
     try:
-        joined = name in load_step(checkpoint).config.experts
+        joined = name in load_config(checkpoint).experts
     except CheckpointError as error:
         return Finding(name, "broken", str(error))
     if joined:

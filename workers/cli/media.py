@@ -109,6 +109,25 @@ def verify(names: Wanted = None, as_json: Json = False) -> None:
             raise typer.Exit(RUNTIME)
 
 
+@models.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint of the emotion model.")],
+) -> None:
+    """Write a checkpoint's network as ONNX graphs into its folder: sessions then label by ONNX Runtime, not PyTorch.
+
+    `undertone train` has done it already. Graphs of other weights than the folder's are not used.
+    """
+    with one_line_errors():
+        from model.fusion.checkpoint import load_checkpoint, load_step, resolve
+        from model.fusion.export import export
+
+        folder = resolve(str(checkpoint))
+        written = export(load_checkpoint(str(folder)), folder)
+        load_step(str(folder))
+        for path in written:
+            print(path)
+
+
 def enroll(
     name: Annotated[str | None, typer.Argument(help="Name of the speaker.")] = None,
     file: Annotated[Path | None, typer.Argument(help="A recording of this voice alone, 5 s of speech or more.")] = None,

@@ -22,7 +22,7 @@ from model.fusion.checkpoint import EXPERTS, CheckpointError, load_checkpoint, r
 from model.fusion.dialogue import SpeakerMemory
 from model.fusion.experts import fit_experts
 from model.fusion.incremental import IncrementalLabeller
-from model.fusion.step import FusionStep
+from model.fusion.step_network import step_of
 from model.labels import RAVDESS, translate
 from model.metrics import uar
 from model.progress import Progress
@@ -84,7 +84,7 @@ def _converse(
     """Conversations of two actors: the network's probabilities [n, C], truth [n], conversation [n], voice posteriors
     [n, C]."""
     model, tuned = load_checkpoint(checkpoint), tuned_of(checkpoint)
-    labeller, config = IncrementalLabeller(FusionStep(model.config, model.weights())), model.config
+    labeller, config = IncrementalLabeller(step_of(model)), model.config
     encode = TextEncoder(config.text, tuned.adapter)
     read = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None
     rng = np.random.default_rng(0)

@@ -49,15 +49,15 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
     recording = recording_of(source)
     transcript, turns, left_out = _annotations(settings, recording)
     speakers, turns = _speakers(settings, source, turns)
-    model = load_step(settings.checkpoint)
-    text.folder(model.config.text.encoder)
-    unknown = set(settings.modalities) - {*model.config.modalities, "visual"}
+    config = load_step(settings.checkpoint).config
+    text.folder(config.text.encoder)
+    unknown = set(settings.modalities) - {*config.modalities, "visual"}
     wants_all = settings.modalities == SessionSettings.model_fields["modalities"].default
     if (unknown and not wants_all) or not settings.modalities:
-        known = ", ".join((*model.config.modalities, "visual"))
+        known = ", ".join((*config.modalities, "visual"))
         raise UsageError(f"--modalities: the checkpoint knows {known}, not {', '.join(unknown) or 'nothing'}")
 
-    used, asr = _encoders(settings, model.config, transcript, source.video)
+    used, asr = _encoders(settings, config, transcript, source.video)
     enrolled = {}
     if speakers == "cluster":
         enrolled = voices() if settings.enrolled else {}

@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from model.fusion.checkpoint import load_step
+from model.fusion.checkpoint import load_config
 from stream.block import RATE, Block
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
@@ -57,7 +57,7 @@ def new_session(
 
     Raises CheckpointError, BusError.
     """
-    config, keys = load_step(plan.checkpoint).config, Keys(plan.session, prefix)
+    config, keys = load_config(plan.checkpoint), Keys(plan.session, prefix)
     bus = LocalBus(keys) if redis is None else Bus(redis, keys, plan.kept, home=home or this_process())
     return Session(plan, config, backend, bus)
 

@@ -14,7 +14,8 @@ from model.fusion.config import MODULES
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
 from model.fusion.network import FusionGCN
-from model.fusion.step import FusionStep, GraphState
+from model.fusion.step import GraphState
+from model.fusion.step_network import step_of
 from model.training.collate import collate
 from tests.support.fusion import CONFIG, conversation
 
@@ -38,7 +39,7 @@ def batch_logits(model: FusionGCN, spoken: list[UtteranceFeatures]) -> torch.Ten
 
 
 def labelling(model: FusionGCN) -> IncrementalLabeller:
-    return IncrementalLabeller(FusionStep(model.config, model.weights()))
+    return IncrementalLabeller(step_of(model))
 
 
 def stream_steps(labeller: IncrementalLabeller, spoken: list[UtteranceFeatures], state: GraphState | None = None):
@@ -91,8 +92,7 @@ def test_streaming_equals_batch_for_final_labels(model: FusionGCN) -> None:
     with torch.inference_mode():
         utterances = collate([spoken], CONFIG, [0])
         labels = model(utterances)
-        places = torch.arange(17)[None]
-        expected, _ = model.revise(labels.rows, utterances.slot, utterances.index, places)
+        expected, _ = model.revise(labels.rows, utterances.slot, utterances.index)
     got = torch.tensor([list(final.emotion.values()) for final in finals])
     assert torch.allclose(got, expected[0].softmax(-1), atol=1e-5)
 
@@ -122,14 +122,16 @@ def test_micro_batching_with_other_sessions_changes_nothing(model: FusionGCN, se
 
 
 def test_memory_is_flat(model: FusionGCN) -> None:
-    """A state that does not grow, and holds no more arrays at utterance 1,000 than at the first."""
+    """States that do not grow: the same arrays at utterance 1,000 as at the first, and in the next conversation."""
     labeller = labelling(model)
-    state, size = labeller.new_state(), labeller.new_state().nbytes
-    before = vars(state).copy()
+    state = labeller.new_state()
+    arrays, size = list(labeller._network._engine._states.arrays.values()), state.nbytes
     for utterance in conversation(0, 1000):
         labeller.step([state], [utterance])
     assert state.nbytes == size and state.count == 1000
-    assert all(vars(state)[name] is values for name, values in before.items() if name != "count")
+    del state
+    assert labeller.new_state().count == 0
+    assert all(a is b for a, b in zip(labeller._network._engine._states.arrays.values(), arrays, strict=True))
 
 
 def test_a_question_leaves_no_trace(model: FusionGCN) -> None:
@@ -220,7 +222,7 @@ def test_every_ablation_keeps_the_promises(left_out: tuple[str, ...]) -> None:
     with torch.inference_mode():
         utterances = collate([spoken], config, [0])
         labels = network(utterances)
-        final, _ = network.revise(labels.rows, utterances.slot, utterances.index, torch.arange(15)[None])
+        final, _ = network.revise(labels.rows, utterances.slot, utterances.index)
     assert torch.allclose(probabilities(steps), labels.emotion[0].softmax(-1), atol=1e-5)
     finals = [step.final for step in steps if step.final] + labeller.finish(state)
     got = torch.tensor([list(one.emotion.values()) for one in finals])

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from model.fusion.checkpoint import load_step
+from model.fusion.checkpoint import load_step, save_checkpoint
 from model.fusion.config import FusionConfig
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
-from model.fusion.step import FusionStep, GraphState
+from model.fusion.step import FusionStep, GraphState, places
 from model.progress import Progress
 from workers.console.tables import Rows
-from workers.inference.recognizer import EmotionRecognizer
+from workers.inference.recognizer import MAX_BATCH, EmotionRecognizer
+
+if TYPE_CHECKING:
+    from model.fusion.network import FusionGCN
 
 LENGTHS = (10, 100, 1_000, 10_000)  # utterances that went before
 RE_RUNS = (10, 50, 100)
@@ -29,35 +35,54 @@ BUSY_S = 1.0  # duration of each measurement
 
 
 def bench_graph(hidden: int | None, progress: Progress) -> Rows:
-    """Rows of a step after a number of utterances, beside the network re-run over the dialogue and the lower bound; one
-    core.
+    """Rows of a step after a number of utterances, by ONNX Runtime and by PyTorch, beside the network re-run over the
+    window (in both) and over the dialogue; one core.
 
     hidden: width of a network with random weights; None: the shipped checkpoint. Times are taken in turns.
     """
     import torch
+    from torch.utils.flop_counter import FlopCounterMode
 
     from model.fusion.network import FusionGCN
+    from model.fusion.step_network import step_of
     from model.training.collate import collate
 
     torch.manual_seed(0)
     model = FusionGCN(_config(hidden)).eval()  # time does not depend on the weights
-    network = FusionStep(model.config, model.weights())
+    config, network = model.config, _exported(model)
     labeller = IncrementalLabeller(network)
     works: dict[str, Callable[[], object]] = {}
     for n in LENGTHS:
         progress.step("conversations", LENGTHS.index(n), len(LENGTHS))
-        works[f"step after {n:,}"] = partial(labeller.step, [_after(labeller, n)], [_features_of(network.config, n)])
+        works[f"step after {n:,}"] = partial(labeller.step, [_after(labeller, n)], [_features_of(config, n)])
+    torch_labeller = IncrementalLabeller(step_of(model))
+    in_torch = [_after(torch_labeller, LENGTHS[0])], [_features_of(config, 0)]
+    works["step, PyTorch"] = partial(torch_labeller.step, *in_torch)
+    window = [_features_of(config, k) for k in range(config.window + 1)]
+    works["re-run over the window, ONNX Runtime"] = _rerun(model, [window])
+    works["re-run over the window, PyTorch"] = partial(model, collate([window], config, [0]))
     for n in RE_RUNS:
-        everything = collate([[_features_of(network.config, k) for k in range(n)]], model.config, [0])
+        everything = collate([[_features_of(config, k) for k in range(n)]], config, [0])
         works[f"re-run over {n}"] = partial(model, everything, lookahead=1_000_000)
-    works["floor"] = partial(_products, network)
     # The caches stay as it left them itself.
-    alone = {f"step after {LENGTHS[-1]:,}, in a loop": works[f"step after {LENGTHS[-1]:,}"]}
+    alone = {
+        f"step after {LENGTHS[-1]:,}, in a loop": works[f"step after {LENGTHS[-1]:,}"],
+        "re-run over the window, ONNX Runtime, in a loop": works["re-run over the window, ONNX Runtime"],
+    }
+    many = [_after(labeller, LENGTHS[1]) for _ in range(MAX_BATCH)], window[:1] * MAX_BATCH
+    together: dict[str, Callable[[], object]] = {
+        f"step, {MAX_BATCH} at once, for each": partial(labeller.step, *many),
+        f"re-run over the window, ONNX Runtime, {MAX_BATCH} at once, for each": _rerun(model, [window] * MAX_BATCH),
+    }
     cores = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1), torch.inference_mode():
-            milliseconds = _in_turns(works) | _in_turns(alone)
+            milliseconds = _in_turns(works)
+            for name, by_itself in alone.items():
+                milliseconds |= _in_turns({name: by_itself})
+            for name, of_all in together.items():
+                milliseconds[name] = [taken / MAX_BATCH for taken in _in_turns({name: of_all})[name]]
     finally:
         torch.set_num_threads(cores)
     unit = milliseconds[f"step after {LENGTHS[0]:,}"]
@@ -67,13 +92,15 @@ def bench_graph(hidden: int | None, progress: Progress) -> Rows:
         p50, p95 = np.percentile(times, [50, 95])
         rows.append({"work": name, "ms, median": round(p50, 3), "95 %": round(p95, 3), "ratio": round(ratio, 2)})
     rows.append({"work": "slope, % a thousand utterances", **_slope(milliseconds)})
-    size = _after(labeller, 1).nbytes
-    rows += [
-        {"work": "multiply-adds of a step, million", "figure": round(network.multiply_adds() / 1e6, 2)},
-        {"work": "weights read by a step, MB", "figure": round(sum(m.nbytes for m, _ in network.matrices()) / 1e6, 2)},
-        {"work": "one session's state, KiB", "figure": round(size / 1024)},
+    with FlopCounterMode(display=False) as counter:
+        torch_labeller.step(*in_torch)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return [
+        *rows,
+        {"work": "multiply-adds of a step, million", "figure": round(counter.get_total_flops() / 2e6, 2)},
+        {"work": "parameters, million", "figure": round(parameters / 1e6, 2)},
+        {"work": "one session's state, KiB", "figure": round(_after(labeller, 1).nbytes / 1024)},
     ]
-    return rows
 
 
 def bench_batching(hidden: int | None, progress: Progress) -> Rows:
@@ -156,18 +183,55 @@ def _random(config: FusionConfig) -> FusionStep:
     from model.fusion.network import FusionGCN
 
     torch.manual_seed(0)
-    return FusionStep(config, FusionGCN(config).weights())
+    return _exported(FusionGCN(config).eval())
+
+
+def _exported(model: FusionGCN) -> FusionStep:
+    """A network with its export, as a checkpoint has it."""
+    from model.fusion.export import export
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(model, Path(folder), "", {})
+        export(model, Path(folder))
+        return load_step(folder)
+
+
+def _rerun(model: FusionGCN, windows: list[list[UtteranceFeatures]]) -> Callable[[], object]:
+    """The network over all of the windows of some conversations, in ONNX Runtime with one thread."""
+    import onnxruntime
+    from torch import Tensor, nn
+
+    from model.fusion.export import to_onnx
+    from model.fusion.network import Utterances
+    from model.training.collate import collate
+
+    class Window(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = model
+
+        def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+            features = {name: inputs[name] for name in model.config.inputs}
+            rest = (inputs[name] for name in ("present", "slot", "index", "expert_posteriors"))
+            emotion: Tensor = self.network(Utterances(features, *rest)).emotion
+            return emotion
+
+    batch = collate(windows, model.config, list(range(len(windows))))
+    inputs = batch.features | {name: getattr(batch, name) for name in ("present", "slot", "index", "expert_posteriors")}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        to_onnx(Window().eval(), inputs, None, ["emotion"]).save(file.name)
+        session = onnxruntime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
+    return partial(session.run, None, {name: values.numpy() for name, values in inputs.items()})
 
 
 def _after(labeller: IncrementalLabeller, count: int) -> GraphState:
     """State of a conversation with `count` utterances; those before the window have no effect on it."""
-    state, places = labeller.new_state(), labeller.config.window + 1
-    for _ in range(min(count, 2 * places)):
+    state, ring = labeller.new_state(), places(labeller.config)
+    for _ in range(min(count, 2 * ring)):
         labeller.step([state], [_features_of(labeller.config, state.count)])
-    if count > state.count:
-        shift = (count - state.count) // places * places
-        state.index += shift
-        state.count += shift
+    state.count += max(0, count - state.count) // ring * ring
     return state
 
 
@@ -183,13 +247,6 @@ def _synthetic(config: FusionConfig, n: int) -> UtteranceFeatures:
     return UtteranceFeatures(
         features, n % 3, {name: rng.dirichlet(np.ones(classes)).astype(np.float32) for name in config.experts}
     )
-
-
-def _products(network: FusionStep) -> None:
-    """Only the matrix-vector products of a step: the lower bound of its time."""
-    for matrix, times in network.matrices():
-        for _ in range(times):
-            np.dot(matrix, matrix[0])
 
 
 def _slope(milliseconds: dict[str, Sequence[float]]) -> dict[str, float | str]:
