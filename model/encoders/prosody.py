@@ -13,6 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from model.encoders.harmonicity import mean_hnr
+
 COLUMNS = (
     "intensity_mean_db",
     "intensity_std_db",
@@ -51,14 +53,13 @@ def measure(audio: Array, rate: int = 16_000) -> Array | None:
     pitch = sound.to_pitch(time_step=0.01, pitch_floor=75, pitch_ceiling=600)
     voiced = pitch.selected_array["frequency"]
     voiced = voiced[voiced > 0]
-    harmonicity = call(sound, "To Harmonicity (cc)", 0.01, 75, 0.1, 1.0)
     values = np.full(len(COLUMNS), np.nan, dtype=np.float32)
     values[0] = call(intensity, "Get mean", 0, 0, "energy")
     values[1] = decibels.std()
     if len(voiced):
         values[2:5] = voiced.mean(), voiced.std(), np.ptp(voiced)
     values[5] = _articulation_rate(sound)
-    values[6] = call(harmonicity, "Get mean", 0, 0)
+    values[6] = mean_hnr(audio, rate)
     return values
 
 

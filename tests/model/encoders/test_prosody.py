@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.encoders.prosody import COLUMNS, ProsodyPrior, measure
+from model.encoders.harmonicity import mean_hnr
+from model.encoders.prosody import COLUMNS, MIN_DURATION_S, ProsodyPrior, measure
 from stream.sources.file import FileSource
+from tests.support.paths import DEMO
 
 RATE = 16_000
 
@@ -82,3 +84,25 @@ def test_prior_is_fitted_around_unknown_values() -> None:
     prior = ProsodyPrior.fit(voices)
     assert np.allclose(prior.mean, 60, atol=2)
     assert np.allclose(prior.weight, 2.0**2 / 4.0**2, rtol=0.6)
+
+
+@pytest.mark.parametrize("start", range(0, 55, 5))
+def test_harmonicity_is_praats(start: int) -> None:
+    """Of speech, with noise of its own level, and at another rate; a tenth of a decibel is a hundredth of the mean."""
+    import parselmouth
+    from parselmouth.praat import call
+
+    heard = np.concatenate([block.samples for block in FileSource(DEMO)], 1)[0]
+    speech = heard[start * RATE : (start + 4) * RATE]
+    noise = np.random.default_rng(start).normal(0, speech.std(), len(speech)).astype(np.float32)
+    for samples, rate in ((speech, RATE), (speech + noise, RATE), (speech, RATE // 2)):
+        sound = parselmouth.Sound(samples.astype(np.float64), rate)
+        praats = call(call(sound, "To Harmonicity (cc)", 0.01, 75, 0.1, 1.0), "Get mean", 0, 0)
+        assert mean_hnr(samples, rate) == pytest.approx(praats, abs=0.15)
+
+
+def test_harmonicity_of_the_shortest_and_of_silence() -> None:
+    rng = np.random.default_rng(0)
+    for count in (int(MIN_DURATION_S * RATE), 2_500, 4_001):
+        assert np.isfinite(mean_hnr(rng.normal(0, 0.1, count), RATE))
+    assert np.isnan(mean_hnr(np.zeros(RATE), RATE))
