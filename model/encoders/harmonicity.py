@@ -34,7 +34,8 @@ def mean_hnr(samples: NDArray[np.floating], rate: int) -> float:
 
     def around(starts: NDArray[np.int_], count: int) -> Floats:
         """[frames, count] samples from each of the starts."""
-        return z[np.clip(starts[:, None] + np.arange(count), 0, len(z) - 1)]
+        found: Floats = z[np.clip(starts[:, None] + np.arange(count), 0, len(z) - 1)]
+        return found
 
     mean = around(left + 1 - period, 2 * period).mean(1, keepdims=True)
     half = min(period // 2 + 1, window // 2)
@@ -76,6 +77,6 @@ def _interpolation(lags: int) -> NDArray[np.float32]:
     apart = x[:, None] - column
     width = depth + np.where(apart > 0, (x - base)[:, None], 1 - (x - base)[:, None])
     weight = 0.5 * np.sinc(apart) * (1 + np.cos(np.pi * apart / width)) * (np.abs(apart) < width)
-    folded = weight[:, lags:]
+    folded = weight[:, lags:].astype(np.float32)
     folded[:, 1:] += weight[:, lags - 1 :: -1]
-    return folded.T.astype(np.float32)
+    return np.ascontiguousarray(folded.T)
