@@ -1,8 +1,9 @@
 """Text embeddings: a Hugging Face encoder, tuned in context by a LoRA adapter where the checkpoint brings one.
 
-The default encoder is MiniLM-L6-v2, a model of the manifest, run by `transformers`. The embedding of an
-utterance is the concatenation of its token means in several hidden layers. (The middle layers retain information that
-the last one, trained for topical similarity, has lost; on MELD dev a probe on them gains three points of weighted F1.)
+The default encoder is MiniLM-L6-v2, a model of the manifest, run by ONNX Runtime (`model.encoders.text_graph`); others
+are run by PyTorch and `transformers`. The embedding of an utterance is the concatenation of its token means in several
+hidden layers. (The middle layers retain information that the last one, trained for topical similarity, has lost; on
+MELD dev a probe on them gains three points of weighted F1.)
 
 With a context, the encoder also reads the utterances before, each with its speaker relative to the present one, and
 pools over the tokens of the present utterance only. It is causal, and reads at most `tokens` tokens an utterance.
@@ -14,7 +15,7 @@ nodes of the graph, and a `ContextReader` (tuned on conversations), whose poster
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -27,10 +28,12 @@ from safetensors.numpy import load_file
 
 from model.encoders.manifest import fault_of, find, manifest
 from model.encoders.packaged import whole
+from model.encoders.text_graph import TextGraph
 from model.errors import ModelError
 
 if TYPE_CHECKING:  # sessions use names of this module without PyTorch
     import torch
+    from tokenizers import Tokenizer
 
 BUNDLED = "all-MiniLM-L6-v2"
 """The encoder in the manifest; any other name is a Hugging Face id or a folder."""
@@ -122,44 +125,56 @@ class Reader:
     """Tokenizer of conversations, the same for tuning and for serving."""
 
     def __init__(self, config: TextConfig) -> None:
-        from transformers import AutoTokenizer
-
         self.config = config
-        self._tokenizer = AutoTokenizer.from_pretrained(checked(config.encoder), truncation_side="left")
+        self._alone = _tokenizer(config.encoder)
+        self._pairs = _tokenizer(config.encoder)
+        self._pairs.enable_truncation(config.tokens, strategy="only_first", direction="left")
+        self._plain = _tokenizer(config.encoder)
+        self._plain.no_padding()
 
-    def __call__(self, batch: Sequence[Sequence[Line]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Model inputs [n, L] int64 and pooling mask [n, L] bool of n conversations, each up to the present
-        utterance."""
-        import torch
-
-        config = self.config
-        pairs = [in_context(lines[-1 - config.context :]) for lines in batch]
+    def __call__(self, batch: Sequence[Sequence[Line]]) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.bool_]]:
+        """Model inputs [n, L] and pooling mask [n, L] of n conversations, each up to the present utterance."""
+        pairs = [in_context(lines[-1 - self.config.context :]) for lines in batch]
         present = [self._shorten(words) for _, words in pairs]
-        if config.context:
-            tokens = self._tokenizer(
-                [past for past, _ in pairs],
-                present,
-                padding=True,
-                pad_to_multiple_of=8,
-                truncation="only_first",
-                max_length=config.tokens,
-                return_tensors="pt",
-            )
-            own_tokens = [[part == 1 for part in tokens.sequence_ids(row)] for row in range(len(pairs))]
-            pool = torch.tensor(own_tokens)
+        if self.config.context:
+            found = self._pairs.encode_batch([(past, words) for (past, _), words in zip(pairs, present, strict=True)])
+            pool = np.array([[part == 1 for part in one.sequence_ids] for one in found])
             pool[~pool.any(1), 0] = True  # no word at all: the start token is pooled
         else:
-            tokens = self._tokenizer(present, padding=True, pad_to_multiple_of=8, return_tensors="pt")
-            pool = tokens["attention_mask"].bool()
-        return dict(tokens), pool
+            found = self._alone.encode_batch(present)
+            pool = np.array([one.attention_mask for one in found], dtype=bool)
+        inputs = {
+            "input_ids": np.array([one.ids for one in found]),
+            "attention_mask": np.array([one.attention_mask for one in found]),
+            "token_type_ids": np.array([one.type_ids for one in found]),
+        }
+        return inputs, pool
 
     def _shorten(self, words: str) -> str:
         """The beginning of the words, cut to half of the tokens."""
         room = self.config.tokens // 2
         if len(words) <= room:  # a token has at least a character
             return words
-        offsets = self._tokenizer(words, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        offsets = self._plain.encode(words, add_special_tokens=False).offsets
         return words if len(offsets) <= room else words[: offsets[room - 1][1]]
+
+
+def _tokenizer(encoder: str) -> Tokenizer:
+    """The tokenizer of an encoder, which pads to a multiple of 8 tokens and does not cut."""
+    from tokenizers import Tokenizer
+
+    path = Path(checked(encoder)) / "tokenizer.json"
+    if path.is_file():
+        made: Tokenizer = Tokenizer.from_file(str(path))
+        padding = made.token_to_id("[PAD]") or 0
+    else:  # of Hugging Face, or in another layout
+        from transformers import AutoTokenizer
+
+        whole = AutoTokenizer.from_pretrained(checked(encoder))
+        made, padding = Tokenizer.from_str(whole.backend_tokenizer.to_str()), whole.pad_token_id
+    made.no_truncation()
+    made.enable_padding(pad_to_multiple_of=8, pad_id=padding)
+    return made
 
 
 def pooled(hidden: Sequence[torch.Tensor], pool: torch.Tensor, config: TextConfig) -> torch.Tensor:
@@ -197,37 +212,60 @@ class Tuned(NamedTuple):
 class TextEncoder:
     """Embeds the last utterance of conversations. Thread-safe: has no state but the weights."""
 
-    def __init__(self, config: TextConfig, adapter: Path | None = None) -> None:
-        """`adapter`: a PEFT folder, merged into the weights."""
+    def __init__(self, config: TextConfig, adapter: Path | None = None, integers: bool = False) -> None:
+        """adapter: a PEFT folder, merged into the weights. integers: as `TextGraph` has it; not for other encoders."""
         self.config = config
         self._read = Reader(config)
-        self._model = load_encoder(config.encoder)
-        if adapter is not None:
-            from peft import PeftModel
-
-            with quiet():
-                self._model = PeftModel.from_pretrained(self._model, str(adapter)).merge_and_unload()
-        self._model.eval()
+        self._integers = integers
+        self._run: Callable[[dict[str, NDArray[np.int64]], NDArray[np.bool_]], NDArray[np.float32]]
+        if config.encoder == BUNDLED:
+            self._run = _by_graph(TextGraph(Path(checked()), adapter, integers), config)
+        else:
+            self._run = _by_torch(load_encoder(config.encoder), adapter, config)
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> NDArray[np.float32]:
         """[len(batch), embedding_width] float32; each item is a conversation up to the utterance to embed."""
-        import torch
+        if self._integers:  # they are scaled by the largest of a batch: none may depend on its company
+            return np.concatenate([self._run(*self._read([lines])) for lines in batch])
+        return self._run(*self._read(batch))
 
-        inputs, pool = self._read(batch)
-        with torch.inference_mode():
-            hidden = self._model(**inputs, output_hidden_states=True).hidden_states
-            embedding: NDArray[np.float32] = pooled(hidden, pool, self.config).numpy()
+
+def _by_graph(graph: TextGraph, config: TextConfig) -> Callable[..., NDArray[np.float32]]:
+    def run(inputs: dict[str, NDArray[np.int64]], pool: NDArray[np.bool_]) -> NDArray[np.float32]:
+        return graph(inputs, pool)[:, list(config.layers)].reshape(len(pool), -1)
+
+    return run
+
+
+def _by_torch(model: Any, adapter: Path | None, config: TextConfig) -> Callable[..., NDArray[np.float32]]:
+    import torch
+
+    if adapter is not None:
+        from peft import PeftModel
+
+        with quiet():
+            model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    model.eval()
+
+    @torch.inference_mode()
+    def run(inputs: dict[str, NDArray[np.int64]], pool: NDArray[np.bool_]) -> NDArray[np.float32]:
+        tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
+        hidden = model(**tensors, output_hidden_states=True).hidden_states
+        embedding: NDArray[np.float32] = pooled(hidden, torch.from_numpy(pool), config).numpy()
         return embedding
+
+    return run
 
 
 class ContextReader:
     """Emotion posterior of words in their context, by an encoder with a classification head. Thread-safe."""
 
-    def __init__(self, config: TextConfig, reader: Path) -> None:
-        """`reader`: a PEFT folder with head.safetensors (weight [C, embedding_width], bias [C])."""
+    def __init__(self, config: TextConfig, reader: Path, integers: bool = True) -> None:
+        """reader: a PEFT folder with head.safetensors (weight [C, embedding_width], bias [C]); integers: as
+        `TextEncoder`, where model/RESULTS.md says what they cost."""
         head = load_file(reader / "head.safetensors")
         self._weight, self._bias = head["weight"], head["bias"]
-        self._encode = TextEncoder(config, reader)
+        self._encode = TextEncoder(config, reader, integers)
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> NDArray[np.float32]:
         """[len(batch), C] float32 posteriors; each item is a conversation up to the utterance to classify."""

@@ -211,11 +211,11 @@ class Tuner:
         return loss
 
     def _embed(self, lines: Sequence[Sequence[Line]]) -> torch.Tensor:
-        inputs, pool = self._read(lines)
-        inputs = {name: values.to(self._device) for name, values in inputs.items()}
+        arrays, pool = self._read(lines)
+        inputs = {name: torch.from_numpy(values).to(self._device) for name, values in arrays.items()}
         with torch.autocast(self._device.type, torch.bfloat16):
             hidden = self._model(**inputs, output_hidden_states=True).hidden_states
-        embedding: torch.Tensor = pooled(hidden, pool.to(self._device), self.text)
+        embedding: torch.Tensor = pooled(hidden, torch.from_numpy(pool).to(self._device), self.text)
         return embedding
 
     @torch.inference_mode()

@@ -51,7 +51,9 @@ def export_text(folder: Path) -> list[Path]:
         graph = onnx.load(whole)
         _name_weights(graph, module)
         onnx.save(graph, whole)
-        quantize_dynamic(whole, quantized, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8, per_channel=True)
+        quantize_dynamic(
+            whole, quantized, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8, per_channel=True
+        )
         for path, name in zip((whole, quantized), GRAPHS, strict=True):
             graph = onnx.load(path)
             _empty(graph, module)

@@ -44,7 +44,7 @@ def test_the_past_is_cut_at_its_far_end_and_the_present_at_its_end() -> None:
     past = [Line("x", f"number {n} " * 4) for n in range(10)]
     inputs, pool = read([[*past, Line("y", "so it is")], [Line("y", "word " * 100)], [Line("y", "")]])
     assert inputs["input_ids"].shape[1] <= CONTEXT.tokens
-    text = read._tokenizer.decode(inputs["input_ids"][0])
+    text = read._alone.decode(inputs["input_ids"][0], skip_special_tokens=False)
     assert "number 9" in text and "number 6" not in text and "[SEP] so it is [SEP]" in text
     assert pool.sum(1).tolist() == [3, CONTEXT.tokens // 2, 1]
 
