@@ -31,18 +31,16 @@ class TextGraph:
         they come), three times as fast. Raises ValueError for an adapter that is not a plain LoRA."""
         import onnxruntime  # sessions use names of `model.encoders.text` without it
 
+        from model.encoders.onnx_session import options_of_one_thread, session_of
+
         weights: dict[str, Array] = load_file(folder / "model.safetensors")
         if adapter is not None:
             weights |= _merged(weights, adapter)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options = options_of_one_thread()
         self._bound = _bindings(weights, integers)  # ONNX Runtime reads them where they are
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in self._bound.values()]
         options.add_external_initializers(list(self._bound), values)
-        self._session = onnxruntime.InferenceSession(
-            str(FOLDER / GRAPHS[integers]), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = session_of(FOLDER / GRAPHS[integers], options)
 
     def __call__(self, inputs: dict[str, NDArray[np.int64]], pool: NDArray[np.bool_]) -> Array:
         """Token ids, attention mask and types [n, L], mask of the tokens that count [n, L] -> [n, layers, width]."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import onnxruntime
-
+from model.encoders.onnx_session import session_of
 from model.fusion.config import FusionConfig
 from model.fusion.step import ArrayEngine, Arrays, functions
 
@@ -19,14 +18,9 @@ class OnnxEngine(ArrayEngine):
     def __init__(self, config: FusionConfig, folder: Path) -> None:
         """Raises OnnxRuntime's exceptions when a graph is damaged."""
         super().__init__(config, self._run_graph)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         self._sessions, self._inputs, self._outputs = {}, {}, {}
         for name in functions(config):
-            session = onnxruntime.InferenceSession(
-                str(folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"]
-            )
+            session = session_of(folder / f"{name}.onnx")
             self._sessions[name] = session
             self._inputs[name] = [each.name for each in session.get_inputs()]
             self._outputs[name] = [each.name for each in session.get_outputs()]

@@ -20,7 +20,6 @@ from model.fusion.dialogue import SpeakerMemory, UtteranceFeatures
 from model.labels import SENTIMENTS, LabelSet
 from model.progress import Progress
 
-
 ENCODERS = "graphs"  # changed when the same weights give other embeddings
 
 
@@ -91,7 +90,9 @@ def _encode(
     it."""
     files = sorted(folder.glob("*.safetensors")) if folder else []
     weights = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    key = hashlib.sha256(json.dumps([asdict(config), encoder_class.__name__, ENCODERS, weights, lines]).encode()).hexdigest()[:32]
+    key = hashlib.sha256(
+        json.dumps([asdict(config), encoder_class.__name__, ENCODERS, weights, lines]).encode()
+    ).hexdigest()[:32]
     file = cache_folder() / f"text-{key}.npy"
     if file.exists():
         stored: NDArray[np.float32] = np.load(file, allow_pickle=False)

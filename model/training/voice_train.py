@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from model.encoders.spectrum import HOP_SAMPLES, WINDOW_SAMPLES
 from model.encoders.transcription import RATE
-from model.encoders.voice import HOP_SAMPLES, RANGE_DECADES, WINDOW_SAMPLES, Array, VoiceNet, trim
+from model.encoders.voice import RANGE_DECADES, Array, trim
 from model.labels import RAVDESS
+from model.training.voice_net import VoiceNet
 
 Rng = np.random.Generator
 

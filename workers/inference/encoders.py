@@ -36,9 +36,9 @@ class Encoders:
         from model.encoders.speaker import SpeakerEncoder
         from model.encoders.text import ContextReader, TextEncoder
         from model.encoders.voice import VoiceEncoder
-        from model.fusion.checkpoint import load_checkpoint, tuned_of
+        from model.fusion.checkpoint import load_config, tuned_of
 
-        config, tuned = load_checkpoint(checkpoint).config, tuned_of(checkpoint)
+        config, tuned = load_config(checkpoint), tuned_of(checkpoint)
         self._measure = prosody.measure if prosody.available() else None
         self._text = TextEncoder(config.text, tuned.adapter)
         self._reader = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None

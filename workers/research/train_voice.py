@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from model.encoders.voice import VoiceNet, save, trim
+from model.encoders.voice import trim
 from model.labels import LABEL_SETS, RAVDESS, translate
 from model.metrics import uar
 from model.progress import Progress
+from model.training.voice_net import VoiceNet, save
 from model.training.voice_train import (
     Clip,
     VoiceRecipe,

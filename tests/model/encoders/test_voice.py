@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from model.encoders.voice import VoiceEncoder, VoiceNet, save, trim
+import model.encoders.voice
+from model.encoders.voice import VoiceEncoder, trim
 from model.labels import LABEL_SETS, RAVDESS, translate
 from model.metrics import uar
+from model.training.voice_net import VoiceNet, load, save
 from model.training.voice_train import (
     Clip,
     VoiceRecipe,
@@ -23,11 +26,23 @@ from model.training.voice_train import (
 from tests.support.recordings import RATE, voice
 
 RNG = np.random.default_rng(0)
+SHIPPED = Path(model.encoders.voice.__file__).parent / "weights" / "voice"
+
+
+def test_the_export_is_the_network(tmp_path: Path) -> None:
+    """Whatever the length; and the network itself takes its place where a folder has no export."""
+    shutil.copytree(SHIPPED, tmp_path / "voice", ignore=shutil.ignore_patterns("*.onnx"))
+    by_graph, by_torch = VoiceEncoder(), VoiceEncoder(tmp_path / "voice")
+    for seconds in (0.4, 1.0, 3.3, 20.0):
+        one, other = by_graph(voice(seconds)), by_torch(voice(seconds))
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    save(load(SHIPPED), tmp_path / "again", by_graph.card)
+    np.testing.assert_allclose(by_graph(voice(2)), VoiceEncoder(tmp_path / "again")(voice(2)), atol=1e-6)
 
 
 def test_the_shipped_encoder_is_small_and_says_what_it_was_trained_on() -> None:
     encoder = VoiceEncoder()
-    assert sum(p.numel() for p in encoder.network.parameters()) <= 1_000_000
+    assert sum(p.numel() for p in load(SHIPPED).parameters()) <= 1_000_000
     assert "RAVDESS" in encoder.card["trained_on"] and len(encoder.card["actors"]) == 20
     posterior = encoder(voice(3))
     assert posterior is not None and posterior.shape == (8,) and posterior.sum() == pytest.approx(1, abs=1e-5)
