@@ -2,7 +2,7 @@
 
 It is trained on acted speech only (RAVDESS, `model.training.voice_train`), so it is an expert whose posterior is pooled
 with the network's (`model.fusion.experts`), and no modality of the graph. Levels are relative to the loudest band of
-the utterance, so the gain of the microphone has no effect. The network itself: `model.training.voice_net`.
+the utterance, so the gain of the microphone has no effect. The network itself: `model.encoders.voice_net`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class VoiceEncoder:
     """Emotion posterior of an utterance, by ONNX Runtime on one thread."""
 
     def __init__(self, folder: Path = Path(__file__).parent / "weights" / "voice") -> None:
-        """folder: as `model.training.voice_net.save` writes it; PyTorch is used if it has no export."""
+        """folder: as `model.training.voice_train.save` writes it; PyTorch is used if it has no export."""
         self.card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self._run = _by_graph(folder / GRAPH) if (folder / GRAPH).is_file() else _by_torch(folder)
 
@@ -71,7 +71,7 @@ def _by_graph(file: Path) -> Callable[[Array], Array]:
 def _by_torch(folder: Path) -> Callable[[Array], Array]:
     import torch
 
-    from model.training.voice_net import load
+    from model.encoders.voice_net import load
 
     network = load(folder)
 

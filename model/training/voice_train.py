@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.encoders.spectrum import HOP_SAMPLES, WINDOW_SAMPLES
+from model.encoders.spectrum import BINS, HOP_SAMPLES, WINDOW_SAMPLES
 from model.encoders.transcription import RATE
-from model.encoders.voice import RANGE_DECADES, Array, trim
+from model.encoders.voice import GRAPH, RANGE_DECADES, Array, trim
+from model.encoders.voice_net import VoiceNet
+from model.fusion.export import to_onnx
 from model.labels import RAVDESS
-from model.training.voice_net import VoiceNet
 
 Rng = np.random.Generator
 
@@ -213,3 +217,28 @@ def posteriors(network: VoiceNet, clips: Sequence[Array]) -> NDArray[np.float32]
     network.eval()
     spectrograms = [log_mel(network, trim(samples)) for samples in clips]
     return np.stack([network(p[None], torch.tensor([p.shape[-1]]))[0].softmax(-1).numpy() for p in spectrograms])
+
+
+class _Posterior(nn.Module):
+    """What `model.encoders.voice.VoiceEncoder` runs."""
+
+    def __init__(self, network: VoiceNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor]:
+        log_mel = self.network.levels(inputs["power"].transpose(1, 2))
+        frames = torch.full_like(log_mel[:, 0, 0], log_mel.shape[-1]).long()
+        return (self.network(log_mel, frames).softmax(-1),)
+
+
+def save(network: VoiceNet, folder: Path, card: dict[str, object]) -> None:
+    """Write the weights, `card` as config.json, and the export."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    example = {"power": torch.rand(1, 200, BINS)}
+    graph = to_onnx(
+        _Posterior(network.eval()).eval(), example, {"power": {1: torch.export.Dim("frames")}}, ["posterior"]
+    )
+    graph.save(str(folder / GRAPH))

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from model.encoders.voice import trim
+from model.encoders.voice_net import VoiceNet
 from model.labels import LABEL_SETS, RAVDESS, translate
 from model.metrics import uar
 from model.progress import Progress
-from model.training.voice_net import VoiceNet, save
 from model.training.voice_train import (
     Clip,
     VoiceRecipe,
@@ -23,6 +23,7 @@ from model.training.voice_train import (
     filtered,
     posteriors,
     room_response,
+    save,
     train,
     with_noise,
 )

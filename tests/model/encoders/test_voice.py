@@ -9,9 +9,9 @@ import torch
 
 import model.encoders.voice
 from model.encoders.voice import VoiceEncoder, trim
+from model.encoders.voice_net import VoiceNet, load
 from model.labels import LABEL_SETS, RAVDESS, translate
 from model.metrics import uar
-from model.training.voice_net import VoiceNet, load, save
 from model.training.voice_train import (
     Clip,
     VoiceRecipe,
@@ -20,6 +20,7 @@ from model.training.voice_train import (
     filtered,
     posteriors,
     room_response,
+    save,
     train,
     with_noise,
 )

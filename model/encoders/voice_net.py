@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.encoders.spectrum import HOP_SAMPLES, WINDOW_SAMPLES
 from model.encoders.transcription import RATE
-from model.encoders.voice import GRAPH, MEL_BANDS, RANGE_DECADES
+from model.encoders.voice import MEL_BANDS, RANGE_DECADES
 from model.labels import RAVDESS
 
 
@@ -87,36 +87,9 @@ class Residual(nn.Module):
         return sum_.relu()
 
 
-class _Posterior(nn.Module):
-    """What `model.encoders.voice.VoiceEncoder` runs."""
-
-    def __init__(self, network: VoiceNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor]:
-        log_mel = self.network.levels(inputs["power"].transpose(1, 2))
-        frames = torch.full_like(log_mel[:, 0, 0], log_mel.shape[-1]).long()
-        return (self.network(log_mel, frames).softmax(-1),)
-
-
 def load(folder: Path) -> VoiceNet:
     """The network of a folder with config.json and model.safetensors, for labelling without its export."""
     card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     network = VoiceNet(tuple(card["widths"])).eval()
     network.load_state_dict(load_file(folder / "model.safetensors"))
     return network
-
-
-def save(network: VoiceNet, folder: Path, card: dict[str, object]) -> None:
-    """Write the weights, `card` as config.json, and the export."""
-    from model.fusion.export import to_onnx
-
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    example = {"power": torch.rand(1, 200, WINDOW_SAMPLES // 2 + 1)}
-    graph = to_onnx(
-        _Posterior(network.eval()).eval(), example, {"power": {1: torch.export.Dim("frames")}}, ["posterior"]
-    )
-    graph.save(str(folder / GRAPH))
