@@ -6,8 +6,8 @@ nobody's. What a batch reads and returns lies side by side in one buffer each, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -175,13 +175,15 @@ class DeviceEngine:
 
     def _grow(self, size: int) -> None:
         """Room for `size` states, that of nobody's among them."""
-        had = len(self._arrays["past_slot"]) if self._arrays else 0
-        self._batches.clear()  # their graphs read the arrays as they were
+        had, larger = len(self._arrays["past_slot"]) if self._arrays else 0, {}
         for name, (shape, kind) in self._shapes.items():
-            larger = torch.zeros((size, *shape), dtype=_TORCH[kind], device=self._device)
+            larger[name] = torch.zeros((size, *shape), dtype=_TORCH[kind], device=self._device)
             if had:
-                larger[:had] = self._arrays[name]
-            self._arrays[name] = larger
+                larger[name][:had] = self._arrays[name]
+        if self._on_gpu:
+            torch.cuda.synchronize(self._device)  # a step may be under way
+        self._arrays = larger
+        self._batches.clear()  # their graphs read the arrays as they were
         self._free_places.extend(reversed(range(had, size)))
 
     def _room(self) -> int:
@@ -219,24 +221,21 @@ class DeviceEngine:
         return torch.cuda.stream(self._compute) if self._on_gpu else nullcontext()
 
     def _precise(self) -> AbstractContextManager[Any]:
-        return _matmul_precision(self._precision == "tf32") if self._on_gpu else nullcontext()
+        return _tf32(self._precision == "tf32") if self._on_gpu else nullcontext()
 
 
 _TORCH: dict[type[np.generic], torch.dtype] = {np.float32: torch.float32, np.int64: torch.int64, np.bool_: torch.bool}
 
 
-class _matmul_precision:
+@contextmanager
+def _tf32(on: bool) -> Iterator[None]:
     """TF32 on or off for as long as the context lasts."""
-
-    def __init__(self, tf32: bool) -> None:
-        self._tf32 = tf32
-
-    def __enter__(self) -> None:
-        self._before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = self._tf32
-
-    def __exit__(self, *_: object) -> None:
-        torch.backends.cuda.matmul.allow_tf32 = self._before
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = on
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 class _Packed:
