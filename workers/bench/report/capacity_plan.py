@@ -180,8 +180,8 @@ def _assumptions(demand: Demand, machines: Machines, costs: Costs, rate: float) 
         lines.append("No GPU: sessions do not use one yet, so everything is planned on cores.")
     else:
         lines.append(
-            f"A GPU does {machines.gpu_steps:,.0f} steps of the graph a second, as you said (deploy/gpu_check.py measures "
-            "it); sessions do not use it yet."
+            f"A GPU does {machines.gpu_steps:,.0f} steps of the graph a second, as you said (deploy/gpu_check.py "
+            "measures it); sessions do not use it yet."
         )
     return lines
 
