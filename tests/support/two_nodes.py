@@ -37,7 +37,7 @@ async def story(cluster: Cluster, recordings: Path) -> dict[str, Any]:
     sessions: dict[str, str] = {}
     for n in range(100):  # the first of each node
         sessions.setdefault(node_of(f"s{n}", nodes), f"s{n}")
-    pools = {node: Pools([], None, start_recognizer("meld", node)) for node in sessions}
+    pools = {node: Pools([], [], start_recognizer("meld", node)) for node in sessions}
     rows = {node: [(await pools[node].label(sessions[node], 0, HEARD)).row] for node in sessions}
     push = Push(kind="push", tracks=[Track()])
     place = Place("redis://127.0.0.1:1/0", "undertone", None, None)

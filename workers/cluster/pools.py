@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -45,6 +45,7 @@ POOL: dict[str, Any] = {
     "namespace": NAMESPACE,
     "get_if_exists": True,
 }
+MAX_ENCODERS = 8  # a node, at most, and one for two of its cores; a session keeps to one, so that few sessions load few
 MAX_TRANSCRIBERS = 4  # a node, at most, and no more than its cores: each holds a model and works on one core
 
 
@@ -63,7 +64,8 @@ class Pools:
     """The shared actors of a node, as a session's `workers.session.services.InferenceBackend`."""
 
     transcribers: list[Any]
-    encoder: Any
+    encoders: list[Any]
+    """The session's own; all of the node's, where they are only loaded."""
     recognizer: Any
     faces: Any = None
     loading: Callable[[dict[str, bool]], None] | None = None
@@ -76,7 +78,7 @@ class Pools:
         """Wait until all have loaded what they need. Raises ServiceError with the cause of the first that cannot."""
         parts = {
             "speech recognition": self.transcribers,
-            "encoders of words and voice": [self.encoder],
+            "encoders of words and voice": self.encoders,
             "faces": [self.faces] if self.faces else [],
             "emotion model": [self.recognizer],
         }
@@ -98,15 +100,15 @@ class Pools:
         return words
 
     async def languages(self, text: str) -> dict[str, float]:
-        told: dict[str, float] = await answer(self.encoder.languages.remote(text))
+        told: dict[str, float] = await answer(self.encoders[0].languages.remote(text))
         return told
 
     async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
-        read: tuple[Array, Array | None] = await answer(self.encoder.embed.remote(lines))
+        read: tuple[Array, Array | None] = await answer(self.encoders[0].embed.remote(lines))
         return read
 
     async def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
-        encoded: tuple[Array | None, Array | None] = await answer(self.encoder.encode_audio.remote(samples))
+        encoded: tuple[Array | None, Array | None] = await answer(self.encoders[0].encode_audio.remote(samples))
         return encoded
 
     async def analyse_faces(
@@ -116,7 +118,7 @@ class Pools:
         return seen
 
     async def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
-        parts: list[SpeakerSegment] = await answer(self.encoder.speaker_segments.remote(samples))
+        parts: list[SpeakerSegment] = await answer(self.encoders[0].speaker_segments.remote(samples))
         return parts
 
     async def label(self, session: str, number: int, features: UtteranceFeatures) -> StepResult:
@@ -175,20 +177,39 @@ def start_pools(plan: SessionPlan, needs: ModelRequirements, node: str | None = 
     Raises ClusterError.
     """
     nodes = working_nodes()
-    return start_models(plan.checkpoint, needs, node or node_of(plan.session, nodes), nodes)
+    node = node or node_of(plan.session, nodes)
+    return start_models(plan.checkpoint, needs, node, nodes, [encoder_of(plan.session, nodes.get(node, 0))])
 
 
-def start_models(checkpoint: str, needs: ModelRequirements, node: str, nodes: Mapping[str, float]) -> Pools:
-    """The same on a node, for any session of this checkpoint; nodes: as `working_nodes` returns them."""
+def encoders_of(cpus: float) -> int:
+    """Number of encoders on a node of so many CPUs, once sessions need them."""
+    return max(1, min(MAX_ENCODERS, int(cpus // 2)))
+
+
+def encoder_of(session: str, cpus: float) -> int:
+    """The number of a session's encoder on a node of so many CPUs: always the same, and each equally often."""
+    return int.from_bytes(blake2b(session.encode(), digest_size=8).digest()) % encoders_of(cpus)
+
+
+def start_models(
+    checkpoint: str,
+    needs: ModelRequirements,
+    node: str,
+    nodes: Mapping[str, float],
+    encoders: Sequence[int] | None = None,
+) -> Pools:
+    """The same on a node, for any session of this checkpoint; nodes: as `working_nodes` returns them. encoders: the
+    numbers of those that are needed; None: all."""
     transcribers = []
     if needs.asr is not None:
         for n in range(min(MAX_TRANSCRIBERS, max(1, int(nodes.get(node, 0))))):
             name = f"transcriber:{needs.asr}:{n}"
             transcribers.append(_start(TranscriberActor, name, node, needs.asr))
-    name = f"encoder:{checkpoint}:{needs.voice or 'default'}"
-    encoder = _start(EncoderActor, name, node, checkpoint, needs.voice)
+    kind = f"encoder:{checkpoint}:{needs.voice or 'default'}"
+    numbers = range(encoders_of(nodes.get(node, 0))) if encoders is None else encoders
+    started = [_start(EncoderActor, f"{kind}:{n}", node, checkpoint, needs.voice) for n in numbers]
     faces = _start(FaceActor, "faces", node) if needs.faces else None
-    return Pools(transcribers, encoder, start_recognizer(checkpoint, node), faces)
+    return Pools(transcribers, started, start_recognizer(checkpoint, node), faces)
 
 
 def _start(kind: Any, name: str, node: str, *arguments: Any) -> Any:

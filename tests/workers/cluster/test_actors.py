@@ -65,7 +65,7 @@ async def test_killed_helpers_come_back_and_nothing_is_lost(redis_url: str, ray_
 
     async def kill(plan, pools, display: Collected) -> None:
         await wait_for_labels(display, 6)
-        for actor in (pools.recognizer, pools.encoder):
+        for actor in (pools.recognizer, *pools.encoders):
             pid = await actor.__ray_call__.remote(lambda self: os.getpid())
             os.kill(pid, signal.SIGKILL)
 
@@ -93,9 +93,9 @@ async def test_a_worker_without_memory_costs_no_utterance(redis_url: str, ray_ad
 
     async def hunger(plan, pools, display: Collected) -> None:
         await wait_for_labels(display, 4)
-        hungry.append(await pools.encoder.__ray_call__.remote(starve))
+        hungry.append(await pools.encoders[0].__ray_call__.remote(starve))
         with pytest.raises(RayError):
-            await pools.encoder.__ray_call__.remote(lambda encoder: len(bytes(1 << 30)))
+            await pools.encoders[0].__ray_call__.remote(lambda encoder: len(bytes(1 << 30)))
 
     starved = await replay(redis_url, speed=8, during=hunger)
     with contextlib.suppress(ProcessLookupError):

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from workers.cluster.pools import node_of
+from workers.cluster.pools import MAX_ENCODERS, encoder_of, encoders_of, node_of
 
 SESSIONS = [f"session-{n:04x}" for n in range(1000)]
 
@@ -43,3 +43,11 @@ def test_only_its_share_moves_to_a_node_that_comes_and_from_one_that_goes(count:
 def test_the_order_of_the_nodes_does_not_count() -> None:
     backwards = dict(reversed(nodes(5).items()))
     assert places(nodes(5)) == places(backwards)
+
+
+def test_encoders_grow_with_a_nodes_cores_and_share_its_sessions() -> None:
+    assert [encoders_of(cpus) for cpus in (0, 1, 2, 3, 4, 16, 128)] == [1, 1, 1, 1, 2, 8, MAX_ENCODERS]
+    assert {encoder_of(session, 2) for session in SESSIONS} == {0}
+    shares = Counter(encoder_of(session, 8) for session in SESSIONS)
+    assert len(shares) == 4 and 200 < min(shares.values()) <= max(shares.values()) < 300
+    assert all(encoder_of(session, 8) == encoder_of(session, 9) for session in SESSIONS)

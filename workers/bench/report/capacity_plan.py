@@ -9,11 +9,11 @@ from stream.block import RATE
 from stream.bus.keys import RETENTION_S
 from workers.bench.report.costs import Costs
 from workers.cluster.actors import CPU_SHARE
-from workers.cluster.pools import MAX_TRANSCRIBERS
+from workers.cluster.pools import MAX_TRANSCRIBERS, encoders_of
 from workers.console.tables import Rows
 from workers.errors import UsageError
 
-OTHER_ACTORS = 3  # actors of a node beside the transcribers: encoder, recognizer, faces
+OTHER_ACTORS = 2  # of a node beside transcribers and encoders: recognizer, faces
 
 
 @dataclass(frozen=True)
@@ -83,17 +83,19 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     redis_cores = cores.pop("redis")
 
     pools = min(MAX_TRANSCRIBERS, max(1, machines.cores)) if demand.asr else 0
-    fixed = sum(costs.memory[name] for name in ("ray", "encoder", "recognizer"))
+    encoders = encoders_of(machines.cores)
+    fixed = sum(costs.memory[name] for name in ("ray", "recognizer")) + encoders * costs.memory["encoder"]
     fixed += pools * costs.memory.get(demand.asr or "", 0.0) + costs.memory["face"] * ("visual" in demand.modalities)
     room = 1000 * machines.memory * machines.utilisation - fixed  # MB of a node that sessions may take
-    slots = math.floor(machines.cores / CPU_SHARE) - OTHER_ACTORS - pools
+    slots = math.floor(machines.cores / CPU_SHARE) - OTHER_ACTORS - pools - encoders
     if room < costs.memory["session"] or slots < 1:
         raise UsageError(f"a node of {machines.cores} cores and {machines.memory:g} GB does not hold one session")
     used = machines.utilisation
+    encoding = sum(cores.get(name, 0.0) for name in ENCODER_STAGES)
     nodes_for = {
         "cores": _up(sum(cores.values()) / (machines.cores * used)),
         "memory": _up(demand.sessions * costs.memory["session"] / room),
-        "the encoder (one process a node, one core)": _up(sum(cores.get(name, 0.0) for name in ENCODER_STAGES) / used),
+        f"the encoders ({encoders} processes a node, one core each)": _up(encoding / (encoders * used)),
         "the recognizer (one process a node, one core)": _up(cores["graph"] / used),
         "Ray's places for actors": _up(demand.sessions / slots),
     }
@@ -164,8 +166,8 @@ def _assumptions(demand: Demand, machines: Machines, costs: Costs, rate: float) 
         f"CPU-seconds a minute and session: {_listed(costs.running)}; an utterance: {_listed(costs.understanding)}.",
         f"MB a process: {_listed(costs.memory)}. A session is a process.",
         f"{100 * machines.utilisation:.0f} % of cores, of each process and of memory are used; the rest is for peaks.",
-        "Each node has one encoder, one recognizer and one process for faces, which use one core each, "
-        f"at most {MAX_TRANSCRIBERS} transcribers, and Ray admits {1 / CPU_SHARE:.0f} actors a core.",
+        f"A node has {encoders_of(machines.cores)} encoders, one recognizer and one process for faces, which use one "
+        f"core each, at most {MAX_TRANSCRIBERS} transcribers, and Ray admits {1 / CPU_SHARE:.0f} actors a core.",
         f"{costs.events:g} events an utterance, {costs.event_bytes:g} bytes each, {costs.kept_bytes:g} in Redis, which "
         f"keeps them for {RETENTION_S / 3600:g} h; {demand.hours:g} h a day at this load.",
         f"A Redis shard is one core and {machines.memory:g} GB, without a replica: "
@@ -175,10 +177,11 @@ def _assumptions(demand: Demand, machines: Machines, costs: Costs, rate: float) 
     if "visual" in demand.modalities:
         lines.append("Faces: measured alone, on 30 pictures an utterance; what decoding video costs was not measured.")
     if machines.gpu_steps is None:
-        lines.append("No GPU: none has been measured, so everything is planned on cores.")
+        lines.append("No GPU: sessions do not use one yet, so everything is planned on cores.")
     else:
         lines.append(
-            f"A GPU does {machines.gpu_steps:,.0f} steps of the graph a second, as you said: we have not measured any."
+            f"A GPU does {machines.gpu_steps:,.0f} steps of the graph a second, as you said (deploy/gpu_check.py "
+            "measures it); sessions do not use it yet."
         )
     return lines
 

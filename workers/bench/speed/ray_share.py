@@ -59,7 +59,7 @@ async def _measure(pools: Pools, calls: list[Call], progress: Progress) -> Rows:
             started = time.perf_counter()
             answer = await method(*arguments)
             whole.append(time.perf_counter() - started)
-            inside.append(await pools.encoder.__ray_call__.remote(_timed, called, arguments))
+            inside.append(await pools.encoders[0].__ray_call__.remote(_timed, called, arguments))
         rows.append(_row(name, "no", whole, inside, arguments, answer))
     progress.step("calls", len(calls), len(calls) + 1)
     utterance, whole = synthetic(load_step(CHECKPOINT).config, 0), []

@@ -57,7 +57,7 @@ def test_the_figures_are_those_of_the_costs() -> None:
     assert planned.network_mbit["sound_in"] == pytest.approx(600 * 0.256)
     assert planned.network_mbit["events_to_redis"] == pytest.approx(2 * 600 * 500 * 8 / 1e6)
     assert planned.nodes_for["cores"] == 6  # 41.25 cores of 8 a node
-    assert planned.nodes_for["the encoder (one process a node, one core)"] == 45  # 22.5 cores of half a one
+    assert planned.nodes_for["the encoders (8 processes a node, one core each)"] == 6  # 22.5 cores of 8 half ones
 
 
 def test_what_is_switched_on_costs() -> None:
