@@ -19,8 +19,6 @@ from model.encoders.transcription import RATE
 
 Array = NDArray[np.float32]
 
-MEL_BANDS = 64
-RANGE_DECADES = 6.0  # dynamic range of the power, below the loudest band
 GRAPH = "voice.onnx"
 MIN_SPEECH_S, MAX_SPEECH_S = 0.4, 15.0  # of an utterance that is classified; more is cut off
 

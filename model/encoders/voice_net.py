@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from model.encoders.spectrum import HOP_SAMPLES, WINDOW_SAMPLES
 from model.encoders.transcription import RATE
-from model.encoders.voice import MEL_BANDS, RANGE_DECADES
 from model.labels import RAVDESS
+
+MEL_BANDS = 64
+RANGE_DECADES = 6.0  # dynamic range of the power, below the loudest band
 
 
 class VoiceNet(nn.Module):

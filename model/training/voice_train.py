@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from model.encoders.spectrum import BINS, HOP_SAMPLES, WINDOW_SAMPLES
 from model.encoders.transcription import RATE
-from model.encoders.voice import GRAPH, RANGE_DECADES, Array, trim
-from model.encoders.voice_net import VoiceNet
+from model.encoders.voice import GRAPH, Array, trim
+from model.encoders.voice_net import RANGE_DECADES, VoiceNet
 from model.fusion.export import to_onnx
 from model.labels import RAVDESS
 
