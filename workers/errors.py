@@ -19,8 +19,9 @@ class UsageError(WorkersError):
 
 
 EXTRAS = {
-    "parselmouth": "prosody", "presidio_analyzer": "mask", "psutil": "bench", "pyannote": "bench", "scipy": "train",
-    "sklearn": "train", "spacy": "mask", "tensorboard": "train", "threadpoolctl": "bench",
+    "onnx": "train", "onnxscript": "train", "parselmouth": "prosody", "presidio_analyzer": "mask", "psutil": "bench",
+    "pyannote": "bench", "scipy": "train", "sklearn": "train", "spacy": "mask", "tensorboard": "train",
+    "threadpoolctl": "bench",
 }  # fmt: skip
 """The extra that brings a module which a plain installation lacks."""
 
