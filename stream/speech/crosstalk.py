@@ -37,7 +37,7 @@ TIE_DB = 3.0
 """A channel that repeats another must be this much louder before the two change places."""
 
 _SPAN = MAX_DELAY_SAMPLES + WINDOW_SAMPLES + MAX_LEAD_SAMPLES
-_FFT_SIZE = 1 << (_SPAN - 1).bit_length()
+_FFT_SIZE = 6144  # 2 ** 11 * 3, the next above _SPAN that is fast
 
 
 @dataclass(frozen=True)
@@ -114,17 +114,20 @@ class Crosstalk:
         signal: Samples,
     ) -> Repetition | None:
         """The repetition of `other` by `channel`, if there is one."""
-        products = np.fft.irfft(spectrum * own, _FFT_SIZE)[: _SPAN - WINDOW_SAMPLES + 1]
         total = np.concatenate([[0.0], np.cumsum(signal**2, dtype=np.float64)])
-        energies = np.maximum(total[WINDOW_SAMPLES:] - total[:-WINDOW_SAMPLES], 1e-12)
-        leads = 10 * np.log10(energies / energy)
+        energies = total[WINDOW_SAMPLES:] - total[:-WINDOW_SAMPLES]
         background = WINDOW_SAMPLES * 10 ** ((min(self._levels[other]) + SPEECH_DB) / 10)
-        speech = (leads > self._least_lead(channel, other)) & (energies > background)
-        correlations = np.where(speech, products / np.sqrt(energies * energy), 0.0)
+        speech = energies > max(energy * 10 ** (self._least_lead(channel, other) / 10), background, 1e-12)
+        if not speech.any():
+            self._candidates.pop((channel, other), None)
+            return None
+        products = np.fft.irfft(spectrum * own, _FFT_SIZE)[: _SPAN - WINDOW_SAMPLES + 1]
+        correlations = np.where(speech, products / np.sqrt(np.maximum(energies, 1e-12) * energy), 0.0)
         delay = self._delay(channel, other, correlations)
         if delay is None:
             return None
-        return Repetition(other, float(leads[delay]), float(correlations[delay]), MAX_DELAY_SAMPLES - delay)
+        lead = 10 * float(np.log10(energies[delay] / energy))
+        return Repetition(other, lead, float(correlations[delay]), MAX_DELAY_SAMPLES - delay)
 
     def _delay(self, channel: int, other: int, correlations: NDArray[np.float64]) -> int | None:
         """Index of the delay with which `channel` repeats `other`; None if it does not.
