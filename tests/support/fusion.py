@@ -6,6 +6,7 @@ import numpy as np
 
 from model.fusion.config import FusionConfig
 from model.fusion.dialogue import UtteranceFeatures
+from model.fusion.incremental import Prediction
 
 CONFIG = FusionConfig(
     "meld",
@@ -31,3 +32,13 @@ def conversation(seed: int, length: int) -> list[UtteranceFeatures]:
         opinions = {name: rng.dirichlet(np.ones(3)).astype(np.float32) for name in said}
         heard.append(UtteranceFeatures(features, int(rng.integers(3)), opinions))
     return heard
+
+
+def close(one: Prediction | None, other: Prediction | None) -> bool:
+    """True if two engines say the same, to 1e-5 of a probability."""
+    if one is None or other is None:
+        return one is other
+    names = one.emotion.keys() | one.sentiment.keys()
+    mine, theirs = ({**each.emotion, **each.sentiment} for each in (one, other))
+    same = all(abs(mine[name] - theirs[name]) < 1e-5 for name in names)
+    return same and all(abs(share - other.contribution[name]) < 1e-4 for name, share in one.contribution.items())

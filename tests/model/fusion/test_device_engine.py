@@ -11,8 +11,7 @@ from model.fusion.incremental import IncrementalLabeller
 from model.fusion.network import FusionGCN
 from model.fusion.step import FusionStep
 from model.fusion.step_network import step_of
-from tests.model.fusion.test_export import close
-from tests.support.fusion import CONFIG, conversation
+from tests.support.fusion import CONFIG, close, conversation
 
 
 @pytest.fixture(scope="module")

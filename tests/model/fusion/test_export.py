@@ -16,23 +16,14 @@ import torch
 from model.fusion.checkpoint import SHIPPED, load_checkpoint, load_step, save_checkpoint, shipped
 from model.fusion.config import MODULES
 from model.fusion.export import export
-from model.fusion.incremental import IncrementalLabeller, Prediction
+from model.fusion.incremental import IncrementalLabeller
 from model.fusion.network import FusionGCN
 from model.fusion.onnx_engine import OnnxEngine
 from model.fusion.step import FusionStep
 from model.fusion.step_network import step_of, torch_engine
-from tests.support.fusion import CONFIG, conversation
+from tests.support.fusion import CONFIG, close, conversation
 
 pytestmark = pytest.mark.integration
-
-
-def close(one: Prediction | None, other: Prediction | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    names = one.emotion.keys() | one.sentiment.keys()
-    mine, theirs = ({**each.emotion, **each.sentiment} for each in (one, other))
-    same = all(abs(mine[name] - theirs[name]) < 1e-5 for name in names)
-    return same and all(abs(share - other.contribution[name]) < 1e-4 for name, share in one.contribution.items())
 
 
 def exported(config, folder: Path) -> tuple[FusionStep, FusionStep]:
