@@ -127,7 +127,7 @@ def _engine(config: FusionConfig, folder: Path) -> Engine:
 
 
 def _fitted(folder: Path) -> dict[str, dict[str, Any]]:
-    """What experts.json says, by expert; nothing without one."""
+    """Contents of experts.json, by expert; empty without one."""
     path = folder / EXPERTS
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

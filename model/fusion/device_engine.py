@@ -259,7 +259,7 @@ class _Packed:
 
 @dataclass
 class _Staging:
-    """What one step under way has in both memories."""
+    """Buffers of one step under way, in both memories."""
 
     inputs: _Packed
     on_device: _Packed
@@ -309,7 +309,7 @@ class _Batch:
         self._turn = 0
 
     def next_staging(self) -> _Staging:
-        """That of the step before the last, whose result is taken from it by then."""
+        """Buffers of the step before the last, whose result has been read by then."""
         self._turn = 1 - self._turn
         return self._staging[self._turn]
 

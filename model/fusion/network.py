@@ -49,10 +49,11 @@ class Utterances:
 
 @dataclass
 class InSight:
-    """What earlier calls left of the utterances before these, and these themselves: K in all, in any order."""
+    """Keys and values of the utterances in sight: those of earlier calls and of this one, K in all, in any order."""
 
     keys: Callable[[int, KeyValue], KeyValue]
-    """Of the n-th of `Labels.keys`, from the new ones by head: all K (or K · M), [B, H, K, d / H] each."""
+    """Function of n and the new keys and values by head of the n-th of `Labels.keys`: all K (or K · M) of them,
+    [B, H, K, d / H] each."""
     present: Tensor
     """[B, K, M] bool."""
     slot: Tensor
@@ -210,8 +211,8 @@ class FusionGCN(
         return Labels(emotion, sentiment, contribution, influence, rows, states, calibrated, kept)
 
     def revision_keys(self, rows: Tensor) -> Tensor:
-        """What the revision reads of each utterance in sight, from its row as in `Labels`: [B, K, d + C] -> keys and
-        values side by side [B, K, 2d]."""
+        """Keys and values of the revision, from the rows of the utterances in sight: [B, K, d + C] -> side by side
+        [B, K, 2d]."""
         keys: Tensor = self.revision.keys(rows[..., : self.config.hidden])
         return keys
 
@@ -239,7 +240,7 @@ class FusionGCN(
         return self._heads(revised, expert_logits, self.revision_temperature)
 
     def _allowed(self, index: Tensor, key_index: Tensor, lookahead: int) -> tuple[Tensor, Tensor]:
-        """How many utterances each of the keys [B, K] lies before each of the queries [B, T], and whether it may be
+        """Distance in utterances from each query [B, T] back to each key [B, K], and a mask of the keys that may be
         used: [B, T, K] each."""
         distance = index[:, :, None] - key_index[:, None, :]
         valid = (key_index != EMPTY)[:, None, :] & (index != EMPTY)[:, :, None]

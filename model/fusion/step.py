@@ -58,7 +58,7 @@ def blocks(config: FusionConfig) -> list[int]:
 
 
 def functions(config: FusionConfig) -> tuple[str, ...]:
-    """Of the network, `model.fusion.step_network` has them."""
+    """Names of the functions of a network that an engine runs (`model.fusion.step_network`)."""
     return ("step", "revise") if "revision" in config.without else ("step", "revise", "restore")
 
 
@@ -110,7 +110,7 @@ class States:
 
 
 def write_rows(arrays: dict[str, Any], config: FusionConfig, states: Any, of: dict[str, Any]) -> None:
-    """What an utterance left, into each of the states [B]; arrays [S, ...] by `shapes`, of NumPy or PyTorch.
+    """Write the row of an utterance into each of the states [B]; arrays [S, ...] by `shapes`, of NumPy or PyTorch.
 
     of: `index`, `slot` [B], `present` [B, M], `row` [B, n] and, if there is a revision, its `keys` [B, 2d].
     """
@@ -162,7 +162,7 @@ class ArrayEngine:
 
 
 class GraphState:
-    """What is kept of one conversation. Its arrays are the engine's; they are free again when nobody holds this."""
+    """State of one conversation. Its arrays are the engine's, which frees them when nobody holds this object."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self.number = engine, engine.new()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from model.fusion.config import FusionConfig
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import Prediction
+from model.fusion.network import FusionGCN
 
 CONFIG = FusionConfig(
     "meld",
@@ -42,3 +44,15 @@ def close(one: Prediction | None, other: Prediction | None) -> bool:
     mine, theirs = ({**each.emotion, **each.sentiment} for each in (one, other))
     same = all(abs(mine[name] - theirs[name]) < 1e-5 for name in names)
     return same and all(abs(share - other.contribution[name]) < 1e-4 for name, share in one.contribution.items())
+
+
+def random_network(config: FusionConfig) -> FusionGCN:
+    """A network of random weights, in which no bias, relation or expert is without effect."""
+    torch.manual_seed(3)
+    network = FusionGCN(config).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    network.expert_weight.copy_(torch.tensor([0.4, 0.2]))
+    network.expert_prior.copy_(torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]))
+    network.revision_temperature.fill_(0.8)
+    return network

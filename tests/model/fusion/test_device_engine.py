@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from model.fusion.device_engine import NOWHERE, DeviceEngine
 from model.fusion.incremental import IncrementalLabeller
 from model.fusion.network import FusionGCN
 from model.fusion.step import FusionStep
 from model.fusion.step_network import step_of
-from tests.support.fusion import CONFIG, close, conversation
+from tests.support.fusion import CONFIG, close, conversation, random_network
 
 
 @pytest.fixture(scope="module")
 def network() -> FusionGCN:
-    torch.manual_seed(3)
-    made = FusionGCN(CONFIG).eval()
-    for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    made.expert_weight.copy_(torch.tensor([0.4, 0.2]))
-    made.expert_prior.copy_(torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]))
-    return made
+    return random_network(CONFIG)
 
 
 def on_device(network: FusionGCN, most: int | None = None) -> tuple[IncrementalLabeller, DeviceEngine]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from model.fusion.checkpoint import SHIPPED, load_checkpoint, load_step, save_checkpoint, shipped
 from model.fusion.config import MODULES
@@ -21,20 +20,14 @@ from model.fusion.network import FusionGCN
 from model.fusion.onnx_engine import OnnxEngine
 from model.fusion.step import FusionStep
 from model.fusion.step_network import step_of, torch_engine
-from tests.support.fusion import CONFIG, close, conversation
+from tests.support.fusion import CONFIG, close, conversation, random_network
 
 pytestmark = pytest.mark.integration
 
 
 def exported(config, folder: Path) -> tuple[FusionStep, FusionStep]:
     """One network by PyTorch and by ONNX Runtime."""
-    torch.manual_seed(3)
-    network = FusionGCN(config).eval()
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    network.expert_weight.copy_(torch.tensor([0.4, 0.2]))
-    network.expert_prior.copy_(torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]))
-    network.revision_temperature.fill_(0.8)
+    network = random_network(config)
     save_checkpoint(network, folder, "", {})
     export(network, folder)
     return step_of(network), load_step(str(folder))
