@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model.device import Device
 from model.encoders.manifest import complete, fault_of, folders, manifest
 from model.encoders.packaged import PackagedError, unpacked
 from model.encoders.transcription import RATE, Asr, Samples, Transcription, believable
@@ -171,10 +172,11 @@ def transcribe_together(asr: Asr, utterances: list[tuple[Samples, str | None]]) 
     return results
 
 
-def load(name: str) -> Guarded:
+def load(name: str, device: Device = "cpu") -> Guarded:
     """Load a model by a name that `locate` takes, and check its files where the manifest knows them.
 
-    Raises AsrError when it is not on this machine, or is another one than its publisher's.
+    Raises AsrError when it is not on this machine, or is another one than its publisher's, and RuntimeError or
+    ValueError where the device cannot be used.
     """
     from model.encoders.whisper import Whisper
 
@@ -189,4 +191,4 @@ def load(name: str) -> Guarded:
         and (fault := fault_of(model, Path(found.folder)))
     ):
         raise AsrError(f"{found.folder}: {fault}; remove it, then: undertone models pull {found.name}")
-    return Guarded(Whisper(found.folder))
+    return Guarded(Whisper(found.folder, device=device))

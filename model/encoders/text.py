@@ -1,9 +1,9 @@
 """Text embeddings: a Hugging Face encoder, tuned in context by a LoRA adapter where the checkpoint brings one.
 
-The default encoder is MiniLM-L6-v2, a model of the manifest, run by ONNX Runtime (`model.encoders.text_graph`); others
-are run by PyTorch and `transformers`. The embedding of an utterance is the concatenation of its token means in several
-hidden layers. (The middle layers retain information that the last one, trained for topical similarity, has lost; on
-MELD dev a probe on them gains three points of weighted F1.)
+The default encoder is MiniLM-L6-v2, a model of the manifest, run by ONNX Runtime (`model.encoders.text_graph`); others,
+and all on a GPU, are run by PyTorch and `transformers`. The embedding of an utterance is the concatenation of its token
+means in several hidden layers. (The middle layers retain information that the last one, trained for topical similarity,
+has lost; on MELD dev a probe on them gains three points of weighted F1.)
 
 With a context, the encoder also reads the utterances before, each with its speaker relative to the present one, and
 pools over the tokens of the present utterance only. It is causal, and reads at most `tokens` tokens an utterance.
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from model.device import Device
 from model.encoders.manifest import fault_of, find, manifest
 from model.encoders.packaged import whole
 from model.encoders.text_graph import TextGraph
@@ -212,16 +213,22 @@ class Tuned(NamedTuple):
 class TextEncoder:
     """Embeds the last utterance of conversations. Thread-safe: has no state but the weights."""
 
-    def __init__(self, config: TextConfig, adapter: Path | None = None, integers: bool = False) -> None:
-        """adapter: a PEFT folder, merged into the weights. integers: as `TextGraph` has it; not for other encoders."""
+    def __init__(
+        self, config: TextConfig, adapter: Path | None = None, integers: bool = False, device: Device = "cpu"
+    ) -> None:
+        """adapter: a PEFT folder, merged into the weights. integers: on a CPU, as `TextGraph` has it; not for other
+        encoders. device: on "cuda" numbers have 16 bits.
+
+        Raises RuntimeError where the device cannot be used.
+        """
         self.config = config
         self._read = Reader(config)
-        self._integers = integers
+        self._integers = integers and device == "cpu"
         self._run: Callable[[dict[str, NDArray[np.int64]], NDArray[np.bool_]], NDArray[np.float32]]
-        if config.encoder == BUNDLED:
+        if config.encoder == BUNDLED and device == "cpu":
             self._run = _by_graph(TextGraph(Path(checked()), adapter, integers), config)
         else:
-            self._run = _by_torch(load_encoder(config.encoder), adapter, config)
+            self._run = _by_torch(load_encoder(config.encoder), adapter, config, device)
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> NDArray[np.float32]:
         """[len(batch), embedding_width] float32; each item is a conversation up to the utterance to embed."""
@@ -237,7 +244,9 @@ def _by_graph(graph: TextGraph, config: TextConfig) -> Callable[..., NDArray[np.
     return run
 
 
-def _by_torch(model: Any, adapter: Path | None, config: TextConfig) -> Callable[..., NDArray[np.float32]]:
+def _by_torch(
+    model: Any, adapter: Path | None, config: TextConfig, device: Device
+) -> Callable[..., NDArray[np.float32]]:
     import torch
 
     if adapter is not None:
@@ -245,13 +254,13 @@ def _by_torch(model: Any, adapter: Path | None, config: TextConfig) -> Callable[
 
         with quiet():
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    model.eval()
+    model.eval().to(device, torch.float32 if device == "cpu" else torch.float16)
 
     @torch.inference_mode()
     def run(inputs: dict[str, NDArray[np.int64]], pool: NDArray[np.bool_]) -> NDArray[np.float32]:
-        tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
+        tensors = {name: torch.from_numpy(values).to(device) for name, values in inputs.items()}
         hidden = model(**tensors, output_hidden_states=True).hidden_states
-        embedding: NDArray[np.float32] = pooled(hidden, torch.from_numpy(pool), config).numpy()
+        embedding: NDArray[np.float32] = pooled(hidden, torch.from_numpy(pool).to(device), config).cpu().numpy()
         return embedding
 
     return run
@@ -260,12 +269,12 @@ def _by_torch(model: Any, adapter: Path | None, config: TextConfig) -> Callable[
 class ContextReader:
     """Emotion posterior of words in their context, by an encoder with a classification head. Thread-safe."""
 
-    def __init__(self, config: TextConfig, reader: Path, integers: bool = True) -> None:
-        """reader: a PEFT folder with head.safetensors (weight [C, embedding_width], bias [C]); integers: as
-        `TextEncoder`, where model/RESULTS.md says what they cost."""
+    def __init__(self, config: TextConfig, reader: Path, integers: bool = True, device: Device = "cpu") -> None:
+        """reader: a PEFT folder with head.safetensors (weight [C, embedding_width], bias [C]); integers, device: as
+        `TextEncoder` has them; model/RESULTS.md says what integers cost."""
         head = load_file(reader / "head.safetensors")
         self._weight, self._bias = head["weight"], head["bias"]
-        self._encode = TextEncoder(config, reader, integers)
+        self._encode = TextEncoder(config, reader, integers, device)
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> NDArray[np.float32]:
         """[len(batch), C] float32 posteriors; each item is a conversation up to the utterance to classify."""

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.device import Device
 from model.encoders.spectrum import power_spectrum
 from model.encoders.transcription import RATE
 
 Array = NDArray[np.float32]
 
+SHIPPED = Path(__file__).parent / "weights" / "voice"
 GRAPH = "voice.onnx"
 MIN_SPEECH_S, MAX_SPEECH_S = 0.4, 15.0  # of an utterance that is classified; more is cut off
 
@@ -38,12 +40,15 @@ def trim(samples: Array, below: float = 35.0, margin: float = 0.15) -> Array:
 
 
 class VoiceEncoder:
-    """Emotion posterior of an utterance, by ONNX Runtime on one thread."""
+    """Emotion posterior of an utterance: on a CPU by ONNX Runtime on one thread."""
 
-    def __init__(self, folder: Path = Path(__file__).parent / "weights" / "voice") -> None:
-        """folder: as `model.training.voice_train.save` writes it; PyTorch is used if it has no export."""
+    def __init__(self, folder: Path | None = None, device: Device = "cpu") -> None:
+        """folder: as `model.training.voice_train.save` writes it, None = the shipped one; PyTorch is used if it has no
+        export, and on a GPU. Raises RuntimeError where the device cannot be used."""
+        folder = folder or SHIPPED
         self.card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self._run = _by_graph(folder / GRAPH) if (folder / GRAPH).is_file() else _by_torch(folder)
+        by_graph = device == "cpu" and (folder / GRAPH).is_file()
+        self._run = _by_graph(folder / GRAPH) if by_graph else _by_torch(folder, device)
 
     def __call__(self, samples: Array) -> Array | None:
         """[8] float32 probabilities of `RAVDESS` for an utterance [n] float32 at 16 kHz; None if silent or too
@@ -66,17 +71,18 @@ def _by_graph(file: Path) -> Callable[[Array], Array]:
     return run
 
 
-def _by_torch(folder: Path) -> Callable[[Array], Array]:
+def _by_torch(folder: Path, device: Device) -> Callable[[Array], Array]:
     import torch
 
     from model.encoders.voice_net import load
 
-    network = load(folder)
+    network = load(folder).to(device)
 
     @torch.inference_mode()
     def run(power: Array) -> Array:
-        log_mel = network.levels(torch.from_numpy(power.T.copy())[None])
-        posterior: Array = network(log_mel, torch.tensor([log_mel.shape[-1]]))[0].softmax(-1).numpy()
+        log_mel = network.levels(torch.from_numpy(power.T.copy())[None].to(device))
+        frames = torch.tensor([log_mel.shape[-1]], device=device)
+        posterior: Array = network(log_mel, frames)[0].softmax(-1).cpu().numpy()
         return posterior
 
     return run

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.device import Device
 from model.encoders.transcription import RATE, Samples, Transcription, Word, believable
 
 Mel = NDArray[np.float32]
@@ -60,19 +61,19 @@ class _Hypothesis:
 class Whisper:
     """Greedy decoding of utterances in batches of like length: int8 on a CPU, float16 on a GPU. Thread-safe."""
 
-    def __init__(self, folder: str, threads: int = 1, smallest: int = MIN_WINDOW_FRAMES) -> None:
+    def __init__(
+        self, folder: str, threads: int = 1, smallest: int = MIN_WINDOW_FRAMES, device: Device = "cpu"
+    ) -> None:
         """folder: of a faster-whisper model; threads: on a CPU, where a second one gains nothing on a short window;
         smallest: the shortest window, in mel frames.
 
-        Raises RuntimeError when the folder has no model that CTranslate2 reads.
+        Raises RuntimeError or ValueError when the folder has no model that CTranslate2 reads, or the device cannot be
+        used.
         """
-        import ctranslate2
         from faster_whisper import WhisperModel
 
-        gpu = ctranslate2.get_cuda_device_count() > 0
-        self.compute_type = "float16" if gpu else "int8"
-        device = "cuda" if gpu else "cpu"
-        self._model = WhisperModel(folder, device, compute_type=self.compute_type, cpu_threads=threads)
+        compute_type = "int8" if device == "cpu" else "float16"
+        self._model = WhisperModel(folder, device, compute_type=compute_type, cpu_threads=threads)
         self._smallest = smallest
         self._codes = set(self._model.supported_languages)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from model.device import Device
 from model.encoders.text import Tuned
 from model.errors import InputError
 from model.fusion.config import FusionConfig
@@ -84,10 +85,11 @@ def load_checkpoint(name: str) -> FusionGCN:
     return model.eval()
 
 
-def load_step(name: str) -> FusionStep:
+def load_step(name: str, device: Device = "cpu") -> FusionStep:
     """Load a checkpoint for labelling, together with the voice and face experts that its experts.json names.
 
-    That file maps each expert to its fitted "weight" and its "prior" by emotion. Raises CheckpointError.
+    That file maps each expert to its fitted "weight" and its "prior" by emotion. Raises CheckpointError, also where the
+    device cannot be used.
     """
     folder = resolve(name)
     try:
@@ -96,7 +98,7 @@ def load_step(name: str) -> FusionStep:
         weights = {name: values.astype(np.float32) for name, values in weights.items()}
         if fitted := _fitted(folder):
             config, weights = _with_experts(config, weights, fitted)
-        step = FusionStep(config, weights, _engine(config, folder))
+        step = FusionStep(config, weights, _engine(config, folder, device))
         # Fails now, and not at the first utterance, if other weights have wrong shapes.
         step.step([step.new_state()], [UtteranceFeatures({}, 0)])
     except Exception as error:
@@ -114,8 +116,12 @@ def load_config(name: str) -> FusionConfig:
         raise _unusable(folder, error) from None
 
 
-def _engine(config: FusionConfig, folder: Path) -> Engine:
-    """ONNX Runtime where the checkpoint carries an export of just these weights, else PyTorch."""
+def _engine(config: FusionConfig, folder: Path, device: Device) -> Engine:
+    """PyTorch on a GPU; on a CPU ONNX Runtime where the checkpoint carries an export of just these weights."""
+    if device == "cuda":
+        from model.fusion.device_engine import DeviceEngine
+
+        return DeviceEngine(load_checkpoint(str(folder)), config, device)
     if all((folder / f"{name}.onnx").is_file() for name in functions(config)):
         engine = OnnxEngine(config, folder)
         if engine.source() == {digest(folder)}:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from model.device import Device
 from model.encoders.face_observation import FaceObservation
 from model.encoders.spoken_language import languages_of
 from model.encoders.text import Line
@@ -31,6 +32,8 @@ MODEL = load_step("meld")
 class LocalBackend:
     """The real recognizer in this process; words and embeddings made up, with delays that put them out of order."""
 
+    device: Device = "cpu"
+
     def __init__(self) -> None:
         self.recognizer = EmotionRecognizer(MODEL)
         self.rng = np.random.default_rng(0)
@@ -38,6 +41,9 @@ class LocalBackend:
         self.fail: set[int] = set()
         self.silent: set[int] = set()
         self.read: list[list[Line]] = []
+
+    async def faults(self) -> list[str]:
+        return [self.recognizer.fault] if self.recognizer.fault else []
 
     async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
         call, self.calls = self.calls, self.calls + 1

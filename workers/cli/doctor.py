@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from model.device import without_cuda
 from model.encoders import prosody
 from model.encoders.asr import DEFAULTS, AsrError, locate
 from model.fusion.checkpoint import CheckpointError, load_checkpoint, load_config
@@ -45,6 +46,7 @@ def examine(redis: str | None, checkpoint: str) -> list[Finding]:
     findings = [
         Finding("python", "ok", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"),
         *(_package(name) for name in ("torch", "ray", "redis", "av", "faster-whisper", "transformers")),
+        _gpu(),
         _redis(redis),
         Finding("Ray's log", "ok", f"{libraries_log()}: what Ray's own processes have to say"),
         _checkpoint(checkpoint),
@@ -65,6 +67,18 @@ def _package(name: str) -> Finding:
         return Finding(name, "ok", importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return Finding(name, "broken", f"pip install {name}")
+
+
+def _gpu() -> Finding:
+    missing = without_cuda()
+    if missing is None:
+        import torch
+
+        if torch.cuda.is_available():
+            memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+            return Finding("GPU", "ok", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB, used (--device cpu: not)")
+        missing = "PyTorch cannot use the GPU that is here; nvidia-smi may say why"
+    return Finding("GPU", "missing", f"{missing}; models run on the CPU")
 
 
 def _redis(given: str | None) -> Finding:

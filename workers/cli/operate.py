@@ -76,10 +76,11 @@ def plan(
         float, typer.Option(min=1, help="GB of memory of a machine, and of a Redis shard.")
     ] = 64.0,
     utilisation: Annotated[float, typer.Option(min=0.05, max=1, help="Share of the machines that may be busy.")] = 0.6,
-    gpus: Annotated[int, typer.Option(min=1, help="GPUs of a machine; needs --gpu-steps-per-second.")] = 1,
-    gpu_steps_per_second: Annotated[
-        float | None,
-        typer.Option(min=1, help="Utterances a second that one GPU labels: measure it, we did not. [default: no GPU]"),
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            help="A GPU in each machine: h100, or the file that deploy/gpu_check.py wrote on yours. [default: none]"
+        ),
     ] = None,
     measured: Annotated[
         Path | None, typer.Option(help="Results of `undertone bench all` on your machine. [default: ours]")
@@ -96,11 +97,12 @@ def plan(
         from dataclasses import asdict
 
         from workers.bench.report.capacity_plan import Demand, Machines, plan_capacity
-        from workers.bench.report.costs import SHIPPED, read_costs
+        from workers.bench.report.costs import SHIPPED, SHIPPED_GPU, read_costs, read_gpu
 
         wanted = tuple(dict.fromkeys(comma_separated(modalities)))
         demand = Demand(sessions, None if asr == "none" else asr, wanted, one_microphone, utterances_per_minute, hours)
-        machines = Machines(cores_per_node, memory_per_node, utilisation, gpus, gpu_steps_per_second)
+        on_gpu = None if gpu is None else read_gpu(SHIPPED_GPU if gpu == "h100" else Path(gpu))
+        machines = Machines(cores_per_node, memory_per_node, utilisation, on_gpu)
         planned = plan_capacity(demand, machines, read_costs(measured or SHIPPED))
         if as_json:
             print_json(

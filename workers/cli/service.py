@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from workers.console.errors import RUNTIME, fail, one_line_errors
-from workers.console.options import AsrModel, Ephemeral, Json, Keep, Prefix, RayAddress, Redis
+from workers.console.options import AsrModel, Ephemeral, Json, Keep, OnDevice, Prefix, RayAddress, Redis
 from workers.console.terminal import harmless, print_json
 from workers.errors import UsageError
 
@@ -44,6 +44,7 @@ def serve(
         typer.Option(help="Allow pages of this other web origin to use the API, such as https://example.org."),
     ] = None,
     asr_model: AsrModel = None,
+    device: OnDevice = "auto",
     upload: Annotated[int, typer.Option(min=1, help="Largest recording that may be uploaded, in megabytes.")] = 256,
     drain: Annotated[
         float, typer.Option(min=0, help="Seconds that clients have to finish sending when the server stops.")
@@ -81,6 +82,7 @@ def serve(
 
         import asyncio
 
+        from model.device import choose
         from model.encoders.asr import check_name
         from stream.bus.connection import BusError, check, check_publishing
         from stream.bus.forget import check_erasing
@@ -104,6 +106,8 @@ def serve(
             raise UsageError("--no-token and --tokens contradict each other")
         if no_token:
             tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
+        if ray_address is None:
+            choose(device)
         check_name(asr_model)
         listeners = listen_on(host, port)
         if record is not None and not record.exists():
@@ -127,7 +131,8 @@ def serve(
             settings = Settings(
                 redis=url, prefix=prefix, record=record and record.resolve(), media=media and media.resolve(),
                 pull_from=frozenset(pull_from or ()), origins=frozenset(cors or ()), upload=upload,
-                asr_model=asr_model, kept=round(3600 * keep), operator=redis_operator, private_ray=ray_address is None,
+                asr_model=asr_model, device=device, kept=round(3600 * keep), operator=redis_operator,
+                private_ray=ray_address is None,
                 local=known is None, preload=ray_address is None if preload is None else preload,
             )  # fmt: skip
             with ray_cluster(ray_address, trace):

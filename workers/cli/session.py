@@ -202,6 +202,7 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
     """Run a session from its plan to its last event, and exit with its outcome."""
     import asyncio
 
+    from model.device import choose
     from model.encoders.asr import check_name
     from stream.bus.connection import check, check_publishing
     from stream.bus.keys import Keys
@@ -211,6 +212,8 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
     from workers.research.downloads import fetch_recognizer, fetch_text_encoder
     from workers.session.planning import recording_of
 
+    if request.ray_address is None:
+        choose(settings.device)
     if settings.wants_recognizer:
         check_name(settings.asr_model)
     if request.resume and not settings.session:

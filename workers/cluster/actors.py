@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import secrets
@@ -16,6 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import AuthenticationError
 
+from model.device import Device, without_cuda
 from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.text import Line
@@ -45,27 +45,28 @@ class TranscriberActor:
     Partial words, of utterances that go on, wait until no utterance that has ended does.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, device: Device) -> None:
         from model.encoders.asr import transcribe_together
 
+        self._recognizer = load_transcriber(model, device)
         self._batches: Batcher[tuple[Samples, str | None], Transcription] = Batcher(
-            functools.partial(transcribe_together, load_transcriber(model)), most=8
+            lambda utterances: self._recognizer(lambda asr: transcribe_together(asr, utterances)), most=8
         )
 
     async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:
         return await self._batches((samples, language), urgent=not partial)
 
     @ray.method(concurrency_group="health")
-    async def health(self) -> bool:
-        return True
+    async def health(self) -> list[str]:
+        return [self._recognizer.fault] if self._recognizer.fault else []
 
 
 @ray.remote(concurrency_groups={"text": 1, "audio": 1, "speaker": 1, "health": 1})
 class EncoderActor:
     """Embeddings of words; prosody, emotion and speaker of a voice; each kind in a thread of its own."""
 
-    def __init__(self, checkpoint: str, voice: str | None = None) -> None:
-        self._encoders = Encoders(checkpoint, voice)
+    def __init__(self, checkpoint: str, voice: str | None, device: Device) -> None:
+        self._encoders = Encoders(checkpoint, voice, device)
 
     @ray.method(concurrency_group="text")
     def languages(self, text: str) -> dict[str, float]:
@@ -84,8 +85,8 @@ class EncoderActor:
         return self._encoders.speaker_segments(samples)
 
     @ray.method(concurrency_group="health")
-    def health(self) -> bool:
-        return True
+    def health(self) -> list[str]:
+        return self._encoders.faults
 
 
 @ray.remote(concurrency_groups={"health": 1})
@@ -101,19 +102,18 @@ class FaceActor:
         return self._reader(images, times, samples, start)
 
     @ray.method(concurrency_group="health")
-    def health(self) -> bool:
-        return True
+    def health(self) -> list[str]:
+        return []
 
 
 @ray.remote(concurrency_groups={"health": 1})
 class RecognizerActor:
     """The graph states of the sessions assigned to it."""
 
-    def __init__(self, checkpoint: str) -> None:
-        from model.fusion.checkpoint import load_step
-        from workers.inference.recognizer import EmotionRecognizer
+    def __init__(self, checkpoint: str, device: Device) -> None:
+        from workers.inference.recognizer import load_recognizer
 
-        self._recognizer = EmotionRecognizer(load_step(checkpoint))
+        self._recognizer = load_recognizer(checkpoint, device)
 
     async def label(self, session: str, number: int, features: UtteranceFeatures) -> StepResult:
         return await self._recognizer.label(session, number, features)
@@ -128,8 +128,8 @@ class RecognizerActor:
         return self._recognizer.finish(session, rows)
 
     @ray.method(concurrency_group="health")
-    async def health(self) -> bool:
-        return True
+    async def health(self) -> list[str]:
+        return [self._recognizer.fault] if self._recognizer.fault else []
 
 
 def _name() -> str:
@@ -166,6 +166,8 @@ def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
     if address is None:
         _lock()
         options |= {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
+        if without_cuda():
+            options["num_gpus"] = 0  # else Ray counts those that PyTorch cannot use
         # Ray lets everybody into its folder, with logs, sockets and what does not fit into memory: so it lies below one
         # that lets in nobody.
         options["_temp_dir"] = str(short_private_folder(Path(os.environ.get("RAY_TMPDIR") or SHORT_ROOT)) / "ray")

@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from model.device import Device, DeviceChoice
 from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.text import Line
@@ -45,6 +46,7 @@ POOL: dict[str, Any] = {
     "namespace": NAMESPACE,
     "get_if_exists": True,
 }
+GPU_SHARE = 0.01  # of a GPU charged for an actor, as `CPU_SHARE`; what it takes, the actors share between them
 MAX_ENCODERS = 8  # a node, at most, and one for two of its cores; a session keeps to one, so that few sessions load few
 MAX_TRANSCRIBERS = 4  # a node, at most, and no more than its cores: each holds a model and works on one core
 
@@ -68,6 +70,8 @@ class Pools:
     """The session's own; all of the node's, where they are only loaded."""
     recognizer: Any
     faces: Any = None
+    device: Device = "cpu"
+    """Where those models run that can use a GPU."""
     loading: Callable[[dict[str, bool]], None] | None = None
     """Told by `ready` what is loaded, and what not yet, whenever that changes."""
 
@@ -93,6 +97,11 @@ class Pools:
         if self.loading is not None:
             self.loading(dict(loaded))
         await asyncio.gather(*(load(name) for name in loaded))
+
+    async def faults(self) -> list[str]:
+        actors = (*self.transcribers, *self.encoders, self.recognizer)
+        told = await asyncio.gather(*(answer(actor.health.remote()) for actor in actors))
+        return list(dict.fromkeys(fault for faults in told for fault in faults))
 
     async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:
         actor = self.transcribers[next(self._turn) % len(self.transcribers)]
@@ -151,13 +160,23 @@ def node_of(session: str, nodes: Mapping[str, float]) -> str:
     return max(nodes, key=score)
 
 
-def working_nodes() -> dict[str, float]:
-    """CPUs of the nodes that live and have any, by node id. Raises ClusterError when there is none."""
-    nodes = {node["NodeID"]: float(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]}
-    working = {node: cpus for node, cpus in nodes.items() if cpus > 0}
+def working_nodes(device: DeviceChoice = "auto") -> dict[str, float]:
+    """CPUs of the nodes that live and have any, by node id. device: "cuda" for those with a GPU alone. Raises
+    ClusterError when there is none."""
+    working = {
+        node["NodeID"]: float(node["Resources"]["CPU"])
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU", 0) and (device != "cuda" or node["Resources"].get("GPU", 0))
+    }
     if not working:
-        raise ClusterError("no node of the Ray cluster has CPUs to work with")
+        what = "a GPU (--device cuda)" if device == "cuda" else "CPUs to work with"
+        raise ClusterError(f"no node of the Ray cluster has {what}")
     return working
+
+
+def has_gpu(node: str) -> bool:
+    """True for a node (its id) with a GPU that Ray knows of."""
+    return any(each["NodeID"] == node and each["Resources"].get("GPU", 0) for each in ray.nodes())
 
 
 def on_node(node: str) -> NodeAffinitySchedulingStrategy:
@@ -165,9 +184,9 @@ def on_node(node: str) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node, soft=True)
 
 
-def start_recognizer(checkpoint: str, node: str) -> Any:
+def start_recognizer(checkpoint: str, node: str, device: Device = "cpu") -> Any:
     """The node's recognizer of a checkpoint, a new one or the one that is there."""
-    return _start(RecognizerActor, f"recognizer:{checkpoint}", node, checkpoint)
+    return _start(RecognizerActor, f"recognizer:{checkpoint}", node, device, checkpoint)
 
 
 def start_pools(plan: SessionPlan, needs: ModelRequirements, node: str | None = None) -> Pools:
@@ -176,7 +195,7 @@ def start_pools(plan: SessionPlan, needs: ModelRequirements, node: str | None = 
 
     Raises ClusterError.
     """
-    nodes = working_nodes()
+    nodes = working_nodes("auto" if node else needs.device)
     node = node or node_of(plan.session, nodes)
     return start_models(plan.checkpoint, needs, node, nodes, [encoder_of(plan.session, nodes.get(node, 0))])
 
@@ -199,18 +218,21 @@ def start_models(
     encoders: Sequence[int] | None = None,
 ) -> Pools:
     """The same on a node, for any session of this checkpoint; nodes: as `working_nodes` returns them. encoders: the
-    numbers of those that are needed; None: all."""
-    transcribers = []
-    if needs.asr is not None:
-        for n in range(min(MAX_TRANSCRIBERS, max(1, int(nodes.get(node, 0))))):
-            name = f"transcriber:{needs.asr}:{n}"
-            transcribers.append(_start(TranscriberActor, name, node, needs.asr))
+    numbers of those that are needed; None: all. Raises ClusterError."""
+    device: Device = "cuda" if needs.device != "cpu" and has_gpu(node) else "cpu"
+    count = 1 if device == "cuda" else min(MAX_TRANSCRIBERS, max(1, int(nodes.get(node, 0))))
+    words = [f"transcriber:{needs.asr}:{n}" for n in range(count)] if needs.asr is not None else []
+    transcribers = [_start(TranscriberActor, name, node, device, needs.asr) for name in words]
     kind = f"encoder:{checkpoint}:{needs.voice or 'default'}"
     numbers = range(encoders_of(nodes.get(node, 0))) if encoders is None else encoders
-    started = [_start(EncoderActor, f"{kind}:{n}", node, checkpoint, needs.voice) for n in numbers]
+    started = [_start(EncoderActor, f"{kind}:{n}", node, device, checkpoint, needs.voice) for n in numbers]
     faces = _start(FaceActor, "faces", node) if needs.faces else None
-    return Pools(transcribers, started, start_recognizer(checkpoint, node), faces)
+    return Pools(transcribers, started, start_recognizer(checkpoint, node, device), faces, device)
 
 
-def _start(kind: Any, name: str, node: str, *arguments: Any) -> Any:
-    return kind.options(name=f"{name}@{node[:12]}", scheduling_strategy=on_node(node), **POOL).remote(*arguments)
+def _start(kind: Any, name: str, node: str, device: Device | None = None, *arguments: Any) -> Any:
+    """device: None for models that always run on the CPU."""
+    options = POOL | {"name": f"{name}@{node[:12]}", "scheduling_strategy": on_node(node)}
+    if device == "cuda":
+        options |= {"name": f"{name}:cuda@{node[:12]}", "num_gpus": GPU_SHARE}
+    return kind.options(**options).remote(*arguments, *([] if device is None else [device]))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.device import DeviceChoice
 from stream.bus.keys import RETENTION_S
 from workers.session.settings import CommonSettings, SessionId, SessionSettings
 
@@ -121,4 +122,5 @@ class Place:
     pull_from: frozenset[str] = frozenset()
     """Hosts, addresses and networks that streams may be fetched from."""
     kept: int = RETENTION_S
+    device: DeviceChoice = "auto"
     """Seconds that Redis keeps events after a session's last."""

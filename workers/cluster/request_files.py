@@ -72,7 +72,7 @@ def hold(request: ServedRequest) -> list[str]:
     )
     header = held.model_dump_json(by_alias=True).encode() + b"\n"
     content = source.content if isinstance(source, Upload) else b""
-    nodes = working_nodes()
+    nodes = working_nodes(request.place.device)
     first = node_of(request.session, nodes)
     others = {node: cpus for node, cpus in nodes.items() if node != first}
     holders = [first, *([node_of(request.session, others)] if others else [])]

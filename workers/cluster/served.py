@@ -76,8 +76,8 @@ class ServedSession:
         node = ray.get_runtime_context().get_node_id()  # a node may have come since this session was placed
         opened = await open_session(
             options.settings(
-                session=self._session, asr_model=place.asr_model, names=names, kept=place.kept,
-                transcript=inside(place.media, words) if words else None,
+                session=self._session, asr_model=place.asr_model, device=place.device, names=names,
+                kept=place.kept, transcript=inside(place.media, words) if words else None,
             ),
             source,
             functools.partial(start_pools, node=node),

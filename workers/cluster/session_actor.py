@@ -128,7 +128,7 @@ def start_session(request: ServedRequest) -> Any:
     actor = cast(Any, ServedSessionActor).options(
         name=f"session:{request.session}", namespace=NAMESPACE, lifetime="detached", num_cpus=CPU_SHARE,
         max_pending_calls=1000, max_restarts=MAX_RESTARTS,
-        scheduling_strategy=on_node(node_of(request.session, working_nodes())),
+        scheduling_strategy=on_node(node_of(request.session, working_nodes(request.place.device))),
     )  # fmt: skip
     return actor.remote(request.session, request.place.prefix, holders)
 

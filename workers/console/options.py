@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from model.device import DeviceChoice
 from workers.console.errors import USAGE, fail, plain
 
 MANY_OPTIONS = 14
@@ -21,7 +22,7 @@ PANELS = {
     ),
     "Speakers": ("names", "speakers", "enrolled", "rttm", "vad"),
     "Words": ("asr", "asr_model", "language", "transcript", "reference", "redact", "mask"),
-    "Models and labels": ("checkpoint", "modalities", "preload", "interim", "speculate"),
+    "Models and labels": ("checkpoint", "modalities", "device", "preload", "interim", "speculate"),
     "Output": ("session", "consent", "record", "as_json", "trace"),
     "Redis and Ray": ("redis", "ephemeral", "redis_operator", "prefix", "keep", "ray_address"),
 }  # fmt: skip
@@ -103,6 +104,7 @@ AsrModel = Annotated[
     str | None,
     typer.Option(help="Whisper model: a size, Hugging Face id or folder. [default: base, or what is here]"),
 ]
+OnDevice = Annotated[DeviceChoice, typer.Option(help="Where models run; auto = on a GPU where there is one.")]
 Keep = Annotated[
     float, typer.Option(min=0.01, max=87_600, help="Hours that Redis keeps a session after its last event.")
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 from ray.exceptions import RayError
 
+from model.device import DeviceChoice
 from model.errors import ModelError
 from stream.clock import Clock, MonotonicClock
 from workers.cluster.actors import ClusterError
@@ -20,9 +21,9 @@ from workers.session.services import ServiceError
 log = structlog.get_logger("undertone.gateway")
 
 
-def start_everywhere(asr_model: str | None) -> list[Pools]:
+def start_everywhere(asr_model: str | None, device: DeviceChoice) -> list[Pools]:
     """The usual models on every node of the cluster. Raises ModelError, ClusterError, RayError."""
-    checkpoint, needs = usual_models(asr_model)
+    checkpoint, needs = usual_models(asr_model, device)
     nodes = working_nodes()
     return [start_models(checkpoint, needs, node, nodes) for node in nodes]
 

@@ -179,8 +179,8 @@ class Server(uvicorn.Server):
         if self.started:
             self._invitation.publish(self.servers[0].sockets[0].getsockname()[1])
             self._watching = asyncio.create_task(self._watch_ray())
-            if self._state.settings.preload:
-                start = functools.partial(start_everywhere, self._state.settings.asr_model)
+            if (settings := self._state.settings).preload:
+                start = functools.partial(start_everywhere, settings.asr_model, settings.device)
                 self._loading = asyncio.create_task(self._state.loading.run(start, _say))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Query, Request
 from starlette.requests import HTTPConnection
 
+from model.device import DeviceChoice
 from stream.bus.directory import SessionInfo, overview
 from stream.bus.keys import RETENTION_S, SESSION_ID
 from stream.clock import Clock, MonotonicClock
@@ -46,6 +47,8 @@ class Settings:
     """Maximum size of an uploaded recording in MiB."""
     asr_model: str | None = None
     """faster-whisper model: a size, Hugging Face id or folder; None = the best installed one."""
+    device: DeviceChoice = "auto"
+    """Where models run."""
     kept: int = RETENTION_S
     """Retention of events in Redis, in seconds after the last event of a session."""
     operator: str | None = None
@@ -66,7 +69,9 @@ class Settings:
 
     @property
     def place(self) -> Place:
-        return Place(self.redis, self.prefix, self.record, self.media, self.asr_model, self.pull_from, self.kept)
+        return Place(
+            self.redis, self.prefix, self.record, self.media, self.asr_model, self.pull_from, self.kept, self.device
+        )
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.device import Device, WithFallback
 from model.encoders.prosody import Array
 from model.encoders.spoken_language import languages_of
 from model.encoders.text import Line
@@ -15,23 +16,28 @@ from workers.session.diarization import SpeakerSegment, speaker_segments
 
 if TYPE_CHECKING:
     from model.encoders.asr import Guarded
+    from model.encoders.text import ContextReader, TextEncoder
 
 
-def load_transcriber(model: str) -> Guarded:
+def load_transcriber(model: str, device: Device = "cpu") -> WithFallback[Guarded]:
     """A recognizer of speech that has run once. model: as `model.encoders.asr.locate` takes it. Raises AsrError."""
     from model.encoders.asr import load
 
-    recognizer = load(model)
-    recognizer.warm_up()
-    return recognizer
+    def warm(device: Device) -> Guarded:
+        recognizer = load(model, device)
+        recognizer.warm_up()
+        return recognizer
+
+    return WithFallback("speech recognition", warm, device)
 
 
 class Encoders:
     """Embeddings of words; prosody, emotion and speaker of a voice. Two methods may run at the same time, but none
     twice."""
 
-    def __init__(self, checkpoint: str, voice: str | None = None) -> None:
-        """Load and warm up. voice: folder of the voice encoder; None = the shipped one. Raises CheckpointError."""
+    def __init__(self, checkpoint: str, voice: str | None = None, device: Device = "cpu") -> None:
+        """Load and warm up. voice: folder of the voice encoder; None = the shipped one. device: of the encoders of
+        words, and of a voice's emotion; prosody and speakers are measured on the CPU. Raises CheckpointError."""
         from model.encoders import prosody
         from model.encoders.speaker import SpeakerEncoder
         from model.encoders.text import ContextReader, TextEncoder
@@ -39,14 +45,29 @@ class Encoders:
         from model.fusion.checkpoint import load_config, tuned_of
 
         config, tuned = load_config(checkpoint), tuned_of(checkpoint)
+
+        def of_words(device: Device) -> tuple[TextEncoder, ContextReader | None]:
+            text, reader = TextEncoder(config.text, tuned.adapter, device=device), None
+            if config.reader and tuned.reader:
+                reader = ContextReader(config.reader, tuned.reader, device=device)
+            return text, reader
+
+        def of_voice(device: Device) -> VoiceEncoder:
+            return VoiceEncoder(Path(voice) if voice else None, device)
+
         self._measure = prosody.measure if prosody.available() else None
-        self._text = TextEncoder(config.text, tuned.adapter)
-        self._reader = ContextReader(config.reader, tuned.reader) if config.reader and tuned.reader else None
-        self._voice, self._speaker = VoiceEncoder(Path(voice)) if voice else VoiceEncoder(), SpeakerEncoder()
+        self._words = WithFallback("encoders of words", of_words, device)
+        self._voice = WithFallback("encoder of voices", of_voice, device)
+        self._speaker = SpeakerEncoder()
         self.embed([Line("a", "warm"), Line("b", "up")])
         self.languages("warm up")
         self.encode_audio(warm := np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32))
         self.speaker_segments(warm)
+
+    @property
+    def faults(self) -> list[str]:
+        """What runs on the CPU because the GPU failed, a line each."""
+        return [fault for fault in (self._words.fault, self._voice.fault) if fault]
 
     def languages(self, text: str) -> dict[str, float]:
         """Probability of each language for a text."""
@@ -54,11 +75,17 @@ class Encoders:
 
     def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
         """Embedding [d] float32 of the last line, and the posterior [C] of the expert that reads it; None without."""
-        return self._text([lines])[0], None if self._reader is None else self._reader([lines])[0]
+
+        def encode(models: tuple[TextEncoder, ContextReader | None]) -> tuple[Array, Array | None]:
+            text, reader = models
+            return text([lines])[0], None if reader is None else reader([lines])[0]
+
+        return self._words(encode)
 
     def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
         """Prosody [7] float32, None where Praat is missing, and the voice encoder's posterior [8]. samples: [n]."""
-        return self._measure(samples) if self._measure is not None else None, self._voice(samples)
+        posterior = self._voice(lambda encode: encode(samples))
+        return self._measure(samples) if self._measure is not None else None, posterior
 
     def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
         """Stretches of an utterance in one voice each, in order and without gaps. samples: [n]."""

@@ -9,17 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from model.device import Device, WithFallback, choose
 from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
-from model.fusion.checkpoint import load_step
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
 from workers.inference.batching import Batcher
 from workers.inference.encoders import Encoders, load_transcriber
-from workers.inference.recognizer import EmotionRecognizer
+from workers.inference.recognizer import load_recognizer
 from workers.session.diarization import SpeakerSegment
 from workers.session.services import Image, ModelRequirements, ServiceError, SessionPlan
 
@@ -61,13 +61,13 @@ class SharedModel(Generic[Loaded]):
 
 # One of each stays loaded, so that a program's next session begins at once.
 @lru_cache(maxsize=1)
-def _encoders(checkpoint: str, voice: str | None) -> SharedModel[Encoders]:
-    return SharedModel(lambda: Encoders(checkpoint, voice), ("text", "audio", "speaker"))
+def _encoders(checkpoint: str, voice: str | None, device: Device) -> SharedModel[Encoders]:
+    return SharedModel(lambda: Encoders(checkpoint, voice, device), ("text", "audio", "speaker"))
 
 
 @lru_cache(maxsize=1)
-def _transcriber(model: str) -> SharedModel[Guarded]:
-    return SharedModel(lambda: load_transcriber(model), ("words",))
+def _transcriber(model: str, device: Device) -> SharedModel[WithFallback[Guarded]]:
+    return SharedModel(lambda: load_transcriber(model, device), ("words",))
 
 
 @lru_cache(maxsize=1)
@@ -84,11 +84,12 @@ class InProcessModels:
     """Answers the questions of one session (`workers.session.services.InferenceBackend`) in this process."""
 
     def __init__(self, checkpoint: str, needs: ModelRequirements) -> None:
-        """Raises CheckpointError."""
-        self._encoders = _encoders(checkpoint, needs.voice)
+        """Raises CheckpointError, DeviceError."""
+        self.device = choose(needs.device)
+        self._encoders = _encoders(checkpoint, needs.voice, self.device)
         self._faces = _faces() if needs.faces else None
-        self._recognizer = EmotionRecognizer(load_step(checkpoint))
-        self._transcriber = None if needs.asr is None else _transcriber(needs.asr)
+        self._recognizer = load_recognizer(checkpoint, self.device)
+        self._transcriber = None if needs.asr is None else _transcriber(needs.asr, self.device)
         self._batches = Batcher(self._transcribe_together, most=8)
 
     async def ready(self) -> None:
@@ -98,6 +99,11 @@ class InProcessModels:
         if self._faces is not None:
             loading.append(self._faces.ask("faces", bool))
         await asyncio.gather(*loading)
+
+    async def faults(self) -> list[str]:
+        words = None if self._transcriber is None else self._transcriber.get().fault
+        faults = words, *self._encoders.get().faults, self._recognizer.fault
+        return [fault for fault in faults if fault]
 
     async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:
         try:
@@ -109,7 +115,11 @@ class InProcessModels:
         from model.encoders.asr import transcribe_together
 
         assert self._transcriber is not None
-        return self._transcriber.begin("words", lambda asr: transcribe_together(asr, utterances)).result()
+
+        def transcribe(recognizer: WithFallback[Guarded]) -> list[Transcription]:
+            return recognizer(lambda asr: transcribe_together(asr, utterances))
+
+        return self._transcriber.begin("words", transcribe).result()
 
     async def languages(self, text: str) -> dict[str, float]:
         return await self._encoders.ask("text", lambda encoders: encoders.languages(text))
@@ -143,5 +153,5 @@ class InProcessModels:
 
 
 def load_in_process(plan: SessionPlan, needs: ModelRequirements) -> InProcessModels:
-    """The models that a session needs, in this process. Raises CheckpointError."""
+    """The models that a session needs, in this process. Raises CheckpointError, DeviceError."""
     return InProcessModels(plan.checkpoint, needs)

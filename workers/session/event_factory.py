@@ -54,6 +54,7 @@ class EventFactory:
             channels="per speaker" if plan.speakers == "channel" else "mixed",
             speakers=plan.speakers,  # type: ignore[arg-type]  # validated by pydantic
             encoders=plan.encoders,
+            device=plan.device,  # type: ignore[arg-type]
             checkpoint=plan.checkpoint_identity,
             emotions=list(self._emotions),
             consent=plan.consent,

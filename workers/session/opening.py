@@ -112,7 +112,7 @@ async def open_session(
     if point is not None:
         position = session.resume(point, replayed=not source.live)
         source = OffsetSource(source, position) if source.live else source
-    return OpenSession(plan, session, source, speed, recorder)
+    return OpenSession(session.plan, session, source, speed, recorder)
 
 
 async def _resume_point(redis: str, keys: Keys, resume: Resume, max_attempts: int | None) -> ResumePoint | None:

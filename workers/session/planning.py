@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from model.device import DeviceChoice
 from model.encoders import prosody, text
 from model.encoders.asr import DEFAULTS, SIZES, AsrError, AsrModel, locate
 from model.fusion.checkpoint import identity, load_step, resolve, tuned_of
@@ -86,18 +87,18 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
         lines_left_out=sum(each.count for each in left_out),
         live=source.live,
     )
-    return Planned(plan, ModelRequirements(asr, faces=used["visual"] is not None))
+    return Planned(plan, ModelRequirements(asr, faces=used["visual"] is not None, device=settings.device))
 
 
-def usual_models(asr_model: str | None) -> tuple[str, ModelRequirements]:
+def usual_models(asr_model: str | None, device: DeviceChoice) -> tuple[str, ModelRequirements]:
     """The checkpoint, and the models besides, of a session with a camera for which nothing else is asked.
 
-    asr_model: as in SessionSettings. Raises CheckpointError, AsrError.
+    asr_model, device: as in SessionSettings. Raises CheckpointError, AsrError.
     """
-    settings = SessionSettings(asr_model=asr_model)
+    settings = SessionSettings(asr_model=asr_model, device=device)
     recognizer, _ = _recognizer(settings)
     checkpoint = str(resolve(settings.checkpoint).resolve())
-    return checkpoint, ModelRequirements(None if recognizer is None else recognizer.reference, faces=True)
+    return checkpoint, ModelRequirements(recognizer.reference if recognizer else None, faces=True, device=device)
 
 
 def _encoders(

@@ -57,7 +57,7 @@ def new_session(
 
     Raises CheckpointError, BusError.
     """
-    config, keys = load_config(plan.checkpoint), Keys(plan.session, prefix)
+    config, keys, plan = load_config(plan.checkpoint), Keys(plan.session, prefix), replace(plan, device=backend.device)
     bus = LocalBus(keys) if redis is None else Bus(redis, keys, plan.kept, home=home or this_process())
     return Session(plan, config, backend, bus)
 

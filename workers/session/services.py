@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model.device import Device, DeviceChoice
 from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.silero import SileroVad
@@ -60,6 +61,8 @@ class SessionPlan:
     """Known voices by name."""
     interim: float = 3.0
     """Seconds of speech after each of which an utterance that goes on is labelled; 0 = nothing is told of it."""
+    device: DeviceChoice = "cpu"
+    """Where models run; "auto" until it is known where they are."""
     speculate: bool = True
     """Begin with an utterance at the first short silence, before its end is confirmed."""
     live: bool = False
@@ -98,6 +101,7 @@ class ModelRequirements:
     """Pictures are looked at."""
     voice: str | None = None
     """Folder of the voice encoder; None = the shipped one."""
+    device: DeviceChoice = "auto"
 
 
 class InferenceBackend(Protocol):
@@ -106,8 +110,17 @@ class InferenceBackend(Protocol):
     Samples are [n] float32 at 16 kHz with full scale ±1. Every method may raise ServiceError.
     """
 
+    @property
+    def device(self) -> Device:
+        """Where those models run that can use a GPU, as long as it does not fail."""
+        ...
+
     async def ready(self) -> None:
         """Wait until all models are loaded. Raises ServiceError with the cause where one cannot be."""
+        ...
+
+    async def faults(self) -> list[str]:
+        """The models that run on the CPU because the GPU failed, a line each for users."""
         ...
 
     async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:

@@ -9,6 +9,7 @@ up to `MAX_IN_FLIGHT` utterances are understood at the same time. No Ray in here
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 from model.fusion.config import FusionConfig
@@ -21,7 +22,7 @@ from stream.speech.segmentation import Segmentation
 from workers.session.diarization import Diarization, SpeakerSegment
 from workers.session.event_factory import EventFactory
 from workers.session.ledger import UtteranceLedger
-from workers.session.services import EventBus, InferenceBackend, SessionPlan, segmenters
+from workers.session.services import EventBus, InferenceBackend, ServiceError, SessionPlan, segmenters
 from workers.session.snapshot import ResumePoint
 from workers.session.stages.admission import MAX_IN_FLIGHT, Admission
 from workers.session.stages.labelling import Labelling, Unlabelled
@@ -114,6 +115,8 @@ class Session:
         self.admission.models_loading()
         await self.backend.ready()
         self.admission.models_loaded()
+        if self.backend.device == "cuda":
+            self._tasks.append(asyncio.create_task(self._watch_device()))
 
     async def push(self, block: Block) -> None:
         """Take the next block; waits while too many utterances are in flight."""
@@ -192,6 +195,8 @@ class Session:
         if self._tasks:
             labelling, *_ = self._tasks
             await labelling
+        if self.backend.device == "cuda":
+            await self._tell_faults()
         for final in await self.labelling.finish():
             self.publishing.publish_label(final)
         if reason == "end of source" and (mismatch := self.admission.transcript_mismatch):
@@ -222,3 +227,13 @@ class Session:
             if change := self.admission.watch_load():
                 self.publishing.publish_degraded(change)
             await self.publishing.heartbeat(self.current_load().model_dump_json())
+
+    async def _watch_device(self) -> None:
+        while True:
+            await self._tell_faults()
+            await self.clock.sleep(HEARTBEAT_S)
+
+    async def _tell_faults(self) -> None:
+        """Tell of models that have gone back to the CPU, unless nobody answers."""
+        with suppress(ServiceError, TimeoutError):
+            self.publishing.publish_faults(await asyncio.wait_for(self.backend.faults(), HEARTBEAT_S))

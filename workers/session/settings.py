@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model.device import DeviceChoice
 from stream.bus.keys import RETENTION_S, SESSION_ID
 from workers.errors import UsageError
 
@@ -26,7 +27,7 @@ SpeakersBy = Literal["auto", "channel", "turns", "cluster"]
 SessionId = Annotated[str, Field(pattern=f"^{SESSION_ID.pattern}$")]
 
 INTERIM_S = 3.0  # seconds of speech between interim labels, where somebody has the time to read them
-RUN_ONLY = {"session", "consent", "recorded", "speculate", "kept", "transcript", "rttm"}
+RUN_ONLY = {"session", "consent", "recorded", "speculate", "kept", "transcript", "rttm", "device"}
 """Settings of one run, which its recording does not hand on to a replay; of the files, it keeps copies."""
 
 
@@ -70,6 +71,7 @@ class SessionSettings(CommonSettings):
     asr_model: Annotated[
         str | None, Help("Whisper model: a size, Hugging Face id or folder. [default: base, or what is here]")
     ] = None
+    device: Annotated[DeviceChoice, Help("Where models run; auto = on a GPU where there is one.")] = "auto"
     names: Annotated[dict[int, str], Help("Names of the speakers, in the order of the channels; comma-separated.")] = {}
     """Speaker by channel."""
     transcript: Annotated[

@@ -23,7 +23,7 @@ BATCH = [LINES[: n + 1] for n in range(len(LINES))]
 
 
 def by_torch(config: text.TextConfig, adapter: Path | None) -> np.ndarray:
-    run = text._by_torch(text.load_encoder(config.encoder), adapter, config)
+    run = text._by_torch(text.load_encoder(config.encoder), adapter, config, "cpu")
     return run(*text.Reader(config)(BATCH))
 
 

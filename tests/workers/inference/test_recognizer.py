@@ -5,9 +5,11 @@ import asyncio
 import numpy as np
 import pytest
 
-from model.fusion.checkpoint import load_step
-from model.fusion.dialogue import UtteranceFeatures
-from workers.inference.recognizer import EmotionRecognizer
+from model.device import without_cuda
+from model.fusion.checkpoint import CheckpointError, load_step
+from model.fusion.dialogue import GraphRow, UtteranceFeatures
+from tests.support.failing_gpu import failing_network
+from workers.inference.recognizer import MAX_BATCH, EmotionRecognizer, load_recognizer
 from workers.session.services import GraphStateMissing
 
 MODEL = load_step("meld")
@@ -53,3 +55,68 @@ async def test_a_session_is_restored_and_forgotten() -> None:
     assert [prediction.number for prediction in owed] == [4, 5]
     with pytest.raises(GraphStateMissing):
         await one.label("s", 6, utterance(6))
+
+
+async def test_a_gpu_that_fails_costs_no_label() -> None:
+    calm, shaken = EmotionRecognizer(MODEL), EmotionRecognizer(failing_network(4), lambda: MODEL)
+    rows: dict[str, list[GraphRow]] = {"a": [], "b": []}
+    for n in range(8):
+        for session in rows:
+            expected = await calm.label(session, n, utterance(n))
+            try:
+                found = await shaken.label(session, n, utterance(n))
+            except GraphStateMissing:
+                shaken.restore(session, rows[session])
+                found = await shaken.label(session, n, utterance(n))
+            rows[session].append(found.row)
+            assert found.prediction.emotion == pytest.approx(expected.prediction.emotion, abs=1e-4)
+    assert shaken.fault is not None and "emotion model: on the CPU, because the GPU failed (CUDA error" in shaken.fault
+    for session in rows:
+        assert [p.number for p in shaken.finish(session, rows[session])] == [6, 7]
+
+
+@pytest.mark.parametrize("asked", ["preview", "restore", "finish"])
+async def test_whatever_a_gpu_is_asked_the_cpu_answers(asked: str) -> None:
+    calm = EmotionRecognizer(MODEL)
+    rows = [(await calm.label("s", n, utterance(n))).row for n in range(3)]
+    shaken = EmotionRecognizer(network := failing_network(99), lambda: MODEL)
+    shaken.restore("s", rows)
+    network._engine.fails_at = 0
+    if asked == "preview":
+        assert shaken.preview("s", 3, utterance(3)) is None  # its state is gone
+        assert shaken.preview("new", 0, utterance(0)) is not None
+    elif asked == "restore":
+        shaken.restore("s", rows)
+        assert shaken.preview("s", 3, utterance(3)) is not None
+    else:
+        owed = [(p.number, p.emotion) for p in shaken.finish("s", rows)]
+        assert [n for n, _ in owed] == [1, 2]
+        for (_, one), other in zip(owed, calm.finish("s", rows), strict=True):
+            assert one == pytest.approx(other.emotion, abs=1e-4)
+    assert shaken.fault is not None
+
+
+async def test_all_who_wait_hear_that_a_gpu_has_failed() -> None:
+    shaken = EmotionRecognizer(failing_network(1), lambda: MODEL)
+    told = await asyncio.gather(
+        *(shaken.label(f"s{n}", 0, utterance(n)) for n in range(MAX_BATCH + 8)), return_exceptions=True
+    )
+    assert all(isinstance(each, GraphStateMissing) for each in told)
+    assert (await shaken.label("s0", 0, utterance(0))).prediction.number == 0
+
+
+async def test_bad_features_are_not_the_gpus_fault() -> None:
+    recognizer = EmotionRecognizer(failing_network(99), lambda: MODEL)
+    with pytest.raises(ValueError, match="broadcast"):
+        await recognizer.label("s", 0, UtteranceFeatures({"text": np.zeros(3, np.float32)}, 0))
+    assert recognizer.fault is None
+
+
+async def test_a_gpu_that_cannot_be_used_is_told() -> None:
+    assert load_recognizer("meld", "cpu").fault is None
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        load_recognizer("unknown", "cuda")
+    if without_cuda():
+        recognizer = load_recognizer("meld", "cuda")
+        assert recognizer.fault is not None and recognizer.fault.startswith("emotion model: on the CPU")
+        assert (await recognizer.label("s", 0, utterance(0))).prediction.number == 0

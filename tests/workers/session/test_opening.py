@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import redis as sync_redis
@@ -15,6 +15,7 @@ from stream.bus.spool import spool_path
 from stream.events import SessionEnded
 from stream.sources.file import FileSource
 from stream.sources.recording import Recorder, read_settings
+from tests.support.backend import LocalBackend
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from workers.errors import UsageError, WorkersError
 from workers.session.opening import OpenSession, open_session
@@ -28,7 +29,7 @@ class NoModelsError(WorkersError):
 
 def start(plan: SessionPlan, needs: ModelRequirements) -> InferenceBackend:
     """Nothing is asked of models before a session runs."""
-    return cast(InferenceBackend, object())
+    return LocalBackend()
 
 
 def fail(plan: SessionPlan, needs: ModelRequirements) -> InferenceBackend:
@@ -74,7 +75,7 @@ async def test_a_taken_id_says_why_and_the_ways_out(
         if left == "state":
 
             async def resume_point(*_: object) -> object:
-                return object()
+                return LocalBackend()
 
             monkeypatch.setattr("workers.session.opening.load_resume_point", resume_point)
         with pytest.raises(UsageError, match=re.escape(f"--session: session {session} ")) as refused:

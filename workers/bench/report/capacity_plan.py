@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from stream.block import RATE
 from stream.bus.keys import RETENTION_S
-from workers.bench.report.costs import Costs
+from workers.bench.report.costs import Costs, GpuCosts
 from workers.cluster.actors import CPU_SHARE
 from workers.cluster.pools import MAX_TRANSCRIBERS, encoders_of
 from workers.console.tables import Rows
 from workers.errors import UsageError
 
+TEXTS = 2  # of an utterance that encoders read: alone, and in its context
 OTHER_ACTORS = 2  # of a node beside transcribers and encoders: recognizer, faces
 
 
@@ -42,10 +43,8 @@ class Machines:
     """GB of memory of a node, and of a Redis shard."""
     utilisation: float = 0.6
     """Planned utilisation of a core, a process and memory, 0 … 1."""
-    gpus: int = 1
-    """GPUs of a node; used only where `gpu_steps` is given."""
-    gpu_steps: float | None = None
-    """Graph steps a second on one GPU; None: the graph runs on the cores."""
+    gpu: GpuCosts | None = None
+    """The GPU of each node, of which it uses one; None: everything runs on the cores."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,11 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     rate = demand.sessions * (demand.utterances or costs.utterances) / 60  # utterances a second
     cores = {name: demand.sessions * seconds / 60 for name, seconds in costs.running.items()}
     cores |= {name: rate * costs.understanding[name] for name in stages}
-    gpus = 0
-    if machines.gpu_steps is not None:
-        gpus = math.ceil(rate / (machines.gpu_steps * machines.utilisation))
-        cores["graph"] = 0.0
+    on_gpu = 0.0
+    if machines.gpu is not None:
+        of_texts = rate * TEXTS * machines.gpu.text if "text" in demand.modalities else 0.0
+        on_gpu = of_texts + rate * machines.gpu.step
+        cores |= {"text": of_texts} if of_texts else {}
     redis_cores = cores.pop("redis")
 
     pools = min(MAX_TRANSCRIBERS, max(1, machines.cores)) if demand.asr else 0
@@ -103,8 +103,8 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
         nodes_for[f"words ({pools} processes a node, one core each)"] = _up(cores[demand.asr] / (pools * used))
     if "visual" in demand.modalities:
         nodes_for["faces (one process a node, one core)"] = _up(cores["visual"] / used)
-    if gpus:
-        nodes_for["GPUs"] = _up(gpus / max(1, machines.gpus))
+    if machines.gpu is not None:
+        nodes_for["the GPU (one a node)"] = _up(on_gpu / used)
     bound_by = max(nodes_for, key=nodes_for.__getitem__)
     nodes = nodes_for[bound_by]
 
@@ -118,7 +118,7 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
         nodes_for=nodes_for,
         cores={name: round(count, 2) for name, count in cores.items()},
         memory_gb=round((nodes * fixed + demand.sessions * costs.memory["session"]) / 1000, 1),
-        gpus=gpus,
+        gpus=nodes if machines.gpu else 0,
         redis={
             "shards": shards,
             "events_per_second": round(events, 1),
@@ -176,12 +176,14 @@ def _assumptions(demand: Demand, machines: Machines, costs: Costs, rate: float) 
     ]
     if "visual" in demand.modalities:
         lines.append("Faces: measured alone, on 30 pictures an utterance; what decoding video costs was not measured.")
-    if machines.gpu_steps is None:
-        lines.append("No GPU: sessions do not use one yet, so everything is planned on cores.")
+    if (gpu := machines.gpu) is None:
+        lines.append("No GPU (--gpu h100 reckons with one a node).")
     else:
         lines.append(
-            f"A GPU does {machines.gpu_steps:,.0f} steps of the graph a second, as you said (deploy/gpu_check.py "
-            "measures it); sessions do not use it yet."
+            f"With a GPU, reckoned from parts that were measured alone on {gpu.name}: each of {TEXTS} texts of an "
+            f"utterance takes {1000 * gpu.text:.1f} ms of the GPU and of a core that waits; a step of the graph "
+            f"{1e6 * gpu.step:.0f} µs of the GPU, while its process stays as busy as on a CPU. Whisper on a GPU was "
+            "not measured: words are planned on cores, as are prosody, voices and faces."
         )
     return lines
 

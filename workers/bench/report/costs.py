@@ -9,8 +9,10 @@ from typing import Any
 
 from workers.bench.report.results import Results, ResultsError, read_results, tables_of
 from workers.bench.speed.words import NO_PARTIALS
+from workers.inference.recognizer import MAX_BATCH
 
 SHIPPED = Path(__file__).parent / "measured.json"
+SHIPPED_GPU = Path(__file__).parent / "gpu.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,28 @@ class Costs:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class GpuCosts:
+    """Costs of an utterance's parts on a GPU, as `deploy/gpu_check.py` measured them alone, without sessions."""
+
+    name: str
+    step: float
+    """Seconds of the GPU for a step of the graph, in batches as a recognizer makes them."""
+    text: float
+    """Seconds of the GPU for a text of 128 tokens by itself in 16-bit numbers; a core waits for it meanwhile."""
+
+
+def read_gpu(file: Path = SHIPPED_GPU) -> GpuCosts:
+    """Read the costs from a file of `deploy/gpu_check.py`. Raises ResultsError and FileNotFoundError."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        step = next(r for r in values["steps"] if r["precision"] == "float32" and r["batch"] == MAX_BATCH)
+        text = next(r for r in values["encoders"] if (r["kind"], r["tokens"], r["batch"]) == ("float16", 128, 1))
+        return GpuCosts(values["machine"]["device"], 1 / step["steps/s"], 1 / text["texts/s"])
+    except (ValueError, TypeError, LookupError, StopIteration):
+        raise ResultsError(f"{file}: not what deploy/gpu_check.py writes on a GPU") from None
 
 
 def read_costs(file: Path = SHIPPED) -> Costs:

@@ -85,17 +85,18 @@ def bench_scale(nodes: Sequence[int], load: Load, progress: Progress) -> tuple[R
 
 
 @contextmanager
-def simulated_cluster(nodes: int) -> Iterator[Cluster]:
-    """Cluster of nodes with one CPU each on this machine, and a head node without work, at which this process is."""
+def simulated_cluster(nodes: int, gpus: int = 0) -> Iterator[Cluster]:
+    """Cluster of nodes with one CPU each on this machine, and a head node without work, at which this process is. The
+    first `gpus` nodes say that they have a GPU."""
     cluster = Cluster()
     with tempfile.TemporaryDirectory(prefix="undertone-ray-", ignore_cleanup_errors=True) as folder:
         # Of its own, so that the address of a cluster that runs on this machine is not written over.
         before, os.environ["RAY_TMPDIR"] = os.environ.get("RAY_TMPDIR"), folder
         try:
-            for cpus in (0, *[1] * nodes):
-                cluster.add_node(
-                    wait=False, num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES
-                )
+            options = {"wait": False, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+            cluster.add_node(num_cpus=0, **options)
+            for node in range(nodes):
+                cluster.add_node(num_cpus=1, num_gpus=int(node < gpus), **options)
             cluster.wait_for_nodes()
             with ray_cluster(cluster.address):
                 yield cluster

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -36,6 +36,7 @@ class Publishing:
         self._session = bus.keys.session
         self._lag_announced = 0.0
         self._dropped_announced = 0
+        self._faults_announced: set[str] = set()
         self._resumed: str | None = None
         self._opened_at = clock.now()
 
@@ -98,6 +99,13 @@ class Publishing:
     def publish_degraded(self, reason: str) -> None:
         """Something was lost or given up."""
         self.bus.publish(self._degraded(reason))
+
+    def publish_faults(self, faults: Sequence[str]) -> None:
+        """What has failed for good, a line each, once."""
+        for fault in faults:
+            if fault not in self._faults_announced:
+                self._faults_announced.add(fault)
+                self.publish_degraded(fault)
 
     def publish_merge(self, speaker: str, into: str) -> None:
         """Two speakers turned out to be one."""

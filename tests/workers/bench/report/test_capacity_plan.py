@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from workers.bench.report.capacity_plan import Demand, Machines, plan_capacity
-from workers.bench.report.costs import Costs, read_costs
+from workers.bench.report.costs import Costs, GpuCosts, read_costs
 from workers.bench.report.results import ResultsError
 from workers.cli.app import app
 from workers.errors import UsageError
@@ -73,12 +73,26 @@ def test_what_is_switched_on_costs() -> None:
     assert busier.cores["session"] == planned.cores["session"]
 
 
-def test_gpus_are_planned_only_by_a_figure_of_the_users() -> None:
-    without = plan_capacity(Demand(100_000), Machines(gpus=8), COSTS)
+def test_a_gpu_reads_texts_and_says_that_it_is_reckoned() -> None:
+    without = plan_capacity(Demand(600), Machines(), COSTS)
     assert without.gpus == 0 and any(line.startswith("No GPU") for line in without.assumptions)
-    given = plan_capacity(Demand(100_000), Machines(gpus=8, gpu_steps=10_000), COSTS)
-    assert given.gpus == 5  # 25,000 utterances a second by 6,000 each
-    assert given.cores["graph"] == 0 and any("as you said" in line for line in given.assumptions)
+    given = plan_capacity(Demand(600), Machines(gpu=GpuCosts("a card", step=0.001, text=0.002)), COSTS)
+    assert given.cores == without.cores | {"text": 0.6}  # 150 utterances a second, two texts each
+    assert given.nodes_for["the GPU (one a node)"] == 2  # 0.75 of 0.6
+    assert given.gpus == given.nodes and any("reckoned" in line and "a card" in line for line in given.assumptions)
+    deaf = plan_capacity(Demand(600, modalities=("audio",)), Machines(gpu=GpuCosts("a card", 0.001, 0.002)), COSTS)
+    assert "text" not in deaf.cores and deaf.nodes_for["the GPU (one a node)"] == 1
+
+
+def test_the_command_with_a_gpu(tmp_path: Path) -> None:
+    bare = json.loads(plan("--sessions", 10_000, "--json").stdout)
+    planned = json.loads(plan("--sessions", 10_000, "--gpu", "h100", "--json").stdout)
+    assert planned["gpus"] == planned["nodes"] <= bare["nodes"]
+    assert planned["cores"]["text"] < bare["cores"]["text"]
+    torn = tmp_path / "torn.json"
+    torn.write_text('{"steps": []}')
+    refused = plan("--sessions", 10, "--gpu", torn)
+    assert refused.exit_code == 2 and "not what deploy/gpu_check.py writes" in refused.output
 
 
 def test_what_cannot_be_planned() -> None:
