@@ -120,11 +120,12 @@ def judge_channels(pieces: Iterable[Samples]) -> Channels:
     clearer one is taken.
     """
     evidence, crosstalk, rest = _Evidence(), Crosstalk(2), np.zeros((2, 0), np.float32)
-    filters, count = (HighPass(), HighPass()), 0
+    high_pass, count = HighPass(), 0
     for piece in pieces:
-        rest = np.concatenate([rest, np.stack([f(channel) for f, channel in zip(filters, piece, strict=True)])], 1)
+        rest = np.concatenate([rest, piece], 1)
         while rest.shape[1] >= WINDOW_SAMPLES:
             window, rest = rest[:, :WINDOW_SAMPLES], rest[:, WINDOW_SAMPLES:]
+            window = high_pass(window)
             crosstalk.push(window)
             evidence.add(window, crosstalk)
             count += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,9 @@ FLOOR_BLOCKS = 125
 TIE_DB = 3.0
 """A channel that repeats another must be this much louder before the two change places."""
 
+Spectrum = Callable[[int], NDArray[np.complexfloating]]
+"""The spectrum of a channel's signal."""
+
 _SPAN = MAX_DELAY_SAMPLES + WINDOW_SAMPLES + MAX_LEAD_SAMPLES
 _FFT_SIZE = 6144  # 2 ** 11 * 3, the next above _SPAN that is fast
 
@@ -63,7 +68,6 @@ class Crosstalk:
     """
 
     def __init__(self, channels: int) -> None:
-        self._filters = [HighPass() for _ in range(channels)]
         self._levels = [deque([QUIET_DB], maxlen=FLOOR_BLOCKS) for _ in range(channels)]
         self._recent: Samples = np.zeros((channels, _SPAN + 1), np.float32)
         self._paths: dict[tuple[int, int], int] = {}
@@ -72,48 +76,43 @@ class Crosstalk:
         """For each channel, the one that it repeats in the last window."""
 
     def push(self, samples: Samples) -> list[Repetition | None]:
-        """Process the next samples, float32 [channels, n], n <= `WINDOW_SAMPLES`; returns `repetitions`."""
-        audible = np.stack([f(channel) for f, channel in zip(self._filters, samples, strict=True)])
-        self._recent = np.concatenate([self._recent, audible], 1)[:, -(_SPAN + 1) :]
+        """Process the next samples, float32 [channels, n], n <= `WINDOW_SAMPLES`, which have been through a `HighPass`;
+        returns `repetitions`."""
+        self._recent = np.concatenate([self._recent, samples], 1)[:, -(_SPAN + 1) :]
         signal = np.diff(self._recent)
         for levels, channel in zip(self._levels, signal, strict=True):
-            levels.append(10 * np.log10((channel[-WINDOW_SAMPLES:] ** 2).mean() + 1e-12))
-        spectra: dict[int, NDArray[np.complexfloating]] = {}
+            levels.append(decibels(channel[-WINDOW_SAMPLES:]))
+        energies = [float(np.dot(channel, channel)) for channel in signal]
+        spectrum = cache(lambda channel: np.fft.rfft(signal[channel], _FFT_SIZE))
         self.repetitions = [
-            self._repetition(channel, signal, spectra) if levels[-1] > min(levels) + HEARD_DB else None
+            self._repetition(channel, signal, energies, spectrum) if levels[-1] > min(levels) + HEARD_DB else None
             for channel, levels in enumerate(self._levels)
         ]
         return self.repetitions
 
     def _repetition(
-        self, channel: int, signal: Samples, spectra: dict[int, NDArray[np.complexfloating]]
+        self, channel: int, signal: Samples, energies: list[float], spectrum: Spectrum
     ) -> Repetition | None:
+        """signal [channels, n]; energies: of each channel of it."""
         window = signal[channel, MAX_DELAY_SAMPLES : MAX_DELAY_SAMPLES + WINDOW_SAMPLES]
-        energy = float((window**2).sum())
-        if not energy:
+        energy = float(np.dot(window, window))
+        others = [n for n, whole in enumerate(energies) if n != channel and whole > energy / 2]
+        if not energy or not others:
             return None
-        own = np.conj(np.fft.rfft(window, _FFT_SIZE))
-        found = []
-        for other in range(len(signal)):
-            if other == channel or float((signal[other] ** 2).sum()) <= energy / 2:
-                continue
-            if other not in spectra:
-                spectra[other] = np.fft.rfft(signal[other], _FFT_SIZE)
-            repetition = self._compare(channel, other, own, energy, spectra[other], signal[other])
-            if repetition is not None:
-                found.append(repetition)
-        return max(found, key=lambda repetition: repetition.lead_db, default=None)
+        own = cache(lambda: np.conj(np.fft.rfft(window, _FFT_SIZE)))
+        found = [self._compare(channel, other, own, energy, spectrum, signal[other]) for other in others]
+        return max(filter(None, found), key=lambda repetition: repetition.lead_db, default=None)
 
     def _compare(
         self,
         channel: int,
         other: int,
-        own: NDArray[np.complexfloating],
+        own: Callable[[], NDArray[np.complexfloating]],
         energy: float,
-        spectrum: NDArray[np.complexfloating],
+        spectrum: Spectrum,
         signal: Samples,
     ) -> Repetition | None:
-        """The repetition of `other` by `channel`, if there is one."""
+        """The repetition of `other` by `channel`, if there is one; most windows are told apart without spectra."""
         total = np.concatenate([[0.0], np.cumsum(signal**2, dtype=np.float64)])
         energies = total[WINDOW_SAMPLES:] - total[:-WINDOW_SAMPLES]
         background = WINDOW_SAMPLES * 10 ** ((min(self._levels[other]) + SPEECH_DB) / 10)
@@ -121,7 +120,7 @@ class Crosstalk:
         if not speech.any():
             self._candidates.pop((channel, other), None)
             return None
-        products = np.fft.irfft(spectrum * own, _FFT_SIZE)[: _SPAN - WINDOW_SAMPLES + 1]
+        products = np.fft.irfft(spectrum(other) * own(), _FFT_SIZE)[: _SPAN - WINDOW_SAMPLES + 1]
         correlations = np.where(speech, products / np.sqrt(np.maximum(energies, 1e-12) * energy), 0.0)
         delay = self._delay(channel, other, correlations)
         if delay is None:
@@ -173,6 +172,7 @@ class CrosstalkGate:
 
     def __init__(self, channels: int) -> None:
         self._crosstalk = Crosstalk(channels)
+        self._high_pass = HighPass()
         self._floors = [deque([self.FIRST_FLOOR_DBFS], maxlen=FLOOR_BLOCKS) for _ in range(channels)]
         self._noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
         self._muted = 0
@@ -195,7 +195,7 @@ class CrosstalkGate:
 
     def _gate(self, piece: Samples, first: int) -> Samples:
         size, gated = piece.shape[1], piece
-        for channel, repetition in enumerate(self._crosstalk.push(piece)):
+        for channel, repetition in enumerate(self._crosstalk.push(self._high_pass(piece))):
             if repetition is None:
                 self._floors[channel].append(decibels(piece[channel] - piece[channel].mean()) if size else 0.0)
                 continue

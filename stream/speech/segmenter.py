@@ -11,7 +11,7 @@ import numpy as np
 
 from stream.block import RATE, Samples, Utterance
 from stream.speech.turns import Turn
-from stream.speech.vad import FrameVad, HighPass, decibels
+from stream.speech.vad import FrameVad, HighPass, decibels, percentile
 
 
 @dataclass(frozen=True)
@@ -232,11 +232,11 @@ class VadSegmenter:
 
     def _is_steady(self, start: float, end: float) -> bool:
         """True for steady noise: its loud and quiet frames differ by less than `modulation` dB."""
-        levels = [level for at, level in self._levels if start + self._step / 2 < at <= end + self._step / 2]
+        first, last = start + self._step / 2, end + self._step / 2
+        levels = sorted(level for at, level in self._levels if first < at <= last)
         if not levels:
             return True
-        low, high = np.percentile(levels, [10, 95])
-        return bool(high - low < self._options.modulation)
+        return percentile(levels, 0.95) - percentile(levels, 0.1) < self._options.modulation
 
     def _drop_held(self) -> None:
         if self._start is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol
 
 from model.fusion.checkpoint import load_config
@@ -24,6 +25,8 @@ from workers.session.local_bus import LocalBus
 from workers.session.services import EventBus, InferenceBackend, ServiceError, SessionPlan
 from workers.session.session import Session
 
+READ_AHEAD = 8
+"""Blocks of a recording that are read at once: waking a thread for one costs more than reading it."""
 MODEL_LOAD_TIMEOUT_S = 180  # seconds for models to load; a cluster without room for an actor would let us wait for ever
 
 
@@ -165,10 +168,26 @@ async def _feed_blocks(session: Session, source: Source, pacer: Pacer, displays:
 
 
 async def _blocks(source: Source) -> AsyncGenerator[Block]:
-    """The source's blocks, read in a thread."""
-    iterator = iter(source)
-    while (block := await asyncio.to_thread(next, iterator, None)) is not None:
-        yield block
+    """The source's blocks, read in a thread. Raises MediaError, after those that were read."""
+    iterator, count, error = iter(source), 1 if source.live else READ_AHEAD, None
+    while error is None:
+        blocks, error = await asyncio.to_thread(_read, iterator, count)
+        for block in blocks:
+            yield block
+        if len(blocks) < count:
+            break
+    if error is not None:
+        raise error
+
+
+def _read(iterator: Iterator[Block], count: int) -> tuple[list[Block], MediaError | None]:
+    """The next blocks, and the error that ends them early."""
+    blocks: list[Block] = []
+    try:
+        blocks.extend(islice(iterator, count))
+    except MediaError as error:
+        return blocks, error
+    return blocks, None
 
 
 def _reason(source: Source, interrupted: asyncio.Event) -> str:
