@@ -7,13 +7,14 @@ import os
 import secrets
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RayError
 
 from model.device import Device, without_cuda
 from model.encoders.face_observation import FaceObservation
@@ -31,6 +32,7 @@ from workers.inference.encoders import Encoders, load_transcriber
 from workers.session.diarization import SpeakerSegment
 
 NAMESPACE = "undertone"
+NODE_PATIENCE_S = 10  # of our own question whether Ray's node is there
 CPU_SHARE = 0.05  # of a core charged for an actor: one that waits costs nothing, and a laptop has room for all kinds
 
 
@@ -137,6 +139,22 @@ def _name() -> str:
     return "undertone"
 
 
+def _no_api_server(node: Any, **_: Any) -> None:
+    """In place of a process that Ray starts, and waits for, even where no dashboard is wanted."""
+
+
+_get_node = ray._private.services.get_node
+
+
+def _node_when_registered(gcs_address: str, node: str) -> Any:
+    """The answer to Ray's question for its own node, which Ray would repeat once a second."""
+    with suppress(RayError, RuntimeError):
+        nodes, until = ray._raylet.GcsClient(address=gcs_address), time.monotonic() + NODE_PATIENCE_S
+        while node not in {each.hex() for each in nodes.get_all_node_info()} and time.monotonic() < until:
+            time.sleep(0.02)
+    return _get_node(gcs_address, node)
+
+
 class _AwayFromSignals(subprocess.Popen[bytes]):
     """A process of Ray, in a process group of its own.
 
@@ -168,6 +186,9 @@ def ray_cluster(address: str | None, trace: bool = False) -> Iterator[None]:
         options |= {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
         if without_cuda():
             options["num_gpus"] = 0  # else Ray counts those that PyTorch cannot use
+        # Two waits of the start, of 2 s together; another version of Ray may keep them.
+        ray._private.node.Node.start_api_server = _no_api_server
+        ray._private.services.get_node = _node_when_registered
         # Ray lets everybody into its folder, with logs, sockets and what does not fit into memory: so it lies below one
         # that lets in nobody.
         options["_temp_dir"] = str(short_private_folder(Path(os.environ.get("RAY_TMPDIR") or SHORT_ROOT)) / "ray")
