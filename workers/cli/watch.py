@@ -79,6 +79,35 @@ def matches(row: Row, wanted: str) -> bool:
     return wanted.casefold() in text.casefold()
 
 
+class Labels(DataTable[Text]):
+    """A table that shows its last row, until the user scrolls away from it."""
+
+    follows = True
+
+    def on_mouse_scroll_up(self) -> None:
+        self.look()
+
+    def on_mouse_scroll_down(self) -> None:
+        self.look()
+
+    def on_scroll_to(self) -> None:  # of the scroll bar
+        self.look()
+
+    def look(self) -> None:
+        """Find out where the user has scrolled to; the table knows it after a refresh."""
+        self.call_after_refresh(self._look)
+
+    def _look(self) -> None:
+        self.follows = self.scroll_offset.y >= self.max_scroll_y
+
+    def keep_place(self, y: float) -> None:
+        """Show the last row, or what was shown before the rows changed. y: the scroll offset then."""
+        if self.follows:
+            self.call_after_refresh(self.scroll_end, animate=False)
+        else:
+            self.call_after_refresh(self.scroll_to, y=y, animate=False)
+
+
 class WatchApp(App[str]):
     """Shows the given sessions, or all. Returns why Redis cannot be read, or None when the user left."""
 
@@ -118,13 +147,12 @@ class WatchApp(App[str]):
         self._wanted = ""
         self._shown: dict[str, Row] = {}
         self._listed: list[tuple[str, bool]] = []
-        self._to_end = True  # the next drawing shows the last label
         self._dirty = True
 
     def compose(self) -> ComposeResult:
         with Horizontal():
             yield OptionList()
-            yield DataTable(cursor_type="none", zebra_stripes=True)
+            yield Labels(cursor_type="none", zebra_stripes=True)
         yield Input(placeholder="words, speaker or emotion; Esc ends the search")
         yield Static(id="status")
         yield Footer()
@@ -132,7 +160,7 @@ class WatchApp(App[str]):
     def on_mount(self) -> None:
         # The keys are the app's: arrows choose a session wherever one is.
         self.query_one(OptionList).can_focus = False
-        self.query_one(DataTable).can_focus = False
+        self.query_one(Labels).can_focus = False
         self.set_interval(REDRAW_S, self.draw)
         self.run_worker(self._receive())
 
@@ -152,7 +180,7 @@ class WatchApp(App[str]):
 
     def draw(self) -> None:
         """Bring the screen up to date."""
-        if not self._dirty or not self.query_one(DataTable).columns:
+        if not self._dirty or not self.query_one(Labels).columns:
             return
         self._dirty = False
         self._draw_sessions()
@@ -174,11 +202,9 @@ class WatchApp(App[str]):
         options.highlighted = names.index(self.chosen) if self.chosen in names else None
 
     def _draw_labels(self) -> None:
-        table = self.query_one(DataTable)
+        table = self.query_one(Labels)
         rows = {str(row.latest.utterance): row for row in self._rows()}
-        keys = list(rows)
-        y = table.max_scroll_y if self._to_end else table.scroll_offset.y
-        at_end, self._to_end = y >= table.max_scroll_y, False
+        keys, y = list(rows), table.scroll_offset.y
         if keys[: len(self._shown)] != list(self._shown):
             table.clear()
             self._shown = {}
@@ -189,11 +215,7 @@ class WatchApp(App[str]):
                 for column, cell in zip(COLUMNS, self._cells(row), strict=True):
                     table.update_cell(key, column, cell)
         self._shown = rows
-        # The table knows its new height only after a refresh.
-        if at_end:
-            self.call_after_refresh(table.scroll_end, animate=False)
-        else:
-            self.call_after_refresh(table.scroll_to, y=y, animate=False)
+        table.keep_place(y)
 
     def _rows(self) -> list[Row]:
         """The rows of the chosen session that the filters let through."""
@@ -226,16 +248,16 @@ class WatchApp(App[str]):
     def _width(self) -> int:
         """Characters for words, so that the rest of a row fits."""
         taken = sum(COLUMNS.values()) + 2 * len(COLUMNS) + 2
-        return max(MIN_WORDS_WIDTH, self.query_one(DataTable).size.width - taken)
+        return max(MIN_WORDS_WIDTH, self.query_one(Labels).size.width - taken)
 
     def on_resize(self, event: events.Resize) -> None:
         self.call_after_refresh(self._lay_out)
 
     def _lay_out(self) -> None:
-        table = self.query_one(DataTable)
+        table = self.query_one(Labels)
         table.clear(columns=True)
         self._shown = {}
-        self._to_end = True
+        table.follows = True
         for name, width in COLUMNS.items():
             table.add_column(name, key=name, width=width or self._width())
         self._dirty = True
@@ -256,9 +278,10 @@ class WatchApp(App[str]):
         if names:
             at = names.index(self.chosen) + step if self.chosen in names else 0
             self.chosen = names[min(max(at, 0), len(names) - 1)]
-            self._by_hand = self._to_end = True
-            self._shown = {}
-            self.query_one(DataTable).clear()
+            self._by_hand, self._shown = True, {}
+            table = self.query_one(Labels)
+            table.follows = True
+            table.clear()
             self._redraw()
 
     def action_pause(self) -> None:
@@ -292,8 +315,9 @@ class WatchApp(App[str]):
         self.on_input_submitted()
 
     def action_scroll(self, pages: int) -> None:
-        table = self.query_one(DataTable)
+        table = self.query_one(Labels)
         table.scroll_relative(y=pages * table.size.height, animate=False)
+        table.look()
 
     def action_interrupt(self) -> None:
         self.exit(return_code=130)
