@@ -79,35 +79,6 @@ def matches(row: Row, wanted: str) -> bool:
     return wanted.casefold() in text.casefold()
 
 
-class Labels(DataTable[Text]):
-    """A table that shows its last row, until the user scrolls away from it."""
-
-    follows = True
-
-    def on_mouse_scroll_up(self) -> None:
-        self.look()
-
-    def on_mouse_scroll_down(self) -> None:
-        self.look()
-
-    def on_scroll_to(self) -> None:  # of the scroll bar
-        self.look()
-
-    def look(self) -> None:
-        """Find out where the user has scrolled to; the table knows it after a refresh."""
-        self.call_after_refresh(self._look)
-
-    def _look(self) -> None:
-        self.follows = self.scroll_offset.y >= self.max_scroll_y
-
-    def keep_place(self, y: float) -> None:
-        """Show the last row, or what was shown before the rows changed. y: the scroll offset then."""
-        if self.follows:
-            self.call_after_refresh(self.scroll_end, animate=False)
-        else:
-            self.call_after_refresh(self.scroll_to, y=y, animate=False)
-
-
 class WatchApp(App[str]):
     """Shows the given sessions, or all. Returns why Redis cannot be read, or None when the user left."""
 
@@ -152,15 +123,16 @@ class WatchApp(App[str]):
     def compose(self) -> ComposeResult:
         with Horizontal():
             yield OptionList()
-            yield Labels(cursor_type="none", zebra_stripes=True)
+            yield DataTable(cursor_type="none", zebra_stripes=True)
         yield Input(placeholder="words, speaker or emotion; Esc ends the search")
         yield Static(id="status")
         yield Footer()
 
     def on_mount(self) -> None:
+        self.query_one(DataTable).anchor()
         # The keys are the app's: arrows choose a session wherever one is.
         self.query_one(OptionList).can_focus = False
-        self.query_one(Labels).can_focus = False
+        self.query_one(DataTable).can_focus = False
         self.set_interval(REDRAW_S, self.draw)
         self.run_worker(self._receive())
 
@@ -180,7 +152,7 @@ class WatchApp(App[str]):
 
     def draw(self) -> None:
         """Bring the screen up to date."""
-        if not self._dirty or not self.query_one(Labels).columns:
+        if not self._dirty or not self.query_one(DataTable).columns:
             return
         self._dirty = False
         self._draw_sessions()
@@ -202,10 +174,11 @@ class WatchApp(App[str]):
         options.highlighted = names.index(self.chosen) if self.chosen in names else None
 
     def _draw_labels(self) -> None:
-        table = self.query_one(Labels)
+        table = self.query_one(DataTable)
         rows = {str(row.latest.utterance): row for row in self._rows()}
-        keys, y = list(rows), table.scroll_offset.y
-        if keys[: len(self._shown)] != list(self._shown):
+        if list(rows)[: len(self._shown)] != list(self._shown):
+            if not table.is_vertical_scroll_end:
+                self.call_after_refresh(table.scroll_to, y=table.scroll_offset.y, animate=False)
             table.clear()
             self._shown = {}
         for key, row in rows.items():
@@ -215,7 +188,6 @@ class WatchApp(App[str]):
                 for column, cell in zip(COLUMNS, self._cells(row), strict=True):
                     table.update_cell(key, column, cell)
         self._shown = rows
-        table.keep_place(y)
 
     def _rows(self) -> list[Row]:
         """The rows of the chosen session that the filters let through."""
@@ -248,16 +220,16 @@ class WatchApp(App[str]):
     def _width(self) -> int:
         """Characters for words, so that the rest of a row fits."""
         taken = sum(COLUMNS.values()) + 2 * len(COLUMNS) + 2
-        return max(MIN_WORDS_WIDTH, self.query_one(Labels).size.width - taken)
+        return max(MIN_WORDS_WIDTH, self.query_one(DataTable).size.width - taken)
 
     def on_resize(self, event: events.Resize) -> None:
         self.call_after_refresh(self._lay_out)
 
     def _lay_out(self) -> None:
-        table = self.query_one(Labels)
+        table = self.query_one(DataTable)
         table.clear(columns=True)
         self._shown = {}
-        table.follows = True
+        table.anchor()
         for name, width in COLUMNS.items():
             table.add_column(name, key=name, width=width or self._width())
         self._dirty = True
@@ -279,9 +251,9 @@ class WatchApp(App[str]):
             at = names.index(self.chosen) + step if self.chosen in names else 0
             self.chosen = names[min(max(at, 0), len(names) - 1)]
             self._by_hand, self._shown = True, {}
-            table = self.query_one(Labels)
-            table.follows = True
+            table = self.query_one(DataTable)
             table.clear()
+            table.anchor()
             self._redraw()
 
     def action_pause(self) -> None:
@@ -315,9 +287,8 @@ class WatchApp(App[str]):
         self.on_input_submitted()
 
     def action_scroll(self, pages: int) -> None:
-        table = self.query_one(Labels)
+        table = self.query_one(DataTable)
         table.scroll_relative(y=pages * table.size.height, animate=False)
-        table.look()
 
     def action_interrupt(self) -> None:
         self.exit(return_code=130)
