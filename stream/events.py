@@ -47,7 +47,7 @@ class SessionStarted(Base):
     encoders: dict[str, Told | None]
     """Models in use for asr, text, audio, visual, speaker and vad; null = none."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where models run: cuda = on a GPU, those that can; a `degraded` event tells if one goes back to the CPU."""
+    """Device of the models that can use a GPU; a `degraded` event tells if one goes back to the CPU."""
     checkpoint: Told
     """Name, and the first digits of the SHA-256 of its content: "meld@0123456789ab"."""
     emotions: list[str]

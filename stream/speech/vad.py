@@ -112,7 +112,7 @@ _RESPONSE = _impulse_response()
 
 @lru_cache(maxsize=16)
 def _spectrum(size: int) -> NDArray[np.complexfloating]:
-    """Of `_RESPONSE`, for a transform of so many samples."""
+    """Spectrum of `_RESPONSE` for a transform of so many samples, complex64 [size / 2 + 1]."""
     return np.fft.rfft(_RESPONSE, size)
 
 

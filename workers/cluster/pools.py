@@ -71,7 +71,7 @@ class Pools:
     recognizer: Any
     faces: Any = None
     device: Device = "cpu"
-    """Where those models run that can use a GPU."""
+    """Device of the models that can use a GPU."""
     loading: Callable[[dict[str, bool]], None] | None = None
     """Told by `ready` what is loaded, and what not yet, whenever that changes."""
 

@@ -48,7 +48,7 @@ class Settings:
     asr_model: str | None = None
     """faster-whisper model: a size, Hugging Face id or folder; None = the best installed one."""
     device: DeviceChoice = "auto"
-    """Where models run."""
+    """Device of the models."""
     kept: int = RETENTION_S
     """Retention of events in Redis, in seconds after the last event of a session."""
     operator: str | None = None

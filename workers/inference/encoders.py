@@ -66,7 +66,7 @@ class Encoders:
 
     @property
     def faults(self) -> list[str]:
-        """What runs on the CPU because the GPU failed, a line each."""
+        """Models that run on the CPU because the GPU failed, a line each."""
         return [fault for fault in (self._words.fault, self._voice.fault) if fault]
 
     def languages(self, text: str) -> dict[str, float]:

@@ -62,7 +62,7 @@ class SessionPlan:
     interim: float = 3.0
     """Seconds of speech after each of which an utterance that goes on is labelled; 0 = nothing is told of it."""
     device: DeviceChoice = "cpu"
-    """Where models run; "auto" until it is known where they are."""
+    """Device of the models; "auto" until they are started."""
     speculate: bool = True
     """Begin with an utterance at the first short silence, before its end is confirmed."""
     live: bool = False
@@ -112,7 +112,7 @@ class InferenceBackend(Protocol):
 
     @property
     def device(self) -> Device:
-        """Where those models run that can use a GPU, as long as it does not fail."""
+        """Device of the models that can use a GPU, as long as it does not fail."""
         ...
 
     async def ready(self) -> None:

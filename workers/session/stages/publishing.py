@@ -101,7 +101,7 @@ class Publishing:
         self.bus.publish(self._degraded(reason))
 
     def publish_faults(self, faults: Sequence[str]) -> None:
-        """What has failed for good, a line each, once."""
+        """Publish each of these permanent failures once."""
         for fault in faults:
             if fault not in self._faults_announced:
                 self._faults_announced.add(fault)
