@@ -60,11 +60,16 @@ def test_a_gpu_that_is_none_costs_no_label(redis_url: str, tmp_path: Path) -> No
         "emotion model", "encoder of voices", "encoders of words",
     ]  # fmt: skip
     assert all("on the CPU, because the GPU failed (" in reason for reason in reasons)
-    labels = {name: [e for e in told[name] if e["type"] == "emotion"] for name in ("auto", "cuda")}
+    assert told["taken"][0]["device"] == "cpu"
+    assert [event["reason"] for event in told["taken"] if event["type"] == "degraded"] == [
+        "models: on the CPU, because Ray's other users have taken the GPU"
+    ]
+    labels = {name: [e for e in told[name] if e["type"] == "emotion"] for name in ("auto", "cuda", "taken")}
     assert len(labels["cuda"]) == 28
-    for one, other in zip(labels["auto"], labels["cuda"], strict=True):
-        assert (one["utterance"], one["revision"]) == (other["utterance"], other["revision"])
-        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
+    for name in ("cuda", "taken"):
+        for one, other in zip(labels["auto"], labels[name], strict=True):
+            assert (one["utterance"], one["revision"]) == (other["utterance"], other["revision"])
+            assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
 
 
 def test_a_gpu_that_is_not_here_is_refused() -> None:

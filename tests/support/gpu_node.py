@@ -19,9 +19,18 @@ from stream.sources.file import FileSource
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from workers.bench.accuracy.endtoend import Collected
 from workers.bench.speed.scale import simulated_cluster
+from workers.cluster.actors import stop_all
 from workers.cluster.pools import has_gpu, node_of, start_pools, working_nodes
 from workers.session.opening import open_session
 from workers.session.settings import SessionSettings
+
+
+@ray.remote(num_cpus=0)
+class Taker:
+    """Another user of the cluster, who has the GPU for himself."""
+
+    def ready(self) -> None:
+        pass
 
 
 async def events(session: str, device: DeviceChoice, redis: str) -> list[dict[str, Any]]:
@@ -42,6 +51,12 @@ async def story(redis: str) -> dict[str, Any]:
         "cuda": await events(f"{elsewhere}-cuda", "cuda", redis),
     }
     actors = sorted(entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True))
+    stop_all()
+    taker = Taker.options(num_gpus=1).remote()
+    await taker.ready.remote()
+    while ray._private.state.available_resources_per_node()[with_gpu].get("GPU", 0):
+        await asyncio.sleep(0.1)
+    told["taken"] = await events(f"{elsewhere}-taken", "cuda", redis)
     return told | {"actors": actors, "gpu node": with_gpu}
 
 

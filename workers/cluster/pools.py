@@ -72,6 +72,8 @@ class Pools:
     faces: Any = None
     device: Device = "cpu"
     """Device of the models that can use a GPU."""
+    lacking: str | None = None
+    """Why this is the CPU although a GPU is wanted, a line."""
     loading: Callable[[dict[str, bool]], None] | None = None
     """Told by `ready` what is loaded, and what not yet, whenever that changes."""
 
@@ -99,6 +101,8 @@ class Pools:
         await asyncio.gather(*(load(name) for name in loaded))
 
     async def faults(self) -> list[str]:
+        if self.device == "cpu":
+            return [self.lacking] if self.lacking else []
         actors = (*self.transcribers, *self.encoders, self.recognizer)
         told = await asyncio.gather(*(answer(actor.health.remote()) for actor in actors))
         return list(dict.fromkeys(fault for faults in told for fault in faults))
@@ -219,20 +223,42 @@ def start_models(
 ) -> Pools:
     """The same on a node, for any session of this checkpoint; nodes: as `working_nodes` returns them. encoders: the
     numbers of those that are needed; None: all. Raises ClusterError."""
-    device: Device = "cuda" if needs.device != "cpu" and has_gpu(node) else "cpu"
-    count = 1 if device == "cuda" else min(MAX_TRANSCRIBERS, max(1, int(nodes.get(node, 0))))
+    count = min(MAX_TRANSCRIBERS, max(1, int(nodes.get(node, 0))))
     words = [f"transcriber:{needs.asr}:{n}" for n in range(count)] if needs.asr is not None else []
-    transcribers = [_start(TranscriberActor, name, node, device, needs.asr) for name in words]
-    kind = f"encoder:{checkpoint}:{needs.voice or 'default'}"
     numbers = range(encoders_of(nodes.get(node, 0))) if encoders is None else encoders
-    started = [_start(EncoderActor, f"{kind}:{n}", node, device, checkpoint, needs.voice) for n in numbers]
+    texts = [f"encoder:{checkpoint}:{needs.voice or 'default'}:{n}" for n in numbers]
+    device, lacking = _device_on(node, needs.device, [*words[:1], *texts, f"recognizer:{checkpoint}"])
+    if device == "cuda":
+        words = words[:1]
+    transcribers = [_start(TranscriberActor, name, node, device, needs.asr) for name in words]
+    started = [_start(EncoderActor, name, node, device, checkpoint, needs.voice) for name in texts]
     faces = _start(FaceActor, "faces", node) if needs.faces else None
-    return Pools(transcribers, started, start_recognizer(checkpoint, node, device), faces, device)
+    recognizer = start_recognizer(checkpoint, node, device)
+    return Pools(transcribers, started, recognizer, faces, device, lacking)
+
+
+def _device_on(node: str, choice: DeviceChoice, names: Sequence[str]) -> tuple[Device, str | None]:
+    """The device of a node for actors with these names, and the reason why it is the CPU if a GPU is wanted.
+
+    An actor for which Ray has no share of a GPU left would wait for ever.
+    """
+    if choice == "cpu":
+        return "cpu", None
+    if not has_gpu(node):
+        return "cpu", "models: on the CPU, because this node has no GPU" if choice == "cuda" else None
+    there = {entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)}
+    new = sum(_name(name, node, "cuda") not in there for name in names)
+    if ray._private.state.available_resources_per_node().get(node, {}).get("GPU", 0.0) < new * GPU_SHARE:
+        return "cpu", "models: on the CPU, because Ray's other users have taken the GPU"
+    return "cuda", None
+
+
+def _name(name: str, node: str, device: Device | None) -> str:
+    return f"{name}{':cuda' if device == 'cuda' else ''}@{node[:12]}"
 
 
 def _start(kind: Any, name: str, node: str, device: Device | None = None, *arguments: Any) -> Any:
     """device: None for models that always run on the CPU."""
-    options = POOL | {"name": f"{name}@{node[:12]}", "scheduling_strategy": on_node(node)}
-    if device == "cuda":
-        options |= {"name": f"{name}:cuda@{node[:12]}", "num_gpus": GPU_SHARE}
+    options = POOL | {"name": _name(name, node, device), "scheduling_strategy": on_node(node)}
+    options |= {"num_gpus": GPU_SHARE} if device == "cuda" else {}
     return kind.options(**options).remote(*arguments, *([] if device is None else [device]))

@@ -115,6 +115,7 @@ class Session:
         self.admission.models_loading()
         await self.backend.ready()
         self.admission.models_loaded()
+        await self._tell_faults()
         if self.backend.device == "cuda":
             self._tasks.append(asyncio.create_task(self._watch_device()))
 
@@ -230,8 +231,8 @@ class Session:
 
     async def _watch_device(self) -> None:
         while True:
-            await self._tell_faults()
             await self.clock.sleep(HEARTBEAT_S)
+            await self._tell_faults()
 
     async def _tell_faults(self) -> None:
         """Tell of models that have gone back to the CPU, unless nobody answers."""
