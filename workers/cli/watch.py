@@ -11,7 +11,6 @@ from typing import ClassVar
 
 from redis.exceptions import RedisError
 from rich.text import Text
-from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -119,6 +118,7 @@ class WatchApp(App[str]):
         self._shown: dict[str, Row] = {}
         self._listed: list[tuple[str, bool]] = []
         self._dirty = True
+        self._words_width = 0  # characters for words the table was laid out for
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -152,7 +152,9 @@ class WatchApp(App[str]):
 
     def draw(self) -> None:
         """Bring the screen up to date."""
-        if not self._dirty or not self.query_one(DataTable).columns:
+        if (width := self._width()) != self._words_width:
+            self._lay_out(width)
+        if not self._dirty:
             return
         self._dirty = False
         self._draw_sessions()
@@ -199,7 +201,7 @@ class WatchApp(App[str]):
 
     def _cells(self, row: Row) -> tuple[Text, ...]:
         words = row.words
-        words.truncate(self._width(), overflow="ellipsis")
+        words.truncate(self._words_width, overflow="ellipsis")
         who = Text(row.latest.speaker)
         verdict = (
             self._verdict(row.label) if row.label is not None else (Text(), Text(), Text(), Text("goes on", "dim"))
@@ -222,18 +224,15 @@ class WatchApp(App[str]):
         taken = sum(COLUMNS.values()) + 2 * len(COLUMNS) + 2
         return max(MIN_WORDS_WIDTH, self.query_one(DataTable).size.width - taken)
 
-    def on_resize(self, event: events.Resize) -> None:
-        self.call_after_refresh(self._lay_out)
-
-    def _lay_out(self) -> None:
+    def _lay_out(self, words_width: int) -> None:
         table = self.query_one(DataTable)
         table.clear(columns=True)
         self._shown = {}
         table.anchor()
         for name, width in COLUMNS.items():
-            table.add_column(name, key=name, width=width or self._width())
+            table.add_column(name, key=name, width=width or words_width)
+        self._words_width = words_width
         self._dirty = True
-        self.draw()
 
     def _draw_status(self) -> None:
         known = self.conversations.get(self.chosen or "")

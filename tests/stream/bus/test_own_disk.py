@@ -131,7 +131,16 @@ def test_its_file_is_bounded() -> None:
     with client(start()) as connected:
         for _ in range(60):
             connected.set("undertone:{a}:state", "x" * 1_000_000)
-        until(lambda: sum(path.stat().st_size for path in data_folder().rglob("*.aof")) < 20 << 20)
+        until(lambda: log_bytes() < 20 << 20)
+
+
+def log_bytes() -> int:
+    """Size of base and increments of the log; a file that a rewrite has just removed counts nothing."""
+    size = 0
+    for path in data_folder().rglob("*.aof"):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
 
 
 def test_one_that_is_full_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
