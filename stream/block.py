@@ -67,6 +67,10 @@ class Utterance:
     frames: tuple[VideoFrame, ...] = field(default=(), repr=False)
     onset: float | None = None
     """Start of speech, after the pre-roll; None = `start`."""
+    voice: int | None = None
+    """Number of the local speaker, where several are told apart on the channel (`stream.speech.local_speakers`)."""
+    alone: tuple[tuple[float, float], ...] | None = None
+    """Stretches in which nobody else speaks, in seconds from `start`; None = all of it."""
 
     @property
     def spoken(self) -> float:

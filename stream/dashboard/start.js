@@ -126,6 +126,9 @@ export class StartForm {
 /** What the form asks for, whatever the source. */
 function wishes() {
   const asked = { consent: byId("consent").value.trim() };
+  const people = byId("people");
+  if (!people.checkValidity()) throw new Error("People on one microphone: a number such as 3, or a range such as 2-4.");
+  if (people.value) asked.people = people.value;
   if (byId("redact").checked) asked.redact = true;
   if (byId("mask").checked) asked.mask = true;
   if (byId("record").checked) asked.record = true;

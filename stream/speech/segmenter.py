@@ -1,51 +1,26 @@
-"""Utterances from samples: a state machine with hysteresis over a frame VAD, or cuts at annotated turns."""
+"""Utterances from the samples of a channel: cut by a frame VAD, or at annotated turns."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from stream.block import RATE, Samples, Utterance
+from stream.speech.endpointing import Endpointer, Endpointing, Span
 from stream.speech.turns import Turn
 from stream.speech.vad import FrameVad, HighPass, decibels, percentile
-
-
-@dataclass(frozen=True)
-class Endpointing:
-    """Parameters of utterance detection. All times in seconds."""
-
-    start_threshold: float = 0.5
-    stop_threshold: float = 0.35
-    """Minimum speech probability of a speech frame: `start_threshold` in silence, `stop_threshold` during speech."""
-    onset: float = 0.1
-    """Duration of speech within the last 2 x onset that starts an utterance."""
-    end_silence: float = 0.5
-    """Silence that ends an utterance."""
-    pre_roll: float = 0.3
-    """Audio included before the onset, so that the first syllable is complete."""
-    padding: float = 0.2
-    """Audio included after the end."""
-    shortest: float = 0.25
-    """Minimum duration: a shorter utterance is joined to speech that follows within `max_join_gap`, else dropped and
-    counted."""
-    max_join_gap: float = 1.0
-    """Maximum silence between a short utterance and the speech it is joined to."""
-    longest: float = 15.0
-    """Maximum duration: a longer utterance is split at the quietest point of its second half."""
-    modulation: float = 6.0
-    """Minimum difference between loud and quiet frames in dB; audio that varies less is steady noise, dropped and
-    counted."""
 
 
 class Segmenter(Protocol):
     """Cuts the samples of one channel into utterances."""
 
-    counts: Counter[str]
-    """Numbers of utterances split, joined and dropped."""
+    @property
+    def counts(self) -> Counter[str]:
+        """Numbers of utterances split, joined and dropped."""
+        ...
 
     def push(self, samples: Samples) -> list[Utterance]:
         """Process the next samples, float32 [n] at 16 kHz; returns the utterances that they complete."""
@@ -105,23 +80,18 @@ class SampleBuffer:
 
 
 class VadSegmenter:
-    """Cuts utterances with a VAD. States: idle -> speech -> (held, if too short) -> idle."""
+    """Cuts utterances with a VAD."""
 
     def __init__(self, vad: FrameVad, options: Endpointing, channel: int = 0, speaker: str | None = None) -> None:
         """vad: used for this channel alone, because it has state; channel, speaker: passed on to the utterances."""
-        self.counts: Counter[str] = Counter()
         self._vad, self._options, self._channel, self._speaker = vad, options, channel, speaker
         self._step = vad.size / RATE
         self._buffer = SampleBuffer()
+        self._endpointer = Endpointer(options, self._step, self._buffer.quietest)
         self._high_pass = HighPass()
         self._rest: Samples = np.zeros(0, np.float32)  # filtered samples that do not make a frame yet
         self._levels: deque[tuple[float, float]] = deque()  # end and level in dB of the frames that `_buffer` has
-        self._now = 0.0  # media time of the end of the last frame processed
-        self._recent: deque[bool] = deque(maxlen=max(1, round(2 * options.onset / self._step)))
-        self._speaking = False
-        self._start: float | None = None  # start of the current utterance with its pre-roll; None when idle
-        self._onset = self._end = 0.0  # start and end of the speech in it
-        self._last_end = 0.0  # end of the utterance before, whose audio is not used twice
+        self.counts = self._endpointer.counts
 
     def push(self, samples: Samples) -> list[Utterance]:
         """Process the next samples, float32 [n] at 16 kHz; returns the utterances that they complete."""
@@ -130,10 +100,10 @@ class VadSegmenter:
         done = []
         while len(self._rest) >= self._vad.size:
             frame, self._rest = self._rest[: self._vad.size], self._rest[self._vad.size :]
-            self._levels.append((self._now + self._step, decibels(frame)))
-            done += self._advance(self._vad(frame))
-        if self._start is None:
-            before = self._now - self._options.pre_roll - 2 * self._options.onset - self._step
+            self._levels.append((self._endpointer.now + self._step, decibels(frame)))
+            done += self._complete(self._endpointer.advance(self._vad(frame)))
+        if self._endpointer.start is None:
+            before = self._endpointer.now - self._options.pre_roll - 2 * self._options.onset - self._step
             self._buffer.forget(before)
             while self._levels and self._levels[0][0] < before:
                 self._levels.popleft()
@@ -141,107 +111,50 @@ class VadSegmenter:
 
     def flush(self, lost: float = 0.0) -> list[Utterance]:
         """Close the current utterance; the next samples come `lost` seconds later."""
-        self._now = self._buffer.end
-        done = self._close() if self._start is not None else []
-        self._drop_held()
-        self._recent.clear()
+        self._endpointer.now = self._buffer.end
+        done = self._complete(self._endpointer.close())
+        self._endpointer.drop_held()
         self._rest = self._rest[:0]
         if lost:
             self._buffer.skip(lost)
             self._levels.clear()
-            self._now = self._last_end = self._buffer.end
+            self._endpointer.skip_to(self._buffer.end)
         return done
 
     def ongoing(self) -> list[Utterance]:
         """The current utterance up to now, if somebody speaks."""
-        if not self._speaking or self._start is None or self._is_steady(self._onset, self._end):
+        span = self._endpointer.current
+        if span is None or self._is_steady(span):
             return []
-        samples = self._buffer.cut(self._start, self._now)
-        return [self._utterance(self._start, self._end, samples, self._now)]
+        return [self._utterance(span, self._endpointer.now)]
 
     def likely_ended(self) -> list[Utterance]:
         """The current utterance, if a silence at least as long as the padding has begun after it."""
-        options = self._options
-        silent = self._speaking and self._now - self._end >= options.padding
-        if not silent or self._start is None or self._end - self._onset < options.shortest:
+        span = self._endpointer.likely_ended
+        if span is None or self._is_steady(span):
             return []
-        if self._is_steady(self._onset, self._end):
+        return [self._utterance(span, span.end + span.padding)]
+
+    def _complete(self, span: Span | None) -> list[Utterance]:
+        if span is None:
             return []
-        samples = self._buffer.cut(self._start, self._end + options.padding)
-        return [self._utterance(self._start, self._end, samples, self._now)]
-
-    def _advance(self, probability: float) -> list[Utterance]:
-        """Advance the state machine by one frame."""
-        options = self._options
-        speech = probability >= (options.stop_threshold if self._speaking else options.start_threshold)
-        self._now += self._step
-        self._recent.append(speech)
-        if not self._speaking:
-            if sum(self._recent) * self._step >= options.onset - 1e-9:
-                self._begin()
-            elif self._start is not None and self._now - self._end > options.max_join_gap:
-                self._drop_held()
-            return []
-        assert self._start is not None
-        if speech:
-            self._end = self._now
-        if self._now - self._end >= options.end_silence:
-            return self._close()
-        if self._now - self._start >= options.longest:
-            return self._split()
-        return []
-
-    def _begin(self) -> None:
-        self._speaking = True
-        self._end = self._now
-        if self._start is not None:
-            self.counts["joined"] += 1
-        else:
-            first = list(self._recent).index(True)
-            self._onset = self._now - (len(self._recent) - first) * self._step
-            self._start = max(self._last_end, self._onset - self._options.pre_roll, 0.0)
-
-    def _close(self) -> list[Utterance]:
-        self._speaking = False
-        self._recent.clear()
-        if self._end - self._onset < self._options.shortest:
-            return []  # held: more speech may follow
-        return self._emit(self._end)
-
-    def _split(self) -> list[Utterance]:
-        assert self._start is not None
-        cut = self._buffer.quietest((self._start + self._now) / 2, self._now)
-        done = self._emit(cut, padding=0.0)
-        self._start = self._onset = cut
-        self.counts["split"] += 1
-        return done
-
-    def _emit(self, end: float, padding: float | None = None) -> list[Utterance]:
-        assert self._start is not None
-        tail = self._options.padding if padding is None else padding
-        start, self._start, self._last_end = self._start, None, end
-        if self._is_steady(self._onset, end):
+        if self._is_steady(span):
             self.counts["dropped_noise"] += 1
             return []
-        samples = self._buffer.cut(start, end + tail)
-        confirmed = max(self._now, end)  # the sum of many frames may exceed the buffer's end by a rounding error
-        return [self._utterance(start, end, samples, confirmed)]
+        return [self._utterance(span, span.end + span.padding)]
 
-    def _utterance(self, start: float, end: float, samples: Samples, confirmed: float) -> Utterance:
-        return Utterance(self._channel, start, end, samples, confirmed, self._speaker, onset=self._onset)
+    def _utterance(self, span: Span, last: float) -> Utterance:
+        samples = self._buffer.cut(span.start, last)
+        confirmed = max(self._endpointer.now, span.end)  # the sum of many frames has a rounding error
+        return Utterance(self._channel, span.start, span.end, samples, confirmed, self._speaker, onset=span.onset)
 
-    def _is_steady(self, start: float, end: float) -> bool:
+    def _is_steady(self, span: Span) -> bool:
         """True for steady noise: its loud and quiet frames differ by less than `modulation` dB."""
-        first, last = start + self._step / 2, end + self._step / 2
+        first, last = span.onset + self._step / 2, span.end + self._step / 2
         levels = sorted(level for at, level in self._levels if first < at <= last)
         if not levels:
             return True
         return percentile(levels, 0.95) - percentile(levels, 0.1) < self._options.modulation
-
-    def _drop_held(self) -> None:
-        if self._start is not None:
-            self.counts["dropped_short"] += 1
-            self._start = None
 
 
 class TurnSegmenter:

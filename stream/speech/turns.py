@@ -17,6 +17,8 @@ RTTM_TYPES = {
 }  # fmt: skip
 """The types of line that NIST defines (RT-09, appendix A); turns are in those of SPEAKER alone."""
 NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
+MOST_PEOPLE = 20
+"""Most speakers who are told apart by voice."""
 NOT_GIVEN = "<NA>"  # a field of an RTTM that is empty
 
 

@@ -71,7 +71,7 @@ def test_files(files: Path, redis_url: str, name: str, message: str) -> None:
         (["--speed", "0"], "--speed: a positive number or max"),
         (["--channels", "left"], "--channels: 'left' is not one of 'auto', 'mix', 'split'"),
         (["--asr", "psychic"], "'psychic' is not one of 'auto', 'whisper', 'none'"),
-        (["--vad", "ear"], "'ear' is not one of 'webrtc', 'silero'"),
+        (["--vad", "ear"], "'ear' is not one of 'auto', 'webrtc', 'silero'"),
         (["--speakers", "scent"], "'scent' is not one of 'auto', 'channel', 'turns', 'cluster'"),
         (["--interim", "-1"], "undertone: --interim: at least 0, not '-1'"),
         (["--interim", "often"], "undertone: --interim: a number, not 'often'"),

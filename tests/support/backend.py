@@ -22,7 +22,7 @@ from stream.events import Emotion, Event
 from stream.speech.transcript import read_transcript
 from tests.support.paths import DEMO_TRANSCRIPT
 from workers.inference.recognizer import EmotionRecognizer
-from workers.session.diarization import SpeakerSegment
+from workers.session.diarization import SpeakerSegment, Stretches
 from workers.session.services import SessionPlan
 from workers.session.session import Session
 
@@ -71,7 +71,7 @@ class LocalBackend:
     async def analyse_faces(self, images, times, samples, start) -> FaceObservation:
         return FaceObservation(len(images), 0, reason="no face")
 
-    async def speaker_segments(self, samples: np.ndarray) -> list[SpeakerSegment]:
+    async def speaker_segments(self, samples: np.ndarray, alone: Stretches | None) -> list[SpeakerSegment]:
         raise RuntimeError("nobody tells voices apart here")
 
     async def preview(self, session, number, heard):

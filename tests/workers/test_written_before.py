@@ -12,14 +12,17 @@ import pytest
 from typer.testing import CliRunner
 
 from stream.bus.spool import spool_folder
+from stream.sources.file import FileSource
 from stream.sources.recording import RecordedSource, read_events
 from tests.golden import GOLDEN, WRITTEN, sessions, written
 from tests.golden.events import Json, certain, differences, read
 from tests.golden.sessions import Servers, stored
 from tests.support.commands import UNDERTONE
+from tests.support.recordings import voice, write_wav
 from workers.cli.app import app
 from workers.session import enrolment
-from workers.session.settings import settings_from_recording
+from workers.session.planning import plan_session
+from workers.session.settings import SessionSettings, settings_from_recording
 
 pytestmark = pytest.mark.parametrize("version", sorted(WRITTEN.iterdir()), ids=lambda path: path.name)
 
@@ -109,9 +112,12 @@ def test_events_that_wait_are_sent(
     assert (left["state"], left["rows"]) == (None, []), "it has ended"
 
 
-def test_an_enrolled_voice_is_known(version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_enrolled_voice_of_another_encoder_is_named_as_such(
+    version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     shutil.copytree(version / "voices", enrolment.folder())
-    (voice,) = enrolment.voices().values()
-    assert list(enrolment.voices()) == ["Ada"] and voice.dtype == np.float32
-    assert voice == pytest.approx(written.VOICE / np.linalg.norm(written.VOICE), abs=1e-6)
+    assert enrolment.voices() == {} and enrolment.outdated() == ["Ada"]
+    recording = FileSource(write_wav(tmp_path / "call.wav", voice(1)[None]))
+    plan = plan_session(SessionSettings(asr="none"), recording).plan
+    assert plan.enrolled == {} and any("enroll them again: Ada" in note for note in plan.notes)

@@ -161,12 +161,15 @@ def vad(data: Turns = None, as_json: Json = False) -> None:
 
 @bench.command()
 def speakers(data: Turns = None, as_json: Json = False) -> None:
-    """Diarization: DER of the live way (VAD, change of voice, clustering) against RTTM."""
+    """Diarization: DER of the live way by latency, on recordings and on constructed conversations."""
     with one_line_errors():
         from workers.bench.accuracy.speakers import bench_speakers, bench_voices
+        from workers.console.progress import console_progress
 
-        rows = bench_speakers(data or development_data() / "conversations")
-        _show("Diarization against RTTM, % of true speech (no collar, overlap scored)", rows, as_json)
+        clips = development_data() / "librispeech" if data is None else None
+        with console_progress() as progress:
+            rows = bench_speakers(data or development_data() / "conversations", clips, progress)
+        _show("Diarization, % of true speech (no collar, overlap scored)", rows, as_json)
         if data is None and not as_json:
             rows = bench_voices(development_data() / "librispeech")
             _show("Voices told apart: equal error rate in % between pieces of six LibriSpeech speakers", rows, False)

@@ -143,7 +143,7 @@ def _expert(name: str, encoder: str, checkpoint: str) -> Finding:
 
 def _enrolled() -> Finding:
     try:
-        return Finding("speakers", "ok", f"GE2E embeddings; enrolled: {', '.join(voices()) or 'nobody'}")
+        return Finding("speakers", "ok", f"pyannote and WeSpeaker; enrolled: {', '.join(voices()) or 'nobody'}")
     except EnrolmentError as error:
         return Finding("speakers", "broken", str(error))
 

@@ -153,6 +153,8 @@ def enroll(
                 print_json(json.dumps([{"name": known} for known in names], indent=2))
             else:
                 print("".join(f"{known}\n" for known in names), end="")
+            if again := enrolment.outdated():
+                tell(f"enrolled by an earlier version, enroll again: {', '.join(again)}")
             return
         if name is None or (file is None) == (not forget):
             raise fail("give NAME and FILE, or NAME and --forget, or --list", USAGE)
@@ -163,7 +165,8 @@ def enroll(
         assert file is not None
         from model.encoders.silero import SileroVad
         from stream.sources.file import FileSource
-        from stream.speech.segmenter import Endpointing, VadSegmenter
+        from stream.speech.endpointing import Endpointing
+        from stream.speech.segmenter import VadSegmenter
 
         segmenter = VadSegmenter(SileroVad(), Endpointing())
         pieces = [u.samples for block in FileSource(file, "mix") for u in segmenter.push(block.samples[0])]

@@ -29,7 +29,7 @@ from workers.console.terminal import libraries_log, set_libraries_aside
 from workers.errors import WorkersError
 from workers.inference.batching import Batcher
 from workers.inference.encoders import Encoders, load_transcriber
-from workers.session.diarization import SpeakerSegment
+from workers.session.diarization import SpeakerSegment, Stretches
 
 NAMESPACE = "undertone"
 NODE_PATIENCE_S = 10  # of our own question whether Ray's node is there
@@ -83,8 +83,8 @@ class EncoderActor:
         return self._encoders.encode_audio(samples)
 
     @ray.method(concurrency_group="speaker")
-    def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
-        return self._encoders.speaker_segments(samples)
+    def speaker_segments(self, samples: Samples, alone: Stretches | None) -> list[SpeakerSegment]:
+        return self._encoders.speaker_segments(samples, alone)
 
     @ray.method(concurrency_group="health")
     def health(self) -> list[str]:

@@ -31,7 +31,7 @@ from workers.cluster.actors import (
     RecognizerActor,
     TranscriberActor,
 )
-from workers.session.diarization import SpeakerSegment
+from workers.session.diarization import SpeakerSegment, Stretches
 from workers.session.services import GraphStateMissing, ModelRequirements, ServiceError, SessionPlan
 
 # Ray's defaults are wrong for us: actors come back, calls are tried again (all are idempotent or pure),
@@ -130,8 +130,8 @@ class Pools:
         seen: FaceObservation = await answer(self.faces.analyse_faces.remote(images, times, samples, start))
         return seen
 
-    async def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
-        parts: list[SpeakerSegment] = await answer(self.encoders[0].speaker_segments.remote(samples))
+    async def speaker_segments(self, samples: Samples, alone: Stretches | None) -> list[SpeakerSegment]:
+        parts: list[SpeakerSegment] = await answer(self.encoders[0].speaker_segments.remote(samples, alone))
         return parts
 
     async def label(self, session: str, number: int, features: UtteranceFeatures) -> StepResult:

@@ -40,7 +40,7 @@ LEGEND = (
     "(? = uncertain), its probability, sentiment, words"
 )
 SPEAKERS = {"channel": "one per channel", "turns": "as given", "cluster": "told apart by voice"}
-DETECTORS = {"webrtc": "WebRTC", "silero": "Silero"}
+DETECTORS = {"webrtc": "WebRTC", "silero": "Silero", "pyannote": "pyannote"}
 MIN_RUN_S = 0.5  # seconds after which the pace is known
 
 

@@ -20,7 +20,7 @@ PANELS = {
     "Source": (
         "speed", "channels", "track", "seconds", "reconnect", "resume", "media", "pull_from", "upload",
     ),
-    "Speakers": ("names", "speakers", "enrolled", "rttm", "vad"),
+    "Speakers": ("names", "speakers", "people", "enrolled", "rttm", "vad"),
     "Words": ("asr", "asr_model", "language", "transcript", "reference", "redact", "mask"),
     "Models and labels": ("checkpoint", "modalities", "device", "preload", "interim", "speculate"),
     "Output": ("session", "consent", "record", "as_json", "trace"),

@@ -12,7 +12,7 @@ from model.encoders.prosody import Array
 from model.encoders.spoken_language import languages_of
 from model.encoders.text import Line
 from stream.block import Samples
-from workers.session.diarization import SpeakerSegment, speaker_segments
+from workers.session.diarization import SpeakerSegment, Stretches, speaker_segments
 
 if TYPE_CHECKING:
     from model.encoders.asr import Guarded
@@ -87,6 +87,6 @@ class Encoders:
         posterior = self._voice(lambda encode: encode(samples))
         return self._measure(samples) if self._measure is not None else None, posterior
 
-    def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
-        """Stretches of an utterance in one voice each, in order and without gaps. samples: [n]."""
-        return speaker_segments(self._speaker, samples)
+    def speaker_segments(self, samples: Samples, alone: Stretches | None = None) -> list[SpeakerSegment]:
+        """Stretches of an utterance in one voice each, as `workers.session.diarization.speaker_segments` finds them."""
+        return speaker_segments(self._speaker, samples, alone)

@@ -20,7 +20,7 @@ from stream.block import Samples
 from workers.inference.batching import Batcher
 from workers.inference.encoders import Encoders, load_transcriber
 from workers.inference.recognizer import load_recognizer
-from workers.session.diarization import SpeakerSegment
+from workers.session.diarization import SpeakerSegment, Stretches
 from workers.session.services import Image, ModelRequirements, ServiceError, SessionPlan
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ class InProcessModels:
         assert self._faces is not None
         return await self._faces.ask("faces", lambda reader: reader(images, times, samples, start))
 
-    async def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
-        return await self._encoders.ask("speaker", lambda encoders: encoders.speaker_segments(samples))
+    async def speaker_segments(self, samples: Samples, alone: Stretches | None) -> list[SpeakerSegment]:
+        return await self._encoders.ask("speaker", lambda encoders: encoders.speaker_segments(samples, alone))
 
     async def label(self, session: str, number: int, features: UtteranceFeatures) -> StepResult:
         return await self._recognizer.label(session, number, features)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from model.encoders.prosody import Array
+from model.encoders.speaker import VOICE_ENCODER
 from stream.block import RATE, Samples, Utterance
-from stream.speech.speakers import Speaker, SpeakerClusters
-from workers.session.snapshot import SpeakerSnapshot
+from stream.speech.speakers import Speaker, SpeakerClusters, likeness
+from stream.speech.turns import MOST_PEOPLE
+from workers.session.snapshot import SpeakerSnapshot, SpokenTurn, VoicesSnapshot
 
 if TYPE_CHECKING:
     from model.encoders.speaker import SpeakerEncoder
+
+Stretches = Sequence[tuple[float, float]]
+"""Stretches of time, in seconds."""
+
+PIECE_S = 1.5  # pieces in which a stretch is compared with its neighbours
+MIN_PIECE_S = 0.3  # shorter ones say nothing of a voice
+MIN_CHANGE_LIKENESS = 0.6  # below, two neighbouring pieces are two voices
+OVERLAP_S = 0.3  # two utterances that overlap by more are two people's
+MEMORY_S = 30.0  # for which turns are remembered; longer than an utterance
 
 
 @dataclass(frozen=True)
@@ -25,29 +39,65 @@ class SpeakerSegment:
     """Seconds from the utterance's first sample."""
     voice: Array
     """[256] unit vector."""
-    narrowband: bool = False
-    """Telephone bandwidth, in which voices are more alike."""
+    seconds: float
+    """Seconds of the voice alone behind it."""
 
 
 SegmentSpeakers = Callable[[Utterance], Awaitable[list[SpeakerSegment]]]
 """`speaker_segments`, wherever it runs."""
 
 
-def speaker_segments(encoder: SpeakerEncoder, samples: Samples) -> list[SpeakerSegment]:
-    """Stretches of an utterance in one voice each, in order and without gaps. samples: [n] float32 at 16 kHz."""
-    from model.encoders.speaker import narrowband  # sessions tell speakers apart without PyTorch
+def speaker_segments(encoder: SpeakerEncoder, samples: Samples, alone: Stretches | None = None) -> list[SpeakerSegment]:
+    """Stretches of an utterance in one voice each, in order and without gaps.
 
-    edges = [0.0, *encoder.changes(samples), len(samples) / RATE]
-    cuts = [(a, b, samples[round(a * RATE) : round(b * RATE)]) for a, b in pairwise(edges)]
-    return [SpeakerSegment(a, b, encoder(cut), narrowband(cut)) for a, b, cut in cuts]
+    samples: [n] float32 at 16 kHz; alone: stretches in which nobody else speaks; None = all of it. They are cut into
+    pieces, of which the most similar neighbours are joined as long as two sound like one voice.
+    """
+    length = len(samples) / RATE
+    pieces = list(_pieces([(0.0, length)] if alone is None else alone))
+    if not pieces:
+        seconds = sum(end - start for start, end in alone or ())
+        return [SpeakerSegment(0.0, length, encoder(samples), seconds)]
+    voices = encoder.stretches(samples, pieces)
+    joined = [SpeakerSegment(a, b, voice, b - a) for (a, b), voice in zip(pieces, voices, strict=True)]
+    while len(joined) > 1:
+        alike = [likeness(a.voice, a.seconds, b.voice, b.seconds) for a, b in itertools.pairwise(joined)]
+        n = int(np.argmax(alike))
+        if alike[n] < MIN_CHANGE_LIKENESS:
+            break
+        joined[n : n + 2] = [_together(joined[n], joined[n + 1])]
+    edges = [0.0, *(segment.start for segment in joined[1:]), length]
+    return [replace(s, start=a, end=b) for s, a, b in zip(joined, edges, edges[1:], strict=False)]
+
+
+def _pieces(stretches: Stretches) -> Stretches:
+    """Pieces of about `PIECE_S` of stretches that are long enough."""
+    pieces: list[tuple[float, float]] = []
+    for start, end in stretches:
+        if end - start >= MIN_PIECE_S:
+            edges = np.linspace(start, end, max(1, round((end - start) / PIECE_S)) + 1).tolist()
+            pieces += itertools.pairwise(edges)
+    return pieces
+
+
+def _together(one: SpeakerSegment, other: SpeakerSegment) -> SpeakerSegment:
+    total = one.voice * one.seconds + other.voice * other.seconds
+    voice = (total / max(float(np.linalg.norm(total)), 1e-9)).astype(np.float32)
+    return SpeakerSegment(one.start, other.end, voice, one.seconds + other.seconds)
 
 
 class Diarization:
     """The speakers of a session."""
 
-    def __init__(self, enrolled: Mapping[str, Array], segment_speakers: SegmentSpeakers) -> None:
-        """enrolled: [256] unit vectors of known voices, by name."""
-        self._clusters, self._segment_speakers = SpeakerClusters(enrolled), segment_speakers
+    def __init__(
+        self,
+        enrolled: Mapping[str, Array],
+        segment_speakers: SegmentSpeakers,
+        people: tuple[int, int] = (1, MOST_PEOPLE),
+    ) -> None:
+        """enrolled: [256] unit vectors of known voices, by name; people: fewest and most speakers."""
+        self._clusters, self._segment_speakers = SpeakerClusters(enrolled, people), segment_speakers
+        self._turns: deque[SpokenTurn] = deque()
 
     async def tell_apart(self, whole: Utterance) -> tuple[list[tuple[Utterance, str]], list[tuple[str, str]]]:
         """The utterance with its speaker, or several where the voice changes; and merges of speakers: (speaker, into).
@@ -60,17 +110,20 @@ class Diarization:
         spoken: list[tuple[Utterance, str]] = []
         merges: list[tuple[str, str]] = []
         for n, part in enumerate(parts):
-            speaker, merged = self._clusters.assign(part.voice, part.end - part.start, part.narrowband)
-            merges += merged
             start, last = whole.start + part.start, n == len(parts) - 1
             end = whole.end if last else whole.start + part.end
+            onset = start if n or whole.onset is None else whole.onset
+            apart = self._talking(onset, end, whole.voice)
+            speaker, merged = self._clusters.assign(part.voice, part.seconds, apart)
+            merges += merged
+            self._merge(merged)
             if spoken and spoken[-1][1] == speaker:  # the voice only sounded different
                 start = spoken.pop()[0].start
-            first = round((start - whole.start) * RATE)
-            samples = whole.samples[first : None if last else first + round((end - start) * RATE)]
-            frames = tuple(frame for frame in whole.frames if start <= frame.time < end)
-            onset = whole.onset if start == whole.start else None
-            spoken.append((replace(whole, start=start, end=end, samples=samples, frames=frames, onset=onset), speaker))
+            spoken.append((_part(whole, start, end, last), speaker))
+            if whole.voice is not None:
+                self._turns.append(SpokenTurn(start=onset, end=end, voice=whole.voice, speaker=speaker))
+        while self._turns and self._turns[0].end < whole.end - MEMORY_S:
+            self._turns.popleft()
         return spoken, merges
 
     async def guess(self, going_on: Utterance) -> str:
@@ -78,17 +131,50 @@ class Diarization:
         if going_on.speaker is not None:
             return going_on.speaker
         (*_, last) = await self._segment_speakers(going_on)
-        return self._clusters.nearest(last.voice) or "speaker 1"
+        apart = self._talking(going_on.start + last.start, going_on.end, going_on.voice)
+        return self._clusters.nearest(last.voice, apart) or "speaker 1"
 
-    def snapshot(self) -> tuple[list[SpeakerSnapshot], int]:
-        """The clusters, and the number of speakers without a name so far."""
+    def snapshot(self) -> VoicesSnapshot:
+        """All that is known of the voices."""
         speakers = [
-            SpeakerSnapshot(name=each.name, total=each.total, seconds=each.seconds, enrolled=each.enrolled)
+            SpeakerSnapshot(
+                name=each.name, total=each.total, seconds=each.seconds, enrolled=each.enrolled, apart=each.apart
+            )
             for each in self._clusters.speakers
         ]
-        return speakers, self._clusters.unnamed
+        unnamed, turns = self._clusters.unnamed, list(self._turns)
+        return VoicesSnapshot(encoder=VOICE_ENCODER, speakers=speakers, unnamed=unnamed, turns=turns)
 
-    def restore(self, speakers: Sequence[SpeakerSnapshot], unnamed: int) -> None:
-        """Go on with another process's clusters."""
-        self._clusters.speakers = [Speaker(each.name, each.total, each.seconds, each.enrolled) for each in speakers]
-        self._clusters.unnamed = unnamed
+    def restore(self, known: VoicesSnapshot) -> None:
+        """Go on with another process's clusters; with their numbers alone where another encoder made them."""
+        self._clusters.unnamed = known.unnamed
+        if known.encoder == VOICE_ENCODER:
+            self._clusters.speakers = [
+                Speaker(each.name, each.total, each.seconds, each.enrolled, set(each.apart)) for each in known.speakers
+            ]
+            self._turns = deque(known.turns)
+
+    def _talking(self, start: float, end: float, voice: int | None) -> set[str]:
+        """Speakers who talk at the same time as a local speaker does, in seconds on the media clock."""
+        return {
+            turn.speaker
+            for turn in self._turns
+            if voice is not None and turn.voice != voice and min(end, turn.end) - max(start, turn.start) > OVERLAP_S
+        }
+
+    def _merge(self, merged: Sequence[tuple[str, str]]) -> None:
+        into = dict(merged)
+        self._turns = deque(
+            turn.model_copy(update={"speaker": into.get(turn.speaker, turn.speaker)}) for turn in self._turns
+        )
+
+
+def _part(whole: Utterance, start: float, end: float, last: bool) -> Utterance:
+    """The part of an utterance between two times, in seconds on the media clock. last: with the sound after its end."""
+    if start == whole.start and last:
+        return whole
+    first = round((start - whole.start) * RATE)
+    samples = whole.samples[first : None if last else first + round((end - start) * RATE)]
+    frames = tuple(frame for frame in whole.frames if start <= frame.time < end)
+    onset = whole.onset if start == whole.start else None
+    return replace(whole, start=start, end=end, samples=samples, frames=frames, onset=onset, alone=None)

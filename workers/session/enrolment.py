@@ -12,11 +12,13 @@ import numpy as np
 from platformdirs import user_data_path
 
 from model.encoders.prosody import Array
+from model.encoders.speaker import VOICE_ENCODER
+from stream.block import RATE
 from stream.private import private_folder
+from stream.speech.speakers import SpeakerClusters, likeness
 from workers.errors import WorkersError
 
 MIN_SPEECH_S = 5.0  # seconds of speech
-EMBEDDING_WIDTH = 256  # of `model.encoders.speaker.SpeakerEncoder`'s vectors
 
 
 class EnrolmentError(WorkersError):
@@ -38,36 +40,49 @@ def enroll(name: str, pieces: list[Array]) -> float:
     """
     if not name or "/" in name or name.startswith("."):
         raise EnrolmentError(f"{name!r} is no name for a voice: letters, digits, blanks")
-    seconds = sum(len(piece) for piece in pieces) / 16_000
+    seconds = sum(len(piece) for piece in pieces) / RATE
     if seconds < MIN_SPEECH_S:
         raise EnrolmentError(f"{seconds:.1f} s of speech were found; a voice needs {MIN_SPEECH_S:.0f} s")
     from model.encoders.speaker import SpeakerEncoder  # to know a voice needs no PyTorch
 
     encoder = SpeakerEncoder()
     embeddings = np.stack([encoder(piece) for piece in pieces])
-    lengths = np.array([len(piece) for piece in pieces])[:, None]
-    mean = (embeddings * lengths).sum(0)
+    lengths = [len(piece) / RATE for piece in pieces]
+    mean: Array = np.array(lengths, np.float32) @ embeddings
     mean /= np.linalg.norm(mean)
-    alike = float((embeddings @ mean).min())
-    if alike < 0.5:
+    alike = [likeness(each, length, mean, seconds) for each, length in zip(embeddings, lengths, strict=True)]
+    if min(alike) < SpeakerClusters.SAME:
         raise EnrolmentError("the recording has more than one voice; give one of this speaker alone")
     path = private_folder(folder()) / f"{name}.json"
     path.touch(mode=0o600)
-    path.write_text(json.dumps({"encoder": "ge2e", "seconds": round(seconds, 1), "voice": mean.tolist()}))
+    path.write_text(json.dumps({"encoder": VOICE_ENCODER, "seconds": round(seconds, 1), "voice": mean.tolist()}))
     return seconds
 
 
 def voices() -> dict[str, Array]:
-    """All enrolled voices by name, [256] float32 of length 1 each. Raises EnrolmentError when a file holds none."""
+    """The enrolled voices that can be told by name, [256] float32 of length 1 each. Raises EnrolmentError when a file
+    holds none."""
+    return {name: voice for name, (encoder, voice) in _read().items() if encoder == VOICE_ENCODER}
+
+
+def outdated() -> list[str]:
+    """Names of voices that another version's encoder enrolled: they cannot be compared, and must be enrolled anew.
+    Raises EnrolmentError when a file holds no voice."""
+    return [name for name, (encoder, _) in _read().items() if encoder != VOICE_ENCODER]
+
+
+def _read() -> dict[str, tuple[str, Array]]:
+    """Encoder and vector of each voice, by name."""
     found = {}
     for path in sorted(folder().glob("*.json")):
         try:
-            voice = np.array(json.loads(path.read_text())["voice"], np.float32)
-            if voice.shape != (EMBEDDING_WIDTH,):
-                raise ValueError(f"{voice.size} numbers, not {EMBEDDING_WIDTH}")
+            kept = json.loads(path.read_text())
+            voice = np.array(kept["voice"], np.float32)
+            if voice.ndim != 1 or not voice.size:
+                raise ValueError("its voice is no list of numbers")
+            found[path.stem] = str(kept["encoder"]), voice
         except (ValueError, KeyError, TypeError) as error:
             raise EnrolmentError(f"{path}: not an enrolled voice ({error}); remove it and enroll anew") from None
-        found[path.stem] = voice
     return found
 
 
@@ -76,4 +91,4 @@ def forget(name: str) -> None:
     try:
         (folder() / f"{name}.json").unlink()
     except FileNotFoundError:
-        raise EnrolmentError(f"no voice {name!r}; there are {', '.join(voices()) or 'none'}") from None
+        raise EnrolmentError(f"no voice {name!r}; there are {', '.join(_read()) or 'none'}") from None

@@ -19,7 +19,7 @@ from stream.speech.transcript import Transcript, read_transcript
 from stream.speech.turns import LeftOut, Turn, read_rttm
 from workers.errors import UsageError, not_installed
 from workers.session import masking
-from workers.session.enrolment import voices
+from workers.session.enrolment import outdated, voices
 from workers.session.services import ModelRequirements, SessionPlan
 from workers.session.settings import INTERIM_S, SessionSettings
 
@@ -59,12 +59,20 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
         raise UsageError(f"--modalities: the checkpoint knows {known}, not {', '.join(unknown) or 'nothing'}")
 
     used, asr = _encoders(settings, config, transcript, source.video)
-    enrolled = {}
+    enrolled, outdated_voices = {}, []
     if speakers == "cluster":
         enrolled = voices() if settings.enrolled else {}
-        used["speaker"] = "voice embeddings (GE2E), clustered" + (f"; enrolled: {len(enrolled)}" if enrolled else "")
+        outdated_voices = outdated() if settings.enrolled else []
+        used["speaker"] = "voice embeddings (WeSpeaker), clustered" + (
+            f"; enrolled: {len(enrolled)}" if enrolled else ""
+        )
     names = dict(settings.names)
     notes = [note for each in left_out if (note := each.note)] + _unused_names(settings, source, speakers)
+    if outdated_voices:
+        again = ", ".join(outdated_voices)
+        notes.append(f"voices enrolled by an earlier version are not known any more, enroll them again: {again}")
+    if settings.people is not None and speakers != "cluster":
+        notes.append("--people not used: it is for people on one channel, who are told apart by voice")
     if transcript is not None:
         names = transcript.channel_names() | names
     decided: dict[str, Any] = {
@@ -76,12 +84,14 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
         "transcript": transcript,
         "interim": INTERIM_S if settings.interim is None else settings.interim,
         "enrolled": enrolled,
+        "people_count": settings.people_count,
+        "vad": _vad(settings, speakers),
     }
     plan = SessionPlan(
         **{name: getattr(settings, name) for name in AS_ASKED} | decided,
         sources=(readable(source.name),),
         channels=source.channels,
-        encoders=used | {"vad": "given turns" if speakers == "turns" else settings.vad},
+        encoders=used | {"vad": "given turns" if speakers == "turns" else decided["vad"]},
         turns=tuple(turns),
         notes=tuple(notes),
         lines_left_out=sum(each.count for each in left_out),
@@ -209,6 +219,17 @@ def _speakers(settings: SessionSettings, source: Source, turns: list[Turn]) -> t
     if by == "cluster" and source.split:
         raise UsageError("--speakers cluster wants one channel: add --channels mix")
     return by, turns if by == "turns" else []
+
+
+def _vad(settings: SessionSettings, speakers: str) -> str:
+    """A choice of `VoiceActivity` other than auto. Raises UsageError."""
+    if settings.vad == "auto":
+        return "pyannote" if speakers == "cluster" else "webrtc"
+    if settings.vad == "pyannote" and speakers == "channel":
+        raise UsageError(
+            "--vad pyannote is for several people on one channel: choose webrtc or silero for a channel each"
+        )
+    return settings.vad
 
 
 def _slug(name: str) -> str:

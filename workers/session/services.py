@@ -14,6 +14,7 @@ from model.device import Device, DeviceChoice
 from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.silero import SileroVad
+from model.encoders.speaker_activity import SpeakerActivityNet
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
@@ -21,12 +22,14 @@ from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
 from stream.bus.keys import RETENTION_S, Keys
 from stream.events import Base, Event
-from stream.speech.segmenter import Endpointing, Segmenter, TurnSegmenter, VadSegmenter
+from stream.speech.endpointing import Endpointing
+from stream.speech.overlap_segmenter import OverlapSegmenter
+from stream.speech.segmenter import Segmenter, TurnSegmenter, VadSegmenter
 from stream.speech.transcript import Transcript
-from stream.speech.turns import Turn
+from stream.speech.turns import MOST_PEOPLE, Turn
 from stream.speech.vad import WebRtcVad
 from workers.errors import WorkersError
-from workers.session.diarization import SpeakerSegment
+from workers.session.diarization import SpeakerSegment, Stretches
 
 Image = NDArray[np.uint8]
 
@@ -59,6 +62,8 @@ class SessionPlan:
     """Spoken language, such as "en"; None = detected utterance by utterance."""
     enrolled: dict[str, Array] = field(default_factory=dict)
     """Known voices by name."""
+    people_count: tuple[int, int] = (1, MOST_PEOPLE)
+    """Fewest and most speakers, where they are told apart by voice."""
     interim: float = 3.0
     """Seconds of speech after each of which an utterance that goes on is labelled; 0 = nothing is told of it."""
     device: DeviceChoice = "cpu"
@@ -154,8 +159,11 @@ class InferenceBackend(Protocol):
         """
         ...
 
-    async def speaker_segments(self, samples: Samples) -> list[SpeakerSegment]:
-        """Stretches of an utterance in one voice each, in order and without gaps. samples: [n]."""
+    async def speaker_segments(self, samples: Samples, alone: Stretches | None) -> list[SpeakerSegment]:
+        """Stretches of an utterance in one voice each, in order and without gaps.
+
+        samples: [n]; alone: stretches in which nobody else speaks, in seconds; None = all of it.
+        """
         ...
 
     async def label(self, session: str, number: int, features: UtteranceFeatures) -> StepResult:
@@ -231,6 +239,8 @@ def segmenters(plan: SessionPlan) -> list[Segmenter]:
     """One segmenter a channel, as the plan says."""
     if plan.speakers == "turns":
         return [TurnSegmenter(plan.turns, plan.endpointing)]
+    if plan.vad == "pyannote":
+        return [OverlapSegmenter(SpeakerActivityNet())]
     return [
         VadSegmenter(
             SileroVad() if plan.vad == "silero" else WebRtcVad(),

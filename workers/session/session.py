@@ -52,16 +52,16 @@ class Session:
         speculative = SpeculativeResults()
 
         async def segment_speakers(utterance: Utterance) -> list[SpeakerSegment]:
-            samples = utterance.samples
+            samples, alone = utterance.samples, utterance.alone
             return await speculative.get_or_start(
-                utterance, "speaker_segments", lambda: backend.speaker_segments(samples)
+                utterance, "speaker_segments", lambda: backend.speaker_segments(samples, alone)
             )
 
         self.plan, self.backend, self.clock = plan, backend, clock
         self.segmentation = Segmentation(segmenters(plan))
         ledger, factory = UtteranceLedger(config.context, clock), EventFactory(plan, tuple(config.emotions))
         self.publishing = Publishing(factory, ledger, bus, self.segmentation, clock)
-        diarization = Diarization(plan.enrolled, segment_speakers)
+        diarization = Diarization(plan.enrolled, segment_speakers, plan.people_count)
         overload = Overload(plan)
         self.admission = Admission(plan, config.context, diarization, speculative, overload, self.publishing, clock)
         self.understanding = Understanding(plan, config, backend, self.admission, speculative, clock)

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from model.device import DeviceChoice
 from stream.bus.keys import RETENTION_S, SESSION_ID
+from stream.speech.turns import MOST_PEOPLE
 from workers.errors import UsageError
 
 Recognizer = Literal["auto", "whisper", "none"]
 """Recognizers of speech. auto: Whisper where a model is here, else no words."""
-VoiceActivity = Literal["webrtc", "silero"]
-"""Detectors of speech."""
+VoiceActivity = Literal["auto", "webrtc", "silero", "pyannote"]
+"""Detectors of speech. auto: pyannote, which hears people who talk at once, where people on one channel are told apart
+by voice; else WebRTC's."""
 Modality = Literal["text", "audio", "visual"]
 SpeakersBy = Literal["auto", "channel", "turns", "cluster"]
 """Ways to tell speakers apart. auto: the first that the source and the annotations allow."""
@@ -29,6 +32,15 @@ SessionId = Annotated[str, Field(pattern=f"^{SESSION_ID.pattern}$")]
 INTERIM_S = 3.0  # seconds of speech between interim labels, where somebody has the time to read them
 RUN_ONLY = {"session", "consent", "recorded", "speculate", "kept", "transcript", "rttm", "device"}
 """Settings of one run, which its recording does not hand on to a replay; of the files, it keeps copies."""
+
+
+def _number_or_range(people: str | None) -> str | None:
+    fewest, *most = (people or "1").split("-")
+    numbers = [int(part) if part.isdecimal() else 0 for part in (fewest, *most)]
+    if len(numbers) > 2 or not 1 <= numbers[0] <= numbers[-1] <= MOST_PEOPLE:
+        wanted = f"a number of people such as 3, or a range such as 2-4, up to {MOST_PEOPLE}"
+        raise PydanticCustomError("people", "{wanted}", {"wanted": wanted})
+    return people
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,14 @@ class CommonSettings(BaseModel):
     ] = None
     checkpoint: Annotated[str, Help("Name of a shipped checkpoint, or a folder.")] = "meld"
     asr: Annotated[Recognizer, Help("Speech recognizer; auto = whisper where a model is here.")] = "auto"
-    vad: Annotated[VoiceActivity, Help("Speech detector.")] = "webrtc"
+    vad: Annotated[
+        VoiceActivity, Help("Speech detector; auto = pyannote for several people on one microphone, else webrtc.")
+    ] = "auto"
+    people: Annotated[
+        str | None,
+        AfterValidator(_number_or_range),
+        Help("Number of people on one microphone, such as 3 or 2-4. [default: found out]"),
+    ] = None
 
 
 class SessionSettings(CommonSettings):
@@ -89,6 +108,14 @@ class SessionSettings(CommonSettings):
     def wants_recognizer(self) -> bool:
         """True where words have to be recognized: they may be used, and none are given."""
         return "text" in self.modalities and self.transcript is None and self.asr != "none"
+
+    @property
+    def people_count(self) -> tuple[int, int]:
+        """Fewest and most people on one microphone."""
+        if self.people is None:
+            return 1, MOST_PEOPLE
+        fewest, _, most = self.people.partition("-")
+        return int(fewest), int(most or fewest)
 
     def at_pace(self, paced: bool) -> SessionSettings:
         """The same, with what depends on the pace decided. paced: in real time or a multiple of it; False: as fast as

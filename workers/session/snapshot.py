@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, PlainSerializer, PlainValidator, ValidationError
+from pydantic import BaseModel, PlainSerializer, PlainValidator, ValidationError, model_validator
 
 from model.encoders.spoken_language import Belief
 from model.fusion.dialogue import GraphRow
@@ -40,6 +40,29 @@ class SpeakerSnapshot(BaseModel):
     total: Floats
     seconds: float
     enrolled: bool
+    apart: set[str] = set()
+
+
+class SpokenTurn(BaseModel):
+    """A turn of one of several speakers on a channel, in seconds on the media clock."""
+
+    start: float
+    end: float
+    voice: int
+    """Number of the local speaker."""
+    speaker: str
+
+
+class VoicesSnapshot(BaseModel):
+    """Speakers who are told apart by voice (`workers.session.diarization.Diarization`)."""
+
+    encoder: str
+    """The network behind the embeddings."""
+    speakers: list[SpeakerSnapshot]
+    unnamed: int
+    """Speakers so far who had to be given a name."""
+    turns: list[SpokenTurn] = []
+    """The last turns on a channel of several speakers."""
 
 
 class InterimSnapshot(BaseModel):
@@ -48,6 +71,8 @@ class InterimSnapshot(BaseModel):
     number: int
     channel: int
     speaker: str | None
+    voice: int | None = None
+    """Number of the local speaker, where several are told apart on the channel."""
     start: float
     end: float
     count: int
@@ -68,11 +93,20 @@ class Milestone(BaseModel):
     next_utterance: int
     spoken: list[tuple[str, str]] = []
     """Speaker and words of the utterances that the text encoder reads along; none of redacted or masked ones."""
-    speakers: list[SpeakerSnapshot]
-    unnamed: int
+    voices: VoicesSnapshot
     told: list[InterimSnapshot]
     words_given: tuple[int, list[int]] | None
     """Words of a given transcript that were dealt out: all before the first number, but for those of the list."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_0_1(cls, fields: Any) -> Any:
+        """Before there were several encoders of voices, the speakers stood in the milestone itself."""
+        if isinstance(fields, dict) and "speakers" in fields:
+            speakers, unnamed = fields["speakers"], fields["unnamed"]
+            others = {name: each for name, each in fields.items() if name not in ("speakers", "unnamed")}
+            return others | {"voices": {"encoder": "ge2e", "speakers": speakers, "unnamed": unnamed}}
+        return fields
 
 
 class Memory(BaseModel):

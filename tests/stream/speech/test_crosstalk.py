@@ -5,8 +5,9 @@ import pytest
 
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples
 from stream.speech.crosstalk import CrosstalkGate
+from stream.speech.endpointing import Endpointing
 from stream.speech.segmentation import Segmentation
-from stream.speech.segmenter import Endpointing, VadSegmenter
+from stream.speech.segmenter import VadSegmenter
 from stream.speech.vad import WebRtcVad
 from tests.support.sounds import delayed, hiss, in_a_room
 

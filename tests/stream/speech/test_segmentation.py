@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from stream.block import RATE, Block, VideoFrame
+from stream.speech.endpointing import Endpointing
 from stream.speech.segmentation import Segmentation
-from stream.speech.segmenter import Endpointing, VadSegmenter
+from stream.speech.segmenter import VadSegmenter
 from stream.speech.vad import WebRtcVad
 from tests.support.recordings import voice
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.block import RATE
-from stream.speech.segmenter import Endpointing, SampleBuffer, TurnSegmenter, VadSegmenter
+from stream.speech.endpointing import Endpointing
+from stream.speech.segmenter import SampleBuffer, TurnSegmenter, VadSegmenter
 from stream.speech.turns import Turn
 from stream.speech.vad import WebRtcVad
 from tests.support.recordings import voice

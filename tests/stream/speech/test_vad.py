@@ -5,7 +5,8 @@ import pytest
 
 from model.encoders.silero import SileroVad
 from stream.block import RATE
-from stream.speech.segmenter import Endpointing, VadSegmenter
+from stream.speech.endpointing import Endpointing
+from stream.speech.segmenter import VadSegmenter
 from stream.speech.vad import FrameVad, HighPass, WebRtcVad
 
 

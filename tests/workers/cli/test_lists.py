@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import typer
 
+from model.encoders.speaker import VOICE_ENCODER
 from stream.bus.spool import Entry, Spool, spool_path
 from tests.support.buses import publish_events
 from tests.support.commands import here
 from tests.support.events import label, notice
 from workers.cli.app import app
-from workers.session.enrolment import EMBEDDING_WIDTH, folder
+from workers.session.enrolment import folder
 
 SESSION = "a-session-whose-id-is-as-long-as-an-id-of-a-session-can-be-0123x"
 LISTS = ("sessions", "models list", "doctor", "spool", "enroll", "plan", "top")
@@ -30,7 +31,7 @@ def listed(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
     spool.append(Entry([("x:1", "degraded", "{}")]))
     spool.close()
     folder().mkdir(parents=True)
-    (folder() / "Ann.json").write_text(json.dumps({"voice": [1.0] + [0.0] * (EMBEDDING_WIDTH - 1)}))
+    (folder() / "Ann.json").write_text(json.dumps({"encoder": VOICE_ENCODER, "voice": [1.0, 0.0]}))
     at = ["--redis", redis_url, "--prefix", "lists"]
     return {
         "sessions": at,

@@ -30,6 +30,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "--asr": ("psychic",),
     "--asr-model": (".",),
     "--vad": ("ear",),
+    "--people": ("none", "0", "2-", "4-2-1"),
     "--speakers": ("scent",),
     "--channels": ("left", "0"),
     "--language": ("xx",),
@@ -108,7 +109,7 @@ def test_help_shows_the_choices_and_the_defaults() -> None:
         words: CliRunner().invoke(app, [words, "--help"], env={"COLUMNS": "300"}).stdout for words in ("replay", "live")
     }
     for text in shown.values():
-        assert "<auto|whisper|none>" in text and "<webrtc|silero>" in text
+        assert "<auto|whisper|none>" in text and "<auto|webrtc|silero|pyannote>" in text
         assert "[default: made from the source's name]" in text and "[default: text,audio,visual]" in text
     assert "<auto|channel|turns|cluster>" in shown["replay"] and "[default: 3; 0 for a recording" in shown["replay"]
     assert "[default: 3.0]" in shown["live"] and "[default: 3;" not in shown["live"]

@@ -14,8 +14,8 @@ from workers.errors import UsageError
 from workers.session.settings import CommonSettings, Help, SessionSettings, settings_from_recording
 
 KEPT = {
-    "asr", "asr_model", "checkpoint", "enrolled", "interim", "language", "mask", "modalities", "names", "redact",
-    "speakers", "vad",
+    "asr", "asr_model", "checkpoint", "enrolled", "interim", "language", "mask", "modalities", "names", "people",
+    "redact", "speakers", "vad",
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from stream.speech.transcript import read_transcript
 from tests.support.backend import MODEL, LocalBackend, blocks, numbers, plan
 from tests.support.paths import DEMO_TRANSCRIPT
 from workers.inference.recognizer import EmotionRecognizer
-from workers.session.diarization import SpeakerSegment
+from workers.session.diarization import SpeakerSegment, Stretches
 from workers.session.ledger import UtteranceLedger
 from workers.session.services import SessionPlan
 from workers.session.session import Session
@@ -65,7 +65,7 @@ class Repeatable(LocalBackend):
         rng = seeded(samples)
         return rng.normal(size=7).astype(np.float32), rng.dirichlet(np.ones(len(RAVDESS))).astype(np.float32)
 
-    async def speaker_segments(self, samples: np.ndarray) -> list[SpeakerSegment]:
+    async def speaker_segments(self, samples: np.ndarray, alone: Stretches | None) -> list[SpeakerSegment]:
         rng, length = seeded(samples), len(samples) / RATE
         cuts = [0.0, length / 2, length] if length > 3 else [0.0, length]
         return [SpeakerSegment(a, b, self._voice(rng)) for a, b in pairwise(cuts)]

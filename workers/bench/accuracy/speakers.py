@@ -1,10 +1,12 @@
-"""`undertone bench speakers`: live diarization against RTTM, and verification error of speaker embeddings."""
+"""`undertone bench speakers`: live diarization against the truth, and verification error of speaker embeddings."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,87 +15,159 @@ from numpy.typing import NDArray
 
 from model.encoders.prosody import Array
 from model.encoders.speaker import SpeakerEncoder
+from model.encoders.speaker_activity import SpeakerActivityNet
+from model.progress import Progress
 from stream.block import RATE, Samples, Utterance
-from stream.sources.file import FileSource, read_audio
-from stream.speech.segmenter import Endpointing, TurnSegmenter, VadSegmenter
-from workers.bench.accuracy.data import Recording, comparison_net, with_turns
+from stream.sources.file import read_audio
+from stream.speech.endpointing import Endpointing
+from stream.speech.overlap_segmenter import LATENCY_S, OverlapSegmenter
+from stream.speech.segmenter import Segmenter, TurnSegmenter, VadSegmenter
+from stream.speech.turns import MOST_PEOPLE, Turn
+from workers.bench.accuracy.constructed import converse, voices_of
+from workers.bench.accuracy.data import comparison_net, with_turns
 from workers.bench.accuracy.vad import detector
 from workers.console.tables import Rows
 from workers.session.diarization import Diarization, SpeakerSegment, speaker_segments
 
+LATENCIES_S = 0.5, 1.0, 2.0, 5.0
+PEOPLE, OVERLAPS = (1, 2, 3, 4, 6), (0.0, 0.1, 0.2)
+SECONDS = 60.0  # of a constructed conversation
+CHOSEN, JUDGED = (0, 2), (1, 3)  # seeds of the conversations by which thresholds were chosen, and of the others
 
-def bench_speakers(folder: Path) -> Rows:
-    """Rows of diarization error rate (DER) and its parts, in percent, by VAD and folder of recordings.
 
-    "given turns" takes the segmentation from the RTTM, which isolates the clustering. Raises AnnotationError,
+@dataclass(frozen=True)
+class Case:
+    """A conversation and the truth about it."""
+
+    group: str
+    samples: Samples
+    """[n] float32 at 16 kHz."""
+    turns: list[Turn]
+
+    @property
+    def people(self) -> int:
+        """Number of people who talk."""
+        return len({turn.speaker for turn in self.turns})
+
+
+def recorded(folder: Path) -> list[Case]:
+    """The recordings with RTTM below a folder, grouped by theirs. Raises AnnotationError, MediaError."""
+    return [Case(each.group, read_audio(each.path)[0], each.turns) for each in with_turns(folder)]
+
+
+def constructed(clips: Path, seeds: tuple[int, ...]) -> Iterator[Case]:
+    """Conversations of `PEOPLE` with `OVERLAPS`, put together from clips SPEAKER-*.flac. Raises MediaError."""
+    voices = voices_of(clips)
+    for people in PEOPLE:
+        for overlap in OVERLAPS if people > 1 else OVERLAPS[:1]:
+            for seed in seeds:
+                made = converse(voices, people, overlap, SECONDS, 1000 * people + 10 * round(100 * overlap) + seed)
+                yield Case(f"{people} constructed", made.samples, made.turns)
+
+
+def bench_speakers(folder: Path, clips: Path | None, progress: Progress) -> Rows:
+    """A row for each way and group of conversations: diarization error rate (DER) and its parts, Jaccard error rate
+    (JER), purity of the speakers found, all in percent, without a collar, overlap scored; and the share of
+    conversations with at most one speaker too many or too few.
+
+    folder: recordings with RTTM; clips: speech of single speakers, from which conversations are put together; None =
+    none. "given turns" takes the segmentation from the truth, which isolates the clustering. Raises AnnotationError,
     MediaError.
     """
-    from pyannote.core import Annotation, Segment, Timeline
-    from pyannote.metrics.diarization import DiarizationErrorRate
+    network, encoder = SpeakerActivityNet(), SpeakerEncoder()
 
-    encoder, rows = SpeakerEncoder(), []
-    recordings = with_turns(folder)
-    for vad in ("webrtc", "silero", "given turns"):
-        for group in sorted({recording.group for recording in recordings}, reverse=True):
-            rate = DiarizationErrorRate()
-            seconds = taken = 0.0
-            for recording in (one for one in recordings if one.group == group):
-                started = time.perf_counter()
-                spoken, length = asyncio.run(_diarize(recording, vad, encoder))
-                taken += time.perf_counter() - started
-                seconds += length
-                reference, hypothesis = Annotation(), Annotation()
-                for n, turn in enumerate(recording.turns):
-                    reference[Segment(turn.start, turn.end), n] = turn.speaker
-                for n, (utterance, speaker) in enumerate(spoken):
-                    hypothesis[Segment(utterance.start, utterance.end), n] = speaker
-                rate(reference, hypothesis, uem=Timeline([Segment(0, length)]))
-            parts = rate.accumulated_
-            total = parts["total"]
-            rows.append(
-                {
-                    "vad": vad,
-                    "recordings": group,
-                    "DER": round(100 * abs(rate), 1),
-                    "missed": round(100 * parts["missed detection"] / total, 1),
-                    "false_alarm": round(100 * parts["false alarm"] / total, 1),
-                    "confusion": round(100 * parts["confusion"] / total, 1),
-                    "times_real_time": round(seconds / taken),
-                }
-            )
+    def overlapping(latency: float) -> Callable[[Case], Segmenter]:
+        return lambda case: OverlapSegmenter(network, latency=latency)
+
+    def frames(name: str) -> Callable[[Case], Segmenter]:
+        return lambda case: VadSegmenter(detector(name), Endpointing())
+
+    cases = recorded(folder)
+    ways = [(f"pyannote, {latency:g} s", overlapping(latency), False, cases) for latency in LATENCIES_S]
+    ways += [("webrtc", frames("webrtc 2"), False, cases), ("silero", frames("silero"), False, cases)]
+    ways.append(("given turns", _given_turns, False, cases))
+    if clips is not None:
+        judged, chosen = list(constructed(clips, JUDGED)), list(constructed(clips, CHOSEN))
+        for latency in (LATENCY_S, 1.0):
+            ways.append((f"pyannote, {latency:g} s", overlapping(latency), False, judged))
+        ways.append((f"pyannote, {LATENCY_S:g} s, --people", overlapping(LATENCY_S), True, [*cases, *judged]))
+        ways.append((f"pyannote, {LATENCY_S:g} s (thresholds chosen here)", overlapping(LATENCY_S), False, chosen))
+    rows: Rows = []
+    for way, make, known, those in ways:
+        for group, members in groupby(those, key=lambda case: case.group):
+            progress.tell(f"{way}: {group}")
+            rows.append(_row(way, group, list(members), make, encoder, known))
     return rows
 
 
-async def _diarize(
-    recording: Recording, vad: str, encoder: SpeakerEncoder
-) -> tuple[list[tuple[Utterance, str]], float]:
-    """Utterances with the speakers that a session would name, and the recording's length in seconds."""
+def _given_turns(case: Case) -> Segmenter:
+    return TurnSegmenter([replace(turn, speaker="") for turn in case.turns], Endpointing())
+
+
+def _row(
+    way: str, group: str, cases: list[Case], make: Callable[[Case], Segmenter], encoder: SpeakerEncoder, known: bool
+) -> dict[str, object]:
+    from pyannote.core import Annotation, Segment, Timeline
+    from pyannote.metrics.diarization import DiarizationErrorRate, DiarizationPurity, JaccardErrorRate
+
+    errors, jaccard, purity = DiarizationErrorRate(), JaccardErrorRate(), DiarizationPurity()
+    seconds = taken = 0.0
+    off = []
+    for case in cases:
+        started = time.perf_counter()
+        found = asyncio.run(diarize(case.samples, make(case), encoder, (case.people,) * 2 if known else None))
+        taken += time.perf_counter() - started
+        length = len(case.samples) / RATE
+        seconds += length
+        reference, hypothesis = Annotation(), Annotation()
+        for annotation, turns in ((reference, case.turns), (hypothesis, found)):
+            for n, turn in enumerate(turns):
+                annotation[Segment(turn.start, turn.end), n] = turn.speaker
+        for metric in (errors, jaccard, purity):
+            metric(reference, hypothesis, uem=Timeline([Segment(0, length)]))
+        off.append(abs(len({turn.speaker for turn in found}) - case.people))
+    parts = errors.accumulated_
+    return {
+        "way": way,
+        "conversations": group,
+        "count": len(cases),
+        "DER": round(100 * abs(errors), 1),
+        "missed": round(100 * parts["missed detection"] / parts["total"], 1),
+        "false_alarm": round(100 * parts["false alarm"] / parts["total"], 1),
+        "confusion": round(100 * parts["confusion"] / parts["total"], 1),
+        "JER": round(100 * abs(jaccard), 1),
+        "purity": round(100 * abs(purity), 1),
+        "speakers_within_1": round(100 * sum(each <= 1 for each in off) / len(off)),
+        "times_real_time": round(seconds / taken),
+    }
+
+
+async def diarize(
+    samples: Samples, segmenter: Segmenter, encoder: SpeakerEncoder, people: tuple[int, int] | None = None
+) -> list[Turn]:
+    """The turns that a session would find, with merges of speakers applied to what was before them.
+
+    samples: [n] float32 at 16 kHz; people: fewest and most speakers.
+    """
 
     async def parts(utterance: Utterance) -> list[SpeakerSegment]:
-        return speaker_segments(encoder, utterance.samples)
+        return speaker_segments(encoder, utterance.samples, utterance.alone)
 
-    if vad == "given turns":
-        turns = [type(turn)(turn.start, turn.end, "") for turn in recording.turns]
-        segmenter: TurnSegmenter | VadSegmenter = TurnSegmenter(turns, Endpointing())
-    else:
-        segmenter = VadSegmenter(detector("webrtc 2" if vad == "webrtc" else vad), Endpointing())
-    diarization, spoken, length = Diarization({}, parts), [], 0.0
-    merged: dict[str, str] = {}
-    utterances: list[Utterance] = []
-    for block in FileSource(recording.path, "mix"):
-        length = block.start + block.samples.shape[1] / RATE
-        utterances += segmenter.push(block.samples[0])
+    diarization = Diarization({}, parts, people or (1, MOST_PEOPLE))
+    utterances = [u for first in range(0, len(samples), RATE) for u in segmenter.push(samples[first : first + RATE])]
+    turns: list[Turn] = []
     for utterance in (*utterances, *segmenter.flush()):
-        labelled, merges = await diarization.tell_apart(replace(utterance, speaker=None))
-        spoken += labelled
-        merged |= dict(merges)
-    return [(utterance, merged.get(speaker, speaker)) for utterance, speaker in spoken], length
+        spoken, merges = await diarization.tell_apart(replace(utterance, speaker=None))
+        turns += [Turn(u.start if u.onset is None else u.onset, u.end, speaker) for u, speaker in spoken]
+        for merged, into in merges:
+            turns = [replace(turn, speaker=into) if turn.speaker == merged else turn for turn in turns]
+    return turns
 
 
 def bench_voices(folder: Path) -> Rows:
     """Equal error rate of each embedding between pieces of clips SPEAKER-*.flac, in percent, by the pieces' length."""
     clips = [(path.stem.split("-")[0], read_audio(path)[0]) for path in sorted(folder.glob("*-*.flac"))]
-    encoders = {"GE2E (shipped)": SpeakerEncoder()}
+    encoders = {"WeSpeaker (shipped)": SpeakerEncoder()}
     path = comparison_net("dvector", "dvector.onnx")
     if path is not None:
         encoders["d-vector (ONNX)"] = DVector(path)  # type: ignore[assignment]

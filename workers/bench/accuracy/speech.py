@@ -13,7 +13,8 @@ from model.encoders.transcription import Samples
 from model.training.voice_train import filtered, noise, room_response, with_noise
 from stream.block import RATE
 from stream.sources.file import FileSource, read_audio
-from stream.speech.segmenter import Endpointing, VadSegmenter
+from stream.speech.endpointing import Endpointing
+from stream.speech.segmenter import VadSegmenter
 from stream.speech.transcript import read_transcript
 from stream.speech.vad import FrameVad
 from workers.bench import DEMO

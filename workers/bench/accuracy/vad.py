@@ -8,7 +8,8 @@ from pathlib import Path
 from model.encoders.silero import SileroVad
 from stream.block import RATE
 from stream.sources.file import FileSource
-from stream.speech.segmenter import Endpointing, VadSegmenter
+from stream.speech.endpointing import Endpointing
+from stream.speech.segmenter import VadSegmenter
 from stream.speech.vad import FrameVad, WebRtcVad
 from workers.bench.accuracy.data import with_turns
 from workers.console.tables import Rows

@@ -85,7 +85,7 @@ def _embeddings(clips: list[Clip]) -> list[tuple[str, Array]]:
     trimmed = [trim(clip.samples) for clip in clips]
     trimmed = [(0.5 * samples / max(float(np.abs(samples).max()), 1e-6)).astype(np.float32) for samples in trimmed]
     speaker = SpeakerEncoder()
-    found = [("GE2E (speaker)", np.stack([speaker(samples) for samples in trimmed]))]
+    found = [("WeSpeaker (speaker)", np.stack([speaker(samples) for samples in trimmed]))]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
 

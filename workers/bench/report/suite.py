@@ -175,7 +175,10 @@ def _language(progress: Progress) -> Tables:
 def _speakers(progress: Progress) -> Tables:
     from workers.bench.accuracy.speakers import bench_speakers, bench_voices
 
-    return {"der": bench_speakers(_data() / "conversations"), "voices": bench_voices(_data() / "librispeech")}
+    return {
+        "der": bench_speakers(_data() / "conversations", _data() / "librispeech", progress),
+        "voices": bench_voices(_data() / "librispeech"),
+    }
 
 
 def _voice(progress: Progress) -> Tables:

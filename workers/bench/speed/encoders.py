@@ -92,7 +92,7 @@ def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
     if prosody.available():
         yield "prosody (Praat)", "audio", [], lambda: prosody.measure
     yield "voice CNN", "audio", [encoders / "voice"], VoiceEncoder
-    yield "GE2E speaker embedding", "speaker", [encoders / "speaker"], SpeakerEncoder
+    yield "WeSpeaker speaker embedding", "speaker", [encoders / "speaker"], SpeakerEncoder
     yield "fusion-GCN, one step", "graph", [resolve("meld") / "model.safetensors"], _graph
     for model in here():
         yield str(model), "ASR", [Path(model.folder)], partial(_words, model.folder)

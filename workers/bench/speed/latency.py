@@ -15,7 +15,7 @@ from stream.block import BLOCK_SAMPLES, RATE
 from stream.bus.server import private_server
 from stream.events import Emotion, Event, UtterancePartial
 from stream.sources.file import FileSource
-from stream.speech.segmenter import Endpointing
+from stream.speech.endpointing import Endpointing
 from workers.bench.speed.loaded import run_loaded
 from workers.bench.speed.looped import LoopedSource, LoopedTranscript
 from workers.bench.speed.words import Words

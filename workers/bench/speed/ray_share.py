@@ -39,7 +39,7 @@ def bench_ray(recording: Path, progress: Progress) -> Rows:
     samples = read_audio(recording)[0, RATE // 2 : 7 * RATE // 2]
     lines = [Line("abc"[n % 3], "I never said that we should meet on Monday") for n in range(12)]
     calls: list[Call] = [
-        ("voices", "speaker_segments", (samples,)),
+        ("voices", "speaker_segments", (samples, None)),
         ("hear", "encode_audio", (samples,)),
         ("embed", "embed", (lines,)),
     ]

@@ -147,13 +147,11 @@ class Admission:
 
     def milestone(self, interims: list[InterimSnapshot]) -> Milestone:
         """State for a process that resumes after all that is admitted. interims: of speech that goes on."""
-        speakers, unnamed = self._diarization.snapshot()
         return Milestone(
             position=self._publishing.position,
             flushed=self._publishing.ledger.flushed,
             next_utterance=self._publishing.ledger.next_utterance,
-            speakers=speakers,
-            unnamed=unnamed,
+            voices=self._diarization.snapshot(),
             told=interims,
             words_given=self._given.snapshot(),
         )
@@ -161,7 +159,7 @@ class Admission:
     def restore(self, milestone: Milestone) -> None:
         """Go on after what another process admitted."""
         self._lines.extend(SpokenLine(speaker, words) for speaker, words in milestone.spoken)
-        self._diarization.restore(milestone.speakers, milestone.unnamed)
+        self._diarization.restore(milestone.voices)
         self._given.restore(milestone.words_given)
 
     async def _by_speaker(self, whole: Utterance) -> list[tuple[Utterance, str]]:

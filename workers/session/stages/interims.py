@@ -17,6 +17,9 @@ FIRST_WORDS_S = 0.5
 WORDS_INTERVAL_S = 1.0
 
 
+Key = tuple[int, float, str | None, int | None]
+
+
 @dataclass
 class InterimState:
     """An utterance that goes on and has a number."""
@@ -51,13 +54,13 @@ class Interim:
 
 
 class Interims:
-    """Utterances that go on, by channel, start and given speaker, which an utterance keeps as it grows."""
+    """Utterances that go on, by what an utterance keeps as it grows: channel, start, given and local speaker."""
 
     def __init__(self, interval: float, words: bool) -> None:
         """interval: seconds of speech between labels; 0 = no interims. words: they are due too, more often."""
         self._interval, self._words = interval, words
         self._first = FIRST_WORDS_S if words else max(FIRST_WORDS_S, interval)
-        self._states: dict[tuple[int, float, str | None], InterimState] = {}
+        self._states: dict[Key, InterimState] = {}
 
     def newly_long(self, ongoing: list[Utterance]) -> list[Utterance]:
         """Utterances that have become long enough for interims, and have no number yet.
@@ -116,5 +119,5 @@ class Interims:
         return [self._states.pop(key) for key in gone]
 
 
-def _key(utterance: Utterance) -> tuple[int, float, str | None]:
-    return utterance.channel, utterance.start, utterance.speaker
+def _key(utterance: Utterance) -> Key:
+    return utterance.channel, utterance.start, utterance.speaker, utterance.voice

@@ -75,6 +75,7 @@ class OngoingSpeech:
         return [
             InterimSnapshot(
                 number=state.number, channel=state.utterance.channel, speaker=state.utterance.speaker,
+                voice=state.utterance.voice,
                 start=state.utterance.start, end=state.utterance.end, count=state.count, next_at=state.next_at,
                 next_words=state.next_words, committed=state.agreement.committed, rest=state.agreement.rest,
             )
@@ -113,6 +114,8 @@ class OngoingSpeech:
 def restored(interim: InterimSnapshot) -> InterimState:
     """An utterance that another process has numbered; its samples come again with the source."""
     samples = np.zeros(0, np.float32)
-    so_far = Utterance(interim.channel, interim.start, interim.end, samples, interim.end, interim.speaker)
+    so_far = Utterance(
+        interim.channel, interim.start, interim.end, samples, interim.end, interim.speaker, voice=interim.voice
+    )
     agreement = Agreement(interim.committed, interim.rest)
     return InterimState(interim.number, so_far, interim.count, interim.next_at, interim.next_words, agreement)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from redis.exceptions import RedisError
 
+from model.encoders.speaker import VOICE_ENCODER
 from stream import events
 from stream.block import Block, Utterance
 from stream.clock import Clock
@@ -76,12 +77,15 @@ class Publishing:
         replayed: the source is played again; else nobody listened until `position`.
         """
         self.ledger.restore(snapshot, replayed)
+        voices = snapshot.milestone.voices if snapshot.milestone is not None else None
+        anew = voices is not None and voices.speakers and voices.encoder != VOICE_ENCODER
+        learns = "; an earlier version's voices cannot be compared, so speakers are told apart anew" if anew else ""
         if replayed:
-            self._resumed = f"another process goes on from {self.ledger.resume_position:.1f} s"
+            self._resumed = f"another process goes on from {self.ledger.resume_position:.1f} s{learns}"
             return
         missed = self.position - snapshot.position
         self.ledger.dropped += missed
-        self._resumed = f"another process goes on; nobody listened for {missed:.1f} s"
+        self._resumed = f"another process goes on; nobody listened for {missed:.1f} s{learns}"
 
     def publish_notices(self, block: Block) -> None:
         """Announce what a block says of its source: lost, back again, audio dropped, lag. Announce events that were

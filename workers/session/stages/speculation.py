@@ -15,7 +15,7 @@ from stream.bus.tasks import seen
 from workers.errors import WorkersError
 
 T = TypeVar("T")
-Key = tuple[int, float, float, int]
+Key = tuple[int, int | None, float, float, int]
 
 
 class Discarded(WorkersError):
@@ -23,27 +23,28 @@ class Discarded(WorkersError):
 
 
 class SpeculativeResults:
-    """Results about the utterance that each channel may be about to end, until it is understood."""
+    """Results about the utterance that each speaker of a channel may be about to end, until it is understood."""
 
     def __init__(self) -> None:
         self._results: dict[Key, dict[Hashable, asyncio.Task[Any]]] = {}
-        self._unconfirmed: dict[int, Key] = {}  # by channel
+        self._unconfirmed: dict[tuple[int, int | None], Key] = {}  # by channel and local speaker
 
     def begin(self, utterance: Utterance) -> bool:
         """Keep the results about this utterance from now on; False when that has begun. Results about an earlier end
-        of the channel's speech that was none are discarded."""
+        of the same one's speech that was none are discarded."""
         key = _key(utterance)
         if key in self._results:
             return False
-        if (wrong := self._unconfirmed.pop(utterance.channel, None)) is not None:
+        if (wrong := self._unconfirmed.pop(key[:2], None)) is not None:
             self._discard(wrong)
-        self._results[key], self._unconfirmed[utterance.channel] = {}, key
+        self._results[key], self._unconfirmed[key[:2]] = {}, key
         return True
 
     def confirm(self, utterance: Utterance) -> None:
         """It has ended there: results about it are needed now."""
-        if self._unconfirmed.get(utterance.channel) == _key(utterance):
-            del self._unconfirmed[utterance.channel]
+        key = _key(utterance)
+        if self._unconfirmed.get(key[:2]) == key:
+            del self._unconfirmed[key[:2]]
 
     async def get_or_start(self, utterance: Utterance, name: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The result `name` about an utterance: the one that is there or on its way, else that of `work`.
@@ -78,4 +79,4 @@ class SpeculativeResults:
 
 def _key(utterance: Utterance) -> Key:
     # With its length: speech that goes on may have the same end and other samples.
-    return utterance.channel, utterance.start, utterance.end, len(utterance.samples)
+    return utterance.channel, utterance.voice, utterance.start, utterance.end, len(utterance.samples)

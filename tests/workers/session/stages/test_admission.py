@@ -17,10 +17,10 @@ async def test_speakers_on_one_microphone_are_clustered_split_and_merged(
     voices = iter([[one], [one, other], [strange], [other]])
 
     class Voices(LocalBackend):
-        async def speaker_segments(self, samples):
+        async def speaker_segments(self, samples, alone):
             heard = next(voices, [one])
             cut = len(samples) / 16_000 / len(heard)
-            return [SpeakerSegment(n * cut, (n + 1) * cut, voice) for n, voice in enumerate(heard)]
+            return [SpeakerSegment(n * cut, (n + 1) * cut, voice, cut) for n, voice in enumerate(heard)]
 
     mono = blocks(demo_audio.sum(0, keepdims=True)[:, : 25 * 16_000])
     events = await run(redis_url, plan(channels=1, speakers="cluster"), Voices(), mono)
