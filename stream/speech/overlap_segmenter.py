@@ -15,14 +15,14 @@ from stream.speech.local_speakers import FRAME, FRAME_S, LAST_CENTRE, WINDOW, Lo
 from stream.speech.segmenter import SampleBuffer
 from stream.speech.vad import WebRtcVad, decibels
 
-STEP = 15
-"""Frames by which the window moves on (0.25 s)."""
+STEP = 30
+"""Frames by which the window moves on (0.5 s)."""
 LATENCY_S = 0.5
 """Seconds after which a frame is decided."""
 ENDPOINTING = Endpointing(stop_threshold=0.5, onset=0.05, pre_roll=0.1, padding=0.1)
 """The network's edges of speech are sharper than a frame VAD's, so less sound is added, which others may fill; a lower
 threshold within speech would bridge pauses of a second."""
-LIKELY_SILENCE_S = 0.25
+LIKELY_SILENCE_S = 0.15
 """Silence at the end of what is heard after which an utterance has likely ended; not all of it is decided."""
 SAME_END_S = 3.5 * FRAME_S
 """An utterance that ends so near to where it had likely ended is taken as it was then: work on it has begun."""

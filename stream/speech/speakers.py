@@ -63,7 +63,7 @@ class SpeakerClusters:
 
     SAME = 0.5
     """Likeness from which on an utterance is a known speaker's."""
-    APART = 0.15
+    APART = 0.2
     """Likeness that counts against a speaker who talks at the same time: the network that hears both at once may be
     wrong, and hear one voice as two."""
     MERGE = 0.65

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Stretches = Sequence[tuple[float, float]]
 """Stretches of time, in seconds."""
 
-PIECE_S = 1.5  # pieces in which a stretch is compared with its neighbours
+PIECE_S = 1.0  # pieces in which a stretch is compared with its neighbours
 MIN_PIECE_S = 0.3  # shorter ones say nothing of a voice
 MIN_CHANGE_LIKENESS = 0.6  # below, two neighbouring pieces are two voices
 OVERLAP_S = 0.3  # two utterances that overlap by more are two people's

@@ -90,7 +90,7 @@ def test_the_future_changes_nothing() -> None:
 
 def test_one_who_will_have_ended_is_sample_by_sample_the_same() -> None:
     audio = tone(0, 0.5, 3, 6) + tone(1, 2.5, 4, 6)
-    segmenter, likely, ended, ongoing = OverlapSegmenter(Tones()), [], [], []
+    segmenter, likely, ended, ongoing = OverlapSegmenter(Tones(), step=15), [], [], []
     for first in range(0, len(audio), 640):
         ended += segmenter.push(audio[first : first + 640])
         likely += segmenter.likely_ended()

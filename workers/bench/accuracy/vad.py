@@ -6,20 +6,24 @@ import time
 from pathlib import Path
 
 from model.encoders.silero import SileroVad
+from model.encoders.speaker_activity import SpeakerActivityNet
 from stream.block import RATE
 from stream.sources.file import FileSource
 from stream.speech.endpointing import Endpointing
-from stream.speech.segmenter import VadSegmenter
-from stream.speech.vad import FrameVad, WebRtcVad
+from stream.speech.overlap_segmenter import OverlapSegmenter
+from stream.speech.segmenter import Segmenter, VadSegmenter
+from stream.speech.vad import WebRtcVad
 from workers.bench.accuracy.data import with_turns
 from workers.console.tables import Rows
 
-DETECTORS = ("webrtc 0", "webrtc 1", "webrtc 2", "webrtc 3", "silero")
+DETECTORS = ("webrtc 0", "webrtc 1", "webrtc 2", "webrtc 3", "silero", "pyannote")
 
 
-def detector(name: str) -> FrameVad:
-    """A new detector by the name of its row."""
-    return SileroVad() if name == "silero" else WebRtcVad(int(name[-1]))
+def segmenter_of(name: str) -> Segmenter:
+    """A new segmenter with a detector by the name of its row."""
+    if name == "pyannote":
+        return OverlapSegmenter(SpeakerActivityNet())
+    return VadSegmenter(SileroVad() if name == "silero" else WebRtcVad(int(name[-1])), Endpointing())
 
 
 def bench_vad(folder: Path) -> Rows:
@@ -38,7 +42,7 @@ def bench_vad(folder: Path) -> Rows:
             for recording in recordings:
                 if recording.group != group:
                     continue
-                segmenter = VadSegmenter(detector(name), Endpointing())
+                segmenter = segmenter_of(name)
                 started, utterances, length = time.perf_counter(), [], 0.0
                 for block in FileSource(recording.path, "mix"):
                     utterances += segmenter.push(block.samples[0])
