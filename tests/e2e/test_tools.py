@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,24 @@ def test_an_enrolled_voice_is_called_by_its_name(data: Path, tmp_path: Path, red
     assert {event["speaker"] for event in labels(nobody)} == {"speaker 1"}
     assert here("enroll", "Anna", "--forget", **home).returncode == 0
     assert here("enroll", "--list", **home).stdout == ""
+
+
+def test_two_people_on_one_microphone_are_told_apart(data: Path, redis_url: str, ray_address: str) -> None:
+    """A telephone call in which each begins before the other has ended."""
+    call = data / "conversations" / "telephone" / "sample.wav"
+    heard = events(
+        undertone("replay", call, "--modalities", "audio", "--speed", "max", "--people", "2", "--json", "--redis",
+                  redis_url, "--ray-address", ray_address)
+    )  # fmt: skip
+    assert heard[0]["encoders"]["vad"] == "pyannote"
+    spoken = [(label["audio_start"], label["audio_end"], label["speaker"]) for label in labels(heard)]
+    assert {speaker for *_, speaker in spoken} == {"speaker 1", "speaker 2"}
+    overlaps = [
+        min(one[1], other[1]) - max(one[0], other[0]) for one, other in combinations(spoken, 2) if one[2] != other[2]
+    ]
+    assert sum(overlap > 0.3 for overlap in overlaps) >= 2
+    ids = [event["id"] for event in heard]
+    assert len(ids) == len(set(ids))
 
 
 def test_what_cannot_be_enrolled_is_one_clear_line(tmp_path: Path) -> None:

@@ -76,6 +76,16 @@ def test_speakers_that_contradict_the_channels(mono: FileSource) -> None:
     assert np.isfinite(mono.info.duration or 0)
 
 
+def test_people_on_one_channel_are_heard_by_a_network_that_hears_overlap(mono: FileSource) -> None:
+    plan = plan_session(SessionSettings(asr="none", people="2-4"), mono).plan
+    assert (plan.vad, plan.encoders["vad"], plan.people_count) == ("pyannote", "pyannote", (2, 4))
+    assert plan_session(SessionSettings(asr="none", vad="silero"), mono).plan.vad == "silero"
+    stereo = plan_session(SessionSettings(asr="none", people="3"), FileSource(DEMO)).plan
+    assert stereo.vad == "webrtc" and any("--people not used" in note for note in stereo.notes)
+    with pytest.raises(UsageError, match="--vad pyannote"):
+        plan_session(SessionSettings(asr="none", vad="pyannote"), FileSource(DEMO))
+
+
 def test_a_session_recorded_with_a_recognizer_that_is_gone_is_heard_by_the_one_there_is(tmp_path: Path) -> None:
     settings, _ = SessionSettings(names={0: "Anna"}).recording()
     assert settings_from_recording(settings | {"asr": "pocketsphinx"}, tmp_path).asr == "auto"

@@ -68,7 +68,7 @@ class Repeatable(LocalBackend):
     async def speaker_segments(self, samples: np.ndarray, alone: Stretches | None) -> list[SpeakerSegment]:
         rng, length = seeded(samples), len(samples) / RATE
         cuts = [0.0, length / 2, length] if length > 3 else [0.0, length]
-        return [SpeakerSegment(a, b, self._voice(rng)) for a, b in pairwise(cuts)]
+        return [SpeakerSegment(a, b, self._voice(rng), b - a) for a, b in pairwise(cuts)]
 
     def _voice(self, rng: np.random.Generator) -> np.ndarray:
         who = np.random.default_rng(int(rng.integers(3))).normal(size=256) + rng.normal(0, 0.5, 256)
@@ -80,10 +80,12 @@ def kinds(audio: np.ndarray) -> dict[str, tuple[SessionPlan, np.ndarray]]:
     given = read_transcript(DEMO_TRANSCRIPT, "conversation")
     silent = {"asr": None, "text": "test", "audio": "test", "visual": None, "vad": "webrtc"}
     mono = audio.mean(0, keepdims=True)
+    overlapping = audio[:1] + np.roll(audio[1:], -2 * RATE, 1)
     return {
         "channels": (plan(), audio),
         "interim labels": (plan(interim=0.5), audio),
         "one microphone": (plan(channels=1, speakers="cluster", interim=1.0), mono),
+        "two at once": (plan(channels=1, speakers="cluster", vad="pyannote", interim=1.0), overlapping),
         "transcript": (plan(transcript=given, encoders=silent), audio),
         "turns": (plan(channels=1, speakers="turns", turns=tuple(given.turns())), mono),
         "redacted": (plan(redact=True), audio),
