@@ -81,9 +81,9 @@ def _alone(conversation: Conversation, rng: Rng) -> Conversation:
 
 RECORDINGS: tuple[tuple[str, VoiceActivity, Callable[[Conversation, Rng], Conversation]], ...] = (
     ("a channel per speaker", "webrtc", _alone),
-    ("one microphone", "webrtc", one_microphone),
-    ("one microphone, reverberation 0.4 s", "webrtc", partial(one_microphone, reverberation=0.4)),
-    ("one microphone, noise 10 dB, --vad silero", "silero", partial(one_microphone, snr=10.0)),
+    ("one microphone", "pyannote", one_microphone),
+    ("one microphone, reverberation 0.4 s", "pyannote", partial(one_microphone, reverberation=0.4)),
+    ("one microphone, noise 10 dB", "pyannote", partial(one_microphone, snr=10.0)),
 )
 
 
