@@ -71,6 +71,8 @@ class Utterance:
     """Number of the local speaker, where several are told apart on the channel (`stream.speech.local_speakers`)."""
     alone: tuple[tuple[float, float], ...] | None = None
     """Stretches in which nobody else speaks, in seconds from `start`; None = all of it."""
+    silenced: tuple[tuple[float, float], ...] = ()
+    """Stretches in which only others speak, and the samples are 0, in seconds from `start`."""
 
     @property
     def spoken(self) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stream.block import RATE, Samples, Utterance
 from stream.speech.endpointing import Endpointer, Endpointing, Span
 from stream.speech.local_speakers import FRAME, FRAME_S, LAST_CENTRE, WINDOW, LocalSpeakers, SpeakerActivity
-from stream.speech.segmenter import SampleBuffer
+from stream.speech.segmenter import SampleBuffer, silence
 from stream.speech.vad import WebRtcVad, decibels
 
 STEP = 30
@@ -26,8 +26,6 @@ LIKELY_SILENCE_S = 0.15
 """Silence at the end of what is heard after which an utterance has likely ended; not all of it is decided."""
 SAME_END_S = 3.5 * FRAME_S
 """An utterance that ends so near to where it had likely ended is taken as it was then: work on it has begun."""
-FADE = RATE // 100
-"""Samples over which sound of others is faded out."""
 
 
 @dataclass(frozen=True)
@@ -211,23 +209,24 @@ class OverlapSegmenter:
 
     def _utterance(self, number: int, span: Span, last: float, frames: Iterable[Frame]) -> Utterance:
         """An utterance with its sound up to a moment."""
-        samples = self._buffer.cut(span.start, last)
-        audible = np.ones(len(samples), np.float32)
-        alone: list[tuple[float, float]] = []
-        for frame in frames:
-            start, end = frame.end - FRAME_S - span.start, frame.end - span.start
-            if end <= 0 or frame.end > last + FRAME_S:
-                continue
-            if frame.others and not frame.talks:
-                audible[max(0, round(start * RATE)) : round(end * RATE)] = 0.0
-            if frame.talks and not frame.others:
-                if alone and start - alone[-1][1] < FRAME_S / 2:
-                    alone[-1] = (alone[-1][0], end)
-                else:
-                    alone.append((max(0.0, start), end))
-        if not audible.all():
-            samples *= np.convolve(audible, np.full(FADE, 1 / FADE, np.float32), "same")
+        inside = [frame for frame in frames if span.start < frame.end <= last + FRAME_S]
+        silenced = _stretches(span.start, [frame for frame in inside if frame.others and not frame.talks])
+        alone = _stretches(span.start, [frame for frame in inside if frame.talks and not frame.others])
+        samples = silence(self._buffer.cut(span.start, last), silenced)
         confirmed = max(self._decided + self._latency * FRAME_S, span.end)
         return Utterance(
-            self._channel, span.start, span.end, samples, confirmed, onset=span.onset, voice=number, alone=tuple(alone)
-        )
+            self._channel, span.start, span.end, samples, confirmed, onset=span.onset, voice=number, alone=alone,
+            silenced=silenced,
+        )  # fmt: skip
+
+
+def _stretches(start: float, frames: Iterable[Frame]) -> tuple[tuple[float, float], ...]:
+    """The stretches that frames make up, in seconds from `start`."""
+    joined: list[tuple[float, float]] = []
+    for frame in frames:
+        first, last = max(0.0, frame.end - FRAME_S - start), frame.end - start
+        if joined and first - joined[-1][1] < FRAME_S / 2:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return tuple(joined)

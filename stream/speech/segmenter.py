@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -157,8 +158,24 @@ class VadSegmenter:
         return percentile(levels, 0.95) - percentile(levels, 0.1) < self._options.modulation
 
 
+FADE = RATE // 100  # samples over which sound of others is faded out
+
+
+def silence(samples: Samples, stretches: Sequence[tuple[float, float]]) -> Samples:
+    """Samples [n] without those of some stretches, in seconds from the first one."""
+    if not stretches or not len(samples):
+        return samples
+    audible = np.ones(len(samples), np.float32)
+    for start, end in stretches:
+        audible[max(0, round(start * RATE)) : max(0, round(end * RATE))] = 0.0
+    around = np.pad(audible, (FADE // 2, FADE - 1 - FADE // 2), "edge")
+    silenced: Samples = samples * np.convolve(around, np.full(FADE, 1 / FADE, np.float32), "valid")
+    return silenced
+
+
 class TurnSegmenter:
-    """Cuts utterances at annotated turns (RTTM, or a transcript with speakers), including overlapping ones."""
+    """Cuts utterances at given turns (RTTM, a transcript with speakers, or found in a first pass), also where they
+    overlap."""
 
     def __init__(self, turns: Sequence[Turn], options: Endpointing) -> None:
         """options: only `shortest` and `longest` apply."""
@@ -180,7 +197,7 @@ class TurnSegmenter:
         beyond = sum(turn.start >= now for turn in self._turns)
         if beyond:
             self.counts["turns_beyond_end"] += beyond
-        self._turns = [Turn(t.start, min(t.end, now), t.speaker) for t in self._turns if t.start < now]
+        self._turns = [replace(turn, end=min(turn.end, now)) for turn in self._turns if turn.start < now]
         return self._cut_until(now)
 
     def ongoing(self) -> list[Utterance]:
@@ -200,7 +217,7 @@ class TurnSegmenter:
                 cut = self._buffer.quietest((turn.start + latest) / 2, latest)
                 done.append(self._utterance(turn, cut))
                 self.counts["split"] += 1
-                turn = Turn(cut, turn.end, turn.speaker)
+                turn = replace(turn, start=cut)
             if turn.end <= now:
                 done.append(self._utterance(turn, turn.end))
             else:
@@ -211,5 +228,6 @@ class TurnSegmenter:
 
     def _utterance(self, turn: Turn, end: float) -> Utterance:
         end = min(end, self._buffer.end)
-        samples = self._buffer.cut(turn.start, end)
+        stretches = [(start - turn.start, last - turn.start) for start, last in turn.silenced]
+        samples = silence(self._buffer.cut(turn.start, end), stretches)
         return Utterance(0, turn.start, end, samples, min(end, self._buffer.end), turn.speaker)

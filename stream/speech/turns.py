@@ -29,6 +29,8 @@ class Turn:
     start: float
     end: float
     speaker: str
+    silenced: tuple[tuple[float, float], ...] = ()
+    """Stretches in which only others speak, in seconds on the media clock."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,6 +26,7 @@ from workers.session.settings import INTERIM_S, SessionSettings, settings_from_r
 if TYPE_CHECKING:
     from stream.sources.base import Source
     from stream.sources.recording import RecordedSource
+    from stream.speech.turns import Turn
     from workers.console.progress import Waiting
     from workers.console.word_errors import WordScore
     from workers.session.opening import OpenSession
@@ -112,13 +114,16 @@ def replay(
         if URL.fullmatch(file) and not Path(file).exists():
             raise UsageError("replay plays files, and this is an address: undertone live URL listens to it")
         source: Source
+        again: Callable[[], Source]
         if Path(file).is_dir():
+            again = partial(RecordedSource, Path(file))
             source = recorded = RecordedSource(Path(file))
             settings = _as_recorded(settings, recorded, context)
         else:
+            again = partial(open_recording, Path(file), channels, track=_track(track))
             source = recording = open_recording(Path(file), channels, track=_track(track))
             settings = settings.model_copy(update={"names": recording.names | settings.names})
-        run_session(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
+        run_session(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request, again)
 
 
 @session_options(without=("transcript", "rttm", "speakers"), interim=INTERIM_S)
@@ -198,8 +203,17 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
             asyncio.run(republish(events, keys, url, speed, display))
 
 
-def run_session(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
-    """Run a session from its plan to its last event, and exit with its outcome."""
+def run_session(
+    settings: SessionSettings,
+    source: Source,
+    speed: float | None,
+    request: Request,
+    again: Callable[[], Source] | None = None,
+) -> None:
+    """Run a session from its plan to its last event, and exit with its outcome.
+
+    again: opens the same recording once more, for a first pass over the whole of it.
+    """
     import asyncio
 
     from model.device import choose
@@ -230,7 +244,7 @@ def run_session(settings: SessionSettings, source: Source, speed: float | None, 
         if settings.wants_recognizer:
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
         try:
-            outcome, seconds = asyncio.run(_session(settings, source, speed, request, url, score, cluster))
+            outcome, seconds = asyncio.run(_session(settings, source, speed, request, url, score, cluster, again))
         except asyncio.CancelledError:
             raise typer.Exit(INTERRUPTED) from None
     ended = outcome.ended
@@ -253,6 +267,7 @@ async def _session(
     url: str,
     score: WordScore | None,
     cluster: ExitStack,
+    again: Callable[[], Source] | None,
 ) -> tuple[Outcome, float]:
     """The outcome of a session, and the seconds that it took. `cluster` holds what its models run in."""
     import asyncio
@@ -267,6 +282,14 @@ async def _session(
 
     waiting = Waiting()
 
+    def find_turns(plan: SessionPlan) -> list[Turn]:
+        from workers.console.progress import console_progress
+        from workers.session import whole_recording
+
+        assert again is not None
+        with _interruptible(), console_progress() as progress:
+            return whole_recording.find_turns(again(), progress, _length(source), plan.enrolled, plan.people_count)
+
     def start_models(plan: SessionPlan, needs: ModelRequirements) -> InferenceBackend:
         if score is not None and needs.asr is None:
             raise UsageError("--reference: no recognizer hears words (--asr, --modalities)")
@@ -280,7 +303,7 @@ async def _session(
 
     opened: OpenSession = await open_session(
         settings, source, start_models, url, request.prefix, speed=speed, record=request.record,
-        resume="required" if request.resume else "no",
+        resume="required" if request.resume else "no", find_turns=find_turns if again is not None else None,
     )  # fmt: skip
     if opened.recorder is not None:
         tell(f"recording into {opened.recorder.folder}")

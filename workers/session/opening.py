@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ from stream.bus.running import Home, state_of, taken
 from stream.bus.spool import spool_path
 from stream.sources.base import OffsetSource, Source
 from stream.sources.recording import Recorder, unused_folder
+from stream.speech.turns import Turn
 from workers.errors import UsageError
 from workers.session.planning import plan_session
 from workers.session.runner import EventObserver, Outcome, SessionError, new_session, run
@@ -32,6 +33,8 @@ from workers.session.session import Session
 from workers.session.settings import SessionSettings
 from workers.session.snapshot import ResumePoint, load_resume_point
 
+FindTurns = Callable[[SessionPlan], list[Turn]]
+"""A first pass over a whole recording that says who speaks when; it may take a tenth of the recording's length."""
 StartModels = Callable[[SessionPlan, ModelRequirements], InferenceBackend]
 Resume = Literal["no", "if possible", "required"]
 """if possible: begins anew when nothing was left, as after a process that was killed before its first snapshot."""
@@ -70,6 +73,7 @@ async def open_session(
     max_attempts: int | None = None,
     exclusive: bool = True,
     home: Home | None = None,
+    find_turns: FindTurns | None = None,
 ) -> OpenSession:
     """Plan a session, start its models, and resume it where an earlier process stopped.
 
@@ -78,7 +82,8 @@ async def open_session(
     recording that has a speed. record: folder in which sound, pictures and
     events are kept, in a folder of their own. resume: continue the session that `settings` names. max_attempts: how
     often it may be resumed at the same place. exclusive: claim the id, and refuse one that is in use; False where the
-    caller has claimed it. home: where the session lives; None = in this process.
+    caller has claimed it. home: where the session lives; None = in this process. find_turns: asked first
+    where people on one channel of a recording that is played as fast as it goes are told apart by voice.
 
     Raises UsageError, MediaError, AnnotationError, CheckpointError, AsrError, BusError, SessionError, and what
     `start_models` raises; then nothing is left in Redis.
@@ -92,9 +97,13 @@ async def open_session(
         point = await _resume_point(redis, keys, resume, max_attempts)
     elif redis is not None:
         await check_publishing(redis, keys)  # one that is resumed has events to spool meanwhile
-        if exclusive:
-            await _claim(redis, keys)
-            claimed = True
+    if find_turns is not None and plan.vad == "pyannote" and speed is None and not source.live:
+        turns = find_turns(plan)
+        encoders = plan.encoders | {"speaker": f"{plan.encoders['speaker']}, in a first pass"}
+        plan = replace(plan, found_turns=tuple(turns), encoders=encoders)
+    if redis is not None and resume == "no" and exclusive:
+        await _claim(redis, keys)
+        claimed = True
     try:
         models = start_models(plan, planned.needs)
         recorder = None

@@ -51,6 +51,9 @@ class SessionPlan:
     names: dict[int, str] = field(default_factory=dict)
     """Speaker of each channel."""
     turns: tuple[Turn, ...] = ()
+    """Given by the user."""
+    found_turns: tuple[Turn, ...] | None = None
+    """Found in a first pass over the whole recording (`workers.session.whole_recording`)."""
     transcript: Transcript | None = None
     notes: tuple[str, ...] = ()
     """Faults in what was given, a line each, told at the start."""
@@ -239,6 +242,8 @@ def segmenters(plan: SessionPlan) -> list[Segmenter]:
     """One segmenter a channel, as the plan says."""
     if plan.speakers == "turns":
         return [TurnSegmenter(plan.turns, plan.endpointing)]
+    if plan.found_turns is not None:
+        return [TurnSegmenter(plan.found_turns, plan.endpointing)]
     if plan.vad == "pyannote":
         return [OverlapSegmenter(SpeakerActivityNet())]
     return [

@@ -126,9 +126,9 @@ def _speakers(data: Path) -> Iterator[tuple[str, list[tuple[str, Samples]]]]:
         yield "telephone", [("en", read_audio(path)[0])]
     for language in SENTENCES:
         for voice in VOICES:
-            yield "espeak-ng", [(language, _synthesize(language + voice, text)) for text in SENTENCES[language]]
+            yield "espeak-ng", [(language, synthesize(language + voice, text)) for text in SENTENCES[language]]
     for other in ("de", "fr", "es"):
-        recordings = [(language, _synthesize(language + VOICES[0], text)) for language, text in _switching(other)]
+        recordings = [(language, synthesize(language + VOICES[0], text)) for language, text in _switching(other)]
         yield "espeak-ng, code switching", recordings
 
 
@@ -153,7 +153,7 @@ def _switching(other: str) -> list[tuple[str, str]]:
     return [(language, text) for language, block in blocks for text in block]
 
 
-def _synthesize(voice: str, text: str) -> Samples:
+def synthesize(voice: str, text: str) -> Samples:
     """[n] float32 at 16 kHz: speech synthesized by espeak-ng, with silence around it."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         command = ["espeak-ng", "-v", voice, "-s", "150", "-w", file.name, text]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -16,24 +17,32 @@ from numpy.typing import NDArray
 from model.encoders.prosody import Array
 from model.encoders.speaker import SpeakerEncoder
 from model.encoders.speaker_activity import SpeakerActivityNet
-from model.progress import Progress
-from model.training.voice_train import filtered, noise, room_response
-from stream.block import RATE, Samples, Utterance
+from model.progress import Progress, Silent
+from stream.block import RATE, Block, Samples, Utterance
 from stream.sources.file import read_audio
 from stream.speech.endpointing import Endpointing
 from stream.speech.overlap_segmenter import LATENCY_S, OverlapSegmenter
 from stream.speech.segmenter import Segmenter, TurnSegmenter
 from stream.speech.turns import MOST_PEOPLE, Turn
-from workers.bench.accuracy.constructed import LEVEL, converse, voices_of
+from workers.bench.accuracy.conditions import far, more_people, whispered, worsened
+from workers.bench.accuracy.constructed import Conversation, converse, voices_of
 from workers.bench.accuracy.data import comparison_net, with_turns
+from workers.bench.accuracy.speech import wordless
 from workers.bench.accuracy.vad import segmenter_of
 from workers.console.tables import Rows
 from workers.session.diarization import Diarization, SpeakerSegment, speaker_segments
+from workers.session.whole_recording import find_turns
 
 LATENCIES_S = 0.5, 1.0, 2.0, 5.0
 PEOPLE, OVERLAPS = (1, 2, 3, 4, 6), (0.0, 0.1, 0.2)
 SECONDS = 60.0  # of a constructed conversation
+FRAME_VADS = "webrtc 2", "silero"
+WHOLE = "first pass (--speed max)"
 CHOSEN, JUDGED = (0, 2), (1, 3)  # seeds of the conversations by which thresholds were chosen, and of the others
+
+
+Diarize = Callable[["Case", tuple[int, int]], list[Turn]]
+"""The turns that are found in a conversation of fewest … most people."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +75,6 @@ def constructed(clips: Path, seeds: tuple[int, ...]) -> Iterator[Case]:
                 yield Case(f"{people} constructed", made.samples, made.turns)
 
 
-def far(cases: Sequence[Case]) -> list[Case]:
-    """Conversations as a microphone across a room hears them: 0.4 s of reverberation, noise 10 dB below speech."""
-    heard = []
-    for case in cases:
-        chance = np.random.default_rng(len(case.turns))
-        sound = filtered(case.samples, room_response(chance, 0.4))
-        sound += np.float32(LEVEL * 10**-0.5) * noise(chance, len(sound), ())
-        heard.append(Case(f"{case.group}, far", sound.astype(np.float32), case.turns))
-    return heard
-
-
 def bench_speakers(folder: Path, clips: Path | None, progress: Progress) -> Rows:
     """A row for each way and group of conversations: diarization error rate (DER) and its parts, Jaccard error rate
     (JER), purity of the speakers found, all in percent, without a collar, overlap scored; and the share of
@@ -88,29 +86,83 @@ def bench_speakers(folder: Path, clips: Path | None, progress: Progress) -> Rows
     """
     network, encoder = SpeakerActivityNet(), SpeakerEncoder()
 
-    def overlapping(latency: float) -> Callable[[Case], Segmenter]:
-        return lambda case: OverlapSegmenter(network, latency=latency)
+    def causal(make: Callable[[Case], Segmenter]) -> Diarize:
+        def find(case: Case, people: tuple[int, int]) -> list[Turn]:
+            return asyncio.run(diarize(case.samples, make(case), encoder, people))
 
-    def frames(name: str) -> Callable[[Case], Segmenter]:
-        return lambda case: segmenter_of(name)
+        return find
+
+    def live(latency: float) -> Diarize:
+        return causal(lambda case: OverlapSegmenter(network, latency=latency))
 
     cases = recorded(folder)
-    ways = [(f"pyannote, {latency:g} s", overlapping(latency), False, cases) for latency in LATENCIES_S]
-    ways += [("webrtc", frames("webrtc 2"), False, cases), ("silero", frames("silero"), False, cases)]
-    ways.append(("given turns", _given_turns, False, cases))
+    used = f"pyannote, {LATENCY_S:g} s"
+    ways = [(f"pyannote, {latency:g} s", live(latency), False, cases) for latency in LATENCIES_S]
+    ways.append((WHOLE, _in_a_first_pass, False, cases))
+    ways += [(name, causal(partial(_with_vad, name)), False, cases) for name in FRAME_VADS]
+    ways.append(("given turns", causal(_given_turns), False, cases))
     if clips is not None:
         judged, chosen = list(constructed(clips, JUDGED)), list(constructed(clips, CHOSEN))
-        for latency in (LATENCY_S, 1.0):
-            ways.append((f"pyannote, {latency:g} s", overlapping(latency), False, judged))
-        two_and_four = [case for case in judged if case.people in (2, 4)]
-        ways.append((f"pyannote, {LATENCY_S:g} s", overlapping(LATENCY_S), False, far(two_and_four)))
-        ways.append((f"pyannote, {LATENCY_S:g} s, --people", overlapping(LATENCY_S), True, [*cases, *judged]))
-        ways.append((f"pyannote, {LATENCY_S:g} s (thresholds chosen here)", overlapping(LATENCY_S), False, chosen))
+        distant = [
+            Case(f"{case.group}, far", far(Conversation(case.samples, case.turns)).samples, case.turns)
+            for case in judged
+            if case.people in (2, 4)
+        ]
+        ways += [(f"pyannote, {latency:g} s", live(latency), False, judged) for latency in LATENCIES_S]
+        ways.append((WHOLE, _in_a_first_pass, False, judged))
+        ways.append((used, live(LATENCY_S), False, distant))
+        ways.append((f"{used}, --people", live(LATENCY_S), True, [*cases, *judged]))
+        ways.append((f"{used} (thresholds chosen here)", live(LATENCY_S), False, chosen))
     rows: Rows = []
-    for way, make, known, those in ways:
+    for way, find, known, those in ways:
         for group, members in groupby(those, key=lambda case: case.group):
             progress.tell(f"{way}: {group}")
-            rows.append(_row(way, group, list(members), make, encoder, known))
+            rows.append(_row(way, group, list(members), find, known))
+    return rows
+
+
+def bench_conditions(data: Path, progress: Progress) -> Rows:
+    """A row for each condition: diarization as a session does it, of conversations of four that are made harder, of
+    ten people, and of two who whisper; and how many utterances are heard where nobody speaks.
+
+    data: folder with `librispeech`. Raises MediaError.
+    """
+    network, encoder, voices = SpeakerActivityNet(), SpeakerEncoder(), voices_of(data / "librispeech")
+
+    def find(case: Case, people: tuple[int, int]) -> list[Turn]:
+        return asyncio.run(diarize(case.samples, OverlapSegmenter(network), encoder, people))
+
+    cases: dict[str, list[Case]] = {}
+    for seed in JUDGED:
+        for name, made in worsened(converse(voices, 4, 0.1, SECONDS, 4100 + seed)):
+            cases.setdefault(f"four people, {name}", []).append(Case("", made.samples, made.turns))
+        made = converse(more_people(voices), 10, 0.1, 2 * SECONDS, 9100 + seed)
+        cases.setdefault("ten people (six readers, and four of them at another pitch)", []).append(
+            Case("", made.samples, made.turns)
+        )
+        if (whispers := whispered(SECONDS, seed)) is not None:
+            cases.setdefault("two who whisper (espeak-ng)", []).append(Case("", whispers.samples, whispers.turns))
+    rows: Rows = []
+    for name, those in cases.items():
+        progress.tell(name)
+        row = _row("", name, those, find, known=False)
+        wanted = ("conversations", "DER", "missed", "false_alarm", "confusion", "JER", "speakers")
+        rows.append({key: row[key] for key in wanted} | {"people": those[0].people})
+    return rows
+
+
+def bench_nobody(data: Path, progress: Progress) -> Rows:
+    """A row for each sound without words, and for an hour of silence: utterances that are heard in it, and their
+    seconds. data: folder with `librispeech`."""
+    network, rows = SpeakerActivityNet(), []
+    silence = np.random.default_rng(0).normal(0, 1e-4, 3600 * RATE).astype(np.float32)
+    for name, sound in (("silence for an hour", silence), *wordless(data)):
+        progress.tell(name)
+        segmenter = OverlapSegmenter(network)
+        found = [u for first in range(0, len(sound), RATE) for u in segmenter.push(sound[first : first + RATE])]
+        found += segmenter.flush()
+        seconds = sum(utterance.spoken for utterance in found)
+        rows.append({"sound": name, "minutes": len(sound) // RATE // 60, "utterances": len(found), "s": round(seconds)})
     return rows
 
 
@@ -118,18 +170,25 @@ def _given_turns(case: Case) -> Segmenter:
     return TurnSegmenter([replace(turn, speaker="") for turn in case.turns], Endpointing())
 
 
-def _row(
-    way: str, group: str, cases: list[Case], make: Callable[[Case], Segmenter], encoder: SpeakerEncoder, known: bool
-) -> dict[str, object]:
+def _with_vad(name: str, case: Case) -> Segmenter:
+    return segmenter_of(name)
+
+
+def _in_a_first_pass(case: Case, people: tuple[int, int]) -> list[Turn]:
+    return find_turns([Block(0, 0.0, case.samples[None])], Silent(), None, people=people)
+
+
+def _row(way: str, group: str, cases: list[Case], find: Diarize, known: bool) -> dict[str, object]:
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.diarization import DiarizationErrorRate, DiarizationPurity, JaccardErrorRate
 
     errors, jaccard, purity = DiarizationErrorRate(), JaccardErrorRate(), DiarizationPurity()
     seconds = taken = 0.0
-    off = []
+    off: list[int] = []
+    counts: list[int] = []
     for case in cases:
         started = time.perf_counter()
-        found = asyncio.run(diarize(case.samples, make(case), encoder, (case.people,) * 2 if known else None))
+        found = find(case, (case.people, case.people) if known else (1, MOST_PEOPLE))
         taken += time.perf_counter() - started
         length = len(case.samples) / RATE
         seconds += length
@@ -139,7 +198,8 @@ def _row(
                 annotation[Segment(turn.start, turn.end), n] = turn.speaker
         for metric in (errors, jaccard, purity):
             metric(reference, hypothesis, uem=Timeline([Segment(0, length)]))
-        off.append(abs(len({turn.speaker for turn in found}) - case.people))
+        counts.append(len({turn.speaker for turn in found}))
+        off.append(abs(counts[-1] - case.people))
     parts = errors.accumulated_
     return {
         "way": way,
@@ -151,13 +211,14 @@ def _row(
         "confusion": round(100 * parts["confusion"] / parts["total"], 1),
         "JER": round(100 * abs(jaccard), 1),
         "purity": round(100 * abs(purity), 1),
+        "speakers": round(float(np.mean(counts)), 1),
         "speakers_within_1": round(100 * sum(each <= 1 for each in off) / len(off)),
         "times_real_time": round(seconds / taken),
     }
 
 
 async def diarize(
-    samples: Samples, segmenter: Segmenter, encoder: SpeakerEncoder, people: tuple[int, int] | None = None
+    samples: Samples, segmenter: Segmenter, encoder: SpeakerEncoder, people: tuple[int, int]
 ) -> list[Turn]:
     """The turns that a session would find, with merges of speakers applied to what was before them.
 
@@ -167,7 +228,7 @@ async def diarize(
     async def parts(utterance: Utterance) -> list[SpeakerSegment]:
         return speaker_segments(encoder, utterance.samples, utterance.alone)
 
-    diarization = Diarization({}, parts, people or (1, MOST_PEOPLE))
+    diarization = Diarization({}, parts, people)
     utterances = [u for first in range(0, len(samples), RATE) for u in segmenter.push(samples[first : first + RATE])]
     turns: list[Turn] = []
     for utterance in (*utterances, *segmenter.flush()):

@@ -99,14 +99,14 @@ def wordless(data: Path) -> Iterator[tuple[str, Samples]]:
     yield "silence", rng.normal(0, 1e-4, length).astype(np.float32)
     changing = np.repeat(10 ** rng.uniform(-1.5, 0, length // (2 * RATE)), 2 * RATE)  # else the segmenter drops it
     yield "noise", (0.3 * changing * noise(rng, length, ())).astype(np.float32)
-    yield "music", _music(rng, length)
+    yield "music", music(rng, length)
     clips = sorted((data / "librispeech").glob("*-*.flac"))
     if clips:
         yield "babble of 12", _babble(rng, [_mono(clip) for clip in clips], length)
 
 
-def _music(rng: np.random.Generator, length: int) -> Samples:
-    """Chords that change each second, with a beat."""
+def music(rng: np.random.Generator, length: int) -> Samples:
+    """Chords that change each second, with a beat: float32 [length], whole seconds."""
     time = np.arange(RATE) / RATE
     parts = []
     for _ in range(length // RATE):
@@ -117,8 +117,8 @@ def _music(rng: np.random.Generator, length: int) -> Samples:
             for overtone in range(1, 6)
         )
         parts.append(0.05 * chord * (0.3 + np.exp(-8 * (time % 0.5))))
-    music: Samples = np.concatenate(parts).astype(np.float32)
-    return music
+    sound: Samples = np.concatenate(parts).astype(np.float32)
+    return sound
 
 
 def _babble(rng: np.random.Generator, clips: list[Samples], length: int, voices: int = 12) -> Samples:

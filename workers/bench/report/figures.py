@@ -34,6 +34,7 @@ FIGURES = {
     "vad": Figures(("vad", "recordings"), {"detection_error_rate": COST, "times_real_time": SPEED}),
     "asr": Figures(("asr", "recordings"), {"WER": COST, "heard": COST, "times_real_time": SPEED}),
     "der": Figures(("way", "conversations"), {"DER": COST, "JER": COST, "times_real_time": SPEED}),
+    "conditions": Figures(("conversations",), {"DER": COST, "JER": COST}),
     "voices": Figures(("embedding", "pieces_s"), {"EER": COST, "ms_each": TIME}),
     "voice": Figures(
         ("encoder", "clips", "condition"), {"UAR, 8 classes": SCORE, "UAR, 7 classes": SCORE, "ms_each": TIME}

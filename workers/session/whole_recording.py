@@ -1,0 +1,63 @@
+"""A first pass over a whole recording, to find who speaks when before anything is labelled.
+
+A session that plays a recording as fast as it goes need not decide at once: more of what follows is listened to before
+a moment is decided, and speakers are clustered when all their utterances are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from model.encoders.prosody import Array
+from model.encoders.speaker import SpeakerEncoder
+from model.encoders.speaker_activity import SpeakerActivityNet
+from model.progress import Progress
+from stream.block import RATE, Block, Utterance
+from stream.speech.clustering import VoicedTurn, name_speakers
+from stream.speech.overlap_segmenter import OverlapSegmenter
+from stream.speech.turns import MOST_PEOPLE, Turn
+from workers.session.diarization import speaker_segments
+
+LATENCY_S = 2.0  # seconds after which a moment is decided; more is no better
+TASK = "seconds listened to, to find who speaks"
+
+
+def find_turns(
+    blocks: Iterable[Block],
+    progress: Progress,
+    seconds: float | None,
+    enrolled: Mapping[str, Array] | None = None,
+    people: tuple[int, int] = (1, MOST_PEOPLE),
+) -> list[Turn]:
+    """The turns of a recording with one channel, in order of their ends.
+
+    seconds: its length for the progress, None = unknown; enrolled: [256] unit vectors of known voices, by name; people:
+    fewest and most speakers. Raises what reading the blocks raises.
+    """
+    encoder, segmenter = SpeakerEncoder(), OverlapSegmenter(SpeakerActivityNet(), latency=LATENCY_S)
+    heard: list[tuple[VoicedTurn, Utterance]] = []
+
+    def keep(ended: list[Utterance]) -> None:
+        for utterance in ended:
+            parts = speaker_segments(encoder, utterance.samples, utterance.alone)
+            for n, part in enumerate(parts):
+                end = utterance.end if n == len(parts) - 1 else utterance.start + part.end
+                start, local = utterance.start + part.start, utterance.voice or 0
+                turn = VoicedTurn(start, end, local, part.voice, part.seconds)
+                heard.append((turn, replace(utterance, samples=utterance.samples[:0])))
+
+    for block in blocks:
+        if block.dropped:
+            keep(segmenter.flush(block.dropped))
+        keep(segmenter.push(block.samples[0]))
+        if seconds is not None:
+            position = block.start + block.samples.shape[1] / RATE
+            progress.step(TASK, min(round(position), round(seconds)), round(seconds))
+    keep(segmenter.flush())
+    names = name_speakers([turn for turn, _ in heard], enrolled, people)
+    turns = []
+    for (turn, utterance), name in zip(heard, names, strict=True):
+        silenced = [(utterance.start + start, utterance.start + end) for start, end in utterance.silenced]
+        turns.append(Turn(turn.start, turn.end, name, tuple(silenced)))
+    return sorted(turns, key=lambda turn: (turn.end, turn.start))
