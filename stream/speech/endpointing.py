@@ -124,6 +124,11 @@ class Endpointer:
             self._start = None
         self._recent.clear()
 
+    def begin_with(self, first: Span) -> None:
+        """The current utterance began with another span, which was its first syllable."""
+        self._start, self._onset = first.start, first.onset
+        self.counts["joined"] += 1
+
     def skip_to(self, now: float) -> None:
         """Go on at a later time, in seconds; what was before is not used again."""
         self.now = self._last_end = now

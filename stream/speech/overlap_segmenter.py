@@ -24,6 +24,10 @@ ENDPOINTING = Endpointing(stop_threshold=0.5, onset=0.05, pre_roll=0.1, padding=
 threshold within speech would bridge pauses of a second."""
 LIKELY_SILENCE_S = 0.15
 """Silence at the end of what is heard after which an utterance has likely ended; not all of it is decided."""
+FIRST_SYLLABLE_S = 0.5
+"""A local speaker who talks less, up to another's onset, is that one: the network had not made up its mind."""
+HANDOVER_S = 0.15
+"""Seconds between the end of such a first syllable and the onset of the rest, at most."""
 SAME_END_S = 3.5 * FRAME_S
 """An utterance that ends so near to where it had likely ended is taken as it was then: work on it has begun."""
 
@@ -47,6 +51,16 @@ class LocalSpeaker:
     frames: deque[Frame] = field(default_factory=deque)
     likely: Utterance | None = None
     """His utterance, if it has likely ended."""
+
+
+@dataclass(frozen=True)
+class Syllable:
+    """A short utterance that has ended, and may be the first syllable of another local speaker's."""
+
+    number: int
+    """The local speaker who said it."""
+    span: Span
+    frames: list[Frame]
 
 
 class OverlapSegmenter:
@@ -78,6 +92,7 @@ class OverlapSegmenter:
         self._window: Samples = np.zeros(WINDOW, np.float32)
         self._quiet = WINDOW  # samples at the window's end in which there is nothing to hear
         self._rest: Samples = np.zeros(0, np.float32)  # samples that do not make a step yet
+        self._syllables: list[Syllable] = []
         # The first frames that are decided lie before the first sample.
         self._decided = self._buffer.end - (self._latency * FRAME + LAST_CENTRE) / RATE + FRAME_S / 2
 
@@ -103,6 +118,7 @@ class OverlapSegmenter:
         undecided = np.zeros(self._latency * FRAME + LAST_CENTRE + size, np.float32)
         silent = np.concatenate([self._rest, undecided])
         done = [u for first in range(0, len(silent) - size + 1, size) for u in self._advance(silent[first:][:size])]
+        done += [self._ended(syllable.number, syllable.span) for syllable in self._syllables]
         for number, speaker in self._speakers.items():
             if (span := speaker.endpointer.close()) is not None:
                 done.append(self._ended(number, span))
@@ -149,14 +165,33 @@ class OverlapSegmenter:
             for number, speaker in self._speakers.items():
                 speaker.frames.append(Frame(self._decided, number in talking, bool(talking - {number})))
                 silence_ahead = (length - 1 - frame) * FRAME_S if frame >= last[number] else 0.0
+                was_idle = speaker.endpointer.start is None
                 span = speaker.endpointer.advance(float(known[number][frame]), silence_ahead)
-                if span is not None:
+                if span is not None and span.end - span.onset < FIRST_SYLLABLE_S:
+                    self._syllables.append(Syllable(number, span, list(speaker.frames)))
+                elif span is not None:
                     ended.append((number, span))
-        done = [self._ended(number, span) for number, span in ended]
+                elif was_idle and speaker.endpointer.start is not None:
+                    self._begin_with_syllable(speaker)
+        latest = self._decided - HANDOVER_S - 2 * self._options.onset
+        alone = [each for each in self._syllables if each.span.end < latest]
+        self._syllables = [each for each in self._syllables if each.span.end >= latest]
+        done = [self._ended(number, span) for number, span in [*((s.number, s.span) for s in alone), *ended]]
         for number, speaker in self._speakers.items():
             speaker.likely = self._likely(number, speaker, talks)
         self._forget(set(activity))
         return done
+
+    def _begin_with_syllable(self, speaker: LocalSpeaker) -> None:
+        """One has begun to talk: a short utterance of another that has just ended is the beginning."""
+        begun = speaker.endpointer.current
+        for syllable in self._syllables:
+            if begun is not None and abs(begun.onset - syllable.span.end) <= HANDOVER_S:
+                before = [replace(frame, others=False) for frame in syllable.frames if frame.end <= begun.onset]
+                speaker.frames = deque([*before, *(frame for frame in speaker.frames if frame.end > begun.onset)])
+                speaker.endpointer.begin_with(syllable.span)
+                self._syllables.remove(syllable)
+                return
 
     def _likely(self, number: int, speaker: LocalSpeaker, talks: dict[int, NDArray[np.bool_]]) -> Utterance | None:
         """An utterance that goes on, if it will have ended here unless what is undecided changes.
@@ -194,13 +229,17 @@ class OverlapSegmenter:
 
     def _forget(self, heard: set[int]) -> None:
         """Drop local speakers that are gone, and frames and samples that nobody needs any more."""
-        gone = [n for n, each in self._speakers.items() if n not in heard and each.endpointer.start is None]
+        needs = {syllable.number for syllable in self._syllables}
+        idle = {number for number, each in self._speakers.items() if each.endpointer.start is None}
+        gone = idle - heard - needs
         for number in gone:
             self._counts += self._speakers.pop(number).endpointer.counts
         recent = self._decided - self._options.pre_roll - 2 * self._options.onset - FRAME_S
-        needed = recent
-        for speaker in self._speakers.values():
+        needed = min([recent, *(syllable.span.start for syllable in self._syllables)])
+        for number, speaker in self._speakers.items():
             start = speaker.endpointer.start
+            if number in needs:
+                continue
             first = recent if start is None else min(start, recent)
             needed = min(needed, first)
             while speaker.frames and speaker.frames[0].end < first:

@@ -61,6 +61,15 @@ def test_two_people_who_talk_at_once_give_two_utterances() -> None:
         assert utterance.start == pytest.approx(utterance.onset - 0.1, abs=0.03)
 
 
+def test_a_first_syllable_that_sounds_like_another_is_part_of_the_utterance() -> None:
+    (whole,) = segment(tone(0, 1, 1.35, 6) + tone(1, 1.4, 4, 6))
+    assert spans([whole]) == [(1.0, 4.0)]
+    assert np.abs(whole.samples[: RATE // 5]).max() == pytest.approx(0.3, abs=0.01), "its sound is there"
+    assert whole.alone is not None and sum(end - start for start, end in whole.alone) == pytest.approx(3.0, abs=0.2)
+    answers = segment(tone(0, 1, 1.3, 6) + tone(1, 1.7, 4, 6))
+    assert spans(answers) == [(1.0, 1.3), (1.7, 4.0)], "after a pause it is another"
+
+
 def test_where_only_another_talks_an_utterance_is_silent() -> None:
     audio = tone(0, 1, 3, 8) + tone(1, 3.05, 3.25, 8) + tone(0, 3.3, 5, 8)
     whole = max(segment(audio), key=lambda utterance: utterance.end - utterance.start)
