@@ -7,6 +7,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 import structlog
+from anyio import BrokenResourceError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -75,8 +76,12 @@ class RequestRecorder:
             await self._app(scope, receive, send)
             return
         serve = self._serve_http if scope["type"] == "http" else self._serve_websocket
-        with suppress(asyncio.CancelledError):
-            await serve(scope, receive, send)
+        try:
+            with suppress(asyncio.CancelledError):
+                await serve(scope, receive, send)
+        except* BrokenResourceError:
+            # FastAPI's stream of events, where the reader's half was cancelled while the writer's was sending.
+            pass
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, status = self._clock.now(), 500

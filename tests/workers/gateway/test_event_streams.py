@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
+from anyio import BrokenResourceError
 from fastapi import routing
 from redis import Redis
 
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import history
+from stream.clock import MonotonicClock
 from stream.events import Degraded, Lag
 from tests.support.gateway_here import door, finished
 from tests.support.redis_servers import private_server
+from workers.gateway.metrics import Metrics
+from workers.gateway.middleware import RequestRecorder
 
 
 async def test_connections_of_a_token_are_limited(redis_url: str) -> None:
@@ -192,3 +196,23 @@ async def test_twenty_readers_that_leave_are_no_errors(redis_url: str, kind: str
         for writer in writers:
             writer.close()
     assert not [line for line in stack.found if "Traceback" in line or "ASGI" in line], stack.found[0][:2000]
+
+
+async def test_a_stream_whose_halves_are_cancelled_one_after_the_other_is_no_error() -> None:
+    """FastAPI's writer then finds its reader gone, and says so in a group of exceptions."""
+    recorder = RequestRecorder(_raising(BrokenResourceError()), Metrics(), MonotonicClock())
+    scope = {"type": "http", "path": "/", "method": "GET", "headers": []}
+    await recorder(scope, _nothing, _nothing)
+    recorder = RequestRecorder(_raising(ValueError("ours")), Metrics(), MonotonicClock())
+    with pytest.raises(ExceptionGroup, match="one"):
+        await recorder(scope, _nothing, _nothing)
+
+
+def _raising(error: Exception) -> Callable[..., Awaitable[None]]:
+    async def app(*_: object) -> None:
+        raise ExceptionGroup("one", [error])
+
+    return app
+
+
+async def _nothing(*_: object) -> None: ...
