@@ -217,7 +217,7 @@ class TurnSegmenter:
                 cut = self._buffer.quietest((turn.start + latest) / 2, latest)
                 done.append(self._utterance(turn, cut))
                 self.counts["split"] += 1
-                turn = replace(turn, start=cut)
+                turn = replace(turn, start=cut, onset=None)
             if turn.end <= now:
                 done.append(self._utterance(turn, turn.end))
             else:
@@ -230,4 +230,5 @@ class TurnSegmenter:
         end = min(end, self._buffer.end)
         stretches = [(start - turn.start, last - turn.start) for start, last in turn.silenced]
         samples = silence(self._buffer.cut(turn.start, end), stretches)
-        return Utterance(0, turn.start, end, samples, min(end, self._buffer.end), turn.speaker)
+        confirmed = min(end, self._buffer.end)
+        return Utterance(0, turn.start, end, samples, confirmed, turn.speaker, onset=turn.onset)

@@ -31,6 +31,8 @@ class Turn:
     speaker: str
     silenced: tuple[tuple[float, float], ...] = ()
     """Stretches in which only others speak, in seconds on the media clock."""
+    onset: float | None = None
+    """Start of speech, where the turn has sound before it; None = `start`."""
 
 
 @dataclass(frozen=True)

@@ -59,5 +59,6 @@ def find_turns(
     turns = []
     for (turn, utterance), name in zip(heard, names, strict=True):
         silenced = [(utterance.start + start, utterance.start + end) for start, end in utterance.silenced]
-        turns.append(Turn(turn.start, turn.end, name, tuple(silenced)))
+        onset = utterance.onset if turn.start == utterance.start else None
+        turns.append(Turn(turn.start, turn.end, name, tuple(silenced), onset))
     return sorted(turns, key=lambda turn: (turn.end, turn.start))

@@ -175,7 +175,8 @@ def _with_vad(name: str, case: Case) -> Segmenter:
 
 
 def _in_a_first_pass(case: Case, people: tuple[int, int]) -> list[Turn]:
-    return find_turns([Block(0, 0.0, case.samples[None])], Silent(), None, people=people)
+    turns = find_turns([Block(0, 0.0, case.samples[None])], Silent(), None, people=people)
+    return [replace(turn, start=turn.start if turn.onset is None else turn.onset) for turn in turns]
 
 
 def _row(way: str, group: str, cases: list[Case], find: Diarize, known: bool) -> dict[str, object]:
