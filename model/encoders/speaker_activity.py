@@ -1,4 +1,4 @@
-"""Who of up to three speakers talks, frame by frame: the segmentation of pyannote's speaker-diarization-community-1.
+"""Activity of up to three speakers, frame by frame: the segmentation of pyannote's speaker-diarization-community-1.
 
 The network is PyanNet with powerset classes (Plaquet and Bredin 2023, arXiv 2310.13025); model/encoders/weights/speaker
 has the graph and its card.
