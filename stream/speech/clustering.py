@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.speech.speakers import SpeakerClusters, VoiceEmbedding, reliability
+from stream.speech.speakers import OVERLAP_S, SpeakerClusters, VoiceEmbedding, reliability
 from stream.speech.turns import MOST_PEOPLE
 
 SAME = 0.55
 """Likeness down to which two clusters are joined."""
 MOST_VOICES = 2_000
 """Most voices that are joined pair by pair, the longest ones: memory and time grow with the square of their number."""
-OVERLAP_S = 0.3
-"""Two local speakers whose turns overlap by more seconds are hardly one."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ VoiceEmbedding = NDArray[np.float32]
 HALF_RELIABLE_S = 0.9
 """Seconds of speech at which half of an embedding's variance is the speaker and half is what is said (fitted to pieces
 of 0.4 … 3 s of LibriSpeech)."""
+OVERLAP_S = 0.3
+"""Seconds by which two utterances must overlap to count as two people's."""
 
 
 def reliability(seconds: float) -> float:

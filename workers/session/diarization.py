@@ -13,7 +13,7 @@ import numpy as np
 from model.encoders.prosody import Array
 from model.encoders.speaker import VOICE_ENCODER
 from stream.block import RATE, Samples, Utterance
-from stream.speech.speakers import Speaker, SpeakerClusters, likeness
+from stream.speech.speakers import OVERLAP_S, Speaker, SpeakerClusters, likeness
 from stream.speech.turns import MOST_PEOPLE
 from workers.session.snapshot import SpeakerSnapshot, SpokenTurn, VoicesSnapshot
 
@@ -26,7 +26,6 @@ Stretches = Sequence[tuple[float, float]]
 PIECE_S = 1.0  # pieces in which a stretch is compared with its neighbours
 MIN_PIECE_S = 0.3  # shorter ones say nothing of a voice
 MIN_CHANGE_LIKENESS = 0.6  # below, two neighbouring pieces are two voices
-OVERLAP_S = 0.3  # two utterances that overlap by more are two people's
 MEMORY_S = 30.0  # for which turns are remembered; longer than an utterance
 
 

@@ -142,6 +142,8 @@ def bench_conditions(data: Path, progress: Progress) -> Rows:
         )
         if (whispers := whispered(SECONDS, seed)) is not None:
             cases.setdefault("two who whisper (espeak-ng)", []).append(Case("", whispers.samples, whispers.turns))
+    if not any("whisper" in name for name in cases):
+        progress.tell("whispers left out: espeak-ng is not installed (apt-get install espeak-ng)")
     rows: Rows = []
     for name, those in cases.items():
         progress.tell(name)
