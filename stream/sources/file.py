@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import math
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import zip_longest
@@ -18,6 +20,7 @@ import numpy as np
 
 from stream.block import BLOCK_SAMPLES, RATE, Block, Samples, VideoFrame
 from stream.errors import MediaError
+from stream.sources.base import Source, SourceWrapper
 from stream.sources.channels import Channels, choose_track, judge_channels, track_name
 from stream.sources.decoding import (
     CONTAINERS,
@@ -83,7 +86,7 @@ class FileSource:
         """Number of samples that were not finite and were replaced by silence."""
         self.ended_early: str | None = None
         """Reason of a premature end; None if the file was read to its end."""
-        self._stopped = False
+        self._stopping = threading.Event()
         self._sound, self._pictures = AudioDecoder(), VideoDecoder(0.0)
         self._track, choice = choose_track(self._open, str(path), track)
         with self._open() as container:
@@ -147,7 +150,19 @@ class FileSource:
 
     def stop(self) -> None:
         """Deliver no further blocks."""
-        self._stopped = True
+        self._stopping.set()
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopping.is_set()
+
+    def sound_again(self) -> FileSource:
+        """Its sound from the beginning, whatever has been read, as a source that stops when this one does."""
+        again = copy(self)
+        again.repaired, again.ended_early, again._notices = 0, None, []
+        again.info, again.video = replace(self.info, video=False), False
+        again._sound, again._pictures = AudioDecoder(), VideoDecoder(0.0)
+        return again
 
     def __iter__(self) -> Iterator[Block]:
         """Blocks in order, audio float32 [channels, n]. If the file breaks off, `ended_early` says why."""
@@ -166,7 +181,7 @@ class FileSource:
         if (
             duration is None
             or not self._is_exact
-            or self._stopped
+            or self._stopping.is_set()
             or end > duration - max(MAX_MISSING_END_S, MAX_MISSING_END * duration)
         ):
             return None
@@ -197,7 +212,7 @@ class FileSource:
                 joined = np.concatenate(held, 1)
                 whole = size - size % BLOCK_SAMPLES
                 for start in range(0, whole, BLOCK_SAMPLES):
-                    if self._stopped:
+                    if self._stopping.is_set():
                         return
                     yield block(joined[:, start : start + BLOCK_SAMPLES])
                 held, size = [joined[:, whole:]], size - whole
@@ -242,7 +257,7 @@ class FileSource:
             self._pictures = VideoDecoder(float(clock_zero(container) or 0))
             try:
                 for packet in packets(container, film):
-                    if self._stopped:
+                    if self._stopping.is_set():
                         return
                     yield from self._pictures.read(packet)
             except (av.error.FFmpegError, OSError):
@@ -358,6 +373,13 @@ def open_recording(
     if track == "all":
         return TracksSource(path, content, max_seconds)
     return FileSource(path, channels, content, max_seconds, track)
+
+
+def played_file(source: Source) -> FileSource | None:
+    """The file that a source plays, by whatever it is wrapped; None where it plays several tracks at once, or none."""
+    while isinstance(source, SourceWrapper):
+        source = source.source
+    return source if isinstance(source, FileSource) else None
 
 
 def read_audio(path: Path, channels: str = "mix") -> Samples:

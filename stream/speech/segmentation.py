@@ -25,6 +25,10 @@ class Segmentation:
         self.loudest_dbfs = -120.0
         """Level of the loudest block so far, in dB relative to full scale."""
 
+    def use(self, segmenters: list[Segmenter]) -> None:
+        """Take other segmenters, as many, before the first block."""
+        self._segmenters = segmenters
+
     @property
     def counts(self) -> Counter[str]:
         """Numbers of utterances split, joined and dropped, over all channels; milliseconds of crosstalk."""

@@ -177,10 +177,10 @@ class TurnSegmenter:
     """Cuts utterances at given turns (RTTM, a transcript with speakers, or found in a first pass), also where they
     overlap."""
 
-    def __init__(self, turns: Sequence[Turn], options: Endpointing) -> None:
-        """options: only `shortest` and `longest` apply."""
+    def __init__(self, turns: Sequence[Turn], options: Endpointing, given: bool = True) -> None:
+        """options: only `shortest` and `longest` apply; given: by the user, who learns how many come too late."""
         self.counts: Counter[str] = Counter()
-        self._options = options
+        self._options, self._given = options, given
         self._buffer = SampleBuffer()
         self._turns = sorted(turns, key=lambda turn: (turn.end, turn.start))
 
@@ -195,7 +195,7 @@ class TurnSegmenter:
         """Close the current turns; turns after the end of the audio are counted and dropped."""
         now = self._buffer.end
         beyond = sum(turn.start >= now for turn in self._turns)
-        if beyond:
+        if beyond and self._given:
             self.counts["turns_beyond_end"] += beyond
         self._turns = [replace(turn, end=min(turn.end, now)) for turn in self._turns if turn.start < now]
         return self._cut_until(now)

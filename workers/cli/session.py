@@ -7,10 +7,9 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,7 +25,6 @@ from workers.session.settings import INTERIM_S, SessionSettings, settings_from_r
 if TYPE_CHECKING:
     from stream.sources.base import Source
     from stream.sources.recording import RecordedSource
-    from stream.speech.turns import Turn
     from workers.console.progress import Waiting
     from workers.console.word_errors import WordScore
     from workers.session.opening import OpenSession
@@ -114,16 +112,13 @@ def replay(
         if URL.fullmatch(file) and not Path(file).exists():
             raise UsageError("replay plays files, and this is an address: undertone live URL listens to it")
         source: Source
-        again: Callable[[], Source]
         if Path(file).is_dir():
-            again = partial(RecordedSource, Path(file))
             source = recorded = RecordedSource(Path(file))
             settings = _as_recorded(settings, recorded, context)
         else:
-            again = partial(open_recording, Path(file), channels, track=_track(track))
             source = recording = open_recording(Path(file), channels, track=_track(track))
             settings = settings.model_copy(update={"names": recording.names | settings.names})
-        run_session(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request, again)
+        run_session(settings.model_copy(update={"kept": round(3600 * keep)}), source, pace, request)
 
 
 @session_options(without=("transcript", "rttm", "speakers"), interim=INTERIM_S)
@@ -203,17 +198,8 @@ def _republish(source: str, speed: float | None, session: str | None, request: R
             asyncio.run(republish(events, keys, url, speed, display))
 
 
-def run_session(
-    settings: SessionSettings,
-    source: Source,
-    speed: float | None,
-    request: Request,
-    again: Callable[[], Source] | None = None,
-) -> None:
-    """Run a session from its plan to its last event, and exit with its outcome.
-
-    again: opens the same recording once more, for a first pass over the whole of it.
-    """
+def run_session(settings: SessionSettings, source: Source, speed: float | None, request: Request) -> None:
+    """Run a session from its plan to its last event, and exit with its outcome."""
     import asyncio
 
     from model.device import choose
@@ -244,7 +230,7 @@ def run_session(
         if settings.wants_recognizer:
             fetch_recognizer(settings.asr == "whisper", settings.asr_model)
         try:
-            outcome, seconds = asyncio.run(_session(settings, source, speed, request, url, score, cluster, again))
+            outcome, seconds = asyncio.run(_session(settings, source, speed, request, url, score, cluster))
         except asyncio.CancelledError:
             raise typer.Exit(INTERRUPTED) from None
     ended = outcome.ended
@@ -267,28 +253,22 @@ async def _session(
     url: str,
     score: WordScore | None,
     cluster: ExitStack,
-    again: Callable[[], Source] | None,
 ) -> tuple[Outcome, float]:
     """The outcome of a session, and the seconds that it took. `cluster` holds what its models run in."""
     import asyncio
 
     from stream.bus.connection import public
     from stream.bus.tasks import cancelled
+    from stream.sources.file import played_file
     from workers.cluster.actors import ray_cluster
     from workers.cluster.pools import start_pools
     from workers.console.display import display_for, tell
     from workers.console.progress import Waiting, waiting_for
     from workers.session.opening import open_session
 
-    waiting = Waiting()
-
-    def find_turns(plan: SessionPlan) -> list[Turn]:
-        from workers.console.progress import console_progress
-        from workers.session import whole_recording
-
-        assert again is not None
-        with _interruptible(), console_progress() as progress:
-            return whole_recording.find_turns(again(), progress, _length(source), plan.enrolled, plan.people_count)
+    file = played_file(source)
+    length = file.info.duration if file is not None else None
+    waiting = Waiting(length)
 
     def start_models(plan: SessionPlan, needs: ModelRequirements) -> InferenceBackend:
         if score is not None and needs.asr is None:
@@ -303,26 +283,29 @@ async def _session(
 
     opened: OpenSession = await open_session(
         settings, source, start_models, url, request.prefix, speed=speed, record=request.record,
-        resume="required" if request.resume else "no", find_turns=find_turns if again is not None else None,
+        resume="required" if request.resume else "no",
     )  # fmt: skip
     if opened.recorder is not None:
         tell(f"recording into {opened.recorder.folder}")
     observers: list[EventObserver] = [] if score is None else [score]
     started = time.monotonic()
-    with display_for(request.as_json, Terminal(), _length(source)) as display:
+    if opened.plan.first_pass:
+        waiting.listened_to(0.0)
+    with display_for(request.as_json, Terminal(), length) as display:
         showing = asyncio.create_task(_show_waiting(waiting, display))
         try:
-            outcome = await opened.run([display, *observers])
+            outcome = await opened.run([display, *observers], waiting.listened_to)
         finally:
             await cancelled(showing)
     return outcome, time.monotonic() - started
 
 
 async def _show_waiting(waiting: Waiting, display: EventObserver) -> None:
-    """Say on a terminal what is being loaded, until all is: under the table, else in a line of its own on stderr."""
+    """Say what is waited for until the session is at work: on a terminal under the table, else in a line of its own on
+    stderr; where that is no terminal, in a line now and then."""
     import asyncio
 
-    from workers.console.display import TableDisplay
+    from workers.console.display import TableDisplay, tell
     from workers.console.progress import waiting_for
 
     await asyncio.sleep(WAITING_S)
@@ -336,20 +319,13 @@ async def _show_waiting(waiting: Waiting, display: EventObserver) -> None:
 
             def show() -> None:
                 new(waiting.line())
+                if text := waiting.log_line():
+                    tell(text)
 
         while waiting.line():
             show()
             await asyncio.sleep(WAITING_S)
         show()
-
-
-def _length(source: Source) -> float | None:
-    """Seconds of a recording; None where its file does not say, and of a live source."""
-    from stream.sources.base import SourceWrapper
-    from stream.sources.file import FileSource
-
-    file = source.source if isinstance(source, SourceWrapper) else source
-    return file.info.duration if isinstance(file, FileSource) else None
 
 
 @contextmanager

@@ -57,18 +57,38 @@ class ConsoleProgress:
 class Waiting:
     """The line that says what a command waits for before it is at work, with the time that it has taken."""
 
-    def __init__(self) -> None:
-        self._since = time.monotonic()
+    def __init__(self, length: float | None = None) -> None:
+        """length: seconds of media in all, None = unknown."""
+        self._since = self._told = time.monotonic()
         self._parts = ["models"]
+        self._length = length
+        self._listened: float | None = None
 
     def changed(self, loaded: dict[str, bool]) -> None:
         """Take note of what is loaded, and what not yet."""
         self._parts = [name for name, is_loaded in loaded.items() if not is_loaded]
 
+    def listened_to(self, seconds: float | None) -> None:
+        """Take note of how far a first pass is; None: it is over."""
+        self._listened = seconds
+
     def line(self) -> str:
         """The line; "" when nothing is waited for."""
-        seconds = time.monotonic() - self._since
-        return f"loading {', '.join(self._parts)} ({seconds:.0f} s)" if self._parts else ""
+        parts = [f"loading {', '.join(self._parts)}"] if self._parts else []
+        if self._listened is not None:
+            parts.append(self._first_pass(self._listened))
+        return f"{'; '.join(parts)} ({time.monotonic() - self._since:.0f} s)" if parts else ""
+
+    def log_line(self) -> str:
+        """How far a first pass is, where there is no terminal and it is time to say so again; else ""."""
+        if self._listened is None or Terminal(stderr=True).is_terminal or time.monotonic() - self._told < QUIET_S:
+            return ""
+        self._told = time.monotonic()
+        return self._first_pass(self._listened)
+
+    def _first_pass(self, seconds: float) -> str:
+        done = f"{min(seconds, self._length):.0f} of {self._length:.0f} s" if self._length else f"{seconds:.0f} s"
+        return f"listening for who speaks: {done}"
 
 
 @contextmanager

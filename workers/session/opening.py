@@ -23,8 +23,8 @@ from stream.bus.keys import PREFIX, Keys
 from stream.bus.running import Home, state_of, taken
 from stream.bus.spool import spool_path
 from stream.sources.base import OffsetSource, Source
+from stream.sources.file import played_file
 from stream.sources.recording import Recorder, unused_folder
-from stream.speech.turns import Turn
 from workers.errors import UsageError
 from workers.session.planning import plan_session
 from workers.session.runner import EventObserver, Outcome, SessionError, new_session, run
@@ -32,9 +32,8 @@ from workers.session.services import InferenceBackend, ModelRequirements, Sessio
 from workers.session.session import Session
 from workers.session.settings import SessionSettings
 from workers.session.snapshot import ResumePoint, load_resume_point
+from workers.session.whole_recording import ListenedTo
 
-FindTurns = Callable[[SessionPlan], list[Turn]]
-"""A first pass over a whole recording that says who speaks when; it may take a tenth of the recording's length."""
 StartModels = Callable[[SessionPlan, ModelRequirements], InferenceBackend]
 Resume = Literal["no", "if possible", "required"]
 """if possible: begins anew when nothing was left, as after a process that was killed before its first snapshot."""
@@ -54,9 +53,9 @@ class OpenSession:
         """All that is shown the session's events: the recorder, which keeps them, and `more`."""
         return [*more, *([] if self.recorder is None else [self.recorder])]
 
-    async def run(self, observers: Sequence[EventObserver] = ()) -> Outcome:
-        """Run the session to its end, or to Ctrl-C. Raises SessionError."""
-        return await run(self.session, self.source, self.speed, self.observers(observers))
+    async def run(self, observers: Sequence[EventObserver] = (), listened_to: ListenedTo | None = None) -> Outcome:
+        """Run the session to its end, or to Ctrl-C. listened_to: shown how far a first pass is. Raises SessionError."""
+        return await run(self.session, self.source, self.speed, self.observers(observers), listened_to)
 
 
 async def open_session(
@@ -73,7 +72,6 @@ async def open_session(
     max_attempts: int | None = None,
     exclusive: bool = True,
     home: Home | None = None,
-    find_turns: FindTurns | None = None,
 ) -> OpenSession:
     """Plan a session, start its models, and resume it where an earlier process stopped.
 
@@ -82,8 +80,10 @@ async def open_session(
     recording that has a speed. record: folder in which sound, pictures and
     events are kept, in a folder of their own. resume: continue the session that `settings` names. max_attempts: how
     often it may be resumed at the same place. exclusive: claim the id, and refuse one that is in use; False where the
-    caller has claimed it. home: where the session lives; None = in this process. find_turns: asked first
-    where people on one channel of a recording that is played as fast as it goes are told apart by voice.
+    caller has claimed it. home: where the session lives; None = in this process.
+
+    Where people on one channel of a file are told apart by voice, and it is played as fast as it goes, the session
+    begins with a first pass over the whole of it.
 
     Raises UsageError, MediaError, AnnotationError, CheckpointError, AsrError, BusError, SessionError, and what
     `start_models` raises; then nothing is left in Redis.
@@ -97,10 +97,9 @@ async def open_session(
         point = await _resume_point(redis, keys, resume, max_attempts)
     elif redis is not None:
         await check_publishing(redis, keys)  # one that is resumed has events to spool meanwhile
-    if find_turns is not None and plan.vad == "pyannote" and speed is None and not source.live:
-        turns = find_turns(plan)
+    if speed is None and plan.speakers == "cluster" and plan.vad == "pyannote" and played_file(source) is not None:
         encoders = plan.encoders | {"speaker": f"{plan.encoders['speaker']}, in a first pass"}
-        plan = replace(plan, found_turns=tuple(turns), encoders=encoders)
+        plan = replace(plan, first_pass=True, encoders=encoders)
     if redis is not None and resume == "no" and exclusive:
         await _claim(redis, keys)
         claimed = True

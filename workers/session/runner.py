@@ -20,10 +20,13 @@ from stream.clock import Pacer
 from stream.errors import MediaError
 from stream.events import Event, SessionEnded
 from stream.sources.base import Source
+from stream.sources.file import played_file
 from workers.errors import WorkersError
 from workers.session.local_bus import LocalBus
 from workers.session.services import EventBus, InferenceBackend, ServiceError, SessionPlan
 from workers.session.session import Session
+from workers.session.utterance import error_line
+from workers.session.whole_recording import ListenedTo, find_turns
 
 READ_AHEAD = 8
 """Blocks of a recording that are read at once: waking a thread for one costs more than reading it."""
@@ -65,7 +68,13 @@ def new_session(
     return Session(plan, config, backend, bus)
 
 
-async def run(session: Session, source: Source, speed: float | None, displays: Sequence[EventObserver]) -> Outcome:
+async def run(
+    session: Session,
+    source: Source,
+    speed: float | None,
+    displays: Sequence[EventObserver],
+    listened_to: ListenedTo | None = None,
+) -> Outcome:
     """Carry a source through a session from a command line, showing every event as a subscriber receives it.
 
     Ctrl-C (SIGINT) and SIGTERM stop listening, and what was heard is still published; a second one gives up. Raises
@@ -83,7 +92,8 @@ async def run(session: Session, source: Source, speed: float | None, displays: S
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     try:
-        return Outcome(await run_session(session, source, speed, displays, interrupted), interrupted.is_set())
+        ended = await run_session(session, source, speed, displays, interrupted, listened_to=listened_to)
+        return Outcome(ended, interrupted.is_set())
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
@@ -97,9 +107,11 @@ async def run_session(
     interrupted: asyncio.Event,
     started: asyncio.Event | None = None,
     patience: float = 30.0,
+    listened_to: ListenedTo | None = None,
 ) -> SessionEnded:
     """Carry a source through a session: `started` is set when its first event is there, `interrupted` by whoever
-    stopped the source; patience: seconds that the last events may wait for Redis before they are left on disk.
+    stopped the source; patience: seconds that the last events may wait for Redis before they are left on disk;
+    listened_to: shown how far a first pass is.
 
     Listens from the first moment, while models are still being loaded. Whatever fails, the session's stream gets its
     `session.ended`. Raises SessionError.
@@ -113,6 +125,8 @@ async def run_session(
         shown.add_done_callback(lambda _: source.stop())  # listening for nobody (a closed pipe, say) has no use
         forgotten.add_done_callback(lambda _: source.stop())
         try:
+            if session.plan.first_pass:
+                await _find_turns(session, source, listened_to)
             await _feed_blocks(session, source, Pacer(session.clock, speed), displays)
             reason = _reason(source, interrupted)
         except MediaError as error:
@@ -151,6 +165,29 @@ def _line(error: Exception, last: bool = False) -> str:
     """The line of an error's text that says most: of a Ray traceback the last, else the first."""
     lines = str(getattr(error, "cause", None) or error).strip().splitlines()
     return lines[-1 if last else 0] if lines else type(error).__name__
+
+
+async def _find_turns(session: Session, source: Source, listened_to: ListenedTo | None) -> None:
+    """Let the session know who speaks when, from a first pass over its whole recording in a thread.
+
+    Stopping the source ends it. It finds the same again when the session is resumed. Raises MediaError, SessionError.
+    """
+    file, plan = played_file(source), session.plan
+    assert file is not None
+    try:
+        turns = await asyncio.to_thread(find_turns, file.sound_again(), plan.enrolled, plan.people_count, listened_to)
+    except asyncio.CancelledError:
+        file.stop()
+        raise
+    except MediaError:
+        raise
+    except Exception as error:
+        raise SessionError(f"it is not found who speaks when: {error_line(error)}") from None
+    finally:
+        if listened_to is not None:
+            listened_to(None)
+    if not file.is_stopped:
+        session.use_turns(turns)
 
 
 async def _feed_blocks(session: Session, source: Source, pacer: Pacer, displays: Sequence[EventObserver]) -> None:

@@ -52,8 +52,8 @@ class SessionPlan:
     """Speaker of each channel."""
     turns: tuple[Turn, ...] = ()
     """Given by the user."""
-    found_turns: tuple[Turn, ...] | None = None
-    """Found in a first pass over the whole recording (`workers.session.whole_recording`)."""
+    first_pass: bool = False
+    """Who speaks when is found in a first pass over the whole recording (`workers.session.whole_recording`)."""
     transcript: Transcript | None = None
     notes: tuple[str, ...] = ()
     """Faults in what was given, a line each, told at the start."""
@@ -242,8 +242,8 @@ def segmenters(plan: SessionPlan) -> list[Segmenter]:
     """One segmenter a channel, as the plan says."""
     if plan.speakers == "turns":
         return [TurnSegmenter(plan.turns, plan.endpointing)]
-    if plan.found_turns is not None:
-        return [TurnSegmenter(plan.found_turns, plan.endpointing)]
+    if plan.first_pass:
+        return [TurnSegmenter((), plan.endpointing, given=False)]  # until `Session.use_turns`
     if plan.vad == "pyannote":
         return [OverlapSegmenter(SpeakerActivityNet())]
     return [

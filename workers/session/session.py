@@ -19,6 +19,8 @@ from stream.bus.directory import Load
 from stream.bus.tasks import abandon, seen
 from stream.clock import Clock, MonotonicClock
 from stream.speech.segmentation import Segmentation
+from stream.speech.segmenter import TurnSegmenter
+from stream.speech.turns import Turn
 from workers.session.diarization import Diarization, SpeakerSegment
 from workers.session.event_factory import EventFactory
 from workers.session.ledger import UtteranceLedger
@@ -102,6 +104,10 @@ class Session:
             self.segmentation.flush(position)
         self.publishing.restore(snapshot, replayed)
         return position
+
+    def use_turns(self, turns: list[Turn]) -> None:
+        """Cut at turns that were found in a first pass over the whole recording; before the first block."""
+        self.segmentation.use([TurnSegmenter(turns, self.plan.endpointing, given=False)])
 
     async def start(self) -> None:
         """Announce the session, or that this process resumes it; from here on another process can resume it."""

@@ -6,13 +6,14 @@ a moment is decided, and speakers are clustered when all their utterances are kn
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+
+import numpy as np
 
 from model.encoders.prosody import Array
 from model.encoders.speaker import SpeakerEncoder
 from model.encoders.speaker_activity import SpeakerActivityNet
-from model.progress import Progress
 from stream.block import RATE, Block, Utterance
 from stream.speech.clustering import VoicedTurn, name_speakers
 from stream.speech.overlap_segmenter import OverlapSegmenter
@@ -20,20 +21,22 @@ from stream.speech.turns import MOST_PEOPLE, Turn
 from workers.session.diarization import speaker_segments
 
 LATENCY_S = 2.0  # seconds after which a moment is decided; more is no better
-TASK = "seconds listened to, to find who speaks"
+
+NOTHING = np.zeros(0, np.float32)  # instead of the sound of utterances, which would be all of the recording
+ListenedTo = Callable[[float | None], None]
+"""Told the seconds of a recording that a first pass has listened to, and None when that is over; called in a thread."""
 
 
 def find_turns(
     blocks: Iterable[Block],
-    progress: Progress,
-    seconds: float | None,
     enrolled: Mapping[str, Array] | None = None,
     people: tuple[int, int] = (1, MOST_PEOPLE),
+    listened_to: ListenedTo | None = None,
 ) -> list[Turn]:
     """The turns of a recording with one channel, in order of their ends.
 
-    seconds: its length for the progress, None = unknown; enrolled: [256] unit vectors of known voices, by name; people:
-    fewest and most speakers. Raises what reading the blocks raises.
+    enrolled: [256] unit vectors of known voices, by name; people: fewest and most speakers. Raises what reading the
+    blocks raises.
     """
     encoder, segmenter = SpeakerEncoder(), OverlapSegmenter(SpeakerActivityNet(), latency=LATENCY_S)
     heard: list[tuple[VoicedTurn, Utterance]] = []
@@ -45,15 +48,14 @@ def find_turns(
                 end = utterance.end if n == len(parts) - 1 else utterance.start + part.end
                 start, local = utterance.start + part.start, utterance.voice or 0
                 turn = VoicedTurn(start, end, local, part.voice, part.seconds)
-                heard.append((turn, replace(utterance, samples=utterance.samples[:0])))
+                heard.append((turn, replace(utterance, samples=NOTHING)))
 
     for block in blocks:
         if block.dropped:
             keep(segmenter.flush(block.dropped))
         keep(segmenter.push(block.samples[0]))
-        if seconds is not None:
-            position = block.start + block.samples.shape[1] / RATE
-            progress.step(TASK, min(round(position), round(seconds)), round(seconds))
+        if listened_to is not None:
+            listened_to(block.start + block.samples.shape[1] / RATE)
     keep(segmenter.flush())
     names = name_speakers([turn for turn, _ in heard], enrolled, people)
     turns = []

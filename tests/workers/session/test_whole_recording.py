@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.progress import Silent
 from stream.block import RATE, Block
 from stream.sources.file import FileSource, read_audio
 from stream.speech.endpointing import Endpointing
@@ -17,8 +16,8 @@ from workers.session.whole_recording import find_turns
 
 def test_silence_has_no_turns() -> None:
     blocks = [Block(n, float(n), np.zeros((1, RATE), np.float32)) for n in range(12)]
-    assert find_turns(blocks, Silent(), 12.0) == []
-    assert find_turns([], Silent(), None) == []
+    assert find_turns(blocks) == []
+    assert find_turns([]) == []
 
 
 def test_where_only_others_speak_a_turn_is_silent() -> None:
@@ -36,19 +35,14 @@ def test_where_only_others_speak_a_turn_is_silent() -> None:
 @pytest.mark.data
 def test_two_who_cut_in_on_each_other_are_told_apart(data: Path) -> None:
     call = data / "conversations" / "telephone" / "sample.wav"
-    steps: list[int] = []
-
-    class Steps(Silent):
-        def step(self, task: str, done: int, total: int) -> None:
-            steps.append(done)
-
-    turns = find_turns(FileSource(call, "mix"), Steps(), 30.0, people=(2, 2))
+    positions: list[float | None] = []
+    turns = find_turns(FileSource(call, "mix"), people=(2, 2), listened_to=positions.append)
     assert {turn.speaker for turn in turns} == {"speaker 1", "speaker 2"}
     assert [turn.end for turn in turns] == sorted(turn.end for turn in turns)
     assert any(one.end - other.start > 0.2 for one, other in pairwise(turns)), "they overlap"
-    assert steps == sorted(steps) and steps[-1] == 30
+    assert positions == pytest.approx([n / 25 for n in range(1, 751)])
     whole = Block(0, 0.0, read_audio(call))
-    again = find_turns([whole], Silent(), None, people=(2, 2))
+    again = find_turns([whole], people=(2, 2))
     assert [(turn.start, turn.end, turn.speaker) for turn in again] == [
         (turn.start, turn.end, turn.speaker) for turn in turns
     ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from model.encoders.prosody import Array
 from model.encoders.speaker import SpeakerEncoder
 from model.encoders.speaker_activity import SpeakerActivityNet
-from model.progress import Progress, Silent
+from model.progress import Progress
 from stream.block import RATE, Block, Samples, Utterance
 from stream.sources.file import read_audio
 from stream.speech.endpointing import Endpointing
@@ -177,7 +177,7 @@ def _with_vad(name: str, case: Case) -> Segmenter:
 
 
 def _in_a_first_pass(case: Case, people: tuple[int, int]) -> list[Turn]:
-    turns = find_turns([Block(0, 0.0, case.samples[None])], Silent(), None, people=people)
+    turns = find_turns([Block(0, 0.0, case.samples[None])], people=people)
     return [replace(turn, start=turn.start if turn.onset is None else turn.onset) for turn in turns]
 
 
