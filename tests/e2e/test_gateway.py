@@ -16,16 +16,17 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import undertone as program
 import websockets
 from av.stream import Disposition
 
 from stream.block import RATE
 from stream.bus.subscriber import history
 from stream.events import parse
-from tests.support.commands import undertone
+from tests.support.commands import labels, undertone
 from tests.support.gateways import HEARD, Gateway, events_of, free_port, gateways, pcm
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
-from tests.support.recordings import film, voice, webm, write_tracks
+from tests.support.recordings import film, voice, webm, write_tracks, write_wav
 from workers.cluster.session_actor import find_session
 from workers.gateway.access import new_token
 
@@ -204,6 +205,52 @@ async def test_a_track_of_a_file_whatever_its_name(pair: list[Gateway], tmp_path
         assert absent.status_code == 422 and "has no audio track 3; it has 2" in absent.text
         sent = await client.post("/recordings", params=HEARD | {"name": "a.mkv", "track": 3}, content=recording)
         assert sent.status_code == 422 and "a.mkv: has no audio track 3; it has 2" in sent.text
+
+
+@pytest.mark.data
+async def test_who_speaks_is_found_in_a_first_pass_whichever_way_a_recording_comes(
+    pair: list[Gateway], data: Path, redis_url: str, ray_address: str
+) -> None:
+    """A telephone call: the command, an upload, a file of the server, and a program find the same."""
+    call = data / "conversations" / "telephone" / "sample.wav"
+    shutil.copy(call, pair[0].log.parent / "media" / "call.wav")
+    options = ("--modalities", "audio", "--people", "2", "--speed", "max", "--json", "--redis", redis_url)
+    replayed = await asyncio.to_thread(undertone, "replay", call, *options, "--ray-address", ray_address)
+    ways = {"the command": [json.loads(line) for line in replayed.stdout.splitlines()]}
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=120) as client:
+        asked = HEARD | {"people": "2"}
+        sent = await client.post(
+            "/recordings", params=asked | {"name": "call.wav", "speed": "max"}, content=call.read_bytes()
+        )
+        ways["an upload"] = await events_of(pair[1], sent.json()["id"])
+        source = {"kind": "file", "name": "call.wav", "speed": None}
+        played = await client.post("/sessions", json=asked | {"source": source})
+        ways["a file"] = await events_of(pair[1], played.json()["id"])
+    settings = program.Settings(modalities=("audio",), people="2", asr="none")
+    events = await asyncio.to_thread(lambda: list(program.analyse(call, settings=settings)))
+    ways["a program"] = [json.loads(event.wire()) for event in events]
+    turns = {}
+    for way, told in ways.items():
+        assert "in a first pass" in told[0]["encoders"]["speaker"] and told[-1]["reason"] == "end of source", way
+        turns[way] = [(label["audio_start"], label["audio_end"], label["speaker"]) for label in labels(told)]
+    assert {speaker for *_, speaker in turns["the command"]} == {"speaker 1", "speaker 2"}
+    for way in turns:
+        assert turns[way] == turns["the command"], way
+
+
+async def test_a_session_is_stopped_while_it_finds_who_speaks(pair: list[Gateway], tmp_path: Path) -> None:
+    """One voice for ten minutes, to which a first pass listens for one."""
+    recording = write_wav(tmp_path / "long.wav", np.tile(voice(6), 100)[None]).read_bytes()
+    async with httpx.AsyncClient(base_url=pair[0].http, timeout=120) as client:
+        sent = await client.post("/recordings", params=HEARD | {"name": "long.wav", "speed": "max"}, content=recording)
+        assert sent.status_code == 201, "it has begun"
+        session = sent.json()["id"]
+        assert (await client.get(f"/sessions/{session}")).json()["state"] == "live"
+        assert (await client.delete(f"/sessions/{session}")).status_code == 202
+        async with asyncio.timeout(15):
+            events = await events_of(pair[1], session)
+    assert "in a first pass" in events[0]["encoders"]["speaker"]
+    assert (events[-1]["reason"], events[-1]["utterances"], events[-1]["duration"]) == ("interrupted", 0, 0)
 
 
 async def test_a_session_is_stopped(pair: list[Gateway]) -> None:

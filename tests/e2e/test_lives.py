@@ -92,6 +92,31 @@ async def test_a_recording_that_was_sent_outlives_the_process_that_hears_it(
     assert verdict.utterances > 5 and sum(event.type == "session.ended" for event in log) == 1
 
 
+@pytest.mark.data
+async def test_a_first_pass_that_was_killed_finds_the_same_again(gateway: Gateway, data: Path, redis_url: str) -> None:
+    """Killed while it listens, and once more among the labels."""
+    content = (data / "conversations" / "telephone" / "sample.wav").read_bytes()
+    asked = HEARD | {"name": "call.wav", "speed": "max", "people": "2"}
+    async with client(gateway) as http:
+        for session in ("found", "found-again"):
+            answer = await http.post("/recordings", params=asked | {"id": session}, content=content)
+            assert answer.status_code == 201, answer.text
+            if session != "found":
+                for labelled in (0, 1):
+                    log = await log_until(redis_url, session, labelled)
+                    assert len(labels(log, 0)) < 6, "it goes on"
+                    os.kill(await process_of(session), signal.SIGKILL)
+            await log_until(redis_url, session, None)
+    truth, log = (durable_log(redis_url, session) for session in ("found", "found-again"))
+    verdict = judge(log, truth)
+    assert verdict.clean and verdict.failed == 0 and verdict.restarts == 2, verdict
+    turns = [
+        {n: (label.speaker, label.audio_start, label.audio_end) for n, label in labels(events, 0).items()}
+        for events in (truth, log)
+    ]
+    assert turns[0] == turns[1] and {speaker for speaker, *_ in turns[0].values()} == {"speaker 1", "speaker 2"}
+
+
 async def test_somebody_ends_a_session_whose_process_is_gone_for_good(gateway: Gateway, redis_url: str) -> None:
     """Once, with a reason; what was held for it goes, and forgetting it needs no word from anybody."""
     push: Any = {"source": {"kind": "push", "tracks": [{"name": "Mara"}]}}

@@ -136,6 +136,23 @@ def test_ctrl_c_publishes_what_was_heard(redis_url: str, ray_address: str) -> No
     assert read_back(redis_url, "interrupted") == received
 
 
+def test_ctrl_c_while_it_is_found_who_speaks(tmp_path: Path, redis_url: str, ray_address: str) -> None:
+    recording = write_wav(tmp_path / "long.wav", np.tile(voice(6), 100)[None])
+    process = subprocess.Popen(
+        [UNDERTONE, "replay", str(recording), "--modalities", "audio", "--speed", "max", "--json",
+         "--redis", redis_url],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    assert "in a first pass" in first["encoders"]["speaker"]
+    os.killpg(process.pid, signal.SIGINT)
+    last = [json.loads(line) for line in process.stdout][-1]
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert (last["type"], last["reason"], last["utterances"]) == ("session.ended", "interrupted", 0)
+
+
 def test_watch_follows_a_session_of_another_process(redis_url: str, ray_address: str) -> None:
     replaying = subprocess.Popen(
         [UNDERTONE, "replay", str(DEMO), "--transcript", str(DEMO_TRANSCRIPT), "--speed", "8", "--json",

@@ -42,6 +42,9 @@ class LocalBackend:
         self.silent: set[int] = set()
         self.read: list[list[Line]] = []
 
+    async def ready(self) -> None:
+        """It is at once."""
+
     async def faults(self) -> list[str]:
         return [self.recognizer.fault] if self.recognizer.fault else []
 

@@ -17,8 +17,9 @@ import pytest
 
 from stream.block import BLOCK_SAMPLES, RATE, VideoFrame
 from stream.errors import MediaError
+from stream.sources.base import SourceWrapper
 from stream.sources.decoding import AudioDecoder, VideoDecoder
-from stream.sources.file import FileSource
+from stream.sources.file import FileSource, TracksSource, played_file
 from tests.support.paths import DEMO
 from tests.support.recordings import crowded, silence, voice, write_mp4, write_wav
 
@@ -279,3 +280,25 @@ def test_any_number_of_channels_is_split(count: int) -> None:
         file.writeframes(samples.tobytes())
     source = FileSource(Path("table.wav"), "split", content=recorded.getvalue())
     assert np.array_equal(read(source), samples.T.astype(np.float32) / 32768)
+
+
+def test_the_sound_of_a_file_can_be_had_again_while_it_is_played(tmp_path: Path) -> None:
+    source = FileSource(write_mp4(tmp_path / "a.mp4", voice(2)[None], 2))
+    whole = np.concatenate([block.samples for block in source.sound_again()], 1)
+    blocks = iter(source)
+    first = next(blocks)
+    again = list(source.sound_again())
+    assert np.array_equal(np.concatenate([block.samples for block in again], 1), whole)
+    assert not any(block.frames for block in again)
+    rest = list(blocks)
+    assert np.array_equal(np.concatenate([block.samples for block in (first, *rest)], 1), whole)
+    assert any(block.frames for block in rest)
+    source.stop()
+    assert source.is_stopped and list(source.sound_again()) == []
+
+
+def test_the_file_behind_a_source(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.wav", voice(1)[None])
+    source = FileSource(path)
+    assert played_file(source) is source and played_file(SourceWrapper(SourceWrapper(source))) is source
+    assert played_file(TracksSource(path)) is None

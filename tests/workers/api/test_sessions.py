@@ -13,9 +13,9 @@ import pytest
 import undertone
 
 from stream.block import RATE
-from stream.events import Emotion, Event, SessionEnded, parse
+from stream.events import Emotion, Event, SessionEnded, SessionStarted, parse
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT, ROOT
-from tests.support.recordings import write_wav
+from tests.support.recordings import voice, write_wav
 from workers.api import sessions
 
 pytestmark = pytest.mark.integration  # they load the shipped encoders
@@ -177,3 +177,16 @@ async def test_a_block_that_cannot_begin_says_why() -> None:
             pass
     with pytest.raises(undertone.UsageError, match="rate"):
         undertone.listen(0)
+
+
+def test_leaving_a_recording_while_it_is_found_who_speaks(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "long.wav", np.tile(voice(6), 100)[None])
+    settings = undertone.Settings(asr="none", modalities=("audio",))
+    events = undertone.analyse(path, settings=settings)
+    first = next(events)
+    assert isinstance(first, SessionStarted) and "in a first pass" in (first.encoders["speaker"] or "")
+    left = time.monotonic()
+    events.close()
+    assert time.monotonic() - left < 10 and not session_threads()
+    paced = next(undertone.analyse(path, settings=settings, speed=1000))
+    assert isinstance(paced, SessionStarted) and "first pass" not in (paced.encoders["speaker"] or "")
