@@ -63,9 +63,9 @@ def plan_session(settings: SessionSettings, source: Source) -> Planned:
     if speakers == "cluster":
         enrolled = voices() if settings.enrolled else {}
         outdated_voices = outdated() if settings.enrolled else []
-        used["speaker"] = "voice embeddings (WeSpeaker), clustered" + (
-            f"; enrolled: {len(enrolled)}" if enrolled else ""
-        )
+        known = f"; enrolled: {len(enrolled)}" if enrolled else ""
+        people = f"; people: {settings.people}" if settings.people else ""
+        used["speaker"] = f"voice embeddings (WeSpeaker), clustered{known}{people}"
     names = dict(settings.names)
     notes = [note for each in left_out if (note := each.note)] + _unused_names(settings, source, speakers)
     if outdated_voices:

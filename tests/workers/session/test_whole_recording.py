@@ -55,7 +55,8 @@ async def test_it_is_for_people_on_one_channel_of_a_file_that_is_played_as_fast_
     long: Path, tmp_path: Path
 ) -> None:
     assert (await opened(FileSource(long))).plan.first_pass
-    assert (await opened(SourceWrapper(FileSource(long)))).plan.first_pass
+    plan = (await opened(SourceWrapper(FileSource(long)), people="2-3")).plan
+    assert plan.first_pass and str(plan.encoders["speaker"]).endswith("clustered; people: 2-3, in a first pass")
     turns = tmp_path / "turns.rttm"
     turns.write_text("SPEAKER long 1 0.5 2.0 <NA> <NA> Ann <NA> <NA>\n")
     split = FileSource(write_wav(tmp_path / "split.wav", np.stack([voice(2), voice(2, seed=1)])), "split")
