@@ -76,6 +76,7 @@ export class StartForm {
 
   async #startLive() {
     if (this.#capture) throw new Error("This page already listens. Stop that first.");
+    const asked = wishes();
     // Before the session is created, so that a refusal leaves none behind.
     say("Opening the microphone…");
     const stream = await openDevices({ microphone: byId("microphone").value, camera: byId("camera").checked });
@@ -84,7 +85,7 @@ export class StartForm {
       say("Starting…");
       const name = byId("participant").value.trim() || null;
       const tracks = [{ name, video: byId("camera").checked }];
-      const session = await createSession({ ...wishes(), source: { kind: "push", tracks } });
+      const session = await createSession({ ...asked, source: { kind: "push", tracks } });
       this.#send(session.id, stream);
       this.#onStarted(session.id);
     } catch (error) {
@@ -107,10 +108,10 @@ export class StartForm {
 
   async #startRecording() {
     if (!this.#file) throw new Error("Choose an audio or video file first.");
+    const query = { name: this.#file.name, speed: byId("upload-speed").value, ...wishes() };
     const bar = byId("upload-progress");
     bar.hidden = false;
     bar.value = 0;
-    const query = { name: this.#file.name, speed: byId("upload-speed").value, ...wishes() };
     try {
       const session = await uploadRecording(this.#file, query, (share) => {
         bar.value = share;
@@ -126,9 +127,8 @@ export class StartForm {
 /** What the form asks for, whatever the source. */
 function wishes() {
   const asked = { consent: byId("consent").value.trim() };
-  const people = byId("people");
-  if (!people.checkValidity()) throw new Error("People on one microphone: a number such as 3, or a range such as 2-4.");
-  if (people.value) asked.people = people.value;
+  const people = peopleAsked();
+  if (people) asked.people = people;
   if (byId("redact").checked) asked.redact = true;
   if (byId("mask").checked) asked.mask = true;
   if (byId("record").checked) asked.record = true;
@@ -136,8 +136,25 @@ function wishes() {
   return asked;
 }
 
+/** How many people share a microphone, as the server takes it; "" where that is to be found out. */
+function peopleAsked() {
+  const field = byId("people");
+  const people = field.value.trim();
+  const [, fewest, most] = people.match(/^([1-9]\d?)(?:-([1-9]\d?))?$/) ?? [];
+  const isWrong = people !== "" && !(Number(fewest) <= Number(most ?? fewest));
+  field.setAttribute("aria-invalid", isWrong);
+  if (!isWrong) return people;
+  field.focus();
+  throw new Error(`People on one microphone: a number such as 3, or a range such as 2-4, not “${people}”.`);
+}
+
 const say = (text) => (byId("start-status").textContent = text);
-const complain = (text) => (byId("start-message").textContent = text);
+
+function complain(text) {
+  const message = byId("start-message");
+  message.textContent = text;
+  if (text) message.scrollIntoView({ block: "nearest" });
+}
 
 async function listMicrophones() {
   const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
@@ -133,6 +134,45 @@ def test_a_recording_is_dropped_in_watched_exported_and_replayed(page: Page, gat
     page.keyboard.press("Home")
     page.locator("#play").click()
     expect(articles.first).to_be_visible(timeout=20_000)
+
+
+@pytest.mark.parametrize(("people", "source"), [("2-4", "microphone"), (" 3 ", "recording")])
+def test_how_many_people_share_a_microphone(
+    page: Page, gateway: Gateway, demo_audio: np.ndarray, tmp_path: Path, people: str, source: str
+) -> None:
+    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    page.get_by_label("People on one microphone").fill(people)
+    if source == "microphone":
+        page.get_by_role("button", name="Start listening").click()
+        page.get_by_role("button", name="Stop").click(timeout=SLOW)
+    else:
+        page.locator("#file").set_input_files(write_wav(tmp_path / "room.wav", demo_audio.sum(0)[None, : 10 * RATE]))
+        page.locator("#upload-speed").select_option("max")
+        page.locator("#upload").click()
+    page.get_by_text("What listens").click(timeout=SLOW)
+    expect(page.locator("#encoders-list")).to_contain_text(f"people: {people.strip()}")
+    expect(page.locator("#summary-state")).to_contain_text("ended", timeout=SLOW)
+
+
+@pytest.mark.parametrize("people", ["4-2", "0", "x"])
+def test_a_number_of_people_that_is_none_starts_nothing(page: Page, gateway: Gateway, people: str) -> None:
+    def sessions() -> list[str]:
+        return [one["id"] for one in page.request.get(f"{gateway.http}/sessions").json()["sessions"]]
+
+    before = sessions()
+    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    page.locator("#file").set_input_files(DEMO)
+    field = page.get_by_label("People on one microphone")
+    field.fill(people)
+    for button in ("Start listening", "Upload and analyse"):
+        page.get_by_role("button", name=button).click()
+        told = f"People on one microphone: a number such as 3, or a range such as 2-4, not “{people}”."
+        expect(page.locator("#start-message")).to_have_text(told)
+        expect(page.locator("#start-message")).to_be_in_viewport()
+        expect(field).to_be_focused()
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(page.locator("#upload-progress")).to_be_hidden()
+    assert sessions() == before
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
