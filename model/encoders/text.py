@@ -15,7 +15,7 @@ nodes of the graph, and a `ContextReader` (tuned on conversations), whose poster
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -167,7 +167,7 @@ def _tokenizer(encoder: str) -> Tokenizer:
     path = Path(checked(encoder)) / "tokenizer.json"
     if path.is_file():
         made: Tokenizer = Tokenizer.from_file(str(path))
-        padding = made.token_to_id("[PAD]") or 0
+        padding = made.padding["pad_id"] if made.padding else made.token_to_id("[PAD]") or 0
     else:  # of Hugging Face, or in another layout
         from transformers import AutoTokenizer
 
@@ -192,6 +192,14 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
+
+
+def accepted(inputs: Mapping[str, NDArray[np.int64]], model: Any) -> dict[str, torch.Tensor]:
+    """The inputs [n, L] as tensors on the model's device; without segments for a model that has none, such as MPNet."""
+    import torch
+
+    left_out = set() if getattr(model.config, "type_vocab_size", 0) else {"token_type_ids"}
+    return {name: torch.from_numpy(values).to(model.device) for name, values in inputs.items() if name not in left_out}
 
 
 def load_encoder(encoder: str) -> Any:
@@ -258,8 +266,7 @@ def _by_torch(
 
     @torch.inference_mode()
     def run(inputs: dict[str, NDArray[np.int64]], pool: NDArray[np.bool_]) -> NDArray[np.float32]:
-        tensors = {name: torch.from_numpy(values).to(device) for name, values in inputs.items()}
-        hidden = model(**tensors, output_hidden_states=True).hidden_states
+        hidden = model(**accepted(inputs, model), output_hidden_states=True).hidden_states
         embedding: NDArray[np.float32] = pooled(hidden, torch.from_numpy(pool).to(device), config).cpu().numpy()
         return embedding
 

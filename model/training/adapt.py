@@ -23,7 +23,7 @@ from sklearn.metrics import f1_score
 from torch import nn
 
 from model.data.tables import Dialogue, TableError
-from model.encoders.text import Line, Reader, TextConfig, load_encoder, pooled, quiet
+from model.encoders.text import Line, Reader, TextConfig, accepted, load_encoder, pooled, quiet
 from model.labels import SENTIMENTS, LabelSet
 from model.progress import Progress
 from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
@@ -212,9 +212,8 @@ class Tuner:
 
     def _embed(self, lines: Sequence[Sequence[Line]]) -> torch.Tensor:
         arrays, pool = self._read(lines)
-        inputs = {name: torch.from_numpy(values).to(self._device) for name, values in arrays.items()}
         with torch.autocast(self._device.type, torch.bfloat16):
-            hidden = self._model(**inputs, output_hidden_states=True).hidden_states
+            hidden = self._model(**accepted(arrays, self._model), output_hidden_states=True).hidden_states
         embedding: torch.Tensor = pooled(hidden, torch.from_numpy(pool).to(self._device), self.text)
         return embedding
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.data.tables import TableError
-from model.encoders.text import Line, TextConfig, TextEncoder, folder
+from model.encoders.text import Line, Reader, TextConfig, TextEncoder, folder
 from model.progress import Silent
 from model.training.adapt import AdapterRecipe, Examples, Tuner, read_goemotions
 
@@ -65,6 +65,30 @@ def test_it_learns_from_the_context_and_serves_what_it_learnt(text: TextConfig, 
     tuner._model.eval()
     with torch.inference_mode():
         assert np.allclose(tuner._embed(lines).numpy(), encoder(lines), atol=0.1), "bfloat16 against float32"
+
+
+def test_an_encoder_with_another_padding_and_without_segments(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import MPNetConfig, MPNetModel
+
+    words = ["<s>", "<pad>", "</s>", "<unk>", "[PAD]", "good", "bad", "a", "b", ":"]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer.enable_padding(pad_id=1, pad_token="<pad>")
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    MPNetModel(
+        MPNetConfig(
+            vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+        )
+    ).save_pretrained(tmp_path)
+    text = TextConfig(encoder=str(tmp_path), layers=(1, 2), tokens=32, context=2, width=32)
+    short, long = [Line("x", "good")], [Line("x", "bad bad bad"), Line("y", "good bad good bad")]
+    inputs, pool = Reader(text)([short, long])
+    assert inputs["input_ids"][0, -1] == 1 and not pool[0, -1]
+    encode = TextEncoder(text)
+    assert np.allclose(encode([short, long])[0], encode([short])[0], atol=1e-5)
+    assert Tuner(text, RECIPE, 0).fit([moods(16, 1)], moods(16, 2), 1e-3, 8, tmp_path / "work", 0, Silent()) >= 0
 
 
 def test_an_interrupted_tuning_ends_where_an_undisturbed_one_does(text: TextConfig, tmp_path: Path) -> None:
