@@ -164,6 +164,7 @@ def speakers(data: Turns = None, as_json: Json = False) -> None:
     """Diarization: DER of the live way by latency, on recordings and on constructed conversations."""
     with one_line_errors():
         from workers.bench.accuracy.speakers import bench_conditions, bench_nobody, bench_speakers, bench_voices
+        from workers.bench.accuracy.wrong_names import bench_wrong_names
         from workers.console.progress import console_progress
 
         clips = development_data() / "librispeech" if data is None else None
@@ -172,12 +173,14 @@ def speakers(data: Turns = None, as_json: Json = False) -> None:
         _show("Diarization, % of true speech (no collar, overlap scored)", rows, as_json)
         if data is None and not as_json:
             with console_progress() as progress:
-                hard, nobody = (
+                hard, nobody, labels = (
                     bench_conditions(development_data(), progress),
                     bench_nobody(development_data(), progress),
+                    bench_wrong_names(development_data(), progress),
                 )
             _show("The same in worse conditions", hard, False)
             _show("Utterances heard where nobody speaks", nobody, False)
+            _show("What the names do to labels: MELD dev with its turns read out by others, %", labels, False)
             rows = bench_voices(development_data() / "librispeech")
             _show("Voices told apart: equal error rate in % between pieces of six LibriSpeech speakers", rows, False)
 

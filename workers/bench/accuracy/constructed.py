@@ -107,7 +107,7 @@ def converse(
         clips = voices[name]
         if interjects:  # the shortest phrases, one alone
             clips = [[min(clip, key=lambda stretch: stretch.seconds)] for clip in clips]
-        turn = _turn(clips[int(chance.integers(len(clips)))], length, chance)
+        turn = phrases(clips[int(chance.integers(len(clips)))], length, chance)
         spoken_s = len(turn) / RATE - 2 * MARGIN_S
         if goes_on:
             start = floor + 1.0 + chance.gamma(2, 0.25)
@@ -119,9 +119,7 @@ def converse(
         start = max(start, own + 0.5, MARGIN_S, turns[-1].start if turns else 0.0)
         first = round((start - MARGIN_S) * RATE)
         turn = turn[: max(0, len(sound) - first)]
-        sound[first : first + len(turn)] += turn * np.float32(
-            gains[name] * LEVEL / max(1e-6, np.sqrt((turn**2).mean()))
-        )
+        sound[first : first + len(turn)] += _at_level(turn, gains[name])
         end = start + spoken_s
         shared += max(0.0, min(floor, end) - start)
         turns.append(Turn(start, end, name))
@@ -133,7 +131,32 @@ def converse(
     return Conversation(sound, sorted(turns, key=lambda turn: turn.start))
 
 
-def _turn(clip: Sequence[Stretch], seconds: float, chance: np.random.Generator) -> Samples:
+def read_out(
+    voices: Mapping[str, Sequence[Sequence[Stretch]]], lines: Sequence[tuple[str, float]], seed: int
+) -> Conversation:
+    """A conversation with given turns, one after another: (voice, about so many seconds), from random places of clips.
+
+    The gaps between them are those of `converse`.
+    """
+    chance = np.random.default_rng(seed)
+    gains = {name: 10 ** (chance.uniform(-GAIN_DB, GAIN_DB) / 20) for name in sorted({name for name, _ in lines})}
+    parts: list[Samples] = []
+    turns: list[Turn] = []
+    end = 0.5
+    for name, seconds in lines:
+        clips = voices[name]
+        turn = phrases(clips[int(chance.integers(len(clips)))], seconds, chance)
+        pause = chance.gamma(2, 0.2) + (1.0 if turns and turns[-1].speaker == name else 0.0)
+        parts += [np.zeros(round(pause * RATE), np.float32), _at_level(turn, gains[name])]
+        start = end + pause + MARGIN_S
+        turns.append(Turn(start, start + len(turn) / RATE - 2 * MARGIN_S, name))
+        end += pause + len(turn) / RATE
+    sound = np.concatenate([np.zeros(RATE // 2, np.float32), *parts, np.zeros(RATE, np.float32)])
+    sound += chance.normal(0, LEVEL * 10 ** (NOISE_DB / 20), len(sound)).astype(np.float32)
+    return Conversation(sound, turns)
+
+
+def phrases(clip: Sequence[Stretch], seconds: float, chance: np.random.Generator) -> Samples:
     """Consecutive stretches of a clip from a random place, of about so many seconds and one at least: phrases are left
     whole, for half a word is no end of a turn."""
     first = int(chance.integers(len(clip)))
@@ -144,6 +167,11 @@ def _turn(clip: Sequence[Stretch], seconds: float, chance: np.random.Generator) 
         chosen.append(stretch)
     # Two margins make a pause of 0.2 s.
     return np.concatenate([_faded(stretch.samples) for stretch in chosen])
+
+
+def _at_level(samples: Samples, gain: float) -> Samples:
+    level: Samples = samples * np.float32(gain * LEVEL / max(1e-6, np.sqrt((samples**2).mean())))
+    return level
 
 
 def _faded(samples: Samples) -> Samples:

@@ -174,12 +174,14 @@ def _language(progress: Progress) -> Tables:
 
 def _speakers(progress: Progress) -> Tables:
     from workers.bench.accuracy.speakers import bench_conditions, bench_nobody, bench_speakers, bench_voices
+    from workers.bench.accuracy.wrong_names import bench_wrong_names
 
     return {
         "der": bench_speakers(_data() / "conversations", _data() / "librispeech", progress),
         "conditions": bench_conditions(_data(), progress),
         "nobody": bench_nobody(_data(), progress),
         "voices": bench_voices(_data() / "librispeech"),
+        "wrong_names": bench_wrong_names(_data(), progress),
     }
 
 
