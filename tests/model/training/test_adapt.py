@@ -72,10 +72,10 @@ def test_an_encoder_with_another_padding_and_without_segments(tmp_path: Path) ->
     from transformers import MPNetConfig, MPNetModel
 
     words = ["<s>", "<pad>", "</s>", "<unk>", "[PAD]", "good", "bad", "a", "b", ":"]
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    tokenizer.enable_padding(pad_id=1, pad_token="<pad>")
+    tokenizer.enable_padding(pad_id=1)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     MPNetModel(
         MPNetConfig(
