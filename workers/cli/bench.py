@@ -12,6 +12,7 @@ from workers.cli import bench_load
 from workers.console.errors import RUNTIME, USAGE, development_data, fail, one_line_errors
 from workers.console.options import Clips, Faces, Json, comma_separated
 from workers.console.terminal import Terminal, print_json
+from workers.errors import UsageError
 
 if TYPE_CHECKING:
     from workers.bench.report.compare import Change, Comparison
@@ -160,9 +161,18 @@ def vad(data: Turns = None, as_json: Json = False) -> None:
 
 
 @bench.command()
-def speakers(data: Turns = None, as_json: Json = False) -> None:
+def speakers(
+    data: Turns = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Other thresholds instead, on the conversations by which they were chosen.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Diarization: DER of the live way by latency, on recordings and on constructed conversations."""
     with one_line_errors():
+        if grid:
+            _show_speaker_grid(data, as_json)
+            return
         from workers.bench.accuracy.speakers import bench_conditions, bench_nobody, bench_speakers, bench_voices
         from workers.bench.accuracy.wrong_names import bench_wrong_names
         from workers.console.progress import console_progress
@@ -183,6 +193,17 @@ def speakers(data: Turns = None, as_json: Json = False) -> None:
             _show("What the names do to labels: MELD dev with its turns read out by others, %", labels, False)
             rows = bench_voices(development_data() / "librispeech")
             _show("Voices told apart: equal error rate in % between pieces of six LibriSpeech speakers", rows, False)
+
+
+def _show_speaker_grid(data: Path | None, as_json: bool) -> None:
+    from workers.bench.accuracy.speaker_grid import bench_speaker_grid
+    from workers.console.progress import console_progress
+
+    if data is not None:
+        raise UsageError("--grid takes the conversations by which the thresholds were chosen, and no --data")
+    with console_progress() as progress:
+        rows = bench_speaker_grid(development_data(), progress)
+    _show("Diarization error rate in % with other thresholds", rows, as_json)
 
 
 Recordings = Annotated[Path | None, typer.Option(help="Laid out as $UNDERTONE_DATA: librispeech, conversations, …")]

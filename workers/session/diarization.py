@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ from model.encoders.prosody import Array
 from model.encoders.speaker import VOICE_ENCODER
 from stream.block import RATE, Samples, Utterance
 from stream.speech.speakers import OVERLAP_S, Speaker, SpeakerClusters, likeness
-from stream.speech.turns import MOST_PEOPLE
 from workers.session.snapshot import SpeakerSnapshot, SpokenTurn, VoicesSnapshot
 
 if TYPE_CHECKING:
@@ -46,14 +45,21 @@ SegmentSpeakers = Callable[[Utterance], Awaitable[list[SpeakerSegment]]]
 """`speaker_segments`, wherever it runs."""
 
 
-def speaker_segments(encoder: SpeakerEncoder, samples: Samples, alone: Stretches | None = None) -> list[SpeakerSegment]:
+def speaker_segments(
+    encoder: SpeakerEncoder,
+    samples: Samples,
+    alone: Stretches | None = None,
+    piece: float = PIECE_S,
+    change: float = MIN_CHANGE_LIKENESS,
+) -> list[SpeakerSegment]:
     """Stretches of an utterance in one voice each, in order and without gaps.
 
     samples: [n] float32 at 16 kHz; alone: stretches in which nobody else speaks; None = all of it. They are cut into
-    pieces, of which the most similar neighbours are joined as long as two sound like one voice.
+    pieces of about `piece` seconds, of which the most similar neighbours are joined as long as two sound like one
+    voice, by a likeness of `change` or more.
     """
     length = len(samples) / RATE
-    pieces = list(_pieces([(0.0, length)] if alone is None else alone))
+    pieces = list(_pieces([(0.0, length)] if alone is None else alone, piece))
     if not pieces:
         seconds = sum(end - start for start, end in alone or ())
         return [SpeakerSegment(0.0, length, encoder(samples), seconds)]
@@ -62,19 +68,19 @@ def speaker_segments(encoder: SpeakerEncoder, samples: Samples, alone: Stretches
     while len(joined) > 1:
         alike = [likeness(a.voice, a.seconds, b.voice, b.seconds) for a, b in itertools.pairwise(joined)]
         n = int(np.argmax(alike))
-        if alike[n] < MIN_CHANGE_LIKENESS:
+        if alike[n] < change:
             break
         joined[n : n + 2] = [_together(joined[n], joined[n + 1])]
     edges = [0.0, *(segment.start for segment in joined[1:]), length]
     return [replace(s, start=a, end=b) for s, a, b in zip(joined, edges, edges[1:], strict=False)]
 
 
-def _pieces(stretches: Stretches) -> Stretches:
-    """Pieces of about `PIECE_S` of stretches that are long enough."""
+def _pieces(stretches: Stretches, seconds: float) -> Stretches:
+    """Pieces of about so many seconds of stretches that are long enough."""
     pieces: list[tuple[float, float]] = []
     for start, end in stretches:
         if end - start >= MIN_PIECE_S:
-            edges = np.linspace(start, end, max(1, round((end - start) / PIECE_S)) + 1).tolist()
+            edges = np.linspace(start, end, max(1, round((end - start) / seconds)) + 1).tolist()
             pieces += itertools.pairwise(edges)
     return pieces
 
@@ -88,14 +94,8 @@ def _together(one: SpeakerSegment, other: SpeakerSegment) -> SpeakerSegment:
 class Diarization:
     """The speakers of a session."""
 
-    def __init__(
-        self,
-        enrolled: Mapping[str, Array],
-        segment_speakers: SegmentSpeakers,
-        people: tuple[int, int] = (1, MOST_PEOPLE),
-    ) -> None:
-        """enrolled: [256] unit vectors of known voices, by name; people: fewest and most speakers."""
-        self._clusters, self._segment_speakers = SpeakerClusters(enrolled, people), segment_speakers
+    def __init__(self, clusters: SpeakerClusters, segment_speakers: SegmentSpeakers) -> None:
+        self._clusters, self._segment_speakers = clusters, segment_speakers
         self._turns: deque[SpokenTurn] = deque()
 
     async def tell_apart(self, whole: Utterance) -> tuple[list[tuple[Utterance, str]], list[tuple[str, str]]]:

@@ -20,6 +20,7 @@ from stream.bus.tasks import abandon, seen
 from stream.clock import Clock, MonotonicClock
 from stream.speech.segmentation import Segmentation
 from stream.speech.segmenter import TurnSegmenter
+from stream.speech.speakers import SpeakerClusters
 from stream.speech.turns import Turn
 from workers.session.diarization import Diarization, SpeakerSegment
 from workers.session.event_factory import EventFactory
@@ -63,7 +64,7 @@ class Session:
         self.segmentation = Segmentation(segmenters(plan))
         ledger, factory = UtteranceLedger(config.context, clock), EventFactory(plan, tuple(config.emotions))
         self.publishing = Publishing(factory, ledger, bus, self.segmentation, clock)
-        diarization = Diarization(plan.enrolled, segment_speakers, plan.people_count)
+        diarization = Diarization(SpeakerClusters(plan.enrolled, plan.people_count), segment_speakers)
         overload = Overload(plan)
         self.admission = Admission(plan, config.context, diarization, speculative, overload, self.publishing, clock)
         self.understanding = Understanding(plan, config, backend, self.admission, speculative, clock)

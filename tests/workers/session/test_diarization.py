@@ -6,6 +6,7 @@ import numpy as np
 
 from model.encoders.speaker import VOICE_ENCODER
 from stream.block import RATE, Utterance
+from stream.speech.speakers import SpeakerClusters
 from workers.session.diarization import Diarization, SpeakerSegment, Stretches, speaker_segments
 from workers.session.snapshot import Milestone, VoicesSnapshot
 
@@ -42,7 +43,7 @@ def diarize(**options) -> Diarization:
     async def segment(utterance: Utterance) -> list[SpeakerSegment]:
         return segments(utterance)
 
-    return Diarization({}, segment, **options)
+    return Diarization(SpeakerClusters(**options), segment)
 
 
 def test_an_utterance_is_cut_where_the_voice_changes() -> None:
@@ -78,7 +79,7 @@ async def test_who_talks_at_the_same_time_is_another() -> None:
 
     for start, count in ((3.1, 1), (2.0, 2)):
         utterances = [said((1, 3), voice=0), said((1, 3), start=start, voice=1)]
-        assert len(set(await names(Diarization({}, segment), utterances))) == count
+        assert len(set(await names(Diarization(SpeakerClusters(), segment), utterances))) == count
 
 
 async def test_another_process_goes_on_with_the_voices() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
@@ -23,6 +24,7 @@ from stream.sources.file import read_audio
 from stream.speech.endpointing import Endpointing
 from stream.speech.overlap_segmenter import LATENCY_S, OverlapSegmenter
 from stream.speech.segmenter import Segmenter, TurnSegmenter
+from stream.speech.speakers import SpeakerClusters
 from stream.speech.turns import MOST_PEOPLE, Turn
 from workers.bench.accuracy.conditions import far, more_people, whispered, worsened
 from workers.bench.accuracy.constructed import Conversation, converse, voices_of
@@ -32,6 +34,9 @@ from workers.bench.accuracy.vad import segmenter_of
 from workers.console.tables import Rows
 from workers.session.diarization import Diarization, SpeakerSegment, speaker_segments
 from workers.session.whole_recording import find_turns
+
+if TYPE_CHECKING:
+    from pyannote.metrics.base import BaseMetric
 
 LATENCIES_S = 0.5, 1.0, 2.0, 5.0
 PEOPLE, OVERLAPS = (1, 2, 3, 4, 6), (0.0, 0.1, 0.2)
@@ -182,7 +187,6 @@ def _in_a_first_pass(case: Case, people: tuple[int, int]) -> list[Turn]:
 
 
 def _row(way: str, group: str, cases: list[Case], find: Diarize, known: bool) -> dict[str, object]:
-    from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.diarization import DiarizationErrorRate, DiarizationPurity, JaccardErrorRate
 
     errors, jaccard, purity = DiarizationErrorRate(), JaccardErrorRate(), DiarizationPurity()
@@ -193,14 +197,9 @@ def _row(way: str, group: str, cases: list[Case], find: Diarize, known: bool) ->
         started = time.perf_counter()
         found = find(case, (case.people, case.people) if known else (1, MOST_PEOPLE))
         taken += time.perf_counter() - started
-        length = len(case.samples) / RATE
-        seconds += length
-        reference, hypothesis = Annotation(), Annotation()
-        for annotation, turns in ((reference, case.turns), (hypothesis, found)):
-            for n, turn in enumerate(turns):
-                annotation[Segment(turn.start, turn.end), n] = turn.speaker
+        seconds += len(case.samples) / RATE
         for metric in (errors, jaccard, purity):
-            metric(reference, hypothesis, uem=Timeline([Segment(0, length)]))
+            score(metric, case, found)
         counts.append(len({turn.speaker for turn in found}))
         off.append(abs(counts[-1] - case.people))
     parts = errors.accumulated_
@@ -220,26 +219,53 @@ def _row(way: str, group: str, cases: list[Case], find: Diarize, known: bool) ->
     }
 
 
+def score(metric: BaseMetric, case: Case, found: Sequence[Turn]) -> None:
+    """Add a conversation, in which these turns were found, to a metric of pyannote.metrics."""
+    from pyannote.core import Annotation, Segment, Timeline
+
+    reference, hypothesis = Annotation(), Annotation()
+    for annotation, turns in ((reference, case.turns), (hypothesis, found)):
+        for n, turn in enumerate(turns):
+            annotation[Segment(turn.start, turn.end), n] = turn.speaker
+    metric(reference, hypothesis, uem=Timeline([Segment(0, len(case.samples) / RATE)]))
+
+
 async def diarize(
     samples: Samples, segmenter: Segmenter, encoder: SpeakerEncoder, people: tuple[int, int]
 ) -> list[Turn]:
-    """The turns that a session would find, with merges of speakers applied to what was before them.
-
-    samples: [n] float32 at 16 kHz; people: fewest and most speakers.
-    """
+    """The turns that a session would find. samples: [n] float32 at 16 kHz; people: fewest and most speakers."""
 
     async def parts(utterance: Utterance) -> list[SpeakerSegment]:
         return speaker_segments(encoder, utterance.samples, utterance.alone)
 
-    diarization = Diarization({}, parts, people)
-    utterances = [u for first in range(0, len(samples), RATE) for u in segmenter.push(samples[first : first + RATE])]
+    return await named(heard(samples, segmenter), Diarization(SpeakerClusters(people=people), parts))
+
+
+def heard(samples: Samples, segmenter: Segmenter) -> list[Utterance]:
+    """All utterances of a recording [n] float32 at 16 kHz, second by second."""
+    found = [u for first in range(0, len(samples), RATE) for u in segmenter.push(samples[first : first + RATE])]
+    return [*found, *segmenter.flush()]
+
+
+async def named(utterances: Sequence[Utterance], diarization: Diarization) -> list[Turn]:
+    """The turns of utterances, with merges of speakers applied to what was before them."""
     turns: list[Turn] = []
-    for utterance in (*utterances, *segmenter.flush()):
+    for utterance in utterances:
         spoken, merges = await diarization.tell_apart(replace(utterance, speaker=None))
-        turns += [Turn(u.start if u.onset is None else u.onset, u.end, speaker) for u, speaker in spoken]
-        for merged, into in merges:
-            turns = [replace(turn, speaker=into) if turn.speaker == merged else turn for turn in turns]
+        turns = merged([*turns, *turns_of(spoken)], merges)
     return turns
+
+
+def turns_of(spoken: Sequence[tuple[Utterance, str]]) -> list[Turn]:
+    """Utterances and their speakers as turns, from onset to end."""
+    return [Turn(u.start if u.onset is None else u.onset, u.end, speaker) for u, speaker in spoken]
+
+
+def merged(turns: Sequence[Turn], merges: Sequence[tuple[str, str]]) -> list[Turn]:
+    """The turns after merges of speakers: (speaker, into), in order."""
+    for speaker, into in merges:
+        turns = [replace(turn, speaker=into) if turn.speaker == speaker else turn for turn in turns]
+    return list(turns)
 
 
 def bench_voices(folder: Path) -> Rows:

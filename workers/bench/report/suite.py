@@ -185,6 +185,12 @@ def _speakers(progress: Progress) -> Tables:
     }
 
 
+def _speaker_grid(progress: Progress) -> Tables:
+    from workers.bench.accuracy.speaker_grid import bench_speaker_grid
+
+    return {"grid": bench_speaker_grid(_data(), progress)}
+
+
 def _voice(progress: Progress) -> Tables:
     from workers.bench.accuracy.voice import bench_voice
 
@@ -286,6 +292,7 @@ PARTS: dict[str, Part] = {
     "windows": _windows,
     "language": _language,
     "speakers": _speakers,
+    "speaker_grid": _speaker_grid,
     "voice": _voice,
     "faces": _faces,
     "endtoend": _endtoend,
