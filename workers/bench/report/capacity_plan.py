@@ -240,7 +240,7 @@ def rows_of(plan: CapacityPlan, machines: Machines) -> dict[str, Rows]:
     tables: dict[str, Rows] = {"Needed": [{"what": name, "": f"{count:,}"} for name, count in needed.items()]}
     if added := plan.one_microphone:
         more = {"nodes": added["nodes"], "cores kept busy": added["cores"], "memory used, GB": added["memory_gb"]}
-        tables["Of these, because of one microphone"] = [{"what": n, "": f"{count:,}"} for n, count in more.items()]
+        tables["For one microphone"] = [{"what": n, "": f"{count:,}"} for n, count in more.items()]
     return tables | {
         "Nodes that each need asks for": [{"for": name, "nodes": f"{count:,}"} for name, count in bounds],
         "Cores kept busy": [{"by": name, "cores": f"{count:,.1f}"} for name, count in plan.cores.items() if count],

@@ -142,7 +142,7 @@ def test_the_command_with_the_shipped_figures() -> None:
     assert table.exit_code == 0 and "Assumed" in table.output and "No GPU" in table.output
     assert "one microphone" not in table.stdout.partition("Assumed")[0]
     mixed = plan("--sessions", 10_000, "--one-microphone", 0.3)
-    assert mixed.exit_code == 0 and "because of one microphone" in mixed.stdout and "segmentation" in mixed.stdout
+    assert mixed.exit_code == 0 and "For one microphone" in mixed.stdout and "segmentation" in mixed.stdout
 
 
 def test_bad_options_are_one_line(tmp_path: Path) -> None:
