@@ -28,10 +28,13 @@ def bench(*arguments: object) -> dict:
     return json.loads(done.stdout)
 
 
-def test_capacity(recording: Path) -> None:
-    tables = bench("capacity", recording, "--words", "transcript", "--seconds", 5, "--most", 1)
+@pytest.mark.parametrize(
+    ("options", "words"), [((), "transcript"), (("--one-microphone",), "transcript, one microphone")]
+)
+def test_capacity(recording: Path, options: tuple[str, ...], words: str) -> None:
+    tables = bench("capacity", recording, "--words", "transcript", "--seconds", 5, "--most", 1, *options)
     (row,) = tables["capacity"]
-    assert (row["words"], row["sessions"]) == ("transcript", 1)
+    assert (row["words"], row["sessions"]) == (words, 1)
     assert row["labels"] >= 1 and 0 < row["p50"] <= row["p95"] and row["s/min"] > 0
     assert row["B kept/event"] > 100
     costs = {cost["process"]: cost for cost in tables["capacity_costs"]}
@@ -60,6 +63,8 @@ def test_what_cannot_be_measured_is_one_clear_line(tmp_path: Path) -> None:
     for arguments in (
         ("capacity", "--words", "telepathy"),
         ("capacity", "--modalities", "smell"),
+        ("latency", "--one-microphone", tmp_path / "none"),
+        ("latency", "--one-microphone", tmp_path, "--words", "transcript"),
         ("throughput", tmp_path / "bare.opus"),
         ("throughput", tmp_path / "none.opus"),
         ("longevity", tmp_path / "bare.opus"),

@@ -29,15 +29,32 @@ Sources = Annotated[
 Modalities = Annotated[str, typer.Option(help="What is used: text, audio, visual; comma-separated.")]
 
 
-def latency(file: File = DEMO, words: Sources = "transcript,whisper", as_json: Json = False) -> None:
+def latency(
+    file: File = DEMO,
+    words: Sources = "transcript,whisper",
+    one_microphone: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Compare --vad on one microphone instead, on a conversation of clips SPEAKER-*.flac of this folder.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Time to label in real time, from the end of speech to a Redis subscriber; with and without speculation."""
     with one_line_errors():
         chosen = _words(words, file)
-        from workers.bench.speed.latency import bench_latency
+        heard = [source for source in chosen if not source.given]
+        if one_microphone is not None and not heard:
+            raise UsageError("--words: whisper or none, the conversation on one microphone has no transcript")
+        from workers.bench.speed.latency import bench_latency, bench_one_microphone
         from workers.console.progress import console_progress
 
         with console_progress() as progress:
-            rows = bench_latency(file, chosen, progress)
+            if one_microphone is None:
+                rows = bench_latency(file, chosen, progress)
+            else:
+                rows = bench_one_microphone(one_microphone, heard, progress)
         title = "Milliseconds from the end of speech to the label at a subscriber, in real time"
         _show({"latency": title}, {"latency": rows}, as_json)
 
@@ -76,6 +93,9 @@ def capacity(
     seconds: Annotated[float, typer.Option(min=1, max=300, help="Seconds to hold each number of sessions.")] = 40.0,
     limit: Annotated[int, typer.Option("--most", min=1, help="Most sessions to try at once.")] = 64,
     partials: Annotated[bool, typer.Option(help="Words and labels while somebody talks, too.")] = True,
+    one_microphone: Annotated[
+        bool, typer.Option("--one-microphone", help="All speakers in one channel, told apart by voice.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Real-time sessions that this machine holds until the 95 % time to label doubles, and the cost of each."""
@@ -90,7 +110,7 @@ def capacity(
         from workers.console.progress import console_progress
 
         with console_progress() as progress, redirect_stdout(sys.stderr):  # Ray warns of many processes there
-            levels, spent = bench_capacity(file, chosen, used, seconds, limit, progress)
+            levels, spent = bench_capacity(file, chosen, used, seconds, limit, progress, one_microphone)
         titles = {
             "capacity": "Sessions in real time; ms from the end of speech to the label, without the end-silence",
             "capacity_costs": "CPU-seconds for a minute of a session, by process, at the most that were held",

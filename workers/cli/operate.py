@@ -62,11 +62,14 @@ def plan(
         str, typer.Option(help="What sessions use: text, audio, visual; comma-separated.")
     ] = "text,audio",
     one_microphone: Annotated[
-        bool,
+        float,
         typer.Option(
-            "--one-microphone", help="Speakers share a microphone and are told apart by voice; else each has a channel."
+            min=0,
+            max=1,
+            help="Share of the sessions whose speakers share a microphone and are told apart by voice; in the others "
+            "each has a channel.",
         ),
-    ] = False,
+    ] = 0.0,
     utterances_per_minute: Annotated[
         float | None, typer.Option(min=0.1, help="Utterances a minute in a session. [default: as measured]")
     ] = None,
@@ -90,7 +93,7 @@ def plan(
     """Estimate the machines, memory, Redis and network that so many sessions need, from what one was measured to cost.
 
     With `--json` an object `{nodes, bound_by, nodes_for, cores, memory_gb, gpus, redis, network_mbit, assumptions,
-    demand, machines}`.
+    one_microphone, demand, machines}`.
     """
     with one_line_errors():
         import json

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stream.block import RATE
 from stream.bus.keys import RETENTION_S
@@ -15,6 +15,8 @@ from workers.errors import UsageError
 
 TEXTS = 2  # of an utterance that encoders read: alone, and in its context
 OTHER_ACTORS = 2  # of a node beside transcribers and encoders: recognizer, faces
+ENCODER_STAGES = ("text", "audio", "speaker")
+ONE_MICROPHONE_STAGES = ("segmentation", "speaker")
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Demand:
     asr: str | None = None
     """Speech recognizer, as the costs name it; None: words are given, or not used."""
     modalities: tuple[str, ...] = ("text", "audio")
-    one_microphone: bool = False
-    """Speakers are distinguished by voice; else each has a channel."""
+    one_microphone: float = 0.0
+    """Share of the sessions whose speakers are distinguished by voice, 0 … 1; in the others each has a channel."""
     utterances: float | None = None
     """Utterances a minute and session. [default: as measured]"""
     hours: float = 24.0
@@ -67,14 +69,31 @@ class CapacityPlan:
     network_mbit: dict[str, float]
     """Mbit/s: audio in, events into Redis, events to each subscriber of all sessions."""
     assumptions: list[str] = field(default_factory=list)
+    one_microphone: dict[str, float] = field(default_factory=dict)
+    """nodes, cores, memory_gb that are only needed because some sessions have one microphone."""
 
 
 def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityPlan:
     """Plan the machines for a demand. Raises UsageError for what was not measured or fits on no machine."""
-    stages = _stages(demand, costs)
+    planned = _plan(demand, machines, costs)
+    if not demand.one_microphone:
+        return planned
+    channels = _plan(replace(demand, one_microphone=0.0), machines, costs)
+    added = {
+        "nodes": planned.nodes - channels.nodes,
+        "cores": round(sum(planned.cores.values()) - sum(channels.cores.values()), 2),
+        "memory_gb": round(planned.memory_gb - channels.memory_gb, 1),
+    }
+    return replace(planned, one_microphone=added)
+
+
+def _plan(demand: Demand, machines: Machines, costs: Costs) -> CapacityPlan:
+    stages, shares = _stages(demand, costs), dict.fromkeys(ONE_MICROPHONE_STAGES, demand.one_microphone)
     rate = demand.sessions * (demand.utterances or costs.utterances) / 60  # utterances a second
-    cores = {name: demand.sessions * seconds / 60 for name, seconds in costs.running.items()}
-    cores |= {name: rate * costs.understanding[name] for name in stages}
+    running = {name: seconds for name, seconds in costs.running.items() if shares.get(name, 1.0)}
+    cores = {name: demand.sessions * shares.get(name, 1.0) * seconds / 60 for name, seconds in running.items()}
+    cores |= {name: rate * shares.get(name, 1.0) * costs.understanding[name] for name in stages}
+    session_mb = costs.memory["session"] + demand.one_microphone * costs.memory.get("segmentation", 0.0)
     on_gpu = 0.0
     if machines.gpu is not None:
         of_texts = rate * TEXTS * machines.gpu.text if "text" in demand.modalities else 0.0
@@ -88,13 +107,13 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     fixed += pools * costs.memory.get(demand.asr or "", 0.0) + costs.memory["face"] * ("visual" in demand.modalities)
     room = 1000 * machines.memory * machines.utilisation - fixed  # MB of a node that sessions may take
     slots = math.floor(machines.cores / CPU_SHARE) - OTHER_ACTORS - pools - encoders
-    if room < costs.memory["session"] or slots < 1:
+    if room < session_mb or slots < 1:
         raise UsageError(f"a node of {machines.cores} cores and {machines.memory:g} GB does not hold one session")
     used = machines.utilisation
     encoding = sum(cores.get(name, 0.0) for name in ENCODER_STAGES)
     nodes_for = {
         "cores": _up(sum(cores.values()) / (machines.cores * used)),
-        "memory": _up(demand.sessions * costs.memory["session"] / room),
+        "memory": _up(demand.sessions * session_mb / room),
         f"the encoders ({encoders} processes a node, one core each)": _up(encoding / (encoders * used)),
         "the recognizer (one process a node, one core)": _up(cores["graph"] / used),
         "Ray's places for actors": _up(demand.sessions / slots),
@@ -117,7 +136,7 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
         bound_by=bound_by,
         nodes_for=nodes_for,
         cores={name: round(count, 2) for name, count in cores.items()},
-        memory_gb=round((nodes * fixed + demand.sessions * costs.memory["session"]) / 1000, 1),
+        memory_gb=round((nodes * fixed + demand.sessions * session_mb) / 1000, 1),
         gpus=nodes if machines.gpu else 0,
         redis={
             "shards": shards,
@@ -134,9 +153,6 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     )
 
 
-ENCODER_STAGES = ("text", "audio", "speaker")
-
-
 def _up(count: float) -> int:
     return max(1, math.ceil(count - 1e-9))
 
@@ -151,6 +167,10 @@ def _stages(demand: Demand, costs: Costs) -> list[str]:
         raise UsageError(f"--modalities: of text, audio, visual, not {', '.join(sorted(unknown)) or 'nothing'}")
     if demand.asr and "text" not in demand.modalities:
         raise UsageError("--asr: words are recognized for the modality text, which is switched off")
+    if demand.one_microphone and not {*costs.running, *costs.understanding}.issuperset(ONE_MICROPHONE_STAGES):
+        raise UsageError(
+            "--one-microphone: what such sessions cost was not measured; run undertone bench capacity again"
+        )
     speaker = ["speaker"] if demand.one_microphone else []
     return [*demand.modalities, *speaker, *([demand.asr] if demand.asr else []), "graph", "redis"]
 
@@ -174,6 +194,11 @@ def _assumptions(demand: Demand, machines: Machines, costs: Costs, rate: float) 
         f"{_rate(costs, machines):,.0f} events a second.",
         f"Sound: one channel of 16 bit at {RATE // 1000} kHz a session. Gateways, proxies and replicas come on top.",
     ]
+    if demand.one_microphone:
+        lines.append(
+            f"{100 * demand.one_microphone:g} % of the sessions have one microphone: for these segmentation, in the "
+            f"session's process, and voices (speaker), in an encoder, and {costs.memory['segmentation']:g} MB more."
+        )
     if "visual" in demand.modalities:
         lines.append("Faces: measured alone, on 30 pictures an utterance; what decoding video costs was not measured.")
     if (gpu := machines.gpu) is None:
@@ -212,8 +237,11 @@ def rows_of(plan: CapacityPlan, machines: Machines) -> dict[str, Rows]:
         "network: to each subscriber of all, Mbit/s": plan.network_mbit["events_to_each_subscriber_of_all"],
     }
     bounds = sorted(plan.nodes_for.items(), key=lambda bound: -bound[1])
-    return {
-        "Needed": [{"what": name, "": f"{count:,}"} for name, count in needed.items()],
+    tables: dict[str, Rows] = {"Needed": [{"what": name, "": f"{count:,}"} for name, count in needed.items()]}
+    if added := plan.one_microphone:
+        more = {"nodes": added["nodes"], "cores kept busy": added["cores"], "memory used, GB": added["memory_gb"]}
+        tables["For one microphone"] = [{"what": n, "": f"{count:,}"} for n, count in more.items()]
+    return tables | {
         "Nodes that each need asks for": [{"for": name, "nodes": f"{count:,}"} for name, count in bounds],
         "Cores kept busy": [{"by": name, "cores": f"{count:,.1f}"} for name, count in plan.cores.items() if count],
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.bench.report.results import Results, ResultsError, read_results, tables_of
-from workers.bench.speed.words import NO_PARTIALS
+from workers.bench.speed.words import NO_PARTIALS, ONE_MICROPHONE
 from workers.inference.recognizer import MAX_BATCH
 
 SHIPPED = Path(__file__).parent / "measured.json"
@@ -34,12 +34,13 @@ class Costs:
     kept_bytes: float
     """Bytes of an event in Redis."""
     running: dict[str, float]
-    """CPU-seconds for a minute of media, independent of speech: session, ray."""
+    """CPU-seconds for a minute of media, independent of speech: session, ray; segmentation of one microphone."""
     understanding: dict[str, float]
-    """CPU-seconds for an utterance: text, audio, speaker, visual, graph, redis, and each speech recognizer."""
+    """CPU-seconds for an utterance: text, audio, speaker (of one microphone), visual, graph, redis, and each speech
+    recognizer."""
     memory: dict[str, float]
     """MB of a process: session, encoder, recognizer, face, each speech recognizer; ray: of all its processes on a
-    node."""
+    node; segmentation: that it adds to a session."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -88,8 +89,8 @@ def costs_of(results: Results) -> Costs:
     """Costs from the results of `undertone bench all`.
 
     The base is the measurement with given words; of each speech recognizer only its own cost is added. The shares of
-    text and audio in the encoder's process, and stages that those sessions lack (speakers on one microphone, faces),
-    come from the benchmark of the encoders. Raises ResultsError.
+    text and audio in the encoder's process, and the faces that those sessions lack, come from the benchmark of the
+    encoders; what one microphone adds is the difference to the same conversation on one. Raises ResultsError.
     """
     for part in ("capacity", "encoders"):
         if not tables_of(results, part):
@@ -107,7 +108,6 @@ def costs_of(results: Results) -> Costs:
     understanding = {
         "text": seconds["encoder"] / utterances * alone["text"] / both,
         "audio": seconds["encoder"] / utterances * alone["audio"] / both,
-        "speaker": alone["speaker"],
         "visual": alone["visual"],
         "graph": seconds["recognizer"] / utterances,
         "redis": seconds["redis"] / utterances,
@@ -115,7 +115,13 @@ def costs_of(results: Results) -> Costs:
     looking = sum(row["MB_in_memory"] for row in encoders if row["modality"] == "visual")
     memory = {kind: memory[kind] for kind in ("session", "encoder", "recognizer", "ray")}
     memory["face"] = memory["recognizer"] + looking
-    for asr in held.keys() - {"transcript", "none"}:
+    running = {"session": seconds["session"], "ray": seconds["ray"]}
+    apart, sizes = _processes(costs, f"transcript{ONE_MICROPHONE}")
+    if apart:
+        running["segmentation"] = round(apart["session"] - seconds["session"], 3)
+        understanding["speaker"] = (apart["encoder"] - seconds["encoder"]) / utterances
+        memory["segmentation"] = sizes["session"] - memory["session"]
+    for asr in (words for words in held if words not in {"transcript", "none"} and not words.endswith(ONE_MICROPHONE)):
         spoken, sizes = _processes(costs, asr)
         understanding[asr] = spoken["transcriber"] / utterances
         memory[asr] = sizes["transcriber"]
@@ -128,13 +134,13 @@ def costs_of(results: Results) -> Costs:
         events=round(level["events/min"] / utterances, 2),
         event_bytes=level["B/event"],
         kept_bytes=level["B kept/event"],
-        running={"session": seconds["session"], "ray": seconds["ray"]},
+        running=running,
         understanding={name: round(value, 5) for name, value in understanding.items()},
         memory={name: round(value, 1) for name, value in memory.items()},
     )
 
 
-ENCODER_MODALITIES = ("text", "audio", "speaker", "visual")
+ENCODER_MODALITIES = ("text", "audio", "visual")
 
 
 def _processes(rows: list[dict[str, Any]], words: str) -> tuple[dict[str, float], dict[str, float]]:

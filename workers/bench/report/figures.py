@@ -46,6 +46,7 @@ FIGURES = {
     "encoders": Figures(("encoder",), {"ms": TIME, "MB_on_disk": COST, "MB_in_memory": COST}),
     # The rest of the time to label is silence and blocks that pass in real time, on any machine.
     "latency": Figures(("words", "ahead"), {"asr": TIME, "encode": TIME, "graph": TIME}),
+    "one_microphone": Figures(("words", "vad"), {"asr": TIME, "encode": TIME}),
     "startup": Figures(("part",), {"seconds": TIME}),
     "ray": Figures(("call",), {"there and back ms": TIME, "in the actor ms": TIME}),
     "graph": _GRAPH,

@@ -222,6 +222,14 @@ def _latency(progress: Progress) -> Tables:
     return {"latency": bench_latency(DEMO, words_by(("transcript", "whisper"), DEMO), progress)}
 
 
+def _one_microphone(progress: Progress) -> Tables:
+    from workers.bench.speed.latency import bench_one_microphone
+    from workers.bench.speed.words import words_by
+
+    words = [source for source in words_by(("whisper",), DEMO) if source.model == "base"]
+    return {"one_microphone": bench_one_microphone(_data() / "librispeech", words, progress)}
+
+
 def _lag(progress: Progress) -> Tables:
     from workers.bench.speed.latency import bench_lag
 
@@ -268,7 +276,9 @@ def _capacity(progress: Progress) -> Tables:
     quiet = [source for source in words if source.model == "base"]
     words += [replace(source, name=f"{source.name}{NO_PARTIALS}", partials=False) for source in quiet]
     levels, costs = bench_capacity(DEMO, words, ("text", "audio"), 40.0, 64, progress)
-    return {"capacity": levels, "capacity_costs": costs}
+    mixed = [source for source in words if source.given or source in quiet]
+    more_levels, more_costs = bench_capacity(DEMO, mixed, ("text", "audio"), 40.0, 64, progress, one_microphone=True)
+    return {"capacity": levels + more_levels, "capacity_costs": costs + more_costs}
 
 
 def _throughput(progress: Progress) -> Tables:
@@ -299,6 +309,7 @@ PARTS: dict[str, Part] = {
     "encoders": _encoders,
     "startup": _startup,
     "latency": _latency,
+    "one-microphone": _one_microphone,
     "ray": _ray,
     "graph": _graph,
     "batching": _batching,

@@ -25,7 +25,7 @@ from stream.events import Event
 from workers.bench.speed.latency import Stopwatch
 from workers.bench.speed.looped import looped_file
 from workers.bench.speed.processes import busiest, by_kind, spent, used
-from workers.bench.speed.words import Words
+from workers.bench.speed.words import ONE_MICROPHONE, Words
 from workers.cluster.actors import CPU_SHARE, ray_cluster
 from workers.cluster.request import MediaFile, Options, Place
 from workers.cluster.served import ServedSession
@@ -123,32 +123,35 @@ def bench_capacity(
     seconds: float,
     max_sessions: int,
     progress: Progress,
+    one_microphone: bool = False,
 ) -> tuple[Rows, Rows]:
     """A row for each number of sessions, and a row for each kind of process at the highest number that was held.
 
     Held: the 95 % time to label over the end silence is at most twice that of one session, and no session falls behind
     its source. Sessions are doubled up to `max_sessions` until that fails, then the limit is bisected. Each number is
-    measured for `seconds` (one session for twice as long), once all have started. Raises MediaError.
+    measured for `seconds` (one session for twice as long), once all have started. one_microphone: the recording's
+    channels are mixed into one, in which speakers are told apart by voice. Raises MediaError.
     """
     levels: Rows = []
     costs: Rows = []
     with tempfile.TemporaryDirectory() as folder, private_server() as redis:
-        path = looped_file(recording, RECORDING_S, Path(folder))
+        path = looped_file(recording, RECORDING_S, Path(folder), one_microphone)
         for source in words:
-            transcript = path.with_suffix(".stm").name if source.given else None
+            transcript = path.with_suffix(".csv").name if source.given else None
             media = MediaFile(kind="file", name=path.name, transcript=transcript)
             request = {"consent": "a benchmark", "modalities": modalities, "asr": source.asr}
             options = Options.model_validate(request if source.partials else request | {"interim": 0})
             place = Place(redis, PREFIX, None, path.parent, source.model)
-            progress.tell(f"words: {source.name}")
+            name = f"{source.name}{ONE_MICROPHONE}" if one_microphone else source.name
+            progress.tell(f"words: {name}")
             with ray_cluster(None):  # for each anew: the actors of the words before would still be there
                 room = (
                     int(ray.cluster_resources()["CPU"] / CPU_SHARE) - POOL_ACTORS
                 )  # Ray starts no more actors than that
                 found = search(partial(_measure, options, media, place, seconds, progress), min(max_sessions, room))
-            levels += [{"words": source.name, **level.row} for level in found]
+            levels += [{"words": name, **level.row} for level in found]
             highest = max(found, key=lambda level: (level.held, level.sessions))
-            costs += [{"words": source.name, "sessions": highest.sessions, **row} for row in highest.costs]
+            costs += [{"words": name, "sessions": highest.sessions, **row} for row in highest.costs]
     return levels, costs
 
 

@@ -15,7 +15,8 @@ from model.encoders import prosody, text
 from model.encoders.faces import FOLDER, MINI_XCEPTION, FaceReader
 from model.encoders.prosody import Array
 from model.encoders.silero import SileroVad
-from model.encoders.speaker import SpeakerEncoder
+from model.encoders.speaker import WEIGHTS, SpeakerEncoder
+from model.encoders.speaker_activity import SpeakerActivityNet
 from model.encoders.text import Line
 from model.encoders.voice import VoiceEncoder
 from model.encoders.whisper import Whisper
@@ -23,6 +24,7 @@ from model.fusion.checkpoint import load_checkpoint, load_step, resolve, tuned_o
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
 from stream.sources.file import read_audio
+from stream.speech.overlap_segmenter import OverlapSegmenter
 from stream.speech.vad import FrameVad, WebRtcVad
 from workers.bench import DEMO
 from workers.bench.accuracy.asr import here
@@ -75,6 +77,7 @@ def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
     assets, encoders = Path(utils.__file__).parent / "assets", Path(text.__file__).parent / "weights"
     yield "WebRTC VAD", "speech", [], partial(_frames, WebRtcVad)
     yield "Silero VAD", "speech", [assets / "silero_vad_v6.onnx"], partial(_frames, SileroVad)
+    yield "pyannote segmentation, 6 windows", "speech", [WEIGHTS / "segmentation.onnx"], _windows
     config, tuned = load_checkpoint("meld").config, tuned_of("meld")
     lines = [Line("a", "I never said that we should meet on Monday"), Line("b", "but you did and I wrote it down")]
 
@@ -92,7 +95,7 @@ def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
     if prosody.available():
         yield "prosody (Praat)", "audio", [], lambda: prosody.measure
     yield "voice CNN", "audio", [encoders / "voice"], VoiceEncoder
-    yield "WeSpeaker speaker embedding", "speaker", [encoders / "speaker"], SpeakerEncoder
+    yield "WeSpeaker speaker embedding", "speaker", [WEIGHTS / "embedding.onnx"], SpeakerEncoder
     yield "fusion-GCN, one step", "graph", [resolve("meld") / "model.safetensors"], _graph
     for model in here():
         yield str(model), "ASR", [Path(model.folder)], partial(_words, model.folder)
@@ -105,6 +108,10 @@ def _frames(vad: Callable[[], FrameVad]) -> Work:
     return lambda samples: [
         detect(frame) for frame in samples[: 48_000 // detect.size * detect.size].reshape(-1, detect.size)
     ]
+
+
+def _windows() -> Work:
+    return OverlapSegmenter(SpeakerActivityNet()).push
 
 
 def _words(folder: str) -> Work:

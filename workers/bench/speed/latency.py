@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +18,20 @@ from stream.bus.server import private_server
 from stream.events import Emotion, Event, UtterancePartial
 from stream.sources.file import FileSource
 from stream.speech.endpointing import Endpointing
+from stream.speech.turns import Turn
+from workers.bench.accuracy.constructed import converse, voices_of
 from workers.bench.speed.loaded import run_loaded
-from workers.bench.speed.looped import LoopedSource, LoopedTranscript
+from workers.bench.speed.looped import LoopedSource, LoopedTranscript, write_wav
 from workers.bench.speed.words import Words
 from workers.cluster.actors import ray_cluster
 from workers.console.tables import Rows
 from workers.session.planning import plan_session
-from workers.session.settings import SessionSettings
+from workers.session.settings import SessionSettings, VoiceActivity
 
 STAGES = ("queue", "asr", "encode", "graph", "publish")
+DETECTORS: tuple[VoiceActivity, ...] = ("pyannote", "silero", "webrtc")  # of speech on one microphone
+PEOPLE, OVERLAP, SECONDS, SEED = 4, 0.1, 120.0, 4101  # of the conversation on one microphone
+BEFORE_END_S = 0.2  # of a turn, at which the utterance that it is part of goes on
 
 
 class Stopwatch:
@@ -69,11 +76,59 @@ def bench_latency(recording: Path, words: Sequence[Words], progress: Progress) -
                 transcript=recording.with_suffix(".stm") if source.given else None,
                 session=f"latency-{secrets.token_hex(3)}",
             )  # fmt: skip
-            media, watch = FileSource(recording), Stopwatch()
-            planned = plan_session(wishes, media)
-            run_loaded(planned.plan, planned.needs, media, 1.0, redis, [watch])
-            rows.append({"words": source.name, "ahead": "yes" if speculate else "no", **_row(watch)})
+            row = _row(_played(recording, wishes, redis))
+            rows.append({"words": source.name, "ahead": "yes" if speculate else "no", **row})
     return rows
+
+
+def bench_one_microphone(clips: Path, words: Sequence[Words], progress: Progress) -> Rows:
+    """Rows by source of words and detector of speech, of one microphone: milliseconds at the median and 95 %.
+
+    The conversation is put together from clips SPEAKER-*.flac, so that the ends of its turns are known. `in all` and
+    `over` count from the end of an utterance, as its detector sees it; `turn` from the true end of a turn to the label
+    of the utterance that it is part of, which ends later where the detector hears no end. Raises MediaError.
+    """
+    made = converse(voices_of(clips), PEOPLE, OVERLAP, SECONDS, SEED)
+    kinds = list(product(words, DETECTORS))
+    rows: Rows = []
+    with tempfile.TemporaryDirectory() as folder, private_server() as redis, ray_cluster(None):
+        recording = Path(folder) / "conversation.wav"
+        write_wav(recording, made.samples[None])
+        for n, (source, vad) in enumerate(kinds):
+            progress.step("replays", n, len(kinds))
+            wishes = SessionSettings(
+                asr=source.asr, asr_model=source.model, enrolled=False, vad=vad, speakers="cluster",
+                session=f"latency-{secrets.token_hex(3)}",
+            )  # fmt: skip
+            watch = _played(recording, wishes, redis)
+            row = _row(watch)
+            kept = ("in all p50", "in all p95", "over p50", "over p95", "asr", "encode")
+            labels = {"words": source.name, "vad": vad, "utterances": row["n"]}
+            rows.append(labels | {name: row[name] for name in kept} | turns_row(watch, made.turns))
+    return rows
+
+
+def turns_row(watch: Stopwatch, turns: Sequence[Turn]) -> dict[str, float]:
+    """Turns in all, those that are part of an utterance, and milliseconds from their true end to its label."""
+    after = []
+    for turn in turns:
+        end = turn.end
+        labels = [
+            (abs(event.audio_end - end), event.audio_end + seconds - end)
+            for seconds, event in watch.taken
+            if event.audio_start <= end - BEFORE_END_S < event.audio_end
+        ]
+        after += [1000 * min(labels)[1]] if labels else []
+    row: dict[str, float] = {"turns": len(turns), "turns heard": len(after)}
+    return row | {f"turn p{percent}": round(float(np.percentile(after, percent))) for percent in (50, 95) if after}
+
+
+def _played(recording: Path, wishes: SessionSettings, redis: str) -> Stopwatch:
+    """The stopwatch of a replay in real time. Raises MediaError."""
+    media, watch = FileSource(recording), Stopwatch()
+    planned = plan_session(wishes, media)
+    run_loaded(planned.plan, planned.needs, media, 1.0, redis, [watch])
+    return watch
 
 
 def _row(watch: Stopwatch) -> dict[str, float]:

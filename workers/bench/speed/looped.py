@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import wave
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stream.block import BLOCK_SAMPLES, RATE, Block
+from stream.block import BLOCK_SAMPLES, RATE, Block, Samples
 from stream.sources.file import FileSource
 from stream.speech.transcript import AFTER_S, Transcript, read_transcript
 from stream.speech.turns import Cue
@@ -76,31 +77,37 @@ class LoopedTranscript(Transcript):
         return super().consume(start, end, channel, speaker, exact, peek)
 
 
-def looped_file(recording: Path, seconds: float, folder: Path) -> Path:
-    """Write looped.wav, of at least `seconds`, and looped.stm if there is an STM beside the recording; returns the WAV.
+def looped_file(recording: Path, seconds: float, folder: Path, one_microphone: bool = False) -> Path:
+    """Write looped.wav, of at least `seconds`, and looped.csv if there is an STM beside the recording; returns the WAV.
 
-    Raises MediaError and AnnotationError.
+    one_microphone: all channels are mixed into one, and the words do not tell their speakers. Raises MediaError and
+    AnnotationError.
     """
-    once, path = FileSource(recording), folder / "looped.wav"
+    once, path = FileSource(recording, "mix" if one_microphone else "auto"), folder / "looped.wav"
     samples = np.concatenate([block.samples for block in once], 1)
     period = samples.shape[1] / RATE
     loops = math.ceil(seconds / period)
-    with wave.open(str(path), "wb") as file:
-        file.setparams((once.channels, 2, RATE, 0, "NONE", ""))
-        for _ in range(loops):
-            file.writeframes((samples.T.clip(-1, 1) * 32767).astype("<i2").tobytes())
+    write_wav(path, samples, loops)
     words = recording.with_suffix(".stm")
     if words.is_file():
         cues = read_transcript(words, recording.stem).cues
-        lines = [_stm_line(cue) for loop in range(loops) for cue in _shifted(cues, loop * period)]
-        path.with_suffix(".stm").write_text("".join(lines), encoding="utf-8")
+        with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["start", "end", "text", "speaker", "channel"][: 3 if one_microphone else 5])
+            for cue in (cue for loop in range(loops) for cue in _shifted(cues, loop * period)):
+                channel = "" if cue.channel is None else cue.channel + 1
+                row = [f"{cue.start:.3f}", f"{cue.end:.3f}", cue.text, cue.speaker, channel]
+                writer.writerow(row[: 3 if one_microphone else 5])
     return path
+
+
+def write_wav(path: Path, samples: Samples, times: int = 1) -> None:
+    """Write samples [channels, n] float32 at 16 kHz as 16-bit numbers, so many times over."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((len(samples), 2, RATE, 0, "NONE", ""))
+        for _ in range(times):
+            file.writeframes((samples.T.clip(-1, 1) * 32767).astype("<i2").tobytes())
 
 
 def _shifted(cues: Sequence[Cue], by: float) -> list[Cue]:
     return [replace(cue, start=cue.start + by, end=cue.end + by) for cue in cues]
-
-
-def _stm_line(cue: Cue) -> str:
-    channel = "-" if cue.channel is None else cue.channel + 1
-    return f"looped {channel} {cue.speaker} {cue.start:.3f} {cue.end:.3f} {cue.text}\n"

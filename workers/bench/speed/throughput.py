@@ -57,7 +57,7 @@ def bench_throughput(
             wishes = SessionSettings(
                 asr=source.asr,
                 asr_model=source.model,
-                transcript=path.with_suffix(".stm") if source.given else None,
+                transcript=path.with_suffix(".csv") if source.given else None,
                 modalities=tuple(modalities),
                 session=f"throughput-{secrets.token_hex(3)}",
                 enrolled=False,

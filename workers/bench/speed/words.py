@@ -9,6 +9,7 @@ from pathlib import Path
 from workers.session.settings import Recognizer
 
 NO_PARTIALS = ", no partials"  # suffix of the name of a source without interim results
+ONE_MICROPHONE = ", one microphone"  # suffix where all speakers are mixed into one channel
 SOURCES = ("transcript", "none", "whisper")
 
 

@@ -23,12 +23,14 @@ COSTS = Costs(
     events=4.0,
     event_bytes=500.0,
     kept_bytes=800.0,
-    running={"session": 1.2, "ray": 0.6},
+    running={"session": 1.2, "ray": 0.6, "segmentation": 3.0},
     understanding={
         "text": 0.05, "audio": 0.1, "speaker": 0.02, "visual": 0.2, "graph": 0.005, "redis": 0.001,
         "base": 0.8,
     },
-    memory={"session": 100, "encoder": 600, "recognizer": 100, "ray": 300, "face": 150, "base": 150},
+    memory={
+        "session": 100, "encoder": 600, "recognizer": 100, "ray": 300, "face": 150, "base": 150, "segmentation": 50,
+    },
 )  # fmt: skip
 
 
@@ -63,7 +65,7 @@ def test_the_figures_are_those_of_the_costs() -> None:
 def test_what_is_switched_on_costs() -> None:
     nothing_else = plan_capacity(Demand(100, modalities=("text",)), Machines(), COSTS)
     assert "audio" not in nothing_else.cores and "speaker" not in nothing_else.cores
-    everything = Demand(100, "base", ("text", "audio", "visual"), one_microphone=True)
+    everything = Demand(100, "base", ("text", "audio", "visual"), one_microphone=1.0)
     planned = plan_capacity(everything, Machines(), COSTS)
     assert {"audio", "speaker", "visual", "base"} <= set(planned.cores)
     assert planned.nodes > nothing_else.nodes
@@ -71,6 +73,28 @@ def test_what_is_switched_on_costs() -> None:
     busier = plan_capacity(replace(everything, utterances=30.0), Machines(), COSTS)
     assert busier.cores["audio"] == pytest.approx(2 * planned.cores["audio"])
     assert busier.cores["session"] == planned.cores["session"]
+
+
+def test_one_microphone_costs_by_its_share_of_the_sessions() -> None:
+    channels = plan_capacity(Demand(600), Machines(), COSTS)
+    half = plan_capacity(Demand(600, one_microphone=0.5), Machines(), COSTS)
+    # 300 sessions of a minute's segmentation, and 75 utterances a second whose voices are embedded
+    assert half.cores == channels.cores | {"segmentation": 15.0, "speaker": 1.5}
+    assert channels.one_microphone == {} and half.one_microphone["cores"] == pytest.approx(16.5)
+    assert half.one_microphone["nodes"] == half.nodes - channels.nodes > 0
+    assert half.one_microphone["memory_gb"] == pytest.approx(half.memory_gb - channels.memory_gb)
+    assert any(line.startswith("50 % of the sessions have one microphone") for line in half.assumptions)
+    whole = plan_capacity(Demand(600, one_microphone=1.0), Machines(), COSTS)
+    assert whole.nodes > half.nodes and whole.cores["segmentation"] == 30.0
+
+
+def test_one_microphone_is_only_planned_where_it_was_measured() -> None:
+    running = {name: seconds for name, seconds in COSTS.running.items() if name != "segmentation"}
+    before = replace(COSTS, running=running)
+    without, channels = (plan_capacity(Demand(600), Machines(), costs) for costs in (before, COSTS))
+    assert without.nodes_for == channels.nodes_for and without.cores == channels.cores
+    with pytest.raises(UsageError, match="--one-microphone: .* not measured"):
+        plan_capacity(Demand(600, one_microphone=0.1), Machines(), before)
 
 
 def test_a_gpu_reads_texts_and_says_that_it_is_reckoned() -> None:
@@ -116,6 +140,9 @@ def test_the_command_with_the_shipped_figures() -> None:
     assert planned["demand"]["sessions"] == 10_000 and len(planned["assumptions"]) > 5
     table = plan("--sessions", 10_000, "--asr", "base")
     assert table.exit_code == 0 and "Assumed" in table.output and "No GPU" in table.output
+    assert "one microphone" not in table.stdout.partition("Assumed")[0]
+    mixed = plan("--sessions", 10_000, "--one-microphone", 0.3)
+    assert mixed.exit_code == 0 and "For one microphone" in mixed.stdout and "segmentation" in mixed.stdout
 
 
 def test_bad_options_are_one_line(tmp_path: Path) -> None:
@@ -151,6 +178,9 @@ def test_costs_are_taken_from_results(tmp_path: Path) -> None:
     }
     tables["capacity"] += [level("base", 1, "yes")]
     tables["capacity_costs"] += [cost("base", "transcriber", 12.0)]
+    mixed = "transcript, one microphone"
+    tables["capacity"] += [level(mixed, 1, "yes"), level(mixed, 6, "yes")]
+    tables["capacity_costs"] += [cost(mixed, "session", 4.2), cost(mixed, "encoder", 6.0)]
     milliseconds = {"text": 50, "audio": 150, "speaker": 20, "visual": 200, "graph": 2, "ASR": 800}
     encoders = [{"encoder": kind, "modality": kind, "ms": ms, "MB_in_memory": 10} for kind, ms in milliseconds.items()]
     results = {"schema": 1, "taken": "2026-01-01", "machine": {"cpu": "a machine", "cores": 4}}
@@ -160,7 +190,9 @@ def test_costs_are_taken_from_results(tmp_path: Path) -> None:
     file.write_text(json.dumps(results))
 
     costs = read_costs(file)
-    assert costs.held == {"transcript": 8, "base": 1}
+    assert costs.held == {"transcript": 8, "base": 1, mixed: 6}
+    assert costs.running["segmentation"] == pytest.approx(3.0)
+    assert costs.understanding["speaker"] == pytest.approx(0.2) and costs.memory["segmentation"] == 0
     assert costs.understanding["text"] == pytest.approx(0.05) and costs.understanding["audio"] == pytest.approx(0.15)
     assert costs.understanding["base"] == pytest.approx(0.8) and costs.events == 4
     assert costs.memory["ray"] == 200 and costs.memory["session"] == 100

@@ -7,9 +7,12 @@ import pytest
 
 from stream.block import BLOCK_SAMPLES
 from stream.speech.transcript import read_transcript
+from stream.speech.turns import Turn
+from tests.support.events import label
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from tests.support.recordings import voice, write_wav
 from workers.bench.speed.capacity import Level, search
+from workers.bench.speed.latency import Stopwatch, turns_row
 from workers.bench.speed.looped import LoopedSource, LoopedTranscript, looped_file
 
 
@@ -57,8 +60,28 @@ def test_words_come_again_and_are_not_hoarded() -> None:
 def test_a_file_is_as_long_as_asked_in_whole_repetitions(tmp_path: Path) -> None:
     path = looped_file(DEMO, 100, tmp_path)
     source = LoopedSource(path, 1)
-    cues = read_transcript(path.with_suffix(".stm"), "looped").cues
+    cues = read_transcript(path.with_suffix(".csv"), "looped").cues
     once = read_transcript(DEMO_TRANSCRIPT, "conversation").cues
     assert source.period >= 100 and source.split and len(cues) == 2 * len(once)
     assert cues[len(once)].text == once[0].text and cues[len(once)].channel == once[0].channel
     assert cues[len(once)].start == pytest.approx(once[0].start + source.period / 2, abs=1e-3)
+
+
+def test_on_one_microphone_a_looped_file_has_one_channel_and_words_of_nobody(tmp_path: Path) -> None:
+    path = looped_file(DEMO, 10, tmp_path, one_microphone=True)
+    spoken = read_transcript(path.with_suffix(".csv"), "looped")
+    once = read_transcript(DEMO_TRANSCRIPT, "conversation").cues
+    assert LoopedSource(path, 1).channels == 1 and [cue.text for cue in spoken.cues] == [cue.text for cue in once]
+    assert spoken.turns() == [] and {cue.channel for cue in spoken.cues} == {None}
+
+
+def test_a_turn_waits_for_the_utterance_that_it_is_part_of() -> None:
+    watch = Stopwatch()
+    watch.taken = [
+        (seconds, label("s", n, audio_start=start, audio_end=end))
+        for n, (seconds, start, end) in enumerate([(0.5, 0.0, 2.1), (0.6, 1.0, 4.0), (0.5, 4.0, 7.0)])
+    ]
+    turns = [Turn(0.0, 2.0, "a"), Turn(1.0, 3.0, "b"), Turn(4.0, 7.0, "a"), Turn(8.0, 9.0, "b")]
+    # 2.6 - 2.0: the utterance that ends nearest, though another goes on; 4.6 - 3.0: nobody heard its end; 7.5 - 7.0
+    assert turns_row(watch, turns) == {"turns": 4, "turns heard": 3, "turn p50": 600, "turn p95": 1500}
+    assert turns_row(Stopwatch(), turns) == {"turns": 4, "turns heard": 0}
