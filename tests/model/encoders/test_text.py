@@ -64,7 +64,7 @@ def test_the_default_encoder_is_looked_for_in_folders_then_in_its_package(
 ) -> None:
     monkeypatch.setenv("UNDERTONE_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.setattr(text, "whole", lambda model: None)
+    monkeypatch.setattr(text, "unpacked", lambda model: None)
     with pytest.raises(TextEncoderError, match=f"undertone models pull {BUNDLED}") as refused:
         text.folder()
     assert "\n" not in str(refused.value) and text.folder("someone/else") == "someone/else"

@@ -14,7 +14,7 @@ import pytest
 from model.encoders import text, text_graph
 from model.encoders.text import ContextReader, Line, TextEncoder
 from model.fusion.checkpoint import load_config, tuned_of
-from model.training.export_text import export_text
+from model.training.export_text import MODELS, export_text
 
 LINES = [
     Line("ab"[n % 2], words) for n, words in enumerate(["So it is.", "Really? " * 40, "", "I lost it all.", "No!"])
@@ -60,8 +60,14 @@ def test_another_kind_of_adapter_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_the_shipped_graphs_are_what_the_export_makes(tmp_path: Path) -> None:
-    for made in export_text(tmp_path):
-        assert made.read_bytes() == (text_graph.FOLDER / made.name).read_bytes()
+    for architecture in MODELS:
+        for made in export_text(tmp_path, architecture):
+            assert made.read_bytes() == (text_graph.FOLDER / made.name).read_bytes()
+
+
+def test_mpnet_is_run_by_its_graph_too() -> None:
+    config = text.TextConfig(encoder="all-mpnet-base-v2", layers=(6, 9, 12), width=768, context=3)
+    assert np.abs(TextEncoder(config)(BATCH) - by_torch(config, None)).max() < 1e-3
 
 
 @pytest.mark.integration
