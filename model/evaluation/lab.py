@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,14 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from model.encoders.text import Tuned
+import numpy as np
+
+from model.encoders.text import ContextReader, Tuned
 from model.fusion.config import FusionConfig
 from model.fusion.network import FusionGCN
 from model.metrics import scores
 from model.progress import Progress, Silent
+from model.training.adapt import tune_conversations
 from model.training.config import TrainingConfig, leave_out, load_config
 from model.training.experiment import configure, over_seeds, read_pair, tuned_on_sentences, views
-from model.training.prepared import Prepared, prepare
+from model.training.prepared import Prepared, cache_folder, prepare, so_far
 from model.training.train import predict, train
 
 EPOCHS = 8
@@ -61,17 +65,21 @@ class Lab:
         _, train_views, dev = self._prepared[key]
         return network, train_views, dev
 
-    def measure(self, study: str, cell: str, run: Callable[[int], dict[str, float]]) -> list[dict[str, float]]:
-        """The scores of a cell, one run a seed; runs that are in out/STUDY.json are not repeated."""
+    def measure(
+        self, study: str, cell: str, run: Callable[[int], dict[str, float]], seeds: int | None = None
+    ) -> list[dict[str, float]]:
+        """The scores of a cell, one run a seed; runs that are in out/STUDY.json are not repeated. seeds: of this cell
+        instead of the lab's."""
+        seeds = self.seeds if seeds is None else seeds
         file = self.out / f"{study}.json"
         stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         runs = stored.setdefault(cell, [])
-        for seed in range(len(runs), self.seeds):
+        for seed in range(len(runs), seeds):
             self.progress.tell(f"{study}: {cell}, seed {seed}")
             runs.append(run(seed))
             self.out.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-        return list(runs[: self.seeds])
+        return list(runs[:seeds])
 
     def train_and_score(self, config: TrainingConfig, seed: int) -> dict[str, float]:
         """Provisional scores of one run, and the weighted F1 of its final labels, in percent."""
@@ -84,6 +92,23 @@ class Lab:
 def score_dev(model: FusionGCN, dev: Prepared, lookahead: int = 0) -> dict[str, float]:
     """Headline scores on dev, in percent."""
     return scores(dev.truth, predict(model, dev, lookahead=lookahead))
+
+
+def score_reader(lab: Lab, config: TrainingConfig, seed: int) -> dict[str, float]:
+    """Headline scores on dev, in percent, of a run's expert "reader" alone, tuned with this seed."""
+    assert config.reader is not None and config.adapter is not None
+    labels, training, validation = lab.pair
+    start = tuned_on_sentences(config, config.adapter, lab.progress)
+    settings = hashlib.sha256(repr((lab.corpus, config.reader, config.adapter)).encode()).hexdigest()[:12]
+    work = cache_folder() / f"reader-{settings}"
+    folder = tune_conversations(
+        config.reader, config.adapter, training, validation, labels, start, work, seed, lab.progress
+    )
+    read = ContextReader(config.reader, folder, integers=False)
+    past = so_far(validation, config.reader.context)
+    posteriors = np.concatenate([read(past[first : first + 64]) for first in range(0, len(past), 64)])
+    truth = np.array([labels.emotions.index(row.emotion) for dialogue in validation for row in dialogue.rows])
+    return scores(truth, posteriors.astype(np.float64))
 
 
 COLUMNS = {

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from model.evaluation.lab import EPOCHS, UNBOUNDED_WINDOW, Lab, table
+from model.evaluation.lab import EPOCHS, UNBOUNDED_WINDOW, Lab, score_reader, table
 from model.fusion.config import MODULES
 from model.progress import Progress, Silent
-from model.training.config import TrainingConfig, leave_out
+from model.training.config import TrainingConfig, leave_out, load_config
 from model.training.train import train
 
 
@@ -86,6 +87,31 @@ def multitask(lab: Lab) -> str:
     return table(curves, {name: name for name in columns}) + "\n![Learning curves](results/multitask.svg)\n"
 
 
+def readers(lab: Lab) -> str:
+    """The expert "reader" alone, by its encoder, context, rate of learning and start. Returns a Markdown table."""
+    small, large = load_config("meld"), load_config("meld-large")
+    cells = {"MiniLM, as shipped": lab.measure("readers", "MiniLM, as shipped", partial(score_reader, lab, small))}
+    for name, context, tokens, rate, sentences in (
+        ("8 earlier utterances, rate 3e-4, without GoEmotions", 8, 128, 3e-4, 0),
+        ("8, rate 1.5e-4", 8, 128, 1.5e-4, 3),
+        ("8, rate 3e-4", 8, 128, 3e-4, 3),
+        ("8, rate 6e-4", 8, 128, 6e-4, 3),
+        ("16, rate 3e-4", 16, 224, 3e-4, 3),
+        ("30, rate 3e-4", 30, 384, 3e-4, 3),
+        ("16, rate 6e-4 (meld-large)", 16, 224, 6e-4, 3),
+    ):
+        assert large.reader is not None and large.adapter is not None
+        config = replace(
+            large,
+            reader=replace(large.reader, context=context, tokens=tokens),
+            adapter=replace(large.adapter, rate=rate, sentence_epochs=sentences),
+        )
+        seeds = 3 if (context, rate) == (16, 6e-4) else None
+        cell = f"MPNet, {name}"
+        cells[cell] = lab.measure("readers", cell, partial(score_reader, lab, config), seeds)
+    return table(cells, {"accuracy": "accuracy", "weighted_f1": "weighted F1", "macro_f1": "macro F1"})
+
+
 def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Progress) -> str:
     """Run a study; returns its Markdown, which is also written to out/NAME.md, and its runs to out/NAME.json."""
     from model.evaluation.cost import cost
@@ -98,6 +124,7 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
         "grid": grid,
         "ablation": ablation,
         "lookahead": lookahead,
+        "readers": readers,
         "cost": cost,
     }
     lab = Lab(data, "meld", out, seeds or STUDIES[name], progress)
@@ -107,5 +134,14 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
     return text
 
 
-STUDIES = {"alignment": 3, "relation": 3, "multitask": 3, "grid": 3, "ablation": 3, "lookahead": 3, "cost": 1}
+STUDIES = {
+    "alignment": 3,
+    "relation": 3,
+    "multitask": 3,
+    "grid": 3,
+    "ablation": 3,
+    "lookahead": 3,
+    "readers": 1,
+    "cost": 1,
+}
 """Default number of seeds of each study."""

@@ -45,6 +45,7 @@ def model_card(model: FusionGCN, report: dict[str, Any], coverage: float) -> str
         if (report["config"]["adapter"] or {}).get("graph")
         else "no adapter"
     )
+    same_encoder = config.reader is not None and config.reader.encoder == config.text.encoder
     settings = {**asdict(replace(config, prosody=None)), "prosody": "in config.json" if config.prosody else None}
     card = ModelCard.from_template(
         ModelCardData(
@@ -60,6 +61,7 @@ def model_card(model: FusionGCN, report: dict[str, Any], coverage: float) -> str
         names=NAMES,
         data=data,
         tuned=tuned,
+        reader="the same encoder" if same_encoder else config.reader and config.reader.encoder,
         reader_weight=float(model.expert_weight[0]) if config.reader else 0.0,
         coverage=round(100 * coverage),
         settings=json.dumps(settings, indent=1),

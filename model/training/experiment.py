@@ -109,7 +109,8 @@ def tune(
     for_graph = start if recipe.graph else None
     if config.reader is None:
         return Tuned(for_graph)
-    reader = tune_conversations(config.reader, recipe, training, validation, labels, start, work, 0, progress)
+    seed = recipe.reader_seed
+    reader = tune_conversations(config.reader, recipe, training, validation, labels, start, work, seed, progress)
     return Tuned(for_graph, reader)
 
 
