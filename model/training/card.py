@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from model.encoders.text import LARGE
 from model.metrics import NAMES
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def model_card(model: FusionGCN, report: dict[str, Any], coverage: float) -> str
         template_path=str(Path(__file__).parent / "card.md.j2"),
         config=config,
         report=report,
+        name=config.label_set + ("-large" if config.text.encoder == LARGE else ""),
         names=NAMES,
         data=data,
         tuned=tuned,

@@ -13,7 +13,7 @@ import pytest
 
 from model.encoders import text, text_graph
 from model.encoders.text import ContextReader, Line, TextEncoder
-from model.fusion.checkpoint import load_config, tuned_of
+from model.fusion.checkpoint import load_config, shipped, tuned_of
 from model.training.export_text import MODELS, export_text
 
 LINES = [
@@ -27,7 +27,7 @@ def by_torch(config: text.TextConfig, adapter: Path | None) -> np.ndarray:
     return run(*text.Reader(config)(BATCH))
 
 
-@pytest.mark.parametrize("name", ["meld", "emorynlp"])
+@pytest.mark.parametrize("name", shipped())
 def test_the_graph_is_the_model_with_its_adapter_merged(name: str) -> None:
     config, tuned = load_config(name), tuned_of(name)
     for chosen, adapter in ((config.text, tuned.adapter), (config.text, None), (config.reader, tuned.reader)):
@@ -63,11 +63,6 @@ def test_the_shipped_graphs_are_what_the_export_makes(tmp_path: Path) -> None:
     for architecture in MODELS:
         for made in export_text(tmp_path, architecture):
             assert made.read_bytes() == (text_graph.FOLDER / made.name).read_bytes()
-
-
-def test_mpnet_is_run_by_its_graph_too() -> None:
-    config = text.TextConfig(encoder="all-mpnet-base-v2", layers=(6, 9, 12), width=768, context=3)
-    assert np.abs(TextEncoder(config)(BATCH) - by_torch(config, None)).max() < 1e-3
 
 
 @pytest.mark.integration

@@ -12,7 +12,7 @@ from model.training.card import model_card
 from model.training.train import CONFORMAL_COVERAGE
 
 
-@pytest.mark.parametrize("name, licence", [("meld", "gpl-3.0"), ("emorynlp", "apache-2.0")])
+@pytest.mark.parametrize("name, licence", [("meld", "gpl-3.0"), ("meld-large", "gpl-3.0"), ("emorynlp", "apache-2.0")])
 def test_a_card_has_valid_metadata_and_the_figures(name: str, licence: str) -> None:
     report = json.loads((resolve(name) / "metrics.json").read_text())
     text = model_card(load_checkpoint(name), report, CONFORMAL_COVERAGE)
