@@ -9,7 +9,7 @@ import typer
 
 from workers.bench import DEMO
 from workers.console.errors import one_line_errors
-from workers.console.options import Json, comma_separated
+from workers.console.options import Checkpoint, Json, comma_separated
 from workers.console.terminal import Terminal, print_json
 from workers.errors import UsageError
 from workers.session.settings import Modality
@@ -39,6 +39,7 @@ def latency(
             help="Compare --vad on one microphone instead, on a conversation of clips SPEAKER-*.flac of this folder.",
         ),
     ] = None,
+    checkpoint: Checkpoint = "meld",
     as_json: Json = False,
 ) -> None:
     """Time to label in real time, from the end of speech to a Redis subscriber; with and without speculation."""
@@ -52,9 +53,9 @@ def latency(
 
         with console_progress() as progress:
             if one_microphone is None:
-                rows = bench_latency(file, chosen, progress)
+                rows = bench_latency(file, chosen, progress, checkpoint)
             else:
-                rows = bench_one_microphone(one_microphone, heard, progress)
+                rows = bench_one_microphone(one_microphone, heard, progress, checkpoint)
         title = "Milliseconds from the end of speech to the label at a subscriber, in real time"
         _show({"latency": title}, {"latency": rows}, as_json)
 

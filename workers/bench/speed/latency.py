@@ -58,7 +58,7 @@ class Stopwatch:
             self._progress.step("minutes", round(seconds / 60), round(self._seconds / 60))
 
 
-def bench_latency(recording: Path, words: Sequence[Words], progress: Progress) -> Rows:
+def bench_latency(recording: Path, words: Sequence[Words], progress: Progress, checkpoint: str = "meld") -> Rows:
     """Rows by source of words and by speculation: milliseconds at the median, 95 % and 99 %.
 
     Two clocks: with computation, as for a subscriber, in all and over the end silence that has to pass before an
@@ -72,7 +72,7 @@ def bench_latency(recording: Path, words: Sequence[Words], progress: Progress) -
         for n, (source, speculate) in enumerate(kinds):
             progress.step("replays", n, len(kinds))
             wishes = SessionSettings(
-                asr=source.asr, asr_model=source.model, enrolled=False, speculate=speculate,
+                asr=source.asr, asr_model=source.model, enrolled=False, speculate=speculate, checkpoint=checkpoint,
                 transcript=recording.with_suffix(".stm") if source.given else None,
                 session=f"latency-{secrets.token_hex(3)}",
             )  # fmt: skip
@@ -81,7 +81,7 @@ def bench_latency(recording: Path, words: Sequence[Words], progress: Progress) -
     return rows
 
 
-def bench_one_microphone(clips: Path, words: Sequence[Words], progress: Progress) -> Rows:
+def bench_one_microphone(clips: Path, words: Sequence[Words], progress: Progress, checkpoint: str = "meld") -> Rows:
     """Rows by source of words and detector of speech, of one microphone: milliseconds at the median and 95 %.
 
     The conversation is put together from clips SPEAKER-*.flac, so that the ends of its turns are known. `in all` and
@@ -97,7 +97,7 @@ def bench_one_microphone(clips: Path, words: Sequence[Words], progress: Progress
         for n, (source, vad) in enumerate(kinds):
             progress.step("replays", n, len(kinds))
             wishes = SessionSettings(
-                asr=source.asr, asr_model=source.model, enrolled=False, vad=vad, speakers="cluster",
+                asr=source.asr, asr_model=source.model, enrolled=False, vad=vad, speakers="cluster", checkpoint=checkpoint,
                 session=f"latency-{secrets.token_hex(3)}",
             )  # fmt: skip
             watch = _played(recording, wishes, redis)
