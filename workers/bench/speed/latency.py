@@ -97,8 +97,8 @@ def bench_one_microphone(clips: Path, words: Sequence[Words], progress: Progress
         for n, (source, vad) in enumerate(kinds):
             progress.step("replays", n, len(kinds))
             wishes = SessionSettings(
-                asr=source.asr, asr_model=source.model, enrolled=False, vad=vad, speakers="cluster", checkpoint=checkpoint,
-                session=f"latency-{secrets.token_hex(3)}",
+                asr=source.asr, asr_model=source.model, enrolled=False, vad=vad, speakers="cluster",
+                checkpoint=checkpoint, session=f"latency-{secrets.token_hex(3)}",
             )  # fmt: skip
             watch = _played(recording, wishes, redis)
             row = _row(watch)
