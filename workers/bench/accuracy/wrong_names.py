@@ -1,4 +1,4 @@
-"""What names that are found by voice, instead of the true ones, do to labels: a simulation.
+"""Effect on labels of names that are found by voice instead of the true ones: a simulation.
 
 No recording here has conversational emotions and one microphone. So the turns of a table are read out by LibriSpeech's
 voices (other words, about as long), diarization says who each turn is, and the table is labelled with these names.
