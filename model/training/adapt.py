@@ -53,7 +53,7 @@ class AdapterRecipe:
     sentence_epochs: int = 3
     """On GoEmotions; 0: without that stage."""
     reader_seed: int = 0
-    """Of the tuning on the conversations."""
+    """Seed of the tuning on the conversations."""
     graph: bool = True
     """The graph uses the adapter tuned on GoEmotions; False: the encoder as it is."""
     sentence_batch: int = 64

@@ -80,7 +80,7 @@ class Waiting:
         return f"{'; '.join(parts)} ({time.monotonic() - self._since:.0f} s)" if parts else ""
 
     def log_line(self) -> str:
-        """How far a first pass is, where there is no terminal and it is time to say so again; else ""."""
+        """Progress of a first pass, where there is no terminal and it is time to say so again; else ""."""
         if self._listened is None or Terminal(stderr=True).is_terminal or time.monotonic() - self._told < QUIET_S:
             return ""
         self._told = time.monotonic()

@@ -53,7 +53,7 @@ class SessionPlan:
     turns: tuple[Turn, ...] = ()
     """Given by the user."""
     first_pass: bool = False
-    """Who speaks when is found in a first pass over the whole recording (`workers.session.whole_recording`)."""
+    """A first pass over the whole recording finds who speaks when (`workers.session.whole_recording`)."""
     transcript: Transcript | None = None
     notes: tuple[str, ...] = ()
     """Faults in what was given, a line each, told at the start."""

@@ -31,7 +31,7 @@ from workers.session.diarization import (
 CLUSTERS = {"SAME": (0.4, 0.45, 0.55, 0.6), "APART": (0.0, 0.1, 0.3, 0.4), "MERGE": (0.55, 0.6, 0.7, 0.8)}
 """Other values of `SpeakerClusters`' thresholds."""
 PROOF = 10.0
-"""Of `APART`: who talks at the same time is another speaker, whatever the voice."""
+"""Value of `APART` with which a voice at the same time is another speaker's, whatever it sounds like."""
 PIECES_S = 0.75, 1.5, 2.0
 CHANGES = 0.5, 0.55, 0.65, 0.7
 STEPS = 15, 60
@@ -60,7 +60,7 @@ class Setting:
 
 
 def settings() -> list[Setting]:
-    """What is shipped, and one change at a time."""
+    """The shipped setting, and one change of it at a time."""
     return [
         Setting(),
         *(Setting(f"SpeakerClusters.{n}", f"{v:g}", ((n, v),)) for n, values in CLUSTERS.items() for v in values),

@@ -84,7 +84,7 @@ def _read_out(dialogue: Dialogue, voices: Voices, seed: int) -> tuple[np.ndarray
 
 
 def _speaker_of(turn: Turn, found: Sequence[Turn]) -> str:
-    """Who is found in most of a turn; where nobody is, in the turn that is nearest."""
+    """The speaker found in most of a turn; where none is, that of the nearest turn."""
     overlap: dict[str, float] = {}
     for other in found:
         shared = min(turn.end, other.end) - max(turn.start, other.start)
