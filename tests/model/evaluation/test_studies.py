@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from model.data.tables import read_table, write_table
-from model.evaluation.lab import Lab
+from model.encoders.text import TextConfig
+from model.evaluation.lab import Lab, score_reader
 from model.evaluation.module_probes import alignment_alone, graph_alone
 from model.evaluation.studies import grid, lookahead, multitask
 from model.progress import Silent
+from model.training.adapt import AdapterRecipe
 from model.training.config import Network, TrainingConfig
 from model.training.train import Recipe
 
@@ -44,3 +46,16 @@ def test_every_study_makes_its_table(lab: Lab) -> None:
     kept[name][0]["accuracy"] = 12.34
     (lab.out / "grid.json").write_text(json.dumps(kept))
     assert f"| {name} | 12.34" in grid(lab), "a cell that was measured is not measured again"
+
+
+@pytest.mark.data
+@pytest.mark.integration
+def test_a_reader_is_tuned_and_scored_alone(lab: Lab) -> None:
+    config = replace(
+        TINY,
+        reader=TextConfig(context=2, tokens=32),
+        adapter=AdapterRecipe(rank=2, epochs=1, sentence_epochs=0),
+    )
+    found = lab.measure("readers", "tiny", lambda seed: score_reader(lab, config, seed), 2)
+    assert len(found) == 2 and all(0 < run["accuracy"] <= 100 for run in found)
+    assert found[0] == score_reader(lab, config, 0), "the seed decides, and a tuned reader is not tuned again"
