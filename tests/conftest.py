@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,11 +41,13 @@ def recognizer(size: str) -> str:
 
 KINDS = ("unit", "integration", "e2e", "browser")
 NO_UNITS = {"redis_url", "ray_address", "cluster", "data", "models", "tiny", "base"}  # fixtures: servers, large models
-LONGEST = (  # the second starts no Ray while the first does
-    "test_replay.py", "test_train.py", "test_gateway.py", "test_faults.py", "test_live.py", "test_tools.py",
-    "test_dashboard.py", "test_benchmarks.py", "test_actors.py", "test_gateway_security.py", "test_privacy.py",
+LONGEST = (
+    "test_dashboard.py", "test_benchmarks.py", "test_replay.py", "test_train.py", "test_gateway.py", "test_faults.py",
+    "test_live.py", "test_tools.py", "test_actors.py", "test_gateway_security.py", "test_privacy.py",
     "test_cluster.py", "test_records.py", "test_seeing.py", "test_found.py", "test_short.py", "test_redis.py",
 )  # fmt: skip
+# Never at the same time: benchmarks take the whole machine, and a browser's microphone does not wait.
+ALONE = {"test_benchmarks.py": "tests/e2e/test_dashboard.py"}
 PROCESSES = ("tests/chaos/", "tests/deploy/", "tests/fuzz/")  # folders whose tests start programs
 
 
@@ -68,6 +71,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(kind)
     # Of several processes that share out the files, none shall be left with a long one at the end.
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.hookimpl(optionalhook=True)  # where pytest runs without xdist nobody knows this hook
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Shares out whole files, those of `ALONE` with another."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return ALONE.get(Path(file).name, file)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -5,4 +5,4 @@ from __future__ import annotations
 import os
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-SLOW = 60_000  # ms, while models load
+SLOW = 180_000  # ms, while models load and other tests run
