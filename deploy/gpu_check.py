@@ -280,7 +280,7 @@ def _engine(device: str, precision: Any, most: int | None = None) -> DeviceEngin
 
 def _step_of(cpu: FusionStep, engine: DeviceEngine) -> FusionStep:
     """The CPU's network by another engine."""
-    weights = {"conformal_threshold": np.float32(cpu.conformal_threshold), **cpu.experts}
+    weights = {"certain_from": np.float32(cpu.certain_from), **cpu.experts}
     return FusionStep(cpu.config, weights, engine)
 
 

@@ -166,7 +166,7 @@ class Emotion(Base):
     probabilities: dict[str, Probability]
     sentiment: str
     uncertain: bool
-    """True if the conformal prediction set, calibrated on validation data, does not contain exactly one emotion."""
+    """True if the emotion is less probable than labels that are right in seven of ten cases on validation data."""
     modalities: Modalities
     contribution: dict[str, Probability]
     """Share of each modality in the label; sums to 1. A final label repeats the shares of its provisional label."""

@@ -34,6 +34,7 @@ WINDOWS = (1, 2, 3, 5, 10)
 MISSING_DRAWS = 5  # of absent modalities, averaged
 WORD_DRAWS = 2  # of wrong words, averaged; each encodes all texts again
 CALIBRATION_BINS = 10
+KEPT = (50, 70, 90, 100)  # percent of the labels that are kept on the abstention curve
 
 
 def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = False) -> dict[str, Any]:
@@ -42,7 +43,8 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
     full: add lookahead, modality subsets, missing modalities, word errors, wrong speakers and window sizes. Raises
     CheckpointError when the table has another label set, TableError for a table that cannot be read.
     """
-    model = load_checkpoint(checkpoint)
+    networks = networks_of(checkpoint)
+    model = networks[0]
     labels, dialogues = read_table(table)
     if labels.emotions != model.config.emotions:
         raise CheckpointError(
@@ -70,16 +72,21 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
         "shift": shifts(dialogues, truth, probabilities.argmax(1)),
         "ece_if_calibrated": round(100 * ece_if_calibrated(probabilities), 2),
         "calibration": _calibration(truth, probabilities, labels.emotions),
-        "uncertain": _uncertain(truth, probabilities, float(model.conformal_threshold)),
+        "uncertain": _uncertain(truth, probabilities, float(model.certain_from)),
     }
-    others = sorted((resolve(checkpoint) / "seeds").glob("*.safetensors"))
-    networks = [model, *(_with_weights(model, file) for file in others)]
-    if others:
+    if len(networks) > 1:
         runs = [scores(truth, predict(network, data)) for network in networks]
         report["over_seeds"] = {n: t_interval([run[n] for run in runs]) for n in runs[0]} | {"runs": len(runs)}
     if full:
         report |= _robustness(networks, data, dialogues, prepare_table, progress)
     return report
+
+
+def networks_of(checkpoint: str) -> list[FusionGCN]:
+    """The network of a checkpoint, and those of its other seeds where it has them. Raises CheckpointError."""
+    model = load_checkpoint(checkpoint)
+    others = sorted((resolve(checkpoint) / "seeds").glob("*.safetensors"))
+    return [model, *(_with_weights(model, file) for file in others)]
 
 
 def _with_weights(model: FusionGCN, file: Path) -> FusionGCN:
@@ -248,13 +255,16 @@ def _calibration(truth: Ints, probabilities: Floats, emotions: Sequence[str]) ->
     return {"winning class": overall} | per_class
 
 
-def _uncertain(truth: Ints, probabilities: Floats, threshold: float) -> dict[str, float]:
-    """Share of utterances whose conformal set is not exactly one label, and accuracy with and without them, in
-    percent."""
-    certain = (probabilities >= threshold).sum(1) == 1
+def _uncertain(truth: Ints, probabilities: Floats, threshold: float) -> dict[str, Any]:
+    """Share of uncertain labels, accuracy with and without them, and ("most probable") accuracy of so many percent of
+    the labels, those that are most probable; all in percent."""
+    certain = probabilities.max(1) >= threshold
     correct = probabilities.argmax(1) == truth
+    ranked = correct[np.argsort(-probabilities.max(1), kind="stable")]
+    kept = {str(share): ranked[: max(1, len(ranked) * share // 100)] for share in KEPT}
     return {
         "share": round(100 * float((~certain).mean()), 1),
         "accuracy_certain": round(100 * float(correct[certain].mean()), 2) if certain.any() else 0.0,
         "accuracy_uncertain": round(100 * float(correct[~certain].mean()), 2) if (~certain).any() else 0.0,
+        "most probable": {share: round(100 * float(rows.mean()), 2) for share, rows in kept.items()},
     }

@@ -17,9 +17,8 @@ from model.fusion.config import FusionConfig
 from model.fusion.network import FusionGCN
 from model.metrics import scores
 from model.progress import Progress, Silent
-from model.training.adapt import tune_conversations
 from model.training.config import TrainingConfig, leave_out, load_config
-from model.training.experiment import configure, over_seeds, read_pair, tuned_on_sentences, views
+from model.training.experiment import configure, over_seeds, read_pair, tuned_on_sentences, tuned_reader, views
 from model.training.prepared import Prepared, cache_folder, prepare, so_far
 from model.training.train import predict, train
 
@@ -99,11 +98,11 @@ def score_reader(lab: Lab, config: TrainingConfig, seed: int) -> dict[str, float
     assert config.reader is not None and config.adapter is not None
     labels, training, validation = lab.pair
     start = tuned_on_sentences(config, config.adapter, lab.progress)
-    settings = hashlib.sha256(repr((lab.corpus, config.reader, config.adapter)).encode()).hexdigest()[:12]
+    settings = hashlib.sha256(repr((lab.corpus, config.reader, config.adapter, config.teacher)).encode()).hexdigest()[
+        :12
+    ]
     work = cache_folder() / f"reader-{settings}"
-    folder = tune_conversations(
-        config.reader, config.adapter, training, validation, labels, start, work, seed, lab.progress
-    )
+    folder = tuned_reader(config, labels, training, validation, start, work, seed, lab.progress)
     read = ContextReader(config.reader, folder, integers=False)
     past = so_far(validation, config.reader.context)
     posteriors = np.concatenate([read(past[first : first + 64]) for first in range(0, len(past), 64)])

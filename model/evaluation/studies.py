@@ -116,6 +116,7 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
     """Run a study; returns its Markdown, which is also written to out/NAME.md, and its runs to out/NAME.json."""
     from model.evaluation.cost import cost
     from model.evaluation.module_probes import alignment_alone, graph_alone
+    from model.evaluation.uncertainty import uncertainty
 
     studies: dict[str, Callable[[Lab], str]] = {
         "alignment": alignment_alone,
@@ -125,6 +126,7 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
         "ablation": ablation,
         "lookahead": lookahead,
         "readers": readers,
+        "uncertainty": uncertainty,
         "cost": cost,
     }
     lab = Lab(data, "meld", out, seeds or STUDIES[name], progress)
@@ -142,6 +144,7 @@ STUDIES = {
     "ablation": 3,
     "lookahead": 3,
     "readers": 1,
+    "uncertainty": 5,
     "cost": 1,
 }
 """Default number of seeds of each study."""

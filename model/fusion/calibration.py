@@ -1,10 +1,12 @@
-"""Calibration on validation data: softmax temperature and conformal threshold."""
+"""Calibration on validation data: softmax temperature, and the probability from which a label is certain."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+NEVER = 2.0  # above any probability
 
 
 def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> float:
@@ -25,13 +27,14 @@ def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> float:
     return float(log_temperature.detach().exp())
 
 
-def conformal_threshold(probabilities: NDArray[np.float64], truth: NDArray[np.int64], coverage: float) -> float:
-    """Split-conformal threshold (LAC; Sadinle et al. 2019, arXiv 1609.00451): the set {y : p(y) >= threshold} contains
-    the true class with probability `coverage` (0 … 1).
+def certain_from(probabilities: NDArray[np.float64], truth: NDArray[np.int64], accuracy: float) -> float:
+    """The lowest probability of the most likely class from which on labels are right at the rate `accuracy` (0 … 1).
 
-    probabilities: [n, C] float64; truth: [n] int64. The guarantee assumes exchangeable data, which utterances of the
-    same conversation are only approximately.
+    probabilities: [n, C] float64; truth: [n] int64. 2.0 where no label is: none is certain then. Selective
+    classification by the softmax response (Geifman & El-Yaniv 2017, arXiv 1705.08500), without its bound.
     """
-    of_truth = np.sort(probabilities[np.arange(len(truth)), truth])
-    rank = int(np.floor((len(of_truth) + 1) * (1 - coverage)))
-    return float(of_truth[max(rank - 1, 0)])
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
+    order = np.argsort(-confidence, kind="stable")
+    rate = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(rate >= accuracy)
+    return float(confidence[order[enough[-1]]]) if len(enough) else NEVER

@@ -10,6 +10,7 @@ from model.encoders.prosody import ProsodyPrior
 from model.encoders.text import TextConfig
 
 EMPTY = -1  # index of padding, and of a cache row that holds no utterance yet
+CERTAIN_FROM = 0.5  # in place of the fitted probability that checkpoints of older versions lack
 MODULES = ("alignment", "gate", "context", "adaptive", "relations", "slots", "revision")
 """Modules that can be left out of the network for comparison (ablation)."""
 

@@ -27,7 +27,7 @@ class Prediction:
     """Calibrated probabilities; sum to 1."""
     sentiment: dict[str, float]
     uncertain: bool
-    """The conformal prediction set does not hold exactly one label."""
+    """The most likely emotion is less probable than labels that are mostly right (`certain_from`)."""
     contribution: dict[str, float]
     """Share of each modality, summing to 1; empty for a revision. The change of the probabilities by an expert (total
     variation) counts for its modality; the rest is divided by the weights with which the graph pools its nodes."""
@@ -124,19 +124,19 @@ class IncrementalLabeller:
 
     def _predictions(self, numbers: Sequence[int], revision: int, emotion: Array, sentiment: Array) -> list[Prediction]:
         """emotion [B, C], sentiment [B, S] probabilities."""
-        counts = (emotion >= self._network.conformal_threshold).sum(-1).tolist()
+        uncertain = (emotion.max(-1) < self._network.certain_from).tolist()
         return [
             Prediction(
                 number,
                 revision,
                 dict(zip(self.config.emotions, emotions, strict=True)),
                 dict(zip(self.config.sentiments, sentiments, strict=True)),
-                candidate_count != 1,
+                unsure,
                 {},
                 {},
             )
-            for number, emotions, sentiments, candidate_count in zip(
-                numbers, emotion.tolist(), sentiment.tolist(), counts, strict=True
+            for number, emotions, sentiments, unsure in zip(
+                numbers, emotion.tolist(), sentiment.tolist(), uncertain, strict=True
             )
         ]
 

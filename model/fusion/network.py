@@ -19,7 +19,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.fusion.config import EMPTY, FusionConfig
+from model.fusion.config import CERTAIN_FROM, EMPTY, FusionConfig
 from model.fusion.layers import CrossModalAlignment, Edges, KeyValue, NodeUpdate, by_head, closed, relation
 
 
@@ -85,6 +85,12 @@ class Labels:
     of each layer."""
 
 
+def _of_older_version(module: nn.Module, weights: dict[str, Tensor], *_: object) -> None:
+    """Checkpoints until November 2026 have the threshold of a conformal set instead."""
+    if weights.pop("conformal_threshold", None) is not None:
+        weights["certain_from"] = torch.tensor(CERTAIN_FROM)
+
+
 class FusionGCN(
     nn.Module,
     PyTorchModelHubMixin,
@@ -96,7 +102,7 @@ class FusionGCN(
 
     temperature: Tensor
     revision_temperature: Tensor
-    conformal_threshold: Tensor
+    certain_from: Tensor
     expert_weight: Tensor
     expert_prior: Tensor
     sentiment_given_emotion: Tensor
@@ -129,7 +135,8 @@ class FusionGCN(
         # Fitted on validation data after training (calibration.py); identity until then.
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("revision_temperature", torch.ones(()))
-        self.register_buffer("conformal_threshold", torch.zeros(()))
+        self.register_buffer("certain_from", torch.zeros(()))
+        self.register_load_state_dict_pre_hook(_of_older_version)  # type: ignore[no-untyped-call]
         self.register_buffer("expert_weight", torch.zeros(len(config.experts)))
         self.register_buffer("expert_prior", torch.full((len(config.experts), len(config.emotions)), 1.0))
         # P(sentiment | emotion) in the training data, [C, S], for the consistency loss.

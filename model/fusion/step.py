@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.fusion.config import FusionConfig
+from model.fusion.config import CERTAIN_FROM, FusionConfig
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 
 Array = NDArray[np.float32]
@@ -204,9 +204,9 @@ class FusionStep:
     """The network as functions of (states, utterances)."""
 
     def __init__(self, config: FusionConfig, weights: Mapping[str, Array], engine: Engine) -> None:
-        """weights: the tensors of `FusionGCN` by name, of which the experts' and the conformal threshold are read."""
+        """weights: the tensors of `FusionGCN` by name, of which the experts' and `certain_from` are read."""
         self.config = config
-        self.conformal_threshold = float(weights["conformal_threshold"])
+        self.certain_from = float(weights.get("certain_from", CERTAIN_FROM))
         self.experts: Arrays = {name: weights[name] for name in ("expert_weight", "expert_prior")}
         self._engine = engine
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,15 @@ from pydantic import with_config
 from sklearn.metrics import f1_score
 from torch import nn
 
-from model.data.tables import Dialogue, TableError
+from model.data.tables import Dialogue
 from model.encoders.text import Line, Reader, TextConfig, accepted, load_encoder, pooled, quiet
+from model.fusion.checkpoint import identity
 from model.labels import SENTIMENTS, LabelSet
 from model.progress import Progress
+from model.training.examples import UNKNOWN, Examples, read_conversations, read_goemotions
 from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
-from model.training.prepared import like_lengths, so_far
+from model.training.prepared import like_lengths
+from model.training.teaching import Lessons, ask
 
 
 @with_config(extra="forbid")
@@ -52,49 +55,13 @@ class AdapterRecipe:
     sentence_rate: float = 1e-3
     sentence_epochs: int = 3
     """On GoEmotions; 0: without that stage."""
+    sentence_teachers: tuple[str, ...] = ()
+    """Checkpoints whose readers label the sentences of GoEmotions; none: their annotators."""
     reader_seed: int = 0
     """Seed of the tuning on the conversations."""
     graph: bool = True
     """The graph uses the adapter tuned on GoEmotions; False: the encoder as it is."""
     sentence_batch: int = 64
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Utterances in context, with their targets."""
-
-    lines: Sequence[Sequence[Line]]
-    target: NDArray[np.float32]
-    """[n, C] float32 distribution over the classes (annotators may disagree)."""
-    sentiment: NDArray[np.int64] | None = None
-    """[n] class indices."""
-
-    @property
-    def length(self) -> NDArray[np.float64]:
-        """[n] float64: characters of each example."""
-        return np.array([sum(len(line.words) for line in lines) for lines in self.lines], dtype=np.float64)
-
-
-def read_goemotions(path: Path) -> Examples:
-    """Read GoEmotions in its Ekman grouping (Demszky et al. 2020): TSV of text, label ids, id. Raises TableError."""
-    try:
-        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
-        target = np.zeros((len(rows), 7), np.float32)
-        for number, (_, ids, *_) in enumerate(rows):
-            target[number, [int(label) for label in ids.split(",")]] = 1
-    except OSError as error:
-        raise TableError(f"{path}: {error.strerror}") from None
-    except (ValueError, IndexError) as error:
-        raise TableError(f"{path}: not GoEmotions' lines of text, label ids and id ({error})") from None
-    return Examples([[Line("a", row[0])] for row in rows], target / target.sum(1, keepdims=True))
-
-
-def read_conversations(dialogues: Sequence[Dialogue], labels: LabelSet, context: int) -> Examples:
-    """The utterances of a table, each with up to `context` utterances before it."""
-    rows = [row for dialogue in dialogues for row in dialogue.rows]
-    emotion = [labels.emotions.index(row.emotion) for row in rows]
-    sentiment = np.array([SENTIMENTS.index(row.sentiment) for row in rows])
-    return Examples(so_far(dialogues, context), np.eye(len(labels.emotions), dtype=np.float32)[emotion], sentiment)
 
 
 class Tuner:
@@ -209,7 +176,8 @@ class Tuner:
         loss: torch.Tensor = -(target * weight * heads[0](embedding).log_softmax(-1)).sum(-1).mean()
         if examples.sentiment is not None:
             coarse = torch.from_numpy(examples.sentiment[chosen]).to(self._device)
-            loss = loss + recipe.sentiment_weight * F.cross_entropy(heads[1](embedding), coarse)
+            if (known := coarse != UNKNOWN).any():
+                loss = loss + recipe.sentiment_weight * F.cross_entropy(heads[1](embedding)[known], coarse[known])
         return loss
 
     def _embed(self, lines: Sequence[Sequence[Line]]) -> torch.Tensor:
@@ -253,7 +221,10 @@ class Tuner:
 def tune_sentences(
     text: TextConfig, recipe: AdapterRecipe, data: Path, work: Path, seed: int, progress: Progress
 ) -> Path | None:
-    """The adapter tuned on GoEmotions, trained once for each encoder and recipe; None when the recipe is without it."""
+    """The adapter tuned on GoEmotions, trained once for each encoder and recipe; None when the recipe is without it.
+
+    Raises CheckpointError for a teacher that cannot teach.
+    """
     if recipe.sentence_epochs == 0:
         return None
     settings = [
@@ -264,16 +235,25 @@ def tune_sentences(
         recipe.sentence_rate,
         recipe.sentence_epochs,
         recipe.sentence_batch,
+        [identity(name) for name in recipe.sentence_teachers],
         seed,
     ]
     folder = work / f"sentences-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
     if not (folder / "done").exists():
-        training, validation = (read_goemotions(data / f"{split}.tsv") for split in ("train", "dev"))
+        training, validation = (_sentences(data / f"{split}.tsv", recipe, progress) for split in ("train", "dev"))
         tuner = Tuner(text, recipe, seed)
         epochs = [training] * recipe.sentence_epochs
         tuner.fit(epochs, validation, recipe.sentence_rate, recipe.sentence_batch, folder, seed, progress)
         (folder / "done").touch()
     return folder / "best"
+
+
+def _sentences(file: Path, recipe: AdapterRecipe, progress: Progress) -> Examples:
+    """Sentences of GoEmotions, with the targets of the recipe."""
+    examples = read_goemotions(file)
+    if not recipe.sentence_teachers:
+        return examples
+    return replace(examples, target=ask(recipe.sentence_teachers, None, lambda _: examples.lines, progress))
 
 
 def tune_conversations(
@@ -283,11 +263,15 @@ def tune_conversations(
     validation: Sequence[Dialogue],
     labels: LabelSet,
     start: Path | None,
+    lessons: Lessons | None,
     work: Path,
     seed: int,
     progress: Progress,
 ) -> Path:
-    """The adapter tuned on conversations, in context, from the adapter `start` or from the encoder as it is."""
+    """The adapter tuned on conversations, in context, from the adapter `start` or from the encoder as it is.
+
+    lessons: what a larger reader says of the training data; None: their labels alone.
+    """
     folder = work / f"reader-{seed}"
     if not (folder / "done").exists():
         tuner = Tuner(text, recipe, seed)
@@ -297,7 +281,8 @@ def tune_conversations(
         for epoch in range(recipe.epochs):
             noisy = with_word_errors(training, recipe.word_errors, words, seed=1000 * seed + epoch)
             noisy = with_wrong_speakers(noisy, recipe.speaker_errors, seed=1000 * seed + epoch)
-            epochs.append(read_conversations(noisy, labels, text.context))
+            examples = read_conversations(noisy, labels, text.context)
+            epochs.append(lessons.added_to(examples, 1000 * seed + epoch) if lessons else examples)
         dev = read_conversations(validation, labels, text.context)
         tuner.fit(epochs, dev, recipe.rate, recipe.batch, folder, seed, progress)
         (folder / "done").touch()

@@ -34,10 +34,10 @@ DATA = {
 """(description, licence) of the training data by label set."""
 
 
-def model_card(model: FusionGCN, report: dict[str, Any], coverage: float) -> str:
+def model_card(model: FusionGCN, report: dict[str, Any], certain_accuracy: float) -> str:
     """The card of a trained network: data, licence, metrics, calibration, biases, prohibited uses.
 
-    report: of `model.training.experiment.train_command`; coverage: of the conformal set, 0 … 1.
+    report: of `model.training.experiment.train_command`; certain_accuracy: of certain labels on dev, 0 … 1.
     """
     config = model.config
     data, licence = DATA.get(config.label_set, ("the trainer's own table", "other"))
@@ -65,7 +65,7 @@ def model_card(model: FusionGCN, report: dict[str, Any], coverage: float) -> str
         tuned=tuned,
         reader="the same encoder" if same_encoder else config.reader and config.reader.encoder,
         reader_weight=float(model.expert_weight[0]) if config.reader else 0.0,
-        coverage=round(100 * coverage),
+        accuracy=round(100 * certain_accuracy),
         settings=json.dumps(settings, indent=1),
     )
     return f"{card}\n"

@@ -13,10 +13,11 @@ from model.encoders.text import TextConfig
 from model.errors import InputError
 from model.fusion.config import MODULES
 from model.training.adapt import AdapterRecipe
+from model.training.teaching import Teaching
 from model.training.train import Recipe
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-LEFT_OUT = (*MODULES, "coarse", "consistency", "alignment_loss", "noise", "prosody", "experts", "tuning")
+LEFT_OUT = (*MODULES, "coarse", "consistency", "alignment_loss", "noise", "prosody", "experts", "tuning", "teacher")
 """Values of `--without`: the network's modules, and parts of training."""
 
 
@@ -53,6 +54,8 @@ class TrainingConfig:
     """Encoder of the expert "reader", which reads the words in context; None: there is no such expert."""
     adapter: AdapterRecipe | None = None
     """Recipe that tunes both encoders; None: no tuning, and no reader."""
+    teacher: Teaching | None = None
+    """Larger readers that teach the expert "reader"; None: it learns from labels alone."""
     network: Network = field(default_factory=Network)
     recipe: Recipe = field(default_factory=Recipe)
     without: tuple[str, ...] = ()
@@ -98,5 +101,6 @@ def leave_out(config: TrainingConfig, parts: Sequence[str]) -> TrainingConfig:
         modalities=modalities,
         reader=None if {"tuning", "experts"} & set(parts) else config.reader,
         adapter=None if "tuning" in parts else config.adapter,
+        teacher=None if "teacher" in parts else config.teacher,
         without=(*config.without, *(part for part in parts if part in MODULES)),
     )

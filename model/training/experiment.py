@@ -32,9 +32,11 @@ from model.training import baselines
 from model.training.adapt import AdapterRecipe, tune_conversations, tune_sentences
 from model.training.card import model_card
 from model.training.config import TrainingConfig
+from model.training.examples import read_goemotions
 from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
 from model.training.prepared import Prepared, cache_folder, fit_prior, prepare
-from model.training.train import CONFORMAL_COVERAGE, Recipe, predict, train
+from model.training.teaching import teach
+from model.training.train import CERTAIN_ACCURACY, Recipe, predict, train
 
 
 def over_seeds(runs: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -109,23 +111,53 @@ def tune(
     for_graph = start if recipe.graph else None
     if config.reader is None:
         return Tuned(for_graph)
-    seed = recipe.reader_seed
-    reader = tune_conversations(config.reader, recipe, training, validation, labels, start, work, seed, progress)
-    return Tuned(for_graph, reader)
+    return Tuned(
+        for_graph, tuned_reader(config, labels, training, validation, start, work, recipe.reader_seed, progress)
+    )
+
+
+def tuned_reader(
+    config: TrainingConfig,
+    labels: LabelSet,
+    training: Sequence[Dialogue],
+    validation: Sequence[Dialogue],
+    start: Path | None,
+    work: Path,
+    seed: int,
+    progress: Progress,
+) -> Path:
+    """The expert "reader" of a run, tuned from the adapter `start`; taught by larger ones where the run has them.
+
+    Raises TableError and CheckpointError.
+    """
+    assert config.reader is not None and config.adapter is not None
+    lessons = None
+    if config.teacher is not None:
+        sentences = read_goemotions(_goemotions() / "train.tsv").lines if config.teacher.sentences else []
+        lessons = teach(config.teacher, labels, training, sentences, progress)
+    return tune_conversations(
+        config.reader, config.adapter, training, validation, labels, start, lessons, work, seed, progress
+    )
 
 
 def tuned_on_sentences(config: TrainingConfig, recipe: AdapterRecipe, progress: Progress) -> Path | None:
     """The adapter tuned on GoEmotions, which all corpora share; None when the recipe has none. Raises TableError."""
     if recipe.sentence_epochs == 0:
         return None
-    goemotions = Path(os.environ.get("UNDERTONE_DATA", "")) / "goemotions"
-    if not (goemotions / "train.tsv").is_file():
-        raise TableError(
-            f"{goemotions}: no GoEmotions to start from; set UNDERTONE_DATA, or sentence_epochs = 0 in [adapter]"
-        )
     # In the reader's input format, because the reader starts from it; for the graph's encoder it makes no difference.
     format_ = config.reader or config.text
-    return tune_sentences(format_, recipe, goemotions, cache_folder(), 0, progress)
+    return tune_sentences(format_, recipe, _goemotions(), cache_folder(), 0, progress)
+
+
+def _goemotions() -> Path:
+    """The folder of GoEmotions. Raises TableError where it is not there."""
+    folder = Path(os.environ.get("UNDERTONE_DATA", "")) / "goemotions"
+    if not (folder / "train.tsv").is_file():
+        raise TableError(
+            f"{folder}: no GoEmotions to learn from; set UNDERTONE_DATA, or sentence_epochs = 0 in [adapter] and "
+            "sentences = 0 in [teacher]"
+        )
+    return folder
 
 
 def train_command(
@@ -186,7 +218,7 @@ def _report(models: Sequence[FusionGCN], dev: Prepared, config: TrainingConfig) 
         "shipped": with_intervals(truth, predict(model, dev), dev.dialogue),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "temperature": round(float(model.temperature), 4),
-        "conformal_threshold": round(float(model.conformal_threshold), 4),
+        "certain_from": round(float(model.certain_from), 4),
         "config": asdict(config),
         "machine": f"{platform.machine()}, {platform.system()}, "
         + (torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"),
@@ -196,7 +228,7 @@ def _report(models: Sequence[FusionGCN], dev: Prepared, config: TrainingConfig) 
 def _save(models: Sequence[FusionGCN], report: dict[str, Any], tuned: Tuned, out: Path) -> None:
     """Write the checkpoint of the best seed, the weights of the other seeds, and the tuned encoders."""
     best = report["shipped_seed"]
-    save_checkpoint(models[best], out, model_card(models[best], report, CONFORMAL_COVERAGE), report)
+    save_checkpoint(models[best], out, model_card(models[best], report, CERTAIN_ACCURACY), report)
     export(models[best], out)
     shutil.rmtree(out / "seeds", ignore_errors=True)  # of an earlier run
     (out / "seeds").mkdir()

@@ -79,7 +79,7 @@ def like_lengths(
     return batches
 
 
-def _encode(
+def encode_lines(
     lines: Sequence[Sequence[Line]],
     config: TextConfig,
     folder: Path | None,
@@ -141,13 +141,13 @@ def prepare(
     encode_text = "text" in config.modalities and not has_text_features
     lines = so_far(dialogues, config.text.context)
     embeddings: Iterator[NDArray[np.float32]] = iter(
-        _encode(lines, config.text, tuned.adapter, TextEncoder, progress) if encode_text else []
+        encode_lines(lines, config.text, tuned.adapter, TextEncoder, progress) if encode_text else []
     )
     with_reader = encode_text and experts and config.reader is not None and tuned.reader is not None
     posteriors: Iterator[NDArray[np.float32]] = iter([])
     if with_reader and config.reader is not None:
         past = so_far(dialogues, config.reader.context)
-        posteriors = iter(_encode(past, config.reader, tuned.reader, ContextReader, progress))
+        posteriors = iter(encode_lines(past, config.reader, tuned.reader, ContextReader, progress))
     prepared = Prepared([], [], [])
     for dialogue in dialogues:
         memory = SpeakerMemory(config.prosody, config.window)

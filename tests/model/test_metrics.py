@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
 from model import metrics
-from model.fusion.calibration import conformal_threshold, fit_temperature
+from model.fusion.calibration import NEVER, certain_from, fit_temperature
 from model.metrics import scores, with_intervals
 
 CLASSES = 4
@@ -94,10 +94,14 @@ def test_temperature_undoes_overconfidence() -> None:
     assert fit_temperature(4 * logits, truth) == pytest.approx(4, rel=0.1)
 
 
-def test_conformal_sets_cover_as_promised() -> None:
+def test_labels_from_the_fitted_probability_on_are_as_often_right_as_promised() -> None:
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(4), 8000)
     truth = np.array([rng.choice(4, p=p) for p in probabilities])
-    threshold = conformal_threshold(probabilities[:4000], truth[:4000], 0.8)
-    covered = probabilities[np.arange(4000, 8000), truth[4000:]] >= threshold
-    assert covered.mean() == pytest.approx(0.8, abs=0.03)
+    threshold = certain_from(probabilities[:4000], truth[:4000], 0.7)
+    kept = probabilities[4000:].max(1) >= threshold
+    right = probabilities[4000:].argmax(1) == truth[4000:]
+    assert right[kept].mean() == pytest.approx(0.7, abs=0.03) and right.mean() < 0.6
+    assert 0.2 < kept.mean() < 0.9
+    assert certain_from(probabilities, truth, 0.0) == probabilities.max(1).min(), "all of them"
+    assert certain_from(probabilities, (probabilities.argmax(1) + 1) % 4, 0.7) == NEVER

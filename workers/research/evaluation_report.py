@@ -49,6 +49,10 @@ expression. So few utterances show an ECE of {{ r.ece_if_calibrated }} even of a
 <table><tr><th></th><th>utterances</th><th>accuracy</th><th>weighted F1</th></tr>
 {% for kind, s in r["shift"].items() %}<tr><td>{{ kind }}</td><td>{{ s.utterances }}</td><td>{{ s.accuracy }}</td>
 <td>{{ s.weighted_f1 }}</td></tr>{% endfor %}</table>
+<h2>Uncertainty</h2>
+<table><tr><th>the most probable labels</th><th>accuracy</th></tr>
+{% for share, accuracy in r.uncertain["most probable"].items() %}<tr><td>{{ share }} %</td><td>{{ accuracy }}</td></tr>
+{% endfor %}</table>
 <p>{{ r.uncertain.share }} % are called uncertain; accuracy {{ r.uncertain.accuracy_certain }} without them,
 {{ r.uncertain.accuracy_uncertain }} on them.</p>
 {% if r.subsets %}<h2>Modalities</h2>

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from model.fusion.checkpoint import CheckpointError, load_checkpoint, load_step, save_checkpoint
 from model.fusion.network import FusionGCN
@@ -33,6 +34,15 @@ def test_the_shipped_checkpoint_loads_and_is_small() -> None:
     assert model.config.modalities == ("text", "audio")
     assert sum(parameter.numel() for parameter in model.parameters()) < 1_000_000
     assert 0.5 < float(model.temperature) < 2
+
+
+def test_one_of_an_older_version_calls_labels_certain_from_a_half(tmp_path: Path) -> None:
+    """It has the threshold of a conformal set instead."""
+    save_checkpoint(FusionGCN(CONFIG), tmp_path, "# card\n", {})
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["conformal_threshold"] = weights.pop("certain_from") + 0.2
+    save_file(weights, tmp_path / "model.safetensors")
+    assert load_step(str(tmp_path)).certain_from == float(load_checkpoint(str(tmp_path)).certain_from) == 0.5
 
 
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:

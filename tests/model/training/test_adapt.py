@@ -11,7 +11,8 @@ import torch
 from model.data.tables import TableError
 from model.encoders.text import Line, Reader, TextConfig, TextEncoder, folder
 from model.progress import Silent
-from model.training.adapt import AdapterRecipe, Examples, Tuner, read_goemotions
+from model.training.adapt import AdapterRecipe, Tuner
+from model.training.examples import Examples, read_goemotions
 
 RECIPE = AdapterRecipe(rank=4)
 

@@ -1,0 +1,103 @@
+"""A larger reader's posteriors as targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.data.tables import read_table
+from model.encoders.text import ContextReader, Line, TextConfig
+from model.fusion.checkpoint import CheckpointError, load_config, resolve
+from model.labels import LABEL_SETS
+from model.progress import Silent
+from model.training.adapt import AdapterRecipe, tune_sentences
+from model.training.config import ConfigError, TrainingConfig, leave_out
+from model.training.config import load_config as load_training
+from model.training.examples import UNKNOWN, read_conversations
+from model.training.prepared import so_far
+from model.training.teaching import Teaching, teach
+from tests.support.small_corpus import small_table, untrained_checkpoint
+
+SENTENCES = [[Line("a", words)] for words in ("What a day!", "Get out.", "I miss her.", "Hm.", "No way!")]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_targets_are_labels_and_the_teachers_posterior(tmp_path: Path) -> None:
+    labels, dialogues = read_table(small_table(tmp_path))
+    lessons = teach(Teaching(("meld", "meld"), share=0.75, sentences=3), labels, dialogues, SENTENCES, Silent())
+    reader = load_config("meld").reader
+    assert reader is not None
+    said = ContextReader(reader, resolve("meld") / "reader")
+    posterior = np.concatenate([said([lines]) for lines in so_far(dialogues, reader.context)])
+    table = read_conversations(dialogues, labels, 12)
+    epoch = lessons.added_to(table, 5)
+    n = len(table.lines)
+    assert np.allclose(epoch.target[:n], 0.25 * table.target + 0.75 * posterior, atol=1e-4)
+    assert [epoch.lines.index(lines) for lines in table.lines] == list(range(n)) and len(epoch.lines) == n + 3
+    for lines, target in zip(epoch.lines[n:], epoch.target[n:], strict=True):
+        assert np.allclose(target, said([lines])[0], atol=1e-4)
+    assert epoch.sentiment is not None and table.sentiment is not None
+    assert (epoch.sentiment[n:] == UNKNOWN).all() and (epoch.sentiment[:n] == table.sentiment).all()
+    assert epoch.lines == lessons.added_to(table, 5).lines, "the seed draws the sentences"
+    assert any(epoch.lines != lessons.added_to(table, seed).lines for seed in range(6, 10))
+
+
+def test_the_table_alone(tmp_path: Path) -> None:
+    labels, dialogues = read_table(small_table(tmp_path))
+    lessons = teach(Teaching(("meld",), sentences=0), labels, dialogues, SENTENCES, Silent())
+    assert len(lessons.added_to(read_conversations(dialogues, labels, 12), 0).lines) == 42
+
+
+def test_an_adapter_for_sentences_takes_the_teachers_word(tmp_path: Path) -> None:
+    """Annotated or taught, they are two adapters; each is tuned once."""
+    words = ("What a day!\t3\ta", "Get out.\t0\tb", "I miss her.\t5\tc", "Hm.\t4\td")
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.tsv").write_text("\n".join(words) + "\n")
+    text = TextConfig(context=2, tokens=32)
+    taught = AdapterRecipe(rank=2, sentence_epochs=1, sentence_teachers=("meld",))
+    losses = []
+
+    class Losses(Silent):
+        def curve(self, name: str, values: dict[str, float], step: int) -> None:
+            losses.append(values["loss"])
+
+    folders = [
+        tune_sentences(text, recipe, tmp_path, tmp_path / "work", 0, Losses())
+        for recipe in (taught, replace(taught, sentence_teachers=()), taught)
+    ]
+    assert folders[0] == folders[2] != folders[1] and len(losses) == 2
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3), "from the same weights, other targets"
+
+
+def test_who_cannot_teach(tmp_path: Path) -> None:
+    labels, dialogues = read_table(small_table(tmp_path))
+
+    def refused(*checkpoints: str, **changes: object) -> str:
+        with pytest.raises(CheckpointError) as error:
+            teach(Teaching(checkpoints), replace(labels, **changes), dialogues, [], Silent())  # type: ignore[arg-type]
+        return str(error.value)
+
+    assert "'nobody'" in refused("nobody")
+    assert "has no reader" in refused(untrained_checkpoint(tmp_path))
+    assert "cannot teach here: its emotions are neutral" in refused("meld", emotions=LABEL_SETS["emorynlp"].emotions)
+
+
+def test_a_run_without_its_teacher() -> None:
+    config = TrainingConfig("meld", teacher=Teaching(("meld-large",)))
+    assert leave_out(config, ["teacher"]).teacher is None
+
+
+def test_a_teacher_in_a_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "taught.toml"
+    file.write_text('data = "meld"\n[teacher]\ncheckpoints = ["meld-large"]\nshare = 0.5\n')
+    assert load_training(str(file)).teacher == Teaching(("meld-large",), 0.5, 10_000)
+    file.write_text('data = "meld"\n[teacher]\ncheckpoints = []\n')
+    with pytest.raises(ConfigError, match="teacher.checkpoints"):
+        load_training(str(file))
