@@ -1,7 +1,8 @@
 """Checkpoints: a folder with config.json, model.safetensors and a model card, in Hugging Face's layout.
 
 Tuned text encoders, where there are any, are PEFT folders inside it: `adapter` and `reader` (`model.encoders.text`).
-`seeds` has the weights of the run's other seeds, for intervals over seeds; they are never served.
+`seeds` has the weights of the run's other seeds, for intervals over seeds, and the readers of other seeds, which teach;
+they are never served.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ class AdapterRecipe:
     """On GoEmotions; 0: without that stage."""
     sentence_teachers: tuple[str, ...] = ()
     """Checkpoints whose readers label the sentences of GoEmotions; none: their annotators."""
-    reader_seed: int = 0
-    """Seed of the tuning on the conversations."""
+    reader_seeds: tuple[int, ...] = (0,)
+    """Seeds of the tuning on the conversations: the first reader is served, the others only teach with it."""
     graph: bool = True
     """The graph uses the adapter tuned on GoEmotions; False: the encoder as it is."""
     sentence_batch: int = 64

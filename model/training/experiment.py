@@ -111,9 +111,10 @@ def tune(
     for_graph = start if recipe.graph else None
     if config.reader is None:
         return Tuned(for_graph)
-    return Tuned(
-        for_graph, tuned_reader(config, labels, training, validation, start, work, recipe.reader_seed, progress)
-    )
+    readers = [
+        tuned_reader(config, labels, training, validation, start, work, seed, progress) for seed in recipe.reader_seeds
+    ]
+    return Tuned(for_graph, readers[0])
 
 
 def tuned_reader(
@@ -196,7 +197,7 @@ def train_command(
         "in all": round((time.monotonic() - started) / 60, 1),
         "not counted": "what an interrupted run had finished, and GoEmotions when its adapter was there already",
     }
-    _save(models, report, tuned, out)
+    _save(models, report, tuned, sorted(work.glob("reader-*/best")), out)
     return report
 
 
@@ -225,8 +226,11 @@ def _report(models: Sequence[FusionGCN], dev: Prepared, config: TrainingConfig) 
     }
 
 
-def _save(models: Sequence[FusionGCN], report: dict[str, Any], tuned: Tuned, out: Path) -> None:
-    """Write the checkpoint of the best seed, the weights of the other seeds, and the tuned encoders."""
+def _save(
+    models: Sequence[FusionGCN], report: dict[str, Any], tuned: Tuned, readers: Sequence[Path], out: Path
+) -> None:
+    """Write the checkpoint of the best seed, the weights of the other seeds, the tuned encoders, and those of `readers`
+    that are not served."""
     best = report["shipped_seed"]
     save_checkpoint(models[best], out, model_card(models[best], report, CERTAIN_ACCURACY), report)
     export(models[best], out)
@@ -239,6 +243,9 @@ def _save(models: Sequence[FusionGCN], report: dict[str, Any], tuned: Tuned, out
     for name, part in tuned._asdict().items():
         if part is not None:
             shutil.copytree(part, out / name, dirs_exist_ok=True)
+    for reader in readers:
+        if reader != tuned.reader:
+            shutil.copytree(reader, out / "seeds" / reader.parent.name)
 
 
 def _claim(work: Path, config: TrainingConfig, folder: Path, tuned: Tuned | None) -> None:

@@ -25,8 +25,8 @@ class Teaching:
     """Hyperparameters of the distillation."""
 
     checkpoints: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Whose readers teach, by the mean of their posteriors: names of shipped ones, or folders. Their emotions must be
-    those of the table."""
+    """Whose readers, of all seeds, teach by the mean of their posteriors: names of shipped ones, or folders. Their
+    emotions must be those of the table."""
     share: float = 0.7
     """Weight of the teachers' posterior in the target of an utterance; the rest is its label."""
     sentences: int = 10_000
@@ -64,15 +64,15 @@ def ask(
     lines_in: Callable[[int], Sequence[Sequence[Line]]],
     progress: Progress,
 ) -> NDArray[np.float32]:
-    """[n, C] float32 mean posterior of the checkpoints' readers, on a CPU and once for the same lines.
+    """[n, C] float32 mean posterior of the checkpoints' readers of all seeds, on a CPU and once for the same lines.
 
     emotions: those that a teacher must have; None: whichever the first has. lines_in: the n utterances, with up to so
     many before each. Raises CheckpointError for a teacher without a reader, or with other emotions.
     """
-    said = []
+    said: list[NDArray[np.float32]] = []
     for name in checkpoints:
-        config, folder = load_config(name), resolve(name) / "reader"
-        if config.reader is None or not folder.is_dir():
+        config, folder = load_config(name), resolve(name)
+        if config.reader is None or not (folder / "reader").is_dir():
             raise CheckpointError(f"checkpoint {name!r} has no reader, and cannot teach one")
         emotions = emotions or config.emotions
         if config.emotions != tuple(emotions):
@@ -81,7 +81,8 @@ def ask(
                 f"not {', '.join(emotions)}"
             )
         lines = lines_in(config.reader.context)
-        said.append(encode_lines(lines, config.reader, folder, ContextReader, progress))
+        readers = (folder / "reader", *sorted((folder / "seeds").glob("reader-*")))
+        said += [encode_lines(lines, config.reader, reader, ContextReader, progress) for reader in readers]
     mean: NDArray[np.float32] = np.mean(said, 0)
     return mean
 
@@ -93,7 +94,7 @@ def teach(
     sentences: Sequence[Sequence[Line]],
     progress: Progress,
 ) -> Lessons:
-    """Ask the teachers: an hour for MELD and GoEmotions with MPNet on one core.
+    """Ask the teachers: on one core an hour for MELD and GoEmotions, for each reader that is an MPNet.
 
     training: the table as it is, without noise; sentences: of GoEmotions. Raises CheckpointError.
     """

@@ -18,7 +18,7 @@ PACKAGES = ("stream", "model", "workers")
 PUBLIC = "workers/public/"
 """Folder of `undertone`, which the wheel has at its top."""
 ONLY_IN_REPOSITORY = re.compile(r"model/(RESULTS\.md|results/|checkpoints/[\w-]+/seeds/)")
-"""Reports on the shipped checkpoints, and their weights from other seeds, which `undertone evaluate` alone reads."""
+"""Reports on the shipped checkpoints, and weights of other seeds, which `undertone evaluate` and `train` read."""
 MAX_BYTES = 36 << 20
 
 

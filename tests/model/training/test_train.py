@@ -11,14 +11,16 @@ import pytest
 from sklearn.metrics import f1_score
 
 from model.data.tables import read_table, write_table
-from model.encoders.text import Tuned
+from model.encoders.text import ContextReader, TextConfig, Tuned
 from model.evaluation.evaluation import evaluate
 from model.fusion.checkpoint import CheckpointError
 from model.progress import Silent
 from model.training import baselines
+from model.training.adapt import AdapterRecipe
 from model.training.config import Network, TrainingConfig, leave_out
 from model.training.experiment import configure, train_command, views
-from model.training.prepared import prepare
+from model.training.prepared import prepare, so_far
+from model.training.teaching import Teaching, teach
 from model.training.train import Recipe, predict, train
 
 TINY = TrainingConfig("meld", seeds=2, network=Network(hidden=32), recipe=Recipe(epochs=6, rate=2e-3))
@@ -59,6 +61,31 @@ def test_training_learns_and_repeats(data: Path, tmp_path: Path, monkeypatch: py
     again = train(config, TINY.recipe, train_views, dev, 0, Silent())
     assert np.allclose(predict(model, dev), predict(again, dev), atol=1e-6)
     assert np.allclose(model.sentiment_given_emotion.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.data
+@pytest.mark.integration
+def test_readers_of_several_seeds_are_kept_and_teach(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is served; a taught reader learns from the mean of both."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    labels, dialogues = read_table(data / "meld" / "train.csv")
+    write_table(tmp_path / "train.csv", "train", dialogues[:12])
+    write_table(tmp_path / "dev.csv", "dev", dialogues[12:24])
+    adapter = AdapterRecipe(rank=2, epochs=1, sentence_epochs=0, reader_seeds=(1, 0))
+    run = replace(TINY, seeds=1, reader=TextConfig(context=2, tokens=32), adapter=adapter)
+    run = replace(run, recipe=replace(TINY.recipe, epochs=1, noise_share=0))
+    train_command(run, tmp_path, tmp_path / "teacher", None, False, Silent())
+    work, served = tmp_path / "teacher" / "work", tmp_path / "teacher" / "reader" / "head.safetensors"
+    other = tmp_path / "teacher" / "seeds" / "reader-0" / "head.safetensors"
+    assert served.read_bytes() == (work / "reader-1" / "best" / "head.safetensors").read_bytes() != other.read_bytes()
+
+    def said(reader: Path) -> np.ndarray:
+        return ContextReader(run.reader, reader)(so_far(dialogues[:12], 2))  # type: ignore[arg-type]
+
+    taught = teach(Teaching((str(tmp_path / "teacher"),), sentences=0), labels, dialogues[:12], [], Silent())
+    assert np.allclose(taught.posterior, (said(served.parent) + said(other.parent)) / 2, atol=1e-4)
 
 
 @pytest.mark.data
