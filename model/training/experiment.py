@@ -185,7 +185,7 @@ def train_command(
     train_views = views(training, labels, network, tuned, config.recipe, progress)
     dev = prepare(validation, labels, network, tuned, progress)
     models = [
-        _trained(work / f"seed-{seed}.safetensors", network, config.recipe, train_views, dev, seed, progress)
+        trained(work / f"seed-{seed}.safetensors", network, config.recipe, train_views, dev, seed, progress)
         for seed in range(config.seeds)
     ]
     counts = f"{labels.name}: {len(train_views[0].truth)} training and {len(dev.truth)} validation utterances"
@@ -262,7 +262,7 @@ def _claim(work: Path, config: TrainingConfig, folder: Path, tuned: Tuned | None
     claim.write_text(settings, encoding="utf-8")
 
 
-def _trained(
+def trained(
     file: Path,
     network: FusionConfig,
     recipe: Recipe,
