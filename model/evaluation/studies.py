@@ -115,6 +115,7 @@ def readers(lab: Lab) -> str:
 def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Progress) -> str:
     """Run a study; returns its Markdown, which is also written to out/NAME.md, and its runs to out/NAME.json."""
     from model.evaluation.cost import cost
+    from model.evaluation.ensembles import ensembles
     from model.evaluation.graph_worth import graph_worth
     from model.evaluation.module_probes import alignment_alone, graph_alone
     from model.evaluation.uncertainty import uncertainty
@@ -129,6 +130,7 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
         "readers": readers,
         "uncertainty": uncertainty,
         "graph": graph_worth,
+        "ensembles": ensembles,
         "cost": cost,
     }
     lab = Lab(data, "meld", out, seeds or STUDIES[name], progress)
@@ -148,6 +150,7 @@ STUDIES = {
     "readers": 1,
     "uncertainty": 5,
     "graph": 10,
+    "ensembles": 5,
     "cost": 1,
 }
 """Default number of seeds of each study."""

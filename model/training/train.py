@@ -171,7 +171,7 @@ def train(
         elif epoch - best_epoch >= recipe.patience:
             break
     model.load_state_dict(best_weights)
-    _calibrate(model, validation)
+    calibrate(model, validation)
     progress.tell(f"seed {seed}: validation weighted F1 {100 * best:.2f} after epoch {best_epoch + 1}")
     return model.eval().cpu()
 
@@ -234,9 +234,12 @@ def _losses(
     return terms
 
 
-def _calibrate(model: FusionGCN, validation: Prepared) -> None:
-    """Fit the experts' weights, the temperatures and the certain labels' threshold on validation data."""
+def calibrate(model: FusionGCN, validation: Prepared) -> None:
+    """Fit the experts' weights, the temperatures and the certain labels' threshold anew on validation data."""
     truth = validation.truth
+    model.expert_weight.zero_()
+    for fitted in (model.temperature, model.revision_temperature):
+        fitted.fill_(1.0)
     if model.config.experts:
         utterances = [one for conversation in validation.conversations for one in conversation]
         silent = np.zeros(len(model.config.emotions))
