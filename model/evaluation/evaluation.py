@@ -70,6 +70,8 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
         "per_class": _per_class(truth, probabilities, labels.emotions),
         "confusion": confusion_matrix(truth, probabilities.argmax(1), labels=range(len(labels.emotions))).tolist(),
         "shift": shifts(dialogues, truth, probabilities.argmax(1)),
+        "position": by_position(dialogues, truth, probabilities.argmax(1)),
+        "speakers": by_speakers(dialogues, truth, probabilities.argmax(1)),
         "ece_if_calibrated": round(100 * ece_if_calibrated(probabilities), 2),
         "calibration": _calibration(truth, probabilities, labels.emotions),
         "uncertain": _uncertain(truth, probabilities, float(model.certain_from)),
@@ -199,16 +201,34 @@ def shifts(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints) -> dict[str,
             before = last.get(row.speaker)
             kinds.append("" if before is None else "shift" if before != row.emotion else "no shift")
             last[row.speaker] = row.emotion
+    return _by_group(kinds, ("shift", "no shift"), truth, guess)
+
+
+def by_position(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints) -> dict[str, dict[str, float]]:
+    """Scores by the number of utterances before. truth, guess: [n] class indices of all utterances in order."""
+    before = np.concatenate([np.arange(len(dialogue.rows)) for dialogue in dialogues])
+    names = ("none", "1 to 3", "4 to 9", "10 and more")
+    return _by_group([names[n] for n in np.digitize(before, (1, 4, 10))], names, truth, guess)
+
+
+def by_speakers(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints) -> dict[str, dict[str, float]]:
+    """Scores by the number of people in the dialogue. truth, guess: [n] class indices of all utterances in order."""
+    names = ("1", "2", "3", "4 and more")
+    people = [len({row.speaker for row in dialogue.rows}) for dialogue in dialogues for _ in dialogue.rows]
+    return _by_group([names[min(n, 4) - 1] for n in people], names, truth, guess)
+
+
+def _by_group(group: Sequence[str], names: Sequence[str], truth: Ints, guess: Ints) -> dict[str, dict[str, float]]:
+    """Number of utterances, accuracy and weighted F1 of each group that has any. All [n]."""
     outcome = {}
-    for kind in ("shift", "no shift"):
-        rows = np.flatnonzero(np.array(kinds) == kind)
+    for name in names:
+        rows = np.flatnonzero(np.array(group) == name)
         if len(rows):
-            outcome[kind] = {
+            weighted = f1_score(truth[rows], guess[rows], average="weighted", zero_division=0)
+            outcome[name] = {
                 "utterances": len(rows),
                 "accuracy": round(100 * float(accuracy_score(truth[rows], guess[rows])), 2),
-                "weighted_f1": round(
-                    100 * float(f1_score(truth[rows], guess[rows], average="weighted", zero_division=0)), 2
-                ),
+                "weighted_f1": round(100 * float(weighted), 2),
             }
     return outcome
 

@@ -44,12 +44,11 @@ expression. So few utterances show an ECE of {{ r.ece_if_calibrated }} even of a
 <table><tr><th></th><th>precision</th><th>recall</th><th>F1</th><th>utterances</th></tr>
 {% for emotion, c in r.per_class.items() %}<tr><td>{{ emotion }}</td><td>{{ c.precision }}</td><td>{{ c.recall }}</td>
 <td>{{ c.f1 }}</td><td>{{ c.support }}</td></tr>{% endfor %}</table>
-<h2>Emotion shifts</h2>
-<p>Against the same speaker's previous utterance.</p>
+{% for title, key in groups %}<h2>{{ title }}</h2>
 <table><tr><th></th><th>utterances</th><th>accuracy</th><th>weighted F1</th></tr>
-{% for kind, s in r["shift"].items() %}<tr><td>{{ kind }}</td><td>{{ s.utterances }}</td><td>{{ s.accuracy }}</td>
+{% for kind, s in r[key].items() %}<tr><td>{{ kind }}</td><td>{{ s.utterances }}</td><td>{{ s.accuracy }}</td>
 <td>{{ s.weighted_f1 }}</td></tr>{% endfor %}</table>
-<h2>Uncertainty</h2>
+{% endfor %}<h2>Uncertainty</h2>
 <table><tr><th>the most probable labels</th><th>accuracy</th></tr>
 {% for share, accuracy in r.uncertain["most probable"].items() %}<tr><td>{{ share }} %</td><td>{{ accuracy }}</td></tr>
 {% endfor %}</table>
@@ -65,6 +64,11 @@ differ by their seed.</p>
 </html>
 """
 
+GROUPS = (
+    ("Emotion shifts: against the same speaker's previous utterance", "shift"),
+    ("Position: by the number of utterances before", "position"),
+    ("By the number of people in the conversation", "speakers"),
+)
 CURVES = (
     ("lookahead", "k", "later utterances in sight", "Lookahead: networks trained without, shown wider masks."),
     ("window", "window", "earlier utterances in sight", "Window W: the same networks with less of the past."),
@@ -92,7 +96,7 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
             ),
         ]
         figures += [(caption, _curve(report[k], x, label)) for k, x, label, caption in CURVES if k in report]
-    page = Environment(autoescape=True).from_string(PAGE).render(r=report, names=NAMES, figures=figures)
+    page = Environment(autoescape=True).from_string(PAGE).render(r=report, names=NAMES, groups=GROUPS, figures=figures)
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from model.data.tables import Dialogue, Row, read_table, write_table
 from model.encoders.text import Tuned
-from model.evaluation.evaluation import evaluate, shifts, with_missing, without_modalities
+from model.evaluation.evaluation import by_position, by_speakers, evaluate, shifts, with_missing, without_modalities
 from model.fusion.checkpoint import CheckpointError, load_checkpoint, resolve, tuned_of
 from model.fusion.network import FusionGCN
 from model.progress import Silent
@@ -70,6 +70,23 @@ def test_shifts_are_against_the_same_speakers_last_utterance() -> None:
     outcome = shifts([dialogue], np.array([0, 1, 0, 0, 2]), np.array([0, 0, 0, 0, 0]))
     assert outcome["no shift"] == {"utterances": 1, "accuracy": 100.0, "weighted_f1": 100.0}
     assert outcome["shift"]["utterances"] == 2 and outcome["shift"]["accuracy"] == 50.0
+
+
+def test_groups_by_position_and_by_speakers() -> None:
+    def dialogue(speakers: str) -> Dialogue:
+        return Dialogue(speakers, [Row(name, "Well.", "neutral", "neutral") for name in speakers])
+
+    dialogues = [dialogue("A"), dialogue("ABCDEABCDEAB")]
+    truth, guess = np.zeros(13, int), np.array([1] + [0] * 12)
+    assert by_speakers(dialogues, truth, guess) == {
+        "1": {"utterances": 1, "accuracy": 0.0, "weighted_f1": 0.0},
+        "4 and more": {"utterances": 12, "accuracy": 100.0, "weighted_f1": 100.0},
+    }
+    positions = by_position(dialogues, truth, guess)
+    assert {name: group["utterances"] for name, group in positions.items()} == {
+        "none": 2, "1 to 3": 3, "4 to 9": 6, "10 and more": 2,
+    }  # fmt: skip
+    assert positions["none"]["accuracy"] == 50.0
 
 
 def test_another_label_set_is_refused(table: Path, checkpoint: str) -> None:
