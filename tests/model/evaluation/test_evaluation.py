@@ -74,7 +74,7 @@ def test_shifts_are_against_the_same_speakers_last_utterance() -> None:
 
 def test_groups_by_position_and_by_speakers() -> None:
     def dialogue(speakers: str) -> Dialogue:
-        return Dialogue(speakers, [Row(name, "Well.", "neutral", "neutral") for name in speakers])
+        return Dialogue(speakers, [Row(name, "Well.", "neutral", "neutral", None) for name in speakers])
 
     dialogues = [dialogue("A"), dialogue("ABCDEABCDEAB")]
     truth, guess = np.zeros(13, int), np.array([1] + [0] * 12)
