@@ -49,7 +49,7 @@ def _of_corpus(lab: Lab, corpus: str) -> str:
     else:
         tuned = tune(config, labels, training, dialogues, _work(repr(config)), lab.progress)
     full = configure(config, labels, training)
-    seen = views(training, labels, full, tuned, config.recipe, lab.progress)
+    seen = views(training, labels, full, tuned, config.recipe, lab.progress, config.teacher)
     garbled = with_word_errors(dialogues, 0.15, vocabulary(dialogues), seed=0)
     confused = with_wrong_speakers(dialogues, 0.2, seed=0)
     dev, wrong_words, wrong_speakers = (
@@ -59,7 +59,9 @@ def _of_corpus(lab: Lab, corpus: str) -> str:
     for arm, parts in ARMS.items():
         without = leave_out(config, list(parts))
         network = replace(full, without=without.without, layers=0 if parts else full.layers)
-        work = _work(repr((identity(corpus) if corpus in shipped() else config, config.recipe, network)))
+        work = _work(
+            repr((identity(corpus) if corpus in shipped() else config, config.recipe, config.teacher, network))
+        )
         guesses[arm] = []
         for seed in range(lab.seeds):
             model = trained(work / f"{seed}.safetensors", network, config.recipe, seen, dev, seed, lab.progress)

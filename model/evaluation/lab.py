@@ -39,8 +39,8 @@ class Lab:
 
     @cached_property
     def config(self) -> TrainingConfig:
-        """The corpus's training run, shorter, and without its expert: the studies are of the graph."""
-        config = leave_out(load_config(self.corpus), ["experts"])
+        """The corpus's training run, shorter, without its expert and its teacher: the studies are of the graph."""
+        config = leave_out(load_config(self.corpus), ["experts", "teacher"])
         return replace(config, recipe=replace(config.recipe, epochs=EPOCHS))
 
     @cached_property

@@ -55,7 +55,7 @@ class TrainingConfig:
     adapter: AdapterRecipe | None = None
     """Recipe that tunes both encoders; None: no tuning, and no reader."""
     teacher: Teaching | None = None
-    """Larger readers that teach the expert "reader"; None: it learns from labels alone."""
+    """Larger readers that teach the expert "reader" and the graph; None: they learn from labels alone."""
     network: Network = field(default_factory=Network)
     recipe: Recipe = field(default_factory=Recipe)
     without: tuple[str, ...] = ()
@@ -94,13 +94,16 @@ def leave_out(config: TrainingConfig, parts: Sequence[str]) -> TrainingConfig:
         recipe = replace(recipe, alignment_weight=0.0)
     if "noise" in parts:
         recipe = replace(recipe, noise_share=0.0)
+    adapter = None if "tuning" in parts else config.adapter
+    if adapter is not None and "teacher" in parts:
+        adapter = replace(adapter, sentence_teachers=())
     modalities = tuple(name for name in config.modalities if not (name == "audio" and "prosody" in parts))
     return replace(
         config,
         recipe=recipe,
         modalities=modalities,
         reader=None if {"tuning", "experts"} & set(parts) else config.reader,
-        adapter=None if "tuning" in parts else config.adapter,
+        adapter=adapter,
         teacher=None if "teacher" in parts else config.teacher,
         without=(*config.without, *(part for part in parts if part in MODULES)),
     )

@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,10 @@ from model.training import baselines
 from model.training.adapt import AdapterRecipe, tune_conversations, tune_sentences
 from model.training.card import model_card
 from model.training.config import TrainingConfig
-from model.training.examples import read_goemotions
+from model.training.examples import read_conversations, read_goemotions
 from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
 from model.training.prepared import Prepared, cache_folder, fit_prior, prepare
-from model.training.teaching import teach
+from model.training.teaching import Teaching, teach
 from model.training.train import CERTAIN_ACCURACY, Recipe, predict, train
 
 
@@ -85,13 +85,21 @@ def views(
     tuned: Tuned,
     recipe: Recipe,
     progress: Progress,
+    teaching: Teaching | None = None,
 ) -> list[Prepared]:
-    """The training data as it is and, if the recipe has noise, with wrong words and wrong speakers."""
+    """The training data as it is and, if the recipe has noise, with wrong words and wrong speakers.
+
+    teaching: the targets are labels mixed with the teachers' posteriors. Raises CheckpointError.
+    """
     prepared = [prepare(training, labels, config, tuned, progress, experts=False)]
     if recipe.noise_share:
         noisy = with_word_errors(training, recipe.word_errors, vocabulary(training), seed=0)
         noisy = with_wrong_speakers(noisy, recipe.speaker_errors, seed=0)
         prepared.append(prepare(noisy, labels, config, tuned, progress, experts=False))
+    if teaching is not None:
+        targets = teach(teaching, labels, training, [], progress).added_to(read_conversations(training, labels, 0), 0)
+        ends = np.cumsum([len(dialogue.rows) for dialogue in training])[:-1]
+        prepared = [replace(view, target=np.split(targets.target, ends)) for view in prepared]
     return prepared
 
 
@@ -182,7 +190,7 @@ def train_command(
         tuned = tune(config, labels, training, validation, work, progress)
     tuning_minutes = (time.monotonic() - started) / 60
     network = configure(config, labels, training)
-    train_views = views(training, labels, network, tuned, config.recipe, progress)
+    train_views = views(training, labels, network, tuned, config.recipe, progress, config.teacher)
     dev = prepare(validation, labels, network, tuned, progress)
     models = [
         trained(work / f"seed-{seed}.safetensors", network, config.recipe, train_views, dev, seed, progress)

@@ -32,6 +32,8 @@ class Prepared:
     """Class indices [utterances] of each conversation."""
     sentiment: list[NDArray[np.int64]]
     """Class indices [utterances] of each conversation."""
+    target: list[NDArray[np.float32]] | None = None
+    """[utterances, C] distributions over the classes of each conversation, to be learnt instead of `emotion`."""
 
     @property
     def dialogue(self) -> NDArray[np.int64]:

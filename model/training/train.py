@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import with_config
 from sklearn.metrics import accuracy_score, f1_score
+from torch.nn.utils.rnn import pad_sequence
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.fusion.calibration import certain_from, fit_temperature
@@ -60,17 +61,19 @@ class Recipe:
 def batches(
     data: Prepared, config: FusionConfig, groups: Sequence[NDArray[np.int64]], device: torch.device
 ) -> Iterator[tuple[Utterances, torch.Tensor, torch.Tensor]]:
-    """Padded batches (utterances, emotion [B, T] int64, sentiment [B, T] int64) of dialogues.
+    """Padded batches (utterances, emotion [B, T] int64, sentiment [B, T] int64) of dialogues; where these have targets,
+    they are the emotion, [B, T, C] float32.
 
     groups: numbers [B] of the dialogues of each batch.
     """
     for chosen in groups:
         utterances = collate([data.conversations[i] for i in chosen], config, [0] * len(chosen)).to(device)
-        targets = [torch.zeros_like(utterances.index) for _ in range(2)]
-        for b, i in enumerate(chosen):
-            for target, values in zip(targets, (data.emotion[i], data.sentiment[i]), strict=True):
-                target[b, : len(values)] = torch.from_numpy(values)
-        yield utterances, targets[0], targets[1]
+        learnt = data.emotion if data.target is None else data.target
+        emotion, sentiment = (
+            pad_sequence([torch.from_numpy(values[i]) for i in chosen], batch_first=True).to(device)
+            for values in (learnt, data.sentiment)
+        )
+        yield utterances, emotion, sentiment
 
 
 def hide_modalities(utterances: Utterances, chance: float) -> None:
@@ -200,7 +203,7 @@ def _draw_epoch(
     conversations = [views[int(view)].conversations[d] for d, view in enumerate(noisy)]
     order = rng.permutation(count)
     groups = [order[start : start + recipe.batch] for start in range(0, count, recipe.batch)]
-    return Prepared(conversations, training.emotion, training.sentiment), groups
+    return Prepared(conversations, training.emotion, training.sentiment, training.target), groups
 
 
 def _losses(
@@ -211,14 +214,18 @@ def _losses(
     sentiment: torch.Tensor,
     weight: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
-    """The terms of the loss, weighted by the recipe. emotion, sentiment: [B, T] int64; weight: [C]."""
+    """The terms of the loss, weighted by the recipe. emotion, sentiment: [B, T] int64, or emotion [B, T, C] float32;
+    weight: [C]."""
     real = utterances.index != EMPTY
     labels = model(utterances, lookahead=recipe.lookahead)
     smoothing = recipe.label_smoothing
 
     def fine(logits: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of emotion logits [B, T, C]."""
-        return F.cross_entropy(logits[real], emotion[real], weight=weight, label_smoothing=smoothing)
+        learnt = emotion[real]
+        loss = F.cross_entropy(logits[real], learnt, weight=weight, label_smoothing=smoothing)
+        # Of classes PyTorch takes the weighted mean, of distributions the mean.
+        return loss / (learnt @ weight).mean() if learnt.is_floating_point() else loss
 
     implied = labels.emotion[real].softmax(-1) @ model.sentiment_given_emotion
     coarse = labels.sentiment[real].log_softmax(-1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from model.data.tables import read_table
-from model.encoders.text import ContextReader, Line, TextConfig
+from model.encoders.text import ContextReader, Line, TextConfig, Tuned
 from model.fusion.checkpoint import CheckpointError, load_config, resolve
 from model.labels import LABEL_SETS
 from model.progress import Silent
@@ -17,9 +17,11 @@ from model.training.adapt import AdapterRecipe, tune_sentences
 from model.training.config import ConfigError, TrainingConfig, leave_out
 from model.training.config import load_config as load_training
 from model.training.examples import UNKNOWN, read_conversations
+from model.training.experiment import views
 from model.training.prepared import so_far
 from model.training.teaching import Teaching, teach
-from tests.support.small_corpus import small_table, untrained_checkpoint
+from model.training.train import Recipe, predict, train
+from tests.support.small_corpus import CONFIG, small_table, untrained_checkpoint
 
 SENTENCES = [[Line("a", words)] for words in ("What a day!", "Get out.", "I miss her.", "Hm.", "No way!")]
 
@@ -89,9 +91,27 @@ def test_who_cannot_teach(tmp_path: Path) -> None:
     assert "cannot teach here: its emotions are neutral" in refused("meld", emotions=LABEL_SETS["emorynlp"].emotions)
 
 
+def test_the_graph_learns_the_teachers_posterior(tmp_path: Path) -> None:
+    """Its targets are those of the reader, in the view with noise, too; one-hot targets are learnt as classes are."""
+    labels, dialogues = read_table(small_table(tmp_path))
+    recipe = Recipe(epochs=2, label_smoothing=0.0)
+    taught, plain = (
+        views(dialogues, labels, CONFIG, Tuned(), recipe, Silent(), teaching)
+        for teaching in (Teaching(("meld",), share=0.75), None)
+    )
+    lessons = teach(Teaching(("meld",), share=0.75, sentences=0), labels, dialogues, [], Silent())
+    expected = lessons.added_to(read_conversations(dialogues, labels, 0), 0).target
+    for view in taught:
+        assert view.target is not None and np.allclose(np.concatenate(view.target), expected)
+    hard = [replace(view, target=[np.eye(7, dtype=np.float32)[e] for e in view.emotion]) for view in plain]
+    trained = [predict(train(CONFIG, recipe, each, plain[0], 0, Silent()), plain[0]) for each in (plain, hard, taught)]
+    assert np.allclose(trained[0], trained[1], atol=1e-4) and not np.allclose(trained[0], trained[2], atol=1e-2)
+
+
 def test_a_run_without_its_teacher() -> None:
-    config = TrainingConfig("meld", teacher=Teaching(("meld-large",)))
-    assert leave_out(config, ["teacher"]).teacher is None
+    adapter = AdapterRecipe(sentence_teachers=("meld-large",))
+    config = leave_out(TrainingConfig("meld", teacher=Teaching(("meld-large",)), adapter=adapter), ["teacher"])
+    assert config.teacher is None and config.adapter == AdapterRecipe()
 
 
 def test_a_teacher_in_a_configuration(tmp_path: Path) -> None:
