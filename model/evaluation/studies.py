@@ -90,7 +90,12 @@ def multitask(lab: Lab) -> str:
 def readers(lab: Lab) -> str:
     """The expert "reader" alone, by its encoder, context, rate of learning and start. Returns a Markdown table."""
     small, large = load_config("meld"), load_config("meld-large")
-    cells = {"MiniLM, as shipped": lab.measure("readers", "MiniLM, as shipped", partial(score_reader, lab, small))}
+    cells = {}
+    for cell, config in (
+        ("MiniLM, by labels alone", leave_out(small, ["teacher"])),
+        ("MiniLM, taught by three of the last row (meld)", small),
+    ):
+        cells[cell] = lab.measure("readers", cell, partial(score_reader, lab, config))
     for name, context, tokens, rate, sentences in (
         ("8 earlier utterances, rate 3e-4, without GoEmotions", 8, 128, 3e-4, 0),
         ("8, rate 1.5e-4", 8, 128, 1.5e-4, 3),
@@ -118,6 +123,7 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
     from model.evaluation.ensembles import ensembles
     from model.evaluation.graph_worth import graph_worth
     from model.evaluation.module_probes import alignment_alone, graph_alone
+    from model.evaluation.taught_graph import taught_graph
     from model.evaluation.uncertainty import uncertainty
 
     studies: dict[str, Callable[[Lab], str]] = {
@@ -129,8 +135,9 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
         "lookahead": lookahead,
         "readers": readers,
         "uncertainty": uncertainty,
-        "graph": graph_worth,
+        **{f"graph-{corpus}": partial(graph_worth, corpus=corpus) for corpus in GRAPH_CORPORA},
         "ensembles": ensembles,
+        "taught-graph": taught_graph,
         "cost": cost,
     }
     lab = Lab(data, "meld", out, seeds or STUDIES[name], progress)
@@ -140,6 +147,7 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
     return text
 
 
+GRAPH_CORPORA = ("meld", "emorynlp", "iemocap")
 STUDIES = {
     "alignment": 3,
     "relation": 3,
@@ -149,8 +157,9 @@ STUDIES = {
     "lookahead": 3,
     "readers": 1,
     "uncertainty": 5,
-    "graph": 10,
+    **dict.fromkeys((f"graph-{corpus}" for corpus in GRAPH_CORPORA), 10),
     "ensembles": 5,
+    "taught-graph": 3,
     "cost": 1,
 }
 """Default number of seeds of each study."""

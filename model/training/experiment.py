@@ -251,6 +251,8 @@ def _save(
     for name, part in tuned._asdict().items():
         if part is not None:
             shutil.copytree(part, out / name, dirs_exist_ok=True)
+    if tuned.adapter is not None:  # the graph has no use for its head
+        (out / "adapter" / "head.safetensors").unlink(missing_ok=True)
     for reader in readers:
         if reader != tuned.reader:
             shutil.copytree(reader, out / "seeds" / reader.parent.name)

@@ -15,6 +15,7 @@ from model.encoders import text, text_graph
 from model.encoders.text import ContextReader, Line, TextEncoder
 from model.fusion.checkpoint import load_config, shipped, tuned_of
 from model.training.export_text import MODELS, export_text
+from tests.support.small_corpus import random_reader
 
 LINES = [
     Line("ab"[n % 2], words) for n, words in enumerate(["So it is.", "Really? " * 40, "", "I lost it all.", "No!"])
@@ -36,10 +37,10 @@ def test_the_graph_is_the_model_with_its_adapter_merged(name: str) -> None:
             assert np.abs(TextEncoder(chosen, adapter)(BATCH) - wanted).max() < 1e-3
 
 
-def test_integers_stay_near_and_do_not_depend_on_their_company() -> None:
-    config, tuned = load_config("meld"), tuned_of("meld")
-    assert config.reader is not None and tuned.reader is not None
-    exact, near = (ContextReader(config.reader, tuned.reader, integers) for integers in (False, True))
+def test_integers_stay_near_and_do_not_depend_on_their_company(tmp_path: Path) -> None:
+    config = text.TextConfig(context=12, tokens=128)
+    reader = random_reader(tmp_path, config)
+    exact, near = (ContextReader(config, reader, integers) for integers in (False, True))
     together = near(BATCH)
     assert np.abs(together - exact(BATCH)).max() < 0.15
     for n, lines in enumerate(BATCH):
@@ -47,15 +48,13 @@ def test_integers_stay_near_and_do_not_depend_on_their_company() -> None:
 
 
 def test_another_kind_of_adapter_is_refused(tmp_path: Path) -> None:
-    reader = tuned_of("meld").reader
-    assert reader is not None
-    shutil.copytree(reader, tmp_path / "reader")
-    file = tmp_path / "reader" / "adapter_config.json"
+    adapter = tuned_of("meld").adapter
+    assert adapter is not None
+    shutil.copytree(adapter, tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"use_dora": True}))
-    config = load_config("meld").reader
-    assert config is not None
     with pytest.raises(ValueError, match="not a plain LoRA"):
-        TextEncoder(config, tmp_path / "reader")
+        TextEncoder(load_config("meld").text, tmp_path / "adapter")
 
 
 @pytest.mark.integration

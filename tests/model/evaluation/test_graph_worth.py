@@ -1,4 +1,4 @@
-"""The study of the graph's worth: its score and its tables, on two tiny corpora."""
+"""The study of the graph's worth: its score, and its table of a tiny corpus."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ def test_weighted_f1_of_confusions_is_scikit_learns() -> None:
 @pytest.mark.integration
 def test_each_condition_has_its_row(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(graph_worth, "CORPORA", ("emorynlp",))
     _, dialogues = read_table(data / "emorynlp" / "train.csv")
     write_table(tmp_path / "emorynlp" / "train.csv", "train", dialogues[:12])
     write_table(tmp_path / "emorynlp" / "dev.csv", "dev", dialogues[12:24])
-    text = graph_worth.graph_worth(Lab(tmp_path, "meld", tmp_path / "results", 1, Silent()))
-    rows = [line.split("|") for line in text.splitlines()[4:]]
+    text = graph_worth.graph_worth(Lab(tmp_path, "meld", tmp_path / "results", 1, Silent()), "emorynlp")
+    rows = [line.split("|") for line in text.splitlines()[2:]]
     assert [row[1].strip().split(",")[0] for row in rows] == [
         "without the reader", "with the reader", "15 % wrong words", "half of the words missing",
         "20 % wrong speakers", "with the reader", "with the reader",

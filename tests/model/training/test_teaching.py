@@ -10,7 +10,7 @@ import pytest
 
 from model.data.tables import read_table
 from model.encoders.text import ContextReader, Line, TextConfig, Tuned
-from model.fusion.checkpoint import CheckpointError, load_config, resolve
+from model.fusion.checkpoint import CheckpointError
 from model.labels import LABEL_SETS
 from model.progress import Silent
 from model.training.adapt import AdapterRecipe, tune_sentences
@@ -21,7 +21,7 @@ from model.training.experiment import views
 from model.training.prepared import so_far
 from model.training.teaching import Teaching, teach
 from model.training.train import Recipe, predict, train
-from tests.support.small_corpus import CONFIG, small_table, untrained_checkpoint
+from tests.support.small_corpus import CONFIG, checkpoint_with_reader, small_table, untrained_checkpoint
 
 SENTENCES = [[Line("a", words)] for words in ("What a day!", "Get out.", "I miss her.", "Hm.", "No way!")]
 
@@ -33,11 +33,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_targets_are_labels_and_the_teachers_posterior(tmp_path: Path) -> None:
     labels, dialogues = read_table(small_table(tmp_path))
-    lessons = teach(Teaching(("meld", "meld"), share=0.75, sentences=3), labels, dialogues, SENTENCES, Silent())
-    reader = load_config("meld").reader
-    assert reader is not None
-    said = ContextReader(reader, resolve("meld") / "reader")
-    posterior = np.concatenate([said([lines]) for lines in so_far(dialogues, reader.context)])
+    teacher = checkpoint_with_reader(tmp_path)
+    lessons = teach(Teaching((teacher, teacher), share=0.75, sentences=3), labels, dialogues, SENTENCES, Silent())
+    said = ContextReader(TextConfig(context=2, tokens=32), Path(teacher) / "reader")
+    posterior = np.concatenate([said([lines]) for lines in so_far(dialogues, 2)])
     table = read_conversations(dialogues, labels, 12)
     epoch = lessons.added_to(table, 5)
     n = len(table.lines)
@@ -53,7 +52,8 @@ def test_targets_are_labels_and_the_teachers_posterior(tmp_path: Path) -> None:
 
 def test_the_table_alone(tmp_path: Path) -> None:
     labels, dialogues = read_table(small_table(tmp_path))
-    lessons = teach(Teaching(("meld",), sentences=0), labels, dialogues, SENTENCES, Silent())
+    teaching = Teaching((checkpoint_with_reader(tmp_path),), sentences=0)
+    lessons = teach(teaching, labels, dialogues, SENTENCES, Silent())
     assert len(lessons.added_to(read_conversations(dialogues, labels, 12), 0).lines) == 42
 
 
@@ -63,7 +63,7 @@ def test_an_adapter_for_sentences_takes_the_teachers_word(tmp_path: Path) -> Non
     for split in ("train", "dev"):
         (tmp_path / f"{split}.tsv").write_text("\n".join(words) + "\n")
     text = TextConfig(context=2, tokens=32)
-    taught = AdapterRecipe(rank=2, sentence_epochs=1, sentence_teachers=("meld",))
+    taught = AdapterRecipe(rank=2, sentence_epochs=1, sentence_teachers=(checkpoint_with_reader(tmp_path),))
     losses = []
 
     class Losses(Silent):
@@ -88,18 +88,18 @@ def test_who_cannot_teach(tmp_path: Path) -> None:
 
     assert "'nobody'" in refused("nobody")
     assert "has no reader" in refused(untrained_checkpoint(tmp_path))
-    assert "cannot teach here: its emotions are neutral" in refused("meld", emotions=LABEL_SETS["emorynlp"].emotions)
+    assert "cannot teach here: its emotions are neutral" in refused(
+        checkpoint_with_reader(tmp_path), emotions=LABEL_SETS["emorynlp"].emotions
+    )
 
 
 def test_the_graph_learns_the_teachers_posterior(tmp_path: Path) -> None:
     """Its targets are those of the reader, in the view with noise, too; one-hot targets are learnt as classes are."""
     labels, dialogues = read_table(small_table(tmp_path))
     recipe = Recipe(epochs=2, label_smoothing=0.0)
-    taught, plain = (
-        views(dialogues, labels, CONFIG, Tuned(), recipe, Silent(), teaching)
-        for teaching in (Teaching(("meld",), share=0.75), None)
-    )
-    lessons = teach(Teaching(("meld",), share=0.75, sentences=0), labels, dialogues, [], Silent())
+    teaching = Teaching((checkpoint_with_reader(tmp_path),), share=0.75)
+    taught, plain = (views(dialogues, labels, CONFIG, Tuned(), recipe, Silent(), each) for each in (teaching, None))
+    lessons = teach(teaching, labels, dialogues, [], Silent())
     expected = lessons.added_to(read_conversations(dialogues, labels, 0), 0).target
     for view in taught:
         assert view.target is not None and np.allclose(np.concatenate(view.target), expected)
