@@ -1,7 +1,6 @@
 """Does the graph earn its place? The network against one that sees each utterance by itself, with the shipped encoders.
 
-Both are trained by the corpus's recipe, and compared alone, pooled with the expert "reader", and where a past should
-help.
+Both are trained by the corpus's recipe, and compared as a whole and where a past should help.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ Floats = NDArray[np.float64]
 LATE = 10  # utterances before one that is late in its dialogue
 CROWD = 4  # speakers of a dialogue of many
 RESAMPLES = 2000
+ALL = "all"
 ARMS = {"graph": (), "each by itself": ("context", "revision", "slots", "relations")}
 """Names of the networks, and what each is without."""
 
@@ -63,26 +63,24 @@ def graph_worth(lab: Lab, corpus: str) -> str:
         guesses[arm] = []
         for seed in range(lab.seeds):
             model = trained(work / f"{seed}.safetensors", network, config.recipe, seen, dev, seed, lab.progress)
-            guesses[arm].append(
-                {
-                    "without the reader": _labels(_alone(model), dev),
-                    "with the reader": _labels(model, dev),
-                    "15 % wrong words": _labels(model, wrong_words),
-                    "half of the words missing": _labels(model, _half_without_words(dev)),
-                    "20 % wrong speakers": _labels(model, wrong_speakers),
-                }
-            )
+            run = {
+                ALL: _labels(model, dev),
+                "15 % wrong words": _labels(model, wrong_words),
+                "half of the words missing": _labels(model, _half_without_words(dev)),
+                "20 % wrong speakers": _labels(model, wrong_speakers),
+            }
+            guesses[arm].append(run | ({"without the reader": _labels(_alone(model), dev)} if full.experts else {}))
     position = np.concatenate([np.arange(len(dialogue.rows)) for dialogue in dialogues])
     speakers = np.repeat(
         [len({row.speaker for row in dialogue.rows}) for dialogue in dialogues], dev.length.astype(int)
     )
     groups = {
-        f"with the reader, {LATE} or more utterances before": position >= LATE,
-        f"with the reader, {CROWD} or more speakers": speakers >= CROWD,
+        f"{LATE} or more utterances before": position >= LATE,
+        f"{CROWD} or more speakers": speakers >= CROWD,
     }
     for runs in guesses.values():
         for run in runs:
-            run |= {name: np.where(rows, run["with the reader"], -1) for name, rows in groups.items()}
+            run |= {name: np.where(rows, run[ALL], -1) for name, rows in groups.items()}
     return _table(guesses, dev)
 
 

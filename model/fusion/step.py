@@ -208,6 +208,11 @@ class FusionStep:
         self.config = config
         self.certain_from = float(weights.get("certain_from", CERTAIN_FROM))
         self.experts: Arrays = {name: weights[name] for name in ("expert_weight", "expert_prior")}
+        if not config.experts:  # ONNX Runtime cannot add up none: one that never says anything takes their place
+            self.experts = {
+                "expert_weight": np.zeros(1, np.float32),
+                "expert_prior": np.ones((1, len(config.emotions)), np.float32),
+            }
         self._engine = engine
 
     def new_state(self) -> GraphState:
@@ -231,7 +236,9 @@ class FusionStep:
         rows = [GraphRow(state.count, utterance.slot, tuple(here), row) for state, utterance, here, row in each]
         final = out["final_emotion"], out["final_sentiment"]
         names = ("emotion", "sentiment", "contribution", "influence", "expert_logits")
-        return Labels(**{name: out[name] for name in names}, present=present, rows=rows, final=final)
+        labels = {name: out[name] for name in names}
+        labels["expert_logits"] = labels["expert_logits"][:, : len(self.config.experts)]
+        return Labels(**labels, present=present, rows=rows, final=final)
 
     def revise(self, states: Sequence[GraphState], numbers: Sequence[int]) -> tuple[Array, Array]:
         """Final logits [B, C] and [B, S] of an utterance of each conversation, from what has been heard up to now."""
@@ -248,7 +255,7 @@ class FusionStep:
                 if name in utterance.features:
                     values[b] = utterance.features[name]
             inputs[f"feature_{name}"] = values
-        posteriors = np.zeros((batch, len(config.experts), len(config.emotions)), np.float32)
+        posteriors = np.zeros((batch, len(self.experts["expert_weight"]), len(config.emotions)), np.float32)
         for b, utterance in enumerate(utterances):
             for e, name in enumerate(config.experts):
                 if name in utterance.expert_posteriors:

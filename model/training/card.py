@@ -41,9 +41,12 @@ def model_card(model: FusionGCN, report: dict[str, Any], certain_accuracy: float
     """
     config = model.config
     data, licence = DATA.get(config.label_set, ("the trainer's own table", "other"))
+    adapter = report["config"]["adapter"] or {}
+    teachers = adapter.get("sentence_teachers", ())
     tuned = (
-        "a LoRA adapter (in `adapter/`), tuned on the single sentences of GoEmotions (Demszky et al. 2020, Apache-2.0)"
-        if (report["config"]["adapter"] or {}).get("graph")
+        "a LoRA adapter (in `adapter/`), tuned on the single sentences of GoEmotions (Demszky et al. 2020, Apache-2.0) "
+        + (f"as the readers of {', '.join(teachers)} see them" if teachers else "as they are annotated")
+        if adapter.get("graph")
         else "no adapter"
     )
     same_encoder = config.reader is not None and config.reader.encoder == config.text.encoder

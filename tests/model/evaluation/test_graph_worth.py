@@ -31,9 +31,9 @@ def test_each_condition_has_its_row(data: Path, tmp_path: Path, monkeypatch: pyt
     write_table(tmp_path / "emorynlp" / "dev.csv", "dev", dialogues[12:24])
     text = graph_worth.graph_worth(Lab(tmp_path, "meld", tmp_path / "results", 1, Silent()), "emorynlp")
     rows = [line.split("|") for line in text.splitlines()[2:]]
-    assert [row[1].strip().split(",")[0] for row in rows] == [
-        "without the reader", "with the reader", "15 % wrong words", "half of the words missing",
-        "20 % wrong speakers", "with the reader", "with the reader",
+    assert [row[1].strip() for row in rows] == [
+        "all", "15 % wrong words", "half of the words missing", "20 % wrong speakers", "without the reader",
+        "10 or more utterances before", "4 or more speakers",
     ]  # fmt: skip
     for row in rows:
         assert float(row[2]) - float(row[3]) == pytest.approx(float(row[4].split("(")[0]), abs=0.011)

@@ -20,7 +20,7 @@ from model.encoders.speaker_activity import SpeakerActivityNet
 from model.encoders.text import Line
 from model.encoders.voice import VoiceEncoder
 from model.encoders.whisper import Whisper
-from model.fusion.checkpoint import load_checkpoint, load_step, resolve, tuned_of
+from model.fusion.checkpoint import load_config, load_step, resolve, tuned_of
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller
 from stream.sources.file import read_audio
@@ -78,7 +78,8 @@ def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
     yield "WebRTC VAD", "speech", [], partial(_frames, WebRtcVad)
     yield "Silero VAD", "speech", [assets / "silero_vad_v6.onnx"], partial(_frames, SileroVad)
     yield "pyannote segmentation, 6 windows", "speech", [WEIGHTS / "segmentation.onnx"], _windows
-    config, tuned = load_checkpoint("meld").config, tuned_of("meld")
+    config, tuned = load_config("meld"), tuned_of("meld")
+    other, folder = load_config("emorynlp").reader, tuned_of("emorynlp").reader
     lines = [Line("a", "I never said that we should meet on Monday"), Line("b", "but you did and I wrote it down")]
 
     def texts() -> Work:
@@ -86,12 +87,12 @@ def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
         return lambda _: encode([lines])
 
     def reader() -> Work:
-        assert config.reader is not None and tuned.reader is not None
-        read = text.ContextReader(config.reader, tuned.reader)
+        assert other is not None and folder is not None
+        read = text.ContextReader(other, folder)
         return lambda _: read([6 * lines])
 
     yield "MiniLM-L6, tuned", "text", [Path(text.folder())], texts
-    yield "MiniLM-L6, reading 12 utterances", "text", [tuned.reader] if tuned.reader else [], reader
+    yield "MiniLM-L6, reading 12 utterances (emorynlp)", "text", [folder] if folder else [], reader
     if prosody.available():
         yield "prosody (Praat)", "audio", [], lambda: prosody.measure
     yield "voice CNN", "audio", [encoders / "voice"], VoiceEncoder
