@@ -1,4 +1,4 @@
-"""Distillation: a reader learns from the posteriors of larger ones (Hinton et al. 2015, arXiv 1503.02531)."""
+"""Distillation: what larger readers say of utterances is learnt (Hinton et al. 2015, arXiv 1503.02531)."""
 
 from __future__ import annotations
 
