@@ -11,9 +11,10 @@ import numpy as np
 from model.device import Device
 from model.encoders.face_observation import FaceObservation
 from model.encoders.spoken_language import languages_of
-from model.encoders.text import Line
+from model.encoders.text import Line, TextConfig
 from model.encoders.transcription import Transcription
 from model.fusion.checkpoint import load_step
+from model.fusion.config import FusionConfig
 from stream.block import Block
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
@@ -27,6 +28,8 @@ from workers.session.services import SessionPlan
 from workers.session.session import Session
 
 MODEL = load_step("meld")
+# Like a checkpoint whose reader reads twelve utterances along.
+MODEL.config = replace(MODEL.config, reader=TextConfig(context=12, tokens=128))
 
 
 class LocalBackend:
@@ -109,8 +112,10 @@ def blocks(audio: np.ndarray) -> list[Block]:
     return [Block(n, n * 0.2, audio[:, n * 3200 : (n + 1) * 3200]) for n in range(-(-audio.shape[1] // 3200))]
 
 
-async def run(url: str, plan: SessionPlan, helpers: LocalBackend, pieces: list[Block]) -> list[Event]:
-    session = Session(plan, MODEL.config, helpers, Bus(url, Keys(plan.session)))
+async def run(
+    url: str, plan: SessionPlan, helpers: LocalBackend, pieces: list[Block], config: FusionConfig = MODEL.config
+) -> list[Event]:
+    session = Session(plan, config, helpers, Bus(url, Keys(plan.session)))
     await session.start()
     for block in pieces:
         await session.push(block)

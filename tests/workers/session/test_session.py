@@ -72,6 +72,13 @@ async def test_the_text_encoder_reads_what_was_said_before_and_nothing_later(red
         assert all(mine == (theirs or Line(mine.speaker, "")) for mine, theirs in zip(lines, before, strict=False))
 
 
+async def test_an_encoder_that_reads_nothing_along_is_given_nothing(redis_url, demo_audio) -> None:
+    """Its answer for an utterance is the same in a process that knows no earlier one."""
+    helpers = LocalBackend()
+    await run(redis_url, plan(), helpers, blocks(demo_audio), replace(MODEL.config, reader=None))
+    assert len(helpers.read) >= 14 and {len(lines) for lines in helpers.read} == {1}
+
+
 async def test_every_utterance_ends_in_a_label_or_a_failure(redis_url: str, demo_audio: np.ndarray) -> None:
     """Promise 4: what cannot be labelled is said so, with its reason, and nothing after it suffers."""
     helpers = LocalBackend()

@@ -179,7 +179,8 @@ class Understanding:
     async def _embed(self, admitted: AdmittedUtterance, words: Words) -> Words:
         if "text" not in self._plan.modalities or not words.readable:
             return words
-        lines = [*(earlier.line for earlier in admitted.context), Line(admitted.speaker, words.readable)]
+        past = admitted.context[max(0, len(admitted.context) - self._config.context) :]
+        lines = [*(earlier.line for earlier in past), Line(admitted.speaker, words.readable)]
         embedding, posterior = await self._speculative.get_or_start(
             admitted.utterance, tuple(lines), lambda: self._backend.embed(lines)
         )
