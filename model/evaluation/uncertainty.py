@@ -1,4 +1,4 @@
-"""How far a label's uncertainty can be trusted: conformal sets by class and by speaker, and three rules of abstention.
+"""Trust in a label's uncertainty: conformal sets by class and by speaker, and three rules of abstention.
 
 All of it is cross-fitted: thresholds are fitted on four fifths of the dialogues of dev and measured on the last.
 """
@@ -132,4 +132,4 @@ RULES: dict[str, Rule] = {
     "one conformal set": by_set,
     "a conformal threshold a class": by_class_set,
 }
-"""Which labels are certain. From probabilities [n, C], classes [n] and numbers [n] of the dialogues."""
+"""Rules by which labels are certain. From probabilities [n, C], classes [n] and numbers [n] of the dialogues."""

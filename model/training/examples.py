@@ -1,4 +1,4 @@
-"""What an encoder is tuned on: utterances in context with their targets, from GoEmotions and from tables."""
+"""Material of the tuning: utterances in context with their targets, from GoEmotions and from tables."""
 
 from __future__ import annotations
 
