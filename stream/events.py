@@ -134,6 +134,28 @@ class Visual(BaseModel):
     reason: Told | None
 
 
+class Sound(BaseModel):
+    """A sound of a person that is no word, in seconds on the media clock."""
+
+    sound: Literal["laughter", "crying", "sigh"]
+    start: Seconds
+    end: Seconds
+    probability: Probability
+    """The highest in this stretch."""
+
+
+class Voice(BaseModel):
+    """Evidence from the sound of an utterance, words aside. The emotion's probabilities contain its `expression` only
+    if the checkpoint has an expert for it."""
+
+    arousal: Annotated[float, Field(ge=-1, le=1), AfterValidator(lambda value: round(value, 3))] | None
+    """Intensity of expression: -1 = calm, 1 = excited; null if the utterance is too short."""
+    expression: dict[str, Probability] | None
+    """Probabilities of eight expressions that actors were recorded with; null like `arousal`."""
+    sounds: list[Sound] = []
+    """Laughter, crying and sighs within the utterance."""
+
+
 class Latency(BaseModel):
     """Seconds by stage, without those for which a session's models were still being loaded. `vad`: end of speech to
     endpoint on the media clock; the others on the machine's clock."""
@@ -174,6 +196,8 @@ class Emotion(Base):
     """Attention on earlier utterances, by utterance number."""
     visual: Visual | None = None
     """Null if there was no video."""
+    voice: Voice | None = None
+    """Null if the sound was not analysed."""
     latency: Latency | None
     """Null for a revision, which waits for later utterances by design, and for an interim label."""
 

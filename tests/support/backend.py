@@ -13,6 +13,7 @@ from model.encoders.face_observation import FaceObservation
 from model.encoders.spoken_language import languages_of
 from model.encoders.text import Line, TextConfig
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from model.fusion.checkpoint import load_step
 from model.fusion.config import FusionConfig
 from stream.block import Block
@@ -71,8 +72,8 @@ class LocalBackend:
         rng = np.random.default_rng(len(lines[-1].words))
         return rng.normal(size=width).astype(np.float32), rng.dirichlet(np.ones(7)).astype(np.float32)
 
-    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        return None, None
+    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
+        return None, VoiceObservation()
 
     async def analyse_faces(self, images, times, samples, start) -> FaceObservation:
         return FaceObservation(len(images), 0, reason="no face")

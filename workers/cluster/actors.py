@@ -21,6 +21,7 @@ from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
@@ -79,7 +80,7 @@ class EncoderActor:
         return self._encoders.embed(lines)
 
     @ray.method(concurrency_group="audio")
-    def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
+    def encode_audio(self, samples: Samples) -> tuple[Array | None, VoiceObservation]:
         return self._encoders.encode_audio(samples)
 
     @ray.method(concurrency_group="speaker")

@@ -19,6 +19,7 @@ from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
@@ -120,8 +121,8 @@ class Pools:
         read: tuple[Array, Array | None] = await answer(self.encoders[0].embed.remote(lines))
         return read
 
-    async def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
-        encoded: tuple[Array | None, Array | None] = await answer(self.encoders[0].encode_audio.remote(samples))
+    async def encode_audio(self, samples: Samples) -> tuple[Array | None, VoiceObservation]:
+        encoded: tuple[Array | None, VoiceObservation] = await answer(self.encoders[0].encode_audio.remote(samples))
         return encoded
 
     async def analyse_faces(

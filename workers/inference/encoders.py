@@ -11,6 +11,7 @@ from model.device import Device, WithFallback
 from model.encoders.prosody import Array
 from model.encoders.spoken_language import languages_of
 from model.encoders.text import Line
+from model.encoders.voice_observation import VoiceObservation
 from stream.block import Samples
 from workers.session.diarization import SpeakerSegment, Stretches, speaker_segments
 
@@ -82,10 +83,11 @@ class Encoders:
 
         return self._words(encode)
 
-    def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
-        """Prosody [7] float32, None where Praat is missing, and the voice encoder's posterior [8]. samples: [n]."""
+    def encode_audio(self, samples: Samples) -> tuple[Array | None, VoiceObservation]:
+        """Prosody [7] float32, None where Praat is missing, and the sound of the utterance. samples: [n]."""
         posterior = self._voice(lambda encode: encode(samples))
-        return self._measure(samples) if self._measure is not None else None, posterior
+        prosody = self._measure(samples) if self._measure is not None else None
+        return prosody, VoiceObservation(expression=posterior)
 
     def speaker_segments(self, samples: Samples, alone: Stretches | None = None) -> list[SpeakerSegment]:
         """Stretches of an utterance in one voice each, as `workers.session.diarization.speaker_segments` finds them."""

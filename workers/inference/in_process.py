@@ -14,6 +14,7 @@ from model.encoders.face_observation import FaceObservation
 from model.encoders.prosody import Array
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
@@ -127,7 +128,7 @@ class InProcessModels:
     async def embed(self, lines: list[Line]) -> tuple[Array, Array | None]:
         return await self._encoders.ask("text", lambda encoders: encoders.embed(lines))
 
-    async def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
+    async def encode_audio(self, samples: Samples) -> tuple[Array | None, VoiceObservation]:
         return await self._encoders.ask("audio", lambda encoders: encoders.encode_audio(samples))
 
     async def analyse_faces(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from model.encoders.face_observation import EXPRESSIONS, FaceObservation
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from model.fusion.incremental import Prediction
+from model.labels import RAVDESS
 from stream import events
 from stream.block import Utterance
 from workers.session.masking import Masker
@@ -127,6 +129,7 @@ class EventFactory:
             contribution=prediction.contribution,
             influences=influences,
             visual=None if understood.face is None else _visual(understood.face),
+            voice=None if understood.voice is None else _voice(understood.voice, admitted.utterance.start),
             latency=latency,
         )
 
@@ -183,3 +186,13 @@ def _visual(face: FaceObservation) -> events.Visual:
         expression=expression,
         reason=face.reason,
     )
+
+
+def _voice(voice: VoiceObservation, start: float) -> events.Voice:
+    """start: of the utterance, in seconds on the media clock."""
+    expression = None if voice.expression is None else dict(zip(RAVDESS, map(float, voice.expression), strict=True))
+    sounds = [
+        events.Sound(sound=s.name, start=start + s.start, end=start + s.end, probability=s.probability)
+        for s in voice.sounds
+    ]
+    return events.Voice(arousal=voice.arousal, expression=expression, sounds=sounds)

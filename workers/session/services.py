@@ -17,6 +17,7 @@ from model.encoders.silero import SileroVad
 from model.encoders.speaker_activity import SpeakerActivityNet
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
@@ -147,9 +148,9 @@ class InferenceBackend(Protocol):
         the lines before; None where the checkpoint has no such expert."""
         ...
 
-    async def encode_audio(self, samples: Samples) -> tuple[Array | None, Array | None]:
+    async def encode_audio(self, samples: Samples) -> tuple[Array | None, VoiceObservation]:
         """Prosody [7] float32 (columns of `model.encoders.prosody`; None where Praat is missing or there is too little
-        voice), and the voice encoder's posterior [8] over `model.labels.RAVDESS`. samples: [n]."""
+        voice), and the sound of the utterance. samples: [n]."""
         ...
 
     async def analyse_faces(

@@ -10,6 +10,7 @@ from model.encoders.prosody import Array
 from model.encoders.spoken_language import Belief
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from stream.block import Utterance
 from stream.events import Emotion
 from workers.session.snapshot import GraphRowRecord, Milestone
@@ -102,6 +103,7 @@ class UnderstoodUtterance:
     words: Words = field(default_factory=Words)
     prosody: Array | None = None
     """[7] float32, columns of `model.encoders.prosody`."""
+    voice: VoiceObservation | None = None
     face: FaceObservation | None = None
     expert_posteriors: dict[str, Array] = field(default_factory=dict)
     """[C] over the checkpoint's emotions, by expert."""

@@ -10,6 +10,7 @@ import pytest
 
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
@@ -66,7 +67,7 @@ class Counting(LocalBackend):
         self.asked.append("embed")
         return await super().embed(lines)
 
-    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
         self.asked.append("hear")
         return await super().encode_audio(samples)
 
@@ -222,8 +223,8 @@ async def test_an_utterance_that_an_interrupt_cuts_off_has_its_last_words_or_fai
         async def transcribe(self, samples, language, partial=False):
             return Transcription(partials if partial else "")
 
-        async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-            return np.array([60, 5, 200, 30, 100, 4, 8], np.float32), None
+        async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
+            return np.array([60, 5, 200, 30, 100, 4, 8], np.float32), VoiceObservation()
 
     made = plan(interim=1.5)
     session = Session(made, MODEL.config, Unsure(), Bus(redis_url, Keys(made.session)))
@@ -249,8 +250,8 @@ async def test_a_label_without_words_says_why(redis_url: str, demo_audio: np.nda
     helpers = LocalBackend()
     helpers.silent = set(range(100))
 
-    async def measured(samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        return np.array([60, 5, 200, 30, 100, 4, 8], np.float32), None
+    async def measured(samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
+        return np.array([60, 5, 200, 30, 100, 4, 8], np.float32), VoiceObservation()
 
     helpers.encode_audio = measured
     events = await run(redis_url, plan(), helpers, blocks(demo_audio[:, : 6 * 16_000]))

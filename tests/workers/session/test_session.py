@@ -11,6 +11,7 @@ import pytest
 
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription, Word
+from model.encoders.voice_observation import VoiceObservation
 from stream.block import Block
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
@@ -40,8 +41,8 @@ async def test_what_breaks_costs_its_modality_alone(redis_url: str, demo_audio: 
     """Promise 6, for failures: prosody goes on without words, and the session says what it lost."""
 
     class WithProsody(LocalBackend):
-        async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-            return np.array([60, 5, 200, 30, 100, 4, 8], np.float32), None
+        async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
+            return np.array([60, 5, 200, 30, 100, 4, 8], np.float32), VoiceObservation()
 
     helpers = WithProsody()
     helpers.fail = {2}

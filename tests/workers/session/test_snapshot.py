@@ -14,6 +14,7 @@ import pytest
 
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from model.labels import RAVDESS
 from stream.block import RATE, Block, Utterance
 from stream.bus.connection import read_state
@@ -61,9 +62,10 @@ class Repeatable(LocalBackend):
             np.float32
         )
 
-    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
         rng = seeded(samples)
-        return rng.normal(size=7).astype(np.float32), rng.dirichlet(np.ones(len(RAVDESS))).astype(np.float32)
+        prosody, expression = rng.normal(size=7), rng.dirichlet(np.ones(len(RAVDESS)))
+        return prosody.astype(np.float32), VoiceObservation(expression=expression.astype(np.float32))
 
     async def speaker_segments(self, samples: np.ndarray, alone: Stretches | None) -> list[SpeakerSegment]:
         rng, length = seeded(samples), len(samples) / RATE

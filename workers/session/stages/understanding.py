@@ -15,6 +15,7 @@ from model.encoders.prosody import Array
 from model.encoders.spoken_language import Belief
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from model.fusion.config import FusionConfig
 from model.labels import RAVDESS, translate
 from stream.block import RATE, Utterance
@@ -27,7 +28,7 @@ from workers.session.stages.overload import DegradationStep
 from workers.session.stages.speculation import SpeculativeResults
 from workers.session.utterance import AdmittedUtterance, SpokenLine, UnderstoodUtterance, Words, error_line
 
-VoiceResult = tuple[Array | None, dict[str, Array]]
+VoiceResult = tuple[Array | None, VoiceObservation | None, dict[str, Array]]
 FaceResult = tuple[FaceObservation | None, dict[str, Array]]
 
 
@@ -67,7 +68,7 @@ class Understanding:
         failed = {"audio": voice, "visual": face}
         errors = {"text": read.error} if read.error else {}
         errors |= {name: error_line(each) for name, each in failed.items() if isinstance(each, BaseException)}
-        prosody, heard = (None, {}) if isinstance(voice, BaseException) else voice
+        prosody, sound, heard = (None, None, {}) if isinstance(voice, BaseException) else voice
         seen, expressed = (None, {}) if isinstance(face, BaseException) else face
         # Loading is no part of the time that a label takes: it comes once, whatever is said.
         waited = self._admission.loading_since(admitted.admitted_at)
@@ -75,7 +76,7 @@ class Understanding:
         spent = self._clock.now() - started - loading
         read = replace(read, asr_s=min(spent, max(0.0, read.asr_s - loading)))
         return UnderstoodUtterance(
-            read, prosody, seen, self._posteriors(read) | heard | expressed,
+            read, prosody, sound, seen, self._posteriors(read) | heard | expressed,
             errors=errors,
             queue_s=max(0.0, started - admitted.admitted_at - (waited - loading)),
             encode_s=max(0.0, spent - read.asr_s),
@@ -99,10 +100,10 @@ class Understanding:
     async def understand_so_far(self, admitted: AdmittedUtterance, words: Words) -> UnderstoodUtterance:
         """The reading of words so far, and the voice, of an utterance that goes on. It waits for no words."""
         known = tuple(line for line in admitted.context if line.is_final)
-        read, (prosody, heard) = await asyncio.gather(
+        read, (prosody, sound, heard) = await asyncio.gather(
             self._embed(replace(admitted, context=known), words), self._hear(admitted.utterance)
         )
-        return UnderstoodUtterance(read, prosody, None, self._posteriors(read) | heard)
+        return UnderstoodUtterance(read, prosody, sound, None, self._posteriors(read) | heard)
 
     def speculate(self, ending: Iterable[Utterance]) -> None:
         """Ask already what will be asked if these utterances end here."""
@@ -187,13 +188,13 @@ class Understanding:
         return replace(words, embedding=embedding, posterior=posterior)
 
     async def _hear(self, utterance: Utterance) -> VoiceResult:
-        """Prosody, and the posterior of the voice expert."""
+        """Prosody, the sound, and the posterior of the voice expert."""
         if "audio" not in self._plan.modalities or not self._plan.encoders["audio"]:
-            return None, {}
-        prosody, posterior = await self._speculative.get_or_start(
+            return None, None, {}
+        prosody, sound = await self._speculative.get_or_start(
             utterance, "voice", lambda: self._backend.encode_audio(utterance.samples)
         )
-        return prosody, self._translated("voice", RAVDESS, posterior)
+        return prosody, sound, self._translated("voice", RAVDESS, sound.expression)
 
     async def _see(self, utterance: Utterance) -> FaceResult:
         """Faces, and the posterior of the face expert."""

@@ -9,6 +9,7 @@ import pytest
 
 from model.encoders.spoken_language import Belief
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.events import Emotion, UtteranceFailed, UtteranceHeard
@@ -29,8 +30,8 @@ class ByChannel(LocalBackend):
         self.rng = np.random.default_rng(order)
         self._second = {bytes(audio[1, n : n + 64]) for n in range(0, audio.shape[1], 320)}
 
-    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, None]:
-        return np.array([60, 10, 170, 50, 180, 4, 8], np.float32), None
+    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
+        return np.array([60, 10, 170, 50, 180, 4, 8], np.float32), VoiceObservation()
 
     async def transcribe(self, samples: np.ndarray, language: str | None, partial: bool = False) -> Transcription:
         await asyncio.sleep(self.rng.uniform(0, 0.05))
@@ -59,8 +60,8 @@ async def test_words_in_another_language_are_kept_and_not_read(
 
 async def test_a_session_without_voice_says_why_it_has_no_label(redis_url: str, demo_audio: np.ndarray) -> None:
     class Silent(ByChannel):
-        async def encode_audio(self, samples: np.ndarray) -> tuple[None, None]:
-            return None, None
+        async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
+            return None, VoiceObservation()
 
     events = await run(redis_url, plan(), Silent(demo_audio), blocks(demo_audio))
     failed = [e for e in events if isinstance(e, UtteranceFailed)]
@@ -78,8 +79,8 @@ async def test_given_words_are_judged_too(redis_url: str, demo_audio: np.ndarray
     ]
 
     class Voiced(LocalBackend):
-        async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray, None]:
-            return np.array([60, 10, 170, 50, 180, 4, 8], np.float32), None
+        async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
+            return np.array([60, 10, 170, 50, 180, 4, 8], np.float32), VoiceObservation()
 
     events = await run(redis_url, plan(transcript=Transcript(cues)), Voiced(), blocks(demo_audio))
     said = [e for e in events if isinstance(e, Emotion) and e.trigger == "speech_ended" and e.text]

@@ -10,6 +10,7 @@ import pytest
 
 from model.encoders.face_observation import FaceObservation
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import history, subscribe
@@ -94,8 +95,8 @@ class Slow(LocalBackend):
             await asyncio.sleep(self.pace)
         return Transcription("words")
 
-    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        return np.zeros(7, np.float32), None
+    async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
+        return np.zeros(7, np.float32), VoiceObservation()
 
     async def analyse_faces(self, images, times, samples, start) -> FaceObservation:
         self.pictures.append(len(images))

@@ -10,6 +10,7 @@ import pytest
 
 from model.encoders.face_observation import FaceObservation
 from model.encoders.transcription import Transcription
+from model.encoders.voice_observation import VoiceObservation
 from model.fusion.checkpoint import load_step
 from stream.block import VideoFrame
 from stream.bus.keys import Keys
@@ -36,7 +37,7 @@ async def test_faces_and_voices_join_as_experts(redis_url: str, demo_audio: np.n
             return FaceObservation(len(images), 1, 1.0, 0.9, None, happy)
 
         async def encode_audio(self, samples):
-            return None, np.full(8, 0.125, np.float32)
+            return None, VoiceObservation(expression=np.full(8, 0.125, np.float32))
 
     seen = [
         replace(block, frames=(VideoFrame(block.start, np.zeros((2, 2, 3), np.uint8)),)) for block in blocks(demo_audio)
