@@ -58,7 +58,7 @@ def test_the_wheel_is_small(wheel: zipfile.ZipFile) -> None:
 
 def test_the_shipped_encoders_and_their_licences_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     held = {Path(name).name for name in wheel.namelist() if name.startswith("model/encoders/weights/")}
-    assert {"yunet_n_320_320.onnx", "LICENSE.yunet", "model.safetensors"} <= held
+    assert {"yunet_n_320_320.onnx", "LICENSE.yunet", "yamnet.onnx", "LICENSE.yamnet", "model.safetensors"} <= held
 
 
 def test_every_folder_with_modules_is_a_package(wheel: zipfile.ZipFile) -> None:

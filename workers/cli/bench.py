@@ -269,6 +269,18 @@ def voice(
 
 
 @bench.command()
+def sounds(data: Recordings = None, as_json: Json = False) -> None:
+    """Laughter, crying and sighs: how many an hour are heard in read, conversational and acted speech."""
+    with one_line_errors():
+        from workers.bench.accuracy.sounds import bench_sounds
+        from workers.console.progress import console_progress
+
+        with console_progress() as progress:
+            rows = bench_sounds(data or development_data(), progress)
+        _show("Sounds heard in recordings without labels of any, and the highest score", rows, as_json)
+
+
+@bench.command()
 def faces(
     data: Faces = None,
     as_json: Json = False,

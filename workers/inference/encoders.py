@@ -40,6 +40,7 @@ class Encoders:
         """Load and warm up. voice: folder of the voice encoder; None = the shipped one. device: of the encoders of
         words, and of a voice's emotion; prosody and speakers are measured on the CPU. Raises CheckpointError."""
         from model.encoders import prosody
+        from model.encoders.sounds import SoundDetector
         from model.encoders.speaker import SpeakerEncoder
         from model.encoders.text import ContextReader, TextEncoder
         from model.encoders.voice import VoiceEncoder
@@ -59,6 +60,7 @@ class Encoders:
         self._measure = prosody.measure if prosody.available() else None
         self._words = WithFallback("encoders of words", of_words, device)
         self._voice = WithFallback("encoder of voices", of_voice, device)
+        self._sounds = SoundDetector()
         self._speaker = SpeakerEncoder()
         self.embed([Line("a", "warm"), Line("b", "up")])
         self.languages("warm up")
@@ -87,7 +89,7 @@ class Encoders:
         """Prosody [7] float32, None where Praat is missing, and the sound of the utterance. samples: [n]."""
         posterior = self._voice(lambda encode: encode(samples))
         prosody = self._measure(samples) if self._measure is not None else None
-        return prosody, VoiceObservation(expression=posterior)
+        return prosody, VoiceObservation(expression=posterior, sounds=self._sounds(samples))
 
     def speaker_segments(self, samples: Samples, alone: Stretches | None = None) -> list[SpeakerSegment]:
         """Stretches of an utterance in one voice each, as `workers.session.diarization.speaker_segments` finds them."""

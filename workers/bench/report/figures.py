@@ -39,6 +39,10 @@ FIGURES = {
     "voice": Figures(
         ("encoder", "clips", "condition"), {"UAR, 8 classes": SCORE, "UAR, 7 classes": SCORE, "ms_each": TIME}
     ),
+    "sounds": Figures(
+        ("recordings",),
+        {"laughter_an_hour": COST, "crying_an_hour": COST, "sigh_an_hour": COST, "ms_a_second": TIME},
+    ),
     "faces": Figures(("what", "pictures"), {"found": SCORE, "right": SCORE, "ms_each": TIME}),
     "endtoend": Figures(
         ("recording",), {"segmentation": COST, "WER": COST, "DER": COST, "emotion": COST, "emotion_final": COST}

@@ -197,6 +197,12 @@ def _voice(progress: Progress) -> Tables:
     return {"voice": bench_voice(_data() / "ravdess", None, probes=False)}
 
 
+def _sounds(progress: Progress) -> Tables:
+    from workers.bench.accuracy.sounds import bench_sounds
+
+    return {"sounds": bench_sounds(_data(), progress)}
+
+
 def _faces(progress: Progress) -> Tables:
     from workers.bench.accuracy.faces import bench_faces
 
@@ -304,6 +310,7 @@ PARTS: dict[str, Part] = {
     "speakers": _speakers,
     "speaker_grid": _speaker_grid,
     "voice": _voice,
+    "sounds": _sounds,
     "faces": _faces,
     "endtoend": _endtoend,
     "encoders": _encoders,

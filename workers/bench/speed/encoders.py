@@ -15,6 +15,8 @@ from model.encoders import prosody, text
 from model.encoders.faces import FOLDER, MINI_XCEPTION, FaceReader
 from model.encoders.prosody import Array
 from model.encoders.silero import SileroVad
+from model.encoders.sounds import WEIGHTS as SOUNDS
+from model.encoders.sounds import SoundDetector
 from model.encoders.speaker import WEIGHTS, SpeakerEncoder
 from model.encoders.speaker_activity import SpeakerActivityNet
 from model.encoders.text import Line
@@ -96,6 +98,7 @@ def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
     if prosody.available():
         yield "prosody (Praat)", "audio", [], lambda: prosody.measure
     yield "voice CNN", "audio", [encoders / "voice"], VoiceEncoder
+    yield "YAMNet (laughter, crying, sighs)", "audio", [SOUNDS], SoundDetector
     yield "WeSpeaker speaker embedding", "speaker", [WEIGHTS / "embedding.onnx"], SpeakerEncoder
     yield "fusion-GCN, one step", "graph", [resolve("meld") / "model.safetensors"], _graph
     for model in here():
