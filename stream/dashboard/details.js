@@ -5,6 +5,7 @@ import { clock, milliseconds, modalityName, NEUTRAL, percent, ranked } from "./e
 import { labelLatency } from "./session.js";
 
 const EXCERPT = 60;
+const EXCITED_FROM = 1 / 3; // arousal, -1 ... 1, in three equal parts
 
 /** The line that opens the details. */
 export const summaryLine = ({ latency }) =>
@@ -22,6 +23,8 @@ export function fillDetails(details, utterance, session, colours, jump) {
     const items = ranking.map(([number, share]) => influence(Number(number), share, session, jump));
     parts.push(part("Influenced by", element("ul", { className: "influences" }, ...items)));
   }
+  const voice = label.voice && voiceLine(label.voice);
+  if (voice) parts.push(part("Heard", element("p", { textContent: voice })));
   if (label.visual) parts.push(part("Seen", element("p", { textContent: sightLine(label.visual) })));
   if (latency) parts.push(part("Latency", element("p", { textContent: latencyLine(latency) })));
   const sentiment = `${label.sentiment}; revision ${label.revision}${label.final ? ", final" : ""}`;
@@ -60,6 +63,19 @@ function latencyLine(latency) {
   const stages = ["queue", "asr", "encode", "graph", "publish"].map((name) => `${name} ${milliseconds(latency[name])}`);
   const total = milliseconds(labelLatency(latency));
   return `${total} (${stages.join(", ")}) after ${milliseconds(latency.vad)} of silence, which makes it an end`;
+}
+
+function voiceLine({ arousal, expression, sounds = [] }) {
+  const said = [];
+  if (arousal !== null) said.push(`${arousalName(arousal)} (arousal ${arousal.toFixed(2)})`);
+  if (expression) said.push(`sounds ${ranked(expression)[0][0]}`);
+  const heard = sounds.map(({ sound, start }) => `${sound} at ${clock(start)}`);
+  return [said, heard].map((parts) => parts.join(", ")).filter(Boolean).join("; ");
+}
+
+function arousalName(arousal) {
+  if (arousal >= EXCITED_FROM) return "excited";
+  return arousal <= -EXCITED_FROM ? "calm" : "neither calm nor excited";
 }
 
 function sightLine({ frames, faces, visible, quality, speaking, expression, reason }) {

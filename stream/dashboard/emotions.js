@@ -46,6 +46,9 @@ export function verdictOf(label) {
 /** What a modality is called on the page. */
 export const modalityName = (modality) => MODALITY_NAMES[modality] ?? modality;
 
+/** The sounds of a voice that are no words, each kind once, in order of time. */
+export const soundNames = (voice) => [...new Set((voice?.sounds ?? []).map(({ sound }) => sound))];
+
 /** Media time as m:ss.s, or h:mm:ss from an hour on. */
 export function clock(seconds) {
   const tenths = Math.round(seconds * 10);

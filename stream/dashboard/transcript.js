@@ -3,7 +3,7 @@
 
 import { fillDetails, summaryLine } from "./details.js";
 import { atMostEvery, byId, element, oncePerFrame } from "./dom.js";
-import { clock, modalityName, NEUTRAL, percent, verdictOf } from "./emotions.js";
+import { clock, modalityName, NEUTRAL, percent, soundNames, verdictOf } from "./emotions.js";
 
 const SLICE_MS = 8;
 const NEAR_END_PX = 48;
@@ -256,7 +256,7 @@ function wordsOf({ text, stable = "", open }) {
   return [settled, element("span", { className: "unstable", textContent: text ? text.slice(settled.length) : "…" })];
 }
 
-function badges({ modalities, visual }) {
+function badges({ modalities, visual, voice }) {
   const badge = (name, className) => element("span", { className, textContent: modalityName(name) });
   const used = modalities.used.map((name) => badge(name, "badge"));
   const missing = modalities.missing.map((name) => {
@@ -266,5 +266,6 @@ function badges({ modalities, visual }) {
     struck.setAttribute("aria-label", `missing: ${modalityName(name)}${title ? ` (${title})` : ""}`);
     return struck;
   });
-  return [...used, ...missing];
+  const sounds = soundNames(voice).map((textContent) => element("span", { className: "badge sound", textContent }));
+  return [...sounds, ...used, ...missing];
 }

@@ -6,7 +6,8 @@ is in <info>, in the namespace `urn:undertone`. Utterances without a label are o
 description.
 
 A category's `value` and `confidence` are both the probability of the label, because the network returns one number and
-the Recommendation requires a value if there are several categories.
+the Recommendation requires a value if there are several categories. Arousal, where the voice was analysed, is a
+<dimension> on the Recommendation's scale: 0 = calm, 1 = excited.
 
 W3C's schema is not part of this repository: the tests check the Recommendation's rules with a schema of their own, and
 documents were validated once by hand against a copy of W3C's schema.
@@ -54,7 +55,11 @@ def emotionml(events: Sequence[Event]) -> bytes:
     vocabulary = _under(root, "vocabulary", type="category", id="emotions")
     for item in items.values():
         _under(vocabulary, "item", name=item)
-    for utterance in labelled(events):
+    utterances = labelled(events)
+    if any(_arousal(utterance.label) is not None for utterance in utterances):
+        root.set("dimension-set", "#dimensions")
+        _under(_under(root, "vocabulary", type="dimension", id="dimensions"), "item", name="arousal")
+    for utterance in utterances:
         if utterance.label is not None:
             _emotion(root, utterance, utterance.label, began, items)
     ElementTree.indent(root)
@@ -80,6 +85,13 @@ def _emotion(
     for name, probability in label.probabilities.items():
         share = f"{probability:.6f}"
         _under(emotion, "category", name=items[name], value=share, confidence=share)
+    if (arousal := _arousal(label)) is not None:
+        _under(emotion, "dimension", name="arousal", value=f"{(arousal + 1) / 2:.4f}")
+
+
+def _arousal(label: Emotion | None) -> float | None:
+    """-1 (calm) … 1 (excited); None where it is not known."""
+    return None if label is None or label.voice is None else label.voice.arousal
 
 
 def _began(session: SessionStarted) -> datetime:

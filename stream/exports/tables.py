@@ -33,11 +33,11 @@ def parquet(events: Sequence[Event]) -> bytes:
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-    text, number, modalities = pa.string(), pa.float64(), pa.list_(pa.string())
+    text, number, names = pa.string(), pa.float64(), pa.list_(pa.string())
     columns = {"session": text, "utterance": pa.int64(), "speaker": text, "start": number, "end": number, "text": text}
     columns |= {"emotion": text, "sentiment": text, "probability": number, "uncertain": pa.bool_(), "final": pa.bool_()}
     columns |= {f"p_{name}": number for name in emotions(events)}
-    columns |= {"used": modalities, "missing": modalities, "failed": text}
+    columns |= {"used": names, "missing": names, "failed": text, "arousal": number, "sounds": names}
     begun, gap = opening(events), removed(events)
     metadata = {"undertone": begun and begun.wire(), "undertone.missing": gap}
     schema = pa.schema(list(columns.items()), metadata={name: text for name, text in metadata.items() if text})
@@ -53,7 +53,7 @@ def _rows(events: Sequence[Event]) -> list[dict[str, Any]]:
 
 def _row(session: str, utterance: Labelled, names: Sequence[str]) -> dict[str, Any]:
     label = utterance.label
-    probabilities = label.probabilities if label else {}
+    probabilities, voice = (label.probabilities, label.voice) if label else ({}, None)
     return {
         "session": session,
         "utterance": utterance.utterance,
@@ -70,6 +70,8 @@ def _row(session: str, utterance: Labelled, names: Sequence[str]) -> dict[str, A
         "used": label.modalities.used if label else None,
         "missing": label.modalities.missing if label else None,
         "failed": utterance.failed,
+        "arousal": voice.arousal if voice else None,
+        "sounds": list(dict.fromkeys(each.sound for each in voice.sounds)) if voice else None,
     }
 
 

@@ -221,6 +221,21 @@ def test_words_are_never_markup(page: Page, gateway: Gateway, redis_url: str) ->
     assert page.locator("article img, article b").count() == 0
 
 
+def test_what_was_heard_in_a_voice(page: Page, gateway: Gateway, redis_url: str) -> None:
+    """In words: a badge beside the label, and a line of the details; nothing of it where the voice is not known."""
+    session = published(conversation(redis_url, 3))
+    page.goto(f"{gateway.http}/#session={session}")
+    laughed, other = page.locator("#utterance-1"), page.locator("#utterance-2")
+    expect(laughed.locator(".badge.sound")).to_have_text("laughter")
+    for article in (laughed, other):
+        article.locator("summary").click()
+        expect(article.locator(".why")).to_contain_text("Sentiment")
+    heard = "excited (arousal 0.62), sounds angry; laughter at 0:02.4, laughter at 0:02.4"
+    expect(laughed.locator(".why")).to_contain_text(f"Heard{heard}")
+    expect(other.locator(".badge.sound")).to_have_count(0)
+    expect(other.locator(".why")).not_to_contain_text("Heard")
+
+
 def test_words_that_may_still_change_stand_apart(page: Page, gateway: Gateway, redis_url: str) -> None:
     session = published(talking(redis_url))
     page.goto(f"{gateway.http}/#session={session}")
@@ -301,8 +316,12 @@ async def talking(url: str) -> str:
     return session
 
 
+LAUGH = events.Sound(sound="laughter", start=2.4, end=3.1, probability=0.8)
+EXCITED = events.Voice(arousal=0.62, expression={"angry": 0.7, "happy": 0.3}, sounds=[LAUGH, LAUGH])
+
+
 async def conversation(url: str, count: int, text: str = "So what do you make of it?") -> str:
-    """A past session of so many utterances, published."""
+    """A past session of so many utterances, published; the second is laughed."""
     session = f"long-{secrets.token_hex(4)}"
     bus = Bus(url, Keys(session))
     await bus.register("2026-01-01T00:00:00+00:00")
@@ -344,6 +363,7 @@ async def conversation(url: str, count: int, text: str = "So what do you make of
                     contribution={"text": 0.8, "audio": 0.2},
                     modalities=events.Modalities(used=["text", "audio"], missing=["visual"]),
                     influences={n - 1: 0.6} if n else {},
+                    voice=EXCITED if n == 1 else None,
                     **common,
                     latency=None if revision else events.Latency(vad=0.5, **latency),
                 )

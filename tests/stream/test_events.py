@@ -5,13 +5,27 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from stream.events import parse, parse_entry
+from stream.events import Emotion, parse, parse_entry
 from tests.support.events import EMOTION, ended
 
 
 def test_events_survive_the_wire() -> None:
     assert parse(EMOTION.wire()) == EMOTION
     assert json.loads(EMOTION.wire())["schema"] == 1
+
+
+def test_a_voice_survives_the_wire_and_earlier_events_have_none() -> None:
+    sound = {"sound": "sigh", "start": 1.25, "end": 2.0, "probability": 0.5}
+    voice = {"arousal": -0.1234, "expression": {"calm": 1.0}, "sounds": [sound]}
+    event = parse(json.dumps(json.loads(EMOTION.wire()) | {"voice": voice}))
+    assert isinstance(event, Emotion) and event.voice is not None
+    assert event.voice.arousal == -0.123 and event.voice.sounds[0].sound == "sigh"
+    assert parse(event.wire()) == event
+    earlier = {name: value for name, value in json.loads(EMOTION.wire()).items() if name != "voice"}
+    assert EMOTION.voice is None and parse(json.dumps(earlier)) == EMOTION
+    for wrong in ({"arousal": 1.5}, {"sounds": [sound | {"sound": "cough"}]}, {"sounds": [sound | {"start": -1}]}):
+        with pytest.raises(ValidationError):
+            parse(json.dumps(json.loads(EMOTION.wire()) | {"voice": voice | wrong}))
 
 
 @pytest.mark.parametrize(

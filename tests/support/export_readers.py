@@ -17,6 +17,7 @@ SCHEMA = f"""
 <start><element name="emotionml">
  <attribute name="version" ns=""><value>1.0</value></attribute>
  <attribute name="category-set" ns=""><data type="anyURI"/></attribute>
+ <optional><attribute name="dimension-set" ns=""><data type="anyURI"/></attribute></optional>
  <optional><ref name="info"/></optional>
  <zeroOrMore><choice><ref name="emotion"/><ref name="vocabulary"/></choice></zeroOrMore>
 </element></start>
@@ -41,6 +42,10 @@ SCHEMA = f"""
   <attribute name="value" ns=""><ref name="scale"/></attribute>
   <attribute name="confidence" ns=""><ref name="scale"/></attribute>
  </element></oneOrMore>
+ <zeroOrMore><element name="dimension">
+  <attribute name="name" ns=""><data type="NMTOKEN"/></attribute>
+  <attribute name="value" ns=""><ref name="scale"/></attribute>
+ </element></zeroOrMore>
 </element></define>
 <define name="scale"><data type="float"><param name="minInclusive">0</param><param name="maxInclusive">1</param></data>
 </define></grammar>"""

@@ -37,10 +37,11 @@ BAR = 8  # characters
 BAR_WIDTH = 40  # characters of the bar of progress
 LEGEND = (
     "a line: time, speaker, now/…/final (provisional, while speech goes on, with what came after), emotion "
-    "(? = uncertain), its probability, sentiment, words"
+    "(? = uncertain), its probability, sentiment, (laughs, cries, sighs), words"
 )
 SPEAKERS = {"channel": "one per channel", "turns": "as given", "cluster": "told apart by voice"}
 DETECTORS = {"webrtc": "WebRTC", "silero": "Silero", "pyannote": "pyannote"}
+SOUNDS = {"laughter": "laughs", "crying": "cries", "sigh": "sighs"}
 MIN_RUN_S = 0.5  # seconds after which the pace is known
 
 
@@ -137,7 +138,8 @@ class TableDisplay:
         table.add_column("sentiment", no_wrap=True)
         for row in list(self._rows.values())[-max(4, self._console.height - 5) :]:
             who = Text(row.latest.speaker)  # not str: rich would read "[b]" as markup
-            table.add_row(clock(row.latest.audio_start), who, row.words, *self._verdict(row.label))
+            words = Text.assemble((_sounds(row.label), "dim"), row.words) if row.label else row.words
+            table.add_row(clock(row.latest.audio_start), who, words, *self._verdict(row.label))
         return table
 
     def _verdict(self, label: Emotion | None) -> tuple[Text, ...]:
@@ -247,7 +249,7 @@ def describe(event: Event) -> str:
             return (
                 f"{clock(event.audio_start):>7} {event.speaker:<12} {kind:<5} "
                 f"{event.emotion + sure:<11} {event.probabilities[event.emotion]:.2f} {event.sentiment:<8} "
-                f"{event.text or ''}{_unread(event)}"
+                f"{_sounds(event)}{event.text or ''}{_unread(event)}"
             )
         case UtteranceFailed():
             return f"{clock(event.audio_start):>7} {event.speaker or '':<12} no label: {event.reason}"
@@ -262,6 +264,13 @@ def describe(event: Event) -> str:
             return f"{'':>7} {number} were removed from Redis before they were read"
         case _:
             return ""
+
+
+def _sounds(label: Emotion) -> str:
+    """What the speaker does besides talking, in parentheses before the words; "" if that is nothing."""
+    sounds = label.voice.sounds if label.voice is not None else []
+    names = dict.fromkeys(SOUNDS[each.sound] for each in sounds)
+    return f"({', '.join(names)}) " if names else ""
 
 
 def _unread(label: Emotion) -> str:

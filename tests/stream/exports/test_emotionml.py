@@ -53,3 +53,13 @@ def test_modalities_are_named_in_the_recommendation_s_terms(used, expected) -> N
     anna = heard(0, "Anna", 0, 1, "Hi")
     given = [started(), anna, emotion(anna, 1, 0, 0, modalities={"used": used, "missing": []})]
     assert read(export(given, "emotionml")).find(f"{EMO}emotion").get("expressed-through") == expected
+
+
+def test_arousal_is_a_dimension_where_it_is_known() -> None:
+    anna, ben = heard(0, "Anna", 0, 1, "Hi"), heard(1, "Ben", 2, 3, "Hm")
+    voice = {"arousal": -0.5, "expression": None, "sounds": []}
+    root = read(export([started(), anna, emotion(anna, 1, 0, 0, voice=voice), emotion(ben, 1, 0, 0)], "emotionml"))
+    told = {one.get("id"): one.find(f"{EMO}dimension") for one in root.iter(f"{EMO}emotion")}
+    assert told["u0"].get("name") == "arousal" and float(told["u0"].get("value")) == 0.25 and told["u1"] is None
+    assert root.get("dimension-set") == "#dimensions"
+    assert read(export(conversation(), "emotionml")).get("dimension-set") is None

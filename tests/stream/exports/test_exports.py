@@ -110,6 +110,17 @@ def test_csv_has_a_row_an_utterance() -> None:
     assert table.failed[4] == "no words & no <sound>" and pandas.isna(table.emotion[4])
 
 
+def test_tables_have_arousal_and_the_sounds_of_a_voice() -> None:
+    laughs = {"sound": "laughter", "start": 0.5, "end": 1.5, "probability": 0.8}
+    voice = {"arousal": -0.25, "expression": None, "sounds": [laughs, laughs | {"sound": "sigh"}, laughs]}
+    anna, ben = heard(0, "Anna", 0, 3, "Hi"), heard(1, "Ben", 4, 5, "Hm")
+    given = [started(), anna, emotion(anna, 1, 0, 0, voice=voice), ben, emotion(ben, 1, 0, 0)]
+    rows = list(csv.DictReader(io.StringIO(export(given, "csv").decode())))
+    assert [(row["arousal"], row["sounds"]) for row in rows] == [("-0.25", "laughter sigh"), ("", "")]
+    table = pyarrow.parquet.read_table(io.BytesIO(export(given, "parquet")))
+    assert table["arousal"].to_pylist() == [-0.25, None] and table["sounds"].to_pylist() == [["laughter", "sigh"], None]
+
+
 @pytest.mark.parametrize("text", ["=1+1", "+4 me", "-2", "@you", "\t=1", "\n@x", "＝cmd", " -1"])
 def test_no_cell_of_a_csv_is_a_formula(text) -> None:
     given = [started(), heard(0, text, 0, 1, text), failed(0, text, 0, 1, text)]

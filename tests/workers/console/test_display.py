@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from stream.clock import VirtualClock
-from stream.events import NOT_ANALYSED, Modalities, SessionEnded, SessionStarted, UtteranceFailed
+from stream.events import NOT_ANALYSED, Modalities, SessionEnded, SessionStarted, Sound, UtteranceFailed, Voice
 from tests.support.events import EMOTION, partial
 from workers.console.display import LEGEND, LineDisplay, TableDisplay, clock, describe, summary
 from workers.console.terminal import Terminal
@@ -89,6 +89,18 @@ def test_what_listens_in_short(changed: dict[str, str | None], speakers: str, li
     )  # fmt: skip
     assert describe(event) == line
     assert describe(event.model_copy(update={"encoders": {}})).startswith("session s: no words"), "of a stranger"
+
+
+def test_a_laugh_is_told_before_the_words() -> None:
+    sounds = [Sound(sound=name, start=1, end=2, probability=0.9) for name in ("laughter", "sigh", "laughter")]
+    event = EMOTION.model_copy(update={"voice": Voice(arousal=None, expression=None, sounds=sounds)})
+    assert describe(event).endswith("(laughs, sighs) Hi")
+    display, plain = TableDisplay(Terminal(file=io.StringIO())), Console(file=io.StringIO(), width=100)
+    display.event(event)
+    plain.print(display.table())
+    assert "(laughs, sighs) Hi" in plain.file.getvalue()  # type: ignore[attr-defined]
+    unheard = event.model_copy(update={"voice": Voice(arousal=0.5, expression=None)})
+    assert describe(unheard) == describe(EMOTION), "arousal is on the page and in the event"
 
 
 def test_the_legend_of_lines_comes_once(capsys: pytest.CaptureFixture[str]) -> None:
