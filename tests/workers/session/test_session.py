@@ -11,7 +11,7 @@ import pytest
 
 from model.encoders.text import Line
 from model.encoders.transcription import Transcription, Word
-from model.encoders.voice_observation import VoiceObservation
+from model.encoders.voice_observation import Sound, VoiceObservation
 from stream.block import Block
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
@@ -56,6 +56,20 @@ async def test_what_breaks_costs_its_modality_alone(redis_url: str, demo_audio: 
         e.modalities.reasons for e in events if isinstance(e, Emotion) and e.revision == 0 and e.modalities.missing
     ]
     assert reasons == {"text": "RuntimeError: the recognizer of speech broke"}
+
+
+async def test_a_voice_is_told_on_the_media_clock_by_the_labels_of_both_revisions(redis_url, demo_audio) -> None:
+    class Laughing(LocalBackend):
+        async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
+            return None, VoiceObservation(0.5, np.full(8, 0.125, np.float32), (Sound("laughter", 0.25, 0.5, 0.9),))
+
+    labels = [e for e in await run(redis_url, plan(), Laughing(), blocks(demo_audio)) if isinstance(e, Emotion)]
+    assert {label.revision for label in labels} == {0, 1}
+    for label in labels:
+        assert label.voice is not None and label.voice.arousal == 0.5 and len(label.voice.expression or {}) == 8
+        (sound,) = label.voice.sounds
+        assert (sound.sound, sound.probability) == ("laughter", 0.9)
+        assert (sound.start, sound.end) == pytest.approx((label.audio_start + 0.25, label.audio_start + 0.5), abs=2e-3)
 
 
 async def test_the_text_encoder_reads_what_was_said_before_and_nothing_later(redis_url, demo_audio) -> None:
