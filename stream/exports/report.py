@@ -11,7 +11,7 @@ from markupsafe import Markup
 from stream.events import Degraded, Event, Lag, SessionEnded
 from stream.exports.charts import COLORS, GREY, TREND, chart, clock
 from stream.exports.labelled import Labelled, duration, emotions, labelled, removed, started
-from stream.exports.text import plain
+from stream.exports.text import plain, sounds
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -81,7 +81,7 @@ dot for each utterance, the line the mean of the last {{ trend }}.</p>
 {% for u in utterances %}<tr><td class="time">{{ u.start|clock }}</td>
 <td><bdi>{{ u.speaker|plain or "unknown" }}</bdi></td>
 <td>{% if u.text is none %}<small>no words kept</small>{% else %}<bdi dir="auto">{{ u.text|plain }}</bdi>{% endif
-%}</td>
+%}{% if u.label and u.label|sounds %} <small>{{ u.label|sounds|join(", ") }}</small>{% endif %}</td>
 <td>{% if u.label %}<span class="emotion"><i style="background: {{ u.label|color }}"></i>{{ u.label.emotion|plain }}
 <meter min="0" max="1" value="{{ u.label|share }}"></meter> {{ "%.0f"|format(100 * u.label|share) }} %</span>\
 {% if u.label.uncertain %} <small>uncertain, or {{ u.label|second }}</small>{% endif %}\
@@ -111,6 +111,7 @@ def report(events: Sequence[Event]) -> bytes:
     page = Environment(autoescape=True)
     page.filters |= {
         "plain": plain,
+        "sounds": sounds,
         "clock": clock,
         "color": lambda label: COLORS.get(label.emotion, GREY),
         "share": lambda label: label.probabilities.get(label.emotion, 0.0),

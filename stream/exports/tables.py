@@ -9,7 +9,7 @@ from typing import Any
 
 from stream.events import Event
 from stream.exports.labelled import Labelled, emotions, labelled, opening, removed
-from stream.exports.text import plain
+from stream.exports.text import plain, sounds
 
 # A spreadsheet runs a text that begins with one of these as a formula; the last four are the full-width forms.
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
@@ -71,7 +71,7 @@ def _row(session: str, utterance: Labelled, names: Sequence[str]) -> dict[str, A
         "missing": label.modalities.missing if label else None,
         "failed": utterance.failed,
         "arousal": voice.arousal if voice else None,
-        "sounds": list(dict.fromkeys(each.sound for each in voice.sounds)) if voice else None,
+        "sounds": sounds(label) if label and voice else None,
     }
 
 

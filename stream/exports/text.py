@@ -31,3 +31,8 @@ def distinct(names: Sequence[str]) -> list[str]:
 def tag(label: Emotion) -> str:
     """The emotion, with a question mark if the label is uncertain."""
     return plain(label.emotion) + ("?" if label.uncertain else "")
+
+
+def sounds(label: Emotion) -> list[str]:
+    """The sounds of the voice that are no words, each kind once, in order of time."""
+    return list(dict.fromkeys(each.sound for each in label.voice.sounds)) if label.voice else []

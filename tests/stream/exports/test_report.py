@@ -36,6 +36,14 @@ def test_the_table_has_words_emotions_and_what_is_uncertain(page) -> None:
     assert [float(meter.get("value")) for meter in page.iter("meter")] == [0.7, 0.8, 0.4, 0.9, 0.6]
 
 
+def test_a_laugh_stands_beside_the_words() -> None:
+    laughs = {"sound": "laughter", "start": 0.5, "end": 1.5, "probability": 0.8}
+    anna = heard(0, "Anna", 0, 3, "Hi")
+    label = emotion(anna, 1, 0, 0, voice={"arousal": None, "expression": None, "sounds": [laughs, laughs]})
+    cells = html.document_fromstring(export([started(), anna, label], "html").decode()).iter("td")
+    assert [plain(cell.text_content()) for cell in cells][2] == "Hi laughter"
+
+
 def test_every_speaker_has_a_drawing_and_the_same_in_words(page) -> None:
     names = [figure.findtext("h3/bdi") for figure in page.iter("figure")]
     assert names == ["Anna", "Ben", "unknown"]
