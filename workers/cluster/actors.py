@@ -1,4 +1,7 @@
-"""Ray: thin actors over the plain objects, and the cluster that they are in."""
+"""Ray: thin actors over the plain objects, and the cluster that they are in.
+
+Methods of the actors are those of `workers.session.services.InferenceBackend`, with its shapes and units.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class TranscriberActor:
 
         self._recognizer = load_transcriber(model, device)
         self._batches: Batcher[tuple[Samples, str | None], Transcription] = Batcher(
-            lambda utterances: self._recognizer(lambda asr: transcribe_together(asr, utterances)), most=8
+            lambda utterances: self._recognizer(lambda asr: transcribe_together(asr, utterances)), limit=8
         )
 
     async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:

@@ -74,7 +74,7 @@ class Pools:
     device: Device = "cpu"
     """Device of the models that can use a GPU."""
     lacking: str | None = None
-    """Why this is the CPU although a GPU is wanted, a line."""
+    """Reason that this is the CPU although a GPU is wanted, a line."""
     loading: Callable[[dict[str, bool]], None] | None = None
     """Told by `ready` what is loaded, and what not yet, whenever that changes."""
 

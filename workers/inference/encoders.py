@@ -34,7 +34,7 @@ def load_transcriber(model: str, device: Device = "cpu") -> WithFallback[Guarded
 
 class Encoders:
     """Embeddings of words; prosody, emotion and speaker of a voice. Two methods may run at the same time, but none
-    twice."""
+    twice. Samples are float32 at 16 kHz with full scale ±1."""
 
     def __init__(self, checkpoint: str, voice: str | None = None, device: Device = "cpu") -> None:
         """Load and warm up. voice: folder of the voice encoder; None = the shipped one. device: of the encoders of
@@ -90,5 +90,7 @@ class Encoders:
         return prosody, VoiceObservation(expression=posterior)
 
     def speaker_segments(self, samples: Samples, alone: Stretches | None = None) -> list[SpeakerSegment]:
-        """Stretches of an utterance in one voice each, as `workers.session.diarization.speaker_segments` finds them."""
+        """Stretches of an utterance in one voice each, as `workers.session.diarization.speaker_segments` finds them.
+
+        samples: [n]; alone: stretches in which nobody else speaks, in seconds; None = all of it."""
         return speaker_segments(self._speaker, samples, alone)

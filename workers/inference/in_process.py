@@ -91,7 +91,7 @@ class InProcessModels:
         self._faces = _faces() if needs.faces else None
         self._recognizer = load_recognizer(checkpoint, self.device)
         self._transcriber = None if needs.asr is None else _transcriber(needs.asr, self.device)
-        self._batches = Batcher(self._transcribe_together, most=8)
+        self._batches = Batcher(self._transcribe_together, limit=8)
 
     async def ready(self) -> None:
         loading = [self._encoders.ask("text", bool)]

@@ -96,8 +96,8 @@ class SessionPlan:
     @property
     def people(self) -> set[str]:
         """All speakers that are known by name."""
-        said = self.transcript.speakers if self.transcript is not None else ()
-        return {*self.names.values(), *self.enrolled, *said, *(turn.speaker for turn in self.turns)}
+        transcribed = self.transcript.speakers if self.transcript is not None else ()
+        return {*self.names.values(), *self.enrolled, *transcribed, *(turn.speaker for turn in self.turns)}
 
 
 @dataclass(frozen=True)
