@@ -67,7 +67,7 @@ class TranscriberActor:
         return [self._recognizer.fault] if self._recognizer.fault else []
 
 
-@ray.remote(concurrency_groups={"text": 1, "audio": 1, "speaker": 1, "health": 1})
+@ray.remote(concurrency_groups={"text": 1, "audio": 1, "voice": 1, "speaker": 1, "health": 1})
 class EncoderActor:
     """Embeddings of words; prosody, emotion and speaker of a voice; each kind in a thread of its own."""
 
@@ -85,6 +85,10 @@ class EncoderActor:
     @ray.method(concurrency_group="audio")
     def encode_audio(self, samples: Samples) -> tuple[Array | None, VoiceObservation]:
         return self._encoders.encode_audio(samples)
+
+    @ray.method(concurrency_group="voice")
+    def judge_voice(self, states: Array, recognizer_states: Array) -> VoiceObservation:
+        return self._encoders.judge_voice(states, recognizer_states)
 
     @ray.method(concurrency_group="speaker")
     def speaker_segments(self, samples: Samples, alone: Stretches | None) -> list[SpeakerSegment]:

@@ -125,6 +125,10 @@ class Pools:
         encoded: tuple[Array | None, VoiceObservation] = await answer(self.encoders[0].encode_audio.remote(samples))
         return encoded
 
+    async def judge_voice(self, states: Array, recognizer_states: Array) -> VoiceObservation:
+        judged: VoiceObservation = await answer(self.encoders[0].judge_voice.remote(states, recognizer_states))
+        return judged
+
     async def analyse_faces(
         self, images: list[Any], times: list[float], samples: Samples, start: float
     ) -> FaceObservation:

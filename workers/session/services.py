@@ -153,6 +153,11 @@ class InferenceBackend(Protocol):
         voice), and the sound of the utterance. samples: [n]."""
         ...
 
+    async def judge_voice(self, states: Array, recognizer_states: Array) -> VoiceObservation:
+        """The sound of an utterance by what two encoders have inside: states [1280] of `VoiceObservation`, and [1024]
+        of `Transcription`."""
+        ...
+
     async def analyse_faces(
         self, images: list[Image], times: list[float], samples: Samples, start: float
     ) -> FaceObservation:
