@@ -86,8 +86,7 @@ def _parameter(name: str, field: FieldInfo, defaults: dict[str, Any]) -> inspect
 def _option(name: str, field: FieldInfo, default: Any) -> Any:
     """Typer's option for a field. A switch that is off by default has no --no-…"""
     flags = [f"--{name.replace('_', '-')}"] if default is False else []
-    described = next(part for part in field.metadata if isinstance(part, Help))
-    text = described.text
+    text = next(part.text for part in field.metadata if isinstance(part, Help))
     if default is not None:
         text = text.partition(" [default:")[0]  # Typer shows it
     bounds = {
@@ -96,4 +95,4 @@ def _option(name: str, field: FieldInfo, default: Any) -> Any:
         for part in field.metadata
         if hasattr(part, kind)
     }
-    return typer.Option(*flags, help=text, rich_help_panel=described.panel, **bounds)
+    return typer.Option(*flags, help=text, **bounds)

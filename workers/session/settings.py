@@ -48,8 +48,6 @@ class Help:
     """Metadata of a field: its line in a command's --help."""
 
     text: str
-    panel: str | None = None
-    """Heading that it stands under; None: the one in whose list `workers.console.options.PANELS` has it."""
 
 
 class CommonSettings(BaseModel):
