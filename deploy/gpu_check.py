@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model.fusion.checkpoint import load_checkpoint, load_step
 from model.fusion.config import FusionConfig
-from model.fusion.device_engine import SIZES, DeviceEngine, Pending
+from model.fusion.device_engine import SIZES, DeviceEngine, StepInProgress
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.incremental import IncrementalLabeller, StepResult
 from model.fusion.network import FusionGCN
@@ -145,7 +145,7 @@ def steps(device: str, sizes: tuple[int, ...], seconds: float) -> Rows:
     return rows
 
 
-def _work(engine: DeviceEngine, states: np.ndarray, size: int) -> Iterator[Pending]:
+def _work(engine: DeviceEngine, states: np.ndarray, size: int) -> Iterator[StepInProgress]:
     """Steps of `size` of the states, others each time."""
     inputs, start = _inputs(size), 0
     while True:

@@ -6,6 +6,7 @@ is loaded without them, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,3 +96,19 @@ def with_intervals(truth: Ints, probabilities: Floats, dialogue: Ints, resamples
         for name in drawn[0]
     }
     return scores(truth, probabilities) | bounds
+
+
+def plain_words(text: str) -> str:
+    """Words in lower case, without punctuation and without what stands in brackets (sounds and remarks)."""
+    spoken = re.sub(r"[\[<(][^\])>]*[\])>]", " ", text.lower().replace("’", "'"))
+    return " ".join(re.sub(r"[^\w' ]", " ", spoken).split())
+
+
+def word_error_rate(reference: Sequence[str], recognized: Sequence[str]) -> float:
+    """Words substituted, deleted and inserted, by words of the reference: 0 … 1, or more when many are inserted.
+
+    reference, recognized: words of each recording.
+    """
+    from jiwer import wer
+
+    return float(wer([plain_words(words) for words in reference], [plain_words(words) for words in recognized]))

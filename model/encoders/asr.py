@@ -18,6 +18,8 @@ from model.errors import InputError
 MIN_SPEECH_S = 0.15  # with less speech, an utterance has no words
 USER_FOLDER = "your folder"  # origin of a model that the user has named by its folder
 PACKAGES = "Python packages"
+READ_BY_VOICE = "base"
+"""Model whose encoder's states `model.encoders.voice` reads: those of another one mean something else."""
 PREFIX = "faster-whisper-"  # of the names of the models' folders
 DEFAULTS = ("base", "small", "base.en", "small.en", "tiny.en", "tiny")  # real time without a GPU, best first
 SIZES = {
@@ -191,4 +193,4 @@ def load(name: str, device: Device = "cpu") -> Guarded:
         and (fault := fault_of(model, Path(found.folder)))
     ):
         raise AsrError(f"{found.folder}: {fault}; remove it, then: undertone models pull {found.name}")
-    return Guarded(Whisper(found.folder, device=device))
+    return Guarded(Whisper(found.folder, device=device, states=found.name == READ_BY_VOICE))

@@ -243,6 +243,7 @@ class TextEncoder:
         self._read = Reader(config)
         self._integers = integers and device == "cpu"
         self._run: Callable[[dict[str, NDArray[np.int64]], NDArray[np.bool_]], NDArray[np.float32]]
+        """Tokens by name and the tokens to average, [n, L] each -> [n, embedding_width]."""
         architecture = ARCHITECTURES.get(config.encoder)
         if architecture is not None and device == "cpu":
             graph = TextGraph(Path(checked(config.encoder)), adapter, integers, architecture)

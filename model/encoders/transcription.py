@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +36,9 @@ class Transcription:
     """Code of the language in which the words were recognized, such as "en"; None: unknown."""
     languages: dict[str, float] | None = None
     """Probability of each language; None: the recognizer knows only one."""
+    states: Samples | None = field(default=None, compare=False, repr=False)
+    """[1024] float32 of the recognizer's encoder for `model.encoders.voice`: mean over time, then standard deviation.
+    None where the recognizer is another one than that reads, or runs on a GPU."""
 
 
 class Asr(Protocol):

@@ -1,88 +1,96 @@
-"""The voice encoder: a small log-mel CNN that classifies emotion from the sound of speech.
+"""The voice encoder: arousal and expression from the sound of speech.
 
-It is trained on acted speech only (RAVDESS, `model.training.voice_train`), so it is an expert whose posterior is pooled
-with the network's (`model.fusion.experts`), and no modality of the graph. Levels are relative to the loudest band of
-the utterance, so the gain of the microphone has no effect. The network itself: `model.encoders.voice_net`.
+Its input are states that other encoders have inside: of the speaker encoder's third stage (`model.encoders.speaker`),
+and, where Whisper base recognizes the words, of Whisper's encoder (`model.encoders.whisper`). A small network reads
+both, another one the former alone. They are trained on acted speech only (RAVDESS, `model.training.voice_train`), so
+the expression is an expert's posterior that is pooled with the network's (`model.fusion.experts`), and no modality of
+the graph.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
-from model.device import Device
-from model.encoders.spectrum import power_spectrum
+from model.encoders.speaker import SpeakerEncoder
 from model.encoders.transcription import RATE
+from model.encoders.voice_observation import VoiceObservation
+from model.errors import InputError
 
 Array = NDArray[np.float32]
 
 SHIPPED = Path(__file__).parent / "weights" / "voice"
-GRAPH = "voice.onnx"
-MIN_SPEECH_S, MAX_SPEECH_S = 0.4, 15.0  # of an utterance that is classified; more is cut off
+WEIGHTS, CARD = "model.safetensors", "config.json"
+ALONE, WITH_WORDS = "speaker encoder", "speaker encoder and Whisper"
+"""The two networks, by what they read."""
+MIN_SPEECH_S, MAX_SPEECH_S = 0.4, 15.0  # of an utterance that is judged; more is cut off
 
 
-def trim(samples: Array, below: float = 35.0, margin: float = 0.15) -> Array:
-    """The samples [n] float32 at 16 kHz from the first to the last 20 ms within `below` dB of the loudest, with a
-    margin in seconds on both sides."""
+class VoiceError(InputError):
+    """A folder without a voice encoder that can be read."""
+
+
+def loud_part(samples: Array, below: float = 35.0, margin: float = 0.15) -> slice:
+    """The part of samples [n] float32 at 16 kHz from the first to the last 20 ms within `below` dB of the loudest, with
+    a margin in seconds on both sides."""
     step = RATE // 50
-    if len(samples) < step:
-        return samples
     power = (samples[: len(samples) // step * step].reshape(-1, step) ** 2).mean(1)
-    loud = np.flatnonzero(power > power.max() * 10 ** (-below / 10))
+    loud = np.flatnonzero(power > power.max(initial=0.0) * 10 ** (-below / 10))
     if not len(loud):
-        return samples
+        return slice(0, len(samples))
     first, last = round(loud[0] * step - margin * RATE), round((loud[-1] + 1) * step + margin * RATE)
-    return samples[max(0, first) : last]
+    return slice(max(0, first), min(last, len(samples)))
+
+
+def trim(samples: Array, margin: float = 0.15) -> Array:
+    """The loud part of samples [n] float32 at 16 kHz, with a margin in seconds on both sides."""
+    return samples[loud_part(samples, margin=margin)]
+
+
+def speaker_states(encoder: SpeakerEncoder, samples: Array) -> Array | None:
+    """Input [1280] float32 of both networks for an utterance [n] float32 at 16 kHz; None if silent or too short."""
+    loud = loud_part(samples)
+    if loud.stop - loud.start < MIN_SPEECH_S * RATE or not samples.any():
+        return None
+    start = loud.start / RATE
+    return encoder.states(samples, start, min(loud.stop / RATE, start + MAX_SPEECH_S))
 
 
 class VoiceEncoder:
-    """Emotion posterior of an utterance: on a CPU by ONNX Runtime on one thread."""
+    """The two networks, in NumPy: a hidden layer with ReLU, then expression and arousal."""
 
-    def __init__(self, folder: Path | None = None, device: Device = "cpu") -> None:
-        """folder: as `model.training.voice_train.save` writes it, None = the shipped one; PyTorch is used if it has no
-        export, and on a GPU. Raises RuntimeError where the device cannot be used."""
+    def __init__(self, folder: Path | None = None) -> None:
+        """folder: as `model.training.voice_train.save` writes it, None = the shipped one. Raises VoiceError."""
         folder = folder or SHIPPED
-        self.card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        by_graph = device == "cpu" and (folder / GRAPH).is_file()
-        self._run = _by_graph(folder / GRAPH) if by_graph else _by_torch(folder, device)
+        try:
+            self.card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            stored = load_file(folder / WEIGHTS)
+            self._weights = {name: stored[name].astype(np.float32) for name in parameter_names()}
+        except (OSError, ValueError, KeyError, SafetensorError):
+            raise VoiceError(f"{folder}: no voice encoder of this version; undertone train-voice makes one") from None
 
-    def __call__(self, samples: Array) -> Array | None:
-        """[8] float32 probabilities of `RAVDESS` for an utterance [n] float32 at 16 kHz; None if silent or too
-        short."""
-        trimmed = trim(samples)[: round(MAX_SPEECH_S * RATE)]
-        if len(trimmed) < MIN_SPEECH_S * RATE or not trimmed.any():
-            return None
-        return self._run(power_spectrum(trimmed))
+    def __call__(self, states: Array, recognizer_states: Array | None = None) -> VoiceObservation:
+        """Arousal and expression of an utterance.
 
-
-def _by_graph(file: Path) -> Callable[[Array], Array]:
-    from model.encoders.onnx_session import session_of
-
-    session = session_of(file)
-
-    def run(power: Array) -> Array:
-        posterior: Array = session.run(None, {"power": power[None]})[0][0]
-        return posterior
-
-    return run
+        states: [1280] float32 of `speaker_states`; recognizer_states: [1024] of `Transcription.states`, None without.
+        """
+        name = ALONE if recognizer_states is None else WITH_WORDS
+        inputs = states if recognizer_states is None else np.concatenate([states, recognizer_states])
+        first, first_bias, second, second_bias = (self._weights[f"{name}.{part}"] for part in PARTS)
+        outputs = np.maximum(inputs @ first + first_bias, 0) @ second + second_bias
+        shares = np.exp(outputs[:-1] - outputs[:-1].max())
+        arousal = float(np.tanh(outputs[-1] / 2))  # the probability of strong expression, 0 … 1, on a scale -1 … 1
+        return VoiceObservation(arousal, (shares / shares.sum()).astype(np.float32), states=states)
 
 
-def _by_torch(folder: Path, device: Device) -> Callable[[Array], Array]:
-    import torch
+PARTS = ("first", "first_bias", "second", "second_bias")
 
-    from model.encoders.voice_net import load
 
-    network = load(folder).to(device)
-
-    @torch.inference_mode()
-    def run(power: Array) -> Array:
-        log_mel = network.levels(torch.from_numpy(power.T.copy())[None].to(device))
-        frames = torch.tensor([log_mel.shape[-1]], device=device)
-        posterior: Array = network(log_mel, frames)[0].softmax(-1).cpu().numpy()
-        return posterior
-
-    return run
+def parameter_names() -> list[str]:
+    """Names of the weights in the file: [inputs, hidden], [hidden], [hidden, 9], [9] for each network."""
+    return [f"{name}.{part}" for name in (ALONE, WITH_WORDS) for part in PARTS]

@@ -3,7 +3,7 @@ slowly.)"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -35,3 +35,6 @@ class VoiceObservation:
     """[8] float32 probabilities of `model.labels.RAVDESS`; None like `arousal`."""
     sounds: tuple[Sound, ...] = ()
     """In the order of their starts."""
+    states: Array | None = field(default=None, compare=False, repr=False)
+    """[1280] float32 from which arousal and expression were judged, to judge them again with Whisper's; None like
+    `arousal`."""

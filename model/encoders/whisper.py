@@ -62,10 +62,15 @@ class Whisper:
     """Greedy decoding of utterances in batches of like length: int8 on a CPU, float16 on a GPU. Thread-safe."""
 
     def __init__(
-        self, folder: str, threads: int = 1, smallest: int = MIN_WINDOW_FRAMES, device: Device = "cpu"
+        self,
+        folder: str,
+        threads: int = 1,
+        smallest: int = MIN_WINDOW_FRAMES,
+        device: Device = "cpu",
+        states: bool = False,
     ) -> None:
         """folder: of a faster-whisper model; threads: on a CPU, where a second one gains nothing on a short window;
-        smallest: the shortest window, in mel frames.
+        smallest: the shortest window, in mel frames; states: results have the encoder's states, on a CPU.
 
         Raises RuntimeError or ValueError when the folder has no model that CTranslate2 reads, or the device cannot be
         used.
@@ -75,6 +80,7 @@ class Whisper:
         compute_type = "int8" if device == "cpu" else "float16"
         self._model = WhisperModel(folder, device, compute_type=compute_type, cpu_threads=threads)
         self._smallest = smallest
+        self._states = states and device == "cpu"
         self._codes = set(self._model.supported_languages)
 
     def __call__(self, utterances: Sequence[Samples], language: str | None) -> list[Transcription]:
@@ -125,6 +131,12 @@ class Whisper:
         mel: Mel = self._model.feature_extractor(np.pad(samples, (0, silence)), padding=0)[:, :window]
         return mel
 
+    def states(self, samples: Samples) -> Mel:
+        """[1024] float32 of the encoder, as results have them. samples: [n] float32 at 16 kHz, 30 s at most."""
+        mel = self._mel(samples, window_of(len(samples), self._smallest))[None]
+        frames = max(MIN_ALIGNED_FRAMES, len(samples) // HOP_SAMPLES)
+        return _pooled_states(self._model.encode(mel), [frames])[0]
+
     def _decode_batch(self, mel: Mel, frames: list[int], language: str | None) -> list[_Hypothesis]:
         """Decode mel [B, bands, window] float32; frames: of each, without padding. B is 1 if the language is
         detected."""
@@ -154,16 +166,26 @@ class Whisper:
             max_length=len(prompt) + room,
             return_scores=True,
         )
+        states = _pooled_states(encoded, frames) if self._states else [None] * len(frames)
         tokens = [[token for token in result.sequences_ids[0] if token < tokenizer.eot] for result in results]
         timed = self._model.find_alignment(tokenizer, tokens, encoded, frames)
         hypotheses = []
-        for result, token_ids, alignment, languages in zip(results, tokens, timed, language_scores, strict=True):
+        for result, token_ids, alignment, languages, state in zip(
+            results, tokens, timed, language_scores, states, strict=True
+        ):
             text, count = tokenizer.decode(token_ids).strip(), len(result.sequences_ids[0])
-            recognized = Transcription(text, _words(alignment), spoken, languages)
+            recognized = Transcription(text, _words(alignment), spoken, languages, state)
             log_probability = float(result.scores[0]) * count / (count + 1)
             compression = get_compression_ratio(text) if text else 0.0
             hypotheses.append(_Hypothesis(recognized, log_probability, compression, count >= room))
         return hypotheses
+
+
+def _pooled_states(encoded: Any, frames: list[int]) -> list[Mel]:
+    """[2 · d] float32 for each utterance: mean over time, then standard deviation, of the encoder's states
+    [B, positions, d]. frames: mel frames of each utterance, of which the encoder makes half as many."""
+    spoken = [states[: n // 2] for states, n in zip(np.array(encoded, np.float32), frames, strict=True)]
+    return [np.concatenate([states.mean(0), states.std(0)]) for states in spoken]
 
 
 def _words(alignment: list[dict[str, Any]]) -> tuple[Word, ...]:

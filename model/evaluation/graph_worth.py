@@ -95,13 +95,13 @@ def _half_without_words(data: Prepared) -> Prepared:
     """The same table, in which every second utterance, by chance, has no words."""
     rng = np.random.default_rng(0)
 
-    def heard(one: UtteranceFeatures) -> UtteranceFeatures:
+    def without_words(one: UtteranceFeatures) -> UtteranceFeatures:
         if rng.random() < 0.5:
             return one
         rest = {name: values for name, values in one.features.items() if name != "text"}
         return replace(one, features=rest, expert_posteriors={})
 
-    conversations = [[heard(one) for one in conversation] for conversation in data.conversations]
+    conversations = [[without_words(one) for one in conversation] for conversation in data.conversations]
     return Prepared(conversations, data.emotion, data.sentiment)
 
 

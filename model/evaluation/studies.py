@@ -125,6 +125,7 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
     from model.evaluation.ensembles import ensembles
     from model.evaluation.graph_worth import graph_worth
     from model.evaluation.module_probes import alignment_alone, graph_alone
+    from model.evaluation.recognized_words import recognized_words
     from model.evaluation.taught_graph import taught_graph
     from model.evaluation.uncertainty import uncertainty
 
@@ -140,6 +141,7 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
         **{f"graph-{corpus}": partial(graph_worth, corpus=corpus) for corpus in GRAPH_CORPORA},
         "ensembles": ensembles,
         "taught-graph": taught_graph,
+        "recognized-words": recognized_words,
         "cost": cost,
     }
     lab = Lab(data, "meld", out, seeds or STUDIES[name], progress)
@@ -162,6 +164,7 @@ STUDIES = {
     **dict.fromkeys((f"graph-{corpus}" for corpus in GRAPH_CORPORA), 10),
     "ensembles": 5,
     "taught-graph": 3,
+    "recognized-words": 5,
     "cost": 1,
 }
 """Default number of seeds of each study."""

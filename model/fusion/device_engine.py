@@ -44,10 +44,10 @@ class DeviceEngine:
         config: FusionConfig,
         device: str = "cuda",
         precision: Precision = "float32",
-        most: int | None = None,
+        limit: int | None = None,
     ) -> None:
         """config: the network's, with the experts that were fitted later. precision: of matrix products; "tf32" is
-        faster, and less exact. most: states on the device; None: as many as `MEMORY` holds.
+        faster, and less exact. limit: states on the device; None: as many as `MEMORY` holds.
 
         "cpu" does the same without graphs. Raises RuntimeError where the device cannot be used.
         """
@@ -67,12 +67,12 @@ class DeviceEngine:
         if self._on_gpu:
             self._compute, self._sending, self._fetching = (torch.cuda.Stream(self._device) for _ in range(3))
             self._pool = torch.cuda.graph_pool_handle()
-        self._most = most or self._room()
+        self._limit = limit or self._room()
         with torch.no_grad(), self._on_stream():
             for layer in network.modules():
                 if isinstance(layer, EdgeAttention):
                     layer.fixed[config.window] = layer.bias(config.window)
-            self._grow(min(FIRST, self._most) + 1)
+            self._grow(min(FIRST, self._limit) + 1)
         self._free_places.remove(NOBODY)
 
     def new(self) -> int:
@@ -95,7 +95,7 @@ class DeviceEngine:
         return sum(values[:1].nbytes for values in self._arrays.values())
 
     def step(self, states: Indices, inputs: Arrays) -> Arrays:
-        largest = min(SIZES[-1], self._most)
+        largest = min(SIZES[-1], self._limit)
         if len(states) <= largest:
             return {name: values.copy() for name, values in self.submit(states, inputs).result().items()}
         parts = [slice(start, start + largest) for start in range(0, len(states), largest)]
@@ -105,7 +105,7 @@ class DeviceEngine:
         return {name: np.concatenate([each[name] for each in outputs]) for name in outputs[0]}
 
     @torch.inference_mode()
-    def submit(self, states: Indices, inputs: Arrays) -> Pending:
+    def submit(self, states: Indices, inputs: Arrays) -> StepInProgress:
         """Begin a step; its result may be asked for after the next step has begun. At most `SIZES[-1]` states."""
         places = self._places_of(states)
         size = next(size for size in SIZES if size >= len(states))
@@ -117,7 +117,7 @@ class DeviceEngine:
         staged.inputs.tensors["state"][len(states) :] = NOBODY
         with self._precise():
             batch.run(staged)
-        return Pending(staged, len(states))
+        return StepInProgress(staged, len(states))
 
     @torch.inference_mode()
     def revise(self, states: Indices, inputs: Arrays) -> Arrays:
@@ -146,8 +146,8 @@ class DeviceEngine:
         self._used[states] = self._batch
         places = self._place[states]
         if (missing := np.unique(states[places == NOWHERE])).size:
-            if len(np.unique(states)) > self._most:
-                raise ValueError(f"{len(np.unique(states))} states at once, and {self._most} fit on the device")
+            if len(np.unique(states)) > self._limit:
+                raise ValueError(f"{len(np.unique(states))} states at once, and {self._limit} fit on the device")
             with torch.inference_mode(), self._on_stream():
                 self._make_room(len(missing))
                 for number in missing.tolist():
@@ -160,11 +160,11 @@ class DeviceEngine:
     def _make_room(self, count: int) -> None:
         """Free places for `count` states: more memory, or those of the states that were used least recently."""
         size = len(self._arrays["past_slot"]) - 1
-        if len(self._free_places) < count and size < self._most:
+        if len(self._free_places) < count and size < self._limit:
             try:
-                self._grow(min(self._most, max(2 * size, size + count)) + 1)
+                self._grow(min(self._limit, max(2 * size, size + count)) + 1)
             except torch.cuda.OutOfMemoryError:
-                self._most = size
+                self._limit = size
         if (lacking := count - len(self._free_places)) > 0:
             here = np.flatnonzero(self._place != NOWHERE)
             for number in here[np.argsort(self._used[here], kind="stable")[:lacking]].tolist():
@@ -339,7 +339,7 @@ class _Batch:
             self._outputs.tensors[name].copy_(values)
 
 
-class Pending:
+class StepInProgress:
     """A step under way."""
 
     def __init__(self, staged: _Staging, count: int) -> None:

@@ -160,16 +160,16 @@ class FusionGCN(
         in_sight: these utterances and the W before them; None: those of this call are all there is, K = T.
         """
         config = self.config
-        _, length, modalities = utterances.present.shape
         index, slot, present = utterances.index, utterances.slot, utterances.present
+        _, length, modalities = present.shape
         seen: InSight | Utterances = in_sight or utterances
         key_index, key_slot, key_present = seen.index, seen.slot, seen.present
-        kept: list[Tensor] = []
+        new_keys: list[Tensor] = []
 
         def with_past(new: Tensor) -> KeyValue:
-            kept.append(new)
+            new_keys.append(new)
             own = by_head(new, config.heads)
-            return own if in_sight is None else in_sight.keys(len(kept) - 1, own)
+            return own if in_sight is None else in_sight.keys(len(new_keys) - 1, own)
 
         states = self._project(utterances)
         if self.has("alignment"):
@@ -187,8 +187,7 @@ class FusionGCN(
         open_edges = node_allowed & key_present.flatten(1)[:, None, :] | itself
         kinds = cross.long()[None]
         by_relation = relation(node_slot, key_node_slot, node_distance) * 2 + kinds
-        if not self.has("relations"):
-            by_relation = torch.zeros_like(by_relation)
+        by_relation = by_relation if self.has("relations") else torch.zeros_like(by_relation)
         far = max(config.window, length - 1)
         edges = Edges.of(by_relation, node_distance, open_edges, 12, far)
 
@@ -206,16 +205,14 @@ class FusionGCN(
         counted = present | ~present.any(-1, keepdim=True)
         contribution = (self.pool(final).squeeze(-1) + closed(counted)).softmax(-1)
         pooled = self.norm((contribution[..., None] * final).sum(2))  # [B, T, d]
-        logits_per_expert = self._expert_logits(utterances)
-        expert_logits = logits_per_expert.sum(-2)
+        expert_logits = (logits_per_expert := self._expert_logits(utterances)).sum(-2)
 
         # Mean over heads and the utterance's own present nodes, summed over each earlier utterance's nodes.
         edge = weights.mean(1).unflatten(1, (length, -1)).unflatten(3, (-1, modalities)).sum(-1)  # [B, T, M, K]
         influence = (edge * contribution[..., None]).sum(2)
         emotion, sentiment = self._heads(pooled, expert_logits, self.temperature)
-        rows = torch.cat([pooled, expert_logits], -1)
-        calibrated = logits_per_expert / self.temperature
-        return Labels(emotion, sentiment, contribution, influence, rows, states, calibrated, kept)
+        rows, calibrated = torch.cat([pooled, expert_logits], -1), logits_per_expert / self.temperature
+        return Labels(emotion, sentiment, contribution, influence, rows, states, calibrated, new_keys)
 
     def revision_keys(self, rows: Tensor) -> Tensor:
         """Keys and values of the revision, from the rows of the utterances in sight: [B, K, d + C] -> side by side

@@ -167,7 +167,7 @@ class GraphState:
     def __init__(self, engine: Engine) -> None:
         self._engine, self.number = engine, engine.new()
         self.count = 0
-        """How many utterances have been labelled, which is the number of the next one."""
+        """Number of utterances that have been labelled, and so the number of the next one."""
 
     def __del__(self) -> None:
         self._engine.free(self.number)
@@ -195,7 +195,7 @@ class Labels:
     expert_logits: Array
     """[B, E, C] what each expert adds to the logits, calibrated like them."""
     rows: list[GraphRow]
-    """What each utterance leaves for those after it."""
+    """One for each utterance: all that later ones need of it."""
     final: tuple[Array, Array]
     """Final logits [B, C] and [B, S] of the utterance R before each, if there is one."""
 
@@ -204,7 +204,8 @@ class FusionStep:
     """The network as functions of (states, utterances)."""
 
     def __init__(self, config: FusionConfig, weights: Mapping[str, Array], engine: Engine) -> None:
-        """weights: the tensors of `FusionGCN` by name, of which the experts' and `certain_from` are read."""
+        """weights: the tensors of `FusionGCN` by name, of which `expert_weight` [E], `expert_prior` [E, C] and
+        `certain_from` [] are read, float32."""
         self.config = config
         self.certain_from = float(weights.get("certain_from", CERTAIN_FROM))
         self.experts: Arrays = {name: weights[name] for name in ("expert_weight", "expert_prior")}
@@ -247,7 +248,8 @@ class FusionStep:
         return out["emotion"], out["sentiment"]
 
     def read(self, utterances: Sequence[UtteranceFeatures]) -> Arrays:
-        """What a step reads of utterances [B] and of the experts; see `model.fusion.step_network.StepNetwork`."""
+        """Inputs of a step: features, presence and posteriors of utterances [B], and the experts' parameters; names and
+        shapes as in `model.fusion.step_network.StepNetwork`."""
         config, batch, inputs = self.config, len(utterances), dict(self.experts)
         for name, width in config.inputs.items():
             values = np.zeros((batch, width), np.float32)

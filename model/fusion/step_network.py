@@ -69,7 +69,8 @@ def _rings(n: int, config: FusionConfig) -> tuple[str, str]:
 
 
 def beside(inputs: dict[str, Tensor], config: FusionConfig) -> InSight:
-    """The utterances before, and the new one last, K = P + 1; the states stay as they are."""
+    """[B, K]: the utterances before, and the new one last, K = P + 1; the states stay as they are. inputs: as of
+    `StepNetwork.forward`."""
     state = inputs["state"]
 
     def keys(n: int, own: KeyValue) -> KeyValue:
@@ -86,7 +87,8 @@ def beside(inputs: dict[str, Tensor], config: FusionConfig) -> InSight:
 
 
 def in_place(inputs: dict[str, Tensor], config: FusionConfig) -> InSight:
-    """The new utterance in its place among those before, K = P: less to copy, where the states may be written to."""
+    """The new utterance in its place among those before, K = P: less to copy, where the states may be written to.
+    inputs: as of `StepNetwork.forward`; those of the states [S, …] are changed."""
     state, ring = inputs["state"], places(config)
     place = inputs["index"] % ring
 
@@ -142,7 +144,7 @@ def _numbers(count: Tensor, config: FusionConfig) -> Tensor:
 
 
 class RestoreNetwork(nn.Module):
-    """What a state holds of an utterance besides its row: the keys of the revision."""
+    """Keys of the revision, which a state holds of an utterance besides its row."""
 
     outputs = ("keys",)
 

@@ -25,8 +25,8 @@ class Teaching:
     """Hyperparameters of the distillation."""
 
     checkpoints: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Whose readers, of all seeds, teach by the mean of their posteriors: names of shipped ones, or folders. Their
-    emotions must be those of the table."""
+    """Names of shipped checkpoints, or folders: the readers of all their seeds teach by the mean of their posteriors.
+    Their emotions must be those of the table."""
     share: float = 0.7
     """Weight of the teachers' posterior in the target of an utterance; the rest is its label."""
     sentences: int = 10_000

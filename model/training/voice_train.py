@@ -1,11 +1,13 @@
-"""Training of the voice encoder on acted speech, with augmentation by telephone lines, rooms and noise."""
+"""Training of the voice encoder on acted speech, with augmentation by telephone lines, rooms, noise and gain.
+
+What the two networks read is made once for every version of every clip; then each network takes a minute.
+"""
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +17,15 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.encoders.spectrum import BINS, HOP_SAMPLES, WINDOW_SAMPLES
+from model.encoders.speaker import SpeakerEncoder
 from model.encoders.transcription import RATE
-from model.encoders.voice import GRAPH, Array, trim
-from model.encoders.voice_net import RANGE_DECADES, VoiceNet
-from model.fusion.export import to_onnx
+from model.encoders.voice import ALONE, CARD, PARTS, WEIGHTS, WITH_WORDS, Array, speaker_states, trim
+from model.encoders.whisper import Whisper
 from model.labels import RAVDESS
 
 Rng = np.random.Generator
+SILENCE_S = (0.0, 0.6)  # at both ends of an augmented clip, as endpointing leaves some
+PEAK_DB = (-30.0, -1.0)  # of an augmented clip, below full scale: Whisper hears the level
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,29 @@ class Clip:
     actor: int
     name: str = ""
 
+    @property
+    def strong(self) -> bool:
+        """Played with strong intensity; False for normal, and for neutral clips, which have no other."""
+        return self.name.split("-")[3:4] == ["02"]
+
 
 @dataclass(frozen=True)
 class VoiceRecipe:
     """Hyperparameters of the voice encoder's training."""
 
-    epochs: int = 100
+    epochs: int = 40
     batch: int = 32
     rate: float = 2e-3
     weight_decay: float = 0.05
     smoothing: float = 0.1
-    dropout: float = 0.3
-    average: float = 0.998
-    """Decay of the exponential moving average of the weights, which is the result."""
+    hidden: int = 256
+    dropout: float = 0.5
     versions: int = 8
     """Versions of each clip: one as recorded, the others augmented."""
     mix: float = 0.8
     """Share of batches whose clips are mixed in pairs."""
+    arousal: float = 0.5
+    """Weight of the loss of arousal."""
 
 
 def noise(rng: Rng, length: int, crowd: Sequence[Array]) -> Array:
@@ -107,8 +116,8 @@ def with_noise(rng: Rng, samples: Array, snr: float, crowd: Sequence[Array] = ()
 
 
 def augment(rng: Rng, samples: Array, crowd: Sequence[Array]) -> Array:
-    """[m] float32: samples [n] at 16 kHz resampled (another voice), through a room and a line, with noise, and cut at
-    both ends; each at random. crowd: voices [n] for noise of many speakers."""
+    """[m] float32: samples [n] at 16 kHz resampled (another voice), through a room and a line, with noise, cut at both
+    ends, louder or softer; each at random. crowd: voices [n] for noise of many speakers."""
     positions = np.arange(0, len(samples) - 1, rng.uniform(0.88, 1.12))
     samples = np.interp(positions, np.arange(len(samples)), samples).astype(np.float32)
     response = room_response(rng, rng.uniform(0.15, 0.8)) if rng.random() < 0.35 else None
@@ -116,129 +125,137 @@ def augment(rng: Rng, samples: Array, crowd: Sequence[Array]) -> Array:
     if rng.random() < 0.6:
         samples = with_noise(rng, samples, rng.uniform(5, 30), crowd)
     cut = round(0.15 * len(samples))
-    return samples[int(rng.integers(cut + 1)) : len(samples) - int(rng.integers(cut + 1))]
+    part = samples[int(rng.integers(cut + 1)) : len(samples) - int(rng.integers(cut + 1))]
+    loudest = float(np.abs(part).max(initial=1e-6))
+    return (part * 10 ** (rng.uniform(*PEAK_DB) / 20) / loudest).astype(np.float32)
 
 
-def augmented_versions(clips: Sequence[Clip], recipe: VoiceRecipe, seed: int) -> list[list[Tensor]]:
-    """Spectrograms [MEL_BANDS, T] of each clip: one as recorded, then `recipe.versions` - 1 augmented ones.
+class StateReader:
+    """The encoders whose states the networks read, as a session runs them."""
 
-    The noise of a clip is of its own actor's clips, so that training contains no voice of a held-out actor.
+    def __init__(self, whisper: Whisper) -> None:
+        self._speaker, self._whisper = SpeakerEncoder(), whisper
+
+    def __call__(self, samples: Array) -> Array:
+        """[2304] float32 for a clip [n] float32 at 16 kHz: `speaker_states`, then `Transcription.states`; zeros if it
+        is silent or too short."""
+        states = speaker_states(self._speaker, samples)
+        if states is None:
+            return np.zeros(INPUTS[WITH_WORDS], np.float32)
+        return np.concatenate([states, self._whisper.states(samples)])
+
+
+INPUTS = {ALONE: 1280, WITH_WORDS: 2304}
+"""Numbers that each network reads."""
+
+
+def version_of(clip: Clip, number: int, version: int, seed: int, crowd: Sequence[Array]) -> Array:
+    """[n] float32 at 16 kHz: clip `number` with little silence at its ends; augmented, with more or less of it, unless
+    `version` is 0.
+
+    crowd: clips of its own actor, of which noise of many speakers is made, so that training contains no voice of a
+    held-out actor.
     """
-    rng, network = np.random.default_rng(seed), VoiceNet()
-    trimmed = [trim(clip.samples) for clip in clips]
-    crowds: dict[int, list[Array]] = {}
-    for clip, samples in zip(clips, trimmed, strict=True):
-        crowds.setdefault(clip.actor, []).append(samples)
-    return [
-        [log_mel(network, samples)]
-        + [log_mel(network, augment(rng, samples, crowds[clip.actor])) for _ in range(recipe.versions - 1)]
-        for clip, samples in zip(clips, trimmed, strict=True)
-    ]
+    rng = np.random.default_rng([seed, number, version])
+    return augment(rng, trim(clip.samples, rng.uniform(*SILENCE_S)), crowd) if version else trim(clip.samples)
 
 
-def log_mel(network: VoiceNet, samples: Array) -> Tensor:
-    """[MEL_BANDS, T] spectrogram of samples [n] float32 at 16 kHz, padded to the network's minimum."""
-    padded = np.pad(samples, (0, max(0, WINDOW_SAMPLES + 16 * HOP_SAMPLES - len(samples))))
-    generated: Tensor = network.log_mel(torch.from_numpy(padded)[None])[0]
-    return generated
+class VoiceNet(nn.Module):
+    """One of the two networks, as it is trained."""
 
+    def __init__(self, inputs: Array, recipe: VoiceRecipe) -> None:
+        """inputs: [n, D] of the training data, for mean and standard deviation."""
+        super().__init__()
+        self.mean, self.scale = inputs.mean(0), inputs.std(0) + 1e-3
+        self.first = nn.Linear(inputs.shape[1], recipe.hidden)
+        self.norm = nn.BatchNorm1d(recipe.hidden)
+        self.dropout_in, self.dropout = nn.Dropout(recipe.dropout / 2), nn.Dropout(recipe.dropout)
+        self.second = nn.Linear(recipe.hidden, len(RAVDESS) + 1)
 
-def batch_of(rng: Rng, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Padded spectrograms [B, MEL_BANDS, T] with masked stripes (SpecAugment, Park et al. 2019), and their frames [B]
-    int64."""
-    frames = torch.tensor([spectrogram.shape[-1] for spectrogram in chosen])
-    batch = torch.full((len(chosen), chosen[0].shape[0], int(frames.max())), -RANGE_DECADES)
-    for row, spectrogram in zip(batch, chosen, strict=True):
-        row[:, : spectrogram.shape[-1]] = spectrogram
-        for axis, size in enumerate(spectrogram.shape):
-            for _ in range(2):
-                width = int(rng.integers(size // 7 + 1))
-                row.narrow(axis, int(rng.integers(size - width + 1)), width).fill_(float(spectrogram.mean()))
-    return batch, frames
+    def forward(self, standardized: Tensor) -> Tensor:
+        """[B, D] of mean 0 and standard deviation 1 -> logits [B, 9]: the expressions, and strong intensity."""
+        hidden = self.norm(self.first(self.dropout_in(standardized))).relu()
+        logits: Tensor = self.second(self.dropout(hidden))
+        return logits
+
+    @torch.no_grad()
+    def weights(self, temperature: float = 1.0) -> list[Array]:
+        """The `PARTS` of the same function of inputs that are not standardized, with the temperature applied to the
+        expressions."""
+        norm = self.norm
+        assert norm.running_mean is not None and norm.running_var is not None
+        gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+        first = (self.first.weight * gain[:, None]).numpy() / self.scale
+        bias = ((self.first.bias - norm.running_mean) * gain + norm.bias).numpy() - first @ self.mean
+        heat = np.array([temperature] * len(RAVDESS) + [1.0])
+        parts = first.T, bias, self.second.weight.numpy().T / heat, self.second.bias.numpy() / heat
+        return [np.ascontiguousarray(part, np.float32) for part in parts]
 
 
 def train(
-    versions: Sequence[Sequence[Tensor]],
-    emotions: Sequence[int],
+    inputs: Array,
+    emotions: NDArray[np.int64],
+    strong: NDArray[np.bool_],
     recipe: VoiceRecipe,
     seed: int,
     progress: Callable[[int, float], None] | None = None,
 ) -> VoiceNet:
     """Train a network for the recipe's epochs; no epoch is selected.
 
-    versions: spectrograms [MEL_BANDS, T] of each clip, as `augmented_versions` makes them; emotions: class indices of
-    `RAVDESS`; progress: called with epoch and loss.
+    inputs: [n, versions, D] float32; emotions: [n] classes of `RAVDESS`; strong: [n], counts where the class is not
+    neutral; progress: called with epoch and loss.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = VoiceNet(dropout=recipe.dropout).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged: VoiceNet = copy.deepcopy(network).eval()
-    truth = nn.functional.one_hot(torch.tensor(emotions), len(RAVDESS)).float()
+    network = VoiceNet(inputs.reshape(-1, inputs.shape[2]), recipe).train()
+    examples = torch.from_numpy((inputs - network.mean) / network.scale)
+    truth = nn.functional.one_hot(torch.from_numpy(emotions), len(RAVDESS)).float()
+    intensity, counts = torch.from_numpy(strong).float(), torch.from_numpy(emotions != RAVDESS.index("neutral")).float()
     share = truth.sum(0)
     weight = (share.mean() / share.clamp(min=1)).sqrt()  # RAVDESS has half as many neutral clips as others
-    loss_of = nn.CrossEntropyLoss(weight, label_smoothing=recipe.smoothing)
+    of_expression = nn.CrossEntropyLoss(weight, label_smoothing=recipe.smoothing)
+    of_arousal = nn.BCEWithLogitsLoss(reduction="none")
     optimizer = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.weight_decay)
-    steps = math.ceil(len(versions) / recipe.batch)
+    steps = max(1, len(inputs) // recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, recipe.epochs * steps, pct_start=0.15)
     for epoch in range(recipe.epochs):
-        network.train()
         total = 0.0
-        for chosen in np.array_split(rng.permutation(len(versions)), steps):
-            batch, frames = batch_of(rng, [versions[n][int(rng.integers(len(versions[n])))] for n in chosen])
-            target = truth[chosen]
+        for chosen in np.array_split(rng.permutation(len(inputs)), steps):
+            batch = examples[chosen, rng.integers(inputs.shape[1], size=len(chosen))]
+            target, loud, counted = truth[chosen], intensity[chosen], counts[chosen]
             if rng.random() < recipe.mix:  # mixup (Zhang et al. 2018)
                 share_of_other, other = float(rng.beta(0.4, 0.4)), torch.randperm(len(chosen))
-                batch = batch.lerp(batch[other], share_of_other)
-                target = target.lerp(target[other], share_of_other)
-                frames = torch.maximum(frames, frames[other])
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network(batch, frames)
-            loss = loss_of(logits.float(), target)
+                batch, target = batch.lerp(batch[other], share_of_other), target.lerp(target[other], share_of_other)
+                loud, counted = loud.lerp(loud[other], share_of_other), counted * counted[other]
+            logits = network(batch)
+            loss = (
+                of_expression(logits[:, :-1], target)
+                + recipe.arousal * (of_arousal(logits[:, -1], loud) * counted).mean()
+            )
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             schedule.step()
             total += loss.item() / steps
-            with torch.no_grad():
-                decay = min(recipe.average, schedule.last_epoch / (10 + schedule.last_epoch))
-                for mean, now in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
-                    if mean.is_floating_point():
-                        mean.lerp_(now, 1 - decay)
         if progress is not None:
             progress(epoch, total)
-    return averaged
+    return network.eval()
 
 
 @torch.inference_mode()
-def posteriors(network: VoiceNet, clips: Sequence[Array]) -> NDArray[np.float32]:
-    """[n, 8] float32 posteriors of clips [samples] at 16 kHz, one by one as `model.encoders.voice.VoiceEncoder`
-    does."""
-    network.eval()
-    spectrograms = [log_mel(network, trim(samples)) for samples in clips]
-    return np.stack([network(p[None], torch.tensor([p.shape[-1]]))[0].softmax(-1).numpy() for p in spectrograms])
+def logits_of(network: VoiceNet, inputs: Array) -> Array:
+    """[n, 9] float32 logits for inputs [n, D] float32."""
+    answer: Array = network(torch.from_numpy((inputs - network.mean) / network.scale)).numpy()
+    return answer
 
 
-class _Posterior(nn.Module):
-    """What `model.encoders.voice.VoiceEncoder` runs."""
-
-    def __init__(self, network: VoiceNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor]:
-        log_mel = self.network.levels(inputs["power"].transpose(1, 2))
-        frames = torch.full_like(log_mel[:, 0, 0], log_mel.shape[-1]).long()
-        return (self.network(log_mel, frames).softmax(-1),)
-
-
-def save(network: VoiceNet, folder: Path, card: dict[str, object]) -> None:
-    """Write the weights, `card` as config.json, and the export."""
+def save(networks: Mapping[str, VoiceNet], temperatures: Mapping[str, float], folder: Path, card: object) -> None:
+    """Write both networks for `model.encoders.voice.VoiceEncoder`, weights as float16, and `card` as config.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    example = {"power": torch.rand(1, 200, BINS)}
-    graph = to_onnx(
-        _Posterior(network.eval()).eval(), example, {"power": {1: torch.export.Dim("frames")}}, ["posterior"]
-    )
-    graph.save(str(folder / GRAPH))
+    weights = {
+        f"{name}.{part}": torch.from_numpy(value).half()
+        for name, network in networks.items()
+        for part, value in zip(PARTS, network.weights(temperatures[name]), strict=True)
+    }
+    save_file(weights, folder / WEIGHTS)
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

@@ -39,7 +39,7 @@ class Home(BaseModel):
     """Machine (and container) of the process with which it ends; None: it outlives any one process."""
     pid: int = 0
     born: str = ""
-    """When that process began, as its machine counts: a pid is used again."""
+    """Start of that process, as its machine counts: a pid is used again."""
 
     @property
     def is_gone(self) -> bool:
@@ -62,7 +62,7 @@ def this_machine() -> str | None:
 
 
 def _born(pid: int) -> str | None:
-    """When a process began, in ticks since the boot; None if there is none, or one that waits to be buried."""
+    """The start of a process, in ticks since the boot; None if there is none, or a zombie."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -297,8 +297,8 @@ class TracksSource:
         for channel, number in enumerate(self._sources):
             if (tag := tags[number - 1]) is not None:
                 self.names[channel] = tag if tags.count(tag) == 1 else f"{tag} {tags[:number].count(tag)}"
-        told = [f"{n} ({self.names[c]})" if c in self.names else str(n) for c, n in enumerate(self._sources)]
-        self._notice = f"{len(tags)} audio tracks, each a speaker's channel: {', '.join(told)}"
+        numbers = [f"{n} ({self.names[c]})" if c in self.names else str(n) for c, n in enumerate(self._sources)]
+        self._notice = f"{len(tags)} audio tracks, each a speaker's channel: {', '.join(numbers)}"
         if left_out:
             self._notice += f"; left out, for nothing can be decoded: {', '.join(map(str, left_out))}"
 

@@ -198,13 +198,13 @@ class RtspFilter:
             raise RtspRedirect(headers.get("location", ""))
         if status is None or status[1][0] == "1":
             return b""
-        kept = [
+        passed = [
             f"{name}: {headers[name]}" for name in PASSED_HEADERS if 0 < len(headers.get(name, "")) <= MAX_HEADER_BYTES
         ]
         is_sdp = headers.get("content-type", "").partition(";")[0].strip().lower() == "application/sdp"
         if is_sdp:
-            kept += ["content-type: application/sdp", f"content-length: {len(body)}"]
-        head = "\r\n".join([f"RTSP/1.0 {status[1]} {'OK' if status[1][0] == '2' else 'Refused'}", *kept, "", ""])
+            passed += ["content-type: application/sdp", f"content-length: {len(body)}"]
+        head = "\r\n".join([f"RTSP/1.0 {status[1]} {'OK' if status[1][0] == '2' else 'Refused'}", *passed, "", ""])
         return head.encode() + (body if is_sdp else b"")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream.speech.naming import Said, name_speakers, without_repetition
+from stream.speech.naming import CaptionCue, name_speakers, without_repetition
 from stream.speech.turns import Cue, LeftOut, read_text, split_lines
 
 _STAMP = r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2})(?:[.,](\d{1,6}))?"
@@ -18,7 +18,7 @@ LIKE_TIMING = re.compile(r".*-->|[\s\[]*\d+:[\d:.,]+\s*(?:-+|–|=)>\s*\d")
 AT = re.compile(rf"\s*[\[(]?{_STAMP}[\])]?(?:\s+|\s*-\s+)(?=\S)(.*)")
 """A line of text that begins with the time at which it begins."""
 NAMED_AT = re.compile(rf"\s*(\S.{{0,60}}?)\s+[\[(]?{_STAMP}[\])]?:?\s*")
-"""A line with a name and a time; what was said then stands below it."""
+"""A line with a name and a time; what was cues then stands below it."""
 TAG = re.compile(r"</?[A-Za-z][^<>]*>|<[\d:.]+>|\{\\[^{}]*\}")
 VOICE = re.compile(r"<(/?)v(?:\.[^\s>]*)*(?:\s+([^>]*))?>", re.IGNORECASE)
 ENTITY = re.compile(r"&#?\w{1,31};")
@@ -48,10 +48,10 @@ def read_captions(path: Path, left_out: LeftOut) -> list[Cue]:
         blocks = _stamped(lines)
     left_out.require(bool(blocks), "not a caption file (no line has its times: 00:01.000 --> 00:02.500)")
     blocks.sort(key=lambda block: (block.start, block.end))
-    said = [Said(b.start, b.end, [part for line in b.lines for part in _parts(line)]) for b in blocks]
-    if all(part.speaker is None for each in said for part in each.parts):
-        name_speakers(said)
-    return [cue for each in without_repetition(said) for cue in each.cues()]
+    cues = [CaptionCue(b.start, b.end, [part for line in b.lines for part in _parts(line)]) for b in blocks]
+    if all(part.speaker is None for each in cues for part in each.parts):
+        name_speakers(cues)
+    return [cue for each in without_repetition(cues) for cue in each.cues()]
 
 
 def declared_language(path: Path) -> str | None:

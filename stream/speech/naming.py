@@ -37,7 +37,7 @@ MIN_REPEATED_WORDS, MAX_REPEATED_WORDS = 2, 200
 
 
 @dataclass
-class Said:
+class CaptionCue:
     """A cue of a file: its times in seconds, and its stretches by one voice each."""
 
     start: float
@@ -68,17 +68,17 @@ class Said:
                 yield replace(run, start=self.start + first * length, end=end)
 
 
-def name_speakers(said: Sequence[Said]) -> None:
+def name_speakers(cues: Sequence[CaptionCue]) -> None:
     """Take names that stand before words (`Anna Lee: Hello`, `[SPEAKER_00]: Hello`) for the speakers of these.
 
     A word before a colon may be none ("Note: …"). The file has to show that it names speakers: about every cue begins
     with a name, and names recur; or some names recur; or names are marked by brackets or a number.
     """
-    found = [(each, n, match) for each in said for n, part in enumerate(each.parts) if (match := _named(part.text))]
+    found = [(each, n, match) for each in cues for n, part in enumerate(each.parts) if (match := _named(part.text))]
     marked = {_name(match) for _, _, match in found if match["plain"] is None or NUMBERED.fullmatch(match["plain"])}
     counts = Counter(_name(match) for _, _, match in found)
     named = len({id(each) for each, _, _ in found})
-    share = named / max(1, sum(bool(each.words) for each in said))
+    share = named / max(1, sum(bool(each.words) for each in cues))
     habit = share >= EVERYBODY and len(found) >= 2 and len(counts) <= 2 + len(found) / 2
     recurring = {name for name, count in counts.items() if count >= 2}
     capital = {name for name in counts if not any(word[0].islower() for word in _main(name))}
@@ -92,7 +92,7 @@ def name_speakers(said: Sequence[Said]) -> None:
             each.parts[n] = replace(each.parts[n], text=match["words"], speaker=_name(match))
     if habit:  # a cue without a name goes on
         last = None
-        for each in said:
+        for each in cues:
             if each.parts and each.parts[0].speaker is None:
                 each.parts[0] = replace(each.parts[0], speaker=last)
             last = next((part.speaker for part in reversed(each.parts) if part.speaker is not None), last)
@@ -115,38 +115,38 @@ def _main(name: str) -> list[str]:
     return [word for word in name.split() if word.lower() not in SMALL_WORDS and word[0].isalpha()]
 
 
-def without_repetition(said: Sequence[Said]) -> list[Said]:
+def without_repetition(cues: Sequence[CaptionCue]) -> list[CaptionCue]:
     """The cues without the words that rolling captions, as YouTube's, show again from the cue before.
 
     Somebody may say the same twice. So most cues have to begin as the one before ends, and then go on.
     """
     pairs = [
         (_repeated(before.words, each.words), each)
-        for before, each in itertools.pairwise(said)
+        for before, each in itertools.pairwise(cues)
         if before.words and each.words and each.start - before.end <= TOUCHING_S
     ]
     again = sum(k >= MIN_REPEATED_WORDS and (k < len(each.words) or _flashes(each)) for k, each in pairs)
     if not again or again < ROLLING * len(pairs):
-        return list(said)
-    kept: list[Said] = []
+        return list(cues)
+    shortened: list[CaptionCue] = []
     shown: list[str] = []
     end = -TOUCHING_S
-    for each in said:
+    for each in cues:
         words, touching = each.words, each.start - end <= TOUCHING_S
         repeated = _repeated(shown, words) if touching else 0
-        kept.append(replace(each, parts=_without(each.parts, repeated)))
+        shortened.append(replace(each, parts=_without(each.parts, repeated)))
         shown, end = words, each.end
-    return [each for each in kept if each.words]
+    return [each for each in shortened if each.words]
 
 
-def _flashes(said: Said) -> bool:
-    return said.end - said.start <= FLASH_S
+def _flashes(cue: CaptionCue) -> bool:
+    return cue.end - cue.start <= FLASH_S
 
 
 def _repeated(before: Sequence[str], words: Sequence[str]) -> int:
     """Number of words at the start of `words` that are the last ones of `before`."""
-    most = min(len(before), len(words), MAX_REPEATED_WORDS)
-    return next((k for k in range(most, 0, -1) if before[-k:] == words[:k]), 0)
+    longest = min(len(before), len(words), MAX_REPEATED_WORDS)
+    return next((k for k in range(longest, 0, -1) if before[-k:] == words[:k]), 0)
 
 
 def _without(parts: Sequence[Cue], count: int) -> list[Cue]:

@@ -227,11 +227,11 @@ class OverlapSegmenter:
             return replace(likely, confirmed=confirmed)
         return self._utterance(number, span, span.end + span.padding, speaker.frames)
 
-    def _forget(self, heard: set[int]) -> None:
+    def _forget(self, active: set[int]) -> None:
         """Drop local speakers that are gone, and frames and samples that nobody needs any more."""
         needs = {syllable.number for syllable in self._syllables}
         idle = {number for number, each in self._speakers.items() if each.endpointer.start is None}
-        gone = idle - heard - needs
+        gone = idle - active - needs
         for number in gone:
             self._counts += self._speakers.pop(number).endpointer.counts
         recent = self._decided - self._options.pre_roll - 2 * self._options.onset - FRAME_S

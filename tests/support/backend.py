@@ -75,6 +75,9 @@ class LocalBackend:
     async def encode_audio(self, samples: np.ndarray) -> tuple[np.ndarray | None, VoiceObservation]:
         return None, VoiceObservation()
 
+    async def judge_voice(self, states: np.ndarray, recognizer_states: np.ndarray) -> VoiceObservation:
+        raise RuntimeError("no recognizer here has states")
+
     async def analyse_faces(self, images, times, samples, start) -> FaceObservation:
         return FaceObservation(len(images), 0, reason="no face")
 

@@ -53,7 +53,7 @@ def examine(redis: str | None, checkpoint: str) -> list[Finding]:
         _asr(),
         _text(),
         _prosody(),
-        _expert("voice", "log-mel CNN", checkpoint),
+        _expert("voice", "states of WeSpeaker and Whisper base", checkpoint),
         _expert("face", "YuNet and mini-Xception", checkpoint),
         _enrolled(),
         _microphone(),

@@ -15,7 +15,7 @@ from workers.console.terminal import Terminal, print_json
 from workers.errors import UsageError
 
 if TYPE_CHECKING:
-    from stream.bus.forget import Traces
+    from stream.bus.forget import Forgotten, Traces
     from stream.bus.keys import Keys
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400}
@@ -89,11 +89,7 @@ def forget(
         import asyncio
         import time
 
-        from redis.exceptions import RedisError
-
-        from stream.bus.directory import no_session
-        from stream.bus.forget import CannotForget, check_erasing, is_marked, rewrite_log
-        from stream.bus.forget import forget as forget_session
+        from stream.bus.forget import check_erasing
         from stream.bus.forget import older_than as find_older
         from stream.bus.keys import Keys
         from workers.console.display import tell
@@ -114,38 +110,74 @@ def forget(
         if older_than:
             names = asyncio.run(find_older(url, prefix, folders, time.time() - age))
             wanted = [Keys(name, prefix) for name in names]
-        left = removed = refused = unknown = False
-        for keys in wanted:
-            try:
-                done = asyncio.run(forget_session(url, keys, folders, gone=gone))
-            except CannotForget as error:
-                tell(f"undertone: {error}")
-                refused = not older_than
-                continue
-            left, removed = left or bool(done.left), removed or bool(done.removed.keys or done.removed.entries)
-            if as_json:
-                print_json(done.model_dump_json())
-            if not done.removed and not done.left and not older_than:
-                if url is not None and asyncio.run(is_marked(url, keys)):
-                    tell(f"{keys.session}: deleted before; nothing is left")
-                    continue
-                there_is_none = f"no session {keys.session!r} on this machine"
-                tell("undertone: " + (asyncio.run(no_session(url, keys.session, prefix)) if url else there_is_none))
-                unknown = True
-            elif not as_json:
-                print(f"{keys.session}: removed")
-                print("".join(f"  {line}\n" for line in removed_in_words(keys, done.removed)), end="")
-                print("".join(f"  LEFT: {line}\n" for line in done.left.lines()) or "  nothing is left\n", end="")
-        if url is not None and removed:
-            try:
-                if asyncio.run(rewrite_log(url)):
-                    tell("Redis has written its append-only file anew, without it")
-            except (RedisError, TimeoutError) as error:
-                tell(f"warning: Redis's append-only file still has it all, until it is rewritten: {error}")
+        code = _forget_each(url, wanted, folders, gone, as_json, by_age=older_than is not None)
         if older_than and not wanted:
             tell(f"nothing is older than {older_than}")
-        if left or refused or unknown:
-            raise typer.Exit(RUNTIME if left else USAGE)
+        if code is not None:
+            raise typer.Exit(code)
+
+
+def _forget_each(
+    url: str | None, wanted: list[Keys], folders: list[Path], gone: bool, as_json: bool, by_age: bool
+) -> int | None:
+    """Delete sessions, tell what became of each, and have Redis write its file anew; returns the exit code, if any.
+
+    by_age: they were found, not named, so that one which lives, or is gone by now, is no fault.
+    """
+    import asyncio
+
+    from redis.exceptions import RedisError
+
+    from stream.bus.forget import CannotForget, rewrite_log
+    from stream.bus.forget import forget as forget_session
+    from workers.console.display import tell
+
+    left = removed = refused = unknown = False
+    for keys in wanted:
+        try:
+            done = asyncio.run(forget_session(url, keys, folders, gone=gone))
+        except CannotForget as error:
+            tell(f"undertone: {error}")
+            refused = not by_age
+            continue
+        left, removed = left or bool(done.left), removed or bool(done.removed.keys or done.removed.entries)
+        if as_json:
+            print_json(done.model_dump_json())
+        if not done.removed and not done.left and not by_age:
+            unknown = not _was_deleted(url, keys) or unknown
+        elif not as_json:
+            _print_forgotten(keys, done)
+    if url is not None and removed:
+        try:
+            if asyncio.run(rewrite_log(url)):
+                tell("Redis has written its append-only file anew, without it")
+        except (RedisError, TimeoutError) as error:
+            tell(f"warning: Redis's append-only file still has it all, until it is rewritten: {error}")
+    if left:
+        return RUNTIME
+    return USAGE if refused or unknown else None
+
+
+def _was_deleted(url: str | None, keys: Keys) -> bool:
+    """True if a session of which nothing is left was deleted before; tells the user so, or that there is none."""
+    import asyncio
+
+    from stream.bus.directory import no_session
+    from stream.bus.forget import is_marked
+    from workers.console.display import tell
+
+    if url is not None and asyncio.run(is_marked(url, keys)):
+        tell(f"{keys.session}: deleted before; nothing is left")
+        return True
+    there_is_none = f"no session {keys.session!r} on this machine"
+    tell("undertone: " + (asyncio.run(no_session(url, keys.session, keys.prefix)) if url else there_is_none))
+    return False
+
+
+def _print_forgotten(keys: Keys, done: Forgotten) -> None:
+    print(f"{keys.session}: removed")
+    print("".join(f"  {line}\n" for line in removed_in_words(keys, done.removed)), end="")
+    print("".join(f"  LEFT: {line}\n" for line in done.left.lines()) or "  nothing is left\n", end="")
 
 
 def removed_in_words(keys: Keys, traces: Traces) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workers.console.errors import RUNTIME, one_line_errors
 from workers.console.options import Checkpoint, Json, Redis, RunningRay, comma_separated
 from workers.console.terminal import Terminal, print_json
+
+if TYPE_CHECKING:
+    from workers.bench.report.capacity_plan import CapacityPlan, Machines
 
 
 def doctor(redis: Redis = None, checkpoint: Checkpoint = "meld", as_json: Json = False) -> None:
@@ -113,12 +116,16 @@ def plan(
             )
             return
 
-        from workers.bench.report.capacity_plan import rows_of
-        from workers.console.tables import rows_table
+        _print_plan(planned, machines)
 
-        console = Terminal()
-        for title, rows in rows_of(planned, machines).items():
-            console.print(rows_table(title, rows))
-        console.print("Assumed", style="bold")
-        for line in planned.assumptions:
-            console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)
+
+def _print_plan(planned: CapacityPlan, machines: Machines) -> None:
+    from workers.bench.report.capacity_plan import rows_of
+    from workers.console.tables import rows_table
+
+    console = Terminal()
+    for title, rows in rows_of(planned, machines).items():
+        console.print(rows_table(title, rows))
+    console.print("Assumed", style="bold")
+    for line in planned.assumptions:
+        console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)

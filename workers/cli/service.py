@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,98 +15,82 @@ from workers.console.options import AsrModel, Ephemeral, Json, Keep, OnDevice, P
 from workers.console.terminal import harmless, print_json
 from workers.errors import UsageError
 
+if TYPE_CHECKING:
+    from workers.gateway.access import Token
+
+
+Host = Annotated[str, typer.Option(help="Address to listen on; for other machines to reach it, --tokens is needed.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")]
+Tokens = Annotated[
+    Path | None,
+    typer.Option(help="TOML file of access tokens (`undertone token`). [default: one token, in the printed address]"),
+]
+NoToken = Annotated[
+    bool,
+    typer.Option("--no-token", help="Ask for no token: every user and program of this machine is administrator."),
+]
+RecordInto = Annotated[Path | None, typer.Option(help="Allow sessions to be recorded, into this folder.")]
+Media = Annotated[Path | None, typer.Option(help="Allow sessions to play files of this folder.")]
+PullFrom = Annotated[
+    list[str] | None,
+    typer.Option(help="Allow sessions to fetch streams from this host; of an internal host, name its network, too."),
+]
+Cors = Annotated[
+    list[str] | None,
+    typer.Option(help="Allow pages of this other web origin to use the API, such as https://example.org."),
+]
+Upload = Annotated[int, typer.Option(min=1, help="Largest recording that may be uploaded, in megabytes.")]
+Drain = Annotated[float, typer.Option(min=0, help="Seconds that clients have to finish sending when the server stops.")]
+Preload = Annotated[
+    bool | None,
+    typer.Option(
+        "--preload/--no-preload",
+        help="Be ready when every node has the models of sessions. [default: unless Ray is a cluster's]",
+    ),
+]
+Trace = Annotated[bool, typer.Option("--trace", help="Send OpenTelemetry traces to $OTEL_EXPORTER_OTLP_ENDPOINT.")]
+RedisOperator = Annotated[
+    str | None,
+    typer.Option(
+        envvar="UNDERTONE_REDIS_OPERATOR",
+        help="URL of the same Redis with a user who may delete, to forget sessions. [default: as --redis]",
+    ),
+]
+
 
 def serve(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; for other machines to reach it, --tokens is needed.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8765,
-    tokens: Annotated[
-        Path | None,
-        typer.Option(
-            help="TOML file of access tokens (`undertone token`). [default: one token, in the printed address]"
-        ),
-    ] = None,
-    no_token: Annotated[
-        bool,
-        typer.Option("--no-token", help="Ask for no token: every user and program of this machine is administrator."),
-    ] = False,
-    record: Annotated[Path | None, typer.Option(help="Allow sessions to be recorded, into this folder.")] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8765,
+    tokens: Tokens = None,
+    no_token: NoToken = False,
+    record: RecordInto = None,
     keep: Keep = 24.0,
-    media: Annotated[Path | None, typer.Option(help="Allow sessions to play files of this folder.")] = None,
-    pull_from: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Allow sessions to fetch streams from this host; of an internal host, name its network, too."
-        ),
-    ] = None,
-    cors: Annotated[
-        list[str] | None,
-        typer.Option(help="Allow pages of this other web origin to use the API, such as https://example.org."),
-    ] = None,
+    media: Media = None,
+    pull_from: PullFrom = None,
+    cors: Cors = None,
     asr_model: AsrModel = None,
     device: OnDevice = "auto",
-    upload: Annotated[int, typer.Option(min=1, help="Largest recording that may be uploaded, in megabytes.")] = 256,
-    drain: Annotated[
-        float, typer.Option(min=0, help="Seconds that clients have to finish sending when the server stops.")
-    ] = 30.0,
-    preload: Annotated[
-        bool | None,
-        typer.Option(
-            "--preload/--no-preload",
-            help="Be ready when every node has the models of sessions. [default: unless Ray is a cluster's]",
-        ),
-    ] = None,
-    trace: Annotated[
-        bool, typer.Option("--trace", help="Send OpenTelemetry traces to $OTEL_EXPORTER_OTLP_ENDPOINT.")
-    ] = False,
+    upload: Upload = 256,
+    drain: Drain = 30.0,
+    preload: Preload = None,
+    trace: Trace = False,
     redis: Redis = None,
     ephemeral: Ephemeral = False,
-    redis_operator: Annotated[
-        str | None,
-        typer.Option(
-            envvar="UNDERTONE_REDIS_OPERATOR",
-            help="URL of the same Redis with a user who may delete, to forget sessions. [default: as --redis]",
-        ),
-    ] = None,
+    redis_operator: RedisOperator = None,
     prefix: Prefix = "undertone",
     ray_address: RayAddress = None,
 ) -> None:
     """Serve the page and the API (HTTP and WebSockets) until Ctrl-C or SIGTERM."""
     with one_line_errors():
-        if media is not None and not media.is_dir():
-            raise UsageError(f"{media}: no such folder")
-        if record is not None and record.exists() and not record.is_dir():
-            raise UsageError(f"--record {record}: this is no folder")
-        if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-            raise UsageError("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent")
-
-        import asyncio
+        _check_places(record, media, pull_from or (), trace)
 
         from model.device import choose
         from model.encoders.asr import check_name
-        from stream.bus.connection import BusError, check, check_publishing
-        from stream.bus.forget import check_erasing
-        from stream.bus.keys import Keys
         from stream.bus.own_server import session_redis
         from stream.private import make_parents
-        from stream.sources.reach import Reach
-        from workers.console.display import tell
-        from workers.gateway.access import read_tokens
-        from workers.gateway.middleware import LOCAL
         from workers.gateway.serve import listen_on
 
-        try:
-            Reach(pull_from or ())
-        except ValueError as error:
-            raise UsageError(f"--pull-from: {error}") from None
-        known = read_tokens(tokens) if tokens is not None else None
-        if known is None and host not in LOCAL:
-            raise UsageError(f"--host {host}: other machines need --tokens FILE (`undertone token NAME`)")
-        if known is not None and no_token:
-            raise UsageError("--no-token and --tokens contradict each other")
-        if no_token:
-            tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
+        known = _access(host, tokens, no_token)
         if ray_address is None:
             choose(device)
         check_name(asr_model)
@@ -114,14 +99,7 @@ def serve(
             make_parents(record)
             record.mkdir(mode=0o700)
         with session_redis(redis, ephemeral) as url:
-            asyncio.run(check(url))
-            asyncio.run(check_publishing(url, Keys("any", prefix)))
-            if redis_operator is not None:
-                try:
-                    asyncio.run(check(redis_operator))
-                    asyncio.run(check_erasing(redis_operator, prefix))
-                except BusError as error:
-                    raise BusError(f"--redis-operator: {error}") from None
+            _check_servers(url, redis_operator, prefix)
 
             from workers.cluster.actors import ray_cluster  # takes seconds, after whatever there was to be refused
             from workers.gateway.serve import serve as run
@@ -139,6 +117,58 @@ def serve(
                 fetch_text_encoder()
                 fetch_recognizer(False, asr_model)
                 run(settings, known, host, listeners, drain, open_to_all=no_token)
+
+
+def _check_places(record: Path | None, media: Path | None, pull_from: Collection[str], trace: bool) -> None:
+    """Raises UsageError for folders, hosts and an endpoint of traces that cannot be used."""
+    if media is not None and not media.is_dir():
+        raise UsageError(f"{media}: no such folder")
+    if record is not None and record.exists() and not record.is_dir():
+        raise UsageError(f"--record {record}: this is no folder")
+    if trace and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        raise UsageError("--trace: set OTEL_EXPORTER_OTLP_ENDPOINT to where traces are sent")
+
+    from stream.sources.reach import Reach
+
+    try:
+        Reach(pull_from)
+    except ValueError as error:
+        raise UsageError(f"--pull-from: {error}") from None
+
+
+def _access(host: str, tokens: Path | None, no_token: bool) -> list[Token] | None:
+    """Tokens that may come in; None: the one of this machine's user. Raises UsageError."""
+    from workers.console.display import tell
+    from workers.gateway.access import read_tokens
+    from workers.gateway.middleware import LOCAL
+
+    known = read_tokens(tokens) if tokens is not None else None
+    if known is None and host not in LOCAL:
+        raise UsageError(f"--host {host}: other machines need --tokens FILE (`undertone token NAME`)")
+    if known is not None and no_token:
+        raise UsageError("--no-token and --tokens contradict each other")
+    if no_token:
+        tell("warning: with --no-token every user and program of this machine is this gateway's administrator")
+    return known
+
+
+def _check_servers(url: str, redis_operator: str | None, prefix: str) -> None:
+    """Raises BusError for a Redis that is not there, or in which too little is allowed."""
+    import asyncio
+
+    from stream.bus.connection import BusError, check, check_publishing
+    from stream.bus.forget import check_erasing
+    from stream.bus.keys import Keys
+
+    asyncio.run(check(url))
+    asyncio.run(check_publishing(url, Keys("any", prefix)))
+    if redis_operator is None:
+        return
+    try:
+        asyncio.run(check(redis_operator))
+        asyncio.run(check_erasing(redis_operator, prefix))
+    except BusError as error:
+        raise BusError(f"--redis-operator: {error}") from None
 
 
 def token(
@@ -204,8 +234,8 @@ def export(
         from stream.bus.own_server import redis_address
         from stream.bus.subscriber import history
         from stream.events import UtteranceFailed, UtteranceHeard
-        from stream.exports import FORMATS, removed
         from stream.exports import export as write
+        from stream.exports import removed
         from stream.sources.recording import read_events
         from workers.console.display import tell
 
@@ -221,20 +251,28 @@ def export(
         content = write(events, format)
         if gap := removed(events):
             tell(f"{source} is not whole: {gap}")
-        if out is not None:
-            if not out.exists():
-                out.touch(mode=0o600)  # words: for others to read only if its user lets them
-            out.write_bytes(content)
-            utterances = {event.utterance for event in events if isinstance(event, UtteranceHeard | UtteranceFailed)}
-            tell(f"{out}: {len(utterances)} utterances, {len(content):,} bytes")
-        elif sys.stdout.isatty() and "text" not in FORMATS[format].media_type and format != "jsonl":
-            raise UsageError(f"--format {format} is not for a terminal: give --out FILE")
-        elif sys.stdout.isatty() and format == "jsonl":
-            print_json(content.decode().rstrip("\n"))
-        elif sys.stdout.isatty():
-            print(harmless(content.decode()), end="")
-        else:
-            sys.stdout.buffer.write(content)
+        if out is None:
+            _print_export(content, format)
+            return
+        if not out.exists():
+            out.touch(mode=0o600)  # words: for others to read only if its user lets them
+        out.write_bytes(content)
+        utterances = {event.utterance for event in events if isinstance(event, UtteranceHeard | UtteranceFailed)}
+        tell(f"{out}: {len(utterances)} utterances, {len(content):,} bytes")
+
+
+def _print_export(content: bytes, format: str) -> None:
+    """Write an export to stdout. Raises UsageError for one that is no text, on a terminal."""
+    from stream.exports import FORMATS
+
+    if not sys.stdout.isatty():
+        sys.stdout.buffer.write(content)
+    elif format == "jsonl":
+        print_json(content.decode().rstrip("\n"))
+    elif "text" in FORMATS[format].media_type:
+        print(harmless(content.decode()), end="")
+    else:
+        raise UsageError(f"--format {format} is not for a terminal: give --out FILE")
 
 
 def _format(wanted: str | None, out: Path | None) -> str:
@@ -245,13 +283,13 @@ def _format(wanted: str | None, out: Path | None) -> str:
         raise UsageError(f"unknown format {wanted!r}: one of {', '.join(FORMATS)}")
     if out is None:
         return wanted or "jsonl"
-    said = next((name for name, format in FORMATS.items() if format.suffix.lower() == out.suffix.lower()), None)
-    if wanted is None and said is None:
+    by_suffix = next((name for name, format in FORMATS.items() if format.suffix.lower() == out.suffix.lower()), None)
+    if wanted is None and by_suffix is None:
         endings = ", ".join(f"{name} ({format.suffix})" for name, format in FORMATS.items())
         raise UsageError(f"--out: the ending of {out.name} is no export format; there are {endings}")
-    if wanted is not None and said not in (None, wanted):
-        raise UsageError(f"--format {wanted} writes {FORMATS[wanted].suffix}, and --out {out} ends as {said} does")
-    return wanted or str(said)
+    if wanted is not None and by_suffix not in (None, wanted):
+        raise UsageError(f"--format {wanted} writes {FORMATS[wanted].suffix}, and --out {out} ends as {by_suffix} does")
+    return wanted or str(by_suffix)
 
 
 def schema(

@@ -56,6 +56,16 @@ class Request:
     reference: Path | None = None
 
 
+Track = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|all",
+        help="Number of the audio track, or all: a speaker each. [default: the file's default, or the loudest if "
+        "silent]",
+    ),
+]
+
+
 @session_options()
 def replay(
     context: typer.Context,
@@ -75,14 +85,7 @@ def replay(
             help="split: a speaker on each channel; mix: all in one; auto: split where speakers are on channels alone."
         ),
     ] = "auto",
-    track: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|all",
-            help="Number of the audio track, or all: a speaker each. [default: the file's default, or the loudest if "
-            "silent]",
-        ),
-    ] = None,
+    track: Track = None,
     record: Record = None,
     keep: Keep = 24.0,
     resume: Resume = False,
@@ -167,9 +170,9 @@ def _as_recorded(settings: SessionSettings, source: RecordedSource, context: typ
     """The settings of a recorded session, but for what the command line says otherwise. Raises UsageError."""
     from workers.session.settings import RUN_ONLY
 
-    said = given_options(context) & SessionSettings.model_fields.keys() | RUN_ONLY - {"transcript", "rttm"}
-    recorded = settings_from_recording(source.settings, source.path, said)
-    return recorded.model_copy(update={name: getattr(settings, name) for name in said})
+    chosen = given_options(context) & SessionSettings.model_fields.keys() | RUN_ONLY - {"transcript", "rttm"}
+    recorded = settings_from_recording(source.settings, source.path, chosen)
+    return recorded.model_copy(update={name: getattr(settings, name) for name in chosen})
 
 
 def _republish(source: str, speed: float | None, session: str | None, request: Request) -> None:

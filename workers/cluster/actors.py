@@ -1,4 +1,7 @@
-"""Ray: thin actors over the plain objects, and the cluster that they are in."""
+"""Ray: thin actors over the plain objects, and the cluster that they are in.
+
+Methods of the actors are those of `workers.session.services.InferenceBackend`, with its shapes and units.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class TranscriberActor:
 
         self._recognizer = load_transcriber(model, device)
         self._batches: Batcher[tuple[Samples, str | None], Transcription] = Batcher(
-            lambda utterances: self._recognizer(lambda asr: transcribe_together(asr, utterances)), most=8
+            lambda utterances: self._recognizer(lambda asr: transcribe_together(asr, utterances)), limit=8
         )
 
     async def transcribe(self, samples: Samples, language: str | None, partial: bool = False) -> Transcription:
@@ -64,7 +67,7 @@ class TranscriberActor:
         return [self._recognizer.fault] if self._recognizer.fault else []
 
 
-@ray.remote(concurrency_groups={"text": 1, "audio": 1, "speaker": 1, "health": 1})
+@ray.remote(concurrency_groups={"text": 1, "audio": 1, "voice": 1, "speaker": 1, "health": 1})
 class EncoderActor:
     """Embeddings of words; prosody, emotion and speaker of a voice; each kind in a thread of its own."""
 
@@ -82,6 +85,10 @@ class EncoderActor:
     @ray.method(concurrency_group="audio")
     def encode_audio(self, samples: Samples) -> tuple[Array | None, VoiceObservation]:
         return self._encoders.encode_audio(samples)
+
+    @ray.method(concurrency_group="voice")
+    def judge_voice(self, states: Array, recognizer_states: Array) -> VoiceObservation:
+        return self._encoders.judge_voice(states, recognizer_states)
 
     @ray.method(concurrency_group="speaker")
     def speaker_segments(self, samples: Samples, alone: Stretches | None) -> list[SpeakerSegment]:

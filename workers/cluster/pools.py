@@ -74,7 +74,7 @@ class Pools:
     device: Device = "cpu"
     """Device of the models that can use a GPU."""
     lacking: str | None = None
-    """Why this is the CPU although a GPU is wanted, a line."""
+    """Reason that this is the CPU although a GPU is wanted, a line."""
     loading: Callable[[dict[str, bool]], None] | None = None
     """Told by `ready` what is loaded, and what not yet, whenever that changes."""
 
@@ -124,6 +124,10 @@ class Pools:
     async def encode_audio(self, samples: Samples) -> tuple[Array | None, VoiceObservation]:
         encoded: tuple[Array | None, VoiceObservation] = await answer(self.encoders[0].encode_audio.remote(samples))
         return encoded
+
+    async def judge_voice(self, states: Array, recognizer_states: Array) -> VoiceObservation:
+        judged: VoiceObservation = await answer(self.encoders[0].judge_voice.remote(states, recognizer_states))
+        return judged
 
     async def analyse_faces(
         self, images: list[Any], times: list[float], samples: Samples, start: float

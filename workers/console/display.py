@@ -227,12 +227,12 @@ def _recognizer(asr: str) -> str:
 
 
 def _names(encoder: str) -> str:
-    """ "Praat, CNN" of "prosody (Praat); expert: voice CNN"."""
+    """ "Praat, WeSpeaker" of "prosody (Praat); expert: voice (WeSpeaker)"."""
     shown = []
     for part in encoder.split("; "):
         role, _, name = part.rpartition(": ")
         inside = re.fullmatch(r"\w+ \(([^()]+)\)", name)
-        name = inside[1] if inside else name.removeprefix("voice ")
+        name = inside[1] if inside else name
         shown.append(f"{name} ({role})" if role == "shown only" else name)
     return ", ".join(shown)
 

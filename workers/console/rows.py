@@ -16,7 +16,7 @@ class Row:
 
     label: Emotion | None = None
     partial: UtterancePartial | None = None
-    """While it goes on."""
+    """The last words so far, while the utterance goes on."""
 
     @property
     def latest(self) -> Emotion | UtterancePartial:

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
+from model.metrics import plain_words, word_error_rate
 from stream.events import Emotion, Event, UtteranceHeard
 from stream.speech.transcript import read_transcript
 from stream.speech.turns import AnnotationError
-
-
-def plain_words(text: str) -> str:
-    """Words in lower case, without punctuation and without what stands in brackets (sounds and remarks)."""
-    spoken = re.sub(r"[\[<(][^\])>]*[\])>]", " ", text.lower().replace("’", "'"))
-    return " ".join(re.sub(r"[^\w' ]", " ", spoken).split())
-
-
-def word_error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
-    """Words substituted, deleted and inserted, by words said: 0 … 1, or more when much is heard that nobody said.
-
-    said, heard: of each recording.
-    """
-    from jiwer import wer
-
-    return float(wer([plain_words(words) for words in said], [plain_words(words) for words in heard]))
 
 
 class WordScore:
@@ -33,15 +16,15 @@ class WordScore:
     def __init__(self, script: Path, recording: str) -> None:
         """script: STM, VTT, SRT, TXT or CSV; recording: the media file's name in an STM. Raises AnnotationError."""
         self._name = script.name
-        self._said = plain_words(" ".join(cue.text for cue in read_transcript(script, recording).cues))
-        if not self._said:
+        self._script = plain_words(" ".join(cue.text for cue in read_transcript(script, recording).cues))
+        if not self._script:
             raise AnnotationError(f"{script}: holds no words")
-        self._heard: dict[int, UtteranceHeard] = {}
+        self._utterances: dict[int, UtteranceHeard] = {}
         self._labelled: set[int] = set()
 
     def event(self, event: Event) -> None:
         if isinstance(event, UtteranceHeard):
-            self._heard[event.utterance] = event
+            self._utterances[event.utterance] = event
         elif isinstance(event, Emotion) and event.trigger == "speech_ended":
             self._labelled.add(event.utterance)
 
@@ -50,7 +33,7 @@ class WordScore:
 
     def line(self, seconds: float) -> str:
         """Word error rate and labels, in one line; seconds: that the session took."""
-        heard = sorted(self._heard.values(), key=lambda event: event.audio_start)
-        rate = word_error_rate([self._said], [" ".join(event.text or "" for event in heard)])
-        script = f"{self._name} ({len(self._said.split())} words)"
+        utterances = sorted(self._utterances.values(), key=lambda event: event.audio_start)
+        rate = word_error_rate([self._script], [" ".join(event.text or "" for event in utterances)])
+        script = f"{self._name} ({len(self._script.split())} words)"
         return f"WER {100 * rate:.1f} % against {script}, {len(self._labelled)} labels, {seconds:.0f} s"

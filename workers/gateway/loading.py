@@ -38,9 +38,9 @@ class Loading:
     is_over: bool = True
     """False while models are loaded: afterwards, and where none are, sessions are welcome."""
 
-    async def run(self, start: Callable[[], list[Pools]], told: Callable[[str], None]) -> None:
+    async def run(self, start: Callable[[], list[Pools]], report: Callable[[str], None]) -> None:
         """Load the models of `start`; the gateway is ready in the end whatever happens, since a session that needs
-        what could not be loaded says so itself. told: gets a line whenever something changes."""
+        what could not be loaded says so itself. report: called with a line whenever something changes."""
         self.is_over, began = False, self.clock.now()
 
         def seconds() -> str:
@@ -55,17 +55,17 @@ class Loading:
                 names = dict.fromkeys(name for part in parts for name in part)
                 waiting = [name for name in names if not all(part.get(name, True) for part in parts)]
                 if waiting and waiting != self.waiting:
-                    told(f"loading {', '.join(waiting)} ({seconds()})")
+                    report(f"loading {', '.join(waiting)} ({seconds()})")
                 self.waiting = waiting
 
             for node, each in enumerate(pools):
                 each.loading = lambda loaded, node=node: changed(node, loaded)
             await asyncio.wait_for(asyncio.gather(*(each.ready() for each in pools)), MODEL_LOAD_TIMEOUT_S)
-            told(f"ready ({seconds()})")
+            report(f"ready ({seconds()})")
         except TimeoutError:
-            told(f"ready, but not loaded in {seconds()}: {', '.join(self.waiting)}")
+            report(f"ready, but not loaded in {seconds()}: {', '.join(self.waiting)}")
         except (ServiceError, ClusterError, ModelError, RayError) as error:
             log.warning("a model does not load", error=str(error).strip().splitlines()[-1][:300])
-            told("ready, but not every model loads: sessions say which they lack")
+            report("ready, but not every model loads: sessions say which they lack")
         finally:
             self.waiting, self.is_over = [], True

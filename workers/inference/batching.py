@@ -16,9 +16,9 @@ Out = TypeVar("Out")
 class Batcher(Generic[In, Out]):
     """An async function of one item over a blocking function of many, which runs in a thread."""
 
-    def __init__(self, work: Callable[[list[In]], list[Out]], most: int) -> None:
-        """most: items of one batch."""
-        self._work, self._most = work, most
+    def __init__(self, work: Callable[[list[In]], list[Out]], limit: int) -> None:
+        """limit: items of one batch."""
+        self._work, self._limit = work, limit
         self._urgent: list[tuple[In, asyncio.Future[Out]]] = []
         self._later: list[tuple[In, asyncio.Future[Out]]] = []
         self._worker: asyncio.Task[None] | None = None
@@ -33,7 +33,7 @@ class Batcher(Generic[In, Out]):
     async def _run(self) -> None:
         while waiting := self._urgent or self._later:
             # One at a time of those that can wait, so that what is urgent meanwhile waits for one alone.
-            count = self._most if waiting is self._urgent else 1
+            count = self._limit if waiting is self._urgent else 1
             batch, waiting[:count] = waiting[:count], []
             try:
                 results = await asyncio.to_thread(self._work, [item for item, _ in batch])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,10 @@ import numpy as np
 
 from model.device import Device, WithFallback
 from model.encoders.prosody import Array
+from model.encoders.speaker import SpeakerEncoder
 from model.encoders.spoken_language import languages_of
 from model.encoders.text import Line
+from model.encoders.voice import VoiceEncoder, speaker_states
 from model.encoders.voice_observation import VoiceObservation
 from stream.block import Samples
 from workers.session.diarization import SpeakerSegment, Stretches, speaker_segments
@@ -34,16 +37,14 @@ def load_transcriber(model: str, device: Device = "cpu") -> WithFallback[Guarded
 
 class Encoders:
     """Embeddings of words; prosody, emotion and speaker of a voice. Two methods may run at the same time, but none
-    twice."""
+    twice. Samples are float32 at 16 kHz with full scale ±1."""
 
     def __init__(self, checkpoint: str, voice: str | None = None, device: Device = "cpu") -> None:
         """Load and warm up. voice: folder of the voice encoder; None = the shipped one. device: of the encoders of
-        words, and of a voice's emotion; prosody and speakers are measured on the CPU. Raises CheckpointError."""
+        words; voices are measured on the CPU. Raises CheckpointError, VoiceError."""
         from model.encoders import prosody
         from model.encoders.sounds import SoundDetector
-        from model.encoders.speaker import SpeakerEncoder
         from model.encoders.text import ContextReader, TextEncoder
-        from model.encoders.voice import VoiceEncoder
         from model.fusion.checkpoint import load_config, tuned_of
 
         config, tuned = load_config(checkpoint), tuned_of(checkpoint)
@@ -54,12 +55,9 @@ class Encoders:
                 reader = ContextReader(config.reader, tuned.reader, device=device)
             return text, reader
 
-        def of_voice(device: Device) -> VoiceEncoder:
-            return VoiceEncoder(Path(voice) if voice else None, device)
-
         self._measure = prosody.measure if prosody.available() else None
         self._words = WithFallback("encoders of words", of_words, device)
-        self._voice = WithFallback("encoder of voices", of_voice, device)
+        self._voice = VoiceEncoder(Path(voice) if voice else None)
         self._sounds = SoundDetector()
         self._speaker = SpeakerEncoder()
         self.embed([Line("a", "warm"), Line("b", "up")])
@@ -70,7 +68,7 @@ class Encoders:
     @property
     def faults(self) -> list[str]:
         """Models that run on the CPU because the GPU failed, a line each."""
-        return [fault for fault in (self._words.fault, self._voice.fault) if fault]
+        return [self._words.fault] if self._words.fault else []
 
     def languages(self, text: str) -> dict[str, float]:
         """Probability of each language for a text."""
@@ -87,10 +85,18 @@ class Encoders:
 
     def encode_audio(self, samples: Samples) -> tuple[Array | None, VoiceObservation]:
         """Prosody [7] float32, None where Praat is missing, and the sound of the utterance. samples: [n]."""
-        posterior = self._voice(lambda encode: encode(samples))
         prosody = self._measure(samples) if self._measure is not None else None
-        return prosody, VoiceObservation(expression=posterior, sounds=self._sounds(samples))
+        states = speaker_states(self._speaker, samples)
+        heard = VoiceObservation() if states is None else self._voice(states)
+        return prosody, replace(heard, sounds=self._sounds(samples))
+
+    def judge_voice(self, states: Array, recognizer_states: Array) -> VoiceObservation:
+        """The sound of an utterance, judged by two encoders: states [1280] of `VoiceObservation`, and [1024] of
+        `Transcription`."""
+        return self._voice(states, recognizer_states)
 
     def speaker_segments(self, samples: Samples, alone: Stretches | None = None) -> list[SpeakerSegment]:
-        """Stretches of an utterance in one voice each, as `workers.session.diarization.speaker_segments` finds them."""
+        """Stretches of an utterance in one voice each, as `workers.session.diarization.speaker_segments` finds them.
+
+        samples: [n]; alone: stretches in which nobody else speaks, in seconds; None = all of it."""
         return speaker_segments(self._speaker, samples, alone)

@@ -63,7 +63,7 @@ class SharedModel(Generic[Loaded]):
 # One of each stays loaded, so that a program's next session begins at once.
 @lru_cache(maxsize=1)
 def _encoders(checkpoint: str, voice: str | None, device: Device) -> SharedModel[Encoders]:
-    return SharedModel(lambda: Encoders(checkpoint, voice, device), ("text", "audio", "speaker"))
+    return SharedModel(lambda: Encoders(checkpoint, voice, device), ("text", "audio", "voice", "speaker"))
 
 
 @lru_cache(maxsize=1)
@@ -91,7 +91,7 @@ class InProcessModels:
         self._faces = _faces() if needs.faces else None
         self._recognizer = load_recognizer(checkpoint, self.device)
         self._transcriber = None if needs.asr is None else _transcriber(needs.asr, self.device)
-        self._batches = Batcher(self._transcribe_together, most=8)
+        self._batches = Batcher(self._transcribe_together, limit=8)
 
     async def ready(self) -> None:
         loading = [self._encoders.ask("text", bool)]
@@ -130,6 +130,9 @@ class InProcessModels:
 
     async def encode_audio(self, samples: Samples) -> tuple[Array | None, VoiceObservation]:
         return await self._encoders.ask("audio", lambda encoders: encoders.encode_audio(samples))
+
+    async def judge_voice(self, states: Array, recognizer_states: Array) -> VoiceObservation:
+        return await self._encoders.ask("voice", lambda encoders: encoders.judge_voice(states, recognizer_states))
 
     async def analyse_faces(
         self, images: list[Image], times: list[float], samples: Samples, start: float

@@ -20,7 +20,7 @@ from workers.console.progress import console_progress
 from workers.errors import WorkersError
 
 MIRROR = "UNDERTONE_MODELS_URL"
-MAX_TRIES = 5
+MAX_ATTEMPTS = 5
 BACKOFF_S = 1.0  # before the second try; doubled for each one after
 READ_TIMEOUT_S = 20  # without a byte
 CHUNK_BYTES = 1 << 16
@@ -49,7 +49,7 @@ def find_or_pull_whisper(name: str | None, progress: Progress) -> AsrModel:
     missing = "no faster-whisper model is here" if name is None else f"faster-whisper {name} is not here"
     progress.tell(f"{missing}: fetching {wanted} from {hub()}")
     try:
-        pull_whisper(wanted, progress, folders()[-1], tries=1)
+        pull_whisper(wanted, progress, folders()[-1], attempts=1)
     except DownloadError as error:
         raise DownloadError(f"{error}{broken}") from None
     if (found := locate(wanted)) is None:
@@ -84,12 +84,12 @@ def fetch_text_encoder(progress: Progress | None = None) -> None:
         with console_progress() if progress is None else nullcontext(progress) as reported:
             reported.tell(f"no text encoder is here: fetching {text.BUNDLED} from {hub()}")
             try:
-                pull(manifest()[text.BUNDLED], reported, folders()[-1], tries=1)
+                pull(manifest()[text.BUNDLED], reported, folders()[-1], attempts=1)
             except DownloadError as failed:
                 raise DownloadError(f"{error}; {one_line(str(failed), 200)}") from None
 
 
-def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
+def pull_whisper(size: str, progress: Progress, into: Path | None = None, attempts: int = MAX_ATTEMPTS) -> Path:
     """Download a faster-whisper model by size, or by id on the Hugging Face hub (or its mirror in HF_ENDPOINT).
 
     Models of the manifest are assembled from Python packages where these are installed, and verified by SHA-256; the
@@ -97,7 +97,7 @@ def pull_whisper(size: str, progress: Progress, into: Path | None = None, tries:
     """
     known = manifest().get(PREFIX + size)
     if known is not None:
-        return pull(known, progress, into, tries)
+        return pull(known, progress, into, attempts)
     _require_online(f"faster-whisper {size}")
     from huggingface_hub import snapshot_download
 
@@ -116,7 +116,7 @@ def hub() -> str:
     return os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
 
 
-def pull(model: Model, progress: Progress, into: Path | None = None, tries: int = MAX_TRIES) -> Path:
+def pull(model: Model, progress: Progress, into: Path | None = None, attempts: int = MAX_ATTEMPTS) -> Path:
     """Download the missing files of a model; returns its folder. Raises DownloadError.
 
     It is assembled from Python packages instead where these are installed. An incomplete file is kept as NAME.part,
@@ -133,7 +133,7 @@ def pull(model: Model, progress: Progress, into: Path | None = None, tries: int 
         for file in model.files:
             if wrong(file, folder / file.name) is not None:
                 _require_online(model.name)
-                _fetch(_address(model, file), file, folder / file.name, progress, tries)
+                _fetch(_address(model, file), file, folder / file.name, progress, attempts)
     finally:
         if not any(folder.iterdir()):  # nothing was received
             folder.rmdir()
@@ -150,10 +150,10 @@ def _address(model: Model, file: ModelFile) -> str:
     return f"{mirror.rstrip('/')}/{model.name}/{file.name}" if mirror else file.url.replace(HUB, hub(), 1)
 
 
-def _fetch(url: str, file: ModelFile, path: Path, progress: Progress, tries: int) -> None:
+def _fetch(url: str, file: ModelFile, path: Path, progress: Progress, attempts: int) -> None:
     part = path.with_name(path.name + ".part")
     reason = ""
-    for attempt in range(tries):
+    for attempt in range(attempts):
         if attempt:
             time.sleep(BACKOFF_S * 2 ** (attempt - 1))
         try:

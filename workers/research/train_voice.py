@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
-from model.encoders.voice import trim
-from model.encoders.voice_net import VoiceNet
+from model.encoders.voice import ALONE, trim
+from model.encoders.whisper import Whisper
 from model.labels import LABEL_SETS, RAVDESS, translate
 from model.metrics import uar
 from model.progress import Progress
 from model.training.voice_train import (
+    INPUTS,
     Clip,
+    StateReader,
+    VoiceNet,
     VoiceRecipe,
-    augmented_versions,
     filtered,
-    posteriors,
+    logits_of,
     room_response,
     save,
     train,
+    version_of,
     with_noise,
 )
 
@@ -33,61 +35,105 @@ CONDITIONS = ("as recorded", "telephone", "noise 10 dB", "reverberation 0.5 s")
 Floats = NDArray[np.float32]
 
 
-def train_voice(clips: list[Clip], out: Path, recipe: VoiceRecipe, progress: Progress, seed: int = 0) -> dict[str, Any]:
+def train_voice(
+    clips: list[Clip], whisper: Whisper, out: Path, recipe: VoiceRecipe, progress: Progress, seed: int = 0
+) -> dict[str, Any]:
     """Cross-validate over actors, calibrate on the held-out clips, train on all, write the encoder; return the report.
 
-    The networks of the folds are in out/folds, from which an interrupted run continues; fold N as an encoder in
-    out/folds/N.
+    whisper: the base model. What was read of the clips is kept in out/states, from which an interrupted run continues;
+    fold N as an encoder is in out/folds/N, posteriors of held-out clips in out/folds/held_out.npz.
     """
-    actors = sorted({clip.actor for clip in clips})
-    fold_of = {actor: n * FOLDS // len(actors) for n, actor in enumerate(actors)}
-    folds = np.array([fold_of[clip.actor] for clip in clips])
-    truth = np.array([clip.emotion for clip in clips])
+    actor = np.array([clip.actor for clip in clips])
+    actors = sorted(set(actor.tolist()))
+    fold_of = {each: n * FOLDS // len(actors) for n, each in enumerate(actors)}
+    folds = np.array([fold_of[each] for each in actor.tolist()])
+    truth, strong = np.array([clip.emotion for clip in clips]), np.array([clip.strong for clip in clips])
     progress.tell(f"{len(clips)} clips of {len(actors)} actors; {recipe.versions} versions of each")
-    versions: list[Any] = []
-    held_out = {condition: np.zeros((len(clips), len(RAVDESS)), np.float32) for condition in CONDITIONS}
-    (out / "folds").mkdir(parents=True, exist_ok=True)
-    for fold in (*range(FOLDS), None):
-        path = out / "folds" / ("all.safetensors" if fold is None else f"{fold}.safetensors")
-        network = VoiceNet()
-        if path.exists():
-            network.load_state_dict(load_file(path))
-        else:
-            versions = versions or augmented_versions(clips, recipe, seed)
-            chosen = np.flatnonzero(folds != fold) if fold is not None else np.arange(len(clips))
-            name = "voice, all actors" if fold is None else f"voice, fold {fold + 1} of {FOLDS}"
-            report_epoch = partial(_report_epoch, progress, name, recipe.epochs)
-            network = train([versions[n] for n in chosen], [int(truth[n]) for n in chosen], recipe, seed, report_epoch)
-            save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
-        if fold is not None:
+    versions, under_condition = _states(clips, whisper, out / "states", recipe, progress, seed)
+    networks: dict[str, list[VoiceNet]] = {}
+    held_out, temperatures, scores = {}, {}, {}
+    for name, width in INPUTS.items():
+        logits = {condition: np.zeros((len(clips), len(RAVDESS) + 1), np.float32) for condition in CONDITIONS}
+        networks[name] = []
+        for fold in (*range(FOLDS), None):
+            chosen = np.flatnonzero(folds != fold)  # all, where it is None
+            title = f"{name}, all actors" if fold is None else f"{name}, fold {fold + 1} of {FOLDS}"
+            report_epoch = partial(_report_epoch, progress, title, recipe.epochs)
+            inputs = versions[chosen, :, :width]
+            networks[name].append(train(inputs, truth[chosen], strong[chosen], recipe, seed, report_epoch))
             members = np.flatnonzero(folds == fold)
-            for condition in CONDITIONS:
-                held_out[condition][members] = posteriors(
-                    network, [under(condition, clips[n], int(n)) for n in members]
-                )
-    temperature = _temperature(np.concatenate(list(held_out.values())), np.tile(truth, len(CONDITIONS)))
-    network.temperature.fill_(temperature)
-    scores = {
-        condition: scores_of(held_out[condition], truth, np.array([c.actor for c in clips])) for condition in held_out
-    }
+            for condition in CONDITIONS if fold is not None else ():
+                logits[condition][members] = logits_of(networks[name][-1], under_condition[condition][members, :width])
+        posteriors = {condition: calibrated(logits[condition][:, :-1], 1.0) for condition in CONDITIONS}
+        heat = _temperature(np.concatenate(list(posteriors.values())), np.tile(truth, len(CONDITIONS)))
+        temperatures[name] = heat
+        held_out[name] = {condition: calibrated(logits[condition][:, :-1], heat) for condition in CONDITIONS}
+        scores[name] = {
+            condition: scores_of(held_out[name][condition], truth, actor)
+            | {"arousal_auc": _auc_of_arousal(logits[condition][:, -1], truth, strong)}
+            for condition in CONDITIONS
+        }
     report: dict[str, Any] = {
-        "widths": [24, 48, 96, 160],
         "emotions": list(RAVDESS),
         "trained_on": "RAVDESS (Livingstone & Russo 2018), CC BY-NC-SA 4.0: not for commercial use",
         "actors": actors,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "temperature": round(temperature, 3),
+        "temperatures": {name: round(value, 3) for name, value in temperatures.items()},
         "cross_validation": {"folds": FOLDS, "unit": "whole actors held out", **scores},
     }
-    save(network, out, report)
     for fold in range(FOLDS):  # to measure on actors that an encoder was not trained on (bench endtoend --encoder)
-        network.load_state_dict(load_file(out / "folds" / f"{fold}.safetensors"))
-        network.temperature.fill_(temperature)
-        save(network, out / "folds" / str(fold), report | {"actors": [a for a in actors if fold_of[a] != fold]})
-    arrays: dict[str, Any] = {c: calibrated(held_out[c], temperature) for c in held_out}
-    arrays |= {"actor": np.array([c.actor for c in clips]), "name": np.array([c.name for c in clips])}
+        others = [each for each in actors if fold_of[each] != fold]
+        folder = out / "folds" / str(fold)
+        save({name: each[fold] for name, each in networks.items()}, temperatures, folder, report | {"actors": others})
+    save({name: each[-1] for name, each in networks.items()}, temperatures, out, report)
+    arrays: dict[str, Any] = dict(held_out[ALONE]) | {"actor": actor, "name": np.array([clip.name for clip in clips])}
     np.savez(out / "folds" / "held_out.npz", **arrays)
     return report
+
+
+def _states(
+    clips: list[Clip], whisper: Whisper, folder: Path, recipe: VoiceRecipe, progress: Progress, seed: int
+) -> tuple[Floats, dict[str, Floats]]:
+    """What the networks read: [clips, versions, 2304] for training, and [clips, 2304] under each condition."""
+    folder.mkdir(parents=True, exist_ok=True)
+    read, crowds = StateReader(whisper), crowds_of(clips)
+    kinds: list[int | str] = [*range(recipe.versions), *CONDITIONS[1:]]
+    found: dict[int | str, Floats] = {}
+    for done, kind in enumerate(kinds):
+        file = folder / f"{seed}-{kind}.npy"
+        if not file.exists():
+            rows = []
+            for number, clip in enumerate(clips):
+                if isinstance(kind, int):
+                    samples = version_of(clip, number, kind, seed, crowds[clip.actor])
+                else:
+                    samples = under(kind, clip, number)
+                rows.append(read(samples))
+                progress.step("states of the clips", done * len(clips) + number + 1, len(kinds) * len(clips))
+            np.save(file, np.stack(rows))
+        found[kind] = np.load(file)
+    return np.stack([found[n] for n in range(recipe.versions)], 1), {
+        condition: found[condition if n else 0] for n, condition in enumerate(CONDITIONS)
+    }
+
+
+def crowds_of(clips: Sequence[Clip]) -> dict[int, list[Floats]]:
+    """Trimmed clips [n] float32 at 16 kHz by actor, of which noise of many speakers is made."""
+    crowds: dict[int, list[Floats]] = {}
+    for clip in clips:
+        crowds.setdefault(clip.actor, []).append(trim(clip.samples))
+    return crowds
+
+
+def _auc_of_arousal(arousal: Floats, truth: NDArray[np.int64], strong: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve of strong against normal intensity, mean over the emotions that have both.
+
+    arousal: [n]; truth: [n] classes; strong: [n].
+    """
+    from sklearn.metrics import roc_auc_score
+
+    emotions = [e for e in range(len(RAVDESS)) if len(set(strong[truth == e].tolist())) == 2]
+    areas = [roc_auc_score(strong[truth == e], arousal[truth == e]) for e in emotions]
+    return round(float(np.mean(areas)), 3) if areas else float("nan")
 
 
 def _report_epoch(progress: Progress, name: str, epochs: int, epoch: int, loss: float) -> None:
@@ -135,9 +181,12 @@ def scores_of(posterior: Floats, truth: NDArray[np.int64], actor: NDArray[np.int
     return found
 
 
-def calibrated(posterior: Floats, temperature: float) -> Floats:
-    """Posteriors [n, 8] float32 of an uncalibrated network, with the temperature applied."""
-    return torch.tensor(posterior).clamp(min=1e-9).log().div(temperature).softmax(-1).numpy()
+def calibrated(logits: Floats, temperature: float) -> Floats:
+    """Posteriors [n, 8] float32 for logits [n, 8], with the temperature applied."""
+    from scipy.special import softmax
+
+    posterior: Floats = softmax(logits / temperature, axis=1).astype(np.float32)
+    return posterior
 
 
 def _temperature(posterior: Floats, truth: NDArray[np.int64]) -> float:

@@ -79,9 +79,9 @@ class Masker:
         self._spacy = _spacy(model)
         self._masked = lru_cache(64)(self._mask)  # an utterance's words are told several times
 
-    def __call__(self, said: Transcription) -> Transcription:
+    def __call__(self, transcription: Transcription) -> Transcription:
         """The words as they may be told. Those with times are left out where they are not those of the text."""
-        return self._masked(said)
+        return self._masked(transcription)
 
     def find(self, text: str) -> list[Span]:
         """Spans to be masked, in order, without overlaps."""
@@ -103,17 +103,17 @@ class Masker:
             merged.append(span)
         return merged
 
-    def _mask(self, said: Transcription) -> Transcription:
-        told = text = " ".join(said.text.split())
+    def _mask(self, transcription: Transcription) -> Transcription:
+        masked = text = " ".join(transcription.text.split())
         spans = self.find(text)
         for span in reversed(spans):
-            told = f"{told[: span.start]}<{span.kind}>{told[span.end :]}"
-        pieces = [word.text.strip() for word in said.words]
+            masked = f"{masked[: span.start]}<{span.kind}>{masked[span.end :]}"
+        pieces = [word.text.strip() for word in transcription.words]
         if " ".join(pieces) != text:
-            return Transcription(told)
+            return Transcription(masked)
         starts = [0, *accumulate(len(piece) + 1 for piece in pieces)]
         words = []
-        for word, start, end in zip(said.words, starts, starts[1:], strict=False):
+        for word, start, end in zip(transcription.words, starts, starts[1:], strict=False):
             hit = next((span for span in spans if start < span.end and span.start < end - 1), None)
             if hit is None:
                 words.append(word)
@@ -122,7 +122,7 @@ class Masker:
             else:
                 probability = min(words[-1].probability, word.probability)
                 words[-1] = replace(words[-1], end=word.end, probability=probability)
-        return Transcription(told, tuple(words))
+        return Transcription(masked, tuple(words))
 
 
 def _spacy(model: str | None) -> Any:

@@ -77,10 +77,10 @@ async def open_session(
 
     redis: None = its events stay in this process, and nobody can resume it. speed: of a recording, times real time;
     None = as fast as it goes. paced: the media come as they are recorded; None = those of a live source, or of a
-    recording that has a speed. record: folder in which sound, pictures and
-    events are kept, in a folder of their own. resume: continue the session that `settings` names. max_attempts: how
-    often it may be resumed at the same place. exclusive: claim the id, and refuse one that is in use; False where the
-    caller has claimed it. home: where the session lives; None = in this process.
+    recording that has a speed. record: folder in which sound, pictures and events are kept, in a folder of their own.
+    resume: continue the session that `settings` names. max_attempts: how often it may be resumed at the same place.
+    exclusive: claim the id, and refuse one that is in use; False where the caller has claimed it. home: where the
+    session lives; None = in this process.
 
     Where people on one channel of a file are told apart by voice, and it is played as fast as it goes, the session
     begins with a first pass over the whole of it.
@@ -92,17 +92,14 @@ async def open_session(
     settings = settings.model_copy(update={"recorded": record is not None})
     planned = await asyncio.to_thread(plan_session, settings, source)
     plan, keys = planned.plan, Keys(planned.plan.session, prefix)
-    point, claimed = None, False
+    point = None
     if redis is not None and resume != "no":
         point = await _resume_point(redis, keys, resume, max_attempts)
     elif redis is not None:
         await check_publishing(redis, keys)  # one that is resumed has events to spool meanwhile
-    if speed is None and plan.speakers == "cluster" and plan.vad == "pyannote" and played_file(source) is not None:
-        encoders = plan.encoders | {"speaker": f"{plan.encoders['speaker']}, in a first pass"}
-        plan = replace(plan, first_pass=True, encoders=encoders)
-    if redis is not None and resume == "no" and exclusive:
+    plan = plan if speed is not None else _with_first_pass(plan, source)
+    if claimed := redis is not None and resume == "no" and exclusive:
         await _claim(redis, keys)
-        claimed = True
     try:
         models = start_models(plan, planned.needs)
         recorder = None
@@ -121,6 +118,14 @@ async def open_session(
         position = session.resume(point, replayed=not source.live)
         source = OffsetSource(source, position) if source.live else source
     return OpenSession(session.plan, session, source, speed, recorder)
+
+
+def _with_first_pass(plan: SessionPlan, source: Source) -> SessionPlan:
+    """The plan of a session that is played as fast as it goes: with a first pass, where that finds the speakers."""
+    if plan.speakers != "cluster" or plan.vad != "pyannote" or played_file(source) is None:
+        return plan
+    encoders = plan.encoders | {"speaker": f"{plan.encoders['speaker']}, in a first pass"}
+    return replace(plan, first_pass=True, encoders=encoders)
 
 
 async def _resume_point(redis: str, keys: Keys, resume: Resume, max_attempts: int | None) -> ResumePoint | None:

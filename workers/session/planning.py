@@ -10,7 +10,7 @@ from typing import Any
 
 from model.device import DeviceChoice
 from model.encoders import prosody, text
-from model.encoders.asr import DEFAULTS, SIZES, AsrError, AsrModel, locate
+from model.encoders.asr import DEFAULTS, READ_BY_VOICE, SIZES, AsrError, AsrModel, locate
 from model.fusion.checkpoint import identity, load_step, resolve, tuned_of
 from model.fusion.config import FusionConfig
 from stream.errors import readable
@@ -134,7 +134,8 @@ def _encoders(
                 used["asr"] = f"{recognizer}, {_spoken(settings.language, recognizer)}"
     if "audio" in settings.modalities:
         parts = ["prosody (Praat)"] if prosody.available() and "audio" in config.modalities else []
-        parts += ["expert: voice CNN"] if "voice" in config.experts else []
+        heard_by = "WeSpeaker, Whisper" if asr == READ_BY_VOICE else "WeSpeaker"
+        parts += [f"expert: voice ({heard_by})"] if "voice" in config.experts else []
         used["audio"] = "; ".join(parts) or None
     if "visual" in settings.modalities and video:
         used["visual"] = f"faces (YuNet); {'expert' if 'face' in config.experts else 'shown only'}: mini-Xception"

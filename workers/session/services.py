@@ -96,8 +96,8 @@ class SessionPlan:
     @property
     def people(self) -> set[str]:
         """All speakers that are known by name."""
-        said = self.transcript.speakers if self.transcript is not None else ()
-        return {*self.names.values(), *self.enrolled, *said, *(turn.speaker for turn in self.turns)}
+        transcribed = self.transcript.speakers if self.transcript is not None else ()
+        return {*self.names.values(), *self.enrolled, *transcribed, *(turn.speaker for turn in self.turns)}
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,11 @@ class InferenceBackend(Protocol):
     async def encode_audio(self, samples: Samples) -> tuple[Array | None, VoiceObservation]:
         """Prosody [7] float32 (columns of `model.encoders.prosody`; None where Praat is missing or there is too little
         voice), and the sound of the utterance. samples: [n]."""
+        ...
+
+    async def judge_voice(self, states: Array, recognizer_states: Array) -> VoiceObservation:
+        """The sound of an utterance by what two encoders have inside: states [1280] of `VoiceObservation`, and [1024]
+        of `Transcription`."""
         ...
 
     async def analyse_faces(

@@ -39,27 +39,27 @@ def find_turns(
     blocks raises.
     """
     encoder, segmenter = SpeakerEncoder(), OverlapSegmenter(SpeakerActivityNet(), latency=LATENCY_S)
-    heard: list[tuple[VoicedTurn, Utterance]] = []
+    voiced: list[tuple[VoicedTurn, Utterance]] = []
 
-    def keep(ended: list[Utterance]) -> None:
+    def add(ended: list[Utterance]) -> None:
         for utterance in ended:
             parts = speaker_segments(encoder, utterance.samples, utterance.alone)
             for n, part in enumerate(parts):
                 end = utterance.end if n == len(parts) - 1 else utterance.start + part.end
                 start, local = utterance.start + part.start, utterance.voice or 0
                 turn = VoicedTurn(start, end, local, part.voice, part.seconds)
-                heard.append((turn, replace(utterance, samples=NOTHING)))
+                voiced.append((turn, replace(utterance, samples=NOTHING)))
 
     for block in blocks:
         if block.dropped:
-            keep(segmenter.flush(block.dropped))
-        keep(segmenter.push(block.samples[0]))
+            add(segmenter.flush(block.dropped))
+        add(segmenter.push(block.samples[0]))
         if listened_to is not None:
             listened_to(block.start + block.samples.shape[1] / RATE)
-    keep(segmenter.flush())
-    names = name_speakers([turn for turn, _ in heard], enrolled, people)
+    add(segmenter.flush())
+    names = name_speakers([turn for turn, _ in voiced], enrolled, people)
     turns = []
-    for (turn, utterance), name in zip(heard, names, strict=True):
+    for (turn, utterance), name in zip(voiced, names, strict=True):
         silenced = [(utterance.start + start, utterance.start + end) for start, end in utterance.silenced]
         onset = utterance.onset if turn.start == utterance.start else None
         turns.append(Turn(turn.start, turn.end, name, tuple(silenced), onset))

@@ -12,8 +12,8 @@ from model.encoders import packaged
 from model.encoders.asr import AsrError, Guarded, check_name, load, locate, transcribe_together
 from model.encoders.transcription import believable
 from model.encoders.whisper import FULL_WINDOW_FRAMES, MAX_PIECE_SAMPLES, RATE, Whisper, is_multilingual, window_of
+from model.metrics import word_error_rate
 from stream.sources.file import FileSource, read_audio
-from workers.console.word_errors import word_error_rate
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

@@ -19,7 +19,7 @@ def network() -> FusionGCN:
 
 
 def on_device(network: FusionGCN, most: int | None = None) -> tuple[IncrementalLabeller, DeviceEngine]:
-    engine = DeviceEngine(network, network.config, "cpu", most=most)
+    engine = DeviceEngine(network, network.config, "cpu", limit=most)
     return IncrementalLabeller(FusionStep(network.config, network.weights(), engine)), engine
 
 

@@ -47,10 +47,10 @@ def test_the_table_shows_label_probability_and_doubt() -> None:
 ENCODERS = {
     "asr": "faster-whisper base, language detected",
     "text": "all-MiniLM-L6-v2, token means of layers 2, 4, 6, tuned; reads en; expert: all-MiniLM-L6-v2, tuned",
-    "audio": "prosody (Praat); expert: voice CNN", "visual": None, "speaker": None, "vad": "webrtc",
+    "audio": "prosody (Praat); expert: voice (WeSpeaker)", "visual": None, "speaker": None, "vad": "webrtc",
 }  # fmt: skip
 WHOLE = (
-    "session s: words: Whisper base (language detected) · text: all-MiniLM-L6-v2 · voice: Praat, CNN · "
+    "session s: words: Whisper base (language detected) · text: all-MiniLM-L6-v2 · voice: Praat, WeSpeaker · "
     "speakers: one per channel · VAD: WebRTC"
 )
 
@@ -63,14 +63,14 @@ WHOLE = (
             {"asr": "faster-whisper tiny.en, English only, it cannot tell other languages", "vad": "given turns",
              "visual": "faces (YuNet); shown only: mini-Xception"},
             "turns",
-            "session s: words: Whisper tiny.en (English only) · text: all-MiniLM-L6-v2 · voice: Praat, CNN · "
+            "session s: words: Whisper tiny.en (English only) · text: all-MiniLM-L6-v2 · voice: Praat, WeSpeaker · "
             "faces: YuNet, mini-Xception (shown only) · speakers: as given · VAD: given turns",
         ),
         (
-            {"asr": None, "vad": "silero", "audio": "expert: voice CNN", "visual": "faces (YuNet); expert: other",
-             "speaker": "voice embeddings (GE2E), clustered; enrolled: 2"},
+            {"asr": None, "vad": "silero", "audio": "expert: voice (WeSpeaker)",
+             "visual": "faces (YuNet); expert: other", "speaker": "voice embeddings (GE2E), clustered; enrolled: 2"},
             "cluster",
-            "session s: no words · voice: CNN · faces: YuNet, other · speakers: told apart by voice (2 known) · "
+            "session s: no words · voice: WeSpeaker · faces: YuNet, other · speakers: told apart by voice (2 known) · "
             "VAD: Silero",
         ),
         (

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from model.metrics import plain_words, word_error_rate
 from stream.events import UtteranceHeard
 from stream.speech.turns import AnnotationError
 from tests.support.events import EMOTION
-from workers.console.word_errors import WordScore, plain_words, word_error_rate
+from workers.console.word_errors import WordScore
 
 
 def heard(number: int, start: float, text: str | None, speaker: str = "Ann") -> UtteranceHeard:

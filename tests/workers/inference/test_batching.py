@@ -17,7 +17,7 @@ async def test_calls_that_wait_become_one_batch_in_order() -> None:
         time.sleep(0.05)
         return [10 * item for item in items]
 
-    batcher: Batcher[int, int] = Batcher(work, most=4)
+    batcher: Batcher[int, int] = Batcher(work, limit=4)
     assert await asyncio.gather(*map(batcher, range(10))) == [10 * n for n in range(10)]
     assert [item for batch in batches for item in batch] == list(range(10))
     assert max(map(len, batches)) == 4
@@ -33,7 +33,7 @@ async def test_what_can_wait_goes_after_all_that_is_urgent_and_one_at_a_time() -
         go.wait(10)
         return items
 
-    batcher: Batcher[int, int] = Batcher(work, most=8)
+    batcher: Batcher[int, int] = Batcher(work, limit=8)
     early = asyncio.gather(*(batcher(n, urgent=False) for n in (1, 2, 3)))
     while not batches:
         await asyncio.sleep(0.001)
@@ -52,7 +52,7 @@ async def test_an_error_is_everyones_in_its_batch_and_nobody_elses() -> None:
             raise ValueError("one is bad")
         return items
 
-    batcher: Batcher[int, int] = Batcher(work, most=2)
+    batcher: Batcher[int, int] = Batcher(work, limit=2)
     results = await asyncio.gather(*map(batcher, range(6)), return_exceptions=True)
     assert [isinstance(result, ValueError) for result in results] == [True, True, False, False, False, False]
 
@@ -62,7 +62,7 @@ async def test_whoever_gives_up_does_not_stop_the_others() -> None:
         time.sleep(0.1)
         return items
 
-    batcher: Batcher[int, int] = Batcher(work, most=8)
+    batcher: Batcher[int, int] = Batcher(work, limit=8)
     impatient, patient = asyncio.create_task(batcher(1)), asyncio.create_task(batcher(2))
     await asyncio.sleep(0.01)
     impatient.cancel()

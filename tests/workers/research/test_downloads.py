@@ -90,7 +90,7 @@ def test_a_server_without_ranges_is_asked_from_the_start(server: Server, tmp_pat
 
 
 def test_a_download_that_is_interrupted_for_good_can_be_taken_up(server: Server, tmp_path: Path) -> None:
-    server.breaks = models.MAX_TRIES
+    server.breaks = models.MAX_ATTEMPTS
     with pytest.raises(DownloadError, match=r"broke off|run the command again"):
         pull(MODEL, Silent(), tmp_path)
     assert not (tmp_path / "net" / "net.onnx").exists()

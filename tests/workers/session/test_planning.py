@@ -42,7 +42,7 @@ def test_a_mono_call_is_clustered_unless_turns_are_given(mono: FileSource, tmp_p
 def test_without_praat_prosody_is_missing_and_said_so(mono: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.encoders.prosody.available", lambda: False)
     plan = plan_session(SessionSettings(asr="none"), mono).plan
-    assert plan.encoders["audio"] == "expert: voice CNN" and plan.encoders["text"] is not None
+    assert plan.encoders["audio"] == "expert: voice (WeSpeaker)" and plan.encoders["text"] is not None
     with pytest.raises(UsageError, match="nothing to analyse"):
         plan_session(SessionSettings(asr="none", modalities=("text",)), mono)
 

@@ -14,12 +14,12 @@ from model.encoders.asr import SIZES, AsrError, AsrModel, Guarded, locate
 from model.encoders.silero import SileroVad
 from model.encoders.transcription import Samples, Transcription
 from model.encoders.whisper import FULL_WINDOW_FRAMES, MIN_WINDOW_FRAMES, Whisper
+from model.metrics import plain_words, word_error_rate
 from model.progress import Progress
 from stream.block import RATE
 from stream.speech.vad import FrameVad, WebRtcVad
 from workers.bench.accuracy.speech import spoken, utterances, wordless
 from workers.console.tables import Rows
-from workers.console.word_errors import plain_words, word_error_rate
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -157,8 +157,8 @@ def read_out(
 
 
 def phrases(clip: Sequence[Stretch], seconds: float, chance: np.random.Generator) -> Samples:
-    """Consecutive stretches of a clip from a random place, of about so many seconds and one at least: phrases are left
-    whole, for half a word is no end of a turn."""
+    """Samples [n] float32 of consecutive stretches of a clip from a random place, of about so many seconds and one
+    stretch at least: phrases are left whole, for half a word is no end of a turn."""
     first = int(chance.integers(len(clip)))
     chosen = [clip[first]]
     for stretch in clip[first + 1 :]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model.metrics import word_error_rate
 from model.progress import Progress
 from model.training.voice_train import Rng
 from stream.block import RATE
@@ -22,7 +23,6 @@ from workers.bench.accuracy.data import ravdess
 from workers.cluster.actors import ray_cluster
 from workers.cluster.pools import start_pools
 from workers.console.tables import Rows
-from workers.console.word_errors import word_error_rate
 from workers.research.compose import Conversation, converse, one_microphone, write
 from workers.session.planning import plan_session
 from workers.session.runner import new_session, run

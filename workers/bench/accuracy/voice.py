@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from model.encoders.asr import READ_BY_VOICE, locate
 from model.encoders.prosody import Array
 from model.encoders.speaker import SpeakerEncoder
-from model.encoders.voice import VoiceEncoder, trim
+from model.encoders.voice import ALONE, WITH_WORDS, VoiceEncoder, speaker_states, trim
+from model.encoders.whisper import Whisper
 from model.labels import RAVDESS
-from model.training.voice_train import Clip
+from model.training.voice_train import INPUTS, Clip
 from workers.bench.accuracy.data import comparison_net, ravdess
 from workers.console.tables import Rows
 from workers.research.train_voice import CONDITIONS, FOLDS, scores_of, under
@@ -32,20 +33,20 @@ def bench_voice(folder: Path, encoder: Path | None, probes: bool) -> Rows:
     if known:
         scores = voice.card["cross_validation"]
         group = f"cross-validation, {FOLDS} folds of whole actors ({len(voice.card['actors'])} actors)"
-        rows += [_row("voice CNN", group, condition, scores[condition]) for condition in CONDITIONS]
+        rows += [_row(name, group, condition, scores[name][condition]) for name in INPUTS for condition in CONDITIONS]
     unseen = np.array([n for n in range(len(clips)) if int(actor[n]) not in known], dtype=int)
     if len(unseen):
         group = f"{len(unseen)} clips of {len(set(actor[unseen]))} unseen actors"
+        speaker, found = SpeakerEncoder(), locate(READ_BY_VOICE)
+        whisper = None if found is None else Whisper(found.folder)
         for condition in CONDITIONS:
-            started, posterior = time.perf_counter(), np.zeros((len(unseen), len(RAVDESS)), np.float32)
-            for row, n in enumerate(unseen):
-                answer = voice(under(condition, clips[n], int(n)))
-                posterior[row] = answer if answer is not None else 1 / len(RAVDESS)
-            cost = (time.perf_counter() - started) / len(unseen)
-            rows.append(
-                _row("voice CNN", group, condition, scores_of(posterior, truth[unseen], actor[unseen]))
-                | {"ms_each": round(1000 * cost, 1)}
-            )
+            sounds = [under(condition, clips[n], int(n)) for n in unseen]
+            states = [speaker_states(speaker, samples) for samples in sounds]
+            words = [None if whisper is None else whisper.states(samples) for samples in sounds]
+            for name in INPUTS if whisper is not None else (ALONE,):
+                of_words = words if name == WITH_WORDS else [None] * len(words)
+                posterior = np.stack([_judged(voice, *each) for each in zip(states, of_words, strict=True)])
+                rows.append(_row(name, group, condition, scores_of(posterior, truth[unseen], actor[unseen])))
     if probes:
         rows += [
             _row(f"linear probe on {name}", f"cross-validation, {FOLDS} folds of whole actors", CONDITIONS[0],
@@ -55,11 +56,19 @@ def bench_voice(folder: Path, encoder: Path | None, probes: bool) -> Rows:
     return rows
 
 
+def _judged(voice: VoiceEncoder, states: Array | None, of_words: Array | None) -> Array:
+    """[8] float32; all the same for a clip that is silent or too short."""
+    expression = None if states is None else voice(states, of_words).expression
+    return np.full(len(RAVDESS), 1 / len(RAVDESS), np.float32) if expression is None else expression
+
+
 def _row(encoder: str, clips: str, condition: str, scores: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {"encoder": encoder, "clips": clips, "condition": condition}
     for classes in ("8", "7"):
         low, high = scores[f"uar_{classes}_95"]
         row[f"UAR, {classes} classes"] = f"{scores[f'uar_{classes}']} ({low} … {high})"
+    if "arousal_auc" in scores:
+        row["AUC of arousal"] = scores["arousal_auc"]
     return row
 
 

@@ -87,18 +87,22 @@ def plan_capacity(demand: Demand, machines: Machines, costs: Costs) -> CapacityP
     return replace(planned, one_microphone=added)
 
 
-def _plan(demand: Demand, machines: Machines, costs: Costs) -> CapacityPlan:
+def _cores(demand: Demand, costs: Costs, rate: float) -> dict[str, float]:
+    """Busy cores by stage. rate: utterances a second. Raises UsageError."""
     stages, shares = _stages(demand, costs), dict.fromkeys(ONE_MICROPHONE_STAGES, demand.one_microphone)
-    rate = demand.sessions * (demand.utterances or costs.utterances) / 60  # utterances a second
     running = {name: seconds for name, seconds in costs.running.items() if shares.get(name, 1.0)}
     cores = {name: demand.sessions * shares.get(name, 1.0) * seconds / 60 for name, seconds in running.items()}
-    cores |= {name: rate * shares.get(name, 1.0) * costs.understanding[name] for name in stages}
+    return cores | {name: rate * shares.get(name, 1.0) * costs.understanding[name] for name in stages}
+
+
+def _plan(demand: Demand, machines: Machines, costs: Costs) -> CapacityPlan:
+    rate = demand.sessions * (demand.utterances or costs.utterances) / 60  # utterances a second
+    cores = _cores(demand, costs, rate)
     session_mb = costs.memory["session"] + demand.one_microphone * costs.memory.get("segmentation", 0.0)
     on_gpu = 0.0
     if machines.gpu is not None:
         of_texts = rate * TEXTS * machines.gpu.text if "text" in demand.modalities else 0.0
-        on_gpu = of_texts + rate * machines.gpu.step
-        cores |= {"text": of_texts} if of_texts else {}
+        on_gpu, cores = of_texts + rate * machines.gpu.step, cores | ({"text": of_texts} if of_texts else {})
     redis_cores = cores.pop("redis")
 
     pools = min(MAX_TRANSCRIBERS, max(1, machines.cores)) if demand.asr else 0

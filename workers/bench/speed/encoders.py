@@ -20,7 +20,7 @@ from model.encoders.sounds import SoundDetector
 from model.encoders.speaker import WEIGHTS, SpeakerEncoder
 from model.encoders.speaker_activity import SpeakerActivityNet
 from model.encoders.text import Line
-from model.encoders.voice import VoiceEncoder
+from model.encoders.voice import VoiceEncoder, speaker_states
 from model.encoders.whisper import Whisper
 from model.fusion.checkpoint import load_config, load_step, resolve, tuned_of
 from model.fusion.dialogue import UtteranceFeatures
@@ -97,7 +97,7 @@ def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
     yield "MiniLM-L6, reading 12 utterances (emorynlp)", "text", [folder] if folder else [], reader
     if prosody.available():
         yield "prosody (Praat)", "audio", [], lambda: prosody.measure
-    yield "voice CNN", "audio", [encoders / "voice"], VoiceEncoder
+    yield "voice, on its own", "audio", [encoders / "voice"], _voice
     yield "YAMNet (laughter, crying, sighs)", "audio", [SOUNDS], SoundDetector
     yield "WeSpeaker speaker embedding", "speaker", [WEIGHTS / "embedding.onnx"], SpeakerEncoder
     yield "fusion-GCN, one step", "graph", [resolve("meld") / "model.safetensors"], _graph
@@ -105,6 +105,16 @@ def _encoders() -> Iterator[tuple[str, str, list[Path], Callable[[], Work]]]:
         yield str(model), "ASR", [Path(model.folder)], partial(_words, model.folder)
     yield "YuNet, 30 pictures", "visual", [FOLDER / "yunet_n_320_320.onnx"], partial(_pictures, False)
     yield "mini-Xception, 30 faces", "visual", [MINI_XCEPTION.file], partial(_pictures, True)
+
+
+def _voice() -> Work:
+    judge, speaker = VoiceEncoder(), SpeakerEncoder()
+
+    def work(samples: Array) -> object:
+        states = speaker_states(speaker, samples)
+        return None if states is None else judge(states)
+
+    return work
 
 
 def _frames(vad: Callable[[], FrameVad]) -> Work:

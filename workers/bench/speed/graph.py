@@ -85,22 +85,26 @@ def bench_graph(hidden: int | None, progress: Progress) -> Rows:
                 milliseconds[name] = [taken / MAX_BATCH for taken in _in_turns({name: of_all})[name]]
     finally:
         torch.set_num_threads(cores)
+    with FlopCounterMode(display=False) as counter:
+        torch_labeller.step(*in_torch)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return [
+        *_rows(milliseconds),
+        {"work": "multiply-adds of a step, million", "figure": round(counter.get_total_flops() / 2e6, 2)},
+        {"work": "parameters, million", "figure": round(parameters / 1e6, 2)},
+        {"work": "one session's state, KiB", "figure": round(_after(labeller, 1).nbytes / 1024)},
+    ]
+
+
+def _rows(milliseconds: dict[str, Sequence[float]]) -> Rows:
+    """A row for each work, beside the shortest step, and one for the slope."""
     unit = milliseconds[f"step after {LENGTHS[0]:,}"]
     rows: Rows = []
     for name, times in milliseconds.items():
         ratio = float(np.median(times) / np.median(unit))
         p50, p95 = np.percentile(times, [50, 95])
         rows.append({"work": name, "ms, median": round(p50, 3), "95 %": round(p95, 3), "ratio": round(ratio, 2)})
-    rows.append({"work": "slope, % a thousand utterances", **_slope(milliseconds)})
-    with FlopCounterMode(display=False) as counter:
-        torch_labeller.step(*in_torch)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return [
-        *rows,
-        {"work": "multiply-adds of a step, million", "figure": round(counter.get_total_flops() / 2e6, 2)},
-        {"work": "parameters, million", "figure": round(parameters / 1e6, 2)},
-        {"work": "one session's state, KiB", "figure": round(_after(labeller, 1).nbytes / 1024)},
-    ]
+    return [*rows, {"work": "slope, % a thousand utterances", **_slope(milliseconds)}]
 
 
 def bench_batching(hidden: int | None, progress: Progress) -> Rows:

@@ -16,13 +16,13 @@ class GivenWords:
 
     def take(self, utterance: Utterance, speaker: str) -> Transcription:
         """The words of an utterance; no later one gets them. None without a transcript."""
-        return self._words(utterance, speaker, keep=False)
+        return self._words(utterance, speaker, preview=False)
 
     def preview(self, utterance: Utterance, speaker: str) -> Transcription:
         """The words of an utterance that goes on or may have ended; they are still to be dealt out."""
-        return self._words(utterance, speaker, keep=True)
+        return self._words(utterance, speaker, preview=True)
 
-    def _words(self, utterance: Utterance, speaker: str, keep: bool) -> Transcription:
+    def _words(self, utterance: Utterance, speaker: str, preview: bool) -> Transcription:
         transcript = self._transcript
         if transcript is None:
             return Transcription()
@@ -30,7 +30,7 @@ class GivenWords:
         # Names that RTTM or --names made up say nothing of the transcript's speakers.
         known = speaker if speaker in transcript.speakers else None
         exact = known is not None and self._speakers == "turns"
-        return Transcription(transcript.consume(utterance.start, utterance.end, channel, known, exact, keep))
+        return Transcription(transcript.consume(utterance.start, utterance.end, channel, known, exact, preview))
 
     @property
     def counts(self) -> dict[str, int]:

@@ -28,26 +28,26 @@ class SpokenLanguages:
             return self._settled
         return self.language(belief, {})
 
-    def judge(self, speaker: str, said: Transcription) -> Belief:
+    def judge(self, speaker: str, transcription: Transcription) -> Belief:
         """The belief after an utterance of the speaker; nothing is kept of it."""
         if self._settled is not None:
             unread = self._known and self._settled not in self._known
             return Belief(0.0, {self._settled: 1.0}) if unread else Belief(1.0)
         before = self._beliefs.get(speaker, self._first)
-        return before.after(said.languages or {}, self._known) if self._known else Belief(1.0)
+        return before.after(transcription.languages or {}, self._known) if self._known else Belief(1.0)
 
-    def language(self, belief: Belief, heard: Mapping[str, float]) -> str | None:
+    def language(self, belief: Belief, probabilities: Mapping[str, float]) -> str | None:
         """The language to recognize an utterance in, given the belief and the utterance's own probabilities; None: its
         likeliest."""
-        mine = [name for name in self._known if name in heard] or self._known
+        mine = [name for name in self._known if name in probabilities] or self._known
         if belief.foreign is None and mine:
-            return max(mine, key=lambda name: heard.get(name, 0.0))
+            return max(mine, key=lambda name: probabilities.get(name, 0.0))
         return belief.foreign
 
-    def is_guess(self, speaker: str, said: Transcription, seconds: float) -> bool:
+    def is_guess(self, speaker: str, transcription: Transcription, seconds: float) -> bool:
         """True for words in a language that the text encoder does not read, detected in little speech of a speaker of
         whom nothing else is known."""
-        unread = bool(self._known) and bool(said.languages) and said.language not in self._known
+        unread = bool(self._known) and bool(transcription.languages) and transcription.language not in self._known
         return unread and seconds < MIN_DETECTABLE_S and self.expected(speaker) is None
 
     def keep(self, speaker: str, belief: Belief) -> dict[str, Belief]:

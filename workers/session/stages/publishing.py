@@ -148,13 +148,13 @@ class Publishing:
         if isinstance(outcome, LabelledUtterance):
             if understood is not None and understood.errors:
                 self.publish_degraded(f"utterance {admitted.number}: {'; '.join(understood.errors.values())}")
-            told: list[events.Base] = [outcome.emotion, *([] if outcome.final is None else [outcome.final])]
+            outcome_events: list[events.Base] = [outcome.emotion, *([] if outcome.final is None else [outcome.final])]
             row = outcome.row.model_dump_json(by_alias=True)
         else:
-            told = [self.events.failed(admitted.number, admitted.utterance, admitted.speaker, outcome)]
+            outcome_events = [self.events.failed(admitted.number, admitted.utterance, admitted.speaker, outcome)]
             self.ledger.fail(admitted.number)
         self.ledger.finish(in_flight, understood, self.events.keeps_words, memory)
-        self.bus.publish(*told, state=self._state(), row=row, rows=rows)
+        self.bus.publish(*outcome_events, state=self._state(), row=row, rows=rows)
 
     def save(self) -> None:
         """Save the session's state without an event."""

@@ -28,7 +28,7 @@ from workers.session.stages.overload import DegradationStep
 from workers.session.stages.speculation import SpeculativeResults
 from workers.session.utterance import AdmittedUtterance, SpokenLine, UnderstoodUtterance, Words, error_line
 
-VoiceResult = tuple[Array | None, VoiceObservation | None, dict[str, Array]]
+VoiceResult = tuple[Array | None, VoiceObservation | None]
 FaceResult = tuple[FaceObservation | None, dict[str, Array]]
 
 
@@ -68,7 +68,11 @@ class Understanding:
         failed = {"audio": voice, "visual": face}
         errors = {"text": read.error} if read.error else {}
         errors |= {name: error_line(each) for name, each in failed.items() if isinstance(each, BaseException)}
-        prosody, sound, heard = (None, None, {}) if isinstance(voice, BaseException) else voice
+        prosody, sound = (None, None) if isinstance(voice, BaseException) else voice
+        try:
+            sound = await self._judge_with_words(sound, read)
+        except Exception as error:
+            errors["audio"] = error_line(error)
         seen, expressed = (None, {}) if isinstance(face, BaseException) else face
         # Loading is no part of the time that a label takes: it comes once, whatever is said.
         waited = self._admission.loading_since(admitted.admitted_at)
@@ -76,7 +80,7 @@ class Understanding:
         spent = self._clock.now() - started - loading
         read = replace(read, asr_s=min(spent, max(0.0, read.asr_s - loading)))
         return UnderstoodUtterance(
-            read, prosody, sound, seen, self._posteriors(read) | heard | expressed,
+            read, prosody, sound, seen, self._posteriors(read, sound) | expressed,
             errors=errors,
             queue_s=max(0.0, started - admitted.admitted_at - (waited - loading)),
             encode_s=max(0.0, spent - read.asr_s),
@@ -100,10 +104,11 @@ class Understanding:
     async def understand_so_far(self, admitted: AdmittedUtterance, words: Words) -> UnderstoodUtterance:
         """The reading of words so far, and the voice, of an utterance that goes on. It waits for no words."""
         known = tuple(line for line in admitted.context if line.is_final)
-        read, (prosody, sound, heard) = await asyncio.gather(
+        read, (prosody, sound) = await asyncio.gather(
             self._embed(replace(admitted, context=known), words), self._hear(admitted.utterance)
         )
-        return UnderstoodUtterance(read, prosody, sound, None, self._posteriors(read) | heard)
+        sound = await self._judge_with_words(sound, words)
+        return UnderstoodUtterance(read, prosody, sound, None, self._posteriors(read, sound))
 
     def speculate(self, ending: Iterable[Utterance]) -> None:
         """Ask already what will be asked if these utterances end here."""
@@ -188,13 +193,19 @@ class Understanding:
         return replace(words, embedding=embedding, posterior=posterior)
 
     async def _hear(self, utterance: Utterance) -> VoiceResult:
-        """Prosody, the sound, and the posterior of the voice expert."""
+        """Prosody, and the sound."""
         if "audio" not in self._plan.modalities or not self._plan.encoders["audio"]:
-            return None, None, {}
-        prosody, sound = await self._speculative.get_or_start(
+            return None, None
+        return await self._speculative.get_or_start(
             utterance, "voice", lambda: self._backend.encode_audio(utterance.samples)
         )
-        return prosody, sound, self._translated("voice", RAVDESS, sound.expression)
+
+    async def _judge_with_words(self, sound: VoiceObservation | None, words: Words) -> VoiceObservation | None:
+        """The sound, judged again where the recognizer of the words has states that the voice encoder reads."""
+        states = words.transcription.states
+        if sound is None or sound.states is None or states is None:
+            return sound
+        return replace(await self._backend.judge_voice(sound.states, states), sounds=sound.sounds)
 
     async def _see(self, utterance: Utterance) -> FaceResult:
         """Faces, and the posterior of the face expert."""
@@ -208,8 +219,10 @@ class Understanding:
         )  # fmt: skip
         return face, self._translated("face", EXPRESSIONS, face.expression)
 
-    def _posteriors(self, words: Words) -> dict[str, Array]:
-        return {} if words.posterior is None else {"reader": words.posterior}
+    def _posteriors(self, words: Words, sound: VoiceObservation | None) -> dict[str, Array]:
+        """Of the experts for words and voice."""
+        read = {} if words.posterior is None else {"reader": words.posterior}
+        return read | self._translated("voice", RAVDESS, None if sound is None else sound.expression)
 
     def _translated(self, expert: str, names: tuple[str, ...], posterior: Array | None) -> dict[str, Array]:
         """An expert's posterior over `names` as one over the checkpoint's emotions, if it has such an expert."""

@@ -10,13 +10,13 @@ import pytest
 
 from model.encoders.face_observation import FaceObservation
 from model.encoders.transcription import Transcription
-from model.encoders.voice_observation import VoiceObservation
+from model.encoders.voice_observation import Sound, VoiceObservation
 from model.fusion.checkpoint import load_step
 from stream.block import VideoFrame
 from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
-from stream.events import Emotion
+from stream.events import Degraded, Emotion
 from tests.support.backend import MODEL, LocalBackend, blocks, plan
 from workers.inference.recognizer import EmotionRecognizer
 from workers.session.session import Session
@@ -56,6 +56,45 @@ async def test_faces_and_voices_join_as_experts(redis_url: str, demo_audio: np.n
         assert event.visual.expression["happy"] == pytest.approx(0.88)
         assert {"text", "audio", "visual"} == set(event.modalities.used)
         assert sum(event.contribution.values()) == pytest.approx(1, abs=1e-4) and event.contribution["visual"] > 0
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_voice_is_judged_again_with_what_the_recognizer_heard(
+    redis_url: str, demo_audio: np.ndarray, broken: bool
+) -> None:
+    """Sounds stay, on the session's clock; where the second judgement fails, the first one stands and is told of."""
+    even = np.full(8, 0.125, np.float32)
+
+    class Listening(LocalBackend):
+        async def transcribe(self, samples, language, partial=False):
+            return Transcription("words", states=np.ones(1024, np.float32))
+
+        async def encode_audio(self, samples):
+            laugh = Sound("laughter", 0.25, 0.75, 0.9)
+            return np.zeros(7, np.float32), VoiceObservation(0.1, even, (laugh,), states=np.ones(1280, np.float32))
+
+        async def judge_voice(self, states, recognizer_states):
+            assert states.shape == (1280,) and recognizer_states.shape == (1024,)
+            if broken:
+                raise RuntimeError("the voice encoder broke")
+            return VoiceObservation(-0.4, even, states=states)
+
+    made = plan()
+    session = Session(made, MODEL.config, Listening(), Bus(redis_url, Keys(made.session)))
+    await session.start()
+    for block in blocks(demo_audio[:, : 10 * 16_000]):
+        await session.push(block)
+    await session.finish("end of source")
+    events = [event async for event in subscribe(redis_url, made.session)]
+    labels = [e for e in events if isinstance(e, Emotion)]
+    assert labels
+    for label in labels:
+        assert label.voice is not None and label.voice.arousal == (0.1 if broken else -0.4)
+        assert label.voice.expression is not None and label.voice.expression["angry"] == 0.125
+        (sound,) = label.voice.sounds
+        assert sound.sound == "laughter" and sound.start == pytest.approx(label.audio_start + 0.25, abs=1e-3)
+    reasons = [e.reason for e in events if isinstance(e, Degraded)]
+    assert any("the voice encoder broke" in reason for reason in reasons) == broken
 
 
 async def test_work_begins_before_the_end_is_confirmed(redis_url: str, demo_audio: np.ndarray) -> None:
