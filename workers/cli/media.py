@@ -183,7 +183,7 @@ def train_voice(
 ) -> None:
     """Train the voice encoder on RAVDESS: scored on whole actors held out, then on all of them.
 
-    Interrupted, it goes on with the same command. About 50 minutes on one core.
+    Interrupted, it goes on with the same command. About 30 minutes on one core.
     """
     with one_line_errors():
         import json

@@ -43,7 +43,7 @@ def test_lines_are_recognized_in_order_and_as_the_condition_says(monkeypatch: py
     monkeypatch.setattr(recognized_words, "load", load)
     assert recognized(DIALOGUES, "base", None, Silent()) == ["base en 1", "base en 2", "base en 3"]
     assert all(samples is tone for samples in heard)
-    recognized(DIALOGUES, "base", CONDITIONS["telephone, noise 5 dB"], Silent())
+    recognized(DIALOGUES, "base", CONDITIONS["telephone, noise 15 dB"], Silent())
     assert not any(np.array_equal(samples, tone) for samples in heard[3:])
 
 
