@@ -8,9 +8,10 @@ where `model.training.noise` draws words at random. A synthesizer's voice is cle
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from model.errors import InputError
 from model.evaluation.evaluation import networks_of
 from model.evaluation.lab import Lab, score_dev, table
 from model.fusion.checkpoint import tuned_of
-from model.metrics import word_error_rate
+from model.metrics import plain_words, word_error_rate
 from model.progress import Progress
 from model.training.prepared import cache_folder, prepare
 from model.training.voice_train import filtered, with_noise
@@ -39,6 +40,12 @@ MODELS = ("base", "tiny.en")
 VOICES = ("en-us", "en-us+m3", "en-us+f5", "en-gb", "en-gb+f3")  # the clearest of a dozen
 CONDITIONS = {"as said": None, "telephone, noise 15 dB": 15.0}
 """Noise below the voice in dB, over a telephone line; None: neither."""
+WRITINGS: dict[str, Callable[[str], str]] = {
+    "as written": str,
+    "as written, full stops for ! and …": lambda text: re.sub(r"[!…]+|\.\.+", ".", text),
+    "as written, without punctuation": plain_words,
+}
+"""The transcript's own words with less of its punctuation, of which a recognizer writes little."""
 
 
 class SynthesizerMissing(InputError):
@@ -86,6 +93,10 @@ def _dev_as_recognized(lab: Lab, model: str, condition: str) -> list[Dialogue]:
     return [replace(dialogue, rows=[replace(row, text=next(words)) for row in dialogue.rows]) for dialogue in written]
 
 
+def _rewritten(dialogues: Sequence[Dialogue], write: Callable[[str], str]) -> list[Dialogue]:
+    return [replace(each, rows=[replace(row, text=write(row.text)) for row in each.rows]) for each in dialogues]
+
+
 def recognized_words(lab: Lab) -> str:
     """Word error rate, and scores of the shipped networks with the words recognized, in percent. Returns a Markdown
     table."""
@@ -100,13 +111,13 @@ def _of_corpus(lab: Lab) -> dict[str, list[dict[str, float]]]:
     networks, tuned = networks_of(lab.corpus), tuned_of(lab.corpus)
 
     def score(model: str | None, condition: str, seed: int) -> dict[str, float]:
-        dialogues = written if model is None else _dev_as_recognized(lab, model, condition)
+        dialogues = _dev_as_recognized(lab, model, condition) if model else _rewritten(written, WRITINGS[condition])
         words = [[row.text for dialogue in each for row in dialogue.rows] for each in (written, dialogues)]
         dev = prepare(dialogues, labels, networks[seed].config, tuned, lab.progress)
         return score_dev(networks[seed], dev) | {"wer": 100 * word_error_rate(*words)}
 
-    kinds = [(None, "as written"), *((model, condition) for condition in CONDITIONS for model in MODELS)]
-    cells = {}
+    of_models = [(model, condition) for condition in CONDITIONS for model in MODELS]
+    cells, kinds = {}, [*((None, writing) for writing in WRITINGS), *of_models]
     for model, condition in kinds:
         name = f"{lab.corpus}, {condition}" + (f", {model}" if model else "")
         cells[name] = lab.measure("recognized-words", name, partial(score, model, condition), len(networks))

@@ -187,7 +187,8 @@ class FusionGCN(
         open_edges = node_allowed & key_present.flatten(1)[:, None, :] | itself
         kinds = cross.long()[None]
         by_relation = relation(node_slot, key_node_slot, node_distance) * 2 + kinds
-        by_relation = by_relation if self.has("relations") else torch.zeros_like(by_relation)
+        if not self.has("relations"):
+            by_relation = torch.zeros_like(by_relation)
         far = max(config.window, length - 1)
         edges = Edges.of(by_relation, node_distance, open_edges, 12, far)
 
@@ -205,13 +206,15 @@ class FusionGCN(
         counted = present | ~present.any(-1, keepdim=True)
         contribution = (self.pool(final).squeeze(-1) + closed(counted)).softmax(-1)
         pooled = self.norm((contribution[..., None] * final).sum(2))  # [B, T, d]
-        expert_logits = (logits_per_expert := self._expert_logits(utterances)).sum(-2)
+        logits_per_expert = self._expert_logits(utterances)
+        expert_logits = logits_per_expert.sum(-2)
 
         # Mean over heads and the utterance's own present nodes, summed over each earlier utterance's nodes.
         edge = weights.mean(1).unflatten(1, (length, -1)).unflatten(3, (-1, modalities)).sum(-1)  # [B, T, M, K]
         influence = (edge * contribution[..., None]).sum(2)
         emotion, sentiment = self._heads(pooled, expert_logits, self.temperature)
-        rows, calibrated = torch.cat([pooled, expert_logits], -1), logits_per_expert / self.temperature
+        rows = torch.cat([pooled, expert_logits], -1)
+        calibrated = logits_per_expert / self.temperature
         return Labels(emotion, sentiment, contribution, influence, rows, states, calibrated, new_keys)
 
     def revision_keys(self, rows: Tensor) -> Tensor:
