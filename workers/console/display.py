@@ -267,7 +267,7 @@ def describe(event: Event) -> str:
 
 
 def _sounds(label: Emotion) -> str:
-    """What the speaker does besides talking, in parentheses before the words; "" if that is nothing."""
+    """The speaker's sounds besides words, in parentheses before these; "" if there are none."""
     sounds = label.voice.sounds if label.voice is not None else []
     names = dict.fromkeys(SOUNDS[each.sound] for each in sounds)
     return f"({', '.join(names)}) " if names else ""

@@ -93,7 +93,7 @@ def train_voice(
 def _states(
     clips: list[Clip], whisper: Whisper, folder: Path, recipe: VoiceRecipe, progress: Progress, seed: int
 ) -> tuple[Floats, dict[str, Floats]]:
-    """What the networks read: [clips, versions, 2304] for training, and [clips, 2304] under each condition."""
+    """Inputs of the networks: [clips, versions, 2304] for training, and [clips, 2304] under each condition."""
     folder.mkdir(parents=True, exist_ok=True)
     read, crowds = StateReader(whisper), crowds_of(clips)
     kinds: list[int | str] = [*range(recipe.versions), *CONDITIONS[1:]]

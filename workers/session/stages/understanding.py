@@ -220,7 +220,7 @@ class Understanding:
         return face, self._translated("face", EXPRESSIONS, face.expression)
 
     def _posteriors(self, words: Words, sound: VoiceObservation | None) -> dict[str, Array]:
-        """Of the experts for words and voice."""
+        """Posteriors of the experts for words and voice."""
         read = {} if words.posterior is None else {"reader": words.posterior}
         return read | self._translated("voice", RAVDESS, None if sound is None else sound.expression)
 
