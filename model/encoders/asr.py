@@ -193,4 +193,6 @@ def load(name: str, device: Device = "cpu") -> Guarded:
         and (fault := fault_of(model, Path(found.folder)))
     ):
         raise AsrError(f"{found.folder}: {fault}; remove it, then: undertone models pull {found.name}")
-    return Guarded(Whisper(found.folder, device=device, states=found.name == READ_BY_VOICE))
+    # A folder of the user's that is called "base" may hold any model.
+    read_by_voice = found.name == READ_BY_VOICE and found.origin != USER_FOLDER
+    return Guarded(Whisper(found.folder, device=device, states=read_by_voice))

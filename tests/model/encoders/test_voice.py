@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,15 @@ def test_emotions_are_heard_also_over_the_telephone(data: Path, speaker: Speaker
                 assert expression is not None
                 guess.append(int(expression.argmax()))
         assert all(uar(truth, np.array(guess)) > 0.6 for guess in guesses)
+
+
+@pytest.mark.data
+def test_a_users_own_folder_called_base_gives_no_states(models: Path, tmp_path: Path) -> None:
+    """It may hold any model, whose states the voice encoder cannot read."""
+    own = shutil.copytree(models / "whisper_digits", tmp_path / "base")
+    found = asr.locate(str(own))
+    assert found is not None and found.name == asr.READ_BY_VOICE
+    assert asr.load(str(own))._asr._states is False
 
 
 @pytest.mark.data
