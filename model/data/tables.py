@@ -37,6 +37,8 @@ class Row:
     end: float | None = None
     features: dict[str, Array] = field(default_factory=dict)
     """Precomputed embeddings [D_m] float32 by modality."""
+    recognized: bool = False
+    """A recognizer wrote the text."""
 
 
 @dataclass(frozen=True)

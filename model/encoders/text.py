@@ -67,6 +67,9 @@ class TextConfig:
     """Width of one hidden layer."""
     languages: tuple[str, ...] = ("en",)
     """Codes of the languages that it knows; words in others count as missing. Empty: all languages."""
+    recognized: bool = False
+    """The embedding has one more column: 1 where a recognizer wrote the words, 0 where a person did. For a recognizer
+    hardly ever writes "!", and from a person that says much."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))  # JSON knows no tuples
@@ -74,8 +77,8 @@ class TextConfig:
 
     @property
     def embedding_width(self) -> int:
-        """Width of the embedding: all chosen layers side by side."""
-        return self.width * len(self.layers)
+        """Width of the embedding: all chosen layers side by side, and the column `recognized`."""
+        return self.width * len(self.layers) + self.recognized
 
     def __str__(self) -> str:
         reads = f", reading {self.context} earlier utterances in {self.tokens} tokens" if self.context else ""
@@ -87,6 +90,8 @@ class Line(NamedTuple):
 
     speaker: str
     words: str
+    recognized: bool = False
+    """A recognizer wrote the words."""
 
 
 def folder(encoder: str = BUNDLED) -> str:
@@ -189,7 +194,7 @@ def _tokenizer(encoder: str) -> Tokenizer:
 
 
 def pooled(hidden: Sequence[torch.Tensor], pool: torch.Tensor, config: TextConfig) -> torch.Tensor:
-    """Token means [n, embedding_width] float32 of the chosen hidden layers [n, L, width] under the mask [n, L] bool."""
+    """Token means [n, layers · width] float32 of the chosen hidden layers [n, L, width] under the mask [n, L] bool."""
     import torch
 
     mask = pool[..., None].float()
@@ -243,7 +248,7 @@ class TextEncoder:
         self._read = Reader(config)
         self._integers = integers and device == "cpu"
         self._run: Callable[[dict[str, NDArray[np.int64]], NDArray[np.bool_]], NDArray[np.float32]]
-        """Tokens by name and the tokens to average, [n, L] each -> [n, embedding_width]."""
+        """Tokens by name and the tokens to average, [n, L] each -> [n, layers · width]."""
         architecture = ARCHITECTURES.get(config.encoder)
         if architecture is not None and device == "cpu":
             graph = TextGraph(Path(checked(config.encoder)), adapter, integers, architecture)
@@ -253,9 +258,13 @@ class TextEncoder:
 
     def __call__(self, batch: Sequence[Sequence[Line]]) -> NDArray[np.float32]:
         """[len(batch), embedding_width] float32; each item is a conversation up to the utterance to embed."""
-        if self._integers:  # they are scaled by the largest of a batch: none may depend on its company
-            return np.concatenate([self._run(*self._read([lines])) for lines in batch])
-        return self._run(*self._read(batch))
+        # Integers are scaled by the largest of a batch, and none may depend on its company.
+        together = [[lines] for lines in batch] if self._integers else [batch]
+        embedding = np.concatenate([self._run(*self._read(each)) for each in together])
+        if not self.config.recognized:
+            return embedding
+        recognized = np.array([[lines[-1].recognized] for lines in batch], np.float32)
+        return np.concatenate([embedding, recognized], 1)
 
 
 def _by_graph(graph: TextGraph, config: TextConfig) -> Callable[..., NDArray[np.float32]]:

@@ -55,7 +55,9 @@ class Lab:
         if config.adapter is not None:
             shipped = load_config(self.corpus)  # the adapter is tuned in its reader's input format
             tuned = Tuned(tuned_on_sentences(shipped, config.adapter, self.progress))
-        key = repr((config.text, config.modalities, config.recipe.noise_share > 0, tuned))
+        key = repr(
+            (config.text, config.modalities, config.recipe.noise_share > 0, config.recipe.rewritten_share > 0, tuned)
+        )
         network = configure(config, labels, training)
         if key not in self._prepared:
             train_views = views(training, labels, network, tuned, config.recipe, self.progress)

@@ -21,7 +21,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.tables import Dialogue
+from model.data.tables import Dialogue, Row
 from model.encoders.asr import load
 from model.encoders.transcription import RATE
 from model.errors import InputError
@@ -40,12 +40,14 @@ MODELS = ("base", "tiny.en")
 VOICES = ("en-us", "en-us+m3", "en-us+f5", "en-gb", "en-gb+f3")  # the clearest of a dozen
 CONDITIONS = {"as said": None, "telephone, noise 15 dB": 15.0}
 """Noise below the voice in dB, over a telephone line; None: neither."""
+AS_WRITTEN, FULL_STOPS = "as written", "as written, full stops for ! and …"
 WRITINGS: dict[str, Callable[[str], str]] = {
-    "as written": str,
-    "as written, full stops for ! and …": lambda text: re.sub(r"[!…]+|\.\.+", ".", text),
+    AS_WRITTEN: str,
+    FULL_STOPS: lambda text: re.sub(r"[!…]+|\.\.+", ".", text),
     "as written, without punctuation": plain_words,
 }
-"""The transcript's own words with less of its punctuation, of which a recognizer writes little."""
+"""The transcript, and its own words with less of its punctuation, of which a recognizer writes little: the network is
+told that a recognizer wrote them."""
 
 
 class SynthesizerMissing(InputError):
@@ -82,19 +84,25 @@ def recognized(dialogues: Sequence[Dialogue], model: str, noise_db: float | None
     return words
 
 
-def _dev_as_recognized(lab: Lab, model: str, condition: str) -> list[Dialogue]:
-    """The dialogues of dev with the words that are recognized; those are kept in the cache."""
-    _, _, written = lab.pair
-    file = cache_folder() / f"recognized-{lab.corpus}-{model}-{condition}.json"
+def as_recognized(lab: Lab, model: str, condition: str, training: bool = False) -> list[str]:
+    """The words of dev, or of the training data, that are recognized, an utterance each; they are kept in the cache."""
+    written, split = (lab.pair[1], "-train") if training else (lab.pair[2], "")
+    file = cache_folder() / f"recognized-{lab.corpus}{split}-{model}-{condition}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(recognized(written, model, CONDITIONS[condition], lab.progress)), encoding="utf-8")
-    words = iter(json.loads(file.read_text(encoding="utf-8")))
-    return [replace(dialogue, rows=[replace(row, text=next(words)) for row in dialogue.rows]) for dialogue in written]
+    words: list[str] = json.loads(file.read_text(encoding="utf-8"))
+    return words
 
 
-def _rewritten(dialogues: Sequence[Dialogue], write: Callable[[str], str]) -> list[Dialogue]:
-    return [replace(each, rows=[replace(row, text=write(row.text)) for row in each.rows]) for each in dialogues]
+def in_place(dialogues: Sequence[Dialogue], words: Sequence[str], recognized: bool) -> list[Dialogue]:
+    """The dialogues with other words, an utterance each."""
+    texts = iter(words)
+
+    def other(row: Row) -> Row:
+        return replace(row, text=next(texts), recognized=recognized)
+
+    return [replace(dialogue, rows=[other(row) for row in dialogue.rows]) for dialogue in dialogues]
 
 
 def recognized_words(lab: Lab) -> str:
@@ -103,18 +111,25 @@ def recognized_words(lab: Lab) -> str:
     cells: dict[str, list[dict[str, float]]] = {}
     for corpus in CORPORA:
         cells |= _of_corpus(replace(lab, corpus=corpus, _prepared={}))
-    return table(cells, {"wer": "WER", "accuracy": "accuracy", "weighted_f1": "weighted F1", "macro_f1": "macro F1"})
+    return table(
+        cells,
+        {"wer": "WER", "accuracy": "accuracy", "weighted_f1": "weighted F1", "macro_f1": "macro F1", "ece": "ECE"},
+    )
 
 
 def _of_corpus(lab: Lab) -> dict[str, list[dict[str, float]]]:
     labels, _, written = lab.pair
     networks, tuned = networks_of(lab.corpus), tuned_of(lab.corpus)
+    transcript = [row.text for dialogue in written for row in dialogue.rows]
 
     def score(model: str | None, condition: str, seed: int) -> dict[str, float]:
-        dialogues = _dev_as_recognized(lab, model, condition) if model else _rewritten(written, WRITINGS[condition])
-        words = [[row.text for dialogue in each for row in dialogue.rows] for each in (written, dialogues)]
+        if model is None:
+            words = [WRITINGS[condition](text) for text in transcript]
+        else:
+            words = as_recognized(lab, model, condition)
+        dialogues = in_place(written, words, recognized=condition != AS_WRITTEN)
         dev = prepare(dialogues, labels, networks[seed].config, tuned, lab.progress)
-        return score_dev(networks[seed], dev) | {"wer": 100 * word_error_rate(*words)}
+        return score_dev(networks[seed], dev) | {"wer": 100 * word_error_rate(transcript, words)}
 
     of_models = [(model, condition) for condition in CONDITIONS for model in MODELS]
     cells, kinds = {}, [*((None, writing) for writing in WRITINGS), *of_models]

@@ -126,6 +126,7 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
     from model.evaluation.graph_worth import graph_worth
     from model.evaluation.module_probes import alignment_alone, graph_alone
     from model.evaluation.recognized_words import recognized_words
+    from model.evaluation.rewritten_words import rewritten_words
     from model.evaluation.taught_graph import taught_graph
     from model.evaluation.uncertainty import uncertainty
 
@@ -142,6 +143,7 @@ def run_study(name: str, data: Path, out: Path, seeds: int | None, progress: Pro
         "ensembles": ensembles,
         "taught-graph": taught_graph,
         "recognized-words": recognized_words,
+        "rewritten-words": rewritten_words,
         "cost": cost,
     }
     lab = Lab(data, "meld", out, seeds or STUDIES[name], progress)
@@ -165,6 +167,7 @@ STUDIES = {
     "ensembles": 5,
     "taught-graph": 3,
     "recognized-words": 5,
+    "rewritten-words": 5,
     "cost": 1,
 }
 """Default number of seeds of each study."""

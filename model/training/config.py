@@ -93,7 +93,7 @@ def leave_out(config: TrainingConfig, parts: Sequence[str]) -> TrainingConfig:
     if "alignment_loss" in parts:
         recipe = replace(recipe, alignment_weight=0.0)
     if "noise" in parts:
-        recipe = replace(recipe, noise_share=0.0)
+        recipe = replace(recipe, noise_share=0.0, rewritten_share=0.0)
     adapter = None if "tuning" in parts else config.adapter
     if adapter is not None and "teacher" in parts:
         adapter = replace(adapter, sentence_teachers=())

@@ -33,7 +33,7 @@ from model.training.adapt import AdapterRecipe, tune_conversations, tune_sentenc
 from model.training.card import model_card
 from model.training.config import TrainingConfig
 from model.training.examples import read_conversations, read_goemotions
-from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
+from model.training.noise import rewritten, vocabulary, with_word_errors, with_wrong_speakers
 from model.training.prepared import Prepared, cache_folder, fit_prior, prepare
 from model.training.teaching import Teaching, teach
 from model.training.train import CERTAIN_ACCURACY, Recipe, predict, train
@@ -87,15 +87,17 @@ def views(
     progress: Progress,
     teaching: Teaching | None = None,
 ) -> list[Prepared]:
-    """The training data as it is and, if the recipe has noise, with wrong words and wrong speakers.
+    """The training data as it is; with wrong words and wrong speakers; and written as a recognizer writes: the last two
+    if the recipe has a share for them.
 
     teaching: the targets are labels mixed with the teachers' posteriors. Raises CheckpointError.
     """
     prepared = [prepare(training, labels, config, tuned, progress, experts=False)]
-    if recipe.noise_share:
-        noisy = with_word_errors(training, recipe.word_errors, vocabulary(training), seed=0)
-        noisy = with_wrong_speakers(noisy, recipe.speaker_errors, seed=0)
-        prepared.append(prepare(noisy, labels, config, tuned, progress, experts=False))
+    noisy = with_word_errors(training, recipe.word_errors, vocabulary(training), seed=0)
+    noisy = with_wrong_speakers(noisy, recipe.speaker_errors, seed=0)
+    for share, dialogues in ((recipe.noise_share, noisy), (recipe.rewritten_share, rewritten(training, seed=0))):
+        if share:
+            prepared.append(prepare(dialogues, labels, config, tuned, progress, experts=False))
     if teaching is not None:
         targets = teach(teaching, labels, training, [], progress).added_to(read_conversations(training, labels, 0), 0)
         ends = np.cumsum([len(dialogue.rows) for dialogue in training])[:-1]
@@ -154,7 +156,7 @@ def tuned_on_sentences(config: TrainingConfig, recipe: AdapterRecipe, progress: 
     if recipe.sentence_epochs == 0:
         return None
     # In the reader's input format, because the reader starts from it; for the graph's encoder it makes no difference.
-    format_ = config.reader or config.text
+    format_ = replace(config.reader or config.text, recognized=False)
     return tune_sentences(format_, recipe, _goemotions(), cache_folder(), 0, progress)
 
 

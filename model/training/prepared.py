@@ -60,7 +60,7 @@ def so_far(dialogues: Sequence[Dialogue], context: int) -> list[list[Line]]:
     """For each utterance of the dialogues, in order: up to `context` utterances before it, and itself."""
     lines = []
     for dialogue in dialogues:
-        spoken = [Line(row.speaker, row.text) for row in dialogue.rows]
+        spoken = [Line(row.speaker, row.text, row.recognized) for row in dialogue.rows]
         lines += [spoken[max(0, t - context) : t + 1] for t in range(len(spoken))]
     return lines
 

@@ -54,6 +54,8 @@ class Recipe:
     """Rate of wrong speakers in the noisy view of the training data."""
     noise_share: float = 0.3
     """Probability that a dialogue is drawn from the noisy view."""
+    rewritten_share: float = 0.0
+    """Probability that a dialogue is drawn from the view that is written as a recognizer writes."""
     lookahead: int = 0
     """Later utterances that the provisional label may use: not 0 only for comparison with the offline literature."""
 
@@ -199,8 +201,10 @@ def _draw_epoch(
     """The data of one epoch, each dialogue of a randomly chosen view, and the numbers [B] of each batch's dialogues."""
     training = views[0]
     count = len(training.conversations)
-    noisy = (rng.random(count) < recipe.noise_share) & (len(views) > 1)
-    conversations = [views[int(view)].conversations[d] for d, view in enumerate(noisy)]
+    ends = np.cumsum([recipe.noise_share, recipe.rewritten_share])[: len(views) - 1]
+    # Beyond the last end the training data as it is, which is the first view.
+    chosen = (np.searchsorted(ends, rng.random(count), side="right") + 1) % len(views)
+    conversations = [views[view].conversations[d] for d, view in enumerate(chosen)]
     order = rng.permutation(count)
     groups = [order[start : start + recipe.batch] for start in range(0, count, recipe.batch)]
     return Prepared(conversations, training.emotion, training.sentiment, training.target), groups

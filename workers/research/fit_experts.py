@@ -97,7 +97,7 @@ def _converse(
             state, memory, lines = labeller.new_state(), SpeakerMemory(config.prosody, config.window), []
             for clip, row in own_clips[start : start + TURNS_PER_CONVERSATION]:
                 condition = CONDITIONS[int(rng.integers(len(CONDITIONS)))]
-                lines.append(Line(f"actor {clip.actor}", SENTENCES[int(clip.name.split("-")[4])]))
+                lines.append(Line(f"actor {clip.actor}", SENTENCES[int(clip.name.split("-")[4])], recognized=True))
                 context = lines[-13:]
                 values = prosody.measure(under(condition, clip, row)) if prosody.available() else None
                 expert_posteriors = {} if read is None else {"reader": read([context])[0]}

@@ -28,6 +28,14 @@ def test_embeddings_do_not_depend_on_their_batch_and_tell_meanings_apart() -> No
     assert like[0] @ like[1] > like[0] @ like[2] + 0.2
 
 
+def test_the_last_column_tells_who_wrote_the_words() -> None:
+    told, untold = (TextConfig(layers=(2,), recognized=recognized) for recognized in (True, False))
+    lines = [[Line("a", "Oh my God.", recognized=True)], [Line("a", "I know.", True), Line("b", "Oh my God.")]]
+    embedding = TextEncoder(told)(lines)
+    assert embedding.shape == (2, told.embedding_width) and embedding[:, -1].tolist() == [1, 0]
+    assert np.array_equal(embedding[:, :-1], TextEncoder(untold)(lines))
+
+
 def test_speakers_are_letters_in_order_of_recency_and_the_silent_are_left_out() -> None:
     lines = [
         Line("Ross", "Hi."),

@@ -54,6 +54,8 @@ def test_words_that_were_recognized_once_are_kept(tmp_path: Path, monkeypatch: p
     kept.write_text(json.dumps(["un deux", "trois", "quatre"]))
     lab = Lab(tmp_path, "meld", tmp_path, 1, Silent())
     lab.__dict__["pair"] = (None, [], DIALOGUES)
-    found = recognized_words._dev_as_recognized(lab, "base", "as said")
+    words = recognized_words.as_recognized(lab, "base", "as said")
+    found = recognized_words.in_place(DIALOGUES, words, recognized=True)
     assert [[row.text for row in dialogue.rows] for dialogue in found] == [["un deux", "trois"], ["quatre"]]
     assert [row.speaker for dialogue in found for row in dialogue.rows] == ["Ann", "Ann", "Ben"]
+    assert all(row.recognized for dialogue in found for row in dialogue.rows)

@@ -21,7 +21,7 @@ from model.training.config import Network, TrainingConfig, leave_out
 from model.training.experiment import configure, train_command, views
 from model.training.prepared import prepare, so_far
 from model.training.teaching import Teaching, teach
-from model.training.train import Recipe, predict, train
+from model.training.train import Recipe, _draw_epoch, predict, train
 
 TINY = TrainingConfig("meld", seeds=2, network=Network(hidden=32), recipe=Recipe(epochs=6, rate=2e-3))
 
@@ -61,6 +61,29 @@ def test_training_learns_and_repeats(data: Path, tmp_path: Path, monkeypatch: py
     again = train(config, TINY.recipe, train_views, dev, 0, Silent())
     assert np.allclose(predict(model, dev), predict(again, dev), atol=1e-6)
     assert np.allclose(model.sentiment_given_emotion.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.data
+@pytest.mark.integration
+def test_dialogues_are_drawn_from_the_views_by_their_shares(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As written, with noise, and as a recognizer writes: the network is told which words were recognized."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    run = replace(TINY, text=TextConfig(recognized=True), recipe=replace(TINY.recipe, rewritten_share=0.5))
+    labels, dialogues = read_table(data / "meld" / "train.csv")
+    training = dialogues[:100]
+    config = configure(run, labels, training)
+    seen = views(training, labels, config, Tuned(), run.recipe, Silent())
+    utterances = [[one for each in view.conversations for one in each if "text" in one.features] for view in seen]
+    told = [{one.features["text"][-1] for one in each} for each in utterances]
+    assert told == [{0.0}, {0.0}, {1.0}]
+    drawn, _ = _draw_epoch(seen, run.recipe, np.random.default_rng(0))
+    shares = [np.mean([own is one for own, one in zip(view.conversations, drawn.conversations, strict=True)])
+              for view in seen]  # fmt: skip
+    assert shares == pytest.approx([0.2, 0.3, 0.5], abs=0.15)
+    plain = leave_out(run, ["noise"]).recipe
+    assert len(views(training, labels, config, Tuned(), plain, Silent())) == 1
 
 
 @pytest.mark.data

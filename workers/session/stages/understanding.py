@@ -186,7 +186,7 @@ class Understanding:
         if "text" not in self._plan.modalities or not words.readable:
             return words
         past = admitted.context[max(0, len(admitted.context) - self._config.context) :]
-        lines = [*(earlier.line for earlier in past), Line(admitted.speaker, words.readable)]
+        lines = [*(earlier.line for earlier in past), Line(admitted.speaker, words.readable, self._recognizes)]
         embedding, posterior = await self._speculative.get_or_start(
             admitted.utterance, tuple(lines), lambda: self._backend.embed(lines)
         )

@@ -17,7 +17,7 @@ from stream.bus.keys import Keys
 from stream.bus.publisher import Bus
 from stream.bus.subscriber import subscribe
 from stream.events import Degraded, Emotion
-from tests.support.backend import MODEL, LocalBackend, blocks, plan
+from tests.support.backend import MODEL, LocalBackend, blocks, demo_transcript, plan, run
 from workers.inference.recognizer import EmotionRecognizer
 from workers.session.session import Session
 
@@ -135,3 +135,12 @@ async def test_work_begins_before_the_end_is_confirmed(redis_url: str, demo_audi
     first = {size: position for position, size in early}
     gained = [position - first[size] for position, size in late]
     assert len(gained) == len(patient) and sorted(gained)[len(gained) // 2] >= 0.2
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_the_text_encoder_is_told_whether_a_recognizer_wrote_the_words(
+    redis_url: str, demo_audio: np.ndarray, given: bool
+) -> None:
+    backend = LocalBackend()
+    await run(redis_url, plan(transcript=demo_transcript()) if given else plan(), backend, blocks(demo_audio))
+    assert backend.read and all(lines[-1].recognized is not given for lines in backend.read)
