@@ -167,7 +167,7 @@ STUDIES = {
     "ensembles": 5,
     "taught-graph": 3,
     "recognized-words": 5,
-    "rewritten-words": 5,
+    "rewritten-words": 3,
     "cost": 1,
 }
 """Default number of seeds of each study."""
