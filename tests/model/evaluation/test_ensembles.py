@@ -1,4 +1,4 @@
-"""The study of several networks together, with the shipped ones, on a little of MELD."""
+"""The study of several networks together, with the shipped ones, on MELD's dev."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def lab(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     _, dialogues = read_table(data / "meld" / "dev.csv")
     for split in ("train", "dev"):
-        write_table(tmp_path / "meld" / f"{split}.csv", split, dialogues[:25])
+        write_table(tmp_path / "meld" / f"{split}.csv", split, dialogues)
     return Lab(tmp_path, "meld", tmp_path / "results", 5, Silent())
 
 
 @pytest.mark.data
 @pytest.mark.integration
 def test_the_mean_of_weights_is_no_network(lab: Lab) -> None:
-    """Networks from different seeds have nothing in common but their shape: what is left are the reader's labels."""
+    """Networks from different seeds have little in common but their shape."""
     rows = [line.split("|") for line in ensembles(lab).splitlines()[2:]]
-    accuracy = {row[1].strip(): float(row[2].split("±")[0]) for row in rows}
-    assert accuracy["mean of all posteriors"] > accuracy["mean of all weights"] + 1
-    assert accuracy["one network"] == pytest.approx(accuracy["mean of all posteriors"], abs=5)
+    weighted_f1 = {row[1].strip(): float(row[3].split("±")[0]) for row in rows}
+    assert weighted_f1["mean of all posteriors"] > weighted_f1["mean of all weights"] + 1
+    assert weighted_f1["one network"] == pytest.approx(weighted_f1["mean of all posteriors"], abs=2)
 
 
 @pytest.mark.data
