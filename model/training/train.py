@@ -59,6 +59,11 @@ class Recipe:
     lookahead: int = 0
     """Later utterances that the provisional label may use: not 0 only for comparison with the offline literature."""
 
+    @property
+    def shares(self) -> list[float]:
+        """Probability of each view beside the training data as it is, in the order of `views`; those with one alone."""
+        return [share for share in (self.noise_share, self.rewritten_share) if share]
+
 
 def batches(
     data: Prepared, config: FusionConfig, groups: Sequence[NDArray[np.int64]], device: torch.device
@@ -201,7 +206,7 @@ def _draw_epoch(
     """The data of one epoch, each dialogue of a randomly chosen view, and the numbers [B] of each batch's dialogues."""
     training = views[0]
     count = len(training.conversations)
-    ends = np.cumsum([recipe.noise_share, recipe.rewritten_share])[: len(views) - 1]
+    ends = np.cumsum(recipe.shares[: len(views) - 1])
     # Beyond the last end the training data as it is, which is the first view.
     chosen = (np.searchsorted(ends, rng.random(count), side="right") + 1) % len(views)
     conversations = [views[view].conversations[d] for d, view in enumerate(chosen)]

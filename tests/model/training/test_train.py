@@ -82,6 +82,10 @@ def test_dialogues_are_drawn_from_the_views_by_their_shares(
     shares = [np.mean([own is one for own, one in zip(view.conversations, drawn.conversations, strict=True)])
               for view in seen]  # fmt: skip
     assert shares == pytest.approx([0.2, 0.3, 0.5], abs=0.15)
+    alone = replace(run.recipe, noise_share=0.0)
+    drawn, _ = _draw_epoch([seen[0], seen[2]], alone, np.random.default_rng(0))
+    told = [conversation[0].features["text"][-1] for conversation in drawn.conversations]
+    assert np.mean(told) == pytest.approx(0.5, abs=0.15), "the second view is the rewritten one where there is no noise"
     plain = leave_out(run, ["noise"]).recipe
     assert len(views(training, labels, config, Tuned(), plain, Silent())) == 1
 
