@@ -42,7 +42,8 @@ def mishear(words: str, wer: float, vocabulary: Sequence[str], rng: np.random.Ge
 def rewrite(words: str, rng: np.random.Generator) -> str:
     """The words with the punctuation that a recognizer writes: hardly any "!" and no "…", "?" only where it is heard.
 
-    The chances are rounded from what Whisper base writes for MELD's lines (model/RESULTS.md).
+    The chances are set by hand, near what Whisper base writes of MELD's lines that a synthesizer says: it leaves 7 % of
+    the lines with "!" one, and 61 % of those with "?", which people raise their voice for more than a synthesizer does.
     """
     straight = words.translate(str.maketrans("’‘“”", "''\"\""))
 
