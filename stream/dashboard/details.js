@@ -1,7 +1,7 @@
 // What a label rests on: all probabilities, modalities, earlier utterances, and how long it took.
 
 import { element } from "./dom.js";
-import { clock, milliseconds, modalityName, NEUTRAL, percent, ranked } from "./emotions.js";
+import { clock, cssColourOf, milliseconds, modalityName, percent, ranked } from "./emotions.js";
 import { labelLatency } from "./session.js";
 
 const EXCERPT = 60;
@@ -12,10 +12,10 @@ export const summaryLine = ({ latency }) =>
   latency ? `Details, label ${milliseconds(labelLatency(latency))} after the end` : "Details";
 
 /** Fill an opened disclosure. `jump` goes to an utterance by its number. */
-export function fillDetails(details, utterance, session, colours, jump) {
+export function fillDetails(details, utterance, session, jump) {
   const { label, latency, influences } = utterance;
   const parts = [
-    part("Probabilities", bars(ranked(label.probabilities), (name) => colours.get(name) ?? NEUTRAL)),
+    part("Probabilities", bars(ranked(label.probabilities), cssColourOf)),
     part("Rests on", bars(ranked(label.contribution).map(([name, share]) => [modalityName(name), share]))),
   ];
   const ranking = ranked(influences);

@@ -1,18 +1,29 @@
 // How emotions and times are named and coloured.
 
-/** Okabe and Ito's palette, told apart by colour-blind people too. */
-const PALETTE = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"];
-export const NEUTRAL = "#8b919b";
-
-const POSITIVE = new Set(["joy", "happy", "happiness", "excited", "peaceful", "powerful"]);
-const NEGATIVE = new Set(["anger", "angry", "mad", "sadness", "sad", "disgust", "fear", "scared", "frustrated"]);
+import { APPEARANCES, UNKNOWN } from "../appearance.js";
 
 const MODALITY_NAMES = { text: "words", audio: "voice", visual: "face" };
 
-/** The colour of each emotion of a checkpoint. */
-export function colourMap(emotions) {
-  const others = emotions.filter((name) => name !== "neutral");
-  return new Map(others.map((name, place) => [name, PALETTE[place % PALETTE.length]]));
+/** Valence, symbol and colours of an emotion. */
+const appearance = (emotion) => (Object.hasOwn(APPEARANCES, emotion) ? APPEARANCES[emotion] : UNKNOWN);
+
+export const symbolOf = (emotion) => appearance(emotion).symbol;
+
+/** The colour of an emotion in the page's theme, "#rrggbb". */
+export const colourOf = (emotion) => appearance(emotion)[document.documentElement.dataset.theme];
+
+/** The colour of an emotion as a CSS value that follows the theme. */
+export function cssColourOf(emotion) {
+  const { light, dark } = appearance(emotion);
+  return `light-dark(${light}, ${dark})`;
+}
+
+/** Mark a small node with an emotion's symbol on its colour. */
+export function mark(swatch, emotion) {
+  const { symbol, light, dark } = appearance(emotion);
+  swatch.textContent = symbol;
+  swatch.style.setProperty("--emotion", cssColourOf(emotion));
+  swatch.style.setProperty("color", `light-dark(${ink(light)}, ${ink(dark)})`);
 }
 
 /** Black or white, whichever reads better on a colour "#rrggbb". */
@@ -25,7 +36,7 @@ export function ink(colour) {
 export function valence(probabilities) {
   let sum = 0;
   for (const [name, share] of Object.entries(probabilities)) {
-    sum += POSITIVE.has(name) ? share : NEGATIVE.has(name) ? -share : 0;
+    sum += appearance(name).valence * share;
   }
   return sum;
 }

@@ -3,7 +3,7 @@
 import { Plot } from "./axis.js";
 import { Chart, drawCursor, fitted } from "./charts.js";
 import { byId, fillTable } from "./dom.js";
-import { clock, ink, NEUTRAL, percent, verdictOf } from "./emotions.js";
+import { clock, colourOf, ink, percent, symbolOf, verdictOf } from "./emotions.js";
 
 const LANE = 30;
 const BLOCK = 22;
@@ -11,7 +11,6 @@ const AXIS = 22;
 
 export class Timeline {
   session = null;
-  colours = new Map();
   cursor = null;
   #axis;
   #speakers = [];
@@ -103,18 +102,19 @@ export class Timeline {
       context.strokeRect(x + 0.5, top + 0.5, Math.max(1, wide - 1), BLOCK - 1);
       return;
     }
-    const colour = this.colours.get(label.emotion) ?? NEUTRAL;
+    const colour = colourOf(label.emotion);
     context.fillStyle = colour;
     context.fillRect(x, top, wide, BLOCK);
     if (label.uncertain) {
       context.fillStyle = this.#hatch(context, colour);
       context.fillRect(x, top, wide, BLOCK);
     }
-    if (wide < 24) return;
+    if (wide < 16) return;
     const italic = !label.final || open ? "italic " : "";
     context.font = `${italic}12px system-ui, sans-serif`;
-    const room = wide - 8;
-    const text = context.measureText(label.emotion).width <= room ? label.emotion : null;
+    const symbol = symbolOf(label.emotion);
+    const texts = [`${symbol} ${label.emotion}`, symbol];
+    const text = texts.find((each) => context.measureText(each).width <= wide - 8);
     if (!text) return;
     if (label.uncertain) {
       // A plain ground, so that the word reads on the hatching.

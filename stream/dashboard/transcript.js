@@ -3,7 +3,7 @@
 
 import { fillDetails, summaryLine } from "./details.js";
 import { atMostEvery, byId, element, oncePerFrame } from "./dom.js";
-import { clock, modalityName, NEUTRAL, percent, soundNames, verdictOf } from "./emotions.js";
+import { clock, cssColourOf, mark, modalityName, percent, soundNames, verdictOf } from "./emotions.js";
 
 const SLICE_MS = 8;
 const NEAR_END_PX = 48;
@@ -15,7 +15,6 @@ const STATE_NOTES = { live: "speaking…", heard: "being labelled…", provision
 
 export class Transcript {
   #session = null;
-  #colours = new Map();
   #rows = new Map();
   #pending = new Set();
   #box = byId("transcript");
@@ -46,13 +45,7 @@ export class Transcript {
     this.#rows.clear();
     this.#list.replaceChildren();
     this.#session = session;
-    this.#colours = new Map();
     this.setGrowing(false);
-  }
-
-  setColours(colours) {
-    this.#colours = colours;
-    this.#queue(this.#rows.keys());
   }
 
   /** Whether the session grows, live or played; then its end is kept in view until the reader scrolls up. */
@@ -185,7 +178,8 @@ export class Transcript {
     const share = label ? label.probabilities[label.emotion] : 0;
     meter.lastElementChild.textContent = label ? percent(share) : "";
     line.children[0].hidden = meter.hidden = !label;
-    node.style.setProperty("--emotion", label ? (this.#colours.get(label.emotion) ?? NEUTRAL) : "transparent");
+    if (label) mark(line.children[0], label.emotion);
+    node.style.setProperty("--emotion", label ? cssColourOf(label.emotion) : "transparent");
     node.style.setProperty("--share", `${100 * share}%`);
     note.textContent = failure ?? STATE_NOTES[state] ?? "";
     modalities.replaceChildren(...(label ? badges(label) : []));
@@ -196,7 +190,7 @@ export class Transcript {
   }
 
   #fillDetails(details, utterance) {
-    fillDetails(details, utterance, this.#session, this.#colours, (number) => this.reveal(number));
+    fillDetails(details, utterance, this.#session, (number) => this.reveal(number));
   }
 
   #onToggle({ target }) {

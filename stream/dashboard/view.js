@@ -4,7 +4,7 @@ import { download, EventFeed, getSession } from "./api.js";
 import { Axis, bindGestures } from "./axis.js";
 import { Announcer } from "./announcer.js";
 import { atMostEvery, byId, element, oncePerFrame } from "./dom.js";
-import { colourMap, NEUTRAL } from "./emotions.js";
+import { mark } from "./emotions.js";
 import { InfluenceGraph } from "./influence.js";
 import { Player } from "./player.js";
 import { EventLog, Session } from "./session.js";
@@ -121,21 +121,8 @@ export class SessionView {
 
   #receive(event) {
     this.#log.add(event);
-    if (event.type === "session.started") this.#useColours(event.emotions);
+    if (event.type === "session.started") showLegend(event.emotions);
     this.#advance();
-  }
-
-  #useColours(emotions) {
-    const colours = colourMap(emotions);
-    this.#timeline.colours = colours;
-    this.#transcript.setColours(colours);
-    const items = emotions.map((name) => {
-      const swatch = element("span", { className: "swatch" });
-      swatch.style.setProperty("--emotion", colours.get(name) ?? NEUTRAL);
-      return element("li", {}, swatch, name);
-    });
-    const unsure = element("li", {}, element("span", { className: "swatch hatched" }), "uncertain");
-    byId("legend").replaceChildren(...items, unsure);
   }
 
   #useSession(session) {
@@ -177,6 +164,18 @@ export class SessionView {
     this.#influence.show(this.#session);
     this.#timeline.showTable();
   }
+}
+
+/** The symbols and colours of a checkpoint's emotions. */
+function showLegend(emotions) {
+  const items = emotions.map((name) => {
+    const swatch = element("span", { className: "swatch" });
+    swatch.setAttribute("aria-hidden", "true");
+    mark(swatch, name);
+    return element("li", {}, swatch, name);
+  });
+  const unsure = element("li", {}, element("span", { className: "swatch hatched" }), "uncertain");
+  byId("legend").replaceChildren(...items, unsure);
 }
 
 /** Where there is no such session there is nothing to show but the message. */

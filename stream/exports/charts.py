@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
+from stream.appearance import APPEARANCES, UNKNOWN, appearance, light_and_dark, valence
 from stream.events import Emotion
 from stream.exports.labelled import Labelled
 from stream.exports.text import plain
@@ -38,19 +39,6 @@ GREY = "#808080"
 LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#000000")
 """Colors of several lines in one chart, in order; lines differ by `MARKERS` as well."""
 MARKERS = "osD^vPX"
-COLORS = {
-    **dict.fromkeys(("joy", "joyful", "happy"), ORANGE),
-    **dict.fromkeys(("surprise", "excited"), YELLOW),
-    **dict.fromkeys(("anger", "angry", "mad"), VERMILLION),
-    **dict.fromkeys(("sadness", "sad"), BLUE),
-    **dict.fromkeys(("fear", "scared"), PURPLE),
-    **dict.fromkeys(("disgust", "peaceful"), GREEN),
-    **dict.fromkeys(("frustrated", "powerful"), SKY),
-}
-"""Color by emotion, for the known label sets; other labels are grey. The label is always written beside its color."""
-
-POSITIVE = frozenset({"joy", "joyful", "happy", "excited", "peaceful", "powerful"})
-NEGATIVE = frozenset({"anger", "angry", "mad", "sadness", "sad", "disgust", "fear", "scared", "frustrated"})
 TREND = 5  # utterances of the same speaker in the moving average
 
 _TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds between ticks
@@ -71,11 +59,6 @@ def drawing_style(font_size: float = 10) -> Iterator[None]:
     """Style of all charts. The settings are read while a figure is made and again while it is saved: do both in it."""
     with _drawing, matplotlib.rc_context(_STYLE | {"font.size": font_size}):
         yield
-
-
-def valence(label: Emotion) -> float:
-    """Probability of POSITIVE emotions minus that of NEGATIVE ones, -1 … 1; other labels do not count."""
-    return sum(((name in POSITIVE) - (name in NEGATIVE)) * share for name, share in label.probabilities.items())
 
 
 def trend(values: Sequence[float]) -> list[float]:
@@ -115,11 +98,11 @@ def _timeline(axes: Axes, entries: Sequence[tuple[Labelled, Emotion]], emotions:
                 for utterance, label in entries
                 if label.emotion == emotion and label.uncertain == uncertain
             ]
-            color = "none" if uncertain else COLORS.get(emotion, GREY)
+            color = "none" if uncertain else appearance(emotion).light
             axes.broken_barh(
                 spans, (row - 0.35, 0.7), facecolor=color, edgecolor=_INK, linewidth=0.7, hatch="////" * uncertain
             )
-    axes.set_yticks(range(len(emotions)), [plain(emotion) for emotion in emotions])
+    axes.set_yticks(range(len(emotions)), [f"{plain(emotion)} {appearance(emotion).symbol}" for emotion in emotions])
     axes.set_ylim(len(emotions) - 0.5, -0.5)
     axes.tick_params(labelbottom=False)
     hide_frame(axes)
@@ -127,7 +110,7 @@ def _timeline(axes: Axes, entries: Sequence[tuple[Labelled, Emotion]], emotions:
 
 def _valence(axes: Axes, entries: Sequence[tuple[Labelled, Emotion]]) -> None:
     times = [(utterance.start + utterance.end) / 2 for utterance, _ in entries]
-    values = [valence(label) for _, label in entries]
+    values = [valence(label.probabilities) for _, label in entries]
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.plot(times, values, "o", color=GREY, markersize=3)
     axes.plot(times, trend(values), color=_INK, linewidth=1.6)
@@ -140,7 +123,7 @@ def _valence(axes: Axes, entries: Sequence[tuple[Labelled, Emotion]]) -> None:
 
 def _distribution(axes: Axes, labels: Sequence[Emotion], emotions: Sequence[str]) -> None:
     counts = Counter(label.emotion for label in labels)
-    colors = [COLORS.get(emotion, GREY) for emotion in emotions]
+    colors = [appearance(emotion).light for emotion in emotions]
     numbers = [counts[emotion] for emotion in emotions]
     bars = axes.barh(range(len(emotions)), numbers, color=colors, edgecolor=_INK, linewidth=0.7)
     axes.bar_label(bars, padding=3)
@@ -165,9 +148,12 @@ def hide_frame(axes: Axes) -> None:
 
 
 def inline_svg(figure: Figure) -> Markup:
-    """SVG for an HTML page: no XML declaration, no ids that another drawing has as well, in the color of its text."""
+    """SVG for an HTML page, light or dark: no XML declaration, no ids that another drawing has as well, colors that
+    follow the page's."""
     drawing = svg_file(figure, transparent=True)
     drawing = re.sub(r'<g id="\w+_\d+">', "<g>", drawing[drawing.index("<svg") :])
+    for look in {*APPEARANCES.values(), UNKNOWN}:
+        drawing = drawing.replace(look.light, light_and_dark(look))
     return Markup(drawing.replace(_INK, "currentColor").replace("<svg ", '<svg aria-hidden="true" ', 1))  # noqa: S704  # drawn here: words are escaped or outlines
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from jinja2 import Environment
 from markupsafe import Markup
 
+from stream.appearance import appearance, light_and_dark
 from stream.events import Degraded, Event, Lag, SessionEnded
-from stream.exports.charts import COLORS, GREY, TREND, chart, clock
+from stream.exports.charts import TREND, chart, clock
 from stream.exports.labelled import Labelled, duration, emotions, labelled, removed, started
 from stream.exports.text import plain, sounds
 
@@ -33,7 +34,7 @@ svg { max-width: 100%; height: auto } svg text { font-family: system-ui, sans-se
 table { border-collapse: collapse; width: 100% } td, th { padding: .3rem .6rem; text-align: left; vertical-align: top }
 tr { border-bottom: 1px solid var(--line) } .time { font-variant-numeric: tabular-nums; white-space: nowrap }
 .emotion { white-space: nowrap }
-.emotion i { display: inline-block; width: .8em; height: .8em; border: 1px solid currentColor; margin-right: .4em }
+.emotion i { font-style: normal }
 meter { width: 5rem; height: .7rem; vertical-align: middle }
 @media print { body { max-width: none; margin: 0 } tr, figure { break-inside: avoid } }
 </style>
@@ -82,7 +83,8 @@ dot for each utterance, the line the mean of the last {{ trend }}.</p>
 <td><bdi>{{ u.speaker|plain or "unknown" }}</bdi></td>
 <td>{% if u.text is none %}<small>no words kept</small>{% else %}<bdi dir="auto">{{ u.text|plain }}</bdi>{% endif
 %}{% if u.label and u.label|sounds %} <small>{{ u.label|sounds|join(", ") }}</small>{% endif %}</td>
-<td>{% if u.label %}<span class="emotion"><i style="background: {{ u.label|color }}"></i>{{ u.label.emotion|plain }}
+<td>{% if u.label %}<span class="emotion">\
+<i style="color: {{ u.label|color }}" aria-hidden="true">{{ u.label|symbol }}</i> {{ u.label.emotion|plain }}
 <meter min="0" max="1" value="{{ u.label|share }}"></meter> {{ "%.0f"|format(100 * u.label|share) }} %</span>\
 {% if u.label.uncertain %} <small>uncertain, or {{ u.label|second }}</small>{% endif %}\
 {% if not u.label.final %} <small>not final</small>{% endif %}\
@@ -113,7 +115,8 @@ def report(events: Sequence[Event]) -> bytes:
         "plain": plain,
         "sounds": sounds,
         "clock": clock,
-        "color": lambda label: COLORS.get(label.emotion, GREY),
+        "color": lambda label: light_and_dark(appearance(label.emotion)),
+        "symbol": lambda label: appearance(label.emotion).symbol,
         "share": lambda label: label.probabilities.get(label.emotion, 0.0),
         "second": lambda label: plain(sorted(label.probabilities, key=label.probabilities.__getitem__)[-2:][0]),
     }

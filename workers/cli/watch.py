@@ -30,13 +30,13 @@ from stream.events import (
     SpeakerMerged,
     UtteranceFailed,
 )
-from workers.console.display import BAR, COLOURS, NEUTRAL, clock, describe, started_line, summary
-from workers.console.rows import Row, update
+from workers.console.display import clock, describe, started_line, summary
+from workers.console.rows import BAR, Row, update, verdict
 from workers.console.terminal import printable, printable_event
 
 MAX_ROWS = 500  # labels a session
 REDRAW_S = 0.15  # seconds between looks for something new to draw
-COLUMNS = {"time": 8, "speaker": 14, "words": 0, "emotion": 12, "probability": BAR + 5, "sentiment": 9, "": 11}
+COLUMNS = {"time": 8, "speaker": 14, "words": 0, "emotion": 14, "probability": BAR + 5, "sentiment": 9, "": 11}
 MIN_WORDS_WIDTH = 20  # characters for words
 
 
@@ -46,7 +46,6 @@ class Conversation:
 
     rows: OrderedDict[int, Row] = field(default_factory=OrderedDict)
     """By utterance."""
-    colours: dict[str, str] = field(default_factory=dict)
     note: str = ""
     """The last thing worth a line."""
     ended: bool = False
@@ -56,8 +55,6 @@ class Conversation:
         update(self.rows, event, MAX_ROWS)
         match event:
             case SessionStarted():
-                others = [name for name in event.emotions if name != "neutral"]
-                self.colours = dict(zip(others, COLOURS, strict=False))
                 self.note = started_line(event)
             case SpeakerMerged():
                 for number, row in self.rows.items():
@@ -76,6 +73,12 @@ def matches(row: Row, wanted: str) -> bool:
     """True where words, speaker or emotion contain the search text, in upper or lower case."""
     text = f"{row.latest.speaker}\n{row.latest.text or ''}\n{row.label.emotion if row.label else ''}"
     return wanted.casefold() in text.casefold()
+
+
+def _state(label: Emotion | None) -> str:
+    if label is not None and label.final:
+        return "final"
+    return "goes on" if label is None or label.trigger == "interval" else "provisional"
 
 
 class WatchApp(App[str]):
@@ -203,21 +206,9 @@ class WatchApp(App[str]):
         words = row.words
         words.truncate(self._words_width, overflow="ellipsis")
         who = Text(row.latest.speaker)
-        verdict = (
-            self._verdict(row.label) if row.label is not None else (Text(), Text(), Text(), Text("goes on", "dim"))
-        )
-        return (Text(clock(row.latest.audio_start), justify="right"), who, words, *verdict)
-
-    def _verdict(self, label: Emotion) -> tuple[Text, ...]:
-        colour = self.conversations[label.session].colours.get(label.emotion, NEUTRAL)
-        probability = label.probabilities[label.emotion]
-        bar = "█" * round(probability * BAR)
-        return (
-            Text(label.emotion + ("?" if label.uncertain else ""), style=colour),
-            Text.assemble((bar.ljust(BAR, "·"), colour), f" {probability:.2f}"),
-            Text(label.sentiment),
-            Text("final" if label.final else "goes on" if label.trigger == "interval" else "provisional", "dim"),
-        )
+        label = row.label
+        judged = verdict(label) if label is not None else (Text(), Text(), Text())
+        return (Text(clock(row.latest.audio_start), justify="right"), who, words, *judged, Text(_state(label), "dim"))
 
     def _width(self) -> int:
         """Characters for words, so that the rest of a row fits."""

@@ -27,13 +27,9 @@ from stream.events import (
     SpeakerMerged,
     UtteranceFailed,
 )
-from workers.console.rows import Row, update
+from workers.console.rows import Row, update, verdict
 from workers.console.terminal import Terminal, harmless, print_json, printable, printable_event
 
-# Okabe & Ito's palette, which colour-blind people can tell apart; the words always stand beside it.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
-NEUTRAL = "grey70"
-BAR = 8  # characters
 BAR_WIDTH = 40  # characters of the bar of progress
 LEGEND = (
     "a line: time, speaker, now/…/final (provisional, while speech goes on, with what came after), emotion "
@@ -86,7 +82,6 @@ class TableDisplay:
         self._started = clock.now()
         self._first_block: float | None = None
         self._position = 0.0
-        self._colours: dict[str, str] = {}
         self._note = ""
         self.loading: Callable[[], str] = str
         """Says what is waited for before the first label, "" when nothing is."""
@@ -103,8 +98,6 @@ class TableDisplay:
         event = printable_event(event)
         update(self._rows, event, limit=200)
         if isinstance(event, SessionStarted):
-            others = [name for name in event.emotions if name != "neutral"]
-            self._colours = dict(zip(others, COLOURS, strict=False))
             self._note = started_line(event)
         elif isinstance(event, Emotion) and event.trigger == "speech_ended":
             self._rows.move_to_end(event.utterance)
@@ -139,19 +132,8 @@ class TableDisplay:
         for row in list(self._rows.values())[-max(4, self._console.height - 5) :]:
             who = Text(row.latest.speaker)  # not str: rich would read "[b]" as markup
             words = Text.assemble((_sounds(row.label), "dim"), row.words) if row.label else row.words
-            table.add_row(clock(row.latest.audio_start), who, words, *self._verdict(row.label))
+            table.add_row(clock(row.latest.audio_start), who, words, *(verdict(row.label) if row.label else ()))
         return table
-
-    def _verdict(self, label: Emotion | None) -> tuple[Text, ...]:
-        if label is None:
-            return ()
-        name, probability = label.emotion + ("?" if label.uncertain else ""), label.probabilities[label.emotion]
-        colour = self._colours.get(label.emotion, NEUTRAL)
-        return (
-            Text(name, style=colour if label.final else f"{colour} italic"),
-            Text.assemble((("█" * round(probability * BAR)).ljust(BAR, "·"), colour), f" {probability:.2f}"),
-            Text(label.sentiment),
-        )
 
     def _progress(self) -> Iterator[Table]:
         """Bar, per cent and time left, if the end is known."""

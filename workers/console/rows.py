@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 
 from rich.text import Text
 
+from stream.appearance import appearance
 from stream.events import Emotion, Event, UtteranceFailed, UtterancePartial
+
+BAR = 8  # characters of a full bar
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,16 @@ def update(rows: OrderedDict[int, Row], event: Event, limit: int) -> None:
             pass
     if len(rows) > limit:
         rows.popitem(last=False)
+
+
+def verdict(label: Emotion) -> tuple[Text, Text, Text]:
+    """Emotion with its symbol ("?" where it is uncertain, italic while provisional), its probability as a bar, and the
+    sentiment. Only symbol and bar are colored: the ground of a terminal is not known, and words must read on it."""
+    look, probability = appearance(label.emotion), label.probabilities[label.emotion]
+    name = label.emotion + ("?" if label.uncertain else "")
+    bar = ("█" * round(probability * BAR)).ljust(BAR, "·")
+    return (
+        Text.assemble((look.symbol, look.dark), " ", (name, "" if label.final else "italic")),
+        Text.assemble((bar, look.dark), f" {probability:.2f}"),
+        Text(label.sentiment),
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +16,7 @@ from ray.exceptions import RayError
 
 import stream
 from model.fusion.checkpoint import shipped
+from stream.appearance import APPEARANCES, UNKNOWN
 from stream.bus.connection import BusError, check
 from stream.exports import FORMATS
 from workers.gateway.access import Scope
@@ -70,6 +73,15 @@ class Offer(BaseModel):
 async def page() -> FileResponse:
     """The dashboard."""
     return FileResponse(PAGE / "index.html")
+
+
+@router.get("/appearance.js", include_in_schema=False)
+async def appearances() -> Response:
+    """The table of the emotions' appearance, as a module that the dashboard imports."""
+    table = {name: asdict(look) for name, look in APPEARANCES.items()}
+    names = {"APPEARANCES": table, "UNKNOWN": asdict(UNKNOWN)}
+    module = "".join(f"export const {name} = {json.dumps(value)};\n" for name, value in names.items())
+    return Response(module, media_type="text/javascript")
 
 
 @router.get("/docs", include_in_schema=False)

@@ -6,7 +6,7 @@ import pytest
 from lxml import html
 
 from stream.exports import export
-from stream.exports.charts import NEGATIVE, POSITIVE, clock, trend, valence
+from stream.exports.charts import clock, trend
 from stream.exports.text import plain
 from tests.support.conversations import NASTY, conversation, emotion, failed, heard, started
 
@@ -28,9 +28,9 @@ def test_the_header_says_what_was_listened_to_with_what_and_by_whose_leave(page)
 
 def test_the_table_has_words_emotions_and_what_is_uncertain(page) -> None:
     rows = [[plain(cell.text_content()) for cell in row.iter("td")] for row in page.find(".//tbody").iter("tr")]
-    assert rows[0] == ["0:00", "Anna", "=1+1 is two", "joy 70 %"]
-    assert rows[1] == ["0:02", "Ben", plain(NASTY), "anger 80 % not final"]
-    assert rows[2][3] == "joy 40 % uncertain, or neutral not final"
+    assert rows[0] == ["0:00", "Anna", "=1+1 is two", "▲ joy 70 %"]
+    assert rows[1] == ["0:02", "Ben", plain(NASTY), "■ anger 80 % not final"]
+    assert rows[2][3] == "▲ joy 40 % uncertain, or neutral not final"
     assert rows[3][2] == "no words kept"
     assert rows[4] == ["0:08", "unknown", "no words kept", "no label: no words & no <sound>"]
     assert [float(meter.get("value")) for meter in page.iter("meter")] == [0.7, 0.8, 0.4, 0.9, 0.6]
@@ -51,7 +51,7 @@ def test_every_speaker_has_a_drawing_and_the_same_in_words(page) -> None:
     assert captions[0] == "2 labels: neutral 1 (50 %), joy 1 (50 %)." and captions[2] == "No labels."
     for figure in page.iter("figure"):
         words = [text.text_content() for text in figure.iter("text")]
-        assert {"neutral", "joy", "anger", "positive", "negative", "time", "utterances"} <= set(words)
+        assert {"neutral ○", "joy ▲", "anger ■", "positive", "negative", "time", "utterances"} <= set(words)
 
 
 def test_what_went_wrong_is_told(page) -> None:
@@ -87,19 +87,11 @@ def test_labels_and_names_of_any_kind_are_drawn_and_written_as_they_are() -> Non
     given = [started(emotions=labels, sources=[NASTY], checkpoint=NASTY), anna, label, failed(1, NASTY, 2, 3, NASTY)]
     page = html.document_fromstring(export(given, "html").decode())
     assert not list(page.iter("b")) and page.findtext(".//h3/bdi") == plain(NASTY)
-    assert set(labels) <= {text.text_content() for text in page.iter("text")}
+    assert {f"{label} •" for label in labels} <= {text.text_content() for text in page.iter("text")}
 
 
 def test_the_same_events_make_the_same_page() -> None:
     assert export(conversation(), "html") == export(conversation(), "html")
-
-
-def test_valence_is_positive_less_negative_whatever_the_label_set() -> None:
-    anna = heard(0, "Anna", 0, 1, "Hi")
-    assert valence(emotion(anna, 0.2, 0.7, 0.1)) == pytest.approx(0.6)
-    shares = {"peaceful": 0.5, "mad": 0.2, "surprise": 0.3}
-    assert valence(emotion(anna, 1, 0, 0, emotion="mad", probabilities=shares)) == pytest.approx(0.3)
-    assert not POSITIVE & NEGATIVE
 
 
 def test_the_trend_is_a_mean_of_the_past() -> None:

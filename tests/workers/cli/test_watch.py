@@ -77,15 +77,15 @@ async def test_labels_become_final_and_words_are_no_markup(redis_url: str, prefi
         await until(lambda: len(rows(app)) == 2)
         time, speaker, text, emotion, bar, sentiment, state = rows(app)[0]
         assert text == "[bold]hi[/] there" and (speaker, sentiment, state) == ("Ann", "positive", "provisional")
-        assert time == "0:01.0" and emotion == "joy" and bar == "██████·· 0.75"
-        assert rows(app)[1][3] == "joy?"
+        assert time == "0:01.0" and emotion == "▲ joy" and bar == "██████·· 0.75"
+        assert rows(app)[1][3] == "▲ joy?"
         assert listed(app) == ["● one"] and "words: Whisper base" in status(app)
         final = label("one", 0, revision=1, final=True, trigger="context", emotion="neutral", latency=None)
         merged = SpeakerMerged(id="one:merged", session="one", speaker="Ann", into="Ben")
         await publish(redis_url, prefix, [final, merged, ended("one")])
         await until(lambda: listed(app) == ["○ one"])
         assert [(row[1], row[3], row[6]) for row in rows(app)] == [
-            ("Ben", "neutral", "final"), ("Ben", "joy?", "provisional"),
+            ("Ben", "○ neutral", "final"), ("Ben", "▲ joy?", "provisional"),
         ]  # fmt: skip
         assert "end of source" in status(app)
         await pilot.press("f")
@@ -105,10 +105,10 @@ async def test_words_of_who_still_talks_come_before_any_label(redis_url: str, pr
         assert rows(app) == []
         await pilot.press("f")
         await publish(redis_url, prefix, [label("one", 0, text="So what do", trigger="interval", id="one:0:interim:0")])
-        await until(lambda: rows(app)[0][3] == "joy")
+        await until(lambda: rows(app)[0][3] == "▲ joy")
         await publish(redis_url, prefix, [partial("one", 0, "So what do you think", stable="So what do you")])
         await until(lambda: words(app) == ["So what do you think"])
-        assert rows(app)[0][3] == "joy" and rows(app)[0][6] == "goes on"
+        assert rows(app)[0][3] == "▲ joy" and rows(app)[0][6] == "goes on"
         await publish(redis_url, prefix, [label("one", 0, text="So what do you think?")])
         await until(lambda: rows(app)[0][6] == "provisional")
         assert words(app) == ["So what do you think?"]
