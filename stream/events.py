@@ -62,6 +62,8 @@ class SessionStarted(Base):
     """True if sound and pictures are recorded on disk."""
     kept: Count = 24 * 3600
     """Retention in Redis, in seconds after the last event."""
+    title: str | None = None
+    """Title that the session was started with; it may have been renamed since (`stream.bus.annotations`)."""
 
 
 class Word(BaseModel):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 
+from stream.bus.annotations import tags_of
 from stream.bus.cluster import MAX_AT_ONCE, Client, batches
 from stream.bus.connection import connect, listed
 from stream.bus.keys import PREFIX, Keys
@@ -16,6 +17,7 @@ from stream.bus.running import running
 from stream.events import SessionEnded, SessionStarted, parse_entry
 
 MAX_NAMED = 10  # sessions that a line names
+QUESTIONS = 6  # of `_questions`, about each session
 
 
 class Load(BaseModel):
@@ -58,6 +60,9 @@ class SessionInfo(BaseModel):
     """Expiry of its events in Redis unless more are published, ISO 8601; null when there are none."""
     load: Load | None
     """Present while the session is live."""
+    title: str | None
+    """As renamed, or as it was started with."""
+    tags: list[str]
 
 
 async def overview(url: str, prefix: str = PREFIX, only: Sequence[str] | None = None) -> list[SessionInfo]:
@@ -131,7 +136,9 @@ async def _infos(client: Client, prefix: str, started: Mapping[str, str]) -> lis
     for some in batches(list(started), MAX_AT_ONCE):
         answers = await client.run_each([command for name in some for command in _questions(Keys(name, prefix))])
         for number, name in enumerate(some):
-            known = answers[4 * number : 4 * number + 4]
+            known = answers[QUESTIONS * number : QUESTIONS * (number + 1)]
+            # A user of Redis whose rights are older than annotations reads everything else.
+            known[4:] = [None if isinstance(answer, RedisError) else answer for answer in known[4:]]
             refused = next((answer for answer in known if isinstance(answer, RedisError)), None)
             if refused is not None and "WRONGTYPE" in str(refused):
                 continue
@@ -147,10 +154,14 @@ def _questions(keys: Keys) -> list[tuple[str, tuple[Any, ...]]]:
         (keys.events, ("XREVRANGE", keys.events, "+", "-", "COUNT", 1)),
         (keys.alive, ("GET", keys.alive)),
         (keys.events, ("TTL", keys.events)),
+        (keys.annotations, ("HGET", keys.annotations, "title")),
+        (keys.annotations, ("HGET", keys.annotations, "tags")),
     ]
 
 
-def _info(name: str, started: str, first: Any, last: Any, alive: str | None, ttl_s: int) -> SessionInfo:
+def _info(
+    name: str, started: str, first: Any, last: Any, alive: str | None, ttl_s: int, title: str | None, tags: str | None
+) -> SessionInfo:
     opening = parse_entry(first[0][1], name) if first else None
     ending = parse_entry(last[0][1], name) if last else None
     begun = opening if isinstance(opening, SessionStarted) else None  # else the Stream was trimmed
@@ -173,6 +184,8 @@ def _info(name: str, started: str, first: Any, last: Any, alive: str | None, ttl
         recorded=begun.recorded if begun else False,
         kept_until=end.isoformat(timespec="seconds") if end else None,
         load=load,
+        title=title or (begun.title if begun and title is None else None),
+        tags=tags_of(tags),
     )
 
 

@@ -59,6 +59,11 @@ class Keys:
         return f"{self.prefix}:{{{self.session}}}:rows"
 
     @property
+    def annotations(self) -> str:
+        """Hash of what people wrote about the session (`stream.bus.annotations`)."""
+        return f"{self.prefix}:{{{self.session}}}:annotations"
+
+    @property
     def directory(self) -> str:
         """Hash of all sessions: id -> ISO time of start."""
         return f"{self.prefix}:sessions"

@@ -222,6 +222,7 @@ class Bus:
                 pipe.publish(keys.channel, event)
             retention_s = entry.kept or self.retention_s
             pipe.expire(keys.events, retention_s)
+            pipe.expire(keys.annotations, retention_s)
             if entry.state is not None:
                 pipe.set(keys.state, entry.state, ex=retention_s)
             if entry.row is not None:
@@ -289,7 +290,7 @@ class Bus:
         """Publish nothing more, and take back what was published since the session was forgotten."""
         self.forgotten.set()
         keys = self.keys
-        for key in (keys.events, keys.state, keys.rows, keys.alive):
+        for key in (keys.events, keys.annotations, keys.state, keys.rows, keys.alive):
             await self._client.expire(key, 0)  # who publishes may not delete
         await self._client.hdel(keys.directory, keys.session)
         await leave(self._client, keys)

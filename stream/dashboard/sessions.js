@@ -66,7 +66,7 @@ export class SessionList {
 }
 
 function entry(session, current) {
-  const { id, state, started, duration, consent, recorded } = session;
+  const { id, title, state, started, duration, consent, recorded } = session;
   const when = new Date(started).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
   const length = duration === null || duration === undefined ? "" : `, ${clock(duration)}`;
   const agreed = consent ? `Consent: ${consent}` : "No consent stated";
@@ -74,7 +74,7 @@ function entry(session, current) {
     "a",
     { href: `#session=${encodeURIComponent(id)}` },
     element("span", { className: `state ${state}`, textContent: state }),
-    element("strong", { textContent: id }),
+    element("strong", { textContent: title ?? id, title: id }),
     element("span", { className: "when", textContent: `${when}${length}${recorded ? ", recorded" : ""}` }),
     element("span", { className: "consent", textContent: agreed, title: agreed }),
   );

@@ -114,15 +114,15 @@ export class Timeline {
     context.font = `${italic}12px system-ui, sans-serif`;
     const symbol = symbolOf(label.emotion);
     const texts = [`${symbol} ${label.emotion}`, symbol];
-    const text = texts.find((each) => context.measureText(each).width <= wide - 8);
+    const text = texts.find((each) => context.measureText(each).width <= wide - 6);
     if (!text) return;
     if (label.uncertain) {
       // A plain ground, so that the word reads on the hatching.
       context.fillStyle = colour;
-      context.fillRect(x + 2, top + 3, context.measureText(text).width + 5, BLOCK - 6);
+      context.fillRect(x + 1, top + 3, context.measureText(text).width + 4, BLOCK - 6);
     }
     context.fillStyle = ink(colour);
-    context.fillText(text, x + 4, top + BLOCK / 2 + 1);
+    context.fillText(text, x + 3, top + BLOCK / 2 + 1);
   }
 
   #hatch(context, colour) {

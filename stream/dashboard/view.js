@@ -57,7 +57,7 @@ export class SessionView {
   async open(id) {
     this.close();
     this.id = id;
-    byId("session-title").textContent = `Session ${id}`;
+    this.#showTitle();
     byId("session-view").hidden = false;
     setAbsent(false);
     complain("");
@@ -71,6 +71,7 @@ export class SessionView {
       if (error.status !== 0) return;
     }
     if (this.id !== id) return;
+    this.#showTitle();
     this.#feed = new EventFeed(id, (event) => this.#receive(event), (state, text) => this.#onFeed(state, text));
     this.#advance();
   }
@@ -93,8 +94,14 @@ export class SessionView {
   /** News of the session from the list of all. */
   updateInfo(info) {
     this.#info = info;
+    this.#showTitle();
     this.#sumUp();
     this.#advance();
+  }
+
+  #showTitle() {
+    const text = this.#info?.title ?? `Session ${this.id}`;
+    if (byId("session-title").textContent !== text) byId("session-title").textContent = text;
   }
 
   #bindCharts() {

@@ -20,7 +20,7 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
-<title>Undertone: {{ session.session|plain }}</title>
+<title>Undertone: {{ (session.title or session.session)|plain }}</title>
 <style>
 :root { color-scheme: light dark; --line: color-mix(in srgb, CanvasText 18%, Canvas) }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;
@@ -40,12 +40,13 @@ meter { width: 5rem; height: .7rem; vertical-align: middle }
 </style>
 </head>
 <body>
-<h1>{{ session.session|plain }}</h1>
+<h1>{{ (session.title or session.session)|plain }}</h1>
 <p class="note">The labels are <strong>perceived expression</strong>: what a model takes a turn of speech to convey.
 They are not what anybody feels, and they err. Where a label is called uncertain, the model does not
 rule other emotions out.</p>
 {% if removed %}<p class="note">This report is not whole: {{ removed }}.</p>
 {% endif %}<dl>
+<dt>Session</dt><dd>{{ session.session|plain }}</dd>
 <dt>Started</dt><dd>{{ session.time|plain }}</dd>
 <dt>Length</dt><dd>{{ length|clock }}{% if not ended %} so far: the session has no end yet{% endif %}</dd>
 <dt>Sources</dt><dd>{% for source in session.sources %}<bdi>{{ source|plain }}</bdi>{{ ", " if not loop.last }}{% endfor

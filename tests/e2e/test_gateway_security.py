@@ -144,7 +144,12 @@ async def test_without_a_token_file_it_wants_the_token_that_it_prints(
                 assert (await client.post("/sessions", json=started, headers=wrong)).status_code == 401
             assert (await client.get(f"/me?token={secret}")).status_code == 401
             bearer = {"Authorization": f"Bearer {secret}"}
-            assert set((await client.get("/me", headers=bearer)).json()["scopes"]) == {"admin", "ingest", "read"}
+            assert set((await client.get("/me", headers=bearer)).json()["scopes"]) == {
+                "admin",
+                "edit",
+                "ingest",
+                "read",
+            }
             answer = await client.post("/sessions", json=started, headers=bearer)
             assert answer.status_code == 201, answer.text
             session = answer.json()["id"]

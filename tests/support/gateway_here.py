@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import httpx
@@ -37,8 +37,10 @@ class Door:
 
 
 @asynccontextmanager
-async def door(redis: str, origins: frozenset[str] = frozenset(), **limits: int) -> AsyncIterator[Door]:
-    secret, entry = new_token("desk", ["admin"])
+async def door(
+    redis: str, origins: frozenset[str] = frozenset(), scopes: Sequence[str] = ("admin",), **limits: int
+) -> AsyncIterator[Door]:
+    secret, entry = new_token("desk", list(scopes))
     token = Token.model_validate(tomllib.loads(entry)["token"][0] | limits)
     app = create_app(Settings(redis, origins=origins, upload=1), Access([token], redis, "undertone"))
     state: State = app.state.undertone

@@ -25,7 +25,7 @@ def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = 
     """List the sessions that Redis keeps, the newest first, and until when.
 
     With `--json` a list of `{id, state, started, duration, utterances, reason, sources, speakers, checkpoint, consent,
-    redacted, masked, recorded, kept_until, load}`, as `GET /sessions` of the gateway has it.
+    redacted, masked, recorded, kept_until, load, title, tags}`, as `GET /sessions` of the gateway has it.
     """
     with one_line_errors():
         import asyncio
@@ -45,6 +45,7 @@ def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = 
         rows = [
             {
                 "session": info.id,
+                "title": info.title or "",
                 "state": info.state,
                 "started": info.started,
                 "minutes": "" if info.duration is None else f"{info.duration / 60:.1f}",

@@ -177,7 +177,9 @@ def token(
     ] = None,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="Right of the token: ingest (start sessions), read or admin; several times for several."),
+        typer.Option(
+            help="Right of the token: ingest (start sessions), read, edit (write titles, notes) or admin; several times for several."
+        ),
     ] = None,
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port of your running gateway, if no NAME is given.")
@@ -196,7 +198,7 @@ def token(
             print(read_token(port))
             return
         if not scope:
-            raise UsageError(f"token {name}: give --scope ingest, --scope read or --scope admin")
+            raise UsageError(f"token {name}: give --scope ingest, --scope read, --scope edit or --scope admin")
         secret, entry = new_token(name, scope)
         tell(f"token (kept nowhere, note it now): {secret}")
         print(entry)

@@ -23,7 +23,7 @@ PANELS = {
     "Speakers": ("names", "speakers", "people", "enrolled", "rttm", "vad"),
     "Words": ("asr", "asr_model", "language", "transcript", "reference", "redact", "mask"),
     "Models and labels": ("checkpoint", "modalities", "device", "preload", "interim", "speculate"),
-    "Output": ("session", "consent", "record", "as_json", "trace"),
+    "Output": ("session", "title", "consent", "record", "as_json", "trace"),
     "Redis and Ray": ("redis", "ephemeral", "redis_operator", "prefix", "keep", "ray_address"),
 }  # fmt: skip
 """Parameters of commands by the panel of --help that they stand in."""

@@ -18,8 +18,8 @@ from stream.bus.running import Home, enter, home_of, leave, life, running
 from stream.clock import Clock, MonotonicClock
 from workers.errors import WorkersError
 
-Scope = Literal["ingest", "read", "admin"]
-SCOPES: tuple[Scope, ...] = ("ingest", "read", "admin")
+Scope = Literal["ingest", "read", "edit", "admin"]
+SCOPES: tuple[Scope, ...] = ("ingest", "read", "edit", "admin")
 
 
 class AccessError(WorkersError):
@@ -46,7 +46,8 @@ class Token(BaseModel):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """Hash of the token in hexadecimal. Tokens are random, so no salt or slow hash is needed."""
     scopes: Annotated[frozenset[Scope], Field(min_length=1)]
-    """ingest: start, feed and stop own sessions; read: read everything that is published; admin: everything."""
+    """ingest: start, feed and stop own sessions; read: read everything that is published; edit: write titles,
+    tags and notes; admin: everything."""
     sessions: Annotated[int, Field(ge=0)] = 4
     """Maximum number of simultaneous sessions."""
     requests: Annotated[int, Field(ge=1)] = 600

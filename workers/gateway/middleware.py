@@ -49,7 +49,7 @@ def middleware(metrics: Metrics, origins: frozenset[str], private: bool, clock: 
     cors = Middleware(
         CORSMiddleware,
         allow_origins=sorted(origins),
-        allow_methods=["GET", "POST", "DELETE"],
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
     )
     return [

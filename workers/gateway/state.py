@@ -172,6 +172,7 @@ async def known(state: State, session: str) -> SessionInfo:
 StateDep = Annotated[State, Depends(state_of)]
 ReaderDep = Annotated[Token, Depends(RequiredScope("read"))]
 IngesterDep = Annotated[Token, Depends(RequiredScope("ingest"))]
+EditorDep = Annotated[Token, Depends(RequiredScope("edit"))]
 AdminDep = Annotated[Token, Depends(RequiredScope("admin"))]
 AnybodyDep = Annotated[Token, Depends(RequiredScope(None))]
 AfterQuery = Annotated[str | None, Query(max_length=200, description="Continue after this event id.")]

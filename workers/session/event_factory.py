@@ -64,6 +64,7 @@ class EventFactory:
             masked=plan.mask and not plan.redact,
             recorded=plan.recorded,
             kept=plan.kept,
+            title=plan.title,
         )
 
     def heard(self, admitted: AdmittedUtterance, words: Words) -> events.UtteranceHeard:

@@ -80,6 +80,7 @@ class SessionPlan:
     mask: bool = False
     """Names, numbers and addresses are masked in the words of events."""
     consent: str | None = None
+    title: str | None = None
     recorded: bool = False
     """Sound, pictures and events are recorded on disk."""
     kept: int = RETENTION_S

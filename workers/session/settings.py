@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from model.device import DeviceChoice
+from stream.bus.annotations import Title
 from stream.bus.keys import RETENTION_S, SESSION_ID
 from stream.speech.turns import MOST_PEOPLE
 from workers.errors import UsageError
@@ -30,7 +31,7 @@ SpeakersBy = Literal["auto", "channel", "turns", "cluster"]
 SessionId = Annotated[str, Field(pattern=f"^{SESSION_ID.pattern}$")]
 
 INTERIM_S = 3.0  # seconds of speech between interim labels, where somebody has the time to read them
-RUN_ONLY = {"session", "consent", "recorded", "speculate", "kept", "transcript", "rttm", "device"}
+RUN_ONLY = {"session", "title", "consent", "recorded", "speculate", "kept", "transcript", "rttm", "device"}
 """Settings of one run, which its recording does not hand on to a replay; of the files, it keeps copies."""
 
 
@@ -56,6 +57,7 @@ class CommonSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     consent: Annotated[str | None, Help("Who agreed to the analysis; it is published with the session.")] = None
+    title: Annotated[Title | None, Help("Title of the session, for people. [default: the source's name]")] = None
     session: Annotated[SessionId | None, Help("Id of the session. [default: made from the source's name]")] = None
     language: Annotated[str | None, Help("Code of the spoken language, such as en. [default: detected]")] = None
     modalities: Annotated[tuple[Modality, ...], Help("What may be used: text, audio, visual; comma-separated.")] = (

@@ -38,7 +38,7 @@ async def test_other_pages(redis_url: str) -> None:
         wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
         asked = await one.client.options("/sessions", headers={"Origin": FRONT} | wanted)
         assert asked.status_code == 200 and asked.headers["access-control-allow-origin"] == FRONT
-        assert {"GET", "POST", "DELETE"} == set(asked.headers["access-control-allow-methods"].split(", "))
+        assert {"GET", "POST", "PATCH", "DELETE"} == set(asked.headers["access-control-allow-methods"].split(", "))
         assert {"Authorization", "Last-Event-ID"} <= set(asked.headers["access-control-allow-headers"].split(", "))
         assert "access-control-allow-credentials" not in asked.headers
         for headers in ({"Origin": "https://evil.example"} | wanted, {"Origin": "null"} | wanted):
