@@ -8,9 +8,8 @@ from functools import cache
 import numpy as np
 import torch
 
-from model.evaluation.evaluation import networks_of
 from model.evaluation.lab import Lab, table
-from model.fusion.checkpoint import tuned_of
+from model.fusion.checkpoint import networks_of, tuned_of
 from model.fusion.network import FusionGCN
 from model.metrics import scores
 from model.training.prepared import Prepared, prepare

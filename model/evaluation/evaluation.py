@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from model.data.tables import Dialogue, read_table
-from model.fusion.checkpoint import CheckpointError, identity, load_checkpoint, resolve, tuned_of
+from model.fusion.checkpoint import CheckpointError, identity, networks_of, tuned_of
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.network import FusionGCN
 from model.metrics import ece_if_calibrated, scores, t_interval, with_intervals
@@ -82,19 +81,6 @@ def evaluate(checkpoint: str, table: Path, progress: Progress, full: bool = Fals
     if full:
         report |= _robustness(networks, data, dialogues, prepare_table, progress)
     return report
-
-
-def networks_of(checkpoint: str) -> list[FusionGCN]:
-    """The network of a checkpoint, and those of its other seeds where it has them. Raises CheckpointError."""
-    model = load_checkpoint(checkpoint)
-    others = sorted((resolve(checkpoint) / "seeds").glob("*.safetensors"))
-    return [model, *(_with_weights(model, file) for file in others)]
-
-
-def _with_weights(model: FusionGCN, file: Path) -> FusionGCN:
-    other = FusionGCN(model.config)
-    other.load_state_dict({name: value.float() for name, value in load_file(file).items()})
-    return other.eval()
 
 
 def _robustness(

@@ -38,13 +38,15 @@ ARMS = {"graph": (), "each by itself": ("context", "revision", "slots", "relatio
 def graph_worth(lab: Lab, corpus: str) -> str:
     """Weighted F1 on dev of a corpus with and without the graph. Returns a Markdown table.
 
-    The encoders are those of the shipped checkpoint; where none is shipped (IEMOCAP), they are tuned here.
+    The encoders are those of the shipped checkpoint; where none is shipped (IEMOCAP), they are tuned here, and the
+    networks learn from labels alone.
     """
     config = load_config(corpus)
     labels, training, dialogues = read_pair(lab.data / corpus)
     if corpus in shipped():
         tuned = tuned_of(corpus)
     else:
+        config = leave_out(config, ["teacher"])  # it is not here
         tuned = tune(config, labels, training, dialogues, _work(repr(config)), lab.progress)
     full = configure(config, labels, training)
     seen = views(training, labels, full, tuned, config.recipe, lab.progress, config.teacher)

@@ -25,9 +25,8 @@ from model.data.tables import Dialogue, Row
 from model.encoders.asr import load
 from model.encoders.transcription import RATE
 from model.errors import InputError
-from model.evaluation.evaluation import networks_of
 from model.evaluation.lab import Lab, score_dev, table
-from model.fusion.checkpoint import tuned_of
+from model.fusion.checkpoint import networks_of, tuned_of
 from model.metrics import plain_words, word_error_rate
 from model.progress import Progress
 from model.training.prepared import cache_folder, prepare

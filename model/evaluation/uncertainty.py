@@ -12,10 +12,9 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.evaluation import networks_of
 from model.evaluation.lab import Lab, table
 from model.fusion.calibration import certain_from
-from model.fusion.checkpoint import tuned_of
+from model.fusion.checkpoint import networks_of, tuned_of
 from model.training.prepared import prepare
 from model.training.train import CERTAIN_ACCURACY, predict
 

@@ -86,6 +86,21 @@ def load_checkpoint(name: str) -> FusionGCN:
     return model.eval()
 
 
+def networks_of(name: str) -> list[FusionGCN]:
+    """The network of a checkpoint, and those of its other seeds where it has them. Raises CheckpointError."""
+    import torch
+
+    from model.fusion.network import FusionGCN
+
+    networks = [load_checkpoint(name)]
+    for file in sorted((resolve(name) / "seeds").glob("*.safetensors")):
+        other = FusionGCN(networks[0].config)
+        weights = load_file(file)
+        other.load_state_dict({name: torch.from_numpy(value.astype(np.float32)) for name, value in weights.items()})
+        networks.append(other.eval())
+    return networks
+
+
 def load_step(name: str, device: Device = "cpu") -> FusionStep:
     """Load a checkpoint for labelling, together with the voice and face experts that its experts.json names.
 

@@ -253,7 +253,7 @@ def _sentences(file: Path, recipe: AdapterRecipe, progress: Progress) -> Example
     examples = read_goemotions(file)
     if not recipe.sentence_teachers:
         return examples
-    return replace(examples, target=ask(recipe.sentence_teachers, None, lambda _: examples.lines, progress))
+    return replace(examples, target=ask(recipe.sentence_teachers, None, examples.lines, progress))
 
 
 def tune_conversations(

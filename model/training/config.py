@@ -55,7 +55,7 @@ class TrainingConfig:
     adapter: AdapterRecipe | None = None
     """Recipe that tunes both encoders; None: no tuning, and no reader."""
     teacher: Teaching | None = None
-    """Larger readers that teach the expert "reader" and the graph; None: they learn from labels alone."""
+    """Checkpoints that teach the expert "reader" and the graph; None: they learn from labels alone."""
     network: Network = field(default_factory=Network)
     recipe: Recipe = field(default_factory=Recipe)
     without: tuple[str, ...] = ()

@@ -1,10 +1,10 @@
-"""Distillation: what larger readers say of utterances is learnt (Hinton et al. 2015, arXiv 1503.02531)."""
+"""Distillation: what larger models say of utterances is learnt (Hinton et al. 2015, arXiv 1503.02531)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,13 @@ from pydantic import Field, with_config
 
 from model.data.tables import Dialogue
 from model.encoders.text import ContextReader, Line
-from model.fusion.checkpoint import CheckpointError, load_config, resolve
+from model.fusion.checkpoint import CheckpointError, load_config, networks_of, resolve, tuned_of
+from model.fusion.config import FusionConfig
 from model.labels import LabelSet
 from model.progress import Progress
 from model.training.examples import UNKNOWN, Examples
-from model.training.prepared import encode_lines, so_far
+from model.training.prepared import encode_lines, prepare, so_far
+from model.training.train import predict
 
 
 @with_config(extra="forbid")
@@ -25,12 +27,15 @@ class Teaching:
     """Hyperparameters of the distillation."""
 
     checkpoints: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Names of shipped checkpoints, or folders: the readers of all their seeds teach by the mean of their posteriors.
-    Their emotions must be those of the table."""
+    """Names of shipped checkpoints, or folders, with the emotions of the table. Those of all their seeds teach
+    together, by the mean of their posteriors."""
     share: float = 0.7
     """Weight of the teachers' posterior in the target of an utterance; the rest is its label."""
     sentences: int = 10_000
     """Sentences of GoEmotions in each epoch, drawn anew, with the teachers' posterior alone; 0: none."""
+    who: Literal["readers", "networks"] = "readers"
+    """Part of the teachers that teaches: the reader, or the network, which knows the conversation better and says
+    nothing of single sentences (`sentences` must be 0)."""
 
 
 @dataclass(frozen=True)
@@ -59,30 +64,18 @@ class Lessons:
 
 
 def ask(
-    checkpoints: Sequence[str],
-    emotions: Sequence[str] | None,
-    lines_in: Callable[[int], Sequence[Sequence[Line]]],
-    progress: Progress,
+    checkpoints: Sequence[str], emotions: Sequence[str] | None, lines: Sequence[Sequence[Line]], progress: Progress
 ) -> NDArray[np.float32]:
-    """[n, C] float32 mean posterior of the checkpoints' readers of all seeds, on a CPU and once for the same lines.
+    """[n, C] float32 mean posterior of the readers of all seeds for n sentences, on a CPU and once for the same ones.
 
-    emotions: those that a teacher must have; None: whichever the first has. lines_in: the n utterances, with up to so
-    many before each. Raises CheckpointError for a teacher without a reader, or with other emotions.
+    emotions: those that a teacher must have; None: whichever the first has. Raises CheckpointError for a teacher
+    without a reader, or with other emotions.
     """
     said: list[NDArray[np.float32]] = []
     for name in checkpoints:
-        config, folder = load_config(name), resolve(name)
-        if config.reader is None or not (folder / "reader").is_dir():
-            raise CheckpointError(f"checkpoint {name!r} has no reader, and cannot teach one")
-        emotions = emotions or config.emotions
-        if config.emotions != tuple(emotions):
-            raise CheckpointError(
-                f"checkpoint {name!r} cannot teach here: its emotions are {', '.join(config.emotions)}, "
-                f"not {', '.join(emotions)}"
-            )
-        lines = lines_in(config.reader.context)
-        readers = (folder / "reader", *sorted((folder / "seeds").glob("reader-*")))
-        said += [encode_lines(lines, config.reader, reader, ContextReader, progress) for reader in readers]
+        config = _teacher(name, emotions)
+        emotions = config.emotions
+        said += _readers_say(name, config, lambda _: lines, progress)
     mean: NDArray[np.float32] = np.mean(said, 0)
     return mean
 
@@ -98,10 +91,48 @@ def teach(
 
     training: the table as it is, without noise; sentences: of GoEmotions. Raises CheckpointError.
     """
-    names, emotions = teaching.checkpoints, labels.emotions
-    posterior = ask(names, emotions, lambda context: so_far(training, context), progress)
+    said: list[NDArray[np.float32]] = []
+    for name in teaching.checkpoints:
+        config = _teacher(name, labels.emotions)
+        if teaching.who == "networks":
+            said += _networks_say(name, labels, training, progress)
+        else:
+            said += _readers_say(name, config, lambda context: so_far(training, context), progress)
     if teaching.sentences == 0 or not sentences:
-        drawn_from = Examples([], np.zeros((0, len(emotions)), np.float32))
+        drawn_from = Examples([], np.zeros((0, len(labels.emotions)), np.float32))
     else:
-        drawn_from = Examples(sentences, ask(names, emotions, lambda _: sentences, progress))
-    return Lessons(teaching.share, posterior, drawn_from, teaching.sentences)
+        drawn_from = Examples(sentences, ask(teaching.checkpoints, labels.emotions, sentences, progress))
+    return Lessons(teaching.share, np.mean(said, 0), drawn_from, teaching.sentences)
+
+
+def _teacher(name: str, emotions: Sequence[str] | None) -> FusionConfig:
+    """The configuration of a checkpoint that shall teach these emotions (None: its own). Raises CheckpointError."""
+    config = load_config(name)
+    if emotions is not None and config.emotions != tuple(emotions):
+        raise CheckpointError(
+            f"checkpoint {name!r} cannot teach here: its emotions are {', '.join(config.emotions)}, "
+            f"not {', '.join(emotions)}"
+        )
+    return config
+
+
+def _readers_say(
+    name: str, config: FusionConfig, lines_in: Callable[[int], Sequence[Sequence[Line]]], progress: Progress
+) -> list[NDArray[np.float32]]:
+    """[n, C] float32 of each seed's reader. lines_in: n utterances, each with up to so many before it. Raises
+    CheckpointError."""
+    folder = resolve(name)
+    if config.reader is None or not (folder / "reader").is_dir():
+        raise CheckpointError(f"checkpoint {name!r} has no reader that could teach")
+    readers = (folder / "reader", *sorted((folder / "seeds").glob("reader-*")))
+    lines = lines_in(config.reader.context)
+    return [encode_lines(lines, config.reader, each, ContextReader, progress) for each in readers]
+
+
+def _networks_say(
+    name: str, labels: LabelSet, training: Sequence[Dialogue], progress: Progress
+) -> list[NDArray[np.float32]]:
+    """[n, C] float32 of each seed's network, of dialogues in order. Raises CheckpointError."""
+    networks = networks_of(name)
+    data = prepare(training, labels, networks[0].config, tuned_of(name), progress)
+    return [predict(network, data).astype(np.float32) for network in networks]

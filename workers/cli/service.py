@@ -178,7 +178,7 @@ def token(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="Right of the token: ingest (start sessions), read, edit (write titles, notes) or admin; several times for several."
+            help="Right of the token: ingest (start sessions), read, edit (titles, notes) or admin; repeat for several."
         ),
     ] = None,
     port: Annotated[

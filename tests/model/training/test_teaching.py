@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from model.data.tables import read_table
 from model.encoders.text import ContextReader, Line, TextConfig, Tuned
-from model.fusion.checkpoint import CheckpointError
+from model.fusion.checkpoint import CheckpointError, networks_of
 from model.labels import LABEL_SETS
 from model.progress import Silent
 from model.training.adapt import AdapterRecipe, tune_sentences
@@ -18,7 +19,7 @@ from model.training.config import ConfigError, TrainingConfig, leave_out
 from model.training.config import load_config as load_training
 from model.training.examples import UNKNOWN, read_conversations
 from model.training.experiment import views
-from model.training.prepared import so_far
+from model.training.prepared import prepare, so_far
 from model.training.teaching import Teaching, teach
 from model.training.train import Recipe, predict, train
 from tests.support.small_corpus import CONFIG, checkpoint_with_reader, small_table, untrained_checkpoint
@@ -87,10 +88,27 @@ def test_who_cannot_teach(tmp_path: Path) -> None:
         return str(error.value)
 
     assert "'nobody'" in refused("nobody")
-    assert "has no reader" in refused(untrained_checkpoint(tmp_path))
+    assert "has no reader that could teach" in refused(untrained_checkpoint(tmp_path))
     assert "cannot teach here: its emotions are neutral" in refused(
         checkpoint_with_reader(tmp_path), emotions=LABEL_SETS["emorynlp"].emotions
     )
+
+
+def test_networks_teach_what_they_make_of_the_conversation(tmp_path: Path) -> None:
+    """Those of all seeds, by the mean of their posteriors."""
+    labels, dialogues = read_table(small_table(tmp_path))
+    teacher = untrained_checkpoint(tmp_path)
+    (Path(teacher) / "seeds").mkdir()
+    weights = load_file(Path(teacher) / "model.safetensors")
+    save_file({name: -value for name, value in weights.items()}, Path(teacher) / "seeds" / "seed-1.safetensors")
+    teaching = Teaching((teacher,), who="networks", share=0.75, sentences=0)
+    lessons = teach(teaching, labels, dialogues, [], Silent())
+    networks = networks_of(teacher)
+    said = [predict(each, prepare(dialogues, labels, each.config, Tuned(), Silent())) for each in networks]
+    assert len(said) == 2 and not np.allclose(said[0], said[1], atol=1e-3)
+    assert np.allclose(lessons.posterior, np.mean(said, 0), atol=1e-5)
+    with pytest.raises(CheckpointError, match="has no reader that could teach"):
+        teach(replace(teaching, sentences=2), labels, dialogues, SENTENCES, Silent())
 
 
 def test_the_graph_learns_the_teachers_posterior(tmp_path: Path) -> None:
