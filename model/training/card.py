@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from model.encoders.text import LARGE
 from model.metrics import NAMES
+from model.training.teaching import Teaching
 
 if TYPE_CHECKING:
     from model.fusion.network import FusionGCN
@@ -66,6 +67,7 @@ def model_card(model: FusionGCN, report: dict[str, Any], certain_accuracy: float
         names=NAMES,
         data=data,
         tuned=tuned,
+        teacher=Teaching(**report["config"]["teacher"]) if report["config"].get("teacher") else None,
         reader="the same encoder" if same_encoder else config.reader and config.reader.encoder,
         reader_weight=float(model.expert_weight[0]) if config.reader else 0.0,
         accuracy=round(100 * certain_accuracy),

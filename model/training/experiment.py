@@ -31,7 +31,7 @@ from model.progress import Progress
 from model.training import baselines
 from model.training.adapt import AdapterRecipe, tune_conversations, tune_sentences
 from model.training.card import model_card
-from model.training.config import TrainingConfig
+from model.training.config import TrainingConfig, load_config
 from model.training.examples import read_conversations, read_goemotions
 from model.training.noise import rewritten, vocabulary, with_word_errors, with_wrong_speakers
 from model.training.prepared import Prepared, cache_folder, fit_prior, prepare
@@ -188,6 +188,9 @@ def train_command(
     labels, training, validation = read_pair(folder)
     work = out / "work"
     _claim(work, config, folder, tuned)
+    asked = config
+    if config.teacher is not None and config.teacher.configuration is not None:
+        config = replace(config, teacher=_trained_teacher(config.teacher, folder, work / "teacher", progress))
     if tuned is None:
         tuned = tune(config, labels, training, validation, work, progress)
     tuning_minutes = (time.monotonic() - started) / 60
@@ -199,7 +202,7 @@ def train_command(
         for seed in range(config.seeds)
     ]
     counts = f"{labels.name}: {len(train_views[0].truth)} training and {len(dev.truth)} validation utterances"
-    report = {"data": counts, **_report(models, dev, config)}
+    report = {"data": counts, **_report(models, dev, asked)}
     if with_baselines:
         report["baselines"] = _baselines(training, validation, labels, dev.truth, progress)
     report["minutes"] = {
@@ -209,6 +212,16 @@ def train_command(
     }
     _save(models, report, tuned, sorted(work.glob("reader-*/best")), out)
     return report
+
+
+def _trained_teacher(teaching: Teaching, folder: Path, out: Path, progress: Progress) -> Teaching:
+    """The same lessons by the checkpoint in `out`, which is trained now where it is not there."""
+    assert teaching.configuration is not None
+    if not (out / "done").exists():
+        progress.tell(f"first what teaches: {teaching.configuration}")
+        train_command(load_config(teaching.configuration), folder, out, None, False, progress)
+        (out / "done").touch()
+    return replace(teaching, checkpoints=(str(out),), configuration=None)
 
 
 def _report(models: Sequence[FusionGCN], dev: Prepared, config: TrainingConfig) -> dict[str, Any]:

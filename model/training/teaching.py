@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, with_config
+from pydantic import with_config
 
 from model.data.tables import Dialogue
 from model.encoders.text import ContextReader, Line
@@ -26,7 +26,7 @@ from model.training.train import predict
 class Teaching:
     """Hyperparameters of the distillation."""
 
-    checkpoints: Annotated[tuple[str, ...], Field(min_length=1)]
+    checkpoints: tuple[str, ...] = ()
     """Names of shipped checkpoints, or folders, with the emotions of the table. Those of all their seeds teach
     together, by the mean of their posteriors."""
     share: float = 0.7
@@ -36,6 +36,15 @@ class Teaching:
     who: Literal["readers", "networks"] = "readers"
     """Part of the teachers that teaches: the reader, or the network, which knows the conversation better and says
     nothing of single sentences (`sentences` must be 0)."""
+    configuration: str | None = None
+    """Instead of checkpoints: a training configuration, which is trained first, on the same data."""
+
+    def __post_init__(self) -> None:
+        if bool(self.checkpoints) == (self.configuration is not None):
+            raise ValueError("name either checkpoints or a configuration")
+
+    def __str__(self) -> str:
+        return f"the {self.who} of {self.configuration or ', '.join(self.checkpoints)}"
 
 
 @dataclass(frozen=True)

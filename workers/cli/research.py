@@ -14,7 +14,9 @@ from workers.console.terminal import Terminal, print_json
 
 def train(
     out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
-    config: Annotated[str, typer.Option(help="Name of one that is shipped, such as meld, or a TOML file like those.")] = "meld",
+    config: Annotated[
+        str, typer.Option(help="A shipped configuration, such as meld, or a TOML file like those.")
+    ] = "meld",
     data: Annotated[
         Path | None, typer.Option(help="Folder with train.csv and dev.csv. [default: as configured]")
     ] = None,

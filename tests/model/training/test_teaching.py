@@ -136,6 +136,7 @@ def test_a_teacher_in_a_configuration(tmp_path: Path) -> None:
     file = tmp_path / "taught.toml"
     file.write_text('data = "meld"\n[teacher]\ncheckpoints = ["meld-large"]\nshare = 0.5\n')
     assert load_training(str(file)).teacher == Teaching(("meld-large",), 0.5, 10_000)
-    file.write_text('data = "meld"\n[teacher]\ncheckpoints = []\n')
-    with pytest.raises(ConfigError, match="teacher.checkpoints"):
-        load_training(str(file))
+    for wrong in ("checkpoints = []", 'checkpoints = ["meld-large"]\nconfiguration = "iemocap"'):
+        file.write_text(f'data = "meld"\n[teacher]\n{wrong}\n')
+        with pytest.raises(ConfigError, match="name either checkpoints or a configuration"):
+            load_training(str(file))

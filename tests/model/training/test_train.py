@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 from model.data.tables import read_table, write_table
 from model.encoders.text import ContextReader, TextConfig, Tuned
 from model.evaluation.evaluation import evaluate
-from model.fusion.checkpoint import CheckpointError
+from model.fusion.checkpoint import CheckpointError, networks_of
 from model.progress import Silent
 from model.training import baselines
 from model.training.adapt import AdapterRecipe
@@ -113,6 +113,36 @@ def test_readers_of_several_seeds_are_kept_and_teach(
 
     taught = teach(Teaching((str(tmp_path / "teacher"),), sentences=0), labels, dialogues[:12], [], Silent())
     assert np.allclose(taught.posterior, (said(served.parent) + said(other.parent)) / 2, atol=1e-4)
+
+
+@pytest.mark.data
+@pytest.mark.integration
+def test_what_teaches_is_trained_first_and_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration as teacher: the networks of its seeds say what is learnt, also after an interruption."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _, dialogues = read_table(data / "meld" / "train.csv")
+    write_table(tmp_path / "train.csv", "train", dialogues[:20])
+    write_table(tmp_path / "dev.csv", "dev", dialogues[20:30])
+    (tmp_path / "labels.toml").write_text(
+        'data = "here"\nseeds = 2\n[network]\nhidden = 16\n[recipe]\nepochs = 1\nnoise_share = 0.0\n'
+    )
+    teaching = Teaching(configuration=str(tmp_path / "labels.toml"), who="networks", share=1.0, sentences=0)
+    run = replace(TINY, seeds=1, teacher=teaching, recipe=replace(TINY.recipe, epochs=1, noise_share=0))
+    out, first, again = tmp_path / "checkpoint", Recorder(), Recorder()
+    train_command(run, tmp_path, out, None, False, first)
+    assert [line[:6] for line in first.told if line.startswith(("first", "seed"))] == [
+        "first ",
+        "seed 0",
+        "seed 1",
+        "seed 0",
+    ]
+    assert len(networks_of(str(out / "work" / "teacher"))) == 2
+    for trained in out.glob("work/seed-*"):
+        trained.unlink()
+    train_command(run, tmp_path, out, None, False, again)
+    assert [line[:6] for line in again.told if line.startswith(("first", "seed"))] == ["seed 0"]
+    card = " ".join((out / "README.md").read_text().split())
+    assert f"What is learnt is what the networks of {tmp_path / 'labels.toml'} say." in card
 
 
 @pytest.mark.data
