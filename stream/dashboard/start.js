@@ -127,7 +127,9 @@ export class StartForm {
 /** What the form asks for, whatever the source. */
 function wishes() {
   const asked = { consent: byId("consent").value.trim() };
+  const title = byId("title").value.trim();
   const people = peopleAsked();
+  if (title) asked.title = title;
   if (people) asked.people = people;
   if (byId("redact").checked) asked.redact = true;
   if (byId("mask").checked) asked.mask = true;

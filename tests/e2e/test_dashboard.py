@@ -107,11 +107,14 @@ def test_a_session_from_microphone_and_camera(page: Page) -> None:
 
 
 def test_a_recording_is_dropped_in_watched_exported_and_replayed(page: Page, gateway: Gateway) -> None:
+    page.get_by_label("Title").fill("Two friends")
     page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
     page.locator("#file").set_input_files(DEMO)
     page.locator("#upload-speed").select_option("max")
     page.locator("#upload").click()
     expect(page.locator("#summary-state")).to_contain_text("ended", timeout=SLOW)
+    expect(page.get_by_role("heading", name="Two friends")).to_be_visible()
+    expect(page.locator("#session-list a[aria-current]")).to_contain_text("Two friends")
     articles = page.locator("article[id^=utterance-]")
     expect(articles.first).to_be_visible()
     total = articles.count()
