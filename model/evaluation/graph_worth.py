@@ -82,7 +82,7 @@ def graph_worth(lab: Lab, corpus: str) -> str:
     }
     for runs in guesses.values():
         for run in runs:
-            run |= {name: np.where(rows, run[ALL], -1) for name, rows in groups.items()}
+            run |= {name: np.where(rows, run[ALL], -1) for name, rows in groups.items() if rows.any()}
     return _table(guesses, dev)
 
 
