@@ -119,7 +119,8 @@ def costs_of(results: Results) -> Costs:
     apart, sizes = _processes(costs, f"transcript{ONE_MICROPHONE}")
     if apart:
         running["segmentation"] = round(apart["session"] - seconds["session"], 3)
-        understanding["speaker"] = (apart["encoder"] - seconds["encoder"]) / utterances
+        # Nothing, where the embedding that tells speakers apart is the one that the voice encoder reads.
+        understanding["speaker"] = max(0.0, apart["encoder"] - seconds["encoder"]) / utterances
         memory["segmentation"] = sizes["session"] - memory["session"]
     for asr in (words for words in held if words not in {"transcript", "none"} and not words.endswith(ONE_MICROPHONE)):
         spoken, sizes = _processes(costs, asr)
