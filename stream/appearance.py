@@ -15,7 +15,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Appearance:
-    """How an emotion looks."""
+    """Valence, symbol and colors of an emotion."""
 
     valence: Literal[-1, 0, 1]
     symbol: str

@@ -1,4 +1,4 @@
-"""What people write about a session: its title, its tags, and notes at moments of it.
+"""Annotations of a session by people: its title, its tags, and notes at moments of it.
 
 They lie in one Redis hash beside the session's events, expire with these, and are erased with them
 (`stream.bus.forget`). No event and no export has them.
@@ -79,7 +79,7 @@ class NewNote(BaseModel):
 
 
 async def read(url: str, keys: Keys) -> Annotations:
-    """What was written about a session. Raises RedisError."""
+    """Read the annotations of a session. Raises RedisError."""
     client = connect(url)
     try:
         return _annotations(await client.hgetall(keys.annotations))

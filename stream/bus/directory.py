@@ -61,7 +61,7 @@ class SessionInfo(BaseModel):
     load: Load | None
     """Present while the session is live."""
     title: str | None
-    """As renamed, or as it was started with."""
+    """The last one that it was given, at its start or later."""
     tags: list[str]
 
 

@@ -1,4 +1,4 @@
-"""What people write about sessions, over REST: title, tags, notes."""
+"""Annotations of sessions over REST: title, tags, notes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ router = APIRouter(tags=["annotations"])
 
 @router.get("/sessions/{session}/annotations")
 async def written(session: str, state: StateDep, token: ReaderDep) -> Annotations:
-    """What people wrote about a session. It expires with the session's events; no event and no export has it."""
+    """Title, tags and notes of a session. They expire with its events; no event and no export has them."""
     return await read(state.settings.redis, await _keys(state, session))
 
 
