@@ -31,7 +31,7 @@ from model.progress import Progress
 from model.training import baselines
 from model.training.adapt import AdapterRecipe, tune_conversations, tune_sentences
 from model.training.card import model_card
-from model.training.config import TrainingConfig, load_config
+from model.training.config import ConfigError, TrainingConfig, load_config
 from model.training.examples import read_conversations, read_goemotions
 from model.training.noise import rewritten, vocabulary, with_word_errors, with_wrong_speakers
 from model.training.prepared import Prepared, cache_folder, fit_prior, prepare
@@ -182,7 +182,8 @@ def train_command(
     """Train over seeds on folder/train.csv, select on folder/dev.csv, and save the best seed in `out`.
 
     tuned: encoders that are tuned already; None: tune them. Finished parts are in out/work, from which an interrupted
-    run continues. Returns the report. Raises TableError, and CheckpointError when the work of another run is there.
+    run continues. Returns the report. Raises TableError, ConfigError, and CheckpointError when the work of another run
+    is there.
     """
     started = time.monotonic()
     labels, training, validation = read_pair(folder)
@@ -215,11 +216,14 @@ def train_command(
 
 
 def _trained_teacher(teaching: Teaching, folder: Path, out: Path, progress: Progress) -> Teaching:
-    """The same lessons by the checkpoint in `out`, which is trained now where it is not there."""
+    """The same lessons by the checkpoint in `out`, which is trained now where it is not there. Raises ConfigError."""
     assert teaching.configuration is not None
+    config = load_config(teaching.configuration)
+    if config.teacher is not None and config.teacher.configuration is not None:  # it could be one that it teaches
+        raise ConfigError(f"{teaching.configuration} cannot teach: it is taught by a configuration itself")
     if not (out / "done").exists():
         progress.tell(f"first what teaches: {teaching.configuration}")
-        train_command(load_config(teaching.configuration), folder, out, None, False, progress)
+        train_command(config, folder, out, None, False, progress)
         (out / "done").touch()
     return replace(teaching, checkpoints=(str(out),), configuration=None)
 

@@ -17,7 +17,7 @@ from model.fusion.checkpoint import CheckpointError, networks_of
 from model.progress import Silent
 from model.training import baselines
 from model.training.adapt import AdapterRecipe
-from model.training.config import Network, TrainingConfig, leave_out
+from model.training.config import ConfigError, Network, TrainingConfig, leave_out
 from model.training.experiment import configure, train_command, views
 from model.training.prepared import prepare, so_far
 from model.training.teaching import Teaching, teach
@@ -143,6 +143,9 @@ def test_what_teaches_is_trained_first_and_once(data: Path, tmp_path: Path, monk
     assert [line[:6] for line in again.told if line.startswith(("first", "seed"))] == ["seed 0"]
     card = " ".join((out / "README.md").read_text().split())
     assert f"What is learnt is what the networks of {tmp_path / 'labels.toml'} say." in card
+    (tmp_path / "labels.toml").write_text(f'data = "here"\n[teacher]\nconfiguration = "{tmp_path / "labels.toml"}"\n')
+    with pytest.raises(ConfigError, match="cannot teach: it is taught by a configuration itself"):
+        train_command(run, tmp_path, tmp_path / "round", None, False, Silent())
 
 
 @pytest.mark.data
