@@ -143,3 +143,15 @@ def test_changes_are_bounded(wanted) -> None:
 def test_notes_have_a_moment_and_words(time, text) -> None:
     with pytest.raises(ValidationError):
         NewNote(time=time, text=text)
+
+
+async def test_a_user_of_redis_with_earlier_rights_reads_everything_else(redis_url: str, keys: Keys) -> None:
+    bus, client = await begun(redis_url, keys), connect(redis_url)
+    await change(redis_url, keys, Change(title="Stand-up"))
+    rights = ["on", ">old", "+@all", *(f"~{keys.prefix}:{name}" for name in ("sessions", "{*}:events", "{*}:alive"))]
+    await client.execute_command("ACL", "SETUSER", keys.prefix, *rights)
+    (info,) = await overview(redis_url.replace("://", f"://{keys.prefix}:old@"), keys.prefix)
+    assert (info.id, info.title, info.tags) == (keys.session, None, [])
+    await client.execute_command("ACL", "DELUSER", keys.prefix)
+    await bus.aclose()
+    await client.aclose()
