@@ -129,6 +129,7 @@ async def forget_data(session: str, state: StateDep, token: AdminDep, gone: Gone
     try:
         keys, folders = Keys(session, settings.prefix), [settings.record] if settings.record else []
         done = await forget(redis, keys, folders, ask, gone)
+        state.summaries.forget(session)
         for removed, left in await forget_on_nodes(keys, folders):
             done.removed.files += removed
             done.left.files += left
