@@ -100,7 +100,9 @@ def test_emotionml(lines) -> None:
 @given(sessions)
 def test_report(lines) -> None:
     page = html.document_fromstring(export(made(lines), "html").decode())
-    rows = [[cell.text_content() for cell in row.iter("td")] for row in page.find(".//tbody").iter("tr")]
+    rows = [
+        [cell.text_content() for cell in row.iter("td")] for row in page.xpath("//table[@id='utterances']/tbody/tr")
+    ]
     assert [(row[1], row[2]) for row in rows] == [
         (plain(speaker) or "unknown", plain(words)) for speaker, words in lines
     ]

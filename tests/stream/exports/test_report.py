@@ -16,23 +16,75 @@ def page() -> html.HtmlElement:
     return html.document_fromstring(export(conversation(), "html").decode())
 
 
-def test_the_header_says_what_was_listened_to_with_what_and_by_whose_leave(page) -> None:
+def rows(page: html.HtmlElement, table: str) -> list[list[str]]:
+    """The cells of a table's body as one line of text each."""
+    lines = page.get_element_by_id(table).find("tbody").iter("tr")
+    return [[plain(cell.text_content()) for cell in line.iter("td")] for line in lines]
+
+
+def test_the_first_page_is_the_summary(page) -> None:
+    (first,) = page.iter("section")
+    assert plain(page.get_element_by_id("counts").text_content()) == (
+        "0:20, 7 utterances, 2 without a label, 1 uncertain."
+    )
+    assert rows(page, "talk") == [
+        ["Anna", "", "29 % 0:03", "+0.30"], ["Ben", "", "66 % 0:07", "-0.32"], ["unknown", "", "5 % 0:00", "none"],
+    ]  # fmt: skip
+    assert rows(page, "emotions") == [
+        ["○ neutral", "", "20 % 1"], ["▲ joy", "", "40 % 2"], ["■ anger", "", "40 % 2"],
+    ]  # fmt: skip
+    assert [row[3] for row in rows(page, "moments")] == ["■ anger 80 %"]
+    assert rows(page, "turns") == [["0:06", "Anna", "no words kept", "▲ joy → ○ neutral -0.60"]]
+    heard_with = [plain(line.text_content()) for line in page.get_element_by_id("hearing").iter("li")]
+    assert heard_with == [
+        "Words: faster-whisper base", "visual: missing in 100 % of the labels",
+        "2 utterances without a final label", "1 notice of losses and delays",
+    ]  # fmt: skip
+    assert not first.xpath(".//svg") and "perceived expression" in first.text_content()
+    order = [heading.text_content() for heading in page.iter("h2")]
+    assert order[-4:] == ["Emotions by speaker", "What went wrong", "Utterances", "About the session"]
+
+
+def test_moments_and_changes_lead_to_the_utterances_below(page) -> None:
+    for link in page.xpath("//section//td/a"):
+        (row,) = page.xpath(f"//table[@id='utterances']//tr[@id='{link.get('href')[1:]}']")
+        assert row.find("td").text_content() == link.text_content()
+    assert [link.get("href") for link in page.xpath("//section//td/a")] == ["#u1", "#u3"]
+
+
+def test_a_quiet_session_says_that_nothing_stands_out() -> None:
+    anna = heard(0, "Anna", 0, 1, "word " * 60)
+    text = plain(export([started(encoders={}), anna, emotion(anna, 0.9, 0.1, 0)], "html").decode())
+    assert "None stands out" in text and "No certain label of a speaker differs" in text
+    assert "no speech recognizer" in text and "no notices of losses and delays" in text
+    text = plain(export([started(), failed(0, "Anna", 0, 1, "no words")], "html").decode())
+    assert "No utterance has a label." in text and "1 utterance without a final label" in text
+
+
+def test_only_the_beginning_of_long_words_stands_in_the_summary() -> None:
+    anna = heard(0, "Anna", 0, 9, "word " * 60)
+    page = html.document_fromstring(export([started(), anna, emotion(anna, 0.1, 0.9, 0)], "html").decode())
+    (quoted,) = [row[2] for row in rows(page, "moments")]
+    assert quoted.endswith("word …") and len(quoted) <= 122
+    assert [row[2] for row in rows(page, "utterances")] == [plain("word " * 60)]
+
+
+def test_the_end_says_what_was_listened_to_with_what_and_by_whose_leave(page) -> None:
     terms = [term.text_content() for term in page.iter("dt")]
     said = dict(zip(terms, [plain(value.text_content()) for value in page.iter("dd")], strict=True))
     assert said["Length"] == "0:20" and said["Sources"] == "call.wav" and said["Consent"] == "both agreed"
     assert said["Speakers"] == "Anna, Ben, unknown; told apart by their channels"
-    assert said["Utterances"] == "7, 2 without a label, 1 uncertain"
     assert said["asr"] == "faster-whisper base" and said["visual"] == "none" and said["split"] == "2"
     assert "perceived expression" in page.text_content() and "not what anybody feels" in plain(page.text_content())
 
 
 def test_the_table_has_words_emotions_and_what_is_uncertain(page) -> None:
-    rows = [[plain(cell.text_content()) for cell in row.iter("td")] for row in page.find(".//tbody").iter("tr")]
-    assert rows[0] == ["0:00", "Anna", "=1+1 is two", "▲ joy 70 %"]
-    assert rows[1] == ["0:02", "Ben", plain(NASTY), "■ anger 80 % not final"]
-    assert rows[2][3] == "▲ joy 40 % uncertain, or neutral not final"
-    assert rows[3][2] == "no words kept"
-    assert rows[4] == ["0:08", "unknown", "no words kept", "no label: no words & no <sound>"]
+    lines = rows(page, "utterances")
+    assert lines[0] == ["0:00", "Anna", "=1+1 is two", "▲ joy 70 %"]
+    assert lines[1] == ["0:02", "Ben", plain(NASTY), "■ anger 80 % not final"]
+    assert lines[2][3] == "▲ joy 40 % uncertain, or neutral not final"
+    assert lines[3][2] == "no words kept"
+    assert lines[4] == ["0:08", "unknown", "no words kept", "no label: no words & no <sound>"]
     assert [float(meter.get("value")) for meter in page.iter("meter")] == [0.7, 0.8, 0.4, 0.9, 0.6]
 
 
@@ -40,8 +92,8 @@ def test_a_laugh_stands_beside_the_words() -> None:
     laughs = {"sound": "laughter", "start": 0.5, "end": 1.5, "probability": 0.8}
     anna = heard(0, "Anna", 0, 3, "Hi")
     label = emotion(anna, 1, 0, 0, voice={"arousal": None, "expression": None, "sounds": [laughs, laughs]})
-    cells = html.document_fromstring(export([started(), anna, label], "html").decode()).iter("td")
-    assert [plain(cell.text_content()) for cell in cells][2] == "Hi laughter"
+    page = html.document_fromstring(export([started(), anna, label], "html").decode())
+    assert rows(page, "utterances")[0][2] == "Hi laughter"
 
 
 def test_every_speaker_has_a_drawing_and_the_same_in_words(page) -> None:
@@ -55,7 +107,9 @@ def test_every_speaker_has_a_drawing_and_the_same_in_words(page) -> None:
 
 
 def test_what_went_wrong_is_told(page) -> None:
-    assert [item.text_content() for item in page.iter("li")] == ["0:08 source lost <again>"]
+    assert [item.text_content() for item in page.xpath("//h2[@id='incidents']/following::li")] == [
+        "0:08 source lost <again>"
+    ]
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing(page) -> None:
