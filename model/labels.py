@@ -33,6 +33,13 @@ LABEL_SETS = {
 }
 
 
+SENTIMENT = {
+    "meld": {"joy": "positive", "neutral": "neutral"},
+    "emorynlp": {"joyful": "positive", "peaceful": "positive", "powerful": "positive", "neutral": "neutral"},
+    "iemocap": {"happy": "positive", "excited": "positive", "neutral": "neutral"},
+}
+"""Sentiment by label set and emotion, where it is not annotated; emotions that are not named are negative (MELD's
+surprise, which is annotated either way, too)."""
 SYNONYMS = {
     "happy": "joy",
     "sad": "sadness",

@@ -255,7 +255,11 @@ class UtteranceFailed(Base):
 
 
 class Alert(Base):
-    """A rule's condition was met (`undertone alert`); published on `undertone:alerts`, not in the session's Stream."""
+    """A rule's condition was met.
+
+    Alerts of `undertone alert` are on `undertone:alerts`, those of a session's own rules among its events where the
+    gateway is asked with `alerts=true`; none is in the session's Stream.
+    """
 
     type: Literal["alert"] = "alert"
     rule: str

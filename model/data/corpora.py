@@ -12,14 +12,9 @@ from itertools import groupby
 from pathlib import Path
 
 from model.data.tables import Dialogue, Row, TableError
+from model.labels import SENTIMENT
 
 SPLITS = ("train", "dev", "test")
-SENTIMENT = {
-    "emorynlp": {"joyful": "positive", "peaceful": "positive", "powerful": "positive", "neutral": "neutral"},
-    "iemocap": {"happy": "positive", "excited": "positive", "neutral": "neutral"},
-}
-"""Sentiment by emotion for corpora without annotated sentiment; emotions that are not named are negative."""
-
 IEMOCAP_EMOTIONS = {
     "neu": "neutral", "fru": "frustrated", "ang": "angry", "sad": "sad", "exc": "excited", "hap": "happy",
 }  # fmt: skip

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.corpora import SENTIMENT, Corpus
+from model.data.corpora import Corpus
 from model.data.pickle_costs import check_cost
 from model.data.tables import Dialogue, Row, TableError
+from model.labels import SENTIMENT
 
 IEMOCAP = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 MELD = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 NUMBER = re.compile(r"[<>=|][biuf][1248]")
-MELD_SENTIMENT = {"joy": "positive", "neutral": "neutral"}
-"""Sentiment by emotion, which the pickle lacks; surprise, which MELD annotates either way, counts as negative."""
 
 
 class _Type:
@@ -107,7 +106,7 @@ def read_features(file: Path) -> Corpus:
     try:
         _, speakers, labels, text, audio, visual, sentences, train, test, *_ = parts
         corpus, emotions = ("meld", MELD) if np.ndim(next(iter(speakers.values()))[0]) else ("iemocap", IEMOCAP)
-        sentiment = MELD_SENTIMENT if corpus == "meld" else SENTIMENT["iemocap"]
+        sentiment = SENTIMENT[corpus]
 
         def dialogue(key: Any) -> Dialogue:
             rows = []

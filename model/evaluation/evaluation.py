@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
-from model.data.tables import Dialogue, read_table
+from model.data.tables import Dialogue, labelled_rows, read_table
 from model.fusion.checkpoint import CheckpointError, identity, networks_of, tuned_of
 from model.fusion.dialogue import UtteranceFeatures
 from model.fusion.network import FusionGCN
@@ -178,29 +178,37 @@ def with_missing(data: Prepared, names: Sequence[str], rate: float, seed: int) -
 def shifts(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints) -> dict[str, dict[str, float]]:
     """Scores of "shift", utterances whose emotion differs from the speaker's previous one, and of "no shift".
 
-    truth, guess: [n] class indices of all utterances in order. A speaker's first utterance belongs to neither.
+    truth, guess: [n] class indices of the utterances with a label in order. A speaker's first utterance belongs to
+    neither, nor does the one after context.
     """
     kinds = []
     for dialogue in dialogues:
         last: dict[str, str] = {}
         for row in dialogue.rows:
             before = last.get(row.speaker)
-            kinds.append("" if before is None else "shift" if before != row.emotion else "no shift")
+            if row.is_labelled:
+                kinds.append("" if not before else "shift" if before != row.emotion else "no shift")
             last[row.speaker] = row.emotion
     return _by_group(kinds, ("shift", "no shift"), truth, guess)
 
 
 def by_position(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints) -> dict[str, dict[str, float]]:
-    """Scores by the number of utterances before. truth, guess: [n] class indices of all utterances in order."""
-    before = np.concatenate([np.arange(len(dialogue.rows)) for dialogue in dialogues])
+    """Scores by the number of utterances before. truth, guess: [n] class indices of those with a label in order."""
+    before = np.concatenate([np.arange(len(dialogue.rows)) for dialogue in dialogues])[labelled_rows(dialogues)]
     names = ("none", "1 to 3", "4 to 9", "10 and more")
     return _by_group([names[n] for n in np.digitize(before, (1, 4, 10))], names, truth, guess)
 
 
 def by_speakers(dialogues: Sequence[Dialogue], truth: Ints, guess: Ints) -> dict[str, dict[str, float]]:
-    """Scores by the number of people in the dialogue. truth, guess: [n] class indices of all utterances in order."""
+    """Scores by the number of people in the dialogue. truth, guess: [n] class indices of the utterances with a label in
+    order."""
     names = ("1", "2", "3", "4 and more")
-    people = [len({row.speaker for row in dialogue.rows}) for dialogue in dialogues for _ in dialogue.rows]
+    people = [
+        len({row.speaker for row in dialogue.rows})
+        for dialogue in dialogues
+        for row in dialogue.rows
+        if row.is_labelled
+    ]
     return _by_group([names[min(n, 4) - 1] for n in people], names, truth, guess)
 
 

@@ -27,9 +27,9 @@ from model.encoders.text import Line, Reader, TextConfig, accepted, load_encoder
 from model.fusion.checkpoint import identity
 from model.labels import SENTIMENTS, LabelSet
 from model.progress import Progress
-from model.training.examples import UNKNOWN, Examples, read_conversations, read_goemotions
+from model.training.examples import Examples, read_conversations, read_goemotions
 from model.training.noise import vocabulary, with_word_errors, with_wrong_speakers
-from model.training.prepared import like_lengths
+from model.training.prepared import UNKNOWN, like_lengths
 from model.training.teaching import Lessons, ask
 
 

@@ -7,17 +7,17 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.tables import Dialogue
+from model.data.tables import Dialogue, labelled_rows
 from model.labels import LabelSet
 
 PAST_UTTERANCES = 6
 
 
 def majority(training: list[Dialogue], validation: list[Dialogue], labels: LabelSet) -> NDArray[np.int64]:
-    """[n] int64: the most frequent training emotion, for each validation utterance."""
-    emotions = [labels.emotions.index(row.emotion) for dialogue in training for row in dialogue.rows]
-    winner = int(np.bincount(emotions).argmax())
-    return np.full(sum(len(dialogue.rows) for dialogue in validation), winner)
+    """[n] int64: the most frequent training emotion, for each validation utterance with a label."""
+    rows = [row for dialogue in training for row in dialogue.rows if row.is_labelled]
+    winner = int(np.bincount([labels.emotions.index(row.emotion) for row in rows]).argmax())
+    return np.full(int(labelled_rows(validation).sum()), winner)
 
 
 def tfidf(
@@ -57,6 +57,8 @@ def _texts(table: list[Dialogue], labels: LabelSet) -> tuple[list[str], list[str
     for dialogue in table:
         lines = [row.text for row in dialogue.rows]
         for t, row in enumerate(dialogue.rows):
+            if not row.is_labelled:
+                continue
             now.append(lines[t])
             before.append(" ".join(lines[max(0, t - PAST_UTTERANCES) : t]))
             emotions.append(labels.emotions.index(row.emotion))

@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.tables import Dialogue, TableError
+from model.data.tables import Dialogue, TableError, labelled_rows
 from model.encoders.text import Line
 from model.labels import SENTIMENTS, LabelSet
 from model.training.prepared import so_far
-
-UNKNOWN = -1  # in place of a sentiment
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Examples:
     target: NDArray[np.float32]
     """[n, C] float32 distribution over the classes (annotators may disagree)."""
     sentiment: NDArray[np.int64] | None = None
-    """[n] class indices, `UNKNOWN` where there is none."""
+    """[n] class indices, `model.training.prepared.UNKNOWN` where there is none."""
 
     @property
     def length(self) -> NDArray[np.float64]:
@@ -48,8 +46,15 @@ def read_goemotions(path: Path) -> Examples:
 
 
 def read_conversations(dialogues: Sequence[Dialogue], labels: LabelSet, context: int) -> Examples:
-    """The utterances of a table, each with up to `context` utterances before it."""
-    rows = [row for dialogue in dialogues for row in dialogue.rows]
+    """The utterances of a table that have a label, each with up to `context` utterances before it."""
+    rows = [row for dialogue in dialogues for row in dialogue.rows if row.is_labelled]
     emotion = [labels.emotions.index(row.emotion) for row in rows]
     sentiment = np.array([SENTIMENTS.index(row.sentiment) for row in rows])
-    return Examples(so_far(dialogues, context), np.eye(len(labels.emotions), dtype=np.float32)[emotion], sentiment)
+    lines = labelled_so_far(dialogues, context)
+    return Examples(lines, np.eye(len(labels.emotions), dtype=np.float32)[emotion], sentiment)
+
+
+def labelled_so_far(dialogues: Sequence[Dialogue], context: int) -> list[list[Line]]:
+    """For each utterance that has a label, in order: up to `context` utterances before it, and itself."""
+    chosen = labelled_rows(dialogues)
+    return [lines for lines, wanted in zip(so_far(dialogues, context), chosen, strict=True) if wanted]

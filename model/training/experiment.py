@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, f1_score
 
-from model.data.tables import Dialogue, TableError, read_table
+from model.data.tables import Dialogue, TableError, labelled_rows, read_table
 from model.encoders.prosody import FEATURE_WIDTH
 from model.encoders.text import Tuned
 from model.fusion.checkpoint import CheckpointError, save_checkpoint
@@ -100,8 +100,10 @@ def views(
             prepared.append(prepare(dialogues, labels, config, tuned, progress, experts=False))
     if teaching is not None:
         targets = teach(teaching, labels, training, [], progress).added_to(read_conversations(training, labels, 0), 0)
-        ends = np.cumsum([len(dialogue.rows) for dialogue in training])[:-1]
-        prepared = [replace(view, target=np.split(targets.target, ends)) for view in prepared]
+        ends, labelled = np.cumsum([len(dialogue.rows) for dialogue in training])[:-1], labelled_rows(training)
+        target = np.zeros((len(labelled), len(labels.emotions)), np.float32)
+        target[labelled] = targets.target
+        prepared = [replace(view, target=np.split(target, ends)) for view in prepared]
     return prepared
 
 

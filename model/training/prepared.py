@@ -21,6 +21,7 @@ from model.labels import SENTIMENTS, LabelSet
 from model.progress import Progress
 
 ENCODERS = "graphs"  # changed when the same weights give other embeddings
+UNKNOWN = -1  # in place of a class: of an utterance that is context, or of a sentence without a sentiment
 
 
 @dataclass
@@ -29,26 +30,32 @@ class Prepared:
 
     conversations: list[list[UtteranceFeatures]]
     emotion: list[NDArray[np.int64]]
-    """Class indices [utterances] of each conversation."""
+    """Class indices [utterances] of each conversation, `UNKNOWN` of context."""
     sentiment: list[NDArray[np.int64]]
-    """Class indices [utterances] of each conversation."""
+    """Class indices [utterances] of each conversation, `UNKNOWN` of context."""
     target: list[NDArray[np.float32]] | None = None
     """[utterances, C] distributions over the classes of each conversation, to be learnt instead of `emotion`."""
 
     @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """[all utterances] bool: those with a label, of which there are n; the others are context."""
+        known: NDArray[np.bool_] = np.concatenate(self.emotion) != UNKNOWN
+        return known
+
+    @property
     def dialogue(self) -> NDArray[np.int64]:
-        """[n] int64: number of the dialogue of each utterance."""
-        return np.repeat(np.arange(len(self.conversations)), [len(one) for one in self.conversations])
+        """[n] int64: number of the dialogue of each utterance with a label."""
+        return np.repeat(np.arange(len(self.conversations)), [len(one) for one in self.conversations])[self.labelled]
 
     @property
     def length(self) -> NDArray[np.float64]:
-        """[dialogues] float64: number of utterances."""
+        """[dialogues] float64: number of utterances, context among them."""
         return np.array([len(one) for one in self.conversations], dtype=np.float64)
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """[n] int64: emotion of each utterance."""
-        return np.concatenate(self.emotion)
+        """[n] int64: emotion of each utterance with a label."""
+        return np.concatenate(self.emotion)[self.labelled]
 
 
 def cache_folder() -> Path:
@@ -116,6 +123,11 @@ def encode_lines(
     return out
 
 
+def _classes(names: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    """[len(names)] int64 class indices; `UNKNOWN` for ""."""
+    return np.array([classes.index(name) if name else UNKNOWN for name in names], dtype=np.int64)
+
+
 def fit_prior(dialogues: Sequence[Dialogue]) -> ProsodyPrior | None:
     """Fit prosody statistics of the training speakers; None when the table has no prosody."""
     voices: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
@@ -162,6 +174,6 @@ def prepare(
             expert_posteriors = {"reader": posterior} if posterior is not None and row.text.strip() else {}
             conversation.append(memory.add(row.speaker, features, row.prosody, expert_posteriors))
         prepared.conversations.append(conversation)
-        prepared.emotion.append(np.array([labels.emotions.index(row.emotion) for row in dialogue.rows]))
-        prepared.sentiment.append(np.array([SENTIMENTS.index(row.sentiment) for row in dialogue.rows]))
+        prepared.emotion.append(_classes([row.emotion for row in dialogue.rows], labels.emotions))
+        prepared.sentiment.append(_classes([row.sentiment for row in dialogue.rows], SENTIMENTS))
     return prepared

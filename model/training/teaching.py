@@ -16,8 +16,8 @@ from model.fusion.checkpoint import CheckpointError, load_config, networks_of, r
 from model.fusion.config import FusionConfig
 from model.labels import LabelSet
 from model.progress import Progress
-from model.training.examples import UNKNOWN, Examples
-from model.training.prepared import encode_lines, prepare, so_far
+from model.training.examples import Examples, labelled_so_far
+from model.training.prepared import UNKNOWN, encode_lines, prepare
 from model.training.train import predict
 
 
@@ -53,7 +53,7 @@ class Lessons:
 
     share: float
     posterior: NDArray[np.float32]
-    """[n, C] float32, of the table's utterances in order."""
+    """[n, C] float32, of the table's utterances that have a label, in order."""
     sentences: Examples
     """All of GoEmotions that there is to draw from, with the teachers' posteriors as targets."""
     number: int
@@ -106,7 +106,7 @@ def teach(
         if teaching.who == "networks":
             said += _networks_say(name, labels, training, progress)
         else:
-            said += _readers_say(name, config, lambda context: so_far(training, context), progress)
+            said += _readers_say(name, config, lambda context: labelled_so_far(training, context), progress)
     if teaching.sentences == 0 or not sentences:
         drawn_from = Examples([], np.zeros((0, len(labels.emotions)), np.float32))
     else:
@@ -141,7 +141,7 @@ def _readers_say(
 def _networks_say(
     name: str, labels: LabelSet, training: Sequence[Dialogue], progress: Progress
 ) -> list[NDArray[np.float32]]:
-    """[n, C] float32 of each seed's network, of dialogues in order. Raises CheckpointError."""
+    """[n, C] float32 of each seed's network, of the utterances with a label in order. Raises CheckpointError."""
     networks = networks_of(name)
     data = prepare(training, labels, networks[0].config, tuned_of(name), progress)
     return [predict(network, data).astype(np.float32) for network in networks]

@@ -20,7 +20,7 @@ from model.fusion.experts import fit_experts
 from model.fusion.network import FusionGCN, Labels, Utterances
 from model.progress import Progress
 from model.training.collate import collate
-from model.training.prepared import Prepared, like_lengths
+from model.training.prepared import UNKNOWN, Prepared, like_lengths
 
 CERTAIN_ACCURACY = 0.7  # of labels that are not called uncertain; of all labels on MELD's dev six in ten are right
 CONTRASTIVE_TEMPERATURE = 0.1  # of the alignment loss
@@ -107,7 +107,8 @@ def _alignment_loss(labels: Labels, present: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def predict(model: FusionGCN, data: Prepared, revised: bool = False, lookahead: int = 0) -> NDArray[np.float64]:
-    """[n, C] float64 calibrated probabilities of a prepared table: provisional labels, or the final ones if `revised`.
+    """[n, C] float64 calibrated probabilities of a prepared table's utterances with a label: provisional labels, or the
+    final ones if `revised`.
 
     lookahead: number of later utterances that the provisional label may use.
     """
@@ -121,10 +122,11 @@ def predict(model: FusionGCN, data: Prepared, revised: bool = False, lookahead: 
         if revised:
             logits, _ = model.revise(labels.rows, utterances.slot, utterances.index)
         out.append(logits.softmax(-1)[utterances.index != EMPTY].double().cpu().numpy())
-    rows = np.split(np.arange(len(data.truth)), np.cumsum(data.length.astype(int))[:-1])  # of each dialogue
-    placed = np.empty((len(data.truth), len(model.config.emotions)))
+    labelled = data.labelled
+    rows = np.split(np.arange(len(labelled)), np.cumsum(data.length.astype(int))[:-1])  # of each dialogue
+    placed = np.empty((len(labelled), len(model.config.emotions)))
     placed[np.concatenate([rows[dialogue] for group in groups for dialogue in group])] = np.concatenate(out)
-    return placed
+    return placed[labelled]
 
 
 def train(
@@ -196,7 +198,7 @@ def _class_weights(training: Prepared, config: FusionConfig, recipe: Recipe) -> 
 def _sentiment_given_emotion(training: Prepared, config: FusionConfig) -> torch.Tensor:
     """[C, S] P(sentiment | emotion) in the training data."""
     joint = np.zeros((len(config.emotions), len(config.sentiments)))
-    np.add.at(joint, (training.truth, np.concatenate(training.sentiment)), 1)
+    np.add.at(joint, (training.truth, np.concatenate(training.sentiment)[training.labelled]), 1)
     return torch.tensor(joint / np.maximum(joint.sum(1, keepdims=True), 1))
 
 
@@ -224,8 +226,11 @@ def _losses(
     weight: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted by the recipe. emotion, sentiment: [B, T] int64, or emotion [B, T, C] float32;
-    weight: [C]."""
-    real = utterances.index != EMPTY
+    weight: [C].
+
+    Padding and context, whose sentiment is `UNKNOWN`, have none; every conversation has an utterance that has.
+    """
+    real = (utterances.index != EMPTY) & (sentiment != UNKNOWN)
     labels = model(utterances, lookahead=recipe.lookahead)
     smoothing = recipe.label_smoothing
 
@@ -257,7 +262,8 @@ def calibrate(model: FusionGCN, validation: Prepared) -> None:
     for fitted in (model.temperature, model.revision_temperature):
         fitted.fill_(1.0)
     if model.config.experts:
-        utterances = [one for conversation in validation.conversations for one in conversation]
+        everything = [one for conversation in validation.conversations for one in conversation]
+        utterances = [one for one, wanted in zip(everything, validation.labelled, strict=True) if wanted]
         silent = np.zeros(len(model.config.emotions))
         names = model.config.experts
         posteriors = np.array([[one.expert_posteriors.get(name, silent) for name in names] for one in utterances])

@@ -1,4 +1,4 @@
-"""Alert rules over the labels of all sessions: read from TOML, evaluated against events."""
+"""Alert rules over the labels of sessions: read from TOML, evaluated against events."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Rule(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: str = Field(pattern=r"\w", max_length=100)
-    emotion: str = Field(min_length=1)
-    speaker: str = "*"
+    emotion: str = Field(min_length=1, max_length=64)
+    speaker: str = Field("*", max_length=200)
     """Shell pattern of the speaker's name, case-sensitive."""
     above: float = Field(0.0, ge=0, lt=1, allow_inf_nan=False)
     """Minimum probability of the emotion, exclusive."""
@@ -70,11 +70,19 @@ def read_rules(file: Path) -> list[Rule]:
     except ValidationError as error:
         first = error.errors()[0]
         raise RuleError(f"{file}: {_place(values, first['loc'])}{first['msg'].lower()}") from None
+    try:
+        check_names(rules)
+    except RuleError as error:
+        raise RuleError(f"{file}: {error}") from None
+    return rules
+
+
+def check_names(rules: Sequence[Rule]) -> None:
+    """Raises RuleError for a rule whose name cannot be told from an earlier one's in ids of alerts."""
     slugs = [rule.slug for rule in rules]
     for number, rule in enumerate(rules):
         if rule.slug in slugs[:number]:
-            raise RuleError(f"{file}: rule {number + 1} ({rule.name!r}): another rule has the same name")
-    return rules
+            raise RuleError(f"rule {number + 1} ({rule.name!r}): another rule has the same name")
 
 
 def _place(values: dict[str, Any], location: tuple[int | str, ...]) -> str:

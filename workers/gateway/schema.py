@@ -87,8 +87,9 @@ def asyncapi() -> str:
             "live": channel("undertone:{tag}", in_redis, "Redis Pub/Sub channel: the JSON, without history.", tag),
             "socket": channel(
                 "/sessions/{session}/events",
-                session_events,
-                "The gateway's WebSocket; ?after=ID continues after that event.",
+                [*session_events, "alert"],
+                "The gateway's WebSocket; ?after=ID continues after that event. With ?alerts=true alerts of the "
+                "session's own rules come behind the events that triggered them.",
                 session,
             ),
             "alerts": channel("undertone:alerts", ["alert"], "Redis Stream and Pub/Sub channel of `undertone alert`."),

@@ -10,13 +10,14 @@ from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
 from anyio import CancelScope
-from fastapi import APIRouter, Depends, Header, HTTPException, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, WebSocket, WebSocketDisconnect
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from ray.exceptions import ActorUnavailableError, RayError
 from redis.exceptions import RedisError
 
 from stream.bus.connection import BusError
 from stream.bus.keys import SESSION_ID
+from stream.bus.session_alerts import subscribe_with_alerts
 from stream.bus.subscriber import subscribe
 from stream.bus.tasks import abandon, cancelled, seen
 from stream.errors import MediaError, without_folders
@@ -30,6 +31,7 @@ BEARER = "bearer."  # subprotocol that carries the token, because browsers canno
 POLICY, INTERNAL, RESTART, TRY_AGAIN_LATER = 1008, 1011, 1012, 1013  # close codes of RFC 6455 and its registry
 MAX_INBOX_BYTES = 8 << 20  # of a connection, received while its session does not take them: minutes of sound
 Found = TypeVar("Found")
+AlertsQuery = Annotated[bool, Query(description="Alerts of the session's own rules, too, each behind its event.")]
 router = APIRouter(tags=["events"])
 
 
@@ -45,11 +47,12 @@ async def _session_events(
     token: ReaderDep,
     after: AfterQuery = None,
     last_event_id: Annotated[str | None, Header()] = None,
+    alerts: AlertsQuery = False,
 ) -> AsyncGenerator[AsyncGenerator[Event]]:
     """Dependency: a session's events, counted as a connection. Raises HTTPException (404), Refused (429)."""
     await known(state, session)
     with state.connected(token):
-        events = subscribe(state.settings.redis, session, state.settings.prefix, last_event_id or after, wait=None)
+        events = await _subscribed(state, session, last_event_id or after, alerts)
         async with aclosing(_until_draining(events, state.draining)) as remaining:
             yield remaining
 
@@ -68,13 +71,17 @@ async def stream_events(
 
 
 @router.websocket("/sessions/{session}/events")
-async def send_events(socket: WebSocket, session: str, state: StateDep, after: AfterQuery = None) -> None:
+async def send_events(
+    socket: WebSocket, session: str, state: StateDep, after: AfterQuery = None, alerts: AlertsQuery = False
+) -> None:
     """A session's events, each as one text message; closes with code 1000 after the last, 1012 when draining."""
     async with _accepted(state, socket, "read") as token:
         if token is None or await _checked(socket, known(state, session)) is None:
             return
+        if (events := await _checked(socket, _subscribed(state, session, after, alerts))) is None:
+            return
         with state.metrics.sockets.labels("out").track_inprogress():
-            relay = asyncio.create_task(_relay(socket, state, session, after))
+            relay = asyncio.create_task(_relay(socket, state, events))
             state.listening.add(relay)
             relay.add_done_callback(state.listening.discard)
             disconnect = asyncio.create_task(_wait_for_disconnect(socket))
@@ -106,6 +113,15 @@ async def receive_media(
             await ingest
 
 
+async def _subscribed(state: State, session: str, after: str | None, alerts: bool) -> AsyncGenerator[Event]:
+    """Events of a session that there is, from the first or from the one after `after`; with the alerts of its own rules
+    if `alerts`. Raises RedisError."""
+    url, prefix = state.settings.redis, state.settings.prefix
+    if alerts:
+        return await subscribe_with_alerts(url, session, prefix, after)
+    return subscribe(url, session, prefix, after, wait=None)
+
+
 async def _until_draining(events: AsyncGenerator[Event], draining: asyncio.Event) -> AsyncGenerator[Event]:
     """Events until there are no more or the gateway drains."""
     leave = asyncio.create_task(draining.wait())
@@ -125,9 +141,8 @@ async def _until_draining(events: AsyncGenerator[Event], draining: asyncio.Event
             await events.aclose()
 
 
-async def _relay(socket: WebSocket, state: State, session: str, after: str | None) -> None:
-    """Send a session's events over a WebSocket, and close it."""
-    events = subscribe(state.settings.redis, session, state.settings.prefix, after, wait=None)
+async def _relay(socket: WebSocket, state: State, events: AsyncGenerator[Event]) -> None:
+    """Send events over a WebSocket, and close it."""
     async with aclosing(_until_draining(events, state.draining)) as remaining:
         async for event in remaining:
             await socket.send_text(event.wire())

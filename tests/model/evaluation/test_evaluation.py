@@ -72,6 +72,30 @@ def test_shifts_are_against_the_same_speakers_last_utterance() -> None:
     assert outcome["shift"]["utterances"] == 2 and outcome["shift"]["accuracy"] == 50.0
 
 
+def test_context_is_read_and_not_scored(table: Path, checkpoint: str, tmp_path: Path) -> None:
+    """Labels are taken from all but two utterances of each dialogue: those two are labelled as before, and scored."""
+    labels, dialogues = read_table(table)
+    thinned = [
+        replace(
+            one, rows=[row if n in (2, 6) else replace(row, emotion="", sentiment="") for n, row in enumerate(one.rows)]
+        )
+        for one in dialogues
+    ]
+    chosen = np.array([n in (2, 6) for _ in dialogues for n in range(7)])
+    whole, thin = (prepare(each, labels, CONFIG, Tuned(), Silent()) for each in (dialogues, thinned))
+    model = FusionGCN(CONFIG).eval()
+    for revised in (False, True):
+        assert np.array_equal(predict(model, thin, revised), predict(model, whole, revised)[chosen])
+    assert thin.truth.tolist() == whole.truth[chosen].tolist()
+    assert thin.dialogue.tolist() == [d for d in range(6) for _ in range(2)]
+    write_table(tmp_path / "thin.csv", "dev", thinned)
+    report = evaluate(checkpoint, tmp_path / "thin.csv", Silent(), full=True)
+    assert np.sum(report["confusion"]) == report["utterances"] == 12
+    assert sum(group["utterances"] for group in report["position"].values()) == 12
+    assert sum(group["utterances"] for group in report["speakers"].values()) == 12
+    assert report["shift"] == {}, "the speaker's utterance before is context each time"
+
+
 def test_groups_by_position_and_by_speakers() -> None:
     def dialogue(speakers: str) -> Dialogue:
         return Dialogue(speakers, [Row(name, "Well.", "neutral", "neutral", None) for name in speakers])

@@ -17,9 +17,9 @@ from model.progress import Silent
 from model.training.adapt import AdapterRecipe, tune_sentences
 from model.training.config import ConfigError, TrainingConfig, leave_out
 from model.training.config import load_config as load_training
-from model.training.examples import UNKNOWN, read_conversations
+from model.training.examples import read_conversations
 from model.training.experiment import views
-from model.training.prepared import prepare, so_far
+from model.training.prepared import UNKNOWN, prepare, so_far
 from model.training.teaching import Teaching, teach
 from model.training.train import Recipe, predict, train
 from tests.support.small_corpus import CONFIG, checkpoint_with_reader, small_table, untrained_checkpoint

@@ -8,20 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import f1_score
 
 from model.data.tables import read_table, write_table
 from model.encoders.text import ContextReader, TextConfig, Tuned
 from model.evaluation.evaluation import evaluate
 from model.fusion.checkpoint import CheckpointError, networks_of
+from model.fusion.network import FusionGCN
 from model.progress import Silent
 from model.training import baselines
 from model.training.adapt import AdapterRecipe
 from model.training.config import ConfigError, Network, TrainingConfig, leave_out
+from model.training.examples import read_conversations
 from model.training.experiment import configure, train_command, views
 from model.training.prepared import prepare, so_far
 from model.training.teaching import Teaching, teach
-from model.training.train import Recipe, _draw_epoch, predict, train
+from model.training.train import Recipe, _draw_epoch, _losses, batches, predict, train
+from tests.support.small_corpus import CONFIG, small_table
 
 TINY = TrainingConfig("meld", seeds=2, network=Network(hidden=32), recipe=Recipe(epochs=6, rate=2e-3))
 
@@ -181,3 +185,30 @@ def test_a_run_is_resumed_and_its_checkpoint_evaluates(
     assert json.dumps(scored)
     with pytest.raises(CheckpointError, match="other settings"):
         train_command(leave_out(run, ["gate"]), tmp_path, out, None, False, Silent())
+
+
+@torch.no_grad()
+def test_context_changes_no_loss_and_teaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the labels of context would have been: the loss is that of the labelled utterances alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    labels, dialogues = read_table(small_table(tmp_path))
+    thinned = [
+        replace(one, rows=[row if n == 3 else replace(row, emotion="", sentiment="") for n, row in enumerate(one.rows)])
+        for one in dialogues
+    ]
+    prepared = prepare(thinned, labels, CONFIG, Tuned(), Silent())
+    recipe = Recipe(epochs=1)
+    model, weight = FusionGCN(CONFIG).eval(), torch.ones(len(labels.emotions))
+    ((utterances, emotion, sentiment),) = batches(prepared, CONFIG, [np.arange(6)], torch.device("cpu"))
+    losses = _losses(model, recipe, utterances, emotion, sentiment, weight)
+    logits = model(utterances).emotion[:, 3]
+    alone = torch.nn.functional.cross_entropy(logits, emotion[:, 3], weight, label_smoothing=recipe.label_smoothing)
+    assert float(losses["emotion"]) == pytest.approx(float(alone), abs=1e-5)
+    assert all(torch.isfinite(term) for term in losses.values())
+    examples = read_conversations(thinned, labels, 2)
+    assert len(examples.lines) == len(examples.target) == 6 and all(len(lines) == 3 for lines in examples.lines)
+    assert len(baselines.majority(thinned, thinned, labels)) == 6
+    taught = replace(prepared, target=[np.eye(7, dtype=np.float32)[np.maximum(each, 0)] for each in prepared.emotion])
+    ((utterances, target, sentiment),) = batches(taught, CONFIG, [np.arange(6)], torch.device("cpu"))
+    losses = _losses(model, recipe, utterances, target, sentiment, weight)
+    assert float(losses["emotion"]) == pytest.approx(float(alone), abs=1e-5)

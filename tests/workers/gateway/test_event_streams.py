@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
+import websockets
 from anyio import BrokenResourceError
 from fastapi import routing
 from redis import Redis
@@ -17,7 +19,8 @@ from stream.bus.publisher import Bus
 from stream.bus.subscriber import history
 from stream.clock import MonotonicClock
 from stream.events import Degraded, Lag
-from tests.support.gateway_here import door, finished
+from tests.support.events import ended, label
+from tests.support.gateway_here import Door, door, finished
 from tests.support.redis_servers import private_server
 from workers.gateway.metrics import Metrics
 from workers.gateway.middleware import RequestRecorder
@@ -50,6 +53,52 @@ async def test_events_as_a_browser_reads_them(redis_url: str) -> None:
         assert answer.headers["cache-control"] == "no-store"
         missing = await one.client.get("/sessions/absent/events")
         assert (missing.status_code, missing.json()) == (404, {"detail": "no session 'absent'"})
+
+
+async def socket_ids(one: Door, path: str) -> list[str]:
+    """Ids of what a WebSocket sends until it is closed."""
+    address = str(one.client.base_url).replace("http", "ws", 1).rstrip("/") + path
+    headers = {"Authorization": one.client.headers["Authorization"]}
+    async with websockets.connect(address, additional_headers=headers) as socket:
+        return [json.loads(message)["id"] async for message in socket]
+
+
+async def stream_ids(one: Door, path: str, **headers: str) -> list[str]:
+    """Ids of what an event stream sends until it ends."""
+    text = (await one.client.get(path, headers=headers)).text
+    return [line.removeprefix("id: ") for line in text.splitlines() if line.startswith("id: ")]
+
+
+async def test_alerts_of_the_sessions_own_rules_come_behind_their_events(redis_url: str) -> None:
+    """Only where they are asked for; a client goes on behind an alert as behind an event, whichever way it reads."""
+    bus = Bus(redis_url, Keys("glad"))
+    await bus.register("2026-01-01T00:00:00Z")
+    said = [label("glad", 0), label("glad", 1, audio_start=3.0, audio_end=4.0), ended("glad")]
+    for event in said:
+        bus.publish(event)
+    assert await bus.aclose()
+    plain = ["glad:0:0", "glad:1:0", "glad:ended"]
+    whole = ["glad:0:0", "glad:0:alert:glad", "glad:1:0", "glad:1:alert:glad", "glad:1:alert:twice", "glad:ended"]
+    path = "/sessions/glad/events"
+    async with door(redis_url) as one:
+        assert await socket_ids(one, f"{path}?alerts=true") == plain, "without rules there are no alerts"
+        rules = [
+            {"name": "glad", "emotion": "joy", "cooldown": 0},
+            {"name": "twice", "emotion": "joy", "utterances": 2, "above": 0.5},
+            {"name": "never", "emotion": "no label of this session"},
+        ]
+        assert (await one.client.put("/sessions/glad/rules", json=rules)).status_code == 200
+        assert await socket_ids(one, path) == await stream_ids(one, path) == plain
+        assert await socket_ids(one, f"{path}?alerts=false") == plain
+        assert await socket_ids(one, f"{path}?alerts=true") == whole == await stream_ids(one, f"{path}?alerts=true")
+        for place, seen in enumerate(whole):
+            rest = whole[place + 1 :]
+            assert await socket_ids(one, f"{path}?alerts=true&after={seen}") == rest
+            assert await stream_ids(one, f"{path}?alerts=true", **{"Last-Event-ID": seen}) == rest
+        assert await socket_ids(one, f"{path}?alerts=true&after=glad:0:alert:old") == whole
+        first = (await one.client.get(f"{path}?alerts=true&after=glad:0:0")).text.partition("\n\n")[0]
+        assert {"id: glad:0:alert:glad", "event: alert"} < set(first.splitlines())
+        assert (await one.client.get(f"{path}?alerts=perhaps")).status_code == 422
 
 
 async def test_all_connections_of_a_gateway_are_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
