@@ -1,6 +1,6 @@
 // New final labels for those who listen to the page.
 
-import { atMostEvery, byId } from "./dom.js";
+import { atMostEvery } from "./pacing.js";
 import { verdictOf } from "./emotions.js";
 
 const EVERY_MS = 1000;
@@ -24,6 +24,6 @@ export class Announcer {
     if (fresh.length === 0) return;
     const { speaker, label } = this.#session.utterances.get(fresh.at(-1));
     const more = fresh.length > 1 ? `${fresh.length} labels, last ` : "";
-    byId("announcer").textContent = `${more}${this.#session.nameOf(speaker)}: ${verdictOf(label)}`;
+    document.getElementById("announcer").textContent = `${more}${this.#session.nameOf(speaker)}: ${verdictOf(label)}`;
   }
 }

@@ -46,17 +46,36 @@ export const get = async (path) => (await request(path)).json();
 /** Readiness of the server, also where it is not ready: `loading` names the models that are being loaded. */
 export const getReadiness = async () => (await fetch("/readyz")).json();
 
-const sessionPath = (id) => `/sessions/${encodeURIComponent(id)}`;
+const sessionPath = (id, ...rest) => ["/sessions", id, ...rest].map((part, at) => (at ? encodeURIComponent(part) : part)).join("/");
+
+async function send(method, path, body) {
+  const content = body === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const response = await request(path, { method, ...content });
+  return response.status === 204 ? null : response.json();
+}
 
 export const getSession = (id) => get(sessionPath(id));
-export const stopSession = (id) => request(sessionPath(id), { method: "DELETE" });
+export const stopSession = (id) => send("DELETE", sessionPath(id));
+export const createSession = (description) => send("POST", "/sessions", description);
 
-/** Create a session; answers its description. */
-export async function createSession(description) {
-  const headers = { "Content-Type": "application/json" };
-  const response = await request("/sessions", { method: "POST", headers, body: JSON.stringify(description) });
-  return response.json();
-}
+/** Summary of a session, or of its last so many seconds. */
+export const getSummary = (id, last) => get(sessionPath(id, "summary") + (last ? `?last=${last}` : ""));
+
+/** Erase all that is kept of a session; answers what was removed, and what a second search found. */
+export const eraseSession = (id) => send("DELETE", sessionPath(id, "data"));
+
+export const readAnnotations = (id) => get(sessionPath(id, "annotations"));
+
+/** Give a session another title or other tags. */
+export const renameSession = (id, change) => send("PATCH", sessionPath(id), change);
+export const addNote = (id, note) => send("POST", sessionPath(id, "notes"), note);
+export const removeNote = (id, note) => send("DELETE", sessionPath(id, "notes", note));
+export const correct = (id, utterance, correction) => send("PUT", sessionPath(id, "corrections", utterance), correction);
+export const withdrawCorrection = (id, utterance) => send("DELETE", sessionPath(id, "corrections", utterance));
+export const setRules = (id, rules) => send("PUT", sessionPath(id, "rules"), rules);
+
+/** An address for a while at which a media element, which sends no token, gets the recording of a session. */
+export const mediaAddress = async (id) => (await send("POST", sessionPath(id, "media", "ticket"))).url;
 
 /** Send a recording; `progress` hears the share that is sent. Answers the new session's description. */
 export function uploadRecording(file, query, progress) {
@@ -77,7 +96,7 @@ export function uploadRecording(file, query, progress) {
 
 /** Download an export of a session as a file. */
 export async function download(id, { format, suffix }) {
-  const response = await request(`${sessionPath(id)}/export/${encodeURIComponent(format)}`);
+  const response = await request(sessionPath(id, "export", format));
   const named = /filename="?([^";]+)/.exec(response.headers.get("Content-Disposition") ?? "");
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await response.blob());
@@ -122,8 +141,8 @@ export class EventFeed {
   }
 
   #connect() {
-    const after = this.#last === null ? "" : `?after=${encodeURIComponent(this.#last)}`;
-    const socket = openSocket(`${sessionPath(this.id)}/events${after}`);
+    const after = this.#last === null ? "" : `&after=${encodeURIComponent(this.#last)}`;
+    const socket = openSocket(`${sessionPath(this.id)}/events?alerts=true${after}`);
     this.#socket = socket;
     socket.onopen = () => this.#closed || this.onState("connected", "connected");
     socket.onmessage = ({ data }) => this.#receive(data);

@@ -1,37 +1,14 @@
-// The page: sign-in, the list of sessions, and which view is shown.
+// The page: which view the address asks for, who is signed in, and what holds for all views.
 
-import { auth, get, keepToken, token } from "./api.js";
+import { auth, get, getReadiness, keepToken, token } from "./api.js";
 import { AnalysisBar } from "./bar.js";
-import { byId } from "./dom.js";
-import { Loading } from "./loading.js";
-import { SessionList } from "./sessions.js";
+import { Home } from "./home.js";
+import { SessionPage } from "./page.js";
+import { SignIn } from "./signin.js";
 import { StartForm } from "./start.js";
-import { SessionView } from "./view.js";
+import { html, render, useEffect, useReducer, useState } from "./vendor/preact-htm.js";
 
-const bar = new AnalysisBar();
-const reach = { server: ["waiting", "connecting…"], feed: ["connected", "connected"] };
-const list = new SessionList(onSessions, (...state) => showReach("server", state));
-const view = new SessionView((...state) => showReach("feed", state), (id) => bar.setShown(id));
-const loading = new Loading();
-const form = new StartForm(bar, loading, (id) => {
-  location.hash = `session=${encodeURIComponent(id)}`;
-  list.refresh();
-});
-
-/** What is worse, of reaching the server and of the shown session's events. */
-function showReach(part, state) {
-  reach[part] = state;
-  const fine = ([kind]) => kind === "connected" || kind === "closed";
-  const [kind, text] = fine(reach.server) ? reach.feed : reach.server;
-  byId("connection").dataset.state = fine([kind]) ? "connected" : kind;
-  if (byId("connection").textContent !== text) byId("connection").textContent = text;
-}
-
-function onSessions(sessions) {
-  loading.refresh();
-  const info = sessions.find(({ id }) => id === view.id);
-  if (info) view.updateInfo(info);
-}
+const READINESS_MS = 1000;
 
 /** Take the token out of the address, where the terminal's link has it. Says if there was one. */
 function takeToken() {
@@ -43,61 +20,135 @@ function takeToken() {
   return true;
 }
 
-/** Show what the address asks for. */
+/** What the address asks for: {view, id, moment}; null for a link inside the page, which changes no view. */
 function route() {
-  const wanted = new URLSearchParams(location.hash.slice(1)).get("session");
-  // Links inside the page, such as the one that skips to the content, are no change of view.
-  if (!wanted && location.hash && location.hash !== "#new") return;
-  setSessionsOpen(false);
-  list.setCurrent(wanted);
-  byId("start-view").hidden = Boolean(wanted);
-  document.title = wanted ? `${wanted} · Undertone` : "Undertone";
-  showReach("feed", ["connected", "connected"]);
-  if (!wanted) view.close();
-  else if (wanted !== view.id) view.open(wanted);
+  const asked = new URLSearchParams(location.hash.slice(1));
+  if (asked.get("session")) return { view: "session", id: asked.get("session"), moment: Number(asked.get("t") ?? NaN) };
+  if (location.hash === "#new") return { view: "new" };
+  return ["", "#", "#home"].includes(location.hash) ? { view: "home" } : null;
 }
 
-function setSessionsOpen(open) {
-  byId("sessions-toggle").setAttribute("aria-expanded", String(open));
-  byId("sessions").classList.toggle("open", open);
+function useRoute() {
+  const [shown, setShown] = useState(route() ?? { view: "home" });
+  useEffect(() => {
+    const follow = () => {
+      if (takeToken()) return location.reload();
+      const asked = route();
+      if (asked) setShown(asked);
+    };
+    addEventListener("hashchange", follow);
+    return () => removeEventListener("hashchange", follow);
+  }, []);
+  return shown;
 }
 
-/** Ask who we are; without an answer nothing else is worth asking. */
-async function begin() {
-  try {
-    await get("/me");
-  } catch (error) {
-    showReach("server", [error.status === 0 ? "waiting" : "failed", error.message]);
-    if (error.status === 0) setTimeout(begin, 2000);
-    if (error.status === 0 || error.status === 401) return;
+/** The caller's scopes and the server's options, or why they are not known: {me, options, problem, isRefused}. */
+function useServer() {
+  const [server, setServer] = useState({});
+  const [asked, askAgain] = useReducer((count) => count + 1, 0);
+  useEffect(() => {
+    let timer = null;
+    const ask = async () => {
+      try {
+        const [me, options] = await Promise.all([get("/me"), get("/options")]);
+        setServer({ me, options });
+      } catch (error) {
+        setServer({ problem: error.message, isRefused: error.status === 401 });
+        if (error.status !== 401) timer = setTimeout(ask, 2000);
+      }
+    };
+    ask();
+    const refused = () => setServer({ isRefused: true, problem: "" });
+    auth.addEventListener("unauthorized", refused);
+    return () => {
+      clearTimeout(timer);
+      auth.removeEventListener("unauthorized", refused);
+    };
+  }, [asked]);
+  return [server, askAgain];
+}
+
+/** The server's parts that are loading or away, asked for again while there are any, and whenever `key` changes. */
+function useReadiness(key) {
+  const [ready, setReady] = useState(null);
+  useEffect(() => {
+    let timer = null;
+    const ask = async () => {
+      let found = null;
+      try {
+        found = await getReadiness();
+      } catch {
+        // That the server does not answer is said elsewhere.
+      }
+      setReady(found);
+      const isWaiting = found === null || found.loading?.length > 0 || found.redis === false || found.ray === false;
+      timer = setTimeout(ask, isWaiting && !document.hidden ? READINESS_MS : 10 * READINESS_MS);
+    };
+    ask();
+    return () => clearTimeout(timer);
+  }, [key]);
+  return ready;
+}
+
+function Notices({ server, ready, lost }) {
+  const loading = ready?.loading ?? [];
+  const away = ["redis", "ray"].filter((part) => ready?.[part] === false).map((part) => ({ redis: "Redis", ray: "Ray" })[part]);
+  return html`
+    ${lost && html`<p role="alert" class="strip failed">${lost}</p>`}
+    ${server.problem && html`<p id="connection" role="status" class="strip failed">${server.problem}</p>`}
+    ${away.length > 0 && html`
+      <p id="away" role="status" class="strip failed">
+        ${away.join(" and ")} ${away.length > 1 ? "are" : "is"} away. What is shown may be old; it goes on by itself.
+      </p>`}
+    ${loading.length > 0 && html`
+      <p id="loading" role="status" class="strip">Loading ${loading.join(", ")} … Labels begin when all is there.</p>`}
+  `;
+}
+
+function App() {
+  const shown = useRoute();
+  const [server, askAgain] = useServer();
+  const [{ capture, lost }, setCaptured] = useState({ capture: null, lost: "" });
+  const [draft, askLoading] = useReducer((count) => count + 1, 0);
+  const [theme, setTheme] = useState(document.documentElement.dataset.theme);
+  const ready = useReadiness(`${shown.view} ${draft}`);
+  useEffect(() => {
+    const follow = () => setTheme(document.documentElement.dataset.theme);
+    addEventListener("themechange", follow);
+    return () => removeEventListener("themechange", follow);
+  }, []);
+  useEffect(() => {
+    document.title = { home: "Undertone", new: "Start a session · Undertone" }[shown.view] ?? document.title;
+  }, [shown.view]);
+  if (server.isRefused) {
+    return html`<${SignIn} wasRefused=${Boolean(token())} onToken=${(value) => (keepToken(value), askAgain())} />`;
   }
-  byId("token-form").hidden = true;
-  list.refresh();
-  route();
-  try {
-    const options = await get("/options");
-    form.setOptions(options);
-    view.setExports(options.exports);
-  } catch (error) {
-    showReach("server", ["failed", error.message]);
-  }
+  const may = (scope) => server.me?.scopes.includes(scope) ?? false;
+  const setCapture = (held, reason) => setCaptured({ capture: held, lost: reason ? `This page stopped listening: ${reason}.` : "" });
+  const common = { may, options: server.options, capture, setCapture };
+  return html`
+    <a class="skip" href="#main">Skip to content</a>
+    <header id="top">
+      <a id="brand" href="#home">Undertone</a>
+      <nav aria-label="Views">
+        <a href="#home" aria-current=${shown.view === "home" ? "page" : null}>Sessions</a>
+        <a href="#new" id="new-session" aria-current=${shown.view === "new" ? "page" : null}>Start a session</a>
+      </nav>
+      <button id="theme-toggle" type="button" onClick=${() => dispatchEvent(new Event("themetoggle"))}>
+        ${theme === "dark" ? "Light theme" : "Dark theme"}
+      </button>
+    </header>
+    <${Notices} server=${server} ready=${ready} lost=${lost} />
+    ${capture && html`<${AnalysisBar} capture=${capture} />`}
+    ${server.me && shown.view === "home" && html`<${Home} ...${common} />`}
+    ${server.me && shown.view === "new" && html`<${StartForm} ...${common} onAsking=${askLoading} />`}
+    ${server.me && shown.view === "session" &&
+    html`<${SessionPage} key=${shown.id} id=${shown.id} moment=${shown.moment} ready=${ready} theme=${theme} ...${common} />`}
+    <footer>
+      <p>The labels are perceived expression as a model judges it; they do not say what somebody feels.</p>
+    </footer>
+  `;
 }
 
-auth.addEventListener("unauthorized", () => {
-  const refused = "The server does not accept this token.";
-  const wanted = "The server asks for an access token. On your own machine it is in the address that the server printed.";
-  byId("token-message").textContent = token() ? refused : wanted;
-  byId("token-form").hidden = false;
-});
-byId("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  keepToken(byId("token").value.trim());
-  byId("token").value = "";
-  begin();
-});
-byId("sessions-toggle").addEventListener("click", () => {
-  setSessionsOpen(byId("sessions-toggle").getAttribute("aria-expanded") === "false");
-});
-addEventListener("hashchange", () => (takeToken() ? begin() : route()));
 takeToken();
-begin();
+render(html`<${App} />`, document.getElementById("app"));

@@ -1,11 +1,7 @@
-// The time axis that the charts share, and the gestures that move it.
-
-import { clock } from "./emotions.js";
+// The shown part of a session's time, and the gestures that move it.
 
 const SHORTEST_S = 2;
 const LEAST_DURATION_S = 10;
-const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
-const TICK_PX = 70;
 const CLICK_PX = 4;
 
 /** The part of a session's time that is shown. */
@@ -21,7 +17,7 @@ export class Axis {
 
   reset(duration = this.duration) {
     this.duration = Math.max(duration, LEAST_DURATION_S);
-    this.#show(0, this.duration);
+    this.show(0, this.duration);
   }
 
   /** The session has become longer: a view of all stays one of all, a view of the end stays with the end. */
@@ -30,27 +26,33 @@ export class Axis {
     const { start, end, duration: before } = this;
     this.duration = duration;
     if (end < before) return;
-    this.#show(start + duration - before, start === 0 ? duration : end - start);
+    this.show(start + duration - before, start === 0 ? duration : end - start);
   }
 
   /** Show `factor` times as much, keeping the media time `centre` where it is. */
   zoom(factor, centre = (this.start + this.end) / 2) {
     const span = Math.min(this.duration, Math.max(SHORTEST_S, (this.end - this.start) * factor));
     const start = centre - ((centre - this.start) / (this.end - this.start)) * span;
-    this.#show(start, span);
+    this.show(start, span);
   }
 
   /** Move by a share of what is shown. */
   pan(share) {
     const span = this.end - this.start;
-    this.#show(this.start + share * span, span);
+    this.show(this.start + share * span, span);
   }
 
   select(from, to) {
-    if (to - from >= SHORTEST_S / 4) this.#show(from, Math.max(to - from, SHORTEST_S));
+    if (to - from >= SHORTEST_S / 4) this.show(from, Math.max(to - from, SHORTEST_S));
   }
 
-  #show(start, span) {
+  /** Bring a moment into view. */
+  reveal(seconds) {
+    const span = this.end - this.start;
+    if (seconds < this.start || seconds > this.end) this.show(seconds - span / 2, span);
+  }
+
+  show(start, span) {
     const shown = Math.min(span, this.duration);
     this.start = Math.max(0, Math.min(start, this.duration - shown));
     this.end = this.start + shown;
@@ -58,46 +60,24 @@ export class Axis {
   }
 }
 
-/** Where a plot lies in a chart of some width, in pixels. */
-export class Plot {
-  constructor(axis, width) {
-    const narrow = width < 520;
-    this.axis = axis;
-    this.left = narrow ? 60 : 100;
-    this.right = width - (narrow ? 54 : 84);
-    this.scale = Math.max(1, this.right - this.left) / (axis.end - axis.start);
-  }
-
-  x(seconds) {
-    return this.left + (seconds - this.axis.start) * this.scale;
-  }
-
-  time(x) {
-    const clamped = Math.min(Math.max(x, this.left), this.right);
-    return this.axis.start + (clamped - this.left) / this.scale;
-  }
-
-  /** Media times to write at the axis. */
-  ticks() {
-    const least = TICK_PX / this.scale;
-    const step = STEPS.find((size) => size >= least) ?? STEPS.at(-1);
-    const times = [];
-    for (let time = Math.ceil(this.axis.start / step) * step; time <= this.axis.end; time += step) times.push(time);
-    return times.map((time) => [this.x(time), step < 1 ? clock(time) : clock(time).replace(/^(\d+:\d+)\.\d$/, "$1")]);
-  }
-}
-
-/** Let pointer, wheel and keys on `box` move the axis. `onClick(x, y)`, `onEnter()`; `band` shows a selection. */
-export function bindGestures(box, axis, band, { onClick, onEnter }) {
-  const plot = () => new Plot(axis, box.clientWidth);
+/**
+ * Let pointer, wheel and keys on `box` move the axis.
+ *
+ * `plot()` answers the chart's {left, width} in pixels of the box; `band` shows a selection; `onClick(seconds, event)`;
+ * `onEnter()`.
+ */
+export function bindGestures(box, axis, band, { plot, onClick, onEnter }) {
   const xOf = (event) => event.clientX - box.getBoundingClientRect().left;
   const pointers = new Map();
   let from = null;
   let moved = false;
 
+  const secondsPerPixel = () => (axis.end - axis.start) / Math.max(1, plot().width);
+  const within = (x) => Math.min(Math.max(x, plot().left), plot().left + plot().width);
+  const timeAt = (x) => axis.start + (within(x) - plot().left) * secondsPerPixel();
+
   function showBand(to) {
-    const { left, right } = plot();
-    const [low, high] = [Math.min(from, to), Math.max(from, to)].map((x) => Math.min(Math.max(x, left), right));
+    const [low, high] = [Math.min(from, to), Math.max(from, to)].map(within);
     band.hidden = false;
     band.style.left = `${low}px`;
     band.style.width = `${high - low}px`;
@@ -108,10 +88,10 @@ export function bindGestures(box, axis, band, { onClick, onEnter }) {
     const earlier = pointers.get(event.pointerId);
     pointers.set(event.pointerId, xOf(event));
     const after = [...pointers.values()];
-    if (after.length === 1) axis.pan((earlier - after[0]) / plot().scale / (axis.end - axis.start));
+    if (after.length === 1) axis.pan(((earlier - after[0]) * secondsPerPixel()) / (axis.end - axis.start));
     if (after.length !== 2) return;
     const [apart, now] = [before, after].map(([one, other]) => Math.max(20, Math.abs(one - other)));
-    axis.zoom(apart / now, plot().time((after[0] + after[1]) / 2));
+    axis.zoom(apart / now, timeAt((after[0] + after[1]) / 2));
   }
 
   box.addEventListener("pointerdown", (event) => {
@@ -130,9 +110,9 @@ export function bindGestures(box, axis, band, { onClick, onEnter }) {
   });
   box.addEventListener("pointerup", (event) => {
     if (!pointers.delete(event.pointerId)) return;
-    if (!moved) onClick(xOf(event), event);
+    if (!moved) onClick(timeAt(xOf(event)), event);
     else if (event.pointerType !== "touch") {
-      const [low, high] = [from, xOf(event)].map((x) => plot().time(x)).sort((one, other) => one - other);
+      const [low, high] = [from, xOf(event)].map(timeAt).sort((one, other) => one - other);
       axis.select(low, high);
     }
     band.hidden = true;
@@ -146,7 +126,7 @@ export function bindGestures(box, axis, band, { onClick, onEnter }) {
     (event) => {
       const sideways = event.shiftKey ? event.deltaY : event.deltaX;
       // A pinch on a touchpad comes as a wheel with Ctrl.
-      if (event.ctrlKey || event.metaKey) axis.zoom(Math.exp(event.deltaY / 300), plot().time(xOf(event)));
+      if (event.ctrlKey || event.metaKey) axis.zoom(Math.exp(event.deltaY / 300), timeAt(xOf(event)));
       else if (Math.abs(sideways) > 0) axis.pan(sideways / 800);
       else return;
       event.preventDefault();
@@ -172,4 +152,34 @@ export function bindGestures(box, axis, band, { onClick, onEnter }) {
     event.preventDefault();
     keys[event.key]();
   });
+}
+
+/** Let pointer and keys on an overview of the whole session move the shown part: a brush. */
+export function bindBrush(box, axis, plot) {
+  let grabbed = null;
+  const timeAt = (event) => {
+    const { left, width } = plot();
+    const share = (event.clientX - box.getBoundingClientRect().left - left) / Math.max(1, width);
+    return Math.min(1, Math.max(0, share)) * axis.duration;
+  };
+  box.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    box.setPointerCapture(event.pointerId);
+    const time = timeAt(event);
+    const isInside = time >= axis.start && time <= axis.end && axis.end - axis.start < axis.duration;
+    grabbed = { from: time, offset: isInside ? time - axis.start : null };
+  });
+  box.addEventListener("pointermove", (event) => {
+    if (!grabbed) return;
+    const time = timeAt(event);
+    if (grabbed.offset !== null) axis.show(time - grabbed.offset, axis.end - axis.start);
+    else axis.select(Math.min(time, grabbed.from), Math.max(time, grabbed.from));
+  });
+  box.addEventListener("pointerup", (event) => {
+    if (grabbed?.offset === null && Math.abs(timeAt(event) - grabbed.from) < axis.duration / 200) {
+      axis.show(grabbed.from - (axis.end - axis.start) / 2, axis.end - axis.start);
+    }
+    grabbed = null;
+  });
+  box.addEventListener("pointercancel", () => (grabbed = null));
 }

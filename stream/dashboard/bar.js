@@ -1,68 +1,44 @@
-// The bar that says that analysis is on, and stops it.
+// The bar that says that this page's microphone is analysed, and stops it.
 
 import { stopSession } from "./api.js";
-import { byId } from "./dom.js";
+import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
 
-export class AnalysisBar {
-  #capture = null;
-  #state = "";
-  #shown = null;
-  #problem = "";
-
-  constructor() {
-    byId("stop").addEventListener("click", () => this.#stop());
+/** Stop the capture of this page, if it is the session's, and the session. Answers what went wrong, or "". */
+export async function stopAnalysis(id, capture) {
+  try {
+    if (capture?.session === id) await capture.stop();
+    await stopSession(id);
+  } catch (error) {
+    // 404 and 409: it is over already, which was the wish.
+    if (![404, 409].includes(error.status)) return `It was not stopped: ${error.message}`;
   }
+  return "";
+}
 
-  /** The capture of this page, or null. */
-  setCapture(capture) {
-    this.#capture = capture;
-    this.#problem = "";
-    const picture = byId("self-view");
-    const hasPicture = capture !== null && capture.stream.getVideoTracks().length > 0;
-    picture.srcObject = hasPicture ? capture.stream : null;
-    picture.hidden = !hasPicture;
-    if (hasPicture) picture.play();
-    this.#show();
-  }
-
-  setState(text) {
-    this.#state = text;
-    this.#show();
-  }
-
-  /** The live session that the page shows, or null. */
-  setShown(id) {
-    if (id === this.#shown) return;
-    this.#shown = id;
-    this.#problem = "";
-    this.#show();
-  }
-
-  #show() {
-    const on = this.#capture !== null || this.#shown !== null;
-    byId("analysis-bar").hidden = !on;
-    document.body.classList.toggle("analysed", on);
-    byId("analysis-status").textContent = on ? this.#text() : "";
-  }
-
-  #text() {
-    if (this.#problem) return this.#problem;
-    const told = "You are being analysed";
-    if (this.#capture) return `${told}, through this device, in session ${this.#capture.session}: ${this.#state}`;
-    return `${told} if you can be heard in session ${this.#shown}, which is live`;
-  }
-
-  async #stop() {
-    const id = this.#capture?.session ?? this.#shown;
-    byId("stop").disabled = true;
-    try {
-      await this.#capture?.stop();
-      await stopSession(id);
-    } catch (error) {
-      // 404 and 409: it is over already, which was the wish.
-      if (![404, 409].includes(error.status)) this.#problem = `Session ${id} was not stopped: ${error.message}`;
+export function AnalysisBar({ capture }) {
+  const [state, setState] = useState(capture.state);
+  const [problem, setProblem] = useState("");
+  const picture = useRef(null);
+  const hasPicture = capture.stream.getVideoTracks().length > 0;
+  useEffect(() => {
+    capture.onState = setState;
+    if (hasPicture) {
+      picture.current.srcObject = capture.stream;
+      picture.current.play();
     }
-    byId("stop").disabled = false;
-    this.#show();
-  }
+  }, [capture]);
+  const stop = async ({ currentTarget }) => {
+    currentTarget.disabled = true;
+    setProblem(await stopAnalysis(capture.session, capture));
+  };
+  return html`
+    <section id="analysis-bar" aria-label="Analysis in progress">
+      <span class="lamp" aria-hidden="true"></span>
+      <p id="analysis-status" role="status">
+        ${problem || html`You are being analysed, through this device: ${state}. <a href="#session=${capture.session}">Show it</a>`}
+      </p>
+      <video id="self-view" ref=${picture} aria-label="Your camera" muted playsinline hidden=${!hasPicture}></video>
+      <button id="stop" type="button" onClick=${stop}>Stop listening</button>
+    </section>
+  `;
 }

@@ -13,10 +13,13 @@ export class Capture {
   #attempt = 0;
   #timer = null;
   #over = false;
+  /** How the sending goes, in words. */
+  state = "";
+  onState = () => {};
 
-  /** `onState(text)`; `onEnd(reason | null)` once, when nothing more is sent. */
-  constructor(session, stream, { track = 0, onState, onEnd }) {
-    Object.assign(this, { session, stream, track, onState, onEnd });
+  /** `onEnd(reason | null)` once, when nothing more is sent. */
+  constructor(session, stream, { track = 0, onEnd }) {
+    Object.assign(this, { session, stream, track, onEnd });
     this.#encoder = encoderOf(stream);
     for (const each of stream.getTracks()) each.onended = () => this.stop("the microphone or camera was disconnected");
     this.#connect();
@@ -43,8 +46,13 @@ export class Capture {
     this.#socket.close(1000);
   }
 
+  #say(state) {
+    this.state = state;
+    this.onState(state);
+  }
+
   #connect() {
-    this.onState("connecting…");
+    this.#say("connecting…");
     const socket = openTrack(this.session, this.track, this.#encoder.query);
     this.#socket = socket;
     socket.onmessage = ({ data }) => this.#receive(JSON.parse(data), socket);
@@ -52,10 +60,10 @@ export class Capture {
   }
 
   #receive(message, socket) {
-    if (message.type === "error") this.onState(message.message);
+    if (message.type === "error") this.#say(message.message);
     if (message.type !== "ready" || this.#over) return;
     this.#attempt = 0;
-    this.onState("sending");
+    this.#say("sending");
     // A recorder's first chunk holds the header: every connection needs a recorder of its own.
     this.#stopRecording = this.#encoder.start((chunk) => {
       if (socket.readyState !== WebSocket.OPEN) return;
@@ -79,7 +87,7 @@ export class Capture {
     if (this.#over) return;
     const seconds = backOff(this.#attempt);
     this.#attempt += 1;
-    this.onState(`connection lost, trying again in ${seconds} s`);
+    this.#say(`connection lost, trying again in ${seconds} s`);
     this.#timer = setTimeout(() => this.#connect(), 1000 * seconds);
   }
 }

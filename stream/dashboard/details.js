@@ -1,8 +1,9 @@
-// What a label rests on: all probabilities, modalities, earlier utterances, and how long it took.
+// What a label rests on: all probabilities, modalities, earlier utterances, and how long it took; and what to do about it.
 
-import { element } from "./dom.js";
+import { correct, withdrawCorrection } from "./api.js";
 import { clock, cssColourOf, milliseconds, modalityName, percent, ranked } from "./emotions.js";
 import { labelLatency } from "./session.js";
+import { html, useState } from "./vendor/preact-htm.js";
 
 const EXCERPT = 60;
 const EXCITED_FROM = 1 / 3; // arousal, -1 ... 1, in three equal parts
@@ -11,52 +12,95 @@ const EXCITED_FROM = 1 / 3; // arousal, -1 ... 1, in three equal parts
 export const summaryLine = ({ latency }) =>
   latency ? `Details, label ${milliseconds(labelLatency(latency))} after the end` : "Details";
 
-/** Fill an opened disclosure. `jump` goes to an utterance by its number. */
-export function fillDetails(details, utterance, session, jump) {
+/** `onReveal(key)` goes to another row; `edit`: whether the reader may correct labels. */
+export function Details({ store, utterance, correction, onReveal, edit }) {
   const { label, latency, influences } = utterance;
-  const parts = [
-    part("Probabilities", bars(ranked(label.probabilities), cssColourOf)),
-    part("Rests on", bars(ranked(label.contribution).map(([name, share]) => [modalityName(name), share]))),
-  ];
-  const ranking = ranked(influences);
-  if (ranking.length > 0) {
-    const items = ranking.map(([number, share]) => influence(Number(number), share, session, jump));
-    parts.push(part("Influenced by", element("ul", { className: "influences" }, ...items)));
-  }
   const voice = label.voice && voiceLine(label.voice);
-  if (voice) parts.push(part("Heard", element("p", { textContent: voice })));
-  if (label.visual) parts.push(part("Seen", element("p", { textContent: sightLine(label.visual) })));
-  if (latency) parts.push(part("Latency", element("p", { textContent: latencyLine(latency) })));
-  const sentiment = `${label.sentiment}; revision ${label.revision}${label.final ? ", final" : ""}`;
-  parts.push(part("Sentiment", element("p", { textContent: sentiment })));
-  const content = element("div", { className: "why" }, ...parts);
-  details.replaceChildren(details.firstElementChild, content);
+  const rested = ranked(label.contribution).map(([name, share]) => [modalityName(name), share]);
+  const earlier = ranked(influences);
+  return html`
+    <div class="why">
+      <${Part} title="Probabilities"><${Bars} shares=${ranked(label.probabilities)} colourOf=${cssColourOf} /><//>
+      <${Part} title="Rests on"><${Bars} shares=${rested} /><//>
+      ${earlier.length > 0 && html`
+        <${Part} title="Looked at">
+          <ul class="influences">
+            ${earlier.map(([number, share]) => html`
+              <li key=${number}><${Earlier} store=${store} number=${Number(number)} share=${share} onReveal=${onReveal} /></li>`)}
+          </ul>
+        <//>`}
+      ${voice && html`<${Part} title="Heard"><p>${voice}</p><//>`}
+      ${label.visual && html`<${Part} title="Seen"><p>${sightLine(label.visual)}</p><//>`}
+      ${latency && html`<${Part} title="Latency"><p>${latencyLine(latency)}</p><//>`}
+      <${Part} title="Sentiment"><p>${label.sentiment}; revision ${label.revision}${label.final ? ", final" : ""}</p><//>
+      ${edit && html`<${Correction} store=${store} utterance=${utterance} correction=${correction} />`}
+      <${Part} title="Link">
+        <p><a href="#session=${encodeURIComponent(store.id)}&t=${utterance.start.toFixed(1)}">To this moment</a></p>
+      <//>
+    </div>
+  `;
 }
 
-const part = (title, content) => element("section", {}, element("h4", { textContent: title }), content);
+const Part = ({ title, children }) => html`<section><h4>${title}</h4>${children}</section>`;
 
-function bars(shares, colourOf = () => null) {
-  const rows = shares.map(([name, share]) => {
-    const bar = element("span", { className: "bar" }, element("span"));
-    bar.style.setProperty("--share", `${100 * share}%`);
-    const colour = colourOf(name);
-    if (colour) bar.style.setProperty("--emotion", colour);
-    bar.setAttribute("aria-hidden", "true");
-    const [title, value] = [name, percent(share)].map((textContent) => element("span", { textContent }));
-    return element("li", {}, title, bar, value);
-  });
-  return element("ul", { className: "shares" }, ...rows);
+function Bars({ shares, colourOf = () => null }) {
+  return html`
+    <ul class="shares">
+      ${shares.map(([name, share]) => html`
+        <li key=${name}>
+          <span>${name}</span>
+          <span class="bar" aria-hidden="true" style=${{ "--share": `${100 * share}%`, "--emotion": colourOf(name) }}><span></span></span>
+          <span>${percent(share)}</span>
+        </li>`)}
+    </ul>
+  `;
 }
 
-function influence(number, share, session, jump) {
-  const earlier = session.utterances.get(number);
-  if (!earlier) return element("li", { textContent: `utterance ${number}, ${percent(share)}` });
-  const words = earlier.text ?? "words withheld";
+function Earlier({ store, number, share, onReveal }) {
+  const { session } = store;
+  const utterance = session.utterances.get(number);
+  if (!utterance) return html`utterance ${number}, ${percent(share)}`;
+  const words = utterance.text ?? "words withheld";
   const excerpt = words.length > EXCERPT ? `${words.slice(0, EXCERPT)}…` : words;
-  const text = `${percent(share)}  ${clock(earlier.start)} ${session.nameOf(earlier.speaker)}: ${excerpt}`;
-  const link = element("button", { type: "button", className: "link", textContent: text, onclick: () => jump(number) });
-  link.setAttribute("aria-label", `Go to the utterance at ${clock(earlier.start)}: ${text}`);
-  return element("li", {}, link);
+  const text = `${percent(share)}  ${clock(utterance.start)} ${session.nameOf(utterance.speaker)}: ${excerpt}`;
+  return html`
+    <button type="button" class="link" onClick=${() => onReveal(`utterance-${number}`)}
+      aria-label="Go to the utterance at ${clock(utterance.start)}: ${text}">${text}</button>`;
+}
+
+/** "This label is wrong": the right one goes into the session's table of corrections. */
+function Correction({ store, utterance, correction }) {
+  const [problem, setProblem] = useState("");
+  const emotions = store.session.started?.emotions ?? Object.keys(utterance.label.probabilities);
+  const change = async (work) => {
+    try {
+      setProblem("");
+      await work();
+      await store.readAnnotations();
+    } catch (error) {
+      setProblem(error.message);
+    }
+  };
+  const choose = ({ target }) => {
+    const was = utterance.label.emotion;
+    if (target.value) change(() => correct(store.id, utterance.number, { emotion: target.value, was }));
+  };
+  return html`
+    <${Part} title="This label is wrong">
+      <label>It is
+        <select class="correction" value=${correction?.emotion ?? ""} onChange=${choose}>
+          <option value="">…</option>
+          ${emotions.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
+        </select>
+      </label>
+      ${correction && html`
+        <button type="button" class="link" onClick=${() => change(() => withdrawCorrection(store.id, utterance.number))}>
+          Withdraw the correction
+        </button>`}
+      <p class="hint">Kept with the session; <code>undertone corrections</code> writes them for training.</p>
+      <p role="alert">${problem}</p>
+    <//>
+  `;
 }
 
 function latencyLine(latency) {

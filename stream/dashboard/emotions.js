@@ -18,13 +18,16 @@ export function cssColourOf(emotion) {
   return `light-dark(${light}, ${dark})`;
 }
 
-/** Mark a small node with an emotion's symbol on its colour. */
-export function mark(swatch, emotion) {
-  const { symbol, light, dark } = appearance(emotion);
-  swatch.textContent = symbol;
-  swatch.style.setProperty("--emotion", cssColourOf(emotion));
-  swatch.style.setProperty("color", `light-dark(${ink(light)}, ${ink(dark)})`);
+/** CSS properties that give an element an emotion's colour as its ground, and an ink that reads on it. */
+export function groundOf(emotion) {
+  const { light, dark } = appearance(emotion);
+  return { "--emotion": cssColourOf(emotion), "--ink": `light-dark(${ink(light)}, ${ink(dark)})` };
 }
+
+/** The pattern that tells an emotion apart where a symbol has no room. */
+export const patternOf = (emotion) => appearance(emotion).pattern;
+
+export const valenceOf = (emotion) => appearance(emotion).valence;
 
 /** Black or white, whichever reads better on a colour "#rrggbb". */
 export function ink(colour) {
@@ -68,6 +71,14 @@ export function clock(seconds) {
   if (minutes < 60) return `${minutes}:${rest.toFixed(1).padStart(4, "0")}`;
   const [mm, ss] = [minutes % 60, Math.floor(rest)].map((part) => String(part).padStart(2, "0"));
   return `${Math.floor(minutes / 60)}:${mm}:${ss}`;
+}
+
+/** Media time as m:ss, or h:mm:ss from an hour on. */
+export function shortClock(seconds) {
+  const whole = Math.floor(seconds);
+  const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const ss = String(rest).padStart(2, "0");
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${ss}` : `${minutes}:${ss}`;
 }
 
 export const percent = (share) => `${Math.round(100 * share)} %`;

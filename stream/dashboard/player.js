@@ -1,86 +1,116 @@
-// Playback of a past session: a moment, and the clock that moves it.
+// Playback of a session that is over: a moment, and the clock that moves it, which is the sound's where there is any.
 
-import { byId, oncePerFrame } from "./dom.js";
-import { clock } from "./emotions.js";
+import { oncePerFrame } from "./pacing.js";
 
 export class Player {
   time = 0;
-  #duration = 0;
-  #playing = false;
+  duration = 0;
+  speed = 1;
+  isOffered = false;
+  isPlaying = false;
+  /** <video> element with sound, and pictures if there are any; null: there is none to be heard. */
+  media = null;
+  mediaProblem = "";
   #before = 0;
-  #scrubber = byId("scrubber");
-  #button = byId("play");
   #next = oncePerFrame((now) => this.#tick(now));
 
-  /** `onSeek(seconds)` for every new moment; `onPlaying(yes)` when playback begins and stops. */
-  constructor(onSeek, onPlaying) {
-    this.onSeek = onSeek;
-    this.onPlaying = onPlaying;
-    this.#scrubber.addEventListener("input", () => this.seek(Number(this.#scrubber.value)));
-    this.#button.addEventListener("click", () => (this.#playing ? this.pause() : this.#play()));
-  }
-
-  get playing() {
-    return this.#playing;
-  }
-
-  get speed() {
-    return Number(byId("playback-speed").value);
+  /** `onChange()` for every new moment, and when playback begins and stops. */
+  constructor(onChange) {
+    this.onChange = onChange;
   }
 
   /** Offer playback of a session of this length, standing at its end. */
   offer(duration) {
-    this.#duration = duration;
-    this.#scrubber.max = String(duration);
-    byId("player").hidden = false;
-    if (!this.#playing) this.#show(duration);
+    if (this.isOffered && duration === this.duration) return;
+    const wasAtEnd = !this.isOffered || this.time >= this.duration;
+    Object.assign(this, { duration, isOffered: true });
+    if (wasAtEnd && !this.isPlaying) this.time = duration;
   }
 
   withdraw() {
     this.pause();
-    this.#duration = 0;
-    byId("player").hidden = true;
-  }
-
-  pause() {
-    if (!this.#playing) return;
-    this.#playing = false;
-    this.#button.textContent = "Play";
-    this.onPlaying(false);
-  }
-
-  seek(seconds) {
-    this.#show(Math.min(seconds, this.#duration));
-    this.onSeek(this.time);
+    this.isOffered = false;
   }
 
   /** Whether an earlier moment than the end is shown. */
-  get within() {
-    return !byId("player").hidden && this.time < this.#duration;
+  get isWithin() {
+    return this.isOffered && this.time < this.duration;
+  }
+
+  /** Play this address, or nothing, with the session from now on. */
+  setMedia(address) {
+    if (this.media?.src.startsWith("blob:")) URL.revokeObjectURL(this.media.src);
+    this.media?.pause();
+    this.media?.removeAttribute("src");
+    this.media = null;
+    this.mediaProblem = "";
+    if (!address) return;
+    const media = Object.assign(document.createElement("video"), { preload: "auto", playsInline: true, src: address });
+    media.onerror = () => {
+      this.media = null;
+      this.mediaProblem = "This browser cannot play the sound of the recording.";
+      this.onChange();
+    };
+    media.onloadedmetadata = () => {
+      media.currentTime = Math.min(this.time, media.duration || 0);
+      this.onChange();
+    };
+    this.media = media;
+    this.onChange();
+  }
+
+  setFile(file) {
+    this.setMedia(URL.createObjectURL(file));
+  }
+
+  setSpeed(speed) {
+    this.speed = speed;
+    if (this.media) this.media.playbackRate = speed;
+    this.onChange();
+  }
+
+  seek(seconds) {
+    this.time = Math.max(0, Math.min(seconds, this.duration));
+    if (this.media?.readyState > 0) this.media.currentTime = this.time;
+    this.onChange();
+  }
+
+  toggle() {
+    if (this.isPlaying) this.pause();
+    else this.#play();
+  }
+
+  pause() {
+    if (!this.isPlaying) return;
+    this.isPlaying = false;
+    this.media?.pause();
+    this.onChange();
   }
 
   #play() {
-    if (this.time >= this.#duration) this.seek(0);
-    this.#playing = true;
+    if (this.time >= this.duration) this.seek(0);
+    this.isPlaying = true;
     this.#before = performance.now();
-    this.#button.textContent = "Pause";
-    this.onPlaying(true);
+    if (this.media) {
+      this.media.playbackRate = this.speed;
+      this.media.play().catch(() => {
+        this.mediaProblem = "The browser does not let this page play sound.";
+        this.pause();
+      });
+    }
+    this.onChange();
     this.#next();
   }
 
   #tick(now) {
-    if (!this.#playing) return;
+    if (!this.isPlaying) return;
     const passed = Math.max(0, now - this.#before) / 1000;
     this.#before = now;
-    this.seek(this.time + passed * this.speed);
-    if (this.time >= this.#duration) this.pause();
+    // The sound leads; where it is over before the session, the page's own clock goes on.
+    const isLed = this.media && !this.media.ended;
+    this.time = Math.min(this.duration, isLed ? this.media.currentTime : this.time + passed * this.speed);
+    this.onChange();
+    if (this.time >= this.duration) this.pause();
     else this.#next();
-  }
-
-  #show(seconds) {
-    this.time = seconds;
-    this.#scrubber.value = String(seconds);
-    this.#scrubber.setAttribute("aria-valuetext", `${clock(seconds)} of ${clock(this.#duration)}`);
-    byId("scrubber-time").textContent = `${clock(seconds)} / ${clock(this.#duration)}`;
   }
 }

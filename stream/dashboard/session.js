@@ -13,6 +13,7 @@ const TYPES = new Set([
   "lag",
   "degraded",
   "events.missed",
+  "alert",
 ]);
 
 const RECENT_S = 60; // of media, of whose labels the latency is shown
@@ -60,14 +61,17 @@ export class Session {
   latencies = [];
   /** number -> utterance */
   utterances = new Map();
-  /** event id -> notice of lag, degradation or merged speakers */
-  notices = new Map();
-  /** Keys of the two maps above that changed since a reader last cleared this. */
-  changed = new Set();
+  /** Notices of lag, degradation and merged speakers: {id, start, text, kind} */
+  notices = [];
+  alerts = [];
+  /** Utterances, notices and alerts in order of time: {key, start, utterance | notice | alert} */
+  rows = [];
   #merged = new Map();
+  #ordered = null;
 
   apply(event) {
     this.applied += 1;
+    this.#ordered = null;
     this.time = Math.max(this.time, mediaTime(event));
     if (TYPES.has(event.type)) this[event.type](event);
   }
@@ -84,6 +88,12 @@ export class Session {
     const names = new Set();
     for (const { speaker } of this.utterances.values()) if (speaker !== null) names.add(this.nameOf(speaker));
     return [...names];
+  }
+
+  /** The utterances in order of time. */
+  get inOrder() {
+    this.#ordered ??= this.rows.flatMap(({ utterance }) => (utterance ? [utterance] : []));
+    return this.#ordered;
   }
 
   "session.started"(event) {
@@ -125,9 +135,6 @@ export class Session {
   }
 
   "speaker.merged"(event) {
-    for (const [number, { speaker }] of this.utterances) {
-      if (this.nameOf(speaker) === event.speaker) this.changed.add(number);
-    }
     if (this.nameOf(event.into) !== event.speaker) this.#merged.set(event.speaker, event.into);
     this.#notice(event, this.time, `${event.speaker} is ${event.into}: taken for two, they are one speaker`);
   }
@@ -145,17 +152,36 @@ export class Session {
     this.#notice(event, this.time, `${number} were removed from Redis before they were read`);
   }
 
+  alert(event) {
+    this.alerts.push(event);
+    this.#place({ key: event.id, start: event.audio_end, alert: event });
+  }
+
   #update(event, fields) {
     const number = event.utterance;
     const known = this.utterances.get(number) ?? { number, label: null, influences: {}, latency: null, failure: null };
     const { speaker, audio_start: start, audio_end: end, id } = event;
+    if (known.start !== undefined && known.start !== start) this.rows.splice(this.#indexOf(known), 1);
+    const isPlaced = known.start === start;
     this.utterances.set(number, Object.assign(known, { speaker, start, end, stamp: id }, fields));
-    this.changed.add(number);
+    if (!isPlaced) this.#place({ key: `utterance-${number}`, start, utterance: known });
   }
 
-  #notice(event, time, text) {
-    this.notices.set(event.id, { start: time, text, kind: event.type });
-    this.changed.add(event.id);
+  #notice(event, start, text) {
+    const notice = { id: event.id, start, text, kind: event.type };
+    this.notices.push(notice);
+    this.#place({ key: event.id, start, notice });
+  }
+
+  /** Put a row behind all that do not begin later; from the end, where nearly all go. */
+  #place(row) {
+    let at = this.rows.length;
+    while (at > 0 && this.rows[at - 1].start > row.start) at -= 1;
+    this.rows.splice(at, 0, row);
+  }
+
+  #indexOf(utterance) {
+    return this.rows.findLastIndex((row) => row.utterance === utterance);
   }
 }
 

@@ -1,169 +1,218 @@
-// Starting a session: from this device, or from a recording.
+// The form that starts a session: from this device, or from a recording.
 
 import { createSession, stopSession, uploadRecording } from "./api.js";
 import { Capture } from "./capture.js";
-import { byId, element } from "./dom.js";
-import { openDevices } from "./media.js";
 import { percent } from "./emotions.js";
+import { openDevices } from "./media.js";
+import { sentFiles } from "./store.js";
+import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
 
-export class StartForm {
-  #bar;
-  #loading;
-  #onStarted;
-  #file = null;
-  #capture = null;
+export function StartForm({ options, capture, setCapture, onAsking }) {
+  const form = useRef(null);
+  const message = useRef(null);
+  const [file, setFile] = useState(null);
+  const [isBusy, setBusy] = useState(false);
+  const [status, setStatus] = useState("");
+  const [problem, setProblem] = useState("");
+  const [isPeopleWrong, setPeopleWrong] = useState(false);
+  const [share, setShare] = useState(null);
+  const [isOver, setOver] = useState(false);
+  const microphones = useMicrophones(capture);
+  useEffect(() => {
+    if (problem) message.current.scrollIntoView({ block: "nearest" });
+  }, [problem]);
 
-  /** `loading`: tells what the server loads meanwhile; `onStarted(id)` when a session has begun. */
-  constructor(bar, loading, onStarted) {
-    this.#bar = bar;
-    this.#loading = loading;
-    this.#onStarted = onStarted;
-    byId("start-form").addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.#run(() => this.#startLive());
-    });
-    byId("upload").addEventListener("click", () => {
-      if (byId("start-form").reportValidity()) this.#run(() => this.#startRecording());
-    });
-    byId("file").addEventListener("change", ({ target }) => this.#choose(target.files[0] ?? null));
-    this.#acceptDrops(byId("dropzone"));
-    navigator.mediaDevices?.addEventListener("devicechange", listMicrophones);
-    listMicrophones();
-    addEventListener("beforeunload", (event) => this.#capture && event.preventDefault());
-    addEventListener("pagehide", () => this.#capture?.leave());
-  }
-
-  setOptions({ record, mask }) {
-    byId("record-option").hidden = !record;
-    byId("mask-option").hidden = !mask;
-  }
-
-  #acceptDrops(zone) {
-    const hover = (event, over) => {
-      event.preventDefault();
-      zone.classList.toggle("over", over);
-    };
-    zone.addEventListener("dragover", (event) => hover(event, true));
-    zone.addEventListener("dragleave", (event) => hover(event, false));
-    zone.addEventListener("drop", (event) => {
-      hover(event, false);
-      byId("file").value = "";
-      this.#choose(event.dataTransfer.files[0] ?? null);
-      say(this.#file ? `Chosen: ${this.#file.name}` : "");
-    });
-  }
-
-  #choose(file) {
-    this.#file = file;
-    complain("");
-  }
-
-  async #run(work) {
-    complain("");
-    const buttons = [byId("start"), byId("upload")];
-    for (const button of buttons) button.disabled = true;
-    const asking = setInterval(() => this.#loading.refresh(), 1000);
+  const run = async (work) => {
+    setProblem("");
+    setPeopleWrong(false);
+    setBusy(true);
+    // The server may have to load models first; the page says which.
+    const asking = setInterval(onAsking, 1000);
     try {
-      await work();
-      say("");
+      location.hash = `session=${encodeURIComponent(await work())}`;
     } catch (error) {
-      say("");
-      complain(error.message);
+      setProblem(error.message);
+      if (error.field) {
+        setPeopleWrong(true);
+        form.current.elements[error.field].focus();
+      }
     }
     clearInterval(asking);
-    for (const button of buttons) button.disabled = false;
-  }
+    setStatus("");
+    setBusy(false);
+  };
 
-  async #startLive() {
-    if (this.#capture) throw new Error("This page already listens. Stop that first.");
-    const asked = wishes();
+  const startLive = async () => {
+    if (capture) throw new Error("This page already listens. Stop that first.");
+    const { elements } = form.current;
+    const asked = wishes(elements);
     // Before the session is created, so that a refusal leaves none behind.
-    say("Opening the microphone…");
-    const stream = await openDevices({ microphone: byId("microphone").value, camera: byId("camera").checked });
-    listMicrophones();
+    setStatus("Opening the microphone…");
+    const stream = await openDevices({ microphone: elements.microphone.value, camera: elements.camera.checked });
     try {
-      say("Starting…");
-      const name = byId("participant").value.trim() || null;
-      const tracks = [{ name, video: byId("camera").checked }];
-      const session = await createSession({ ...asked, source: { kind: "push", tracks } });
-      this.#send(session.id, stream);
-      this.#onStarted(session.id);
+      setStatus("Starting…");
+      const tracks = [{ name: elements.participant.value.trim() || null, video: elements.camera.checked }];
+      const { id } = await createSession({ ...asked, source: { kind: "push", tracks } });
+      setCapture(begin(id, stream, setCapture));
+      return id;
     } catch (error) {
       for (const track of stream.getTracks()) track.stop();
       throw error;
     }
-  }
+  };
 
-  #send(id, stream) {
-    const onEnd = (reason) => {
-      this.#capture = null;
-      this.#bar.setCapture(null);
-      if (!reason) return;
-      complain(`This page stopped listening: ${reason}.`);
-      stopSession(id).catch(() => {});
-    };
-    this.#capture = new Capture(id, stream, { onState: (text) => this.#bar.setState(text), onEnd });
-    this.#bar.setCapture(this.#capture);
-  }
-
-  async #startRecording() {
-    if (!this.#file) throw new Error("Choose an audio or video file first.");
-    const query = { name: this.#file.name, speed: byId("upload-speed").value, ...wishes() };
-    const bar = byId("upload-progress");
-    bar.hidden = false;
-    bar.value = 0;
+  const startRecording = async () => {
+    if (!file) throw new Error("Choose an audio or video file first.");
+    const { elements } = form.current;
+    const query = { name: file.name, speed: elements.speed.value, ...wishes(elements) };
+    setShare(0);
     try {
-      const session = await uploadRecording(this.#file, query, (share) => {
-        bar.value = share;
-        say(share < 1 ? `Sent ${percent(share)}` : "Sent. Starting…");
+      const { id } = await uploadRecording(file, query, (sent) => {
+        setShare(sent);
+        setStatus(sent < 1 ? `Sent ${percent(sent)}` : "Sent. Starting…");
       });
-      this.#onStarted(session.id);
+      sentFiles.set(id, file);
+      return id;
     } finally {
-      bar.hidden = true;
+      setShare(null);
     }
-  }
+  };
+
+  const drop = (event) => {
+    event.preventDefault();
+    setOver(false);
+    form.current.elements.file.value = "";
+    setFile(event.dataTransfer.files[0] ?? null);
+  };
+  const hover = (event) => {
+    event.preventDefault();
+    setOver(true);
+  };
+
+  return html`
+    <main id="main" class="narrow" tabindex="-1">
+      <h1>Start a session</h1>
+      <form id="start-form" class="panel" ref=${form}
+        onSubmit=${(event) => (event.preventDefault(), run(startLive))}>
+        <div class="field">
+          <label for="title">Title</label>
+          <input id="title" type="text" maxlength="200" autocomplete="off" aria-describedby="title-hint" />
+          <p id="title-hint" class="hint">What you will know the session by, such as “Call with Ann”.</p>
+        </div>
+        <div class="field">
+          <label for="consent">Consent</label>
+          <textarea id="consent" required rows="2" minlength="3" maxlength="500" aria-describedby="consent-hint"
+            placeholder="Anna and Ben agreed to have this call analysed"></textarea>
+          <p id="consent-hint" class="hint">
+            Who agreed to what. Required: nobody is analysed without being asked, and the answer stays with the session.
+          </p>
+        </div>
+        <div class="columns">
+          <fieldset>
+            <legend>From this device</legend>
+            <div class="field">
+              <label for="participant">Participant’s name</label>
+              <input id="participant" type="text" maxlength="64" autocomplete="off" aria-describedby="participant-hint" />
+              <p id="participant-hint" class="hint">Empty: a room with several people, told apart by their voices.</p>
+            </div>
+            <div class="field">
+              <label for="microphone">Microphone</label>
+              <select id="microphone">
+                <option value="">Default microphone</option>
+                ${microphones.map(({ deviceId, label }) => html`<option key=${deviceId} value=${deviceId}>${label}</option>`)}
+              </select>
+            </div>
+            <label class="check"><input id="camera" type="checkbox" /> Use the camera too</label>
+            <button id="start" type="submit" class="primary" disabled=${isBusy}>Start listening</button>
+          </fieldset>
+          <fieldset>
+            <legend>Or drop a recording</legend>
+            <div id="dropzone" class=${isOver ? "over" : ""} onDragOver=${hover} onDragLeave=${() => setOver(false)} onDrop=${drop}>
+              <label for="file">Audio or video file</label>
+              <input id="file" type="file" accept="audio/*,video/*,.mkv,.opus"
+                onChange=${({ target }) => setFile(target.files[0] ?? null)} />
+              <p class="hint">${file ? `Chosen: ${file.name}` : "Drop it here or choose it. It is played as if it were live."}</p>
+            </div>
+            <div class="field">
+              <label for="upload-speed">Speed</label>
+              <select id="upload-speed" name="speed">
+                <option value="1">1 × (real time)</option>
+                <option value="4">4 ×</option>
+                <option value="max">as fast as possible</option>
+              </select>
+            </div>
+            <button id="upload" type="button" disabled=${isBusy}
+              onClick=${() => form.current.reportValidity() && run(startRecording)}>Upload and analyse</button>
+            ${share !== null && html`<progress id="upload-progress" max="1" value=${share} aria-label="Upload progress"></progress>`}
+          </fieldset>
+        </div>
+        <div class="field">
+          <label for="people">People on one microphone</label>
+          <input id="people" type="text" maxlength="5" autocomplete="off" aria-describedby="people-hint"
+            aria-invalid=${String(isPeopleWrong)} />
+          <p id="people-hint" class="hint">Their number if you know it: 3, or 2-4. Empty: found out by their voices.</p>
+        </div>
+        <div class="options">
+          <label class="check"><input id="redact" type="checkbox" /> Leave the words out of all events</label>
+          ${options?.mask && html`
+            <label class="check"><input id="mask" type="checkbox" /> Mask numbers, addresses and known names in the words</label>`}
+          ${options?.record && html`
+            <label class="check"><input id="record" type="checkbox" /> Keep sound and pictures on the server</label>`}
+        </div>
+        <p id="start-message" role="alert" ref=${message}>${problem}</p>
+        <p id="start-status" role="status">${status}</p>
+      </form>
+    </main>
+  `;
 }
 
-/** What the form asks for, whatever the source. */
-function wishes() {
-  const asked = { consent: byId("consent").value.trim() };
-  const title = byId("title").value.trim();
-  const people = peopleAsked();
-  if (title) asked.title = title;
-  if (people) asked.people = people;
-  if (byId("redact").checked) asked.redact = true;
-  if (byId("mask").checked) asked.mask = true;
-  if (byId("record").checked) asked.record = true;
+/** A capture of this device for a session; `setCapture(null, reason)` when it is over, with a reason that nobody wished. */
+function begin(id, stream, setCapture) {
+  const capture = new Capture(id, stream, {
+    onEnd: (reason) => {
+      removeEventListener("beforeunload", hold);
+      removeEventListener("pagehide", leave);
+      setCapture(null, reason);
+      if (reason) stopSession(id).catch(() => {});
+    },
+  });
+  const hold = (event) => event.preventDefault();
+  const leave = () => capture.leave();
+  addEventListener("beforeunload", hold);
+  addEventListener("pagehide", leave);
+  return capture;
+}
+
+/** What the form asks for, whatever the source. Raises Error, with the `field` that is wrong. */
+function wishes({ consent, title, people, redact, mask, record }) {
+  const asked = { consent: consent.value.trim() };
+  if (title.value.trim()) asked.title = title.value.trim();
+  const number = peopleAsked(people.value.trim());
+  if (number) asked.people = number;
+  for (const [name, box] of Object.entries({ redact, mask, record })) if (box?.checked) asked[name] = true;
   if (!asked.consent) throw new Error("State the consent first: who agreed to what.");
   return asked;
 }
 
 /** How many people share a microphone, as the server takes it; "" where that is to be found out. */
-function peopleAsked() {
-  const field = byId("people");
-  const people = field.value.trim();
+function peopleAsked(people) {
   const [, fewest, most] = people.match(/^([1-9]\d?)(?:-([1-9]\d?))?$/) ?? [];
-  const isWrong = people !== "" && !(Number(fewest) <= Number(most ?? fewest));
-  field.setAttribute("aria-invalid", isWrong);
-  if (!isWrong) return people;
-  field.focus();
-  throw new Error(`People on one microphone: a number such as 3, or a range such as 2-4, not “${people}”.`);
+  if (people === "" || Number(fewest) <= Number(most ?? fewest)) return people;
+  const line = `People on one microphone: a number such as 3, or a range such as 2-4, not “${people}”.`;
+  throw Object.assign(new Error(line), { field: "people" });
 }
 
-const say = (text) => (byId("start-status").textContent = text);
-
-function complain(text) {
-  const message = byId("start-message");
-  message.textContent = text;
-  if (text) message.scrollIntoView({ block: "nearest" });
-}
-
-async function listMicrophones() {
-  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
-  const select = byId("microphone");
-  const chosen = select.value;
-  const named = devices.filter(({ kind, deviceId, label }) => kind === "audioinput" && label && deviceId !== "default");
-  const options = named.map(({ deviceId, label }) => element("option", { value: deviceId, textContent: label }));
-  select.replaceChildren(element("option", { value: "", textContent: "Default microphone" }), ...options);
-  select.value = named.some(({ deviceId }) => deviceId === chosen) ? chosen : "";
+/** The microphones that have names: all, once the browser was allowed to use one. */
+function useMicrophones(capture) {
+  const [found, setFound] = useState([]);
+  useEffect(() => {
+    const list = async () => {
+      const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+      setFound(devices.filter(({ kind, deviceId, label }) => kind === "audioinput" && label && deviceId !== "default"));
+    };
+    list();
+    navigator.mediaDevices?.addEventListener("devicechange", list);
+    return () => navigator.mediaDevices?.removeEventListener("devicechange", list);
+  }, [capture]);
+  return found;
 }

@@ -4,21 +4,15 @@
   let chosen = localStorage.getItem("undertone.theme");
 
   function show() {
-    const theme = chosen ?? (dark.matches ? "dark" : "light");
-    document.documentElement.dataset.theme = theme;
-    const toggle = document.getElementById("theme-toggle");
-    if (toggle) toggle.textContent = theme === "dark" ? "Light theme" : "Dark theme";
+    document.documentElement.dataset.theme = chosen ?? (dark.matches ? "dark" : "light");
     dispatchEvent(new Event("themechange"));
   }
 
-  dark.addEventListener("change", show);
-  document.addEventListener("DOMContentLoaded", () => {
-    document.getElementById("theme-toggle").addEventListener("click", () => {
-      chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-      localStorage.setItem("undertone.theme", chosen);
-      show();
-    });
+  addEventListener("themetoggle", () => {
+    chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    localStorage.setItem("undertone.theme", chosen);
     show();
   });
+  dark.addEventListener("change", show);
   show();
 })();

@@ -1,167 +1,169 @@
-// The emotion of each speaker over time, a lane a speaker.
+// The timeline across the bottom: a lane a speaker, the mood below, and an overview of the whole session with a brush.
 
-import { Plot } from "./axis.js";
-import { Chart, drawCursor, fitted } from "./charts.js";
-import { byId, fillTable } from "./dom.js";
-import { clock, colourOf, ink, percent, symbolOf, verdictOf } from "./emotions.js";
+import { bindBrush, bindGestures } from "./axis.js";
+import { groundOf, percent, shortClock, symbolOf, verdictOf } from "./emotions.js";
+import { LaneChart, LEFT, RIGHT } from "./lanes.js";
+import { MoodChart } from "./moodchart.js";
+import { useStore } from "./pacing.js";
+import { moodLine } from "./series.js";
+import { MoodStrip } from "./strips.js";
+import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
 
-const LANE = 30;
-const BLOCK = 22;
-const AXIS = 22;
+export function Timeline({ store, theme, onReveal }) {
+  const [isOpen, setOpen] = useState(true);
+  const emotions = store.session.started?.emotions ?? [];
+  return html`
+    <section id="timeline" class="panel" aria-labelledby="timeline-title">
+      <header>
+        <h2 id="timeline-title">Timeline</h2>
+        <${Legend} emotions=${emotions} />
+        <label class="focus">Mood of
+          <select id="focus" value=${store.focus ?? ""} onChange=${({ target }) => store.setFocus(target.value || null)}>
+            <option value="">everybody</option>
+            ${store.session.speakers.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
+          </select>
+        </label>
+        <div role="group" aria-label="Zoom of the timeline" class="buttons">
+          <button id="zoom-out" type="button" aria-label="Zoom out" onClick=${() => store.axis.zoom(2)}>−</button>
+          <button id="zoom-in" type="button" aria-label="Zoom in" onClick=${() => store.axis.zoom(0.5)}>+</button>
+          <button id="zoom-all" type="button" onClick=${() => store.axis.reset()}>All</button>
+        </div>
+        <button type="button" aria-expanded=${String(isOpen)} aria-controls="charts" onClick=${() => setOpen(!isOpen)}>
+          ${isOpen ? "Hide" : "Show"}
+        </button>
+      </header>
+      ${isOpen && html`<${Charts} store=${store} theme=${theme} onReveal=${onReveal} />`}
+      <details id="timeline-text"><summary>As a table</summary><${SpeechTable} store=${store} emotions=${emotions} /></details>
+    </section>
+  `;
+}
 
-export class Timeline {
-  session = null;
-  cursor = null;
-  #axis;
-  #speakers = [];
-  #hatches = new Map();
+function Legend({ emotions }) {
+  return html`
+    <ul id="legend" aria-label="Colours">
+      ${emotions.map((name) => html`
+        <li key=${name}><span class="swatch" aria-hidden="true" style=${groundOf(name)}>${symbolOf(name)}</span>${name}</li>`)}
+      <li><span class="swatch hatched" aria-hidden="true"></span>uncertain</li>
+    </ul>
+  `;
+}
 
-  constructor(axis) {
-    this.#axis = axis;
-    this.chart = new Chart(byId("timeline"), (...drawing) => this.#draw(...drawing));
-    byId("timeline-text").addEventListener("toggle", () => this.showTable());
-  }
-
-  redraw() {
-    this.#speakers = this.session.speakers;
-    this.chart.setHeight(Math.max(1, this.#speakers.length) * LANE + AXIS);
-    this.chart.redraw();
-  }
-
-  /** The utterance at a point, in CSS pixels of the canvas. */
-  at(x, y) {
-    const time = new Plot(this.#axis, this.chart.canvas.clientWidth).time(x);
-    const lane = this.#speakers[Math.floor(y / LANE)];
-    let nearest = null;
-    let distance = Infinity;
-    for (const utterance of this.session.utterances.values()) {
-      if (lane !== undefined && this.session.nameOf(utterance.speaker) !== lane) continue;
-      const away = Math.max(utterance.start - time, time - utterance.end, 0);
-      if (away < distance) [nearest, distance] = [utterance, away];
-    }
-    return nearest;
-  }
-
-  /** The first utterance in view. */
-  first() {
-    let first = null;
-    for (const utterance of this.session.utterances.values()) {
-      if (utterance.end > this.#axis.start && (!first || utterance.start < first.start)) first = utterance;
-    }
-    return first;
-  }
-
-  /** What an utterance is, in one line. */
-  describe({ start, speaker, label, failure }) {
-    const judged = label ? `${verdictOf(label)}, ${percent(label.probabilities[label.emotion])}` : "…";
-    const verdict = failure ? "no label" : judged;
-    return `${clock(start)} ${this.session.nameOf(speaker)}: ${verdict}`;
-  }
-
-  #draw(context, width, height, theme) {
-    const plot = new Plot(this.#axis, width);
-    this.#drawFrame(context, plot, height, theme);
-    const lanes = new Map(this.#speakers.map((name, place) => [name, place]));
-    const { start, end } = this.#axis;
-    context.save();
-    context.beginPath();
-    context.rect(plot.left, 0, plot.right - plot.left, height);
-    context.clip();
-    for (const utterance of this.session.utterances.values()) {
-      if (utterance.end < start || utterance.start > end) continue;
-      const lane = lanes.get(this.session.nameOf(utterance.speaker));
-      if (lane !== undefined) this.#drawBlock(context, plot, utterance, lane * LANE + (LANE - BLOCK) / 2, theme);
-    }
-    drawCursor(context, plot, this.cursor, height - AXIS, theme);
-    context.restore();
-  }
-
-  #drawFrame(context, plot, height, theme) {
-    context.strokeStyle = theme.line;
-    context.lineWidth = 1;
-    context.textAlign = "left";
-    this.#speakers.forEach((name, lane) => {
-      context.fillStyle = theme.text;
-      context.fillText(fitted(context, name, plot.left - 12), 0, lane * LANE + LANE / 2);
-      context.strokeRect(plot.left, lane * LANE + 0.5, plot.right - plot.left, LANE);
+function Charts({ store, theme, onReveal }) {
+  const [box, lanesBox, moodBox, band, playhead] = [useRef(null), useRef(null), useRef(null), useRef(null), useRef(null)];
+  const charts = useRef(null);
+  useEffect(() => {
+    const lanes = new LaneChart(lanesBox.current, store);
+    const mood = new MoodChart(moodBox.current, store);
+    charts.current = { lanes, mood };
+    const plot = () => ({ left: LEFT, width: box.current.clientWidth - LEFT - RIGHT });
+    const draw = () => {
+      lanes.draw();
+      mood.draw();
+      placePlayhead(playhead.current, store, plot());
+    };
+    const sizes = new ResizeObserver(draw);
+    sizes.observe(box.current);
+    const end = store.subscribe(draw);
+    draw();
+    return () => {
+      end();
+      sizes.disconnect();
+      lanes.destroy();
+      mood.destroy();
+    };
+  }, [store, theme]);
+  useEffect(() => {
+    const plot = () => ({ left: LEFT, width: box.current.clientWidth - LEFT - RIGHT });
+    const show = (utterance) => utterance && onReveal(`utterance-${utterance.number}`);
+    const laneAt = (event) => event.clientY - lanesBox.current.getBoundingClientRect().top;
+    bindGestures(box.current, store.axis, band.current, {
+      plot,
+      onClick: (seconds, event) => {
+        if (store.player.isOffered) store.player.seek(seconds);
+        show(charts.current.lanes.at(seconds, laneAt(event)));
+      },
+      onEnter: () => show(store.session.inOrder.find(({ end }) => end > store.axis.start)),
     });
-    context.fillStyle = theme.muted;
-    context.textAlign = "center";
-    for (const [x, text] of plot.ticks()) {
-      context.fillText(text, x, height - AXIS / 2 + 2);
-      context.fillRect(x, height - AXIS, 1, 4);
-    }
-    context.textAlign = "left";
-  }
+    lanesBox.current.addEventListener("mousemove", (event) => {
+      const x = event.clientX - box.current.getBoundingClientRect().left;
+      const { start, end } = store.axis;
+      const seconds = start + ((x - LEFT) / Math.max(1, plot().width)) * (end - start);
+      const utterance = charts.current.lanes.at(seconds, laneAt(event));
+      lanesBox.current.title = utterance ? describe(store, utterance) : "";
+    });
+  }, [store]);
+  return html`
+    <div id="charts" ref=${box} role="application" tabindex="0" aria-describedby="charts-keys" aria-label="Timeline of emotions and mood">
+      <div id="lanes" ref=${lanesBox} role="img" aria-label="Emotions of each speaker over time"></div>
+      <div id="mood" ref=${moodBox} role="img" aria-label="Mood over time: share of positive less share of negative emotions"></div>
+      <div id="playhead" ref=${playhead} hidden></div>
+      <div id="selection" ref=${band} hidden></div>
+    </div>
+    <${Overview} store=${store} />
+    <p id="charts-keys" class="visually-hidden">
+      Click or tap: to the utterance. Drag, pinch or Ctrl + wheel: zoom. Keys: + − 0 zoom, arrows move, Enter: first utterance.
+    </p>
+  `;
+}
 
-  #drawBlock(context, plot, { start, end, label, open }, top, theme) {
-    const x = plot.x(start);
-    const wide = Math.max(1, plot.x(end) - x - (plot.scale > 4 ? 1 : 0));
-    if (!label) {
-      context.strokeStyle = theme.muted;
-      context.strokeRect(x + 0.5, top + 0.5, Math.max(1, wide - 1), BLOCK - 1);
-      return;
-    }
-    const colour = colourOf(label.emotion);
-    context.fillStyle = colour;
-    context.fillRect(x, top, wide, BLOCK);
-    if (label.uncertain) {
-      context.fillStyle = this.#hatch(context, colour);
-      context.fillRect(x, top, wide, BLOCK);
-    }
-    if (wide < 16) return;
-    const italic = !label.final || open ? "italic " : "";
-    context.font = `${italic}12px system-ui, sans-serif`;
-    const symbol = symbolOf(label.emotion);
-    const texts = [`${symbol} ${label.emotion}`, symbol];
-    const text = texts.find((each) => context.measureText(each).width <= wide - 6);
-    if (!text) return;
-    if (label.uncertain) {
-      // A plain ground, so that the word reads on the hatching.
-      context.fillStyle = colour;
-      context.fillRect(x + 1, top + 3, context.measureText(text).width + 4, BLOCK - 6);
-    }
-    context.fillStyle = ink(colour);
-    context.fillText(text, x + 3, top + BLOCK / 2 + 1);
-  }
+function placePlayhead(node, { player, isLive, log, axis }, { left, width }) {
+  const seconds = player.isWithin ? player.time : isLive ? log.duration : null;
+  node.hidden = seconds === null || seconds < axis.start || seconds > axis.end;
+  if (!node.hidden) node.style.transform = `translateX(${left + ((seconds - axis.start) / (axis.end - axis.start)) * width}px)`;
+}
 
-  #hatch(context, colour) {
-    if (!this.#hatches.has(colour)) {
-      const tile = Object.assign(document.createElement("canvas"), { width: 8, height: 8 });
-      const pen = tile.getContext("2d");
-      pen.strokeStyle = ink(colour) === "#000" ? "rgb(255 255 255 / 75%)" : "rgb(255 255 255 / 60%)";
-      pen.lineWidth = 2;
-      for (const offset of [-8, 0, 8]) {
-        pen.moveTo(offset, 8);
-        pen.lineTo(offset + 8, 0);
-      }
-      pen.stroke();
-      this.#hatches.set(colour, context.createPattern(tile, "repeat"));
-    }
-    return this.#hatches.get(colour);
-  }
+/** The mood of the whole session in one strip, and the part of it that is shown above. */
+function Overview({ store }) {
+  useStore(store, 300);
+  const box = useRef(null);
+  const { axis, session } = store;
+  useEffect(() => bindBrush(box.current, axis, () => ({ left: 0, width: box.current.clientWidth })), [axis]);
+  const mood = useMemo(() => {
+    const [, means] = moodLine(session.inOrder, 0, axis.duration);
+    return means.map((valence) => ({ valence }));
+  }, [session, session.applied, axis.duration]);
+  const part = { left: `${(100 * axis.start) / axis.duration}%`, width: `${(100 * (axis.end - axis.start)) / axis.duration}%` };
+  return html`
+    <div id="overview" ref=${box} title="Drag to move or choose the part that is shown">
+      <${MoodStrip} mood=${mood} height=${28} />
+      <div id="brush" style=${part}></div>
+    </div>
+  `;
+}
 
-  /** The same as a table, while it is open: seconds of each emotion. */
-  showTable() {
-    if (!byId("timeline-text").open || !this.session) return;
-    const emotions = this.session.started?.emotions ?? [];
-    const totals = new Map();
-    for (const { speaker, start, end, label } of this.session.utterances.values()) {
-      const name = this.session.nameOf(speaker);
-      if (!totals.has(name)) totals.set(name, { spoken: 0, uncertain: 0, seconds: new Map() });
-      const total = totals.get(name);
-      total.spoken += end - start;
-      if (!label) continue;
-      if (label.uncertain) total.uncertain += end - start;
-      total.seconds.set(label.emotion, (total.seconds.get(label.emotion) ?? 0) + end - start);
-    }
-    const rows = [...totals].map(([name, { spoken, uncertain, seconds }]) => [
-      name ?? "unknown",
-      spoken.toFixed(1),
-      ...emotions.map((emotion) => (seconds.get(emotion) ?? 0).toFixed(1)),
-      uncertain.toFixed(1),
-    ]);
-    const columns = ["Speaker", "Speech", ...emotions, "of it uncertain"];
-    fillTable(byId("timeline-table"), "Seconds of speech by speaker and emotion", columns, rows);
+/** An utterance in one line. */
+function describe({ session }, { start, speaker, label, failure }) {
+  const judged = label ? `${verdictOf(label)}, ${percent(label.probabilities[label.emotion])}` : "…";
+  return `${shortClock(start)} ${session.nameOf(speaker)}: ${failure ? "no label" : judged}`;
+}
+
+/** The same as a table: seconds of each emotion. */
+function SpeechTable({ store, emotions }) {
+  useStore(store, 1000);
+  const totals = new Map();
+  for (const { speaker, start, end, label } of store.session.utterances.values()) {
+    const name = store.session.nameOf(speaker) ?? "unknown";
+    if (!totals.has(name)) totals.set(name, { spoken: 0, uncertain: 0, seconds: {} });
+    const total = totals.get(name);
+    total.spoken += end - start;
+    if (!label) continue;
+    if (label.uncertain) total.uncertain += end - start;
+    total.seconds[label.emotion] = (total.seconds[label.emotion] ?? 0) + end - start;
   }
+  return html`
+    <div class="scroll" role="region" tabindex="0" aria-label="Timeline as a table">
+      <table id="timeline-table">
+        <caption>Seconds of speech by speaker and emotion</caption>
+        <thead><tr>${["Speaker", "Speech", ...emotions, "of it uncertain"].map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
+        <tbody>
+          ${[...totals].map(([name, { spoken, uncertain, seconds }]) => html`
+            <tr key=${name}>
+              <th scope="row">${name}</th><td>${spoken.toFixed(1)}</td>
+              ${emotions.map((emotion) => html`<td key=${emotion}>${(seconds[emotion] ?? 0).toFixed(1)}</td>`)}
+              <td>${uncertain.toFixed(1)}</td>
+            </tr>`)}
+        </tbody>
+      </table>
+    </div>
+  `;
 }

@@ -1,238 +1,143 @@
-// The transcript: an article an utterance, in order of time, filled a slice a frame.
-// Articles lie in chunks, and a browser lays out only chunks that are near the view.
+// The transcript as a conversation: rows in order of time, the newest at the bottom, of which those in view are there.
 
-import { fillDetails, summaryLine } from "./details.js";
-import { atMostEvery, byId, element, oncePerFrame } from "./dom.js";
-import { clock, cssColourOf, mark, modalityName, percent, soundNames, verdictOf } from "./emotions.js";
+import { Details, summaryLine } from "./details.js";
+import { clock, cssColourOf, groundOf, modalityName, percent, shortClock, soundNames, symbolOf, verdictOf } from "./emotions.js";
+import { oncePerFrame } from "./pacing.js";
+import { html, useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from "./vendor/preact-htm.js";
+import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "./vendor/virtual-core/index.js";
 
-const SLICE_MS = 8;
+// What the virtualizer asks of a bundler, which this page has none of.
+globalThis.process ??= { env: { NODE_ENV: "production" } };
+
+const ROW_PX = 66;
 const NEAR_END_PX = 48;
-const CHUNK_ROWS = 25;
-const SCROLL_MS = 250;
-const SETTLING_FRAMES = 5;
-
 const STATE_NOTES = { live: "speaking…", heard: "being labelled…", provisional: "provisional" };
 
-export class Transcript {
-  #session = null;
-  #rows = new Map();
-  #pending = new Set();
-  #box = byId("transcript");
-  #list = byId("utterances");
-  #jump = byId("jump");
-  #template = byId("utterance-template").content.firstElementChild;
-  #growing = false;
-  #following = false;
-  #touched = false;
-  #last = { top: 0, height: 0 };
-  #work = oncePerFrame(() => this.#fillSlice());
-
-  constructor() {
-    this.#box.addEventListener("scroll", () => this.#onScroll(), { passive: true });
-    for (const input of ["wheel", "touchmove", "keydown", "pointerdown"]) {
-      this.#box.addEventListener(input, () => (this.#touched = true), { passive: true });
-    }
-    this.#box.addEventListener("toggle", (event) => this.#onToggle(event), true);
-    this.#jump.addEventListener("click", () => this.#follow(true));
-    // Rows take their true heights only once they are seen, so the end moves also without new rows.
-    // Not every frame: through a long history that would lay out what is gone the next one.
-    new ResizeObserver(atMostEvery(SCROLL_MS, () => this.#keepEnd())).observe(this.#list);
-  }
-
-  /** Begin with another session. */
-  open(session) {
-    this.#pending.clear();
-    this.#rows.clear();
-    this.#list.replaceChildren();
-    this.#session = session;
-    this.setGrowing(false);
-  }
-
-  /** Whether the session grows, live or played; then its end is kept in view until the reader scrolls up. */
-  setGrowing(yes) {
-    if (yes === this.#growing) return;
-    this.#growing = yes;
-    this.#follow(yes);
-  }
-
-  /** Show what changed in the session. */
-  update() {
-    this.#queue(this.#session.changed);
-    this.#session.changed.clear();
-  }
-
-  /** Show another state of the same session; only rows that differ are touched. */
-  replace(session) {
-    this.#session = session;
-    for (const [key, row] of this.#rows) {
-      if (session.utterances.has(key) || session.notices.has(key)) continue;
-      this.#remove(row.node);
-      this.#rows.delete(key);
-    }
-    this.#pending.clear();
-    session.changed.clear();
-    for (const [number, utterance] of session.utterances) {
-      if (this.#rows.get(number)?.stamp !== this.#stamp(utterance)) this.#queue([number]);
-    }
-    for (const id of session.notices.keys()) if (!this.#rows.has(id)) this.#queue([id]);
-    this.#showEmptiness();
-  }
-
-  /** Bring an utterance into view and give it the focus. */
-  reveal(number) {
-    const row = this.#rows.get(number);
-    if (!row) return;
-    this.#follow(false);
-    centre(row.node, SETTLING_FRAMES);
-    row.node.focus({ preventScroll: true });
-  }
-
-  #stamp = (utterance) => `${utterance.stamp} ${this.#session.nameOf(utterance.speaker)}`;
-
-  #queue(keys) {
-    for (const key of keys) this.#pending.add(key);
-    this.#work();
-  }
-
-  #fillSlice() {
-    const until = performance.now() + SLICE_MS;
-    for (const key of this.#pending) {
-      this.#pending.delete(key);
-      const utterance = this.#session.utterances.get(key);
-      if (utterance) this.#showUtterance(utterance);
-      else if (this.#session.notices.has(key)) this.#showNotice(key, this.#session.notices.get(key));
-      if (performance.now() > until) break;
-    }
-    this.#showEmptiness();
-    if (this.#pending.size > 0) this.#work();
-  }
-
-  #showEmptiness() {
-    const empty = this.#rows.size === 0 && this.#pending.size === 0;
-    byId("transcript-empty").hidden = !empty;
-    this.#box.hidden = empty;
-  }
-
-  #showNotice(id, { start, text, kind }) {
-    if (this.#rows.has(id)) return;
-    const node = element(
-      "p",
-      { className: `notice ${kind.replace(".", "-")}` },
-      element("time", { textContent: clock(start) }),
-      " ",
-      text,
-    );
-    this.#place(id, { node, start, stamp: id });
-  }
-
-  #showUtterance(utterance) {
-    let row = this.#rows.get(utterance.number);
-    if (!row) {
-      const node = this.#template.cloneNode(true);
-      node.id = `utterance-${utterance.number}`;
-      node.dataset.utterance = utterance.number;
-      row = { node, start: utterance.start };
-      this.#place(utterance.number, row);
-    } else if (row.start !== utterance.start) {
-      row.start = utterance.start;
-      this.#place(utterance.number, row);
-    }
-    row.stamp = this.#stamp(utterance);
-    this.#fill(row.node, utterance);
-  }
-
-  #place(key, row) {
-    this.#rows.set(key, row);
-    this.#remove(row.node);
-    row.node.start = row.start;
-    let chunk = this.#list.lastElementChild;
-    while (chunk && chunk.firstElementChild.start > row.start) chunk = chunk.previousElementSibling;
-    let before = chunk?.lastElementChild;
-    while (before && before.start > row.start) before = before.previousElementSibling;
-    if (before && (before.nextElementSibling || chunk.childElementCount < CHUNK_ROWS)) return before.after(row.node);
-    const fresh = element("div", { className: "chunk" }, row.node);
-    if (chunk) chunk.after(fresh);
-    else this.#list.prepend(fresh);
-  }
-
-  #remove(node) {
-    const chunk = node.parentElement;
-    node.remove();
-    if (chunk?.childElementCount === 0) chunk.remove();
-  }
-
-  #fill(node, utterance) {
-    const { label, failure, open } = utterance;
-    const name = utterance.speaker === null ? "unknown" : this.#session.nameOf(utterance.speaker);
-    const [who, words, verdict, details] = node.children;
-    const [line, meter, note, modalities] = verdict.children;
-    who.firstElementChild.textContent = clock(utterance.start);
-    who.lastElementChild.textContent = name;
-    words.replaceChildren(...wordsOf(utterance));
-    words.classList.toggle("absent", !utterance.text);
-    const state = stateOf(utterance);
-    node.className = `utterance ${state}${label?.uncertain ? " uncertain" : ""}${details.open ? " opened" : ""}`;
-    node.setAttribute("aria-label", `${clock(utterance.start)}, ${name}: ${failure ? "no label" : verdictOf(label)}`);
-    node.setAttribute("aria-busy", String(Boolean(open)));
-    line.children[1].textContent = failure ? "no label" : verdictOf(label);
-    const share = label ? label.probabilities[label.emotion] : 0;
-    meter.lastElementChild.textContent = label ? percent(share) : "";
-    line.children[0].hidden = meter.hidden = !label;
-    if (label) mark(line.children[0], label.emotion);
-    node.style.setProperty("--emotion", label ? cssColourOf(label.emotion) : "transparent");
-    node.style.setProperty("--share", `${100 * share}%`);
-    note.textContent = failure ?? STATE_NOTES[state] ?? "";
-    modalities.replaceChildren(...(label ? badges(label) : []));
-    details.hidden = !label;
-    if (!label) return;
-    details.firstElementChild.textContent = summaryLine(utterance);
-    if (details.open) this.#fillDetails(details, utterance);
-  }
-
-  #fillDetails(details, utterance) {
-    fillDetails(details, utterance, this.#session, (number) => this.reveal(number));
-  }
-
-  #onToggle({ target }) {
-    const node = target.closest(".utterance");
-    const utterance = this.#session.utterances.get(Number(node.dataset.utterance));
-    node.classList.toggle("opened", target.open);
-    if (target.open && utterance) this.#fillDetails(target, utterance);
-  }
-
-  #onScroll() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#box;
-    const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
-    // Rows that take their true heights move the view too; that is no wish of the reader's.
-    const meant = this.#touched || scrollHeight === this.#last.height;
-    if (atEnd) this.#following = this.#growing;
-    else if (meant && scrollTop < this.#last.top - 1) this.#following = false;
-    this.#last = { top: scrollTop, height: scrollHeight };
-    this.#showJump();
-  }
-
-  #follow(yes) {
-    this.#following = yes;
-    this.#showJump();
-    this.#keepEnd();
-  }
-
-  #showJump() {
-    this.#jump.hidden = !this.#growing || this.#following;
-  }
-
-  #keepEnd() {
-    if (!this.#following) return;
-    this.#box.scrollTop = this.#box.scrollHeight;
-    this.#touched = false;
-    this.#last = { top: this.#box.scrollTop, height: this.#box.scrollHeight };
-  }
+/** A virtualizer of `count` rows in the element of `box`, drawn again when what is in view changes. */
+function useRows(box, count, keyOf, isGrowing) {
+  const [, draw] = useReducer((seen) => seen + 1, 0);
+  const [rows] = useState(() => new Virtualizer({ count: 0, ...behaviour(box, oncePerFrame(() => draw())) }));
+  rows.setOptions({ ...rows.options, count, getItemKey: keyOf, followOnAppend: isGrowing, anchorTo: isGrowing ? "end" : "start" });
+  useLayoutEffect(() => rows._didMount(), []);
+  useLayoutEffect(() => rows._willUpdate());
+  return rows;
 }
 
-/** Bring a node to the middle; again for some frames, for heights above it are estimates until they are laid out. */
-function centre(node, frames) {
-  node.scrollIntoView({ block: "center" });
-  if (frames > 0) requestAnimationFrame(() => centre(node, frames - 1));
+const behaviour = (box, onChange) => ({
+  getScrollElement: () => box.current,
+  estimateSize: () => ROW_PX,
+  overscan: 8,
+  scrollEndThreshold: NEAR_END_PX,
+  scrollToFn: elementScroll,
+  observeElementRect,
+  observeElementOffset,
+  onChange,
+});
+
+/** `reveal`: {key, at} asks for a row to be shown and given the focus. */
+export function Transcript({ store, rows, isGrowing, reveal, empty, onReveal, edit }) {
+  const box = useRef(null);
+  const [opened, setOpened] = useState(() => new Set());
+  const keyOf = (place) => rows[place].key;
+  const view = useRows(box, rows.length, keyOf, isGrowing);
+  const isAtEnd = view.isAtEnd(NEAR_END_PX);
+  useEffect(() => {
+    if (isGrowing) view.scrollToEnd();
+  }, [isGrowing]);
+  useEffect(() => {
+    const place = reveal ? rows.findIndex(({ key }) => key === reveal.key) : -1;
+    if (place < 0) return;
+    view.scrollToIndex(place, { align: "center" });
+    focusSoon(box.current, reveal.key, 30);
+  }, [reveal]);
+  const toggle = (key) => setOpened((before) => new Set(before.has(key) ? [...before].filter((one) => one !== key) : [...before, key]));
+  const measured = (node) => node && view.measureElement(node);
+  return html`
+    <section id="conversation" class="panel" aria-labelledby="transcript-title">
+      <header>
+        <h2 id="transcript-title">Transcript</h2>
+        ${isGrowing && !isAtEnd && html`
+          <button id="jump" type="button" onClick=${() => view.scrollToEnd()}>Jump to the newest</button>`}
+      </header>
+      <div id="transcript" ref=${box} role="region" tabindex="0" aria-labelledby="transcript-title" hidden=${rows.length === 0}
+        data-rows=${rows.length}>
+        <div style=${{ height: `${view.getTotalSize()}px`, position: "relative" }}>
+          ${view.getVirtualItems().map(({ index, key, start }) => {
+            const row = rows[index];
+            return row && html`
+              <div key=${key} data-index=${index} ref=${measured} class="row" style=${{ transform: `translateY(${start}px)` }}>
+                <${Row} store=${store} row=${row} stamp=${stampOf(store, row)} isOpen=${opened.has(key)} onToggle=${toggle}
+                  onReveal=${onReveal} edit=${edit} />
+              </div>`;
+          })}
+        </div>
+      </div>
+      ${rows.length === 0 && html`<div id="transcript-empty" class="empty" role="status">${empty}</div>`}
+    </section>
+  `;
+}
+
+/** The row is drawn some frames after it was asked for; then it gets the focus. */
+function focusSoon(box, key, frames) {
+  const node = box?.querySelector(`[id="${CSS.escape(key)}"]`);
+  if (node) node.focus({ preventScroll: true });
+  else if (frames > 0) requestAnimationFrame(() => focusSoon(box, key, frames - 1));
+}
+
+const stampOf = ({ session, annotations }, { utterance, key }) =>
+  utterance
+    ? `${utterance.stamp} ${session.nameOf(utterance.speaker)} ${correctionOf(annotations, utterance)?.emotion ?? ""}`
+    : key;
+
+export const correctionOf = ({ corrections }, { number }) => corrections.find(({ utterance }) => utterance === number);
+
+function Row({ store, row, stamp, isOpen, onToggle, onReveal, edit }) {
+  return useMemo(() => {
+    const { utterance, notice, alert, note } = row;
+    if (utterance) {
+      const correction = correctionOf(store.annotations, utterance);
+      const toggle = () => onToggle(row.key);
+      return html`<${UtteranceRow} ...${{ store, utterance, correction, isOpen, toggle, onReveal, edit }} />`;
+    }
+    if (alert) {
+      return html`<p id=${row.key} tabindex="-1" class="notice alert">
+        <time>${shortClock(row.start)}</time> <strong>⚠ ${alert.rule}</strong>: ${alert.speaker}, ${alert.emotion} ${percent(alert.probability)}</p>`;
+    }
+    if (note) return html`<p id=${row.key} tabindex="-1" class="notice note"><time>${shortClock(note.time)}</time> ✎ ${note.text}</p>`;
+    return html`<p id=${row.key} tabindex="-1" class="notice ${notice.kind.replace(".", "-")}">
+      <time>${shortClock(notice.start)}</time> ${notice.text}</p>`;
+  }, [row, stamp, isOpen]);
+}
+
+function UtteranceRow({ store, utterance, correction, isOpen, toggle, onReveal, edit }) {
+  const { session } = store;
+  const { number, start, label, failure, open, text } = utterance;
+  const name = utterance.speaker === null ? "unknown" : session.nameOf(utterance.speaker);
+  const state = stateOf(utterance);
+  const verdict = failure ? "no label" : verdictOf(label);
+  const style = label ? { "--emotion": cssColourOf(label.emotion), "--share": `${100 * label.probabilities[label.emotion]}%` } : {};
+  return html`
+    <article class="utterance ${state} ${label?.uncertain ? "uncertain" : ""}" id="utterance-${number}" tabindex="-1" style=${style}
+      aria-label="${clock(start)}, ${name}: ${verdict}" aria-busy=${String(Boolean(open))}>
+      <p class="who"><time>${shortClock(start)}</time> <strong class="speaker">${name}</strong></p>
+      <p class="words ${text ? "" : "absent"}">${wordsOf(utterance)}</p>
+      <div class="label">
+        <p class="verdict">
+          ${label && html`<span class="swatch" aria-hidden="true" style=${groundOf(label.emotion)}>${symbolOf(label.emotion)}</span>`}
+          <span class="emotion">${verdict}</span>
+          ${label && html`<span class="percent">${percent(label.probabilities[label.emotion])}</span>`}
+        </p>
+        ${correction && html`<p class="corrected">corrected: ${correction.emotion}</p>`}
+        ${(failure ?? STATE_NOTES[state]) && html`<p class="state">${failure ?? STATE_NOTES[state]}</p>`}
+        ${label && html`<p class="modalities">${badges(label)}</p>`}
+      </div>
+      ${label && html`
+        <details open=${isOpen}>
+          <summary onClick=${(event) => (event.preventDefault(), toggle())}>${summaryLine(utterance)}</summary>
+          ${isOpen && html`<${Details} store=${store} utterance=${utterance} correction=${correction} onReveal=${onReveal} edit=${edit} />`}
+        </details>`}
+    </article>
+  `;
 }
 
 function stateOf({ failure, open, label }) {
@@ -244,22 +149,20 @@ function stateOf({ failure, open, label }) {
 
 /** The words; of an utterance that goes on, those that may still change in an element of their own. */
 function wordsOf({ text, stable = "", open }) {
-  if (text === null) return ["words withheld"];
-  if (!open) return [text || "no words understood"];
+  if (text === null) return "words withheld";
+  if (!open) return text || "no words understood";
   const settled = text.startsWith(stable) ? stable : "";
-  return [settled, element("span", { className: "unstable", textContent: text ? text.slice(settled.length) : "…" })];
+  return html`${settled}<span class="unstable">${text ? text.slice(settled.length) : "…"}</span>`;
 }
 
 function badges({ modalities, visual, voice }) {
-  const badge = (name, className) => element("span", { className, textContent: modalityName(name) });
-  const used = modalities.used.map((name) => badge(name, "badge"));
+  const sounds = soundNames(voice).map((sound) => html`<span key=${sound} class="badge sound">${sound}</span>`);
+  const used = modalities.used.map((name) => html`<span key=${name} class="badge">${modalityName(name)}</span>`);
   const missing = modalities.missing.map((name) => {
-    const title = modalities.reasons?.[name] ?? (name === "visual" && visual?.reason ? visual.reason : "");
-    const struck = Object.assign(badge(name, "badge missing"), { title });
-    struck.setAttribute("role", "img");
-    struck.setAttribute("aria-label", `missing: ${modalityName(name)}${title ? ` (${title})` : ""}`);
-    return struck;
+    const why = modalities.reasons?.[name] ?? (name === "visual" && visual?.reason ? visual.reason : "");
+    return html`
+      <span key=${name} class="badge missing" title=${why} role="img"
+        aria-label="missing: ${modalityName(name)}${why ? ` (${why})` : ""}">${modalityName(name)}</span>`;
   });
-  const sounds = soundNames(voice).map((textContent) => element("span", { className: "badge sound", textContent }));
   return [...sounds, ...used, ...missing];
 }
