@@ -59,7 +59,23 @@ export const stopSession = (id) => send("DELETE", sessionPath(id));
 export const createSession = (description) => send("POST", "/sessions", description);
 
 /** Summary of a session, or of its last so many seconds. */
-export const getSummary = (id, last) => get(sessionPath(id, "summary") + (last ? `?last=${last}` : ""));
+export const getSummary = (id, last) => inTurn(() => get(sessionPath(id, "summary") + (last ? `?last=${last}` : "")));
+
+const MOST_AT_ONCE = 2; // of what takes the server some work: it refuses a token that asks for much at once
+const waiting = [];
+let underWay = 0;
+
+/** The answer of `work`, begun when few others are under way. */
+async function inTurn(work) {
+  if (underWay >= MOST_AT_ONCE) await new Promise((resolve) => waiting.push(resolve));
+  underWay += 1;
+  try {
+    return await work();
+  } finally {
+    underWay -= 1;
+    waiting.shift()?.();
+  }
+}
 
 /** Erase all that is kept of a session; answers what was removed, and what a second search found. */
 export const eraseSession = (id) => send("DELETE", sessionPath(id, "data"));

@@ -134,9 +134,8 @@ function App() {
         <a href="#home" aria-current=${shown.view === "home" ? "page" : null}>Sessions</a>
         <a href="#new" id="new-session" aria-current=${shown.view === "new" ? "page" : null}>Start a session</a>
       </nav>
-      <button id="theme-toggle" type="button" onClick=${() => dispatchEvent(new Event("themetoggle"))}>
-        ${theme === "dark" ? "Light theme" : "Dark theme"}
-      </button>
+      <button id="theme-toggle" type="button" aria-label=${theme === "dark" ? "Light theme" : "Dark theme"}
+        onClick=${() => dispatchEvent(new Event("themetoggle"))}>${theme === "dark" ? "☀ Light" : "☾ Dark"}</button>
     </header>
     <${Notices} server=${server} ready=${ready} lost=${lost} />
     ${capture && html`<${AnalysisBar} capture=${capture} />`}

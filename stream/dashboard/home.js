@@ -7,7 +7,8 @@ import { Chip, MoodStrip } from "./strips.js";
 import { html, useEffect, useReducer, useRef, useState } from "./vendor/preact-htm.js";
 
 const EVERY_MS = 4000;
-const CARD_MS = 3000;
+const CARD_MS = 3000; // between two looks at a card, where there are few
+const LOOK_MS = 300; // between two looks at any of many, so that a token’s requests a minute last
 const WINDOW_S = 300;
 const PAGE = 100;
 const MAX_LISTED = 1000; // what the server gives at once
@@ -82,11 +83,17 @@ function useSummary(id, last, milliseconds) {
       isSeen = false;
       clearTimeout(timer);
     };
-  }, [id, last]);
+  }, [id, last, milliseconds]);
   return [box, summary];
 }
 
 const addressOf = ({ id }) => `#session=${encodeURIComponent(id)}`;
+
+function presentInWords(name, present) {
+  if (!present) return name;
+  const { emotion, uncertain, alternative } = present;
+  return `${name}: ${emotion}${uncertain && alternative ? ` or ${alternative}` : ""}`;
+}
 
 /** Names of speakers, each a chip in the colour of the present emotion. */
 function Speakers({ speakers }) {
@@ -94,14 +101,14 @@ function Speakers({ speakers }) {
     <ul class="chips">
       ${speakers.map(({ name, present }) => html`
         <li key=${name}>
-          <${Chip} emotion=${present?.emotion} text="${name}${present ? `: ${present.emotion}` : ""}" uncertain=${present?.uncertain} />
+          <${Chip} emotion=${present?.emotion} text=${presentInWords(name, present)} uncertain=${present?.uncertain} />
         </li>`)}
     </ul>
   `;
 }
 
-function Card({ session }) {
-  const [box, summary] = useSummary(session.id, WINDOW_S, CARD_MS);
+function Card({ session, every }) {
+  const [box, summary] = useSummary(session.id, WINDOW_S, every);
   const { load } = session;
   const alerts = summary?.alerts ?? [];
   return html`
@@ -188,7 +195,7 @@ export function Home({ may }) {
       ${running?.length > 0 && html`
         <section aria-labelledby="live-title">
           <h2 id="live-title">Live now <span class="hint">mood of the last five minutes</span></h2>
-          <ul id="wall">${running.map((session) => html`<${Card} key=${session.id} session=${session} />`)}</ul>
+          <ul id="wall">${running.map((session) => html`<${Card} key=${session.id} session=${session} every=${Math.max(CARD_MS, LOOK_MS * running.length)} />`)}</ul>
         </section>`}
       ${past.length > 0 && html`
         <section aria-labelledby="past-title" class="panel">
@@ -198,7 +205,7 @@ export function Home({ may }) {
             <input id="search" type="search" placeholder="Search titles, tags, dates" value=${search}
               onInput=${({ target }) => setSearch(target.value)} />
           </header>
-          <div class="scroll" role="region" tabindex="0" aria-label="Past sessions">
+          <div class="scroll" role="region" tabindex="0" aria-label="Table of past sessions">
             <table id="past">
               <thead><tr>
                 <th scope="col">Title</th><th scope="col">Date</th><th scope="col">Length</th><th scope="col">Speakers</th>

@@ -50,8 +50,7 @@ export class LaneChart {
     const state = `${session.applied} ${axis.start} ${axis.end} ${session.speakers.length}`;
     if (state === this.#drawn) return;
     this.#drawn = state;
-    this.#plot.setScale("x", { min: axis.start, max: axis.end });
-    this.#plot.redraw(false, true);
+    this.#plot.setData([[axis.start, axis.end], [null, null]]);
   }
 
   /** The utterance nearest to a moment in the lane at a height, in pixels of the chart. */
@@ -72,6 +71,7 @@ export class LaneChart {
     this.#speakers = speakers;
     this.#drawn = "";
     const { muted, text, line } = themeColours();
+    const { axis } = this.#store;
     const lanes = Math.max(1, speakers.length);
     const centres = speakers.map((_, lane) => lanes - lane - 0.5);
     this.#plot = new uPlot(
@@ -81,7 +81,7 @@ export class LaneChart {
         padding: [0, RIGHT, 0, 0],
         legend: { show: false },
         cursor: { show: false },
-        scales: { x: { time: false, auto: false }, y: { auto: false, range: [0, lanes] } },
+        scales: { x: { time: false, range: () => [axis.start, axis.end] }, y: { auto: false, range: [0, lanes] } },
         axes: [
           {
             size: AXIS, stroke: muted, incrs: STEPS, grid: { stroke: line, width: 1 }, ticks: { size: 4, stroke: line },

@@ -33,13 +33,12 @@ export class MoodChart {
     this.#drawn = state;
     const { inOrder } = session;
     const own = focus === null ? inOrder : inOrder.filter(({ speaker }) => session.nameOf(speaker) === focus);
-    this.#plot.setData(moodLine(own, axis.start, axis.end), false);
-    this.#plot.setScale("x", { min: axis.start, max: axis.end });
-    this.#plot.redraw(true, true);
+    this.#plot.setData(moodLine(own, axis.start, axis.end));
   }
 
   #make(width) {
     const { muted, line, accent } = themeColours();
+    const { axis } = this.#store;
     const edge = () => ({ stroke: "transparent", width: 0, points: { show: false } });
     this.#plot = new uPlot(
       {
@@ -48,7 +47,7 @@ export class MoodChart {
         padding: [6, RIGHT, 6, 0],
         legend: { show: false },
         cursor: { show: false },
-        scales: { x: { time: false, auto: false }, y: { auto: false, range: [-RANGE, RANGE] } },
+        scales: { x: { time: false, range: () => [axis.start, axis.end] }, y: { auto: false, range: [-RANGE, RANGE] } },
         axes: [
           { show: false },
           {

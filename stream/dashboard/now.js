@@ -45,14 +45,17 @@ function trendInWords(change) {
 
 /** Who is upset, in a sentence. */
 function headline(speakers) {
-  const upset = speakers.filter(({ latest }) => latest && !latest.label.uncertain && valenceOf(latest.label.emotion) < 0);
   if (speakers.length === 0) return "";
-  if (upset.length === 0) return "Nobody is upset.";
+  const negative = speakers.filter(({ latest }) => latest && valenceOf(latest.label.emotion) < 0);
+  const upset = negative.filter(({ latest }) => !latest.label.uncertain);
+  const perhaps = negative.filter(({ latest }) => latest.label.uncertain);
   const each = upset.map(({ name, latest, change }) => {
     const trend = change !== null && change <= -NOTICEABLE ? ", getting worse" : "";
     return `${name} (${latest.label.emotion} at ${shortClock(latest.start)}${trend})`;
   });
-  return `Upset: ${each.join(", ")}.`;
+  const sure = each.length > 0 ? `Upset: ${each.join(", ")}.` : "";
+  const unsure = perhaps.length > 0 ? `Perhaps upset, uncertain: ${perhaps.map(({ name }) => name).join(", ")}.` : "";
+  return `${sure} ${unsure}`.trim() || "Nobody is upset.";
 }
 
 export function NowPanel({ store }) {

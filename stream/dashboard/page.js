@@ -19,13 +19,15 @@ import { Timeline } from "./timeline.js";
 import { Transcript } from "./transcript.js";
 import { html, useEffect, useMemo, useState } from "./vendor/preact-htm.js";
 
+const DRAWN_MS = 80; // between two drawings of all but playback and charts
+
 export function SessionPage({ id, moment, may, options, capture, ready, theme }) {
   const store = useMemo(() => new SessionStore(id), [id]);
   const [reveal, setReveal] = useState(null);
   const [dialog, setDialog] = useState(null);
   const [problem, setProblem] = useState("");
   useEffect(() => () => store.close(), [store]);
-  useStore(store);
+  useStore(store, DRAWN_MS);
   useMoment(store, moment, setReveal);
   useEffect(() => {
     document.title = `${store.title} · Undertone`;

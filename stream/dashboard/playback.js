@@ -1,9 +1,11 @@
 // The controls of playback, and the picture where there is one.
 
 import { clock } from "./emotions.js";
+import { useStore } from "./pacing.js";
 import { html, useEffect, useRef } from "./vendor/preact-htm.js";
 
 export function Playback({ store }) {
+  useStore(store);
   const { player } = store;
   const { media } = player;
   const stage = useRef(null);

@@ -68,10 +68,11 @@ export class Session {
   rows = [];
   #merged = new Map();
   #ordered = null;
+  #speakers = null;
 
   apply(event) {
     this.applied += 1;
-    this.#ordered = null;
+    this.#ordered = this.#speakers = null;
     this.time = Math.max(this.time, mediaTime(event));
     if (TYPES.has(event.type)) this[event.type](event);
   }
@@ -85,9 +86,11 @@ export class Session {
 
   /** Everybody heard so far, in order of appearance. */
   get speakers() {
+    if (this.#speakers) return this.#speakers;
     const names = new Set();
     for (const { speaker } of this.utterances.values()) if (speaker !== null) names.add(this.nameOf(speaker));
-    return [...names];
+    this.#speakers = [...names];
+    return this.#speakers;
   }
 
   /** The utterances in order of time. */

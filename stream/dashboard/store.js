@@ -1,6 +1,6 @@
 // One session as the page shows it: its events up to a moment, what people wrote about it, and the clock of playback.
 
-import { EventFeed, get, getSession, mediaAddress, readAnnotations } from "./api.js";
+import { EventFeed, getSession, getSummary, mediaAddress, readAnnotations } from "./api.js";
 import { Axis } from "./axis.js";
 import { Announcer } from "./announcer.js";
 import { oncePerFrame } from "./pacing.js";
@@ -136,7 +136,7 @@ export class SessionStore {
   }
 
   async #sumUp() {
-    this.summary = await get(`/sessions/${encodeURIComponent(this.id)}/summary`);
+    this.summary = await getSummary(this.id);
     this.changed();
   }
 

@@ -4,7 +4,7 @@ import { bindBrush, bindGestures } from "./axis.js";
 import { groundOf, percent, shortClock, symbolOf, verdictOf } from "./emotions.js";
 import { LaneChart, LEFT, RIGHT } from "./lanes.js";
 import { MoodChart } from "./moodchart.js";
-import { useStore } from "./pacing.js";
+import { atMostEvery, useStore } from "./pacing.js";
 import { moodLine } from "./series.js";
 import { MoodStrip } from "./strips.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
@@ -59,12 +59,21 @@ function Charts({ store, theme, onReveal }) {
     const draw = () => {
       lanes.draw();
       mood.draw();
+    };
+    // While the axis moves every frame is drawn; what events add need not be.
+    const drawSometimes = atMostEvery(150, draw);
+    let shown = "";
+    const follow = () => {
+      const part = `${store.axis.start} ${store.axis.end}`;
+      if (part === shown || store.log.duration === store.axis.end) drawSometimes();
+      else draw();
+      shown = part;
       placePlayhead(playhead.current, store, plot());
     };
     const sizes = new ResizeObserver(draw);
     sizes.observe(box.current);
-    const end = store.subscribe(draw);
-    draw();
+    const end = store.subscribe(follow);
+    follow();
     return () => {
       end();
       sizes.disconnect();

@@ -51,6 +51,13 @@ export function Transcript({ store, rows, isGrowing, reveal, empty, onReveal, ed
     focusSoon(box.current, reveal.key, 30);
   }, [reveal]);
   const toggle = (key) => setOpened((before) => new Set(before.has(key) ? [...before].filter((one) => one !== key) : [...before, key]));
+  // The browser's own way there would stop where the heights of rows turn out to be others than guessed.
+  const move = (event) => {
+    const ends = { Home: () => view.scrollToIndex(0), End: () => view.scrollToEnd() };
+    if (event.target !== box.current || !Object.hasOwn(ends, event.key)) return;
+    event.preventDefault();
+    ends[event.key]();
+  };
   const measured = (node) => node && view.measureElement(node);
   return html`
     <section id="conversation" class="panel" aria-labelledby="transcript-title">
@@ -60,7 +67,7 @@ export function Transcript({ store, rows, isGrowing, reveal, empty, onReveal, ed
           <button id="jump" type="button" onClick=${() => view.scrollToEnd()}>Jump to the newest</button>`}
       </header>
       <div id="transcript" ref=${box} role="region" tabindex="0" aria-labelledby="transcript-title" hidden=${rows.length === 0}
-        data-rows=${rows.length}>
+        data-rows=${rows.length} onKeyDown=${move}>
         <div style=${{ height: `${view.getTotalSize()}px`, position: "relative" }}>
           ${view.getVirtualItems().map(({ index, key, start }) => {
             const row = rows[index];

@@ -142,11 +142,24 @@ async def _until_draining(events: AsyncGenerator[Event], draining: asyncio.Event
 
 
 async def _relay(socket: WebSocket, state: State, events: AsyncGenerator[Event]) -> None:
-    """Send events over a WebSocket, and close it."""
-    async with aclosing(_until_draining(events, state.draining)) as remaining:
-        async for event in remaining:
+    """Send events over a WebSocket until there are no more or the gateway drains, and close it."""
+    # One task for all: a task for each event would take longer than reading and sending it.
+    sending, leave = asyncio.create_task(_send_all(socket, events)), asyncio.create_task(state.draining.wait())
+    try:
+        await asyncio.wait({sending, leave}, return_when=asyncio.FIRST_COMPLETED)
+        is_over = sending.done()
+        if is_over:
+            sending.result()
+    finally:
+        await cancelled(leave)
+        await cancelled(sending)
+    await socket.close(1000 if is_over else RESTART)
+
+
+async def _send_all(socket: WebSocket, events: AsyncGenerator[Event]) -> None:
+    async with aclosing(events):
+        async for event in events:
             await socket.send_text(event.wire())
-    await socket.close(RESTART if state.draining.is_set() else 1000)
 
 
 async def _wait_for_disconnect(socket: WebSocket) -> None:

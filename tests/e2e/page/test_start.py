@@ -1,0 +1,134 @@
+"""Sessions that are started in the page, from a fake microphone and camera and from a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.browsers import SLOW
+from tests.support.gateways import Gateway
+from tests.support.paths import DEMO
+from tests.support.recordings import RATE, write_wav
+
+
+@pytest.fixture(autouse=True)
+def _form(page: Page, gateway: Gateway) -> None:
+    page.goto(f"{gateway.http}/#new")
+
+
+def test_the_page_says_what_is_being_loaded_until_it_is_there(page: Page) -> None:
+    """The server's answers are the test's: models load but once."""
+    loading = ["Whisper base", "checkpoint meld"]
+    page.route("**/readyz", lambda route: route.fulfill(json={"loading": loading}))
+    page.reload()
+    expect(page.locator("#loading")).to_have_text(re.compile("Loading Whisper base, checkpoint meld …"))
+    loading.pop()
+    expect(page.locator("#loading")).to_have_text(re.compile("Loading Whisper base …"))
+    loading.pop()
+    expect(page.locator("#loading")).to_be_hidden()
+
+
+def test_the_page_says_what_is_away(page: Page) -> None:
+    """Redis and Ray are the suite's; so the answer that names them is the test's."""
+    away = {"redis": True, "ray": False, "loading": []}
+    page.route("**/readyz", lambda route: route.fulfill(json=away))
+    page.reload()
+    expect(page.locator("#away")).to_contain_text("Ray is away")
+    away["ray"] = True
+    expect(page.locator("#away")).to_be_hidden()
+
+
+def test_a_session_from_microphone_and_camera(page: Page) -> None:
+    """The notice that one is analysed, the speaker, labels, what was heard and seen, the end."""
+    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    page.get_by_label("Participant’s name").fill("Mara")
+    page.get_by_label("Use the camera too").check()
+    page.get_by_role("button", name="Start listening").click()
+    expect(page.locator("#analysis-bar")).to_be_visible(timeout=SLOW)
+    expect(page.locator("#analysis-status")).to_contain_text("You are being analysed")
+    first = page.locator("article.final").first
+    expect(first).to_be_visible(timeout=SLOW)
+    expect(first).to_contain_text("Mara")
+    expect(first).to_contain_text("voice")
+    expect(first).to_contain_text("face")  # missing, for the fake camera shows none
+    expect(page.locator("#now")).to_contain_text("100 % of talk")
+    expect(page.locator("#timeline canvas").first).to_be_visible()
+    page.get_by_role("button", name="Stop listening").click()
+    expect(page.locator("#session-state")).to_contain_text("ended", timeout=SLOW)
+    expect(page.locator("#analysis-bar")).to_be_hidden()
+
+
+def test_a_recording_is_dropped_in_watched_exported_and_replayed(page: Page) -> None:
+    page.get_by_label("Title").fill("Two friends")
+    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    page.locator("#file").set_input_files(DEMO)
+    page.locator("#upload-speed").select_option("max")
+    page.locator("#upload").click()
+    expect(page.locator("#session-state")).to_contain_text("ended", timeout=SLOW)
+    expect(page.get_by_role("heading", name="Two friends")).to_be_visible()
+    articles = page.locator("article[id^=utterance-]")
+    expect(articles.first).to_be_visible()
+    rows = page.locator("#transcript")
+    total = int(rows.get_attribute("data-rows") or 0)
+    assert total >= 10
+    page.locator("#attention-text summary").click()
+    expect(page.locator("#attention-table")).to_contain_text("speaker 2")
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as download:
+        page.locator("#export-srt").click()
+    assert "-->" in download.value.path().read_text()
+    page.keyboard.press("Escape")
+    # Scrubbing back shows the session as it stood then.
+    page.locator("#scrubber").focus()
+    page.keyboard.press("Home")
+    expect(articles).to_have_count(0)
+    page.keyboard.press("End")
+    expect(rows).to_have_attribute("data-rows", str(total))
+    page.locator("#playback-speed").select_option("16")
+    page.locator("#scrubber").focus()
+    page.keyboard.press("Home")
+    page.locator("#play").click()
+    expect(articles.first).to_be_visible(timeout=20_000)
+
+
+@pytest.mark.parametrize(("people", "source"), [("2-4", "microphone"), (" 3 ", "recording")])
+def test_how_many_people_share_a_microphone(
+    page: Page, demo_audio: np.ndarray, tmp_path: Path, people: str, source: str
+) -> None:
+    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    page.get_by_label("People on one microphone").fill(people)
+    if source == "microphone":
+        page.get_by_role("button", name="Start listening").click()
+        page.get_by_role("button", name="Stop listening").click(timeout=SLOW)
+    else:
+        page.locator("#file").set_input_files(write_wav(tmp_path / "room.wav", demo_audio.sum(0)[None, : 10 * RATE]))
+        page.locator("#upload-speed").select_option("max")
+        page.locator("#upload").click()
+    expect(page.locator("#session-state")).to_contain_text("ended", timeout=SLOW)
+    page.get_by_role("button", name="More").click()
+    expect(page.locator("#facts")).to_contain_text(f"people: {people.strip()}")
+
+
+@pytest.mark.parametrize("people", ["4-2", "0", "x"])
+def test_a_number_of_people_that_is_none_starts_nothing(page: Page, gateway: Gateway, people: str) -> None:
+    def sessions() -> list[str]:
+        return [one["id"] for one in page.request.get(f"{gateway.http}/sessions").json()["sessions"]]
+
+    before = sessions()
+    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    page.locator("#file").set_input_files(DEMO)
+    field = page.get_by_label("People on one microphone")
+    field.fill(people)
+    for button in ("Start listening", "Upload and analyse"):
+        page.get_by_role("button", name=button).click()
+        told = f"People on one microphone: a number such as 3, or a range such as 2-4, not “{people}”."
+        expect(page.locator("#start-message")).to_have_text(told)
+        expect(page.locator("#start-message")).to_be_in_viewport()
+        expect(field).to_be_focused()
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(page.locator("#upload-progress")).to_be_hidden()
+    assert sessions() == before
