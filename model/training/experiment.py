@@ -321,10 +321,11 @@ def _baselines(
     truth: NDArray[np.int64],
     progress: Progress,
 ) -> dict[str, dict[str, float]]:
-    guesses = {
-        "majority": baselines.majority(training, validation, labels),
-        "tfidf_past_six": baselines.tfidf(training, validation, labels, progress.tell),
-    }
+    guesses = {"majority": baselines.majority(training, validation, labels)}
+    try:
+        guesses["tfidf_past_six"] = baselines.tfidf(training, validation, labels, progress.tell)
+    except ValueError as error:  # scikit-learn's: a table with hardly any words, or with one emotion alone
+        progress.tell(f"no TF-IDF baseline: there is too little to learn it from ({error})")
     return {
         name: {
             "accuracy": round(100 * float(accuracy_score(truth, guess)), 2),

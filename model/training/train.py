@@ -24,6 +24,7 @@ from model.training.prepared import UNKNOWN, Prepared, like_lengths
 
 CERTAIN_ACCURACY = 0.7  # of labels that are not called uncertain; of all labels on MELD's dev six in ten are right
 CONTRASTIVE_TEMPERATURE = 0.1  # of the alignment loss
+LEAST_PROBABILITY = 1e-12  # of a sentiment: one that the training data lacks has 0, where the logarithm has no slope
 
 
 @with_config(extra="forbid")
@@ -242,6 +243,7 @@ def _losses(
         return loss / (learnt @ weight).mean() if learnt.is_floating_point() else loss
 
     implied = labels.emotion[real].softmax(-1) @ model.sentiment_given_emotion
+    implied = implied.clamp_min(LEAST_PROBABILITY)
     coarse = labels.sentiment[real].log_softmax(-1)
     terms = {
         "emotion": fine(labels.emotion),

@@ -41,7 +41,7 @@ export function Details({ store, utterance, correction, onReveal, edit }) {
   `;
 }
 
-const Part = ({ title, children }) => html`<section><h4>${title}</h4>${children}</section>`;
+const Part = ({ title, children }) => html`<section><h3>${title}</h3>${children}</section>`;
 
 function Bars({ shares, colourOf = () => null }) {
   return html`

@@ -60,7 +60,7 @@ export function Transcript({ store, rows, isGrowing, reveal, empty, onReveal, ed
   };
   const measured = (node) => node && view.measureElement(node);
   return html`
-    <section id="conversation" class="panel" aria-labelledby="transcript-title">
+    <div id="conversation" class="panel">
       <header>
         <h2 id="transcript-title">Transcript</h2>
         ${isGrowing && !isAtEnd && html`
@@ -80,7 +80,7 @@ export function Transcript({ store, rows, isGrowing, reveal, empty, onReveal, ed
         </div>
       </div>
       ${rows.length === 0 && html`<div id="transcript-empty" class="empty" role="status">${empty}</div>`}
-    </section>
+    </div>
   `;
 }
 

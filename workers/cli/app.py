@@ -16,7 +16,7 @@ from workers.session.settings import SessionSettings
 
 PANELS = {
     "Listen": (session.live, session.replay, demo.demo, service.serve),
-    "See": (consume.watch, consume.top, keep.sessions, service.export, consume.alert),
+    "See": (consume.watch, consume.top, keep.sessions, service.export, keep.corrections, consume.alert),
     "Operate": (
         operate.doctor, media.enroll, service.token, keep.forget, service.spool, operate.plan, operate.down,
         media.models,

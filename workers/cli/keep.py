@@ -1,4 +1,4 @@
-"""Commands on stored sessions: list them, forget them. Heavy imports happen inside."""
+"""Commands on stored sessions: list them, take out what was corrected, forget them. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from workers.errors import UsageError
 if TYPE_CHECKING:
     from stream.bus.forget import Forgotten, Traces
     from stream.bus.keys import Keys
+    from workers.research.corrections import Corrected
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -56,6 +57,80 @@ def sessions(redis: Redis = None, prefix: Prefix = "undertone", as_json: Json = 
             for info in found
         ]
         Terminal().print(rows_table("Sessions", rows))
+
+
+def corrections(
+    sessions: Sessions,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.csv", help="Table to write: train.csv, dev.csv or another.")
+    ],
+    redis: Redis = None,
+    prefix: Prefix = "undertone",
+) -> None:
+    """Write the corrected labels of sessions as a table of conversations, for `evaluate` and `train`.
+
+    Each session is a conversation of the table, with all of its utterances. Those that people corrected have the
+    corrected label; the others have none: they are read as context, and neither scored nor learnt. Redacted sessions
+    have no words, and are refused.
+    """
+    with one_line_errors():
+        import asyncio
+
+        from model.data.tables import write_table
+        from stream.bus.connection import check
+        from stream.bus.own_server import redis_address
+        from workers.console.display import tell
+
+        if out.suffix != ".csv":
+            raise UsageError(f"--out: {out}: a table is a .csv file")
+        url, names = redis_address(redis), list(dict.fromkeys(sessions or []))
+        asyncio.run(check(url))
+        found: dict[str, Corrected] = {}
+        for name in names:
+            if (made := asyncio.run(_corrected(url, name, prefix))) is not None:
+                found[name] = made
+        if not found:
+            raise UsageError(f"nothing to write: no label of {', '.join(names)} was corrected")
+        sets = {made.labels.name: name for name, made in found.items()}
+        if len(sets) > 1:
+            told = ", ".join(f"{name} has those of {label_set}" for label_set, name in sets.items())
+            raise UsageError(f"sessions of different labels make no table: {told}; write one for each")
+        if not out.exists():
+            out.touch(mode=0o600)  # words: for others to read only if its user lets them
+        dialogues = [made.dialogue for made in found.values()]
+        write_table(out, out.stem, dialogues, next(iter(found.values())).labels)
+        utterances = sum(len(dialogue.rows) for dialogue in dialogues)
+        corrected = sum(made.corrected for made in found.values())
+        tell(f"{out}: {utterances} utterances, {corrected} of them with a corrected label")
+
+
+async def _corrected(url: str, session: str, prefix: str) -> Corrected | None:
+    """A session with what was corrected, and a line on what of it cannot be used; None if nothing was corrected.
+
+    Raises UsageError for a session that Redis does not have, and as `workers.research.corrections.corrected`.
+    """
+    from stream.bus.annotations import read
+    from stream.bus.directory import no_session
+    from stream.bus.keys import Keys
+    from stream.bus.subscriber import history
+    from stream.exports import removed
+    from workers.console.display import tell
+    from workers.research.corrections import corrected
+
+    keys = Keys(session, prefix)
+    events = await history(url, session, prefix)
+    if not events:
+        raise UsageError(await no_session(url, session, prefix))
+    written = (await read(url, keys)).corrections
+    if not written:
+        tell(f"{session}: nothing was corrected")
+        return None
+    made = corrected(session, events, written)
+    if gap := removed(events):
+        tell(f"{session} is not whole: {gap}")
+    if made.unusable:
+        tell(f"{session}: left out: corrections of {', '.join(map(str, made.unusable))} (no such utterance, or label)")
+    return made
 
 
 def forget(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -56,6 +57,23 @@ def test_the_table_alone(tmp_path: Path) -> None:
     teaching = Teaching((checkpoint_with_reader(tmp_path),), sentences=0)
     lessons = teach(teaching, labels, dialogues, SENTENCES, Silent())
     assert len(lessons.added_to(read_conversations(dialogues, labels, 12), 0).lines) == 42
+
+
+@pytest.mark.parametrize("who", ["readers", "networks"])
+def test_of_context_nothing_is_taught(tmp_path: Path, who: Literal["readers", "networks"]) -> None:
+    """The targets lie at the utterances that have a label; those of context are empty, and masked in the loss."""
+    labels, dialogues = read_table(small_table(tmp_path))
+    thinned = [
+        replace(one, rows=[row if n == 4 else replace(row, emotion="", sentiment="") for n, row in enumerate(one.rows)])
+        for one in dialogues
+    ]
+    teaching = Teaching((checkpoint_with_reader(tmp_path),), share=1.0, sentences=0, who=who)
+    whole, thin = (teach(teaching, labels, each, [], Silent()).posterior for each in (dialogues, thinned))
+    assert np.allclose(thin, whole[4::7], atol=1e-4) and len(thin) == 6
+    (view,) = views(thinned, labels, CONFIG, Tuned(), Recipe(noise_share=0), Silent(), teaching)
+    assert view.target is not None
+    for target, taught in zip(view.target, thin, strict=True):
+        assert np.allclose(target[4], taught, atol=1e-4) and not target[[0, 1, 2, 3, 5, 6]].any()
 
 
 def test_an_adapter_for_sentences_takes_the_teachers_word(tmp_path: Path) -> None:

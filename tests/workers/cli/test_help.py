@@ -42,7 +42,7 @@ def test_commands_stand_in_panels_by_what_they_are_for() -> None:
     assert list(shown) == ["Options", "Listen", "See", "Operate", "Research"]
     listed = {title: set(re.findall(r"^│ ([a-z-]+) ", rows, re.M)) for title, rows in shown.items()}
     assert listed["Listen"] == {"live", "replay", "demo", "serve"}
-    assert listed["See"] == {"watch", "top", "sessions", "export", "alert"}
+    assert listed["See"] == {"watch", "top", "sessions", "export", "corrections", "alert"}
     assert listed["Operate"] >= {"doctor", "models", "token", "forget", "spool", "plan", "down", "enroll"}
     assert set().union(*listed.values()) >= {words[0] for words, _ in ALL}
 

@@ -88,6 +88,7 @@ def needed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
         "compose": ["--out", folder / "out"],
         "alert": [folder / "rules.toml"],
         "export": ["a-session"],
+        "corrections": ["a-session", "--out", folder / "corrected.csv"],
         "forget": ["a-session"],
         "spool": ["--send"],
         "serve": ["--port", 0],

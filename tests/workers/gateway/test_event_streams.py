@@ -101,6 +101,30 @@ async def test_alerts_of_the_sessions_own_rules_come_behind_their_events(redis_u
         assert (await one.client.get(f"{path}?alerts=perhaps")).status_code == 422
 
 
+async def test_alerts_of_a_session_that_goes_on_come_as_they_happen(redis_url: str) -> None:
+    """Also where what the client saw last is not there any more: then from the first, without waiting for anything."""
+    bus = Bus(redis_url, Keys("going"))
+    await bus.register("2026-01-01T00:00:00Z")
+    bus.publish(label("going", 0))
+    await bus.flush()
+    path = "/sessions/going/events?alerts=true"
+    async with door(redis_url) as one:
+        rules = [{"name": "twice", "emotion": "joy", "utterances": 2}]
+        assert (await one.client.put("/sessions/going/rules", json=rules)).status_code == 200
+        for after in ("", "&after=going:0:0", "&after=going:0:alert:of-before"):
+            async with one.client.stream("GET", path + after) as response:
+                lines = response.aiter_lines()
+                if not after.endswith(":0:0"):
+                    assert await until_told(lines, "id: going:0:0")
+                if not after:
+                    bus.publish(label("going", 1, audio_start=3.0, audio_end=4.0))
+                    await bus.flush()
+                assert await until_told(lines, "id: going:1:0")
+                assert await until_told(lines, "id: going:1:alert:twice")
+        one.state.draining.set()
+    await bus.aclose()
+
+
 async def test_all_connections_of_a_gateway_are_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.gateway.state.MAX_CONNECTIONS", 2)
     bus = Bus(redis_url, Keys("crowd"))
