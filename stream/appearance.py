@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-
 Pattern = Literal["plain", "dots", "circles", "horizontal", "vertical", "grid", "checks", "diamonds"]
 
 

@@ -16,7 +16,11 @@ from stream.bus.publisher import Bus
 EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
 PEOPLE = ("Ann", "Ben", "Chandra", "Dimitri", "Eva-Maria Hohenstein", "Farid", "Gül", "Hye-jin", "Ines", "Jonas")
 LINES = {
-    "neutral": ("Let us go through the list.", "The second point is the budget for the spring.", "I have sent the file."),
+    "neutral": (
+        "Let us go through the list.",
+        "The second point is the budget for the spring.",
+        "I have sent the file.",
+    ),
     "joy": ("That is wonderful, well done!", "I am so glad that this works now.", "Ha, that is a good one."),
     "surprise": ("Really? I had no idea.", "Wait, since when?", "That is a lot more than I thought."),
     "anger": ("I have asked for this three times.", "No. That is not what we agreed on.", "Why does nobody answer?"),

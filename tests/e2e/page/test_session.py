@@ -72,7 +72,16 @@ def test_all_is_reached_by_the_keyboard(page: Page, gateway: Gateway, redis_url:
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("() => document.activeElement.id || document.activeElement.textContent.trim()"))
-    parts = {"Skip to content", "theme-toggle", "export-button", "more-button", "play", "scrubber", "transcript", "charts"}
+    parts = {
+        "Skip to content",
+        "theme-toggle",
+        "export-button",
+        "more-button",
+        "play",
+        "scrubber",
+        "transcript",
+        "charts",
+    }
     assert parts <= reached, parts - reached
     page.locator("#charts").focus()
     page.keyboard.press("+")
