@@ -35,7 +35,7 @@ class Playables:
         if target.is_file():
             return target
         if folder not in self._making:
-            if len(self._making) >= MAX_MAKING:
+            if sum(not task.done() for task in self._making.values()) >= MAX_MAKING:
                 raise Refused(503, f"{MAX_MAKING} recordings are being made playable; try again", RETRY_AFTER_S)
             self._making[folder] = asyncio.create_task(self._make(folder, target, is_kept))
             self._making[folder].add_done_callback(lambda task: self._done(folder, task))
