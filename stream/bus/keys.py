@@ -63,6 +63,10 @@ class Keys:
         """Hash of what people wrote about the session (`stream.bus.annotations`)."""
         return f"{self.prefix}:{{{self.session}}}:annotations"
 
+    def ticket(self, digest: str) -> str:
+        """Ticket for the session's recording, by the SHA-256 of its secret (`workers.gateway.access`)."""
+        return f"{self.prefix}:{{{self.session}}}:ticket:{digest}"
+
     @property
     def directory(self) -> str:
         """Hash of all sessions: id -> ISO time of start."""

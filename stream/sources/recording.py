@@ -4,6 +4,7 @@ FOLDER/SESSION/sound.mkv      the audio, bit for bit as it was analysed
                pictures*.mkv  the video frames (JPEG), one file per camera
                events.jsonl   the events, one per line
                session.json   the settings of the session, with which a replay is the same
+               media.webm     sound and pictures for a browser, once somebody asked for them (`stream.sources.playable`)
 
 The folder lets in its user alone, whatever the umask.
 """
@@ -47,6 +48,8 @@ from stream.sources.file import FileSource
 log = logging.getLogger(__name__)
 
 SOUND, PICTURES, EVENTS, SETTINGS = "sound.mkv", "pictures", "events.jsonl", "session.json"
+PLAYABLE = "media.webm"  # while it is made it has an ending more
+START = "start"  # setting of a recording that does not begin with its session: seconds of media before it
 CAMERA = re.compile(re.escape(PICTURES) + r"(?:-([0-9]{1,3}))?\.mkv")
 MAX_CAMERAS = 65  # one a channel, and one for all
 RECORDED_FPS = 2 * VIDEO_FPS  # pictures per second that are read: all, though their times were rounded
@@ -62,15 +65,15 @@ class Recorder(SourceWrapper):
         (transcript, turns), by name. Raises MediaError if the folder exists or cannot be written."""
         super().__init__(source)
         self.folder = folder
-        settings = {**settings, "split": source.split, "source": source.name}
+        self._settings = settings = {**settings, "split": source.split, "source": source.name}
         try:
             make_parents(folder)
             folder.mkdir(mode=0o700)
             for name, path in annotations.items():
                 settings[name] = name + path.suffix
-                shutil.copyfile(path, _private(folder / settings[name]))
-            _private(folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            self._events = _private(folder / EVENTS).open("w", encoding="utf-8")
+                shutil.copyfile(path, private_file(folder / settings[name]))
+            private_file(folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            self._events = private_file(folder / EVENTS).open("w", encoding="utf-8")
             self._sound = _Track(folder / SOUND)
         except OSError as error:
             raise MediaError(f"{folder}: cannot be recorded to ({error_text(error)})") from None
@@ -92,6 +95,12 @@ class Recorder(SourceWrapper):
             for track in (self._sound, *self._cameras.values()):
                 with suppress(OSError, av.error.FFmpegError):  # on a full disk the rest is lost anyway
                     track.close()
+
+    def begin_at(self, seconds: float) -> None:
+        """Note that the recording begins later than its session. On a disk error it is not noted."""
+        settings = self._settings | {START: seconds}
+        with suppress(OSError):
+            (self.folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
     def event(self, event: Event) -> None:
         """Record an event. On a disk error it is missing from the recording, but not from the session."""
@@ -121,7 +130,7 @@ class _Track:
     """A Matroska file with one stream; after a crash it is readable up to its last packet."""
 
     def __init__(self, path: Path) -> None:
-        self._container = av.open(ffmpeg_path(_private(path)), "w")
+        self._container = av.open(ffmpeg_path(private_file(path)), "w")
         self._stream: Any = None
 
     def sound(self, block: Block) -> None:
@@ -155,7 +164,7 @@ class _Track:
         self._container.close()
 
 
-def _private(path: Path) -> Path:
+def private_file(path: Path) -> Path:
     """Make a file that only this user can read, to be written."""
     path.touch(mode=0o600)
     return path
@@ -170,11 +179,7 @@ class RecordedSource(SourceWrapper):
         """Raises MediaError if the folder does not contain a recording."""
         self.settings = read_settings(folder)
         super().__init__(FileSource(file_of(folder, SOUND), "split" if self.settings.get("split") else "mix"))
-        self._cameras = [
-            (file_of(folder, path.name), int(match[1]) if match[1] else None)
-            for path in sorted(folder.glob(f"{PICTURES}*.mkv"))
-            if (match := CAMERA.fullmatch(path.name))
-        ][:MAX_CAMERAS]
+        self._cameras = recorded_cameras(folder)
         self.name, self.path, self.video = folder.resolve().name, folder, bool(self._cameras)
         self._stopped = False
 
@@ -224,6 +229,15 @@ def file_of(folder: Path, name: str) -> Path:
     raise MediaError(f"{folder}: not a recording (it has no file {name[:100]!r} of its own)")
 
 
+def recorded_cameras(folder: Path) -> list[tuple[Path, int | None]]:
+    """The files of the cameras of a recording, each with the channel whose speaker it shows. Raises MediaError."""
+    return [
+        (file_of(folder, path.name), int(match[1]) if match[1] else None)
+        for path in sorted(folder.glob(f"{PICTURES}*.mkv"))
+        if (match := CAMERA.fullmatch(path.name))
+    ][:MAX_CAMERAS]
+
+
 def unused_folder(folder: Path) -> Path:
     """The first of FOLDER, FOLDER~2, FOLDER~3 … that does not exist. (Session ids contain no tilde.)"""
     numbered = (folder.with_name(f"{folder.name}~{n}") for n in count(2))
@@ -239,7 +253,7 @@ def recording_files(folder: Path) -> list[Path]:
     """The files of a recording, and the folder itself as the last; [] if there is none. Other files are ignored."""
     if not folder.is_dir():
         return []
-    names = (SETTINGS, EVENTS, SOUND, f"{PICTURES}*.mkv", "transcript.*", "rttm.*")
+    names = (SETTINGS, EVENTS, SOUND, f"{PICTURES}*.mkv", f"{PLAYABLE}*", "transcript.*", "rttm.*")
     files = sorted({path for name in names for path in folder.glob(name)})
     return [*files, folder] if files or not any(folder.iterdir()) else []
 

@@ -202,6 +202,7 @@ async def test_no_query_string_is_logged(gateway: Gateway) -> None:
                 await asyncio.wait_for(socket.recv(), 20)
     async with httpx.AsyncClient(base_url=gateway.http, timeout=60) as client:
         await client.post("/recordings?consent=hidden", content=b"hidden")
+        assert (await client.get("/sessions/absent/media?ticket=hidden")).status_code == 401
         session = (await client.post("/sessions", json=HEARD | {"source": PUSH})).json()["id"]
         async with websockets.connect(f"{gateway.ws}/sessions/{session}/events?after=hidden") as socket:
             await socket.recv()

@@ -104,11 +104,16 @@ async def test_a_gateway_forgets_for_its_administrator(tmp_path: Path, redis_url
                 assert started.status_code == 201, started.text
                 live = await client.delete(data, headers=admin)
                 assert live.status_code == 409 and "stop it first" in live.json()["detail"]
+                early = await client.post("/sessions/visit/media/ticket", headers=admin)
+                assert early.status_code == 409 and "has not ended" in early.json()["detail"]
                 await client.delete("/sessions/visit", headers=desk)
                 async with asyncio.timeout(60):
                     while (info := (await client.get("/sessions/visit", headers=admin)).json())["state"] == "live":
                         await asyncio.sleep(0.2)
                 assert info["kept_until"] and info["recorded"]
+                played = (await client.post("/sessions/visit/media/ticket", headers=admin)).json()["url"]
+                part = await client.get(played, headers={"Range": "bytes=0-3"})
+                assert (part.status_code, part.content) == (206, b"\x1a\x45\xdf\xa3"), "it is WebM"
                 assert (await client.delete(data, headers=desk)).status_code == 403
                 done = await client.delete(data, headers=admin)
                 assert done.status_code == 200, done.text
@@ -116,7 +121,9 @@ async def test_a_gateway_forgets_for_its_administrator(tmp_path: Path, redis_url
                 removed = done.json()["removed"]
                 assert f"{prefix}:{{visit}}:events" in removed["keys"]
                 assert removed["entries"].keys() - {f"{prefix}:running"} == {f"{prefix}:sessions"}
-                assert "visit/sound.mkv" in removed["files"] and not visit.exists()
+                assert {"visit/sound.mkv", "visit/media.webm"} <= set(removed["files"]) and not visit.exists()
+                assert [key for key in removed["keys"] if ":ticket:" in key]
+                assert (await client.get(played)).status_code == 401
                 assert (await client.delete(data, headers=admin)).status_code == 404
                 await asyncio.sleep(1.5)  # its actor goes a second after its end
     with sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:

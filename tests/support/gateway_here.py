@@ -6,6 +6,7 @@ import asyncio
 import tomllib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import httpx
 import websockets
@@ -38,11 +39,15 @@ class Door:
 
 @asynccontextmanager
 async def door(
-    redis: str, origins: frozenset[str] = frozenset(), scopes: Sequence[str] = ("admin",), **limits: int
+    redis: str,
+    origins: frozenset[str] = frozenset(),
+    scopes: Sequence[str] = ("admin",),
+    record: Path | None = None,
+    **limits: int,
 ) -> AsyncIterator[Door]:
     secret, entry = new_token("desk", list(scopes))
     token = Token.model_validate(tomllib.loads(entry)["token"][0] | limits)
-    app = create_app(Settings(redis, origins=origins, upload=1), Access([token], redis, "undertone"))
+    app = create_app(Settings(redis, origins=origins, upload=1, record=record), Access([token], redis, "undertone"))
     state: State = app.state.undertone
     server = Server(configuration(app, "127.0.0.1", 0), state, 0, Invitation("127.0.0.1", redis, None))
     serving = asyncio.create_task(server.serve())

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,8 @@ from stream.clock import Clock, MonotonicClock
 from workers.errors import WorkersError
 
 Scope = Literal["ingest", "read", "edit", "admin"]
+TICKET_TTL_S = 15 * 60
+UNKNOWN_TICKET = "this ticket is not known, or has expired: ask for a new one"
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "edit", "admin")
 
 
@@ -58,6 +61,15 @@ class Token(BaseModel):
     def allows(self, scope: Scope) -> bool:
         """True if the token has the scope, directly or as administrator."""
         return scope in self.scopes or "admin" in self.scopes
+
+
+class Ticket(BaseModel):
+    """Permission to play one session's recording, which stands in a URL: a browser's player sends no token."""
+
+    token: str
+    sha256: str
+    """Of the token: one of the same name that was made anew has none of its tickets."""
+    started: str
 
 
 LOOPBACK = Token(
@@ -145,6 +157,30 @@ class Access:
         if count > token.requests:
             raise Refused(429, f"token {token.name}: more than {token.requests} requests a minute", 60 - second)
         return token
+
+    async def give_ticket(self, token: Token, keys: Keys, started: str) -> tuple[str, datetime]:
+        """A secret that stands for the token at the recording of one session alone, and its end. started: of the
+        session, whose id may be used again."""
+        secret = secrets.token_urlsafe(32)
+        ticket = Ticket(token=token.name, sha256=token.sha256, started=started)
+        await self._client.set(keys.ticket(_digest(secret)), ticket.model_dump_json(), ex=TICKET_TTL_S)
+        return secret, datetime.fromtimestamp(self._clock.date() + TICKET_TTL_S, UTC)
+
+    async def redeem(self, secret: str, keys: Keys, started: str) -> Token:
+        """The token that a ticket stands for, if it is there still and may read; counts as no request of it.
+
+        Raises Refused (401).
+        """
+        found = await self._client.get(keys.ticket(_digest(secret)))
+        try:
+            ticket = Ticket.model_validate_json(found or "")
+        except ValidationError:
+            ticket = None
+        tokens = [LOOPBACK] if self._tokens is None else self._tokens
+        for token in tokens:
+            if ticket == Ticket(token=token.name, sha256=token.sha256, started=started) and token.allows("read"):
+                return token
+        raise Refused(401, UNKNOWN_TICKET)
 
     async def reserve(self, token: Token, keys: Keys, home: Home) -> None:
         """Enter a session that is about to start among the running ones. Raises Refused (429), RayError."""

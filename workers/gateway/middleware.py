@@ -37,6 +37,7 @@ MAX_BODY_BYTES = 1 << 16  # of a request's body, which is read before its token 
 BODY_GRACE_S = 30.0  # seconds that a body may take, however short it is
 MIN_BODY_BYTES_PER_S = 8_000  # mean rate of a body that takes longer: half a slow mobile uplink
 UPLOAD_PATH = "/recordings"  # its route limits the body, after the token is checked
+IS_HEAD = "undertone.head"  # mark of a scope whose answer's body nobody sees
 RECORDED_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 log = structlog.get_logger("undertone.http")
 
@@ -188,7 +189,7 @@ class HeadAsGet:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
-        asked: Scope = {**scope, "method": "GET"}
+        asked: Scope = {**scope, "method": "GET", IS_HEAD: True}
         answered, requests = asyncio.Event(), iter([{"type": "http.request", "body": b"", "more_body": False}])
 
         async def receive_request() -> Message:

@@ -128,6 +128,8 @@ async def forget_data(session: str, state: StateDep, token: AdminDep, gone: Gone
         raise HTTPException(404, f"no session {session[:64]!r}")
     try:
         keys, folders = Keys(session, settings.prefix), [settings.record] if settings.record else []
+        for folder in folders:
+            await state.playables.forget(folder / session)
         done = await forget(redis, keys, folders, ask, gone)
         state.summaries.forget(session)
         for removed, left in await forget_on_nodes(keys, folders):

@@ -23,6 +23,7 @@ from workers.gateway.exporting import Exporter
 from workers.gateway.loading import Loading
 from workers.gateway.metrics import Metrics
 from workers.gateway.places import Places
+from workers.gateway.playables import Playables
 from workers.gateway.summaries import Summaries
 
 MAX_UPLOADS, MAX_TOKEN_UPLOADS = 4, 2  # recordings taken at once, in all and of a token: each is held in memory whole
@@ -100,11 +101,12 @@ class State:
     exports: Places = field(default_factory=lambda: Places("exports", MAX_EXPORTS, MAX_TOKEN_EXPORTS, 5))
     exporter: Exporter = field(default_factory=Exporter)
     summaries: Summaries = field(init=False)
+    playables: Playables = field(init=False)
     open_connections: Counter[str] = field(default_factory=Counter)
     """Number of event streams and WebSockets by token."""
 
     def __post_init__(self) -> None:
-        self.summaries = Summaries(self.clock)
+        self.summaries, self.playables = Summaries(self.clock), Playables(self.exporter)
 
     @contextmanager
     def connected(self, token: Token) -> Iterator[None]:

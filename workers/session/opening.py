@@ -116,6 +116,8 @@ async def open_session(
         raise
     if point is not None:
         position = session.resume(point, replayed=not source.live)
+        if recorder is not None and source.live:
+            recorder.begin_at(position)
         source = OffsetSource(source, position) if source.live else source
     return OpenSession(session.plan, session, source, speed, recorder)
 

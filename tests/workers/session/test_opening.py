@@ -14,12 +14,14 @@ from stream.bus.keys import Keys
 from stream.bus.spool import spool_path
 from stream.events import SessionEnded
 from stream.sources.file import FileSource
-from stream.sources.recording import Recorder, read_settings
+from stream.sources.recording import START, Recorder, read_settings
 from tests.support.backend import LocalBackend
 from tests.support.paths import DEMO, DEMO_TRANSCRIPT
 from workers.errors import UsageError, WorkersError
+from workers.session import opening
 from workers.session.opening import OpenSession, open_session
 from workers.session.services import InferenceBackend, ModelRequirements, SessionPlan
+from workers.session.session import Session
 from workers.session.settings import SessionSettings
 
 
@@ -126,6 +128,21 @@ async def test_a_recording_gets_a_folder_of_its_own(redis_url: str, session: str
     assert two.recorder is not None and two.recorder.folder == tmp_path / f"{session}~2"
     for each in (one, two):
         close(each)
+
+
+async def test_a_live_recording_that_goes_on_says_where_it_begins(
+    redis_url: str, session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def left(*given: object) -> object:
+        return object()
+
+    monkeypatch.setattr(opening, "_resume_point", left)
+    monkeypatch.setattr(Session, "resume", lambda self, point, replayed: 12.5)
+    for is_live, start_s in ((True, 12.5), (False, None)):  # a file is heard again from its beginning
+        monkeypatch.setattr(FileSource, "live", is_live)
+        one = await opened(redis_url, session, record=tmp_path, resume="if possible")
+        assert one.recorder is not None and read_settings(one.recorder.folder).get(START) == start_s
+        close(one)
 
 
 def close(opened: OpenSession) -> None:
