@@ -1,9 +1,9 @@
 """Appearance of each emotion wherever labels are shown: the page, the terminal, the report.
 
 The names come from the checkpoint (`model.labels`, `SessionStarted.emotions`); this table only says how they look. Any
-two of one label set differ in their symbol and pattern, and in color by more than 12 in CAM02-UCS, also as people see them who lack
-one kind of cone; on the page's grounds, light and dark, each has a contrast of 3:1 or more (tests/stream/
-test_appearance.py).
+two of one label set differ in their symbol and pattern, and in color by more than 12 in CAM02-UCS, also as people see
+them who lack one kind of cone; on the page's grounds, light and dark, each has a contrast of 3:1 or more
+(tests/stream/test_appearance.py).
 """
 
 from __future__ import annotations

@@ -44,8 +44,9 @@ def test_a_strange_label_looks_like_none_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("emotions", [LABEL_SETS[name].emotions for name in LABEL_SETS], ids=LABEL_SETS)
-def test_the_symbols_of_a_set_differ(emotions) -> None:
+def test_the_symbols_and_patterns_of_a_set_differ(emotions) -> None:
     assert len({appearance(emotion).symbol for emotion in emotions}) == len(emotions)
+    assert len({appearance(emotion).pattern for emotion in emotions}) == len(emotions)
 
 
 @pytest.mark.parametrize("theme", GROUNDS)

@@ -115,24 +115,23 @@ def _utterance(
     shares[emotion] += strength
     best = max(shares, key=shares.__getitem__)
     earlier = {number - back: 0.25 for back in (1, 2, 3) if number >= back}
-    found: list[events.Event] = [events.UtteranceHeard(id=f"{session}:{number}:heard", text=text, **common)]
-    for revision in (0, 1):
-        found.append(
-            events.Emotion(
-                id=f"{session}:{number}:{revision}",
-                revision=revision,
-                final=revision == 1,
-                text=text,
-                trigger="context" if revision else "speech_ended",
-                emotion=best,
-                probabilities=shares,
-                sentiment="neutral",
-                uncertain=shares[best] < 0.5,
-                contribution={"text": 0.7, "audio": 0.3},
-                modalities=events.Modalities(used=["text", "audio"], missing=["visual"]),
-                influences=earlier if revision == 0 else {},
-                latency=None,
-                **common,
-            )
+    labels = [
+        events.Emotion(
+            id=f"{session}:{number}:{revision}",
+            revision=revision,
+            final=revision == 1,
+            text=text,
+            trigger="context" if revision else "speech_ended",
+            emotion=best,
+            probabilities=shares,
+            sentiment="neutral",
+            uncertain=shares[best] < 0.5,
+            contribution={"text": 0.7, "audio": 0.3},
+            modalities=events.Modalities(used=["text", "audio"], missing=["visual"]),
+            influences=earlier if revision == 0 else {},
+            latency=None,
+            **common,
         )
-    return found
+        for revision in (0, 1)
+    ]
+    return [events.UtteranceHeard(id=f"{session}:{number}:heard", text=text, **common), *labels]
