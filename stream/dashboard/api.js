@@ -90,8 +90,23 @@ export const correct = (id, utterance, correction) => send("PUT", sessionPath(id
 export const withdrawCorrection = (id, utterance) => send("DELETE", sessionPath(id, "corrections", utterance));
 export const setRules = (id, rules) => send("PUT", sessionPath(id, "rules"), rules);
 
-/** An address for a while at which a media element, which sends no token, gets the recording of a session. */
-export const mediaAddress = async (id) => (await send("POST", sessionPath(id, "media", "ticket"))).url;
+const MADE_MS = 5000; // between two looks whether a recording can be played yet
+
+/**
+ * An address for a while at which a media element, which sends no token, gets the recording of a session.
+ *
+ * The server makes the file first; meanwhile `onWait(text)` answers whether it is still wanted.
+ */
+export async function mediaAddress(id, onWait) {
+  for (;;) {
+    try {
+      return (await send("POST", sessionPath(id, "media", "ticket"))).url;
+    } catch (error) {
+      if (error.status !== 503 || onWait("The sound of the recording is being made ready…") === false) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, MADE_MS));
+  }
+}
 
 /** Send a recording; `progress` hears the share that is sent. Answers the new session's description. */
 export function uploadRecording(file, query, progress) {

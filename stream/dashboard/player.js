@@ -2,6 +2,8 @@
 
 import { oncePerFrame } from "./pacing.js";
 
+const LEAST_LASTING_MS = 60_000; // of an address; one that fails sooner has not expired
+
 export class Player {
   time = 0;
   duration = 0;
@@ -12,6 +14,7 @@ export class Player {
   media = null;
   mediaProblem = "";
   #before = 0;
+  #renewed = -Infinity;
   #next = oncePerFrame((now) => this.#tick(now));
 
   /** `onChange()` for every new moment, and when playback begins and stops. */
@@ -37,8 +40,8 @@ export class Player {
     return this.isOffered && this.time < this.duration;
   }
 
-  /** Play this address, or nothing, with the session from now on. */
-  setMedia(address) {
+  /** Play this address, or nothing, with the session from now on; `renew()` answers another when it has expired. */
+  setMedia(address, renew = null) {
     if (this.media?.src.startsWith("blob:")) URL.revokeObjectURL(this.media.src);
     this.media?.pause();
     this.media?.removeAttribute("src");
@@ -46,11 +49,7 @@ export class Player {
     this.mediaProblem = "";
     if (!address) return;
     const media = Object.assign(document.createElement("video"), { preload: "auto", playsInline: true, src: address });
-    media.onerror = () => {
-      this.media = null;
-      this.mediaProblem = "This browser cannot play the sound of the recording.";
-      this.onChange();
-    };
+    media.onerror = () => this.#lost(renew);
     media.onloadedmetadata = () => {
       media.currentTime = Math.min(this.time, media.duration || 0);
       this.onChange();
@@ -59,8 +58,26 @@ export class Player {
     this.onChange();
   }
 
+  async #lost(renew) {
+    const wasPlaying = this.isPlaying;
+    this.pause();
+    this.media = null;
+    const isExpired = renew && performance.now() - this.#renewed > LEAST_LASTING_MS;
+    this.mediaProblem = isExpired ? "" : "This browser cannot play the sound of the recording.";
+    this.onChange();
+    if (!isExpired) return;
+    this.#renewed = performance.now();
+    this.setMedia(await renew(), renew);
+    if (wasPlaying) this.#play();
+  }
+
   setFile(file) {
     this.setMedia(URL.createObjectURL(file));
+  }
+
+  setProblem(problem) {
+    this.mediaProblem = problem;
+    this.onChange();
   }
 
   setSpeed(speed) {

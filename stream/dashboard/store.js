@@ -132,7 +132,7 @@ export class SessionStore {
     if (state[0] !== "closed") return;
     await this.refresh().catch(() => {});
     await this.#sumUp().catch(() => {});
-    await this.#findMedia().catch(() => {});
+    await this.#findMedia().catch((error) => this.player.setProblem(`No sound: ${error.message}`));
   }
 
   async #sumUp() {
@@ -142,8 +142,9 @@ export class SessionStore {
 
   async #findMedia() {
     if (sentFiles.has(this.id)) return this.player.setFile(sentFiles.get(this.id));
-    if (this.info?.recorded) this.player.setMedia(await mediaAddress(this.id));
-    return null;
+    if (!this.info?.recorded) return null;
+    const address = () => mediaAddress(this.id, (problem) => this.#isOpen && this.player.setProblem(problem));
+    return this.player.setMedia(await address(), address);
   }
 
   /** Bring the state to the moment that is to be shown, and have it drawn. */

@@ -9,7 +9,17 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from stream.appearance import appearance, valence
-from stream.events import Degraded, Emotion, Event, Lag, SessionEnded, SessionStarted, UtteranceFailed, UtteranceHeard
+from stream.events import (
+    Alert,
+    Degraded,
+    Emotion,
+    Event,
+    Lag,
+    SessionEnded,
+    SessionStarted,
+    UtteranceFailed,
+    UtteranceHeard,
+)
 from stream.exports.labelled import ExportError, Labelled, emotions, labelled
 
 MOOD_BINS = 60
@@ -151,6 +161,9 @@ class Summary(BaseModel):
     """The five strongest, strongest first: changes of one speaker's emotion from a certain label of a finished
     utterance to the next such, by the difference of their valence."""
     hearing: Hearing
+    alerts: list[Alert] | None = None
+    """Of the session's own rules, among its last seconds; null where the whole session is summarized (they are among
+    its events on request)."""
 
 
 class _Entry(NamedTuple):

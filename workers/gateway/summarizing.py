@@ -7,6 +7,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query
 
+from stream.bus.alert_rules import AlertMonitor
+from stream.bus.annotations import rules
 from stream.bus.directory import SessionInfo
 from stream.bus.keys import Keys
 from stream.bus.recent import recent
@@ -27,7 +29,7 @@ async def summarized(
         float | None, Query(gt=0, le=MAX_LAST_S, description="Only the last so many seconds of media.")
     ] = None,
 ) -> Summary:
-    """Summary of a session so far: speakers, emotions, the strongest moments and changes, the quality of hearing.
+    """Summary of a session so far: speakers, emotions, strongest moments and changes, the quality of hearing, alerts.
 
     Of its last seconds no more than 2,000 events are read: `start` says how far back they reach.
     """
@@ -38,7 +40,10 @@ async def summarized(
     events, covered = await recent(state.settings.redis, keys, last, info.duration)
     if not events:
         raise HTTPException(404, f"no session {session[:64]!r}")  # erased, or expired, since it was asked for
-    return await asyncio.to_thread(summary, events, covered, info.duration)
+    found = await asyncio.to_thread(summary, events, covered, info.duration)
+    monitor = AlertMonitor(await rules(state.settings.redis, keys))
+    found.alerts = [alert for event in events for alert in monitor.alerts_for(event)]
+    return found
 
 
 async def _whole(state: State, token: Token, info: SessionInfo) -> Summary:
