@@ -173,7 +173,7 @@ export class EventFeed {
 
   #connect() {
     const after = this.#last === null ? "" : `&after=${encodeURIComponent(this.#last)}`;
-    const socket = openSocket(`${sessionPath(this.id)}/events?alerts=true${after}`);
+    const socket = openSocket(`${sessionPath(this.id)}/events?alerts=true&lines=true${after}`);
     this.#socket = socket;
     socket.onopen = () => this.#closed || this.onState("connected", "connected");
     socket.onmessage = ({ data }) => this.#receive(data);
@@ -181,13 +181,15 @@ export class EventFeed {
   }
 
   #receive(data) {
-    if (this.#closed) return;
-    const event = JSON.parse(data);
     this.#attempt = 0;
-    if (this.#seen.has(event.id)) return;
-    this.#seen.add(event.id);
-    this.#last = event.id;
-    this.onEvent(event);
+    for (const line of data.split("\n")) {
+      if (this.#closed) return;
+      const event = JSON.parse(line);
+      this.#last = event.id;
+      if (this.#seen.has(event.id)) continue;
+      this.#seen.add(event.id);
+      this.onEvent(event);
+    }
   }
 
   async #lost(code) {

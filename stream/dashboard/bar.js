@@ -1,13 +1,13 @@
 // The bar that says that this page's microphone is analysed, and stops it.
 
-import { stopSession } from "./api.js";
+import { getSession, stopSession } from "./api.js";
 import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
 
 /** Stop the capture of this page, if it is the session's, and the session. Answers what went wrong, or "". */
 export async function stopAnalysis(id, capture) {
   try {
     if (capture?.session === id) await capture.stop();
-    await stopSession(id);
+    if ((await getSession(id)).state === "live") await stopSession(id);
   } catch (error) {
     // 404 and 409: it is over already, which was the wish.
     if (![404, 409].includes(error.status)) return `It was not stopped: ${error.message}`;

@@ -26,7 +26,7 @@ function useRows(box, count, keyOf, isGrowing) {
 const behaviour = (box, onChange) => ({
   getScrollElement: () => box.current,
   estimateSize: () => ROW_PX,
-  overscan: 8,
+  overscan: 4,
   scrollEndThreshold: NEAR_END_PX,
   scrollToFn: elementScroll,
   observeElementRect,
@@ -162,14 +162,14 @@ function wordsOf({ text, stable = "", open }) {
   return html`${settled}<span class="unstable">${text ? text.slice(settled.length) : "…"}</span>`;
 }
 
+/** Sounds that are no words, and what the label had to do without; what it rests on is among the details. */
 function badges({ modalities, visual, voice }) {
   const sounds = soundNames(voice).map((sound) => html`<span key=${sound} class="badge sound">${sound}</span>`);
-  const used = modalities.used.map((name) => html`<span key=${name} class="badge">${modalityName(name)}</span>`);
   const missing = modalities.missing.map((name) => {
     const why = modalities.reasons?.[name] ?? (name === "visual" && visual?.reason ? visual.reason : "");
     return html`
       <span key=${name} class="badge missing" title=${why} role="img"
         aria-label="missing: ${modalityName(name)}${why ? ` (${why})` : ""}">${modalityName(name)}</span>`;
   });
-  return [...sounds, ...used, ...missing];
+  return [...sounds, ...missing];
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
@@ -30,6 +30,8 @@ from workers.gateway.state import AfterQuery, ReaderDep, State, StateDep, bearer
 BEARER = "bearer."  # subprotocol that carries the token, because browsers cannot set headers of a WebSocket
 POLICY, INTERNAL, RESTART, TRY_AGAIN_LATER = 1008, 1011, 1012, 1013  # close codes of RFC 6455 and its registry
 MAX_INBOX_BYTES = 8 << 20  # of a connection, received while its session does not take them: minutes of sound
+MAX_LINES = 500  # events in one message
+LinesQuery = Annotated[bool, Query(description="Several events in a message, one a line.")]
 Found = TypeVar("Found")
 AlertsQuery = Annotated[bool, Query(description="Alerts of the session's own rules, too, each behind its event.")]
 router = APIRouter(tags=["events"])
@@ -72,16 +74,25 @@ async def stream_events(
 
 @router.websocket("/sessions/{session}/events")
 async def send_events(
-    socket: WebSocket, session: str, state: StateDep, after: AfterQuery = None, alerts: AlertsQuery = False
+    socket: WebSocket,
+    session: str,
+    state: StateDep,
+    after: AfterQuery = None,
+    alerts: AlertsQuery = False,
+    lines: LinesQuery = False,
 ) -> None:
-    """A session's events, each as one text message; closes with code 1000 after the last, 1012 when draining."""
+    """A session's events, each as one text message; closes with code 1000 after the last, 1012 when draining.
+
+    With `lines` a message may have several events, one a line: a long history arrives in half the time.
+    """
     async with _accepted(state, socket, "read") as token:
         if token is None or await _checked(socket, known(state, session)) is None:
             return
         if (events := await _checked(socket, _subscribed(state, session, after, alerts))) is None:
             return
         with state.metrics.sockets.labels("out").track_inprogress():
-            relay = asyncio.create_task(_relay(socket, state, events))
+            send = _send_lines if lines else _send_each
+            relay = asyncio.create_task(_relay(state, socket, send(socket, events)))
             state.listening.add(relay)
             relay.add_done_callback(state.listening.discard)
             disconnect = asyncio.create_task(_wait_for_disconnect(socket))
@@ -141,10 +152,10 @@ async def _until_draining(events: AsyncGenerator[Event], draining: asyncio.Event
             await events.aclose()
 
 
-async def _relay(socket: WebSocket, state: State, events: AsyncGenerator[Event]) -> None:
-    """Send events over a WebSocket until there are no more or the gateway drains, and close it."""
+async def _relay(state: State, socket: WebSocket, send: Coroutine[Any, Any, None]) -> None:
+    """Send until there is nothing more or the gateway drains, and close the WebSocket."""
     # One task for all: a task for each event would take longer than reading and sending it.
-    sending, leave = asyncio.create_task(_send_all(socket, events)), asyncio.create_task(state.draining.wait())
+    sending, leave = asyncio.create_task(send), asyncio.create_task(state.draining.wait())
     try:
         await asyncio.wait({sending, leave}, return_when=asyncio.FIRST_COMPLETED)
         is_over = sending.done()
@@ -156,10 +167,42 @@ async def _relay(socket: WebSocket, state: State, events: AsyncGenerator[Event])
     await socket.close(1000 if is_over else RESTART)
 
 
-async def _send_all(socket: WebSocket, events: AsyncGenerator[Event]) -> None:
+async def _send_each(socket: WebSocket, events: AsyncGenerator[Event]) -> None:
     async with aclosing(events):
         async for event in events:
             await socket.send_text(event.wire())
+
+
+async def _send_lines(socket: WebSocket, events: AsyncGenerator[Event]) -> None:
+    """Send those events together, a line each, that have come while the ones before were sent."""
+    lines: list[str] = []
+    news, room = asyncio.Event(), asyncio.Event()
+
+    async def read() -> None:
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    lines.append(event.wire())
+                    news.set()
+                    if len(lines) >= MAX_LINES:
+                        room.clear()
+                        await room.wait()
+        finally:
+            news.set()
+
+    reading = asyncio.create_task(read())
+    try:
+        while lines or not reading.done():
+            await news.wait()
+            news.clear()
+            text = "\n".join(lines)
+            lines.clear()
+            room.set()
+            if text:
+                await socket.send_text(text)
+        reading.result()
+    finally:
+        await cancelled(reading)
 
 
 async def _wait_for_disconnect(socket: WebSocket) -> None:

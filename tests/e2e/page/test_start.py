@@ -53,8 +53,9 @@ def test_a_session_from_microphone_and_camera(page: Page) -> None:
     first = page.locator("article.final").first
     expect(first).to_be_visible(timeout=SLOW)
     expect(first).to_contain_text("Mara")
-    expect(first).to_contain_text("voice")
-    expect(first).to_contain_text("face")  # missing, for the fake camera shows none
+    expect(first.get_by_role("img", name="missing: face")).to_be_visible()  # for the fake camera shows none
+    first.locator("summary").click()
+    expect(first.locator(".why")).to_contain_text("voice")
     expect(page.locator("#now")).to_contain_text("100 % of talk")
     expect(page.locator("#timeline canvas").first).to_be_visible()
     page.get_by_role("button", name="Stop listening").click()
