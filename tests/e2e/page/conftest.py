@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
+from stream.bus.keys import Keys
 from tests.support.browsers import CHROMIUM
 from tests.support.gateways import Gateway, gateways
+from tests.support.meetings import meeting
+from tests.support.published import published
 from tests.support.recordings import RATE, write_wav
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def gateway(tmp_path_factory: pytest.TempPathFactory, redis_url: str, ray_address: str) -> Iterator[Gateway]:
     """A gateway that may record."""
     folder = tmp_path_factory.mktemp("page")
@@ -50,3 +55,18 @@ def page(browser: Browser, gateway: Gateway) -> Iterator[Page]:
     yield page
     page.close()
     assert complaints == []
+
+
+@pytest.fixture
+def live(redis_url: str) -> Iterator[Callable[..., str]]:
+    """Makes a live meeting with such options of `meeting`; its id. It is live no longer when the test is over."""
+    made: list[str] = []
+
+    def make(seconds: float, **options: object) -> str:
+        made.append(f"live-{secrets.token_hex(4)}")
+        return published(meeting(redis_url, made[-1], seconds, is_live=True, **options))  # type: ignore[arg-type]
+
+    yield make
+    with redis.Redis.from_url(redis_url) as client:
+        for session in made:
+            client.delete(Keys(session).alive)

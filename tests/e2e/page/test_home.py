@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
@@ -16,10 +17,8 @@ def an_id() -> str:
     return f"meeting-{secrets.token_hex(4)}"
 
 
-def test_the_wall_shows_how_each_live_session_is(page: Page, redis_url: str) -> None:
-    session = published(
-        meeting(redis_url, an_id(), 400, PEOPLE[:2], title="Support call", is_live=True, angry=PEOPLE[:2], seed=2)
-    )
+def test_the_wall_shows_how_each_live_session_is(page: Page, live: Callable[..., str]) -> None:
+    session = live(400, people=PEOPLE[:2], title="Support call", angry=PEOPLE[:2], seed=2)
     card = page.locator(f'#wall [data-session="{session}"]')
     expect(card).to_contain_text("Support call", timeout=20_000)
     expect(card).to_contain_text("● 6:40")
@@ -56,9 +55,9 @@ def test_past_sessions_are_found_renamed_and_deleted_with_proof(page: Page, redi
     expect(page.get_by_text(f"No session has “urgent {mark}”.")).to_be_visible()
 
 
-def test_a_rule_made_here_raises_alerts(page: Page, gateway: Gateway, redis_url: str) -> None:
+def test_a_rule_made_here_raises_alerts(page: Page, gateway: Gateway, live: Callable[..., str]) -> None:
     """In the list, in the transcript, and on the wall; and the rule stays with the session."""
-    session = published(meeting(redis_url, an_id(), 400, PEOPLE[:2], is_live=True, angry=PEOPLE[:1], seed=3))
+    session = live(400, people=PEOPLE[:2], angry=PEOPLE[:1], seed=3)
     page.goto(f"{gateway.http}/#session={session}")
     expect(page.locator("#alerts")).to_contain_text("No rules yet")
     page.get_by_role("button", name="Make a rule").click()
@@ -75,6 +74,8 @@ def test_a_rule_made_here_raises_alerts(page: Page, gateway: Gateway, redis_url:
     page.reload()
     expect(page.locator("#alerts")).to_contain_text("Rules: 1")
     expect(page.locator("#alerts .alert-list li").first).to_be_visible()
+    page.goto(f"{gateway.http}/#home")
+    expect(page.locator(f'#wall [data-session="{session}"] .alerted')).to_contain_text("Ann: anger × 2")
 
 
 def test_notes_and_corrections_stay_with_the_session(page: Page, gateway: Gateway, redis_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -13,6 +14,7 @@ from tests.support.gateways import Gateway
 from tests.support.meetings import PEOPLE, meeting
 from tests.support.published import conversation, published, talking
 
+Live = Callable[..., str]
 SUMMED = "#after .talk li"
 
 
@@ -39,15 +41,17 @@ def test_a_session_in_which_nobody_spoke(page: Page, gateway: Gateway, redis_url
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_stands_in_the_way_of_anybody(browser: Browser, gateway: Gateway, redis_url: str, scheme: str) -> None:
+def test_nothing_stands_in_the_way_of_anybody(
+    browser: Browser, gateway: Gateway, redis_url: str, live: Live, scheme: str
+) -> None:
     """axe-core finds no violation, on a desk and on a phone; nothing is wider than a phone."""
     session = published(conversation(redis_url, 12))
-    live = published(meeting(redis_url, an_id(), 60, PEOPLE[:5], is_live=True))
+    lively = live(60, people=PEOPLE[:5])
     views = {
         "#home": "#past tbody tr >> nth=0",
         "#new": "#start-form",
         f"#session={session}": SUMMED,
-        f"#session={live}": "#now .speaker-now",
+        f"#session={lively}": "#now .speaker-now",
     }
     for width in (1280, 360):
         page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
@@ -149,9 +153,9 @@ def test_words_that_may_still_change_stand_apart(page: Page, gateway: Gateway, r
     assert words.locator(".unstable").evaluate("node => getComputedStyle(node).fontStyle") == "italic"
 
 
-def test_who_is_upset_now(page: Page, gateway: Gateway, redis_url: str) -> None:
+def test_who_is_upset_now(page: Page, gateway: Gateway, live: Live) -> None:
     """In words, for each speaker, with what they said last; the newest words are in view."""
-    session = published(meeting(redis_url, an_id(), 600, PEOPLE[:2], is_live=True, angry=PEOPLE[:1], seed=3))
+    session = live(600, people=PEOPLE[:2], angry=PEOPLE[:1], seed=3)
     page.goto(f"{gateway.http}/#session={session}")
     expect(page.locator("#session-state")).to_have_text("● 10:00")
     expect(page.locator("#headline")).to_contain_text("pset")
