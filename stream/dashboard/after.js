@@ -14,17 +14,17 @@ export function AfterPanel({ store, onReveal }) {
     <section id="after" class="panel" aria-labelledby="after-title">
       <h2 id="after-title">Summary</h2>
       <ul class="talk">
-        ${speakers.map(({ name, share, seconds, emotions }) => html`
+        ${[...speakers].sort((one, other) => other.share - one.share).map(({ name, share, seconds, emotions }) => html`
           <li key=${name}>
             <p class="line"><strong>${name}</strong> <span>${percent(share)} of talk, ${shortClock(seconds)}</span></p>
             <${ShareBar} counts=${emotions} label="Utterances of ${name}" />
           </li>`)}
       </ul>
       <${Moments} title="Strongest moments" moments=${moments} onReveal=${onReveal} />
-      <${Moments} title="Strongest turns" moments=${turns} onReveal=${onReveal} />
+      <${Moments} title="Biggest changes" moments=${turns} onReveal=${onReveal} />
       <h3>How far to trust it</h3>
       <ul class="plain">
-        <li>${utterances} utterances, ${uncertain} uncertain${unlabelled > 0 ? `, ${unlabelled} without a label` : ""}</li>
+        <li>${utterances} utterances${uncertain > 0 ? `, ${percent(uncertain / utterances)} of them uncertain: do not rely on those` : ""}${unlabelled > 0 ? `, ${unlabelled} without a label` : ""}</li>
         ${hearingInWords(summary.hearing).map((line) => html`<li key=${line}>${line}</li>`)}
       </ul>
     </section>

@@ -1,8 +1,8 @@
 // Alerts as they come, and the rules that raise them, which can be made here.
 
 import { setRules } from "./api.js";
-import { percent, shortClock } from "./emotions.js";
-import { html, useState } from "./vendor/preact-htm.js";
+import { percent, shortClock, valenceOf } from "./emotions.js";
+import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
 
 export function AlertsPanel({ store, edit, onReveal }) {
   const { session, annotations } = store;
@@ -31,7 +31,7 @@ export function AlertsPanel({ store, edit, onReveal }) {
           ${newest.map((alert) => html`
             <li key=${alert.id}>
               <button type="button" class="link" onClick=${() => onReveal(`utterance-${alert.utterances.at(-1)}`)}>
-                ⚠ ${shortClock(alert.audio_end)} <strong>${alert.rule}</strong>: ${alert.speaker}, ${alert.emotion} ${percent(alert.probability)}
+                ⚠ ${shortClock(alert.audio_end)} <strong>${alert.speaker}</strong>, ${alert.emotion} ${percent(alert.probability)} <span class="hint">${alert.rule}</span>
               </button>
             </li>`)}
         </ul>
@@ -50,7 +50,7 @@ export function AlertsPanel({ store, edit, onReveal }) {
               </li>`)}
           </ul>
         </details>`}
-      ${isMaking && html`<${RuleForm} store=${store} onMade=${(rule) => keep([...annotations.rules, rule])} />`}
+      ${isMaking && html`<${RuleForm} store=${store} onCancel=${() => setMaking(false)} onMade=${(rule) => keep([...annotations.rules, rule])} />`}
       <p role="alert">${problem}</p>
     </section>
   `;
@@ -62,13 +62,17 @@ function ruleInWords({ emotion, speaker, above, utterances, certain }) {
   return `${times} of ${who}: ${emotion}${above > 0 ? ` above ${percent(above)}` : ""}${certain ? ", certain" : ""}`;
 }
 
-function RuleForm({ store, onMade }) {
+function RuleForm({ store, onMade, onCancel }) {
   const emotions = store.session.started?.emotions ?? [];
+  const likeliest = emotions.find((name) => valenceOf(name) < 0) ?? emotions[0];
+  const form = useRef(null);
+  useEffect(() => form.current.scrollIntoView({ block: "nearest" }), []);
   const make = (event) => {
     event.preventDefault();
     const { emotion, speaker, utterances, above, certain } = event.target.elements;
     const who = speaker.value;
-    const name = `${who === "*" ? "" : `${who}: `}${emotion.value}${utterances.value > 1 ? ` × ${utterances.value}` : ""}`;
+    const lasts = utterances.value > 1 ? `, ${utterances.value} in a row` : "";
+    const name = `${who === "*" ? "" : `${who}: `}${emotion.value}${lasts}`;
     onMade({
       name: name.slice(0, 100),
       emotion: emotion.value,
@@ -80,7 +84,7 @@ function RuleForm({ store, onMade }) {
     });
   };
   return html`
-    <form id="rule-form" onSubmit=${make}>
+    <form id="rule-form" ref=${form} onSubmit=${make}>
       <label>Alert when
         <select name="speaker">
           <option value="*">anybody</option>
@@ -88,16 +92,19 @@ function RuleForm({ store, onMade }) {
         </select>
       </label>
       <label>shows
-        <select name="emotion">${emotions.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select>
+        <select name="emotion" value=${likeliest}>${emotions.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select>
       </label>
-      <label>in so many utterances in a row
+      <label>for at least so many turns in a row
         <input name="utterances" type="number" min="1" max="100" value="2" />
       </label>
-      <label>each above so many per cent
+      <label>each at least so many per cent sure
         <input name="above" type="number" min="0" max="99" value="50" />
       </label>
-      <label class="check"><input name="certain" type="checkbox" /> and not uncertain</label>
-      <button type="submit" class="primary">Save the rule</button>
+      <label class="check"><input name="certain" type="checkbox" /> ignore uncertain labels</label>
+      <p class="buttons">
+        <button type="submit" class="primary">Save the rule</button>
+        <button type="button" onClick=${onCancel}>Cancel</button>
+      </p>
     </form>
   `;
 }

@@ -3,6 +3,7 @@
 const SHORTEST_S = 2;
 const LEAST_DURATION_S = 10;
 const CLICK_PX = 4;
+const EDGE_PX = 8; // of a brush, by which it is made wider
 
 /** The part of a session's time that is shown. */
 export class Axis {
@@ -166,8 +167,13 @@ export function bindBrush(box, axis, plot) {
     if (event.button !== 0) return;
     box.setPointerCapture(event.pointerId);
     const time = timeAt(event);
-    const isInside = time >= axis.start && time <= axis.end && axis.end - axis.start < axis.duration;
-    grabbed = { from: time, offset: isInside ? time - axis.start : null };
+    const edge = (EDGE_PX / Math.max(1, plot().width)) * axis.duration;
+    if (Math.abs(time - axis.start) < edge) grabbed = { from: axis.end, offset: null };
+    else if (Math.abs(time - axis.end) < edge) grabbed = { from: axis.start, offset: null };
+    else {
+      const isInside = time >= axis.start && time <= axis.end && axis.end - axis.start < axis.duration;
+      grabbed = { from: time, offset: isInside ? time - axis.start : null };
+    }
   });
   box.addEventListener("pointermove", (event) => {
     if (!grabbed) return;

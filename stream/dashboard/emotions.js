@@ -57,6 +57,12 @@ export function verdictOf(label) {
   return `uncertain: ${label.emotion}${runnerUp ? ` or ${runnerUp[0]}` : ""}`;
 }
 
+/** Probability of the label's emotion, and of the runner-up where the label is uncertain. */
+export function certaintyOf({ emotion, probabilities, uncertain }) {
+  const second = ranked(probabilities).find(([name]) => name !== emotion);
+  return uncertain && second ? `${Math.round(100 * probabilities[emotion])} / ${percent(second[1])}` : percent(probabilities[emotion]);
+}
+
 /** What a modality is called on the page. */
 export const modalityName = (modality) => MODALITY_NAMES[modality] ?? modality;
 

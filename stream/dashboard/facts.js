@@ -22,7 +22,7 @@ export function Facts({ store }) {
   const rows = [
     ["Session", id],
     ["Started", started ? new Date(started.time).toLocaleString() : "…"],
-    ["Media time", clock(session.time)],
+    ["Length", clock(session.time)],
     ["Utterances", failures > 0 ? `${labelled} (${failures} without label)` : String(labelled)],
     ["Label after end of utterance", latencies(recentLatencies(session))],
     ["Consent", started ? (started.consent ?? "none stated") : (info?.consent ?? "…")],

@@ -2,7 +2,7 @@
 
 import { get, getSummary } from "./api.js";
 import { EraseDialog, RenameDialog } from "./dialogs.js";
-import { shortClock } from "./emotions.js";
+import { shortClock, valenceOf } from "./emotions.js";
 import { Chip, MoodStrip } from "./strips.js";
 import { html, useEffect, useReducer, useRef, useState } from "./vendor/preact-htm.js";
 
@@ -10,6 +10,7 @@ const EVERY_MS = 4000;
 const CARD_MS = 3000; // between two looks at a card, where there are few
 const LOOK_MS = 300; // between two looks at any of many, so that a token’s requests a minute last
 const WINDOW_S = 300;
+const DAY_MS = 86_400_000;
 const PAGE = 100;
 const MAX_LISTED = 1000; // what the server gives at once
 const BEHIND_S = 2; // from which on a lag is worth a word
@@ -117,13 +118,21 @@ function Card({ session, every }) {
       <p class="when"><span class="live">● ${shortClock(session.duration ?? 0)}</span>
         ${load && load.lag > BEHIND_S && html` <span class="behind">${load.lag.toFixed(0)} s behind</span>`}
         ${load?.given_up > 0 && html` <span class="behind">overloaded</span>`}
-        ${alerts.length > 0 && html` <span class="alerted">⚠ ${alerts.length} ${alerts.length === 1 ? "alert" : "alerts"}: ${alerts.at(-1).rule}</span>`}
+        ${alerts.length > 0 && html` <span class="alerted">⚠ ${alerts.length} ${alerts.length === 1 ? "alert" : "alerts"}, last ${shortClock(alerts.at(-1).audio_end)} ${alerts.at(-1).speaker}, ${alerts.at(-1).emotion}</span>`}
       </p>
+      <p class="headline">${summary ? upsetIn(summary.speakers) : ""}</p>
       <${Speakers} speakers=${summary?.speakers ?? []} />
       <${MoodStrip} mood=${summary?.mood ?? []} height=${44} />
       <p class="said">${lastWords(summary)}</p>
     </li>
   `;
+}
+
+/** Who is upset, in a sentence, as the session's own page says it. */
+function upsetIn(speakers) {
+  const upset = speakers.filter(({ present }) => present && valenceOf(present.emotion) < 0);
+  const name = ({ name: who, present }) => `${who} (${present.uncertain ? "perhaps " : ""}${present.emotion})`;
+  return upset.length > 0 ? `Upset: ${upset.map(name).join(", ")}.` : speakers.length > 0 ? "Nobody is upset." : "";
 }
 
 function lastWords(summary) {
@@ -161,7 +170,8 @@ function PastRow({ session, may, onRename, onErase }) {
 }
 
 /** Whether a session has all the words of a search in its title, id, tags, sources or date. */
-function fits(session, search) {
+function fits(session, search, days) {
+  if (days && new Date(session.started) < Date.now() - days * DAY_MS) return false;
   const { id, title, tags, sources, consent, started } = session;
   const date = new Date(started).toLocaleDateString([], { dateStyle: "medium" });
   const text = [id, title ?? "", ...tags, ...sources, consent ?? "", date, started.slice(0, 10)].join(" ").toLowerCase();
@@ -171,13 +181,14 @@ function fits(session, search) {
 export function Home({ may }) {
   const { running, past, hasOlder, problem, showOlder, refresh } = useSessions();
   const [search, setSearch] = useState("");
+  const [days, setDays] = useState(0);
   const [renamed, setRenamed] = useState(null);
   const [erased, setErased] = useState(null);
   // A search goes through all that the server lists, not only through the page that is shown.
   useEffect(() => {
     if (search && hasOlder) showOlder();
   }, [search, hasOlder, past.length]);
-  const shown = past.filter((session) => fits(session, search));
+  const shown = past.filter((session) => fits(session, search, days));
   const hasNone = running?.length === 0 && past.length === 0;
   return html`
     <main id="main" class="home" tabindex="-1">
@@ -201,6 +212,13 @@ export function Home({ may }) {
         <section aria-labelledby="past-title" class="panel">
           <header>
             <h2 id="past-title">Past sessions</h2>
+            <label class="visually-hidden" for="days">When</label>
+            <select id="days" value=${days} onChange=${({ target }) => setDays(Number(target.value))}>
+              <option value="0">any time</option>
+              <option value="1">last 24 hours</option>
+              <option value="7">last 7 days</option>
+              <option value="30">last 30 days</option>
+            </select>
             <label class="visually-hidden" for="search">Search titles, tags and dates</label>
             <input id="search" type="search" placeholder="Search titles, tags, dates" value=${search}
               onInput=${({ target }) => setSearch(target.value)} />
@@ -217,7 +235,7 @@ export function Home({ may }) {
               </tbody>
             </table>
           </div>
-          <p role="status" class="hint">${search && shown.length === 0 ? `No session has “${search}”.` : ""}</p>
+          <p role="status" class="hint">${shown.length > 0 ? "" : search ? `No session has “${search}”.` : "No session in this time."}</p>
           ${hasOlder && html`<button id="sessions-more" type="button" class="link" onClick=${showOlder}>Show older sessions</button>`}
         </section>`}
       ${renamed && html`<${RenameDialog} session=${renamed} onDone=${refresh} onClose=${() => setRenamed(null)} />`}

@@ -6,7 +6,7 @@ import { binned, medianLength, shownOf } from "./series.js";
 
 export const LEFT = 92; // pixels for names
 export const RIGHT = 26;
-const LANE = 20;
+const LANE = 18;
 const AXIS = 24;
 const NARROWEST_PX = 4; // of an utterance, below which bins are drawn
 const BIN_PX = 12;
@@ -21,7 +21,7 @@ const short = (name) => (name.length > NAME_LENGTH ? `${name.slice(0, NAME_LENGT
 export function themeColours() {
   const style = getComputedStyle(document.documentElement);
   const read = (name) => style.getPropertyValue(name).trim();
-  return { text: read("--text"), muted: read("--muted"), line: read("--line"), accent: read("--accent") };
+  return { text: read("--text"), muted: read("--muted"), line: read("--line"), accent: read("--accent"), ground: read("--panel"), alarm: read("--alarm-text") };
 }
 
 export class LaneChart {
@@ -113,6 +113,7 @@ export class LaneChart {
     ctx.rect(bbox.left / ratio, 0, bbox.width / ratio, bbox.height / ratio);
     ctx.clip();
     ctx.textBaseline = "middle";
+    ctx.textAlign = "left";
     ctx.font = "12px system-ui, sans-serif";
     const x = (seconds) => bbox.left / ratio + (seconds - axis.start) * scale;
     this.#speakers.forEach((name, lane) => {
@@ -121,10 +122,24 @@ export class LaneChart {
       else for (const utterance of own) paintBlock(ctx, utterance, x, lane * LANE + 2);
     });
     this.#box.dataset.drawn = isNarrow ? "bins" : "utterances";
-    ctx.fillStyle = ctx.strokeStyle = themeColours().text;
-    for (const { audio_end: end } of session.alerts) ctx.fillText("⚠", x(end) - 6, 7);
+    for (const { speaker, audio_end: end } of session.alerts) {
+      const lane = this.#speakers.indexOf(session.nameOf(speaker));
+      if (lane >= 0) paintAlert(ctx, x(end), lane * LANE + LANE / 2);
+    }
     ctx.restore();
   }
+}
+
+function paintAlert(ctx, x, y) {
+  const { ground, alarm } = themeColours();
+  ctx.fillStyle = ground;
+  ctx.beginPath();
+  ctx.arc(x, y, LANE / 2 - 2, 0, 7);
+  ctx.fill();
+  ctx.fillStyle = alarm;
+  ctx.textAlign = "center";
+  ctx.fillText("⚠", x, y + 1);
+  ctx.textAlign = "left";
 }
 
 /** Stacked shares of a speaker's emotions in each bin; the higher, the more of it they spoke. */

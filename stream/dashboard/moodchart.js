@@ -3,7 +3,7 @@
 import { LEFT, RIGHT, themeColours } from "./lanes.js";
 import { moodLine } from "./series.js";
 
-const HEIGHT = 68;
+const HEIGHT = 60;
 const RANGE = 0.8; // of valence: the means of several utterances hardly leave it
 const LEVELS = new Map([[0.6, "positive"], [0, "neutral"], [-0.6, "negative"]]);
 

@@ -4,6 +4,8 @@ import { addNote, removeNote } from "./api.js";
 import { shortClock } from "./emotions.js";
 import { html, useState } from "./vendor/preact-htm.js";
 
+const LOOPBACK = "loopback"; // whoever uses this machine
+
 export function NotesPanel({ store, edit, onReveal }) {
   const { annotations } = store;
   const [problem, setProblem] = useState("");
@@ -31,7 +33,7 @@ export function NotesPanel({ store, edit, onReveal }) {
         ${annotations.notes.map((note) => html`
           <li key=${note.id}>
             <button type="button" class="link" onClick=${() => onReveal(`note-${note.id}`)}>${shortClock(note.time)}</button>
-            ${" "}${note.text} <span class="hint">${note.author}</span>
+            ${" "}${note.text} <span class="hint">${note.author === LOOPBACK ? "" : note.author}</span>
             ${edit && html` <button type="button" class="link" aria-label="Remove the note at ${shortClock(note.time)}"
               onClick=${() => change(() => removeNote(store.id, note.id))}>Remove</button>`}
           </li>`)}

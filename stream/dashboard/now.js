@@ -1,17 +1,24 @@
 // Now, for each speaker: the emotion in words, how certain it is, where it goes, and the share of the talk.
 
-import { groundOf, percent, shortClock, symbolOf, valenceOf, verdictOf } from "./emotions.js";
+import { certaintyOf, groundOf, percent, shortClock, symbolOf, valenceOf, verdictOf } from "./emotions.js";
 import { useStore } from "./pacing.js";
 import { html } from "./vendor/preact-htm.js";
 
 const TREND = 5; // utterances
+const LASTING = 3; // utterances of one emotion, from which on it lasts
 const NOTICEABLE = 0.25; // of valence, from which on a change is a trend
+const CLEAR = 0.15; // of valence, from which on a label is positive or negative
+const OLD_S = 60; // of media, after which a label says nothing about now
 
-/** How each speaker is now: [{name, seconds, share, latest, labelled: the last utterances, change}], in order of appearance. */
-export function presentOf(session) {
+/**
+ * How each speaker is at a moment: [{name, seconds, share, latest, labelled: the last utterances, isOld, isUpset}],
+ * those who are upset first, else in order of appearance.
+ */
+export function presentOf({ session, moment }) {
   const speakers = new Map();
   let spoken = 0;
   for (const utterance of session.inOrder) {
+    if (utterance.start > moment) break;
     const name = session.nameOf(utterance.speaker) ?? "unknown";
     const known = speakers.get(name) ?? { name, seconds: 0, latest: null, labelled: [] };
     speakers.set(name, known);
@@ -22,80 +29,82 @@ export function presentOf(session) {
     known.labelled.push(utterance);
     if (known.labelled.length > TREND) known.labelled.shift();
   }
-  return [...speakers.values()].map((one) => ({
-    ...one,
-    share: spoken ? one.seconds / spoken : 0,
-    change: changeOf(one.labelled),
-  }));
-}
-
-/** Valence of the later half of some utterances less that of the earlier half; null for fewer than two. */
-function changeOf(labelled) {
-  if (labelled.length < 2) return null;
-  const mean = (some) => some.reduce((sum, { valence }) => sum + valence, 0) / some.length;
-  const half = Math.ceil(labelled.length / 2);
-  return mean(labelled.slice(-half)) - mean(labelled.slice(0, labelled.length - half));
-}
-
-function trendInWords(change) {
-  if (change === null) return "";
-  if (Math.abs(change) < NOTICEABLE) return "→ steady";
-  return change > 0 ? "↗ getting better" : "↘ getting worse";
-}
-
-/** Who is upset, in a sentence. */
-function headline(speakers) {
-  if (speakers.length === 0) return "";
-  const negative = speakers.filter(({ latest }) => latest && valenceOf(latest.label.emotion) < 0);
-  const upset = negative.filter(({ latest }) => !latest.label.uncertain);
-  const perhaps = negative.filter(({ latest }) => latest.label.uncertain);
-  const each = upset.map(({ name, latest, change }) => {
-    const trend = change !== null && change <= -NOTICEABLE ? ", getting worse" : "";
-    return `${name} (${latest.label.emotion} at ${shortClock(latest.start)}${trend})`;
+  const found = [...speakers.values()].map((one) => {
+    const isOld = one.latest !== null && one.latest.end < moment - OLD_S;
+    const isUpset = one.latest !== null && !isOld && valenceOf(one.latest.label.emotion) < 0;
+    return { ...one, share: spoken ? one.seconds / spoken : 0, isOld, isUpset };
   });
-  const sure = each.length > 0 ? `Upset: ${each.join(", ")}.` : "";
-  const unsure = perhaps.length > 0 ? `Perhaps upset, uncertain: ${perhaps.map(({ name }) => name).join(", ")}.` : "";
-  return `${sure} ${unsure}`.trim() || "Nobody is upset.";
+  return [...found.filter(({ isUpset }) => isUpset), ...found.filter(({ isUpset }) => !isUpset)];
+}
+
+/** Where a speaker's last labels go, in words. */
+function trendOf(labelled) {
+  if (labelled.length < 2) return "";
+  const { emotion } = labelled.at(-1).label;
+  const others = labelled.findLastIndex(({ label }) => label.emotion !== emotion);
+  const run = labelled.length - 1 - others;
+  if (run >= LASTING) return `${emotion} for ${run}${run === TREND ? "+" : ""} turns`;
+  const now = labelled.at(-1).valence;
+  const earlier = labelled.slice(0, -1);
+  const change = now - earlier.reduce((sum, { valence }) => sum + valence, 0) / earlier.length;
+  if (Math.abs(change) < NOTICEABLE) return "→ steady";
+  if (change < 0) return now < -CLEAR ? "↘ getting worse" : "→ back to neutral";
+  return now > CLEAR ? "↗ getting better" : "→ calmer";
+}
+
+/** Who is upset at the moment that is shown, in a sentence. */
+export function headline(store) {
+  const speakers = presentOf(store);
+  if (speakers.length === 0 || !(store.isLive || store.player.isWithin)) return "";
+  const upset = speakers.filter(({ isUpset }) => isUpset);
+  const sure = upset.filter(({ latest }) => !latest.label.uncertain);
+  const unsure = upset.filter(({ latest }) => latest.label.uncertain);
+  const each = sure.map(({ name, latest, labelled }) => {
+    const trend = trendOf(labelled);
+    return `${name} (${trend.includes(" for ") ? trend : latest.label.emotion}${trend.includes("worse") ? ", getting worse" : ""})`;
+  });
+  const told = sure.length > 0 ? `Upset: ${each.join(", ")}.` : "";
+  const perhaps = unsure.length > 0 ? `Perhaps upset: ${unsure.map(({ name }) => name).join(", ")}.` : "";
+  return `${told} ${perhaps}`.trim() || "Nobody is upset.";
 }
 
 export function NowPanel({ store }) {
   useStore(store, 200);
-  const speakers = presentOf(store.session);
-  const moment = store.isLive ? "Now" : `At ${shortClock(store.player.time)}`;
+  const speakers = presentOf(store);
   return html`
     <section id="now" class="panel" aria-labelledby="now-title">
-      <h2 id="now-title">${moment}</h2>
-      <p id="headline" role="status">${headline(speakers)}</p>
+      <h2 id="now-title">${store.isLive ? "Now" : `At ${shortClock(store.moment)}`}</h2>
       ${speakers.length === 0 && html`<p class="hint">Nobody has spoken yet.</p>`}
       <ul>${speakers.map((one) => html`<${Speaker} key=${one.name} store=${store} ...${one} />`)}</ul>
     </section>
   `;
 }
 
-function Speaker({ store, name, share, latest, labelled, change }) {
+function Speaker({ store, name, share, latest, labelled, isOld }) {
   const label = latest?.label;
-  const trend = trendInWords(change);
+  const ago = isOld ? `, ${Math.round((store.moment - latest.end) / 60)} min ago` : "";
   return html`
-    <li class="speaker-now ${label?.uncertain ? "uncertain" : ""} ${label && !label.final ? "provisional" : ""}"
+    <li class="speaker-now ${isOld ? "old" : ""} ${label?.uncertain ? "uncertain" : ""} ${label && !label.final ? "provisional" : ""}"
       style=${label ? groundOf(label.emotion) : {}} data-speaker=${name}>
       <p class="line">
         <strong>${name}</strong>
-        <button type="button" class="link" aria-pressed=${String(store.focus === name)} onClick=${() => store.setFocus(name)}>
-          ${store.focus === name ? "show all" : "mood"}
+        <button type="button" class="link" aria-pressed=${String(store.focus === name)} onClick=${() => store.setFocus(name)}
+          aria-label="Mood of ${name} alone">
+          ${store.focus === name ? "mood of all" : "only this mood"}
         </button>
       </p>
       <p class="emotion-now">
         ${label ? html`
           <span class="swatch" aria-hidden="true">${symbolOf(label.emotion)}</span>
           <span class="emotion">${verdictOf(label)}</span>
-          <span class="percent">${percent(label.probabilities[label.emotion])}</span>` : html`<span class="hint">no label yet</span>`}
+          <span class="percent">${certaintyOf(label)}${ago}</span>` : html`<span class="hint">no label yet</span>`}
       </p>
       <p class="line hint">
         <span class="trail" role="img" aria-label="Last ${labelled.length}: ${labelled.map(({ label: { emotion } }) => emotion).join(", ")}">
           ${labelled.map(({ number, label: { emotion } }) => html`
             <span key=${number} class="swatch" style=${groundOf(emotion)} title=${emotion}>${symbolOf(emotion)}</span>`)}
         </span>
-        <span class="trend">${trend}</span>
+        <span class="trend">${trendOf(labelled)}</span>
         <span class="share">${percent(share)} of talk</span>
       </p>
     </li>

@@ -5,20 +5,21 @@ import { download } from "./api.js";
 import { AlertsPanel } from "./alerts.js";
 import { AttentionPanel } from "./attention.js";
 import { stopAnalysis } from "./bar.js";
-import { EraseDialog, RenameDialog } from "./dialogs.js";
+import { Dialog, EraseDialog, RenameDialog } from "./dialogs.js";
 import { Facts } from "./facts.js";
 import { shortClock } from "./emotions.js";
 import { NotesPanel } from "./notes.js";
-import { NowPanel } from "./now.js";
+import { headline, NowPanel } from "./now.js";
 import { useStore } from "./pacing.js";
 import { Playback } from "./playback.js";
 import { QualityLamp } from "./quality.js";
-import { RecentPanel } from "./recent.js";
+import { directionOf, RecentPanel } from "./recent.js";
 import { SessionStore } from "./store.js";
 import { Timeline } from "./timeline.js";
 import { Transcript } from "./transcript.js";
 import { html, useEffect, useMemo, useState } from "./vendor/preact-htm.js";
 
+const REASONS = { "end of source": "its source ended" };
 const DRAWN_MS = 80; // between two drawings of all but playback and charts
 
 export function SessionPage({ id, moment, may, options, capture, ready, theme }) {
@@ -26,7 +27,10 @@ export function SessionPage({ id, moment, may, options, capture, ready, theme })
   const [reveal, setReveal] = useState(null);
   const [dialog, setDialog] = useState(null);
   const [problem, setProblem] = useState("");
-  useEffect(() => () => store.close(), [store]);
+  useEffect(() => {
+    scrollTo(0, 0);
+    return () => store.close();
+  }, [store]);
   useStore(store, DRAWN_MS);
   useMoment(store, moment, setReveal);
   useEffect(() => {
@@ -36,9 +40,15 @@ export function SessionPage({ id, moment, may, options, capture, ready, theme })
 
   const { session, isLive, player, annotations } = store;
   const rows = withNotes(session.rows, annotations.notes);
-  const isGrowing = isLive || player.isPlaying;
-  const show = (key) => setReveal({ key, at: performance.now() });
-  const stop = async () => setProblem(await stopAnalysis(id, capture));
+  const show = (key) => {
+    const row = rows.find((each) => each.key === key);
+    if (row) store.goTo(row.start);
+    setReveal({ key, at: performance.now() });
+  };
+  const stop = async () => {
+    setDialog(null);
+    setProblem(await stopAnalysis(id, capture));
+  };
   const save = (kind) => download(id, kind).catch((error) => setProblem(`No export: ${error.message}`));
   const named = { id, title: annotations.title ?? store.info?.title ?? null, tags: annotations.tags };
   return html`
@@ -48,7 +58,7 @@ export function SessionPage({ id, moment, may, options, capture, ready, theme })
         <p id="session-state" class=${isLive ? "live" : ""}>${stateInWords(store)}</p>
         <${QualityLamp} store=${store} />
         <div class="buttons">
-          ${isLive && may("ingest") && html`<button id="stop-session" type="button" onClick=${stop}>Stop</button>`}
+          ${isLive && may("ingest") && html`<button id="stop-session" type="button" onClick=${() => setDialog("stop")}>Stop</button>`}
           <${Menu} id="export" label="Export">
             ${(options?.exports ?? []).map((kind) => html`
               <button key=${kind.format} id="export-${kind.format}" type="button" onClick=${() => save(kind)}>${kind.title || kind.format}</button>`)}
@@ -60,16 +70,19 @@ export function SessionPage({ id, moment, may, options, capture, ready, theme })
           <//>
         </div>
         ${annotations.tags.length > 0 && html`<p class="tags">${annotations.tags.map((tag) => html`<span class="tag" key=${tag}>${tag}</span>`)}</p>`}
+        <p id="headline" role="status">${headline(store)}${isLive && store.recent ? ` ${directionOf(store.recent.mood)}` : ""}</p>
         ${isLive && !capture && html`<p id="analysis-status" role="status" class="hint">${analysisInWords(store)}</p>`}
         <p id="session-message" role="alert">${problem || store.problem}</p>
         ${store.feedState[0] === "waiting" && html`<p id="connection" role="status" class="strip failed">${store.feedState[1]}</p>`}
       </header>
       ${player.isOffered && html`<${Playback} store=${store} />`}
       <div id="columns">
-        <${Transcript} store=${store} rows=${rows} isGrowing=${isGrowing} reveal=${reveal} onReveal=${show} edit=${may("edit")}
+        <${Transcript} store=${store} rows=${rows} reveal=${reveal} onReveal=${show} edit=${may("edit")}
           empty=${emptiness(store, ready)} />
         <div id="beside">
-          ${isLive || player.isWithin ? html`<${NowPanel} store=${store} />` : html`<${AfterPanel} store=${store} onReveal=${show} />`}
+          ${isLive || player.isPlaying || store.isAsItStood
+            ? html`<${NowPanel} store=${store} />`
+            : html`<${AfterPanel} store=${store} onReveal=${show} />`}
           ${isLive && html`<${RecentPanel} store=${store} onReveal=${show} />`}
           <${AlertsPanel} store=${store} edit=${may("edit")} onReveal=${show} />
           <${NotesPanel} store=${store} edit=${may("edit")} onReveal=${show} />
@@ -77,6 +90,14 @@ export function SessionPage({ id, moment, may, options, capture, ready, theme })
         </div>
       </div>
       <${Timeline} store=${store} theme=${theme} onReveal=${show} />
+      ${dialog === "stop" && html`
+        <${Dialog} title="Stop this session?" onClose=${() => setDialog(null)}>
+          <p>It ends for everybody. What was said so far is still labelled.</p>
+          <p class="buttons">
+            <button id="stop-now" type="button" class="danger" onClick=${stop}>Stop it</button>
+            <button type="button" onClick=${() => setDialog(null)}>Go on</button>
+          </p>
+        <//>`}
       ${dialog === "rename" && html`
         <${RenameDialog} session=${named} onDone=${() => store.readAnnotations()} onClose=${() => setDialog(null)} />`}
       ${dialog === "erase" && html`<${EraseDialog} session=${named} onDone=${() => {}} onClose=${() => (location.hash = "home")} />`}
@@ -91,7 +112,7 @@ function useMoment(store, moment, setReveal) {
     if (!isThere) return;
     const last = store.session.inOrder.findLast(({ start }) => start <= moment + 0.05);
     if (last) setReveal({ key: `utterance-${last.number}`, at: performance.now() });
-    store.axis.reveal(moment);
+    store.goTo(moment);
   }, [isThere, moment]);
 }
 
@@ -127,7 +148,7 @@ function stateInWords({ isLive, info, session, log }) {
   if (!info) return "…";
   const length = shortClock(Math.max(log.duration, isLive ? (info.duration ?? 0) : 0));
   if (isLive) return `● ${length}`;
-  const reason = log.events.at(-1)?.reason ?? info.reason;
+  const reason = REASONS[session.ended?.reason ?? info.reason] ?? session.ended?.reason ?? info.reason;
   if (info.state === "lost" && !session.ended) return `${length}, lost: it gives no sign of life`;
   return `${length}, ended${reason ? `: ${reason}` : ""}`;
 }
@@ -135,7 +156,7 @@ function stateInWords({ isLive, info, session, log }) {
 const analysisInWords = ({ isRecording }) =>
   isRecording
     ? "A recording is being analysed. Nobody is listened to."
-    : "You are being analysed if you can be heard in this session.";
+    : "This page does not listen, but the session does: whoever can be heard in it is analysed.";
 
 /** What stands where there are no words. */
 function emptiness({ isReading, isLive, session, log, player, problem }, ready) {

@@ -4,6 +4,8 @@ import { clock } from "./emotions.js";
 import { useStore } from "./pacing.js";
 import { html, useEffect, useRef } from "./vendor/preact-htm.js";
 
+const STEP_S = 5; // of an arrow key
+
 export function Playback({ store }) {
   useStore(store);
   const { player } = store;
@@ -14,6 +16,12 @@ export function Playback({ store }) {
     if (media) stage.current.append(media);
     return () => media?.remove();
   }, [media]);
+  const step = (event) => {
+    const seconds = { ArrowLeft: -STEP_S, ArrowRight: STEP_S }[event.key];
+    if (!seconds) return;
+    event.preventDefault();
+    player.seek(player.time + seconds);
+  };
   const drop = (event) => {
     event.preventDefault();
     if (event.dataTransfer.files[0]) player.setFile(event.dataTransfer.files[0]);
@@ -28,12 +36,14 @@ export function Playback({ store }) {
       </select>
       <label for="scrubber" class="visually-hidden">Moment of the session</label>
       <input id="scrubber" type="range" min="0" max=${player.duration} step="0.1" value=${player.time}
-        aria-valuetext="${clock(player.time)} of ${clock(player.duration)}" onInput=${({ target }) => player.seek(Number(target.value))} />
+        aria-valuetext="${clock(player.time)} of ${clock(player.duration)}" onKeyDown=${step} onInput=${({ target }) => player.seek(Number(target.value))} />
       <output id="scrubber-time" for="scrubber">${clock(player.time)} / ${clock(player.duration)}</output>
+      <label class="check"><input id="as-it-stood" type="checkbox" checked=${store.isAsItStood}
+        onChange=${({ target }) => store.setAsItStood(target.checked)} /> as it stood then</label>
       ${media
         ? html`<span class="hint" id="sound">with sound</span>`
         : html`
-          <label class="link" id="sound">no sound: open the recording
+          <label class="link" id="sound">Open the recording to hear it
             <input id="sound-file" class="visually-hidden" type="file" accept="audio/*,video/*,.mkv,.opus" onChange=${choose} />
           </label>`}
       <p role="alert">${player.mediaProblem}</p>

@@ -10,6 +10,8 @@ export class Player {
   speed = 1;
   isOffered = false;
   isPlaying = false;
+  /** How often somebody chose a moment. */
+  sought = 0;
   /** <video> element with sound, and pictures if there are any; null: there is none to be heard. */
   media = null;
   mediaProblem = "";
@@ -87,6 +89,7 @@ export class Player {
   }
 
   seek(seconds) {
+    this.sought += 1;
     this.time = Math.max(0, Math.min(seconds, this.duration));
     if (this.media?.readyState > 0) this.media.currentTime = this.time;
     this.onChange();

@@ -59,7 +59,8 @@ export function moodLine(utterances, start, end) {
       squares += share * valence ** 2;
       nearest = Math.min(nearest, Math.abs(centres[at] - time));
     }
-    const isKnown = nearest < 2 * width;
+    // Before the first words and after the last there is no mood, however wide the curve.
+    const isKnown = nearest < 2 * width && time >= labelled[0].start && time <= labelled.at(-1).end;
     const mean = isKnown ? sum / weight : null;
     const spread = isKnown ? Math.sqrt(Math.max(0, squares / weight - mean ** 2)) : 0;
     times.push(time);

@@ -10,6 +10,8 @@ import { EventLog, Session } from "./session.js";
 /** Files that this page sent, by session, so that they can be played when it is over. */
 export const sentFiles = new Map();
 
+const RECENT_S = 300;
+const EVERY_MS = 5000;
 const NOTHING_WRITTEN = { title: null, tags: [], notes: [], corrections: [], rules: [] };
 
 export class SessionStore {
@@ -18,13 +20,18 @@ export class SessionStore {
   session = new Session();
   annotations = NOTHING_WRITTEN;
   summary = null;
+  /** Summary of the last five minutes of a live session. */
+  recent = null;
   /** ["connecting" | "connected" | "waiting" | "closed" | "failed", text] */
   feedState = ["connecting", "connecting…"];
   problem = "";
   isAbsent = false;
   /** Speaker whose mood is shown; null: everybody's. */
   focus = null;
+  /** Whether playback shows the session as it stood then, without what came later. */
+  isAsItStood = false;
   #feed = null;
+  #asking = null;
   #listeners = new Set();
   #isOpen = true;
   #announcer = new Announcer();
@@ -68,6 +75,7 @@ export class SessionStore {
 
   close() {
     this.#isOpen = false;
+    clearInterval(this.#asking);
     this.#feed?.close();
     this.player.pause();
     this.player.setMedia(null);
@@ -92,6 +100,28 @@ export class SessionStore {
     this.changed();
   }
 
+  setAsItStood(yes) {
+    this.isAsItStood = yes;
+    this.changed();
+  }
+
+  /** Go to a moment: the clock of playback, and the timeline. */
+  goTo(seconds) {
+    if (this.player.isOffered) this.player.seek(seconds);
+    this.axis.reveal(seconds);
+  }
+
+  /** Media seconds of the moment that is looked at: the newest of a live session. */
+  get moment() {
+    return this.player.isWithin ? this.player.time : this.log.duration;
+  }
+
+  /** The utterance at the moment of playback; null at the end, or of a live session. */
+  get current() {
+    if (!this.player.isWithin) return null;
+    return this.session.inOrder.findLast(({ start }) => start <= this.player.time + 0.05) ?? null;
+  }
+
   setFocus(speaker) {
     this.focus = this.focus === speaker ? null : speaker;
     this.changed();
@@ -108,8 +138,22 @@ export class SessionStore {
       return this.changed();
     }
     this.problem = "";
-    if (this.#isOpen) this.#follow();
+    if (!this.#isOpen) return;
+    this.#follow();
+    this.#asking = setInterval(() => document.hidden || this.#lookAround(), EVERY_MS);
+    this.#lookAround();
     this.changed();
+  }
+
+  /** What no event says: the last minutes in sum, and how far behind a live session is. */
+  async #lookAround() {
+    if (!this.isLive) return clearInterval(this.#asking);
+    try {
+      [this.recent, this.info] = await Promise.all([getSummary(this.id, RECENT_S), getSession(this.id)]);
+      this.changed();
+    } catch {
+      // That the server is away is said elsewhere.
+    }
   }
 
   #follow() {
@@ -154,7 +198,7 @@ export class SessionStore {
     const { player } = this;
     if (this.isLive) player.withdraw();
     else if (events.length > 0) player.offer(duration);
-    const target = player.isWithin ? this.log.countAt(player.time) : events.length;
+    const target = this.isAsItStood && player.isWithin ? this.log.countAt(player.time) : events.length;
     if (target < this.session.applied) this.session = new Session();
     while (this.session.applied < target) this.session.apply(events[this.session.applied]);
     if (this.isLive || player.isPlaying) this.#announcer.tell(this.session);

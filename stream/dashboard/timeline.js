@@ -9,8 +9,10 @@ import { moodLine } from "./series.js";
 import { MoodStrip } from "./strips.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
 
+const NARROW_PX = 640; // of a window in which the timeline would take too much of what is read
+
 export function Timeline({ store, theme, onReveal }) {
-  const [isOpen, setOpen] = useState(true);
+  const [isOpen, setOpen] = useState(innerWidth > NARROW_PX);
   const emotions = store.session.started?.emotions ?? [];
   return html`
     <section id="timeline" class="panel" aria-labelledby="timeline-title">
@@ -88,8 +90,8 @@ function Charts({ store, theme, onReveal }) {
     bindGestures(box.current, store.axis, band.current, {
       plot,
       onClick: (seconds, event) => {
-        if (store.player.isOffered) store.player.seek(seconds);
         show(charts.current.lanes.at(seconds, laneAt(event)));
+        store.goTo(seconds);
       },
       onEnter: () => show(store.session.inOrder.find(({ end }) => end > store.axis.start)),
     });
@@ -134,7 +136,7 @@ function Overview({ store }) {
   const part = { left: `${(100 * axis.start) / axis.duration}%`, width: `${(100 * (axis.end - axis.start)) / axis.duration}%` };
   return html`
     <div id="overview" ref=${box} title="Drag to move or choose the part that is shown">
-      <${MoodStrip} mood=${mood} height=${28} />
+      <${MoodStrip} mood=${mood} height=${22} />
       <div id="brush" style=${part}></div>
     </div>
   `;

@@ -161,7 +161,7 @@ def test_who_is_upset_now(page: Page, gateway: Gateway, live: Live) -> None:
     expect(page.locator("#headline")).to_contain_text("pset")
     expect(page.locator('.speaker-now[data-speaker="Ann"]')).to_contain_text("anger")
     expect(page.locator('.speaker-now[data-speaker="Ann"]')).to_contain_text("% of talk")
-    expect(page.locator("#direction")).to_contain_text("The mood is")
+    expect(page.locator("#headline")).to_contain_text("The mood is")
     last = int(page.locator("#transcript").get_attribute("data-rows") or 0) - 1
     expect(page.locator(f"#utterance-{last}")).to_be_in_viewport()
 

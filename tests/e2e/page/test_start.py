@@ -83,10 +83,13 @@ def test_a_recording_is_dropped_in_watched_exported_and_replayed(page: Page) -> 
         page.locator("#export-srt").click()
     assert "-->" in download.value.path().read_text()
     page.keyboard.press("Escape")
-    # Scrubbing back shows the session as it stood then.
+    # Scrubbing back takes nothing away, but on request: then the session is as it stood at that moment.
     page.locator("#scrubber").focus()
     page.keyboard.press("Home")
+    expect(rows).to_have_attribute("data-rows", str(total))
+    page.get_by_label("as it stood then").check()
     expect(articles).to_have_count(0)
+    page.locator("#scrubber").focus()
     page.keyboard.press("End")
     expect(rows).to_have_attribute("data-rows", str(total))
     page.locator("#playback-speed").select_option("16")
