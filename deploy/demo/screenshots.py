@@ -118,7 +118,9 @@ class Walk:
     def save(self, path: Path) -> None:
         """Write the frames as an animated picture."""
         first, *others = self._frames
-        first.save(path, save_all=True, append_images=others, duration=self._shown_ms, loop=0, quality=QUALITY, method=6)
+        first.save(
+            path, save_all=True, append_images=others, duration=self._shown_ms, loop=0, quality=QUALITY, method=6
+        )
 
     def _open(self, view: str, part: str) -> None:
         self._page.goto(f"{self._address}/#{view}")

@@ -41,7 +41,11 @@ const behaviour = (box, onChange) => ({
  */
 function useFollowing(box, view, target, isAtEnd) {
   const [isFollowing, setFollowing] = useState(true);
-  const touched = () => setFollowing(false);
+  const isTouched = useRef(false);
+  const touched = () => {
+    isTouched.current = true;
+    setFollowing(false);
+  };
   useLayoutEffect(() => {
     if (!isFollowing || target === null) return;
     // Rows take their true heights only once they are drawn; so the end is looked for again after each drawing.
@@ -50,10 +54,13 @@ function useFollowing(box, view, target, isAtEnd) {
       box.current.scrollTop = box.current.scrollHeight;
     }
   });
+  // Who scrolls back to the end follows again; that the page scrolled there is no wish of the reader's.
   const settled = () => {
-    if (isAtEnd && view.isAtEnd(NEAR_END_PX)) setFollowing(true);
+    if (isTouched.current && isAtEnd && view.isAtEnd(NEAR_END_PX)) setFollowing(true);
+    isTouched.current = false;
   };
-  return [isFollowing, setFollowing, { onWheel: touched, onTouchMove: touched, onPointerDown: touched, onScrollEnd: settled }];
+  const handlers = { onWheel: touched, onTouchMove: touched, onPointerDown: touched, onFocusCapture: touched, onScrollEnd: settled };
+  return [isFollowing, setFollowing, handlers];
 }
 
 /** `reveal`: {key, at} asks for a row to be shown and given the focus. */

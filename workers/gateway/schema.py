@@ -89,7 +89,8 @@ def asyncapi() -> str:
                 "/sessions/{session}/events",
                 [*session_events, "alert"],
                 "The gateway's WebSocket; ?after=ID continues after that event. With ?alerts=true alerts of the "
-                "session's own rules come behind the events that triggered them.",
+                "session's own rules come behind the events that triggered them; with ?lines=true a message may have "
+                "several events, one a line.",
                 session,
             ),
             "alerts": channel("undertone:alerts", ["alert"], "Redis Stream and Pub/Sub channel of `undertone alert`."),

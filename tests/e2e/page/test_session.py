@@ -37,7 +37,7 @@ def test_a_session_in_which_nobody_spoke(page: Page, gateway: Gateway, redis_url
     session = published(meeting(redis_url, an_id(), 45, utterance_s=1000))
     page.goto(f"{gateway.http}/#session={session}")
     expect(page.locator("#transcript-empty")).to_have_text("No speech was found in 0:45 of sound.")
-    expect(page.locator("#session-state")).to_have_text("0:45, ended: end of source")
+    expect(page.locator("#session-state")).to_have_text("0:45, ended: its source ended")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -69,6 +69,38 @@ async def stream_ids(one: Door, path: str, **headers: str) -> list[str]:
     return [line.removeprefix("id: ") for line in text.splitlines() if line.startswith("id: ")]
 
 
+async def test_a_long_history_comes_in_few_messages_on_request(redis_url: str) -> None:
+    """All events, in order, a line each; one that comes later at once; and the end is told as ever."""
+    bus = Bus(redis_url, Keys("much"))
+    await bus.register("2026-01-01T00:00:00Z")
+    past = [f"much:{number}" for number in range(1500)]
+    for number, name in enumerate(past):
+        bus.publish(Lag(id=name, session="much", audio_time=number, seconds=2))
+        if number % 200 == 0:
+            await bus.flush()
+    await bus.flush()
+    async with door(redis_url) as one:
+        address = str(one.client.base_url).replace("http", "ws", 1).rstrip("/") + "/sessions/much/events?lines=true"
+        headers = {"Authorization": one.client.headers["Authorization"]}
+        async with websockets.connect(address, additional_headers=headers) as socket:
+            seen, messages = [], 0
+            while len(seen) < len(past):
+                seen += [json.loads(line)["id"] for line in str(await socket.recv()).split("\n")]
+                messages += 1
+            assert seen == past and messages < 100
+            bus.publish(Lag(id="much:late", session="much", audio_time=1500, seconds=2))
+            await bus.flush()
+            assert json.loads(await asyncio.wait_for(socket.recv(), 10))["id"] == "much:late"
+            one.state.draining.set()
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await asyncio.wait_for(socket.recv(), 10)
+            assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012
+    bus.publish(ended("much"))
+    assert await bus.aclose()
+    async with door(redis_url) as one:
+        assert await one.closed("/sessions/much/events?lines=true&after=much:late") == (1000, "")
+
+
 async def test_alerts_of_the_sessions_own_rules_come_behind_their_events(redis_url: str) -> None:
     """Only where they are asked for; a client goes on behind an alert as behind an event, whichever way it reads."""
     bus = Bus(redis_url, Keys("glad"))
@@ -229,16 +261,16 @@ class Stack(logging.Handler):
 @pytest.mark.parametrize("kind", ["stream", "socket"])
 @pytest.mark.parametrize("leaving", ["closes", "vanishes", "stalls until the gateway ends"])
 async def test_twenty_readers_that_leave_are_no_errors(redis_url: str, kind: str, leaving: str) -> None:
-    bus = Bus(redis_url, Keys("long"))
+    bus = Bus(redis_url, Keys("much"))
     await bus.register("2026-01-01T00:00:00Z")
     for n in range(3000):  # more than lies between two sockets
-        bus.publish(Degraded(id=f"long:{n}", session="long", audio_time=1, reason="x" * 1000))
+        bus.publish(Degraded(id=f"long:{n}", session="much", audio_time=1, reason="x" * 1000))
         if n % 500 == 0:
             await bus.flush()
     assert await bus.aclose()
     stack, logger = Stack(), logging.getLogger("uvicorn.error")
     logger.addHandler(stack)
-    request = "GET /sessions/long/events HTTP/1.1\r\nHost: localhost\r\n"
+    request = "GET /sessions/much/events HTTP/1.1\r\nHost: localhost\r\n"
     if kind == "socket":
         request += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         request += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
