@@ -3,7 +3,7 @@
 const TOKEN = "undertone.token";
 
 /** An answer that is not a success; `message` is one line for the reader. */
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;

@@ -8,7 +8,8 @@ import { SignIn } from "./signin.js";
 import { StartForm } from "./start.js";
 import { html, render, useEffect, useReducer, useState } from "./vendor/preact-htm.js";
 
-const READINESS_MS = 1000;
+const OFTEN_MS = 1000; // between two looks whether the server is ready, while it is not
+const SELDOM_MS = 10_000; // and while it is
 
 /** Take the token out of the address, where the terminal's link has it. Says if there was one. */
 function takeToken() {
@@ -74,6 +75,8 @@ function useReadiness(key) {
   useEffect(() => {
     let timer = null;
     const ask = async () => {
+      timer = setTimeout(ask, SELDOM_MS);
+      if (document.hidden) return;
       let found = null;
       try {
         found = await getReadiness();
@@ -82,7 +85,9 @@ function useReadiness(key) {
       }
       setReady(found);
       const isWaiting = found === null || found.loading?.length > 0 || found.redis === false || found.ray === false;
-      timer = setTimeout(ask, isWaiting && !document.hidden ? READINESS_MS : 10 * READINESS_MS);
+      if (!isWaiting) return;
+      clearTimeout(timer);
+      timer = setTimeout(ask, OFTEN_MS);
     };
     ask();
     return () => clearTimeout(timer);

@@ -12,7 +12,7 @@ const NAME_LENGTH = 9;
 const MOST_DRAWN = 3; // speakers of which a graph is readable
 
 /** Mean attention that an utterance of `to` pays to all that `from` said before it, for each pair that has any. */
-export function attentionEdges(session) {
+function attentionEdges(session) {
   const counts = new Map();
   const sums = new Map();
   for (const { speaker, influences } of session.utterances.values()) {

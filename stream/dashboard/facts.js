@@ -5,7 +5,7 @@ import { useStore } from "./pacing.js";
 import { recentLatencies } from "./session.js";
 import { html } from "./vendor/preact-htm.js";
 
-export const ENCODER_NAMES = {
+const ENCODER_NAMES = {
   asr: "speech to text",
   text: "words",
   audio: "voice",

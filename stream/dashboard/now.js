@@ -14,7 +14,7 @@ const OLD_S = 60; // of media, after which a label says nothing about now
  * How each speaker is at a moment: [{name, seconds, share, latest, labelled: the last utterances, isOld, isUpset}],
  * those who are upset first, else in order of appearance.
  */
-export function presentOf({ session, moment }) {
+function presentOf({ session, moment }) {
   const speakers = new Map();
   let spoken = 0;
   for (const utterance of session.inOrder) {

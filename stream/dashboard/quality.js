@@ -8,7 +8,7 @@ const RECENT_UTTERANCES = 5;
 const FAR_BEHIND_S = 5;
 
 /** {colour, text} of how well the session is heard at the moment that is shown. */
-export function qualityOf({ session, isLive, feedState, info }) {
+function qualityOf({ session, isLive, feedState, info }) {
   const { started, notices, time } = session;
   if (!started) return { colour: "amber", text: "not begun" };
   const latest = session.inOrder.slice(-RECENT_UTTERANCES);

@@ -150,7 +150,7 @@ const stampOf = ({ session, annotations }, { utterance, key }) =>
     ? `${utterance.stamp} ${session.nameOf(utterance.speaker)} ${correctionOf(annotations, utterance)?.emotion ?? ""}`
     : key;
 
-export const correctionOf = ({ corrections }, { number }) => corrections.find(({ utterance }) => utterance === number);
+const correctionOf = ({ corrections }, { number }) => corrections.find(({ utterance }) => utterance === number);
 
 function Row({ store, row, stamp, isOpen, onToggle, onReveal, edit }) {
   return useMemo(() => {

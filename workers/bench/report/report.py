@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workers.console.tables import Rows
 
 TEMPLATE = "BENCHMARKS.md.j2"
-GPU = "gpu.json"  # what deploy/gpu_check.py wrote
+GPU, PAGE = "gpu.json", "page.json"  # what deploy/gpu_check.py and deploy/page_check.py wrote
 PLOTTED = "benchmarks"  # the plots' folder, beside the page
 
 
@@ -31,8 +31,11 @@ def write_report(results: Results, folder: Path) -> list[Path]:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     calls = {"table": page.table, "tables": page.tables, "plot": page.plot, "others": page.others}
-    gpu = json.loads(files("workers.bench.report").joinpath(GPU).read_text(encoding="utf-8"))
-    environment.globals |= calls | {"markdown": markdown, "gpu": gpu}
+    checked = {
+        name: json.loads(files("workers.bench.report").joinpath(file).read_text(encoding="utf-8"))
+        for name, file in {"gpu": GPU, "page": PAGE}.items()
+    }
+    environment.globals |= calls | checked | {"markdown": markdown}
     template = environment.from_string(files("workers.bench.report").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     elsewhere: Rows = [
         {"model": name} | {f"after {n}": ms for n, ms in zip(PUBLISHED_LENGTHS, taken, strict=True)}
