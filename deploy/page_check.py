@@ -1,5 +1,6 @@
-"""Measures the page with a meeting of four hours, ten speakers and 5,000 utterances: how long it takes to open, the work
-of the main thread per frame while the transcript is scrolled, and memory.
+"""Measures the page with a meeting of four hours, ten speakers and 5,000 utterances.
+
+How long it takes to open, the work of the main thread per frame while the transcript is scrolled, and memory.
 
 Run in the repository, after `make install-dev`, with Chromium, on an idle machine:
     PYTHONPATH=. .venv/bin/python deploy/page_check.py
@@ -70,8 +71,7 @@ def measured(browser: Browser, address: str) -> dict[str, Any]:
     return {
         "utterances": opened[0]["rows"],
         "opening": [
-            {"until": name, "median, ms": median(one[name] for one in opened), "longest, ms": max(one[name] for one in opened)}
-            for name in ("first words", "all utterances", "summary")
+            _times(name, [one[name] for one in opened]) for name in ("first words", "all utterances", "summary")
         ],
         "scrolling": [
             {
@@ -88,7 +88,11 @@ def measured(browser: Browser, address: str) -> dict[str, Any]:
             "own, KiB": sum(path.stat().st_size for path in own) >> 10,
             "libraries, KiB": sum(path.stat().st_size for path in (PAGE / "vendor").rglob("*.?s*")) >> 10,
         },
-    }  # fmt: skip
+    }
+
+
+def _times(until: str, taken: list[int]) -> dict[str, Any]:
+    return {"until": until, "median, ms": median(taken), "longest, ms": max(taken)}
 
 
 def _open(browser: Browser, address: str) -> dict[str, int]:

@@ -19,11 +19,10 @@ export function AnalysisBar({ capture }) {
   const [state, setState] = useState(capture.state);
   const [problem, setProblem] = useState("");
   const picture = useRef(null);
-  const hasPicture = capture.stream.getVideoTracks().length > 0;
   useEffect(() => {
     capture.onState = setState;
-    if (hasPicture) {
-      picture.current.srcObject = capture.stream;
+    if (capture.pictures) {
+      picture.current.srcObject = capture.pictures;
       picture.current.play();
     }
   }, [capture]);
@@ -37,7 +36,7 @@ export function AnalysisBar({ capture }) {
       <p id="analysis-status" role="status">
         ${problem || html`You are being analysed, through this device: ${state}. <a href="#session=${capture.session}">Show it</a>`}
       </p>
-      <video id="self-view" ref=${picture} aria-label="Your camera" muted playsinline hidden=${!hasPicture}></video>
+      <video id="self-view" ref=${picture} aria-label="Your camera" muted playsinline hidden=${!capture.pictures}></video>
       <button id="stop" type="button" onClick=${stop}>Stop listening</button>
     </section>
   `;

@@ -6,7 +6,48 @@ import { encoderOf } from "./media.js";
 const MOST_BUFFERED_BYTES = 2 ** 21;
 const FAREWELL_MS = 3000;
 
-export class Capture {
+/** What this page sends to a session: a track for each stream. */
+export class Listening {
+  state = "";
+  onState = () => {};
+  #captures = [];
+
+  /** `streams`: by number of the track; `onEnd(reason | null)` once, when nothing more is sent. */
+  constructor(session, streams, onEnd) {
+    this.session = session;
+    /** The camera, if it is used; it is shown to whoever it films. */
+    this.pictures = streams.find((stream) => stream.getVideoTracks().length > 0) ?? null;
+    this.#captures = streams.map(
+      (stream, track) =>
+        new Capture(session, stream, {
+          track,
+          onState: () => this.#tell(),
+          onEnd: (reason) => {
+            this.#captures = this.#captures.filter((one) => one.track !== track);
+            if (this.#captures.length === 0) onEnd(reason);
+            else this.#tell();
+          },
+        }),
+    );
+  }
+
+  /** Send what is left, end the tracks and let go of the devices. */
+  async stop() {
+    await Promise.all(this.#captures.map((capture) => capture.stop()));
+  }
+
+  /** End the tracks at once, as the page goes away. */
+  leave() {
+    for (const capture of this.#captures) capture.leave();
+  }
+
+  #tell() {
+    this.state = [...new Set(this.#captures.map(({ state }) => state))].join("; ");
+    this.onState(this.state);
+  }
+}
+
+class Capture {
   #encoder;
   #socket = null;
   #stopRecording = null;
@@ -15,13 +56,12 @@ export class Capture {
   #over = false;
   /** How the sending goes, in words. */
   state = "";
-  onState = () => {};
 
-  /** `onEnd(reason | null)` once, when nothing more is sent. */
-  constructor(session, stream, { track = 0, onEnd }) {
-    Object.assign(this, { session, stream, track, onEnd });
+  /** `onState()` when that changes; `onEnd(reason | null)` once, when nothing more is sent. */
+  constructor(session, stream, { track, onState, onEnd }) {
+    Object.assign(this, { session, stream, track, onState, onEnd });
     this.#encoder = encoderOf(stream);
-    for (const each of stream.getTracks()) each.onended = () => this.stop("the microphone or camera was disconnected");
+    for (const each of stream.getTracks()) each.onended = () => this.stop("the microphone, camera or tab was disconnected");
     this.#connect();
   }
 
@@ -48,7 +88,7 @@ export class Capture {
 
   #say(state) {
     this.state = state;
-    this.onState(state);
+    this.onState();
   }
 
   #connect() {

@@ -1,11 +1,14 @@
 // The form that starts a session: from this device, or from a recording.
 
 import { createSession, stopSession, uploadRecording } from "./api.js";
-import { Capture } from "./capture.js";
+import { Listening } from "./capture.js";
 import { percent } from "./emotions.js";
-import { openDevices } from "./media.js";
+import { openDevices, openTabSound } from "./media.js";
 import { sentFiles } from "./store.js";
 import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
+
+const ME = "Me"; // who speaks into the microphone beside a tab, unless named
+const OTHERS = "The others";
 
 export function StartForm({ options, capture, setCapture, onAsking }) {
   const form = useRef(null);
@@ -17,6 +20,7 @@ export function StartForm({ options, capture, setCapture, onAsking }) {
   const [isPeopleWrong, setPeopleWrong] = useState(false);
   const [share, setShare] = useState(null);
   const [isOver, setOver] = useState(false);
+  const [hearsTab, setHearsTab] = useState(false);
   const microphones = useMicrophones(capture);
   useEffect(() => {
     if (problem) message.current.scrollIntoView({ block: "nearest" });
@@ -46,17 +50,22 @@ export function StartForm({ options, capture, setCapture, onAsking }) {
     if (capture) throw new Error("This page already listens. Stop that first.");
     const { elements } = form.current;
     const asked = wishes(elements);
+    const me = { name: elements.participant.value.trim() || null, video: elements.camera.checked };
+    const streams = [];
     // Before the session is created, so that a refusal leaves none behind.
-    setStatus("Opening the microphone…");
-    const stream = await openDevices({ microphone: elements.microphone.value, camera: elements.camera.checked });
     try {
+      // The tab first: browsers let a page ask for it only right after a click.
+      if (hearsTab) streams.push(await openTabSound());
+      setStatus("Opening the microphone…");
+      streams.unshift(await openDevices({ microphone: elements.microphone.value, camera: elements.camera.checked }));
       setStatus("Starting…");
-      const tracks = [{ name: elements.participant.value.trim() || null, video: elements.camera.checked }];
+      const others = { name: elements.others?.value.trim() || OTHERS, video: false };
+      const tracks = hearsTab ? [{ ...me, name: me.name ?? ME }, others] : [me];
       const { id } = await createSession({ ...asked, source: { kind: "push", tracks } });
-      setCapture(begin(id, stream, setCapture));
+      setCapture(begin(id, streams, setCapture));
       return id;
     } catch (error) {
-      for (const track of stream.getTracks()) track.stop();
+      for (const stream of streams) for (const track of stream.getTracks()) track.stop();
       throw error;
     }
   };
@@ -123,6 +132,16 @@ export function StartForm({ options, capture, setCapture, onAsking }) {
               </select>
             </div>
             <label class="check"><input id="camera" type="checkbox" /> Use the camera too</label>
+            <label class="check">
+              <input id="tab" type="checkbox" checked=${hearsTab} aria-describedby="tab-hint"
+                onChange=${({ target }) => setHearsTab(target.checked)} /> Hear a tab or the screen too
+            </label>
+            <p id="tab-hint" class="hint">For a web meeting: the browser asks which tab; tick “Also share tab audio”. Use headphones.</p>
+            ${hearsTab && html`
+              <div class="field">
+                <label for="others">Who is heard there</label>
+                <input id="others" type="text" maxlength="64" autocomplete="off" placeholder=${OTHERS} />
+              </div>`}
             <button id="start" type="submit" class="primary" disabled=${isBusy}>Start listening</button>
           </fieldset>
           <fieldset>
@@ -167,14 +186,12 @@ export function StartForm({ options, capture, setCapture, onAsking }) {
 }
 
 /** A capture of this device for a session; `setCapture(null, reason)` when it is over, with a reason that nobody wished. */
-function begin(id, stream, setCapture) {
-  const capture = new Capture(id, stream, {
-    onEnd: (reason) => {
-      removeEventListener("beforeunload", hold);
-      removeEventListener("pagehide", leave);
-      setCapture(null, reason);
-      if (reason) stopSession(id).catch(() => {});
-    },
+function begin(id, streams, setCapture) {
+  const capture = new Listening(id, streams, (reason) => {
+    removeEventListener("beforeunload", hold);
+    removeEventListener("pagehide", leave);
+    setCapture(null, reason);
+    if (reason) stopSession(id).catch(() => {});
   });
   const hold = (event) => event.preventDefault();
   const leave = () => capture.leave();
