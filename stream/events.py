@@ -34,6 +34,22 @@ class Base(BaseModel):
         return self.model_dump_json(by_alias=True)
 
 
+class Agreement(BaseModel):
+    """Consent to the analysis, person by person; as stated, nothing checks that it is true."""
+
+    people: list[str]
+    """Names of those who agreed."""
+    how: str
+    """How they were asked, such as "in the meeting's chat"."""
+    when: str
+    """Wall-clock time, ISO 8601."""
+    purpose: str
+    """Purpose that they agreed to."""
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.people)} agreed ({self.how}, {self.when}) to: {self.purpose}"
+
+
 class SessionStarted(Base):
     """The first event of a session: its sources, encoders, checkpoint and privacy settings."""
 
@@ -53,6 +69,8 @@ class SessionStarted(Base):
     emotions: list[str]
     consent: str | None
     """Consent of the speakers as the operator stated it; null = none was stated."""
+    agreement: Agreement | None = None
+    """The same, person by person, where it was stated so."""
     redacted: bool
     """True if all events are published without words."""
     masked: bool = False

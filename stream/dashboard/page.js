@@ -17,7 +17,7 @@ import { directionOf, RecentPanel } from "./recent.js";
 import { SessionStore } from "./store.js";
 import { Timeline } from "./timeline.js";
 import { Transcript } from "./transcript.js";
-import { html, useEffect, useMemo, useState } from "./vendor/preact-htm.js";
+import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
 
 const REASONS = { "end of source": "its source ended" };
 const DRAWN_MS = 80; // between two drawings of all but playback and charts
@@ -27,6 +27,7 @@ export function SessionPage({ id, moment, may, options, capture, ready, theme })
   const [reveal, setReveal] = useState(null);
   const [dialog, setDialog] = useState(null);
   const [problem, setProblem] = useState("");
+  const isErased = useRef(false);
   useEffect(() => {
     scrollTo(0, 0);
     return () => store.close();
@@ -100,7 +101,9 @@ export function SessionPage({ id, moment, may, options, capture, ready, theme })
         <//>`}
       ${dialog === "rename" && html`
         <${RenameDialog} session=${named} onDone=${() => store.readAnnotations()} onClose=${() => setDialog(null)} />`}
-      ${dialog === "erase" && html`<${EraseDialog} session=${named} onDone=${() => {}} onClose=${() => (location.hash = "home")} />`}
+      ${dialog === "erase" && html`
+        <${EraseDialog} session=${named} onDone=${() => (isErased.current = true)}
+          onClose=${() => (isErased.current ? (location.hash = "home") : setDialog(null))} />`}
     </main>
   `;
 }

@@ -2,6 +2,7 @@
 
 import { createSession, stopSession, uploadRecording } from "./api.js";
 import { Listening } from "./capture.js";
+import { ConsentFields, consentIn, consentInWords } from "./consent.js";
 import { percent } from "./emotions.js";
 import { openDevices, openTabSound } from "./media.js";
 import { sentFiles } from "./store.js";
@@ -37,7 +38,7 @@ export function StartForm({ options, capture, setCapture, onAsking }) {
     } catch (error) {
       setProblem(error.message);
       if (error.field) {
-        setPeopleWrong(true);
+        setPeopleWrong(error.field === "people");
         form.current.elements[error.field].focus();
       }
     }
@@ -73,7 +74,8 @@ export function StartForm({ options, capture, setCapture, onAsking }) {
   const startRecording = async () => {
     if (!file) throw new Error("Choose an audio or video file first.");
     const { elements } = form.current;
-    const query = { name: file.name, speed: elements.speed.value, ...wishes(elements) };
+    const asked = wishes(elements);
+    const query = { name: file.name, speed: elements.speed.value, ...asked, consent: consentInWords(asked.consent) };
     setShare(0);
     try {
       const { id } = await uploadRecording(file, query, (sent) => {
@@ -108,14 +110,7 @@ export function StartForm({ options, capture, setCapture, onAsking }) {
           <input id="title" type="text" maxlength="200" autocomplete="off" aria-describedby="title-hint" />
           <p id="title-hint" class="hint">What you will know the session by, such as “Call with Ann”.</p>
         </div>
-        <div class="field">
-          <label for="consent">Consent</label>
-          <textarea id="consent" required rows="2" minlength="3" maxlength="500" aria-describedby="consent-hint"
-            placeholder="Anna and Ben agreed to have this call analysed"></textarea>
-          <p id="consent-hint" class="hint">
-            Who agreed to what. Required: nobody is analysed without being asked, and the answer stays with the session.
-          </p>
-        </div>
+        <${ConsentFields} />
         <div class="columns">
           <fieldset>
             <legend>From this device</legend>
@@ -201,13 +196,13 @@ function begin(id, streams, setCapture) {
 }
 
 /** What the form asks for, whatever the source. Raises Error, with the `field` that is wrong. */
-function wishes({ consent, title, people, redact, mask, record }) {
-  const asked = { consent: consent.value.trim() };
+function wishes(elements) {
+  const { title, people, redact, mask, record } = elements;
+  const asked = { consent: consentIn(elements) };
   if (title.value.trim()) asked.title = title.value.trim();
   const number = peopleAsked(people.value.trim());
   if (number) asked.people = number;
   for (const [name, box] of Object.entries({ redact, mask, record })) if (box?.checked) asked[name] = true;
-  if (!asked.consent) throw new Error("State the consent first: who agreed to what.");
   return asked;
 }
 

@@ -256,19 +256,29 @@ async def test_a_session_is_stopped_while_it_finds_who_speaks(pair: list[Gateway
 async def test_a_session_is_stopped(pair: list[Gateway]) -> None:
     async with httpx.AsyncClient(base_url=pair[0].http, timeout=120) as client:
         source = {"kind": "file", "name": "demo.opus", "speed": 1}
-        session = (await client.post("/sessions", json=HEARD | {"source": source})).json()["id"]
+        people = [{"name": "Mara", "agreed": True}, {"name": "Jonas", "agreed": True}]
+        consent = {"people": people, "how": "by mail", "when": "2026-11-01T09:00:00Z", "purpose": "a test"}
+        session = (await client.post("/sessions", json=HEARD | {"consent": consent, "source": source})).json()["id"]
         await asyncio.sleep(3)
         assert (await client.delete(f"/sessions/{session}")).status_code == 202
         events = await events_of(pair[1], session)
         assert events[-1]["reason"] == "interrupted" and events[-1]["duration"] < 20
+        agreed = {"people": ["Mara", "Jonas"], "how": "by mail", "when": "2026-11-01T09:00+00:00", "purpose": "a test"}
+        assert events[0]["agreement"] == agreed
+        assert events[0]["consent"] == "Mara, Jonas agreed (by mail, 2026-11-01T09:00+00:00) to: a test"
         assert (await client.delete(f"/sessions/{session}")).status_code == 409
 
 
 async def test_bad_requests_are_refused_in_one_line(pair: list[Gateway]) -> None:
     push = {"kind": "push", "tracks": [{}]}
     file = {"kind": "file", "name": "demo.opus"}
+    asked = {"how": "by mail", "when": "2026-11-01T09:00:00Z", "purpose": "a test"}
+    refused = asked | {"people": [{"name": "Ann", "agreed": True}, {"name": "Ben", "agreed": False}]}
     cases = [
         ({"source": push}, 422, "consent"),
+        (HEARD | {"source": push, "consent": refused}, 422, "Ben did not agree: no session begins"),
+        (HEARD | {"source": push, "consent": asked | {"people": []}}, 422, "people"),
+        (HEARD | {"source": push, "consent": refused | {"when": "yesterday"}}, 422, "when"),
         (HEARD | {"source": push, "id": "a{b}"}, 422, "id"),
         (HEARD | {"source": push, "id": "../etc"}, 422, "id"),
         (HEARD | {"source": {"kind": "push", "tracks": []}}, 422, "tracks"),

@@ -18,8 +18,8 @@ from workers.errors import UsageError
 from workers.session.settings import Help, SessionSettings
 
 Command = Callable[..., None]
-BY_HAND = {"recorded", "kept"}
-"""Fields that commands set from options of another kind: --record FOLDER, --keep HOURS."""
+BY_HAND = {"recorded", "kept", "agreement"}
+"""Fields that commands set from options of another kind (--record FOLDER, --keep HOURS), or that they do not have."""
 PARSERS: dict[str, Callable[[str | None], Any]] = {
     "modalities": options.comma_separated,
     "names": lambda text: dict(enumerate(options.comma_separated(text))),

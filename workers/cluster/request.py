@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic_core import PydanticCustomError
 
 from model.device import DeviceChoice
 from stream.bus.keys import RETENTION_S
+from stream.errors import one_line
+from stream.events import Agreement
 from workers.session.settings import CommonSettings, SessionId, SessionSettings
 
 MAX_TRACKS = 16
@@ -60,11 +63,51 @@ class MediaFile(Strict):
     """A file of the same folder (STM, VTT, SRT or CSV with times) that has the words; used instead of ASR."""
 
 
+class Asked(Strict):
+    """A person who was asked to agree to the analysis."""
+
+    name: Name
+    agreed: bool
+
+
+class Consent(Strict):
+    """Consent to the analysis, person by person: who was asked, and agreed; how, when, and for what."""
+
+    people: Annotated[list[Asked], Field(min_length=1, max_length=64)]
+    how: Annotated[str, Field(min_length=3, max_length=200)]
+    when: AwareDatetime
+    purpose: Annotated[str, Field(min_length=3, max_length=200)]
+
+    @field_validator("people")
+    @classmethod
+    def _all_agreed(cls, people: list[Asked]) -> list[Asked]:
+        if refused := [person.name for person in people if not person.agreed]:
+            raise PydanticCustomError(
+                "refused", "{who} did not agree: no session begins", {"who": one_line(", ".join(refused))}
+            )
+        return people
+
+    def agreement(self) -> Agreement:
+        names = [person.name for person in self.people]
+        when = self.when.isoformat(timespec="minutes")
+        return Agreement(people=names, how=self.how, when=when, purpose=self.purpose)
+
+
+Statement = Annotated[str, Field(min_length=3, max_length=500)]
+
+
+def _kind(consent: object) -> str:
+    """The form of a consent: one error for one mistake, instead of one for each form."""
+    return "agreement" if isinstance(consent, dict | Consent) else "statement"
+
+
 class Options(CommonSettings):
     """Settings of a session as a client gives them: of the common ones all, within narrower bounds."""
 
-    consent: Annotated[str, Field(min_length=3, max_length=500)]
-    """Required here."""
+    consent: Annotated[  # type: ignore[assignment]
+        Annotated[Statement, Tag("statement")] | Annotated[Consent, Tag("agreement")], Discriminator(_kind)
+    ]
+    """Required here: a statement, or person by person."""
     session: Annotated[SessionId | None, Field(alias="id")] = None
     language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = None
     recorded: Annotated[bool, Field(alias="record")] = False
@@ -73,8 +116,16 @@ class Options(CommonSettings):
     """The name of a shipped checkpoint, no folder."""
 
     def settings(self, **more: Any) -> SessionSettings:
-        """The session's settings: these, and `more` that the gateway decides."""
-        return SessionSettings(**self.model_dump(include=set(CommonSettings.model_fields)) | more)
+        """The session's settings: these, and `more` that the gateway decides.
+
+        Consent that was given person by person is stated in a line, too.
+        """
+        stated: object = self.consent
+        if isinstance(stated, Consent):
+            agreement = stated.agreement()
+            more = {"consent": str(agreement), "agreement": agreement} | more
+        chosen = set(CommonSettings.model_fields) - more.keys()
+        return SessionSettings(**self.model_dump(include=chosen), **more)
 
 
 class SessionRequest(Options):
@@ -86,6 +137,8 @@ class SessionRequest(Options):
 class UploadRequest(Options):
     """A recording that is sent whole, as the body of the request."""
 
+    consent: Statement
+    """Required here."""
     name: Annotated[str, Field(max_length=200)] = "recording"
     """Name of the file."""
     speed: Annotated[str, Field(pattern=r"^(max|\d{1,3}(\.\d{1,3})?)$")] = "1"

@@ -60,6 +60,7 @@ class EventFactory:
             checkpoint=plan.checkpoint_identity,
             emotions=list(self._emotions),
             consent=plan.consent,
+            agreement=plan.agreement,
             redacted=plan.redact,
             masked=plan.mask and not plan.redact,
             recorded=plan.recorded,

@@ -22,7 +22,7 @@ from model.fusion.dialogue import GraphRow, UtteranceFeatures
 from model.fusion.incremental import Prediction, StepResult
 from stream.block import Samples
 from stream.bus.keys import RETENTION_S, Keys
-from stream.events import Base, Event
+from stream.events import Agreement, Base, Event
 from stream.speech.endpointing import Endpointing
 from stream.speech.overlap_segmenter import OverlapSegmenter
 from stream.speech.segmenter import Segmenter, TurnSegmenter, VadSegmenter
@@ -80,6 +80,7 @@ class SessionPlan:
     mask: bool = False
     """Names, numbers and addresses are masked in the words of events."""
     consent: str | None = None
+    agreement: Agreement | None = None
     title: str | None = None
     recorded: bool = False
     """Sound, pictures and events are recorded on disk."""

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from model.device import DeviceChoice
 from stream.bus.annotations import Title
 from stream.bus.keys import RETENTION_S, SESSION_ID
+from stream.events import Agreement
 from stream.speech.turns import MOST_PEOPLE
 from workers.errors import UsageError
 
@@ -31,7 +32,9 @@ SpeakersBy = Literal["auto", "channel", "turns", "cluster"]
 SessionId = Annotated[str, Field(pattern=f"^{SESSION_ID.pattern}$")]
 
 INTERIM_S = 3.0  # seconds of speech between interim labels, where somebody has the time to read them
-RUN_ONLY = {"session", "title", "consent", "recorded", "speculate", "kept", "transcript", "rttm", "device"}
+RUN_ONLY = {
+    "session", "title", "consent", "agreement", "recorded", "speculate", "kept", "transcript", "rttm", "device",
+}  # fmt: skip
 """Settings of one run, which its recording does not hand on to a replay; of the files, it keeps copies."""
 
 
@@ -88,6 +91,8 @@ class CommonSettings(BaseModel):
 
 class SessionSettings(CommonSettings):
     """All settings, with those for who has a shell on the machine."""
+
+    agreement: Annotated[Agreement | None, Help("Consent person by person, as a request over REST has it.")] = None
 
     asr_model: Annotated[
         str | None, Help("Whisper model: a size, Hugging Face id or folder. [default: base, or what is here]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browsers import SLOW
+from tests.support.browsers import SLOW, agreed
 from tests.support.gateways import Gateway
 from tests.support.paths import DEMO
 
@@ -21,7 +21,7 @@ MOMENTS = """() => {
 @pytest.mark.parametrize("kept_by", ["server", "page"])
 def test_sound_and_transcript_are_in_step(page: Page, gateway: Gateway, kept_by: str) -> None:
     page.goto(f"{gateway.http}/#new")
-    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    agreed(page)
     page.get_by_label("Keep sound and pictures on the server").set_checked(kept_by == "server")
     page.locator("#file").set_input_files(DEMO)
     page.locator("#upload-speed").select_option("max")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browsers import SLOW
+from tests.support.browsers import SLOW, agreed
 from tests.support.gateways import Gateway
 from tests.support.paths import DEMO
 from tests.support.recordings import RATE, write_wav
@@ -44,7 +44,7 @@ def test_the_page_says_what_is_away(page: Page) -> None:
 
 def test_a_session_from_microphone_and_camera(page: Page) -> None:
     """The notice that one is analysed, the speaker, labels, what was heard and seen, the end."""
-    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    agreed(page)
     page.get_by_label("Participant’s name").fill("Mara")
     page.get_by_label("Use the camera too").check()
     page.get_by_role("button", name="Start listening").click()
@@ -68,7 +68,7 @@ def test_a_session_from_microphone_and_camera(page: Page) -> None:
 
 def test_a_recording_is_dropped_in_watched_exported_and_replayed(page: Page) -> None:
     page.get_by_label("Title").fill("Two friends")
-    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    agreed(page)
     page.locator("#file").set_input_files(DEMO)
     page.locator("#upload-speed").select_option("max")
     page.locator("#upload").click()
@@ -102,11 +102,28 @@ def test_a_recording_is_dropped_in_watched_exported_and_replayed(page: Page) -> 
     expect(articles.first).to_be_visible(timeout=20_000)
 
 
+def test_nobody_is_analysed_without_agreeing(page: Page, gateway: Gateway) -> None:
+    """One who has not agreed is named, and nothing starts; the notice says what it is for."""
+    agreed(page, "Ann, Ben")
+    page.get_by_label("Ben agreed").uncheck()
+    page.get_by_role("button", name="Start listening").click()
+    expect(page.locator("#start-message")).to_have_text("Ben: not agreed yet. Nobody is analysed without agreeing.")
+    expect(page.get_by_label("Who takes part")).to_be_focused()
+    page.get_by_text("A notice to paste into the meeting’s chat").click()
+    expect(page.get_by_label("Notice")).to_have_value(re.compile("for this: to test the page.*Without your yes"))
+    page.get_by_label("Ben agreed").check()
+    page.get_by_role("button", name="Start listening").click()
+    page.get_by_role("button", name="Stop listening").click(timeout=SLOW)
+    expect(page.locator("#session-state")).to_contain_text("ended", timeout=SLOW)
+    page.get_by_role("button", name="More").click()
+    expect(page.locator("#facts")).to_contain_text("Ann, Ben agreed (asked in the meeting")
+
+
 @pytest.mark.parametrize(("people", "source"), [("2-4", "microphone"), (" 3 ", "recording")])
 def test_how_many_people_share_a_microphone(
     page: Page, demo_audio: np.ndarray, tmp_path: Path, people: str, source: str
 ) -> None:
-    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    agreed(page)
     page.get_by_label("People on one microphone").fill(people)
     if source == "microphone":
         page.get_by_role("button", name="Start listening").click()
@@ -126,7 +143,7 @@ def test_a_number_of_people_that_is_none_starts_nothing(page: Page, gateway: Gat
         return [one["id"] for one in page.request.get(f"{gateway.http}/sessions").json()["sessions"]]
 
     before = sessions()
-    page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+    agreed(page)
     page.locator("#file").set_input_files(DEMO)
     field = page.get_by_label("People on one microphone")
     field.fill(people)

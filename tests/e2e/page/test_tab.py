@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import expect, sync_playwright
 
-from tests.support.browsers import CHROMIUM, SLOW
+from tests.support.browsers import CHROMIUM, SLOW, agreed
 from tests.support.gateways import Gateway
 from tests.support.recordings import RATE, write_wav
 
@@ -36,7 +36,7 @@ def test_a_tab_is_heard_beside_the_microphone(gateway: Gateway, tmp_path: Path, 
         )
         page.goto(f"{gateway.http}/#new")
         page.bring_to_front()
-        page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+        agreed(page)
         page.get_by_label("Participant’s name").fill("Mara")
         page.get_by_label("Hear a tab or the screen too").check()
         page.get_by_label("Who is heard there").fill("Jonas")
@@ -60,7 +60,7 @@ def test_a_tab_that_is_not_shared_starts_nothing(gateway: Gateway) -> None:
         )
         page.goto(f"{gateway.http}/#new")
         before = page.request.get(f"{gateway.http}/sessions?running=true").json()["sessions"]
-        page.get_by_label("Consent", exact=True).fill("Nobody: the voices are synthetic")
+        agreed(page)
         page.get_by_label("Hear a tab or the screen too").check()
         page.get_by_role("button", name="Start listening").click()
         expect(page.locator("#start-message")).to_contain_text("No tab or screen was shared.")

@@ -109,6 +109,14 @@ def test_a_client_s_options_become_settings() -> None:
     assert (settings.session, settings.recorded, settings.modalities) == ("call-1", True, ("audio",))
     assert (settings.consent, settings.interim, settings.mask, settings.names) == ("both agreed", 2, True, {0: "Ann"})
     assert options.session == "call" and CommonSettings.model_fields.keys() <= Options.model_fields.keys()
+    people = {
+        "people": [{"name": "Ann", "agreed": True}],
+        "how": "by mail",
+        "when": "2026-11-01T09:00Z",
+        "purpose": "test",
+    }
+    agreement = Options.model_validate(asked | {"consent": people}).settings().agreement
+    assert agreement is not None and agreement.people == ["Ann"] and options.settings().agreement is None
     for model in (SessionRequest, UploadRequest):
         for wrong in (
             {"consent": ""},
