@@ -41,13 +41,14 @@ def renamed(events: Sequence[Json], session: str) -> list[Json]:
 
 def said_now(events: Sequence[Json]) -> list[Json]:
     """As this version and earlier ones would both say it: without the folders that these told, with the device, which
-    was the CPU, and the title, of which there was none, without the reader, which `meld` had, and the voice, which
-    another encoder heard and no event told."""
+    was the CPU, and the title and the agreement, of which there were none, without the reader, which `meld` had, and
+    the voice, which another encoder heard and no event told."""
     told = [json.loads(json.dumps(event).replace("deploy/demo/", "")) for event in events]
     for event in told:
         if event["type"] == "session.started":
             event.setdefault("device", "cpu")
             event.setdefault("title", None)
+            event.setdefault("agreement", None)
             event["encoders"]["text"] = event["encoders"]["text"].split("; expert: ")[0]
             event["encoders"]["audio"] = event["encoders"]["audio"].replace("voice CNN", "voice (WeSpeaker)")
         if event["type"] == "emotion":
