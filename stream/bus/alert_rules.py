@@ -28,7 +28,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: str = Field(pattern=r"\w", max_length=100)
-    emotion: str = Field(min_length=1, max_length=64)
+    emotion: str = Field(min_length=1, max_length=200)
     speaker: str = Field("*", max_length=200)
     """Shell pattern of the speaker's name, case-sensitive."""
     above: float = Field(0.0, ge=0, lt=1, allow_inf_nan=False)

@@ -126,8 +126,8 @@ def test_no_outlet_of_a_gateway_names_a_folder(odd: Path, gateway: Gateway, repl
             page = browser.new_page()
             for session in (*sources, "command"):
                 page.goto(f"{gateway.http}/#session={session}")
-                expect(page.locator("#summary-state")).to_contain_text("ended", timeout=SLOW)
-                expect(page.locator("#encoders-list")).to_contain_text("@")
+                expect(page.locator("#session-state")).to_contain_text("ended", timeout=SLOW)
+                expect(page.locator("#facts")).to_contain_text("@")
                 assert_unnamed(page.content())
             browser.close()
         for session in sources:
