@@ -6,7 +6,7 @@ import { Home } from "./home.js";
 import { SessionPage } from "./page.js";
 import { SignIn } from "./signin.js";
 import { StartForm } from "./start.js";
-import { html, render, useEffect, useReducer, useState } from "./vendor/preact-htm.js";
+import { html, render, useEffect, useLayoutEffect, useReducer, useState } from "./vendor/preact-htm.js";
 
 const OFTEN_MS = 1000; // between two looks whether the server is ready, while it is not
 const SELDOM_MS = 10_000; // and while it is
@@ -31,7 +31,8 @@ function route() {
 
 function useRoute() {
   const [shown, setShown] = useState(route() ?? { view: "home" });
-  useEffect(() => {
+  // Before anything is painted: an address that changes earlier would be missed.
+  useLayoutEffect(() => {
     const follow = () => {
       if (takeToken()) return location.reload();
       const asked = route();
