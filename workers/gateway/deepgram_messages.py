@@ -65,11 +65,11 @@ class Replies:
                 return self._begun(event)
             case Emotion() if event.trigger != "interval" and event.utterance not in self._closed:
                 return self._begun(event) + self._final_results(event, event)
-            case Emotion(trigger="context"):
+            case Emotion(trigger="context") if self._wanted.own_messages:
                 return [self._revision(event)]
             case UtteranceFailed() if event.utterance not in self._closed:
                 return self._final_results(event, None, event.reason)
-            case SpeakerMerged():
+            case SpeakerMerged() if self._wanted.own_messages:
                 return [self._merged(event)]
             case SessionEnded():
                 self.ended = event

@@ -14,7 +14,7 @@ RATES = range(8_000, 48_001)  # of linear16, in Hz
 LANGUAGE = re.compile(r"([a-z]{2,3})(-[A-Za-z0-9]{2,8})*")
 DONE = {
     "channels", "consent", "diarize", "diarize_model", "encoding", "interim_results", "language", "multichannel",
-    "sample_rate", "utterance_end_ms", "vad_events",
+    "sample_rate", "undertone", "utterance_end_ms", "vad_events",
 }  # fmt: skip
 WITHOUT_EFFECT = {
     "callback_method", "diarize_version", "dictation", "endpointing", "extra", "filler_words", "keyterm", "keywords",
@@ -29,7 +29,7 @@ REFUSED = {
     "detect_topics": "topics are not detected",
     "intents": "intents are not detected",
     "profanity_filter": "words are not filtered",
-    "redact": "words are not redacted here; POST /sessions can (`redact`, `mask`)",
+    "redact": "words are not redacted here; POST /sessions can",
     "replace": "words are not replaced",
     "search": "words are not searched for",
     "summarize": "a summary is at /sessions/ID/summary",
@@ -62,6 +62,8 @@ class Wanted:
     """Several people may speak on the one channel: they are told apart by voice, and numbered."""
     speech_started: bool = False
     utterance_end: bool = False
+    own_messages: bool = False
+    """Messages of types that Deepgram does not have, too: its Python library hands those to a program as None."""
     ignored: tuple[str, ...] = ()
     """Names of parameters that were accepted without effect."""
 
@@ -101,7 +103,8 @@ def read_query(parameters: Iterable[tuple[str, str]]) -> Wanted:
         raise Unsupported("multichannel: only with encoding=linear16")
     return Wanted(
         format, rate, channels, _language(given), given.get("consent"), _flag(given, "interim_results"), diarize,
-        _flag(given, "vad_events"), given.get("utterance_end_ms", "false").lower() != "false", tuple(sorted(ignored)),
+        _flag(given, "vad_events"), given.get("utterance_end_ms", "false").lower() != "false",
+        _flag(given, "undertone"), tuple(sorted(ignored)),
     )  # fmt: skip
 
 
