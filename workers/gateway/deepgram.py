@@ -15,7 +15,6 @@ from contextlib import ExitStack, aclosing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import starlette.types
 from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
@@ -37,7 +36,7 @@ from workers.gateway.access import Refused
 from workers.gateway.closing import INTERNAL, POLICY, TRY_AGAIN_LATER, close
 from workers.gateway.deepgram_messages import Message, Replies
 from workers.gateway.deepgram_query import Unsupported, Wanted, read_query
-from workers.gateway.feeding import Inbox, failure, feed, whole
+from workers.gateway.feeding import Channels, Inbox, failure, feed, whole
 from workers.gateway.sessions import begin
 from workers.gateway.sockets import admitted, subscribed
 from workers.gateway.state import State, StateDep
@@ -151,21 +150,6 @@ async def _give_up(starting: Start) -> None:
             actor.stop.remote()
 
 
-class _Channels:
-    """Interleaved samples of 16 bit, taken apart."""
-
-    def __init__(self, count: int) -> None:
-        self._count, self._rest = count, b""
-
-    def split(self, piece: bytes) -> list[bytes]:
-        """The next samples of each channel; what is no whole frame waits for the next piece."""
-        content = self._rest + piece
-        size = len(content) // (2 * self._count) * 2 * self._count
-        self._rest = content[size:]
-        frames = np.frombuffer(content[:size], "<i2").reshape(-1, self._count)
-        return [channel.tobytes() for channel in frames.T]
-
-
 class _Connection:
     """A client whose connection was accepted, and its session."""
 
@@ -214,7 +198,7 @@ class _Connection:
     async def _feed(self, actor: Any) -> None:
         """Pass sound on; a connection cannot be taken up again, so its end is that of the tracks."""
         wanted = self._wanted
-        split = _Channels(wanted.channels).split if wanted.channels > 1 else whole
+        split = Channels(wanted.channels).split if wanted.channels > 1 else whole
         tracks = range(wanted.channels)
         try:
             await feed(self._state, actor, self._inbox, tracks, wanted.format, wanted.rate, lambda _: True, split=split)

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
+import numpy as np
 from fastapi import WebSocket
 from ray.exceptions import ActorUnavailableError
 from starlette.types import Message
@@ -32,6 +33,21 @@ async def silent() -> None:
 def whole(piece: bytes) -> list[bytes]:
     """Media of a connection that feeds one track."""
     return [piece]
+
+
+class Channels:
+    """Interleaved samples of 16 bit, taken apart."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._rest = count, b""
+
+    def split(self, piece: bytes) -> list[bytes]:
+        """The next samples of each channel; what is no whole frame waits for the next piece."""
+        content = self._rest + piece
+        size = len(content) // (2 * self._count) * 2 * self._count
+        self._rest = content[size:]
+        frames = np.frombuffer(content[:size], "<i2").reshape(-1, self._count)
+        return [channel.tobytes() for channel in frames.T]
 
 
 class Inbox:

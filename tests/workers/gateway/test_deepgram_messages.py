@@ -10,7 +10,6 @@ from deepgram.listen.v1.types.listen_v1configure_failure import ListenV1Configur
 
 from stream.events import SessionStarted, SpeakerMerged, UtteranceFailed, UtteranceHeard, Word
 from tests.support.events import ended, label, notice, partial
-from workers.gateway.deepgram import _Channels
 from workers.gateway.deepgram_messages import Message, Replies, configure_failure, error, refusal, spread
 from workers.gateway.deepgram_query import Wanted
 
@@ -206,10 +205,3 @@ def test_what_a_refusal_says() -> None:
         "err_code": "INVALID_AUTH", "err_msg": "this token is not known", "request_id": "r"
     }  # fmt: skip
     assert len(error("SchemaError", "no JSON", "x" * 10_000)["message"]) == 200
-
-
-def test_interleaved_channels_are_taken_apart_wherever_a_message_ends() -> None:
-    channels, content = _Channels(2), bytes(range(16))
-    parts = [channels.split(piece) for piece in (content[:3], content[3:9], content[9:])]
-    left, right = (b"".join(part[n] for part in parts) for n in range(2))
-    assert left == bytes([0, 1, 4, 5, 8, 9, 12, 13]) and right == bytes([2, 3, 6, 7, 10, 11, 14, 15])
