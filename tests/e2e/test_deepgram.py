@@ -146,11 +146,16 @@ def test_webm_as_a_browser_records_it(served: tuple[Gateway, str, str], demo_aud
     assert messages[-1].duration == pytest.approx(8.4, abs=0.5)
 
 
-def test_who_may_not_is_told(served: tuple[Gateway, str, str]) -> None:
+async def test_who_may_not_is_told(served: tuple[Gateway, str, str]) -> None:
     gateway, desk, other = served
     for token, asked, status in ((f"{desk}x", {}, 401), (other, {}, 400), (desk, {"encoding": "opus"}, 400)):
         with pytest.raises(ApiError) as refusal:
-            talk(gateway, token, b"", **asked)
+            await asyncio.to_thread(talk, gateway, token, b"", **asked)
+        assert refusal.value.status_code == status
+        with pytest.raises(ApiError) as refusal:
+            client = AsyncDeepgramClient(api_key=token, environment=environment(gateway))
+            async with client.listen.v1.connect(**ASKED | asked):
+                pass
         assert refusal.value.status_code == status
 
 

@@ -238,3 +238,26 @@ async def test_sound_that_cannot_be_read_is_told(redis_url: str, monkeypatch: py
         told = await rest(socket)
     assert [each["type"] for each in told] == ["Error", "Metadata"] and told[0]["variant"] == "MediaError"
     assert socket.close_code == 1008 and session.is_final
+
+
+async def test_no_message_of_text_ends_a_connection(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = MadeUp(redis_url, monkeypatch)
+    bad = (
+        "",
+        "x",
+        "[" * 50_000,
+        "1" * 5000,
+        "NaN",
+        '"CloseStream"',
+        '{"type": ["CloseStream"]}',
+        '{"type": "\\ud800"}',
+    )
+    async with door(redis_url, scopes=["ingest"]) as gateway, client(gateway, f"{PCM}&consent=yes") as socket:
+        for text in bad:
+            await socket.send(text)
+            told = json.loads(await asyncio.wait_for(socket.recv(), 10))
+            assert (told["type"], told["variant"], told["message"]) == ("Error", "SchemaError", text[:200])
+        await socket.send(b"\1\0" * 800)
+        await socket.send('{"type": "CloseStream"}')
+        assert [each["type"] for each in await rest(socket)] == ["Metadata"]
+    assert len(session.tracks[0]) == 1600
