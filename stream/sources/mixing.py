@@ -45,6 +45,8 @@ class ClockAligner:
     def __init__(self) -> None:
         self.offset: float | None = None
         """Seconds from the stream's clock to the session's; None before the first block."""
+        self.began: float | None = None
+        """Where the stream began on the session's clock, in seconds; None before the first block."""
         self._reached = self._since = self._correction = 0.0
         self._earliest = -np.inf
         self._first_lead: float | None = None
@@ -85,6 +87,7 @@ class ClockAligner:
             reached = self._reached + self.offset
             begin = max(begin, min(start + self.offset, reached + MAX_KEPT_PAUSE_S))
         self.offset, self._since, self._reached = begin - start, arrival, start
+        self.began = begin if self.began is None else self.began
         self._correction, self._earliest, self._first_lead, self._drift = 0.0, -np.inf, None, 0.0
 
     def _measure(self) -> None:
@@ -238,6 +241,11 @@ class MixedSource:
             **{name: sum(source.counts().get(name, 0) for source in sources) for name in names},
             "worst_skew_ms": round(1000 * self.worst_skew),
         }
+
+    def began(self, participant: int) -> float | None:
+        """Time of a participant's first sample, in seconds on the session's clock; None if nothing has come."""
+        with self._lock:
+            return self._tracks[participant].aligner.began
 
     def stop(self) -> None:
         """Stop all sources; no further blocks are delivered."""

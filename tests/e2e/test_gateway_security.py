@@ -194,7 +194,7 @@ async def test_another_user_of_the_machine_gets_nowhere(tmp_path: Path, redis_ur
 async def test_no_query_string_is_logged(gateway: Gateway) -> None:
     """Clients put there what is nobody's business: tokens, consent, names."""
     before = len(gateway.log.read_text())
-    for path in ("/me", "/nowhere", "/sessions/absent/events", "/sessions/absent/tracks/0"):
+    for path in ("/me", "/nowhere", "/sessions/absent/events", "/sessions/absent/tracks/0", "/v1/listen"):
         async with httpx.AsyncClient(base_url=gateway.http, timeout=60) as client:
             await client.get(f"{path}?token=hidden")
         with suppress(websockets.WebSocketException):
@@ -210,7 +210,7 @@ async def test_no_query_string_is_logged(gateway: Gateway) -> None:
     log = gateway.log.read_text()[before:]
     lines = [json.loads(line) for line in log.splitlines()]
     sockets = [line for line in lines if line["event"] == "websocket"]
-    assert not [line for line in lines if "hidden" in str(line)] and len(sockets) == 5
+    assert not [line for line in lines if "hidden" in str(line)] and len(sockets) == 6
     assert (sockets[-1]["route"], sockets[-1]["token"]) == ("/sessions/{session}/events", "loopback")
     assert session not in str(sockets)
 

@@ -44,7 +44,7 @@ from workers.cluster.served import inside
 from workers.errors import UsageError
 from workers.gateway.access import LOOPBACK, Access
 from workers.gateway.app import create_app
-from workers.gateway.sockets import _close
+from workers.gateway.closing import close
 from workers.gateway.state import IngesterDep, Settings
 
 
@@ -271,7 +271,7 @@ async def test_a_reason_fits_into_a_close_frame() -> None:
         async def close(self, code: int, reason: str) -> None:
             closed.append((code, reason))
 
-    await _close(Socket(), 1008, "😀" * 100)  # type: ignore[arg-type]
+    await close(Socket(), 1008, "😀" * 100)  # type: ignore[arg-type]
     ((_, reason),) = closed
     assert len(reason.encode()) <= 123 and reason.startswith("😀" * 30)
 

@@ -43,7 +43,7 @@ async def door(
     origins: frozenset[str] = frozenset(),
     scopes: Sequence[str] = ("admin",),
     record: Path | None = None,
-    **limits: int,
+    **limits: int | str,
 ) -> AsyncIterator[Door]:
     secret, entry = new_token("desk", list(scopes))
     token = Token.model_validate(tomllib.loads(entry)["token"][0] | limits)

@@ -58,6 +58,7 @@ class ServedSession:
         self._session, self._options, self._asked, self._place = session, options, source, place
         self._observers, self._home = list(observers), home
         self._tracks: list[PushedTrack] = []
+        self._mixed: MixedSource | None = None
         self._stopped = asyncio.Event()
         self._work: asyncio.Task[Any] | None = None
         self._source: Source | None = None
@@ -114,7 +115,8 @@ class ServedSession:
                     for track in self._tracks
                 ]
                 named = {n: track.name for n, track in enumerate(tracks) if track.name}
-                return MixedSource(people), named, None
+                self._mixed = MixedSource(people)
+                return self._mixed, named, None
             case Url(url=url, name=name):
                 fetch = functools.partial(FetchedSource, url, Reach(self._place.pull_from))
                 return ReconnectingSource(fetch, TRACK_TIMEOUT_S), {0: name} if name else {}, None
@@ -164,6 +166,10 @@ class ServedSession:
     def detach(self, track: int, connection: str, over: bool) -> None:
         """The sender of a track is gone; `over`: for good."""
         self._track(track).detach(connection, over)
+
+    def began(self, track: int) -> float | None:
+        """Time of a pushed track's first sample, in seconds on the media clock; None if nothing of it has come."""
+        return None if self._mixed is None else self._mixed.began(track)
 
     def _track(self, number: int) -> PushedTrack:
         if not 0 <= number < len(self._tracks):

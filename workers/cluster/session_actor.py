@@ -95,6 +95,9 @@ class ServedSessionActor:
     async def push(self, track: int, connection: str, piece: bytes) -> None:
         await (await self._served()).push(track, connection, piece)
 
+    async def began(self, track: int) -> float | None:
+        return (await self._served()).began(track)
+
     async def watch(self, track: int, connection: str) -> None:
         await (await self._served()).watch(track, connection)
 

@@ -57,6 +57,8 @@ class Token(BaseModel):
     """Maximum number of requests per minute."""
     connections: Annotated[int, Field(ge=1)] = 64
     """Maximum number of simultaneous event streams and WebSockets, at each gateway."""
+    consent: Annotated[str, Field(min_length=3, max_length=500)] | None = None
+    """Statement of consent for sessions of programs that cannot state one (`/v1/listen`); None: these have to."""
 
     def allows(self, scope: Scope) -> bool:
         """True if the token has the scope, directly or as administrator."""

@@ -24,7 +24,7 @@ from stream.bus.tasks import cancelled
 from stream.clock import Clock, MonotonicClock
 from stream.errors import StreamError, one_line, without_folders
 from workers.errors import WorkersError
-from workers.gateway import annotating, pages, playback, sessions, sockets, summarizing
+from workers.gateway import annotating, deepgram, pages, playback, sessions, sockets, summarizing
 from workers.gateway.access import Access
 from workers.gateway.custody import ask, keep_custody
 from workers.gateway.metrics import Metrics
@@ -87,7 +87,7 @@ def create_app(settings: Settings, access: Access, clock: Clock = MonotonicClock
     app.mount("/static", StaticFiles(directory=pages.PAGE), name="static")
     # The files of Swagger UI, which FastAPI would load from another server.
     app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")
-    for part in (pages, sessions, summarizing, playback, annotating, sockets):
+    for part in (pages, sessions, summarizing, playback, annotating, sockets, deepgram):
         app.include_router(part.router, responses=REFUSALS)
     _add_error_handlers(app, settings)
     return app

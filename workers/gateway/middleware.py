@@ -109,6 +109,8 @@ class RequestRecorder:
             nonlocal code
             if message["type"] in ("websocket.close", "websocket.disconnect"):
                 code = message.get("code", 1000) if code is None else code
+            elif message["type"] == "websocket.http.response.start":  # a refusal instead of a WebSocket
+                code = message["status"]
             return message
 
         async def receive_noted() -> Message:

@@ -56,7 +56,7 @@ async def start(request: SessionRequest, state: StateDep, token: IngesterDep) ->
     """Start a session from tracks that the client will send, a stream to fetch, or a file of the media folder."""
     if isinstance(request.source, Url):
         Reach(state.settings.pull_from).check(request.source.url)  # its session asks again, at every connection
-    return await _start(state, request, request.source, token)
+    return await begin(state, request, request.source, token)
 
 
 @router.post("/recordings", status_code=201)
@@ -71,7 +71,7 @@ async def replay(
         raise Refused(415, "this is a form: send the file itself as the body (curl --data-binary @FILE, not -F)")
     with state.uploads.taken(token):
         content = await _body(request, state.settings.upload << 20)
-    return await _start(state, options, Upload(Path(options.name).name, content, options.pace, options.track), token)
+    return await begin(state, options, Upload(Path(options.name).name, content, options.pace, options.track), token)
 
 
 @router.get("/sessions")
@@ -174,7 +174,11 @@ def _in_its_folder(path: Path, recordings: Path | None) -> Path:
     return path.relative_to(recordings) if recordings and path.is_relative_to(recordings) else Path(path.name)
 
 
-async def _start(state: State, options: Options, source: Push | Url | MediaFile | Upload, token: Token) -> SessionInfo:
+async def begin(state: State, options: Options, source: Push | Url | MediaFile | Upload, token: Token) -> SessionInfo:
+    """Start a session of a token; returns when it listens.
+
+    Raises Refused, HTTPException, the errors of the session's settings and source, RayError, RedisError.
+    """
     settings = state.settings
     if state.draining.is_set():
         raise Refused(503, "this gateway is about to go; try again", 1)

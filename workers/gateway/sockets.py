@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from typing import Annotated, Any, TypeVar
@@ -12,24 +11,22 @@ from typing import Annotated, Any, TypeVar
 from anyio import CancelScope
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, WebSocket, WebSocketDisconnect
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from ray.exceptions import ActorUnavailableError, RayError
+from ray.exceptions import RayError
 from redis.exceptions import RedisError
 
 from stream.bus.connection import BusError
 from stream.bus.keys import SESSION_ID
 from stream.bus.session_alerts import subscribe_with_alerts
 from stream.bus.subscriber import subscribe
-from stream.bus.tasks import abandon, cancelled, seen
-from stream.errors import MediaError, without_folders
+from stream.bus.tasks import abandon, cancelled
 from stream.events import Event
-from workers.cluster.request_files import PIECE_BYTES
 from workers.cluster.session_actor import find_session
 from workers.gateway.access import Refused, Scope, Token
+from workers.gateway.closing import POLICY, RESTART, TRY_AGAIN_LATER, close
+from workers.gateway.feeding import Inbox, failure, feed
 from workers.gateway.state import AfterQuery, ReaderDep, State, StateDep, bearer, known
 
 BEARER = "bearer."  # subprotocol that carries the token, because browsers cannot set headers of a WebSocket
-POLICY, INTERNAL, RESTART, TRY_AGAIN_LATER = 1008, 1011, 1012, 1013  # close codes of RFC 6455 and its registry
-MAX_INBOX_BYTES = 8 << 20  # of a connection, received while its session does not take them: minutes of sound
 MAX_LINES = 500  # events in one message
 LinesQuery = Annotated[bool, Query(description="Several events in a message, one a line.")]
 Found = TypeVar("Found")
@@ -54,7 +51,7 @@ async def _session_events(
     """Dependency: a session's events, counted as a connection. Raises HTTPException (404), Refused (429)."""
     await known(state, session)
     with state.connected(token):
-        events = await _subscribed(state, session, last_event_id or after, alerts)
+        events = await subscribed(state, session, last_event_id or after, alerts)
         async with aclosing(_until_draining(events, state.draining)) as remaining:
             yield remaining
 
@@ -88,7 +85,7 @@ async def send_events(
     async with _accepted(state, socket, "read") as token:
         if token is None or await _checked(socket, known(state, session)) is None:
             return
-        if (events := await _checked(socket, _subscribed(state, session, after, alerts))) is None:
+        if (events := await _checked(socket, subscribed(state, session, after, alerts))) is None:
             return
         with state.metrics.sockets.labels("out").track_inprogress():
             send = _send_lines if lines else _send_each
@@ -124,7 +121,7 @@ async def receive_media(
             await ingest
 
 
-async def _subscribed(state: State, session: str, after: str | None, alerts: bool) -> AsyncGenerator[Event]:
+async def subscribed(state: State, session: str, after: str | None, alerts: bool) -> AsyncGenerator[Event]:
     """Events of a session that there is, from the first or from the one after `after`; with the alerts of its own rules
     if `alerts`. Raises RedisError."""
     url, prefix = state.settings.redis, state.settings.prefix
@@ -222,7 +219,7 @@ async def _accepted(state: State, socket: WebSocket, scope: Scope) -> AsyncGener
         yield None
         return
     with ExitStack() as connection:
-        token = await _checked(socket, _admitted(state, presented or bearer(socket), scope, connection))
+        token = await _checked(socket, admitted(state, presented or bearer(socket), scope, connection))
         if token is None:
             state.metrics.refused.labels("websocket").inc()
         else:
@@ -230,7 +227,7 @@ async def _accepted(state: State, socket: WebSocket, scope: Scope) -> AsyncGener
         yield token
 
 
-async def _admitted(state: State, presented: str | None, scope: Scope, connection: ExitStack) -> Token:
+async def admitted(state: State, presented: str | None, scope: Scope, connection: ExitStack) -> Token:
     """The token, whose connection is counted until `connection` is closed. Raises Refused."""
     token = await state.access.admit(presented, scope)
     connection.enter_context(state.connected(token))
@@ -253,89 +250,26 @@ async def _checked(socket: WebSocket, check: Awaitable[Found]) -> Found | None:
         code, reason = POLICY, str(error.detail)
     except (RedisError, BusError, RayError, OSError):
         code, reason = TRY_AGAIN_LATER, "Redis or Ray is unreachable at the moment; try again"
-    await _close(socket, code, reason)
+    await close(socket, code, reason)
     return None
-
-
-async def _close(socket: WebSocket, code: int, reason: str) -> None:
-    """Close a WebSocket, unless the client has done so already."""
-    with suppress(RuntimeError, WebSocketDisconnect):
-        await socket.close(code, reason.encode()[:120].decode(errors="ignore"))  # 123 bytes fit
-
-
-class _Inbox:
-    """Media of a WebSocket, received while the session is busy with what came before.
-
-    A connection whose messages nobody receives does not get its pings answered, and would be closed although its sender
-    is well. Beyond `MAX_INBOX_BYTES` the sender has to wait all the same.
-    """
-
-    def __init__(self, socket: WebSocket) -> None:
-        self.close_code: int | None = None
-        """Code with which the client closed."""
-        self._socket = socket
-        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._size = 0
-        self._room = asyncio.Event()
-        self._receiving = asyncio.create_task(self._receive())
-
-    def interrupt(self, watch: asyncio.Future[None]) -> None:
-        """End after the pieces that are here: the session reads no more of this connection; `watch` has the reason."""
-        seen(watch)
-        self._pieces.put_nowait(None)
-
-    def close(self) -> None:
-        """Receive nothing more."""
-        abandon(self._receiving)
-
-    async def __aiter__(self) -> AsyncGenerator[bytes]:
-        """Pieces until the client has gone, small enough to reach the session without Ray's object store."""
-        while (message := await self._pieces.get()) is not None:
-            self._size -= len(message)
-            self._room.set()
-            for first in range(0, len(message), PIECE_BYTES):
-                yield message[first : first + PIECE_BYTES]
-
-    async def _receive(self) -> None:
-        try:
-            while (message := await self._socket.receive())["type"] != "websocket.disconnect":
-                piece = message.get("bytes") or b""
-                self._pieces.put_nowait(piece)
-                self._size += len(piece)
-                while self._size > MAX_INBOX_BYTES:
-                    self._room.clear()
-                    await self._room.wait()
-            self.close_code = message.get("code")
-        finally:
-            self._pieces.put_nowait(None)
 
 
 async def _ingest(state: State, socket: WebSocket, actor: Any, track: int, format: str, rate: int) -> None:
     """Pass the media of a WebSocket to a track of a session, until the client or the session ends it."""
-    connection, is_final = secrets.token_hex(4), False
-    inbox = _Inbox(socket)
-    try:
-        await actor.attach.remote(track, connection, format, rate)
+    inbox = Inbox(socket)
+
+    async def ready() -> None:
         await socket.send_text(json.dumps({"type": "ready"}))
-        watch = asyncio.ensure_future(actor.watch.remote(track, connection))
-        watch.add_done_callback(inbox.interrupt)
-        async for piece in inbox:
-            await actor.push.remote(track, connection, piece)
-        if inbox.close_code is None and watch.done():
-            watch.result()
-        is_final = inbox.close_code == 1000
+
+    def is_final(is_passed: bool) -> bool:
+        return is_passed and inbox.close_code == 1000
+
+    try:
+        await feed(state, actor, inbox, [track], format, rate, is_final, ready)
     except Exception as error:
-        cause = getattr(error, "cause", error)
-        code, reason = INTERNAL, "the session has ended"
-        if isinstance(cause, MediaError):
-            code, reason = POLICY, without_folders(str(cause))
-        elif isinstance(error, ActorUnavailableError):
-            code, reason = RESTART, "the session's process was killed and is restarted: connect again"
+        code, reason = failure(error)
         with suppress(RuntimeError, WebSocketDisconnect):
             await socket.send_text(json.dumps({"type": "error", "message": reason}))
-        await _close(socket, code, reason)
+        await close(socket, code, reason)
     finally:
         inbox.close()
-        call = asyncio.ensure_future(actor.detach.remote(track, connection, is_final))
-        state.detach_calls.add(call)  # not awaited: it may last as long as the session
-        call.add_done_callback(state.detached)

@@ -29,12 +29,14 @@ def test_participants_run_in_step_and_a_late_one_is_silent_until_then() -> None:
     clock = VirtualClock(threads=3)
     one, other = Tone(20, 1.0, clock=clock), Tone(8, 2.0, wait=1.0, clock=clock)
     together = MixedSource([Participant(one, name="Anna"), Participant(other)], clock=clock)
+    assert together.began(1) is None
     blocks = list(together)
     audio = np.concatenate([block.samples for block in blocks], 1)
     assert together.channels == 2 and together.split
     assert [block.number for block in blocks] == list(range(len(blocks)))
     first = int(np.argmax(audio[1] == 2.0)) / RATE
     assert 0.8 < first < 1.6  # when it began to arrive
+    assert together.began(1) == pytest.approx(first, abs=0.01)
     assert (audio[0] == 1.0).sum() == pytest.approx(20 * TONE_BLOCK, abs=2 * TONE_BLOCK)
     assert (audio[1] == 2.0).sum() == pytest.approx(8 * TONE_BLOCK, abs=2 * TONE_BLOCK)
     assert all(frame.channel in (0, 1) for block in blocks for frame in block.frames)

@@ -121,6 +121,7 @@ async def test_a_silent_session_is_its_owners_and_counts_while_it_is_there(redis
         (f"[[token]]\nname = 'a b'\nsha256 = '{'0' * 64}'\nscopes = ['read']", "token 1: name"),
         (f"[[token]]\nname = 'a'\nsha256 = '{'0' * 64}'\nscopes = ['fly']", "token 1: scopes"),
         (f"[[token]]\nname = 'a'\nsha256 = '{'0' * 64}'\nscopes = []", "token 1: scopes"),
+        (f"[[token]]\nname = 'a'\nsha256 = '{'0' * 64}'\nscopes = ['read']\nconsent = ''", "token 1: consent"),
         (2 * f"[[token]]\nname = 'a'\nsha256 = '{'0' * 64}'\nscopes = ['read']\n", "same name"),
         ("[[token]]\nsecret = 'plain'", "token 1: "),
     ],
