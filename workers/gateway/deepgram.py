@@ -109,7 +109,7 @@ def _options(wanted: Wanted, consent: str | None) -> Options:
         return Options(consent=consent, language=wanted.language, interim=None if needs_interim else 0)
     except ValidationError as error:
         first = error.errors()[0]
-        raise Unsupported(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise Unsupported(f"{first['loc'][0]}: {first['msg']}") from None
 
 
 def _source(wanted: Wanted) -> Push:
