@@ -17,7 +17,7 @@ from workers.api.remote import GatewayError, GatewaySession
 from workers.cluster import request
 from workers.errors import UsageError
 
-SECRET = "t0ken"
+TOKEN = "t0ken"  # noqa: S105
 TONE = b"\x01\x02" * 160  # 10 ms
 
 
@@ -50,7 +50,7 @@ async def test_sound_goes_to_its_track_and_events_come_back(gateway: StubGateway
     """A track whose participant is quiet is sent silence; the end of the sound ends all tracks."""
     problems: list[str] = []
     session = GatewaySession(
-        gateway.url, ["Ann", "Ben"], consent="both agreed", token=SECRET, settings={"id": "call", "language": "en"},
+        gateway.url, ["Ann", "Ben"], consent="both agreed", token=TOKEN, settings={"id": "call", "language": "en"},
         on_problem=problems.append,
     )  # fmt: skip
     async with session:
@@ -70,7 +70,7 @@ async def test_sound_goes_to_its_track_and_events_come_back(gateway: StubGateway
     (asked,) = gateway.requests
     assert asked["source"] == {"kind": "push", "tracks": [{"name": "Ann"}, {"name": "Ben"}]}
     assert asked["consent"] == "both agreed" and asked["language"] == "en"
-    assert gateway.authorization == [f"Bearer {SECRET}"] and not gateway.stopped and not problems
+    assert gateway.authorization == [f"Bearer {TOKEN}"] and not gateway.stopped and not problems
 
 
 async def test_leaving_stops_the_session(gateway: StubGateway) -> None:
