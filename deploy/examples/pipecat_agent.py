@@ -38,14 +38,15 @@ async def play(path: str, worker: PipelineWorker) -> None:
     await worker.queue_frame(EndFrame())
 
 
+async def tell(_: PipelineWorker, frame: ErrorFrame) -> None:
+    """What goes wrong: the gateway is away, or refuses."""
+    print(frame.error, file=sys.stderr)
+
+
 async def main(path: str) -> None:
     undertone = UndertoneProcessor(GATEWAY, consent="the caller agreed", linger_s=10)
     worker = PipelineWorker(Pipeline([undertone, Printer()]), params=PipelineParams(audio_in_sample_rate=16_000))
-
-    @worker.event_handler("on_pipeline_error")
-    async def tell(_: PipelineWorker, frame: ErrorFrame) -> None:
-        print(frame.error, file=sys.stderr)
-
+    worker.add_event_handler("on_pipeline_error", tell)
     runner = WorkerRunner()
     await runner.add_workers(worker)
     await asyncio.gather(runner.run(), play(path, worker))

@@ -40,6 +40,8 @@ class StubGateway:
         """The `after` of each connection that reads events."""
         self.refusal: tuple[int, str] | None = None
         """Status and reason with which it refuses new sessions."""
+        self.track_refusal: str | None = None
+        """Reason with which it refuses senders."""
         self.sessions: set[str] = set()
         self._events: dict[str, list[Event]] = defaultdict(list)
         self._changed = asyncio.Condition()
@@ -84,6 +86,10 @@ class StubGateway:
             await socket.accept()
             if session not in self.sessions:
                 await socket.close(1008, "no such session of this token is running")
+                return
+            if self.track_refusal is not None:
+                await socket.send_json({"type": "error", "message": self.track_refusal})
+                await socket.close(1008, self.track_refusal)
                 return
             self._sockets.add(socket)
             await socket.send_json({"type": "ready"})

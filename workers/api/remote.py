@@ -37,10 +37,10 @@ GRACE_S = 5.0  # seconds within which the end of a session that is gone should b
 STEADY_S = 60.0  # seconds after which a session counts as one that works
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 15.0  # seconds between attempts
 MAX_UNREAD_EVENTS = 1_000
-POLICY = 1008  # code with which a gateway closes a WebSocket that it refuses
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}")  # of a track
 LOST = (OSError, TimeoutError, InvalidHandshake, ConnectionClosed)
 GONE = "no such session", "no session"  # beginnings of a gateway's answer
+OVER = "the session has ended"  # to who sends; its last event tells why
 
 
 class GatewayError(WorkersError):
@@ -127,7 +127,7 @@ class GatewaySession:
         self._id = str(self._settings.pop("id", None) or f"agent-{secrets.token_hex(4)}")
         self._on_problem = on_problem
         owners = [*participants, *(None for _ in range(places))]
-        self._is_room = not owners
+        self._is_room, self._known = not owners, frozenset(participants)
         self._tracks = [
             _Track(owner, self._wire_name(owner, number), int(MAX_WAITING_S * rate) * 2)
             for number, owner in enumerate(owners or [None])
@@ -144,9 +144,15 @@ class GatewaySession:
         self._work: asyncio.Task[None] | None = None
 
     def _wire_name(self, owner: str | None, number: int) -> str | None:
+        """The name of a track at the gateway: of its participant, where that is known and can be one."""
         if self._is_room:
             return None
-        return owner if owner is not None and NAME.fullmatch(owner) else f"place {number + 1}"
+        if owner is not None and NAME.fullmatch(owner):
+            return owner
+        name = f"place {number + 1}"
+        while name in self._known:
+            name += "'"
+        return name
 
     async def __aenter__(self) -> Self:
         self._work = asyncio.create_task(self._run())
@@ -158,7 +164,8 @@ class GatewaySession:
         await self.aclose(0.0 if error is not None else END_S)
 
     def send(self, participant: str, pcm: bytes) -> bool:
-        """Take a participant's next samples: 16 bit, little-endian, mono, `rate` a second. Never waits.
+        """Take a participant's next samples: 16 bit, little-endian, mono, `rate` a second. Never waits. To be called
+        where the event loop runs.
 
         False if all places are taken by others. Raises UsageError for half a sample.
         """
@@ -204,6 +211,8 @@ class GatewaySession:
         is_over = self._work.done()
         self._work.cancel()
         await asyncio.wait({self._work})
+        if not self._work.cancelled():
+            self._work.exception()  # nobody may read events any more
         if self.session is not None and not is_over:
             try:
                 await asyncio.to_thread(self._request, "DELETE", f"/sessions/{self.session}", None, STOP_S)
@@ -267,7 +276,7 @@ class GatewaySession:
         """A request to the gateway. Raises _Away, and GatewayError for what will not be better the next time."""
         try:
             answer = requests.request(
-                method, self._url + path, json=body, headers=self._headers, timeout=(CONNECT_S, timeout_s)
+                method, self._url + path, json=body, auth=self._authorize, timeout=(CONNECT_S, timeout_s)
             )
         except requests.RequestException:
             raise _Away(self._no_answer()) from None
@@ -282,6 +291,11 @@ class GatewaySession:
         if is_passing or (answer.status_code == 409 and self._starts > 1):  # it may have begun though we were not told
             raise _Away(message)
         raise GatewayError(message)
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """The request with the token, which ~/.netrc would otherwise take the place of."""
+        request.headers.update(self._headers)
+        return request
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -314,7 +328,8 @@ class GatewaySession:
         part, path = f"track {number}", f"/sessions/{self.session}/tracks/{number}?format=pcm&rate={self.rate}"
 
         async def talk(socket: ClientConnection) -> None:
-            await asyncio.wait_for(socket.recv(), CONNECT_S)  # "ready"; a refusal closes the connection as well
+            if json.loads(await asyncio.wait_for(socket.recv(), CONNECT_S))["type"] != "ready":
+                await socket.recv()  # it refuses, and closes the connection with the reason
             self._well(part)
             await self._feed(self._tracks[number], socket)
 
@@ -382,10 +397,8 @@ class GatewaySession:
                     self._gone.set()
                     if part == "events":
                         return
-                elif reason and error.rcvd.code == POLICY:  # type: ignore[union-attr]
-                    self._fail(part, f"the gateway refuses {part}: {one_line(reason)}")
-                else:
-                    self._fail(part, self._no_answer())
+                elif reason != OVER:
+                    self._fail(part, f"{part}: {one_line(reason)}; trying again" if reason else self._no_answer())
             if self._ended.is_set() and time.monotonic() - self._ended_at > LAST_S:
                 return
             pause = FIRST_PAUSE_S if time.monotonic() - began > MAX_PAUSE_S else pause

@@ -151,6 +151,22 @@ async def test_reading_goes_on_behind_the_last_event(gateway: StubGateway) -> No
     assert gateway.readers[:2] == ["", "s:1:0"] and len(gateway.requests) == 1
 
 
+async def test_a_track_that_is_refused_is_told_once(gateway: StubGateway) -> None:
+    problems: list[str] = []
+    gateway.track_refusal = "Ann: 8 connections of this track are waiting already"
+    async with GatewaySession(gateway.url, ["Ann"], consent="Ann agreed", on_problem=problems.append) as session:
+        await asyncio.sleep(0.3)
+        gateway.track_refusal = None
+        await until(lambda: session.session and gateway.heard[session.session, 0])
+    assert problems == ["track 0: Ann: 8 connections of this track are waiting already; trying again"]
+
+
+async def test_names_of_places_are_nobody_elses(gateway: StubGateway) -> None:
+    async with GatewaySession(gateway.url, ["place 2"], places=1, consent="all agreed") as session:
+        await until(lambda: session.session)
+    assert gateway.requests[0]["source"]["tracks"] == [{"name": "place 2"}, {"name": "place 2'"}]
+
+
 @pytest.mark.parametrize("is_told", [True, False])
 async def test_a_session_that_is_lost_is_followed_by_another(gateway: StubGateway, is_told: bool) -> None:
     """Its gateway was killed with all that it ran: the next one may tell its end, or know nothing of it."""

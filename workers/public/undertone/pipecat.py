@@ -169,8 +169,7 @@ class UndertoneProcessor(FrameProcessor):
         """Push the session's events downstream, until the last."""
         try:
             async for event in self._session:
-                is_label = isinstance(event, Emotion)
-                await self.push_frame(EmotionFrame(event) if is_label else UndertoneEventFrame(event))
+                await self.push_frame(EmotionFrame(event) if isinstance(event, Emotion) else UndertoneEventFrame(event))
         except GatewayError:
             pass  # it was told
 
