@@ -1,4 +1,4 @@
-"""The labels of a call in a Pipecat pipeline. The call is a WAV file here; the `input()` of a transport comes first else.
+"""The labels of a call in a Pipecat pipeline. The call is a WAV file here, and no transport.
 
 undertone serve --no-token            # the gateway, on this machine
 python pipecat_agent.py call.wav

@@ -17,7 +17,7 @@ import undertone as program
 
 from stream.bus.subscriber import history
 from tests.support.agents import importing
-from tests.support.gateways import HEARD, Gateway, gateways, pcm
+from tests.support.gateways import HEARD, Gateway, gateways, pcm, wait_ready
 from tests.support.paths import DEPLOY, ROOT
 from tests.support.recordings import RATE, write_wav
 
@@ -154,6 +154,7 @@ async def test_a_gateway_that_dies_costs_its_labels_alone(
         )
         call = Call(processor)
         before: list[int] = []
+        silence = np.zeros((2, RATE), np.float32)
 
         async def talk() -> None:
             await started(processor)
@@ -167,8 +168,12 @@ async def test_a_gateway_that_dies_costs_its_labels_alone(
                 command = [*first.process.args]  # type: ignore[misc]
                 second = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT)
             running.append(second)
-            silence = np.zeros((2, 12 * RATE), np.float32)
-            await call.speak(silence)
+            ready = asyncio.create_task(asyncio.to_thread(wait_ready, Gateway(second, first.port, again)))
+            while not ready.done():
+                await call.speak(silence)
+            ready.result()
+            for _ in range(8):  # within which it is tried again
+                await call.speak(silence)
             await call.speak(demo_audio[:, : 9 * RATE])
 
         running: list[subprocess.Popen[bytes]] = []
