@@ -47,7 +47,7 @@ class GatewayError(WorkersError):
     """The gateway refuses the session; trying again would not help. The message is its reason."""
 
 
-class _Away(Exception):
+class _Away(WorkersError):
     """The gateway cannot be reached, or has no room at the moment."""
 
 
@@ -62,10 +62,14 @@ class _Track:
         self._size, self._max_bytes = 0, max_bytes
 
     def put(self, pcm: bytes) -> None:
+        """Add samples; the oldest make room."""
         self._pieces.append(pcm)
         self._size += len(pcm)
-        while self._size > self._max_bytes:
-            self._size -= len(self._pieces.popleft())
+        while (surplus := self._size - self._max_bytes) > 0:
+            oldest = self._pieces.popleft()
+            if len(oldest) > surplus:
+                self._pieces.appendleft(oldest[surplus:])
+            self._size -= min(len(oldest), surplus)
         self.news.set()
 
     def take(self) -> bytes:
