@@ -20,6 +20,7 @@ from tests.support.agents import importing
 from tests.support.gateways import HEARD, Gateway, gateways, pcm, wait_ready
 from tests.support.paths import DEPLOY, ROOT
 from tests.support.recordings import RATE, write_wav
+from workers.api import remote
 
 with importing("pipecat"):
     from pipecat.frames.frames import EndFrame, ErrorFrame, Frame, UserAudioRawFrame
@@ -144,9 +145,10 @@ async def test_two_participants_of_a_pipeline_get_their_labels(
 
 
 async def test_a_gateway_that_dies_costs_its_labels_alone(
-    tmp_path: Path, demo_audio: np.ndarray, redis_url: str, ray_address: str
+    tmp_path: Path, demo_audio: np.ndarray, redis_url: str, ray_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Frames go on, an error that is not fatal says so, and with the next gateway at that address labels come again."""
+    monkeypatch.setattr(remote, "MAX_PAUSE_S", 1.0)
     options = ("--redis", redis_url, "--ray-address", ray_address)
     with gateways(tmp_path, 1, *options) as (first,):
         processor = UndertoneProcessor(
@@ -172,7 +174,7 @@ async def test_a_gateway_that_dies_costs_its_labels_alone(
             while not ready.done():
                 await call.speak(silence)
             ready.result()
-            for _ in range(8):  # within which it is tried again
+            for _ in range(3):  # within which it is tried again
                 await call.speak(silence)
             await call.speak(demo_audio[:, : 9 * RATE])
 
@@ -190,6 +192,7 @@ async def test_a_gateway_that_dies_costs_its_labels_alone(
     labels = call.out.labels()
     assert before[0] >= 1 and len(labels) > before[0]
     assert {frame.speaker for frame in labels[before[0] :]} == set(PEOPLE)
+    assert {event.session for event in await history(redis_url, str(processor.session))} == {processor.session}
     assert len({frame.event.id for frame in labels}) == len(labels)
 
 

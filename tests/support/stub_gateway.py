@@ -125,7 +125,7 @@ class StubGateway:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[StubGateway]:
         """Answers, until the context ends; connections are then lost."""
-        server = _Server(uvicorn.Config(self.app(), "127.0.0.1", self.port, log_level="critical", lifespan="off"))
+        server = _Server(uvicorn.Config(self.app(), "127.0.0.1", self.port, log_config=None, lifespan="off"))
         work = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)
