@@ -1,4 +1,5 @@
-"""Agents at a real gateway, with Redis and Ray: the demo conversation as two participants of a Pipecat pipeline."""
+"""Agents at a real gateway, with Redis and Ray: the demo conversation as two participants of a Pipecat pipeline, and of
+a LiveKit room without a server."""
 
 from __future__ import annotations
 
@@ -20,7 +21,11 @@ from tests.support.agents import importing
 from tests.support.gateways import HEARD, Gateway, gateways, pcm, wait_ready
 from tests.support.paths import DEPLOY, ROOT
 from tests.support.recordings import RATE, write_wav
+from tests.support.rooms import MadeUpRoom, Person
 from workers.api import remote
+
+with importing("livekit"):
+    from undertone.livekit import TOPIC, listen
 
 with importing("pipecat"):
     from pipecat.frames.frames import EndFrame, ErrorFrame, Frame, UserAudioRawFrame
@@ -192,8 +197,35 @@ async def test_a_gateway_that_dies_costs_its_labels_alone(
     labels = call.out.labels()
     assert before[0] >= 1 and len(labels) > before[0]
     assert {frame.speaker for frame in labels[before[0] :]} == set(PEOPLE)
-    assert {event.session for event in await history(redis_url, str(processor.session))} == {processor.session}
+    assert {frame.event.session for frame in labels} == {processor.session}, "Ray had it still"
     assert len({frame.event.id for frame in labels}) == len(labels)
+
+
+async def test_participants_of_a_room_get_their_labels(gateway: Gateway, demo_audio: np.ndarray) -> None:
+    """Through LiveKit's tracks and streams, at its rate; the room itself is made up."""
+    people = [Person(name) for name in PEOPLE]
+    room, got = MadeUpRoom(people[0]), []
+
+    async def talk() -> None:
+        room.come(people[1])
+        for person in people:
+            room.subscribe(person, person.publications[0])
+        tracks = np.repeat(demo_audio[:, : 12 * RATE], 3, axis=1) * 32_767
+        await asyncio.gather(
+            *(person.publications[0].play(sound) for person, sound in zip(people, tracks, strict=True))
+        )
+        room.emit("disconnected", 0)
+
+    talking = None
+    async for event in listen(room, gateway.http, consent="synthetic voices", settings=SETTINGS, publish=["data"]):
+        if event.type == "session.started":
+            talking = asyncio.create_task(talk())
+        if event.type == "emotion" and event.trigger == "speech_ended":
+            got.append(event.speaker)
+    assert talking is not None
+    await talking
+    assert [speaker for speaker, _ in groupby(got)] == ["mara", "jonas", "mara"]
+    assert len(room.packets) >= len(got) and {topic for topic, _ in room.packets} == {TOPIC}
 
 
 def test_the_example_prints_the_labels_of_a_call(gateway: Gateway, demo_audio: np.ndarray, tmp_path: Path) -> None:
