@@ -43,6 +43,7 @@ KINDS = ("unit", "integration", "e2e", "browser")
 NO_UNITS = {"redis_url", "ray_address", "cluster", "data", "models", "tiny", "base"}  # fixtures: servers, large models
 LONGEST = (
     "test_start.py", "test_benchmarks.py", "test_replay.py", "test_train.py", "test_gateway.py", "test_faults.py",
+    "test_deepgram.py",
     "test_live.py", "test_agents.py", "test_tools.py", "test_actors.py", "test_gateway_security.py", "test_privacy.py",
     "test_cluster.py", "test_records.py", "test_seeing.py", "test_found.py", "test_short.py", "test_redis.py",
 )  # fmt: skip
