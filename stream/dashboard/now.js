@@ -8,7 +8,7 @@ const TREND = 5; // utterances
 const LASTING = 3; // utterances of one emotion, from which on it lasts
 const NOTICEABLE = 0.25; // of valence, from which on a change is a trend
 const CLEAR = 0.15; // of valence, from which on a label is positive or negative
-const OLD_S = 60; // of media, after which a label says nothing about now
+const OLD_S = 120; // of media, after which a label says nothing about now
 
 /**
  * How each speaker is at a moment: [{name, seconds, share, latest, labelled: the last utterances, isOld, isUpset}],
