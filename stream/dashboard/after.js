@@ -9,15 +9,16 @@ export function AfterPanel({ store, onReveal }) {
   if (!summary) {
     return html`<section id="after" class="panel" aria-label="Summary"><p class="hint">${isReading ? "Reading…" : "Summing up…"}</p></section>`;
   }
-  const { speakers, moments, turns, utterances, unlabelled, uncertain } = summary;
+  const { moments, turns, utterances, unlabelled, uncertain } = summary;
+  const speakers = [...summary.speakers].sort((one, other) => other.share - one.share);
   return html`
     <section id="after" class="panel" aria-labelledby="after-title">
       <h2 id="after-title">Summary</h2>
       <ul class="talk">
-        ${[...speakers].sort((one, other) => other.share - one.share).map(({ name, share, seconds, emotions }) => html`
+        ${speakers.map(({ name, share, seconds, emotions }) => html`
           <li key=${name}>
             <p class="line"><strong>${name}</strong> <span>${percent(share)} of talk, ${shortClock(seconds)}</span></p>
-            <${ShareBar} counts=${emotions} label="Utterances of ${name}" />
+            <${ShareBar} counts=${emotions} label="Utterances of ${name}" width=${share / speakers[0].share} />
           </li>`)}
       </ul>
       <${Moments} title="Strongest moments" moments=${moments} onReveal=${onReveal} />

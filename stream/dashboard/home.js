@@ -3,6 +3,7 @@
 import { get, getSummary } from "./api.js";
 import { EraseDialog, RenameDialog } from "./dialogs.js";
 import { shortClock, valenceOf } from "./emotions.js";
+import { isPlayed } from "./session.js";
 import { Chip, MoodStrip } from "./strips.js";
 import { html, useEffect, useReducer, useRef, useState } from "./vendor/preact-htm.js";
 
@@ -115,7 +116,7 @@ function Card({ session, every }) {
   return html`
     <li ref=${box} class="panel card" data-session=${session.id}>
       <h3><a href=${addressOf(session)}>${session.title ?? session.id}</a></h3>
-      <p class="when"><span class="live">● ${shortClock(session.duration ?? 0)}</span>
+      <p class="when"><${Clock} session=${session} />
         ${load && load.lag > BEHIND_S && html` <span class="behind">${load.lag.toFixed(0)} s behind</span>`}
         ${load?.given_up > 0 && html` <span class="behind">overloaded</span>`}
         ${alerts.length > 0 && html` <span class="alerted">⚠ ${alerts.length} ${alerts.length === 1 ? "alert" : "alerts"}, last ${shortClock(alerts.at(-1).audio_end)} ${alerts.at(-1).speaker}, ${alerts.at(-1).emotion}</span>`}
@@ -128,11 +129,20 @@ function Card({ session, every }) {
   `;
 }
 
+/** How long it goes on, and whether somebody is listened to. */
+function Clock({ session }) {
+  const length = shortClock(session.duration ?? 0);
+  return isPlayed(session.sources) ? html`<span>▶ ${length}, a recording</span>` : html`<span class="live">● ${length}</span>`;
+}
+
 /** Who is upset, in a sentence, as the session's own page says it. */
 function upsetIn(speakers) {
+  if (speakers.length === 0) return "";
   const upset = speakers.filter(({ present }) => present && valenceOf(present.emotion) < 0);
-  const name = ({ name: who, present }) => `${who} (${present.uncertain ? "perhaps " : ""}${present.emotion})`;
-  return upset.length > 0 ? `Upset: ${upset.map(name).join(", ")}.` : speakers.length > 0 ? "Nobody is upset." : "";
+  const [sure, unsure] = [false, true].map((uncertain) => upset.filter(({ present }) => present.uncertain === uncertain));
+  const told = sure.length > 0 ? `Upset: ${sure.map(({ name, present }) => `${name} (${present.emotion})`).join(", ")}.` : "";
+  const perhaps = unsure.length > 0 ? `Perhaps upset: ${unsure.map(({ name }) => name).join(", ")}.` : "";
+  return `${told} ${perhaps}`.trim() || "Nobody is upset.";
 }
 
 function lastWords(summary) {

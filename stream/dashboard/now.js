@@ -82,7 +82,7 @@ export function NowPanel({ store }) {
 
 function Speaker({ store, name, share, latest, labelled, isOld }) {
   const label = latest?.label;
-  const ago = isOld ? `, ${Math.round((store.moment - latest.end) / 60)} min ago` : "";
+  const ago = latest ? ` at ${shortClock(latest.start)}` : "";
   return html`
     <li class="speaker-now ${isOld ? "old" : ""} ${label?.uncertain ? "uncertain" : ""} ${label && !label.final ? "provisional" : ""}"
       style=${label ? groundOf(label.emotion) : {}} data-speaker=${name}>

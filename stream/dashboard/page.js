@@ -56,7 +56,7 @@ export function SessionPage({ id, moment, may, options, capture, ready, theme })
     <main id="main" class="session" tabindex="-1">
       <header id="session-header">
         <h1 id="session-title">${store.title}</h1>
-        <p id="session-state" class=${isLive ? "live" : ""}>${stateInWords(store)}</p>
+        <p id="session-state" class=${isLive && !store.isRecording ? "live" : ""}>${stateInWords(store)}</p>
         <${QualityLamp} store=${store} />
         <div class="buttons">
           ${isLive && may("ingest") && html`<button id="stop-session" type="button" onClick=${() => setDialog("stop")}>Stop</button>`}
@@ -147,10 +147,10 @@ function Absent({ problem }) {
 }
 
 /** "● 12:41" of a session that goes on; of others their length, and why they ended. */
-function stateInWords({ isLive, info, session, log }) {
+function stateInWords({ isLive, isRecording, info, session, log }) {
   if (!info) return "…";
   const length = shortClock(Math.max(log.duration, isLive ? (info.duration ?? 0) : 0));
-  if (isLive) return `● ${length}`;
+  if (isLive) return `${isRecording ? "▶" : "●"} ${length}`;
   const reason = REASONS[session.ended?.reason ?? info.reason] ?? session.ended?.reason ?? info.reason;
   if (info.state === "lost" && !session.ended) return `${length}, lost: it gives no sign of life`;
   return `${length}, ended${reason ? `: ${reason}` : ""}`;

@@ -39,7 +39,7 @@ export function Playback({ store }) {
         aria-valuetext="${clock(player.time)} of ${clock(player.duration)}" onKeyDown=${step} onInput=${({ target }) => player.seek(Number(target.value))} />
       <output id="scrubber-time" for="scrubber">${clock(player.time)} / ${clock(player.duration)}</output>
       <label class="check"><input id="as-it-stood" type="checkbox" checked=${store.isAsItStood}
-        onChange=${({ target }) => store.setAsItStood(target.checked)} /> as it stood then</label>
+        onChange=${({ target }) => store.setAsItStood(target.checked)} /> hide what came later</label>
       ${media
         ? html`<span class="hint" id="sound">with sound</span>`
         : html`

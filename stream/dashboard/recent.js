@@ -7,13 +7,13 @@ import { html } from "./vendor/preact-htm.js";
 const MOST_SHOWN = 3;
 const NOTICEABLE = 0.1; // of valence
 
-/** Where the mood goes, in words: that of the later half less that of the earlier. */
+/** Where the mood goes, in words: that of the last quarter less that of what was before. */
 export function directionOf(mood) {
   const known = mood.filter(({ valence }) => valence !== null);
   if (known.length < 4) return "Too little was said to see where the mood goes.";
   const mean = (some) => some.reduce((sum, { valence }) => sum + valence, 0) / some.length;
-  const half = known.length >> 1;
-  const change = mean(known.slice(half)) - mean(known.slice(0, half));
+  const late = Math.floor(known.length * 0.75);
+  const change = mean(known.slice(late)) - mean(known.slice(0, late));
   if (Math.abs(change) < NOTICEABLE) return "The mood is steady.";
   return change > 0 ? "The mood is getting better." : "The mood is getting worse.";
 }

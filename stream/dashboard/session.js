@@ -188,6 +188,9 @@ export class Session {
   }
 }
 
+/** Whether the source is a file that is played, and nobody is listened to. `sources`: names, as the session tells them. */
+export const isPlayed = ([first = ""]) => /\.[a-z0-9]{2,5}$/i.test(first) && !first.includes("://");
+
 /** Latencies of the labels of the last minute. */
 export const recentLatencies = ({ latencies, time }) =>
   latencies.filter(([end]) => end > time - RECENT_S).map(([, seconds]) => seconds);

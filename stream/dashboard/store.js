@@ -5,7 +5,7 @@ import { Axis } from "./axis.js";
 import { Announcer } from "./announcer.js";
 import { oncePerFrame } from "./pacing.js";
 import { Player } from "./player.js";
-import { EventLog, Session } from "./session.js";
+import { EventLog, isPlayed, Session } from "./session.js";
 
 /** Files that this page sent, by session, so that they can be played when it is over. */
 export const sentFiles = new Map();
@@ -59,8 +59,7 @@ export class SessionStore {
 
   /** Whether the source is a file that is played, and nobody is listened to now. */
   get isRecording() {
-    const source = (this.session.started?.sources ?? this.info?.sources ?? [])[0] ?? "";
-    return /\.[a-z0-9]{2,5}$/i.test(source) && !source.includes("://");
+    return isPlayed(this.session.started?.sources ?? this.info?.sources ?? []);
   }
 
   /** `listener()` after changes, once a frame at most; answers what ends it. */

@@ -18,10 +18,11 @@ def an_id() -> str:
 
 
 def test_the_wall_shows_how_each_live_session_is(page: Page, live: Callable[..., str]) -> None:
-    session = live(400, people=PEOPLE[:2], title="Support call", angry=PEOPLE[:2], seed=2)
+    session = live(400, people=PEOPLE[:2], title="Support call", angry=PEOPLE[:2], seed=2, sources=["track 0"])
     card = page.locator(f'#wall [data-session="{session}"]')
     expect(card).to_contain_text("Support call", timeout=20_000)
     expect(card).to_contain_text("● 6:40")
+    expect(card.locator(".headline")).to_contain_text("pset")
     expect(card.locator(".chip")).to_have_count(2)
     expect(card.locator(".said")).to_contain_text(":")
     expect(card.get_by_role("img", name="Mood")).to_be_visible()

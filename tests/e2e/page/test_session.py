@@ -159,7 +159,7 @@ def test_words_that_may_still_change_stand_apart(page: Page, gateway: Gateway, r
 
 def test_who_is_upset_now(page: Page, gateway: Gateway, live: Live) -> None:
     """In words, for each speaker, with what they said last; the newest words are in view."""
-    session = live(600, people=PEOPLE[:2], angry=PEOPLE[:1], seed=3)
+    session = live(600, people=PEOPLE[:2], angry=PEOPLE[:1], seed=3, sources=["track 0"])
     page.goto(f"{gateway.http}/#session={session}")
     expect(page.locator("#session-state")).to_have_text("● 10:00")
     expect(page.locator("#headline")).to_contain_text("pset")

@@ -90,7 +90,7 @@ def test_a_recording_is_dropped_in_watched_exported_and_replayed(page: Page) -> 
     page.locator("#scrubber").focus()
     page.keyboard.press("Home")
     expect(rows).to_have_attribute("data-rows", str(total))
-    page.get_by_label("as it stood then").check()
+    page.get_by_label("hide what came later").check()
     expect(articles).to_have_count(0)
     page.locator("#scrubber").focus()
     page.keyboard.press("End")
