@@ -16,6 +16,7 @@ const TYPES = new Set([
   "alert",
 ]);
 
+const MEDIA_FILE = /\.(aac|aiff?|avi|flac|m4a|mkv|mov|mp[34]|oga|ogg|opus|wav|webm|wma|wmv)$/i;
 const RECENT_S = 60; // of media, of whose labels the latency is shown
 
 const mediaTime = (event) => event.audio_end ?? event.audio_time ?? event.duration ?? 0;
@@ -189,7 +190,7 @@ export class Session {
 }
 
 /** Whether the source is a file that is played, and nobody is listened to. `sources`: names, as the session tells them. */
-export const isPlayed = ([first = ""]) => /\.[a-z0-9]{2,5}$/i.test(first) && !first.includes("://");
+export const isPlayed = ([first = ""]) => MEDIA_FILE.test(first) && !first.includes("://");
 
 /** Latencies of the labels of the last minute. */
 export const recentLatencies = ({ latencies, time }) =>
