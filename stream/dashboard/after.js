@@ -15,11 +15,13 @@ export function AfterPanel({ store, onReveal }) {
     <section id="after" class="panel" aria-labelledby="after-title">
       <h2 id="after-title">Summary</h2>
       <ul class="talk">
-        ${speakers.map(({ name, share, seconds, emotions }) => html`
+        ${speakers.map(
+          ({ name, share, seconds, emotions }) => html`
           <li key=${name}>
             <p class="line"><strong>${name}</strong> <span>${percent(share)} of talk, ${shortClock(seconds)}</span></p>
             <${ShareBar} counts=${emotions} label="Utterances of ${name}" width=${share / speakers[0].share} />
-          </li>`)}
+          </li>`,
+        )}
       </ul>
       <${Moments} title="Strongest moments" moments=${moments} onReveal=${onReveal} />
       <${Moments} title="Biggest changes" moments=${turns} onReveal=${onReveal} />
@@ -37,12 +39,14 @@ export function Moments({ title, moments, onReveal }) {
   return html`
     <h3>${title}</h3>
     <ol class="moments">
-      ${moments.map(({ utterance, time, speaker, text, before, emotion }) => html`
+      ${moments.map(
+        ({ utterance, time, speaker, text, before, emotion }) => html`
         <li key=${utterance}>
           <button type="button" class="link" onClick=${() => onReveal(`utterance-${utterance}`)}>${shortClock(time)} ${speaker}</button>${" "}
           ${before && html`<${Chip} emotion=${before} /> → `}<${Chip} emotion=${emotion} />
           <q>${text ?? "words withheld"}</q>
-        </li>`)}
+        </li>`,
+      )}
     </ol>
   `;
 }
@@ -50,8 +54,11 @@ export function Moments({ title, moments, onReveal }) {
 function hearingInWords({ asr, missing, notices }) {
   const lines = [asr ? `Words by ${asr}` : "No words: nothing turned speech into text"];
   for (const [modality, { share, reasons }] of Object.entries(missing)) {
-    lines.push(`${modalityName(modality)} missing in ${percent(share)}${reasons.length > 0 ? `: ${reasons.join("; ")}` : ""}`);
+    lines.push(
+      `${modalityName(modality)} missing in ${percent(share)}${reasons.length > 0 ? `: ${reasons.join("; ")}` : ""}`,
+    );
   }
-  if (notices.length > 0) lines.push(`${notices.length} ${notices.length === 1 ? "incident" : "incidents"}, last: ${notices.at(-1).text}`);
+  if (notices.length > 0)
+    lines.push(`${notices.length} ${notices.length === 1 ? "incident" : "incidents"}, last: ${notices.at(-1).text}`);
   return lines;
 }

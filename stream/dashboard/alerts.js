@@ -28,28 +28,41 @@ export function AlertsPanel({ store, edit, onReveal }) {
       </header>
       <div role="log" aria-label="Alerts">
         <ul class="alert-list">
-          ${newest.map((alert) => html`
+          ${newest.map(
+            (alert) => html`
             <li key=${alert.id}>
               <button type="button" class="link" onClick=${() => onReveal(`utterance-${alert.utterances.at(-1)}`)}>
                 ⚠ ${shortClock(alert.audio_end)} <strong>${alert.speaker}</strong>, ${alert.emotion} ${percent(alert.probability)} <span class="hint">${alert.rule}</span>
               </button>
-            </li>`)}
+            </li>`,
+          )}
         </ul>
       </div>
-      ${newest.length === 0 && html`
-        <p class="hint">${annotations.rules.length > 0 ? "No rule has been met." : "No rules yet. A rule raises an alert when somebody’s emotion lasts."}</p>`}
-      ${annotations.rules.length > 0 && html`
+      ${
+        newest.length === 0 &&
+        html`
+        <p class="hint">${annotations.rules.length > 0 ? "No rule has been met." : "No rules yet. A rule raises an alert when somebody’s emotion lasts."}</p>`
+      }
+      ${
+        annotations.rules.length > 0 &&
+        html`
         <details>
           <summary>Rules: ${annotations.rules.length}</summary>
           <ul class="rules">
-            ${annotations.rules.map((rule) => html`
+            ${annotations.rules.map(
+              (rule) => html`
               <li key=${rule.name}>
                 <strong>${rule.name}</strong> <span class="hint">${ruleInWords(rule)}</span>
-                ${edit && html` <button type="button" class="link" aria-label="Remove the rule ${rule.name}"
-                  onClick=${() => keep(annotations.rules.filter(({ name }) => name !== rule.name))}>Remove</button>`}
-              </li>`)}
+                ${
+                  edit &&
+                  html` <button type="button" class="link" aria-label="Remove the rule ${rule.name}"
+                  onClick=${() => keep(annotations.rules.filter(({ name }) => name !== rule.name))}>Remove</button>`
+                }
+              </li>`,
+            )}
           </ul>
-        </details>`}
+        </details>`
+      }
       ${isMaking && html`<${RuleForm} store=${store} onCancel=${() => setMaking(false)} onMade=${(rule) => keep([...annotations.rules, rule])} />`}
       <p role="alert">${problem}</p>
     </section>

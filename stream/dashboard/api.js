@@ -46,10 +46,12 @@ export const get = async (path) => (await request(path)).json();
 /** Readiness of the server, also where it is not ready: `loading` names the models that are being loaded. */
 export const getReadiness = async () => (await fetch("/readyz")).json();
 
-const sessionPath = (id, ...rest) => ["/sessions", id, ...rest].map((part, at) => (at ? encodeURIComponent(part) : part)).join("/");
+const sessionPath = (id, ...rest) =>
+  ["/sessions", id, ...rest].map((part, at) => (at ? encodeURIComponent(part) : part)).join("/");
 
 async function send(method, path, body) {
-  const content = body === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const content =
+    body === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const response = await request(path, { method, ...content });
   return response.status === 204 ? null : response.json();
 }
@@ -86,7 +88,8 @@ export const readAnnotations = (id) => get(sessionPath(id, "annotations"));
 export const renameSession = (id, change) => send("PATCH", sessionPath(id), change);
 export const addNote = (id, note) => send("POST", sessionPath(id, "notes"), note);
 export const removeNote = (id, note) => send("DELETE", sessionPath(id, "notes", note));
-export const correct = (id, utterance, correction) => send("PUT", sessionPath(id, "corrections", utterance), correction);
+export const correct = (id, utterance, correction) =>
+  send("PUT", sessionPath(id, "corrections", utterance), correction);
 export const withdrawCorrection = (id, utterance) => send("DELETE", sessionPath(id, "corrections", utterance));
 export const setRules = (id, rules) => send("PUT", sessionPath(id, "rules"), rules);
 

@@ -98,16 +98,24 @@ function useReadiness(key) {
 
 function Notices({ server, ready, lost }) {
   const loading = ready?.loading ?? [];
-  const away = ["redis", "ray"].filter((part) => ready?.[part] === false).map((part) => ({ redis: "Redis", ray: "Ray" })[part]);
+  const away = ["redis", "ray"]
+    .filter((part) => ready?.[part] === false)
+    .map((part) => ({ redis: "Redis", ray: "Ray" })[part]);
   return html`
     ${lost && html`<p role="alert" class="strip failed">${lost}</p>`}
     ${server.problem && html`<p id="connection" role="status" class="strip failed">${server.problem}</p>`}
-    ${away.length > 0 && html`
+    ${
+      away.length > 0 &&
+      html`
       <p id="away" role="status" class="strip failed">
         ${away.join(" and ")} ${away.length > 1 ? "are" : "is"} away. What is shown may be old; it goes on by itself.
-      </p>`}
-    ${loading.length > 0 && html`
-      <p id="loading" role="status" class="strip">Loading ${loading.join(", ")} … Labels begin when all is there.</p>`}
+      </p>`
+    }
+    ${
+      loading.length > 0 &&
+      html`
+      <p id="loading" role="status" class="strip">Loading ${loading.join(", ")} … Labels begin when all is there.</p>`
+    }
   `;
 }
 
@@ -130,7 +138,8 @@ function App() {
     return html`<${SignIn} wasRefused=${Boolean(token())} onToken=${(value) => (keepToken(value), askAgain())} />`;
   }
   const may = (scope) => server.me?.scopes.includes(scope) ?? false;
-  const setCapture = (held, reason) => setCaptured({ capture: held, lost: reason ? `This page stopped listening: ${reason}.` : "" });
+  const setCapture = (held, reason) =>
+    setCaptured({ capture: held, lost: reason ? `This page stopped listening: ${reason}.` : "" });
   const common = { may, options: server.options, capture, setCapture };
   return html`
     <a class="skip" href="#main">Skip to content</a>
@@ -147,8 +156,11 @@ function App() {
     ${capture && html`<${AnalysisBar} capture=${capture} />`}
     ${server.me && shown.view === "home" && html`<${Home} ...${common} />`}
     ${server.me && shown.view === "new" && html`<${StartForm} ...${common} onAsking=${askLoading} />`}
-    ${server.me && shown.view === "session" &&
-    html`<${SessionPage} key=${shown.id} id=${shown.id} moment=${shown.moment} ready=${ready} theme=${theme} ...${common} />`}
+    ${
+      server.me &&
+      shown.view === "session" &&
+      html`<${SessionPage} key=${shown.id} id=${shown.id} moment=${shown.moment} ready=${ready} theme=${theme} ...${common} />`
+    }
     <footer>
       <p>The labels are perceived expression as a model judges it; they do not say what somebody feels.</p>
     </footer>

@@ -49,9 +49,11 @@ export function AttentionPanel({ store }) {
         to what ${isDrawn ? "the one at its tail" : "the one of the column"} said earlier. It says what the model used, not
         that people influence each other.
       </p>
-      ${isDrawn
-        ? html`<details id="attention-text"><summary>As a table</summary><${Matrix} speakers=${speakers} edges=${edges} /></details>`
-        : html`<${Matrix} speakers=${speakers} edges=${edges} />`}
+      ${
+        isDrawn
+          ? html`<details id="attention-text"><summary>As a table</summary><${Matrix} speakers=${speakers} edges=${edges} /></details>`
+          : html`<${Matrix} speakers=${speakers} edges=${edges} />`
+      }
     </section>
   `;
 }
@@ -128,8 +130,7 @@ function curve(from, to) {
 
 /** A point on a quadratic curve; before its middle, so that the numbers of crossing edges stay apart. */
 function alongBow(start, middle, end, share) {
-  const at = (axis) =>
-    (1 - share) ** 2 * start[axis] + 2 * share * (1 - share) * middle[axis] + share ** 2 * end[axis];
+  const at = (axis) => (1 - share) ** 2 * start[axis] + 2 * share * (1 - share) * middle[axis] + share ** 2 * end[axis];
   return { x: at("x"), y: at("y") };
 }
 

@@ -61,7 +61,8 @@ class Capture {
   constructor(session, stream, { track, onState, onEnd }) {
     Object.assign(this, { session, stream, track, onState, onEnd });
     this.#encoder = encoderOf(stream);
-    for (const each of stream.getTracks()) each.onended = () => this.stop("the microphone, camera or tab was disconnected");
+    for (const each of stream.getTracks())
+      each.onended = () => this.stop("the microphone, camera or tab was disconnected");
     this.#connect();
   }
 

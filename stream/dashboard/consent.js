@@ -3,16 +3,27 @@
 import { html, useState } from "./vendor/preact-htm.js";
 
 /** The names in a field, separated by commas, each once. */
-const namesIn = (text) => [...new Set(text.split(",").map((name) => name.trim()).filter(Boolean))];
+const namesIn = (text) => [
+  ...new Set(
+    text
+      .split(",")
+      .map((name) => name.trim())
+      .filter(Boolean),
+  ),
+];
 
 /** What the fields state, as the server takes it. Raises Error, with the `field` that is wrong. */
 export function consentIn({ who, agreed, how, purpose }) {
   const boxes = [agreed ?? []].flatMap((one) => (one instanceof RadioNodeList ? [...one] : one));
-  const people = namesIn(who.value).map((name) => ({ name, agreed: boxes.some((box) => box.value === name && box.checked) }));
+  const people = namesIn(who.value).map((name) => ({
+    name,
+    agreed: boxes.some((box) => box.value === name && box.checked),
+  }));
   const wrong = (line, field) => Object.assign(new Error(line), { field });
   if (people.length === 0) throw wrong("State who takes part.", "who");
   const missing = people.filter((one) => !one.agreed).map(({ name }) => name);
-  if (missing.length > 0) throw wrong(`${missing.join(", ")}: not agreed yet. Nobody is analysed without agreeing.`, "who");
+  if (missing.length > 0)
+    throw wrong(`${missing.join(", ")}: not agreed yet. Nobody is analysed without agreeing.`, "who");
   if (!purpose.value.trim()) throw wrong("State what the analysis is for.", "purpose");
   return { people, how: how.value.trim() || ASKED, when: new Date().toISOString(), purpose: purpose.value.trim() };
 }
@@ -42,8 +53,10 @@ export function ConsentFields() {
           onInput=${({ target }) => setNames(namesIn(target.value))} />
         <p id="who-hint" class="hint">Everybody who can be heard, separated by commas.</p>
       </div>
-      ${names.map((name) => html`
-        <label class="check" key=${name}><input name="agreed" type="checkbox" value=${name} /> ${name} agreed</label>`)}
+      ${names.map(
+        (name) => html`
+        <label class="check" key=${name}><input name="agreed" type="checkbox" value=${name} /> ${name} agreed</label>`,
+      )}
       <div class="columns">
         <div class="field">
           <label for="how">How they were asked</label>

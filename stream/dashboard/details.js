@@ -22,13 +22,18 @@ export function Details({ store, utterance, correction, onReveal, edit }) {
     <div class="why">
       <${Part} title="Probabilities"><${Bars} shares=${ranked(label.probabilities)} colourOf=${cssColourOf} /><//>
       <${Part} title="Rests on"><${Bars} shares=${rested} /><//>
-      ${earlier.length > 0 && html`
+      ${
+        earlier.length > 0 &&
+        html`
         <${Part} title="Looked at">
           <ul class="influences">
-            ${earlier.map(([number, share]) => html`
-              <li key=${number}><${Earlier} store=${store} number=${Number(number)} share=${share} onReveal=${onReveal} /></li>`)}
+            ${earlier.map(
+              ([number, share]) => html`
+              <li key=${number}><${Earlier} store=${store} number=${Number(number)} share=${share} onReveal=${onReveal} /></li>`,
+            )}
           </ul>
-        <//>`}
+        <//>`
+      }
       ${voice && html`<${Part} title="Heard"><p>${voice}</p><//>`}
       ${label.visual && html`<${Part} title="Seen"><p>${sightLine(label.visual)}</p><//>`}
       ${latency && html`<${Part} title="Latency"><p>${latencyLine(latency)}</p><//>`}
@@ -46,12 +51,14 @@ const Part = ({ title, children }) => html`<section><h3>${title}</h3>${children}
 function Bars({ shares, colourOf = () => null }) {
   return html`
     <ul class="shares">
-      ${shares.map(([name, share]) => html`
+      ${shares.map(
+        ([name, share]) => html`
         <li key=${name}>
           <span>${name}</span>
           <span class="bar" aria-hidden="true" style=${{ "--share": `${100 * share}%`, "--emotion": colourOf(name) }}><span></span></span>
           <span>${percent(share)}</span>
-        </li>`)}
+        </li>`,
+      )}
     </ul>
   `;
 }
@@ -93,10 +100,13 @@ function Correction({ store, utterance, correction }) {
           ${emotions.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
         </select>
       </label>
-      ${correction && html`
+      ${
+        correction &&
+        html`
         <button type="button" class="link" onClick=${() => change(() => withdrawCorrection(store.id, utterance.number))}>
           Withdraw the correction
-        </button>`}
+        </button>`
+      }
       <p class="hint">Kept with the session; <code>undertone corrections</code> writes them for training.</p>
       <p role="alert">${problem}</p>
     <//>
@@ -114,7 +124,10 @@ function voiceLine({ arousal, expression, sounds = [] }) {
   if (arousal !== null) said.push(`${arousalName(arousal)} (arousal ${arousal.toFixed(2)})`);
   if (expression) said.push(`sounds ${ranked(expression)[0][0]}`);
   const heard = sounds.map(({ sound, start }) => `${sound} at ${clock(start)}`);
-  return [said, heard].map((parts) => parts.join(", ")).filter(Boolean).join("; ");
+  return [said, heard]
+    .map((parts) => parts.join(", "))
+    .filter(Boolean)
+    .join("; ");
 }
 
 function arousalName(arousal) {

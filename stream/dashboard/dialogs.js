@@ -24,7 +24,10 @@ export function RenameDialog({ session, onDone, onClose }) {
   const save = async (event) => {
     event.preventDefault();
     const { title, tags } = event.target.elements;
-    const named = tags.value.split(",").map((tag) => tag.trim()).filter(Boolean);
+    const named = tags.value
+      .split(",")
+      .map((tag) => tag.trim())
+      .filter(Boolean);
     try {
       await renameSession(session.id, { title: title.value.trim(), tags: named });
     } catch (error) {
@@ -78,9 +81,11 @@ export function EraseDialog({ session, onDone, onClose }) {
     return html`
       <${Dialog} title="Deleted" onClose=${onClose}>
         <p id="erased" role="status">
-          ${left.length === 0
-            ? `All that was kept of “${name}” is removed. A second search found nothing.`
-            : "A second search still found:"}
+          ${
+            left.length === 0
+              ? `All that was kept of “${name}” is removed. A second search found nothing.`
+              : "A second search still found:"
+          }
         </p>
         ${left.length > 0 && html`<ul class="proof">${left.map((line) => html`<li><code>${line}</code></li>`)}</ul>`}
         <details open>

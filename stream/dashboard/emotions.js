@@ -60,7 +60,9 @@ export function verdictOf(label) {
 /** Probability of the label's emotion, and of the runner-up where the label is uncertain. */
 export function certaintyOf({ emotion, probabilities, uncertain }) {
   const second = ranked(probabilities).find(([name]) => name !== emotion);
-  return uncertain && second ? `${Math.round(100 * probabilities[emotion])} / ${percent(second[1])}` : percent(probabilities[emotion]);
+  return uncertain && second
+    ? `${Math.round(100 * probabilities[emotion])} / ${percent(second[1])}`
+    : percent(probabilities[emotion]);
 }
 
 /** What a modality is called on the page. */

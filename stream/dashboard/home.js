@@ -101,10 +101,12 @@ function presentInWords(name, present) {
 function Speakers({ speakers }) {
   return html`
     <ul class="chips">
-      ${speakers.map(({ name, present }) => html`
+      ${speakers.map(
+        ({ name, present }) => html`
         <li key=${name}>
           <${Chip} emotion=${present?.emotion} text=${presentInWords(name, present)} uncertain=${present?.uncertain} />
-        </li>`)}
+        </li>`,
+      )}
     </ul>
   `;
 }
@@ -132,15 +134,20 @@ function Card({ session, every }) {
 /** How long it goes on, and whether somebody is listened to. */
 function Clock({ session }) {
   const length = shortClock(session.duration ?? 0);
-  return isPlayed(session.sources) ? html`<span>▶ ${length}, a recording</span>` : html`<span class="live">● ${length}</span>`;
+  return isPlayed(session.sources)
+    ? html`<span>▶ ${length}, a recording</span>`
+    : html`<span class="live">● ${length}</span>`;
 }
 
 /** Who is upset, in a sentence, as the session's own page says it. */
 function upsetIn(speakers) {
   if (speakers.length === 0) return "";
   const upset = speakers.filter(({ present }) => present && valenceOf(present.emotion) < 0);
-  const [sure, unsure] = [false, true].map((uncertain) => upset.filter(({ present }) => present.uncertain === uncertain));
-  const told = sure.length > 0 ? `Upset: ${sure.map(({ name, present }) => `${name} (${present.emotion})`).join(", ")}.` : "";
+  const [sure, unsure] = [false, true].map((uncertain) =>
+    upset.filter(({ present }) => present.uncertain === uncertain),
+  );
+  const told =
+    sure.length > 0 ? `Upset: ${sure.map(({ name, present }) => `${name} (${present.emotion})`).join(", ")}.` : "";
   const perhaps = unsure.length > 0 ? `Perhaps upset: ${unsure.map(({ name }) => name).join(", ")}.` : "";
   return `${told} ${perhaps}`.trim() || "Nobody is upset.";
 }
@@ -170,10 +177,16 @@ function PastRow({ session, may, onRename, onErase }) {
       <td class="strip-cell">${summary && html`<${MoodStrip} mood=${summary.mood} height=${24} />`}</td>
       <td class="tags">${session.tags.map((tag) => html`<span class="tag" key=${tag}>${tag}</span>`)}</td>
       <td class="actions">
-        ${may("edit") && html`
-          <button type="button" onClick=${() => onRename(session)} aria-label="Rename ${session.title ?? session.id}">Rename</button>`}
-        ${may("admin") && html`
-          <button type="button" onClick=${() => onErase(session)} aria-label="Delete ${session.title ?? session.id}">Delete</button>`}
+        ${
+          may("edit") &&
+          html`
+          <button type="button" onClick=${() => onRename(session)} aria-label="Rename ${session.title ?? session.id}">Rename</button>`
+        }
+        ${
+          may("admin") &&
+          html`
+          <button type="button" onClick=${() => onErase(session)} aria-label="Delete ${session.title ?? session.id}">Delete</button>`
+        }
       </td>
     </tr>
   `;
@@ -184,8 +197,13 @@ function fits(session, search, days) {
   if (days && new Date(session.started) < Date.now() - days * DAY_MS) return false;
   const { id, title, tags, sources, consent, started } = session;
   const date = new Date(started).toLocaleDateString([], { dateStyle: "medium" });
-  const text = [id, title ?? "", ...tags, ...sources, consent ?? "", date, started.slice(0, 10)].join(" ").toLowerCase();
-  return search.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  const text = [id, title ?? "", ...tags, ...sources, consent ?? "", date, started.slice(0, 10)]
+    .join(" ")
+    .toLowerCase();
+  return search
+    .toLowerCase()
+    .split(/\s+/)
+    .every((word) => text.includes(word));
 }
 
 export function Home({ may }) {
@@ -205,20 +223,30 @@ export function Home({ may }) {
       <h1 class="visually-hidden">Sessions</h1>
       <p role="alert">${problem}</p>
       ${running === null && !problem && html`<p class="hint" role="status">Reading the list of sessions…</p>`}
-      ${hasNone && html`
+      ${
+        hasNone &&
+        html`
         <section class="panel empty" id="sessions-empty">
           <h2>No sessions yet</h2>
           <p>Listen to a microphone, or drop in a recording; what is found shows here.</p>
-          <p>${may("ingest")
-            ? html`<a class="button primary" href="#new">Start a session</a>`
-            : "Your access token may watch sessions, not start them."}</p>
-        </section>`}
-      ${running?.length > 0 && html`
+          <p>${
+            may("ingest")
+              ? html`<a class="button primary" href="#new">Start a session</a>`
+              : "Your access token may watch sessions, not start them."
+          }</p>
+        </section>`
+      }
+      ${
+        running?.length > 0 &&
+        html`
         <section aria-labelledby="live-title">
           <h2 id="live-title">Live now <span class="hint">mood of the last five minutes</span></h2>
           <ul id="wall">${running.map((session) => html`<${Card} key=${session.id} session=${session} every=${Math.max(CARD_MS, LOOK_MS * running.length)} />`)}</ul>
-        </section>`}
-      ${past.length > 0 && html`
+        </section>`
+      }
+      ${
+        past.length > 0 &&
+        html`
         <section aria-labelledby="past-title" class="panel">
           <header>
             <h2 id="past-title">Past sessions</h2>
@@ -240,14 +268,17 @@ export function Home({ may }) {
                 <th scope="col">Mood</th><th scope="col">Tags</th><td></td>
               </tr></thead>
               <tbody>
-                ${shown.map((session) => html`
-                  <${PastRow} key=${session.id} session=${session} may=${may} onRename=${setRenamed} onErase=${setErased} />`)}
+                ${shown.map(
+                  (session) => html`
+                  <${PastRow} key=${session.id} session=${session} may=${may} onRename=${setRenamed} onErase=${setErased} />`,
+                )}
               </tbody>
             </table>
           </div>
           <p role="status" class="hint">${shown.length > 0 ? "" : search ? `No session has “${search}”.` : "No session in this time."}</p>
           ${hasOlder && html`<button id="sessions-more" type="button" class="link" onClick=${showOlder}>Show older sessions</button>`}
-        </section>`}
+        </section>`
+      }
       ${renamed && html`<${RenameDialog} session=${renamed} onDone=${refresh} onClose=${() => setRenamed(null)} />`}
       ${erased && html`<${EraseDialog} session=${erased} onDone=${refresh} onClose=${() => setErased(null)} />`}
     </main>

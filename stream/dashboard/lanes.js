@@ -21,7 +21,14 @@ const short = (name) => (name.length > NAME_LENGTH ? `${name.slice(0, NAME_LENGT
 export function themeColours() {
   const style = getComputedStyle(document.documentElement);
   const read = (name) => style.getPropertyValue(name).trim();
-  return { text: read("--text"), muted: read("--muted"), line: read("--line"), accent: read("--accent"), ground: read("--panel"), alarm: read("--alarm-text") };
+  return {
+    text: read("--text"),
+    muted: read("--muted"),
+    line: read("--line"),
+    accent: read("--accent"),
+    ground: read("--panel"),
+    alarm: read("--alarm-text"),
+  };
 }
 
 export class LaneChart {
@@ -46,11 +53,15 @@ export class LaneChart {
     const width = this.#box.clientWidth;
     if (width === 0) return;
     const { speakers } = session;
-    if (!this.#plot || speakers.join("\n") !== this.#speakers.join("\n") || width !== this.#plot.width) this.#make(speakers, width);
+    if (!this.#plot || speakers.join("\n") !== this.#speakers.join("\n") || width !== this.#plot.width)
+      this.#make(speakers, width);
     const state = `${session.applied} ${axis.start} ${axis.end} ${session.speakers.length}`;
     if (state === this.#drawn) return;
     this.#drawn = state;
-    this.#plot.setData([[axis.start, axis.end], [null, null]]);
+    this.#plot.setData([
+      [axis.start, axis.end],
+      [null, null],
+    ]);
   }
 
   /** The utterance nearest to a moment in the lane at a height, in pixels of the chart. */
@@ -84,18 +95,31 @@ export class LaneChart {
         scales: { x: { time: false, range: () => [axis.start, axis.end] }, y: { auto: false, range: [0, lanes] } },
         axes: [
           {
-            size: AXIS, stroke: muted, incrs: STEPS, grid: { stroke: line, width: 1 }, ticks: { size: 4, stroke: line },
+            size: AXIS,
+            stroke: muted,
+            incrs: STEPS,
+            grid: { stroke: line, width: 1 },
+            ticks: { size: 4, stroke: line },
             values: (_, times) => times.map(shortClock),
           },
           {
-            size: LEFT, stroke: text, grid: { show: false }, ticks: { show: false }, space: 1,
-            splits: () => centres, values: () => speakers.map(short), font: "12px system-ui, sans-serif",
+            size: LEFT,
+            stroke: text,
+            grid: { show: false },
+            ticks: { show: false },
+            space: 1,
+            splits: () => centres,
+            values: () => speakers.map(short),
+            font: "12px system-ui, sans-serif",
           },
         ],
         series: [{}, { show: false }],
         hooks: { draw: [(plot) => this.#paint(plot)] },
       },
-      [[0, 1], [null, null]],
+      [
+        [0, 1],
+        [null, null],
+      ],
       this.#box,
     );
   }

@@ -15,7 +15,9 @@ const REFUSALS = {
 /** Open microphone and, if wanted, camera. Raises Error with a line that says what to do. */
 export async function openDevices({ microphone, camera }) {
   if (!isSecureContext || !navigator.mediaDevices) {
-    throw new Error("Browsers give out a microphone only over https or on localhost. Open this page at such an address.");
+    throw new Error(
+      "Browsers give out a microphone only over https or on localhost. Open this page at such an address.",
+    );
   }
   if (camera && !records(VIDEO)) {
     throw new Error("This browser cannot record video as WebM. Start again without the camera.");
@@ -33,15 +35,23 @@ export async function openDevices({ microphone, camera }) {
 
 /** Open the sound of a tab or the screen, which the browser asks for. Raises Error with a line that says what to do. */
 export async function openTabSound() {
-  if (!navigator.mediaDevices?.getDisplayMedia) throw new Error("This browser cannot hear a tab. Use Chromium or Chrome on a computer.");
+  if (!navigator.mediaDevices?.getDisplayMedia)
+    throw new Error("This browser cannot hear a tab. Use Chromium or Chrome on a computer.");
   // The others have to be heard as they are, and here, too.
-  const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, suppressLocalAudioPlayback: false };
+  const audio = {
+    echoCancellation: false,
+    noiseSuppression: false,
+    autoGainControl: false,
+    suppressLocalAudioPlayback: false,
+  };
   let stream;
   try {
     stream = await navigator.mediaDevices.getDisplayMedia({ video: true, audio, systemAudio: "include" });
   } catch (error) {
     const refused = "No tab or screen was shared. Start again, and choose the tab of the meeting.";
-    throw new Error(error.name === "NotAllowedError" ? refused : `The tab cannot be heard: ${error.message || error.name}.`);
+    throw new Error(
+      error.name === "NotAllowedError" ? refused : `The tab cannot be heard: ${error.message || error.name}.`,
+    );
   }
   for (const track of stream.getVideoTracks()) track.stop(); // browsers give sound only beside pictures
   if (stream.getAudioTracks().length > 0) return new MediaStream(stream.getAudioTracks());

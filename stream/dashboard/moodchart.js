@@ -5,7 +5,11 @@ import { moodLine } from "./series.js";
 
 const HEIGHT = 60;
 const RANGE = 0.8; // of valence: the means of several utterances hardly leave it
-const LEVELS = new Map([[0.6, "positive"], [0, "neutral"], [-0.6, "negative"]]);
+const LEVELS = new Map([
+  [0.6, "positive"],
+  [0, "neutral"],
+  [-0.6, "negative"],
+]);
 
 export class MoodChart {
   #box;
@@ -51,14 +55,24 @@ export class MoodChart {
         axes: [
           { show: false },
           {
-            size: LEFT, stroke: muted, ticks: { show: false }, grid: { stroke: line, width: 1 }, font: "12px system-ui, sans-serif",
-            splits: () => [...LEVELS.keys()], values: (_, levels) => levels.map((level) => LEVELS.get(level)),
+            size: LEFT,
+            stroke: muted,
+            ticks: { show: false },
+            grid: { stroke: line, width: 1 },
+            font: "12px system-ui, sans-serif",
+            splits: () => [...LEVELS.keys()],
+            values: (_, levels) => levels.map((level) => LEVELS.get(level)),
           },
         ],
         series: [{}, { stroke: accent, width: 2, points: { show: false } }, edge(), edge()],
         bands: [{ series: [3, 2], fill: `${accent}33` }],
       },
-      [[0, 1], [null, null], [null, null], [null, null]],
+      [
+        [0, 1],
+        [null, null],
+        [null, null],
+        [null, null],
+      ],
       this.#box,
     );
   }

@@ -30,22 +30,29 @@ export function NotesPanel({ store, edit, onReveal }) {
     <section id="notes" class="panel" aria-labelledby="notes-title">
       <h2 id="notes-title">Notes</h2>
       <ul>
-        ${annotations.notes.map((note) => html`
+        ${annotations.notes.map(
+          (note) => html`
           <li key=${note.id}>
             <button type="button" class="link" onClick=${() => onReveal(`note-${note.id}`)}>${shortClock(note.time)}</button>
             ${" "}${note.text} <span class="hint">${note.author === LOOPBACK ? "" : note.author}</span>
-            ${edit && html` <button type="button" class="link" aria-label="Remove the note at ${shortClock(note.time)}"
-              onClick=${() => change(() => removeNote(store.id, note.id))}>Remove</button>`}
-          </li>`)}
+            ${
+              edit &&
+              html` <button type="button" class="link" aria-label="Remove the note at ${shortClock(note.time)}"
+              onClick=${() => change(() => removeNote(store.id, note.id))}>Remove</button>`
+            }
+          </li>`,
+        )}
       </ul>
-      ${edit
-        ? html`
+      ${
+        edit
+          ? html`
           <form id="note-form" onSubmit=${write}>
             <label class="visually-hidden" for="note">Note at this moment</label>
             <input id="note" name="text" type="text" maxlength="2000" required autocomplete="off" placeholder="Note at this moment" />
             <button type="submit">Add</button>
           </form>`
-        : annotations.notes.length === 0 && html`<p class="hint">No notes.</p>`}
+          : annotations.notes.length === 0 && html`<p class="hint">No notes.</p>`
+      }
       <p role="alert">${problem}</p>
     </section>
   `;

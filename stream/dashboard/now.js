@@ -94,15 +94,21 @@ function Speaker({ store, name, share, latest, labelled, isOld }) {
         </button>
       </p>
       <p class="emotion-now">
-        ${label ? html`
+        ${
+          label
+            ? html`
           <span class="swatch" aria-hidden="true">${symbolOf(label.emotion)}</span>
           <span class="emotion">${verdictOf(label)}</span>
-          <span class="percent">${certaintyOf(label)}${ago}</span>` : html`<span class="hint">no label yet</span>`}
+          <span class="percent">${certaintyOf(label)}${ago}</span>`
+            : html`<span class="hint">no label yet</span>`
+        }
       </p>
       <p class="line hint">
         <span class="trail" role="img" aria-label="Last ${labelled.length}: ${labelled.map(({ label: { emotion } }) => emotion).join(", ")}">
-          ${labelled.map(({ number, label: { emotion } }) => html`
-            <span key=${number} class="swatch" style=${groundOf(emotion)} title=${emotion}>${symbolOf(emotion)}</span>`)}
+          ${labelled.map(
+            ({ number, label: { emotion } }) => html`
+            <span key=${number} class="swatch" style=${groundOf(emotion)} title=${emotion}>${symbolOf(emotion)}</span>`,
+          )}
         </span>
         <span class="trend">${trendOf(labelled)}</span>
         <span class="share">${percent(share)} of talk</span>

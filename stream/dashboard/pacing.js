@@ -21,11 +21,14 @@ export function atMostEvery(milliseconds, work) {
   let last = -Infinity;
   return () => {
     if (timer !== null) return;
-    timer = setTimeout(() => {
-      timer = null;
-      last = performance.now();
-      work();
-    }, Math.max(0, last + milliseconds - performance.now()));
+    timer = setTimeout(
+      () => {
+        timer = null;
+        last = performance.now();
+        work();
+      },
+      Math.max(0, last + milliseconds - performance.now()),
+    );
   };
 }
 

@@ -61,8 +61,10 @@ export function SessionPage({ id, moment, may, options, capture, ready, theme })
         <div class="buttons">
           ${isLive && may("ingest") && html`<button id="stop-session" type="button" onClick=${() => setDialog("stop")}>Stop</button>`}
           <${Menu} id="export" label="Export">
-            ${(options?.exports ?? []).map((kind) => html`
-              <button key=${kind.format} id="export-${kind.format}" type="button" onClick=${() => save(kind)}>${kind.title || kind.format}</button>`)}
+            ${(options?.exports ?? []).map(
+              (kind) => html`
+              <button key=${kind.format} id="export-${kind.format}" type="button" onClick=${() => save(kind)}>${kind.title || kind.format}</button>`,
+            )}
           <//>
           <${Menu} id="more" label="⋯" title="More">
             ${may("edit") && html`<button id="rename" type="button" onClick=${() => setDialog("rename")}>Title and tags…</button>`}
@@ -81,9 +83,11 @@ export function SessionPage({ id, moment, may, options, capture, ready, theme })
         <${Transcript} store=${store} rows=${rows} reveal=${reveal} onReveal=${show} edit=${may("edit")}
           empty=${emptiness(store, ready)} />
         <div id="beside">
-          ${isLive || player.isPlaying || store.isAsItStood
-            ? html`<${NowPanel} store=${store} />`
-            : html`<${AfterPanel} store=${store} onReveal=${show} />`}
+          ${
+            isLive || player.isPlaying || store.isAsItStood
+              ? html`<${NowPanel} store=${store} />`
+              : html`<${AfterPanel} store=${store} onReveal=${show} />`
+          }
           ${isLive && html`<${RecentPanel} store=${store} onReveal=${show} />`}
           <${AlertsPanel} store=${store} edit=${may("edit")} onReveal=${show} />
           <${NotesPanel} store=${store} edit=${may("edit")} onReveal=${show} />
@@ -91,19 +95,28 @@ export function SessionPage({ id, moment, may, options, capture, ready, theme })
         </div>
       </div>
       <${Timeline} store=${store} theme=${theme} onReveal=${show} />
-      ${dialog === "stop" && html`
+      ${
+        dialog === "stop" &&
+        html`
         <${Dialog} title="Stop this session?" onClose=${() => setDialog(null)}>
           <p>It ends for everybody. What was said so far is still labelled.</p>
           <p class="buttons">
             <button id="stop-now" type="button" class="danger" onClick=${stop}>Stop it</button>
             <button type="button" onClick=${() => setDialog(null)}>Go on</button>
           </p>
-        <//>`}
-      ${dialog === "rename" && html`
-        <${RenameDialog} session=${named} onDone=${() => store.readAnnotations()} onClose=${() => setDialog(null)} />`}
-      ${dialog === "erase" && html`
+        <//>`
+      }
+      ${
+        dialog === "rename" &&
+        html`
+        <${RenameDialog} session=${named} onDone=${() => store.readAnnotations()} onClose=${() => setDialog(null)} />`
+      }
+      ${
+        dialog === "erase" &&
+        html`
         <${EraseDialog} session=${named} onDone=${() => (isErased.current = true)}
-          onClose=${() => (isErased.current ? (location.hash = "home") : setDialog(null))} />`}
+          onClose=${() => (isErased.current ? (location.hash = "home") : setDialog(null))} />`
+      }
     </main>
   `;
 }

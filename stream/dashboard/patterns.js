@@ -5,7 +5,11 @@ import { colourOf, ink, patternOf } from "./emotions.js";
 const TILE = 8;
 const PAINTERS = {
   plain: () => {},
-  dots: (pen) => [[2, 2], [6, 6]].forEach(([x, y]) => dot(pen, x, y, 1.2)),
+  dots: (pen) =>
+    [
+      [2, 2],
+      [6, 6],
+    ].forEach(([x, y]) => dot(pen, x, y, 1.2)),
   circles: (pen) => ring(pen, 4, 4, 2.4),
   horizontal: (pen) => pen.fillRect(0, 3, TILE, 1.6),
   vertical: (pen) => pen.fillRect(3, 0, 1.6, TILE),
@@ -26,7 +30,13 @@ const ring = (pen, x, y, radius) => (pen.beginPath(), pen.arc(x, y, radius, 0, 7
 
 function diamond(pen, x, y, reach) {
   pen.beginPath();
-  for (const [dx, dy] of [[0, -reach], [reach, 0], [0, reach], [-reach, 0]]) pen.lineTo(x + dx, y + dy);
+  for (const [dx, dy] of [
+    [0, -reach],
+    [reach, 0],
+    [0, reach],
+    [-reach, 0],
+  ])
+    pen.lineTo(x + dx, y + dy);
   pen.fill();
 }
 

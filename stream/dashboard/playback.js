@@ -40,12 +40,14 @@ export function Playback({ store }) {
       <output id="scrubber-time" for="scrubber">${clock(player.time)} / ${clock(player.duration)}</output>
       <label class="check"><input id="as-it-stood" type="checkbox" checked=${store.isAsItStood}
         onChange=${({ target }) => store.setAsItStood(target.checked)} /> hide what came later</label>
-      ${media
-        ? html`<span class="hint" id="sound">with sound</span>`
-        : html`
+      ${
+        media
+          ? html`<span class="hint" id="sound">with sound</span>`
+          : html`
           <label class="link" id="sound">Open the recording to hear it
             <input id="sound-file" class="visually-hidden" type="file" accept="audio/*,video/*,.mkv,.opus" onChange=${choose} />
-          </label>`}
+          </label>`
+      }
       <p role="alert">${player.mediaProblem}</p>
     </section>
   `;

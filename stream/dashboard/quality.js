@@ -16,15 +16,19 @@ function qualityOf({ session, isLive, feedState, info }) {
   const recent = notices.filter(({ start, kind }) => kind !== "speaker.merged" && start > time - RECENT_S);
   const since = ({ start }) => `since ${shortClock(start)}`;
   if (isLive && feedState[0] === "waiting") return { colour: "red", text: `no events: ${feedState[1]}` };
-  if (isLive && info?.load?.lag > FAR_BEHIND_S) return { colour: "red", text: `${info.load.lag.toFixed(0)} s behind the source` };
+  if (isLive && info?.load?.lag > FAR_BEHIND_S)
+    return { colour: "red", text: `${info.load.lag.toFixed(0)} s behind the source` };
   if (latest.length > 0 && failed.length === latest.length) {
     return { colour: "red", text: `no labels ${since(failed[0])}: ${failed.at(-1).failure}` };
   }
-  if (recent.length > 0) return { colour: "amber", text: `${recent.at(-1).text} (at ${shortClock(recent.at(-1).start)})` };
+  if (recent.length > 0)
+    return { colour: "amber", text: `${recent.at(-1).text} (at ${shortClock(recent.at(-1).start)})` };
   if (started.encoders.asr === null) return { colour: "amber", text: "no words: nothing turns speech into text here" };
   if (failed.length > 0) return { colour: "amber", text: `an utterance without a label: ${failed.at(-1).failure}` };
   const label = latest.findLast((utterance) => utterance.label)?.label;
-  const used = label ? label.modalities.used : Object.keys(started.encoders).filter((kind) => kind === "text" || kind === "audio");
+  const used = label
+    ? label.modalities.used
+    : Object.keys(started.encoders).filter((kind) => kind === "text" || kind === "audio");
   const asr = started.encoders.asr.split(/[,;]/, 1)[0];
   return { colour: "green", text: [asr, ...used.filter((name) => name !== "text").map(modalityName)].join(", ") };
 }

@@ -132,11 +132,14 @@ export function StartForm({ options, capture, setCapture, onAsking }) {
                 onChange=${({ target }) => setHearsTab(target.checked)} /> Hear a tab or the screen too
             </label>
             <p id="tab-hint" class="hint">For a web meeting: the browser asks which tab; tick “Also share tab audio”. Use headphones.</p>
-            ${hearsTab && html`
+            ${
+              hearsTab &&
+              html`
               <div class="field">
                 <label for="others">Who is heard there</label>
                 <input id="others" type="text" maxlength="64" autocomplete="off" placeholder=${OTHERS} />
-              </div>`}
+              </div>`
+            }
             <button id="start" type="submit" class="primary" disabled=${isBusy}>Start listening</button>
           </fieldset>
           <fieldset>
@@ -168,10 +171,16 @@ export function StartForm({ options, capture, setCapture, onAsking }) {
         </div>
         <div class="options">
           <label class="check"><input id="redact" type="checkbox" /> Leave the words out of all events</label>
-          ${options?.mask && html`
-            <label class="check"><input id="mask" type="checkbox" /> Mask numbers, addresses and known names in the words</label>`}
-          ${options?.record && html`
-            <label class="check"><input id="record" type="checkbox" /> Keep sound and pictures on the server</label>`}
+          ${
+            options?.mask &&
+            html`
+            <label class="check"><input id="mask" type="checkbox" /> Mask numbers, addresses and known names in the words</label>`
+          }
+          ${
+            options?.record &&
+            html`
+            <label class="check"><input id="record" type="checkbox" /> Keep sound and pictures on the server</label>`
+          }
         </div>
         <p id="start-message" role="alert" ref=${message}>${problem}</p>
         <p id="start-status" role="status">${status}</p>

@@ -52,14 +52,18 @@ export function MoodStrip({ mood, height = 36 }) {
 export function ShareBar({ counts, label, width = 1 }) {
   const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
   if (total === 0) return html`<p class="hint">No labels.</p>`;
-  const ranking = Object.entries(counts).filter(([, count]) => count > 0).sort((one, other) => other[1] - one[1]);
+  const ranking = Object.entries(counts)
+    .filter(([, count]) => count > 0)
+    .sort((one, other) => other[1] - one[1]);
   const words = ranking.map(([emotion, count]) => `${emotion} ${Math.round((100 * count) / total)} %`).join(", ");
   return html`
     <div class="sharebar" role="img" aria-label="${label}: ${words}" style=${{ width: `${100 * width}%` }}>
-      ${ranking.map(([emotion, count]) => html`
+      ${ranking.map(
+        ([emotion, count]) => html`
         <span style=${{ ...groundOf(emotion), flexGrow: count }} title="${emotion} ${Math.round((100 * count) / total)} %">
           ${count / total > 0.06 ? symbolOf(emotion) : ""}
-        </span>`)}
+        </span>`,
+      )}
     </div>
   `;
 }

@@ -43,15 +43,23 @@ export function Timeline({ store, theme, onReveal }) {
 function Legend({ emotions }) {
   return html`
     <ul id="legend" aria-label="Colours">
-      ${emotions.map((name) => html`
-        <li key=${name}><span class="swatch" aria-hidden="true" style=${groundOf(name)}>${symbolOf(name)}</span>${name}</li>`)}
+      ${emotions.map(
+        (name) => html`
+        <li key=${name}><span class="swatch" aria-hidden="true" style=${groundOf(name)}>${symbolOf(name)}</span>${name}</li>`,
+      )}
       <li><span class="swatch hatched" aria-hidden="true"></span>uncertain</li>
     </ul>
   `;
 }
 
 function Charts({ store, theme, onReveal }) {
-  const [box, lanesBox, moodBox, band, playhead] = [useRef(null), useRef(null), useRef(null), useRef(null), useRef(null)];
+  const [box, lanesBox, moodBox, band, playhead] = [
+    useRef(null),
+    useRef(null),
+    useRef(null),
+    useRef(null),
+    useRef(null),
+  ];
   const charts = useRef(null);
   useEffect(() => {
     const lanes = new LaneChart(lanesBox.current, store);
@@ -120,7 +128,8 @@ function Charts({ store, theme, onReveal }) {
 function placePlayhead(node, { player, isLive, log, axis }, { left, width }) {
   const seconds = player.isWithin ? player.time : isLive ? log.duration : null;
   node.hidden = seconds === null || seconds < axis.start || seconds > axis.end;
-  if (!node.hidden) node.style.transform = `translateX(${left + ((seconds - axis.start) / (axis.end - axis.start)) * width}px)`;
+  if (!node.hidden)
+    node.style.transform = `translateX(${left + ((seconds - axis.start) / (axis.end - axis.start)) * width}px)`;
 }
 
 /** The mood of the whole session in one strip, and the part of it that is shown above. */
@@ -133,7 +142,10 @@ function Overview({ store }) {
     const [, means] = moodLine(session.inOrder, 0, axis.duration);
     return means.map((valence) => ({ valence }));
   }, [session, session.applied, axis.duration]);
-  const part = { left: `${(100 * axis.start) / axis.duration}%`, width: `${(100 * (axis.end - axis.start)) / axis.duration}%` };
+  const part = {
+    left: `${(100 * axis.start) / axis.duration}%`,
+    width: `${(100 * (axis.end - axis.start)) / axis.duration}%`,
+  };
   return html`
     <div id="overview" ref=${box} title="Drag to move or choose the part that is shown">
       <${MoodStrip} mood=${mood} height=${22} />
@@ -167,12 +179,14 @@ function SpeechTable({ store, emotions }) {
         <caption>Seconds of speech by speaker and emotion</caption>
         <thead><tr>${["Speaker", "Speech", ...emotions, "of it uncertain"].map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
         <tbody>
-          ${[...totals].map(([name, { spoken, uncertain, seconds }]) => html`
+          ${[...totals].map(
+            ([name, { spoken, uncertain, seconds }]) => html`
             <tr key=${name}>
               <th scope="row">${name}</th><td>${spoken.toFixed(1)}</td>
               ${emotions.map((emotion) => html`<td key=${emotion}>${(seconds[emotion] ?? 0).toFixed(1)}</td>`)}
               <td>${uncertain.toFixed(1)}</td>
-            </tr>`)}
+            </tr>`,
+          )}
         </tbody>
       </table>
     </div>

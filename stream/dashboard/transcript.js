@@ -1,7 +1,18 @@
 // The transcript as a conversation: rows in order of time, the newest at the bottom, of which those in view are there.
 
 import { Details, summaryLine } from "./details.js";
-import { certaintyOf, clock, cssColourOf, groundOf, modalityName, percent, shortClock, soundNames, symbolOf, verdictOf } from "./emotions.js";
+import {
+  certaintyOf,
+  clock,
+  cssColourOf,
+  groundOf,
+  modalityName,
+  percent,
+  shortClock,
+  soundNames,
+  symbolOf,
+  verdictOf,
+} from "./emotions.js";
 import { oncePerFrame } from "./pacing.js";
 import { html, useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from "./vendor/preact-htm.js";
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "./vendor/virtual-core/index.js";
@@ -16,7 +27,16 @@ const STATE_NOTES = { live: "speaking…", heard: "being labelled…", provision
 /** A virtualizer of `count` rows in the element of `box`, drawn again when what is in view changes. */
 function useRows(box, count, keyOf) {
   const [, draw] = useReducer((seen) => seen + 1, 0);
-  const [rows] = useState(() => new Virtualizer({ count: 0, ...behaviour(box, oncePerFrame(() => draw())) }));
+  const [rows] = useState(
+    () =>
+      new Virtualizer({
+        count: 0,
+        ...behaviour(
+          box,
+          oncePerFrame(() => draw()),
+        ),
+      }),
+  );
   rows.setOptions({ ...rows.options, count, getItemKey: keyOf });
   useLayoutEffect(() => rows._didMount(), []);
   useLayoutEffect(() => rows._willUpdate());
@@ -59,7 +79,13 @@ function useFollowing(box, view, target, isAtEnd) {
     if (isTouched.current && isAtEnd && view.isAtEnd(NEAR_END_PX)) setFollowing(true);
     isTouched.current = false;
   };
-  const handlers = { onWheel: touched, onTouchMove: touched, onPointerDown: touched, onFocusCapture: touched, onScrollEnd: settled };
+  const handlers = {
+    onWheel: touched,
+    onTouchMove: touched,
+    onPointerDown: touched,
+    onFocusCapture: touched,
+    onScrollEnd: settled,
+  };
   return [isFollowing, setFollowing, handlers];
 }
 
@@ -100,20 +126,27 @@ export function Transcript({ store, rows, reveal, empty, onReveal, edit }) {
       <header>
         <h2 id="transcript-title">Transcript</h2>
         <span class="hint">${absenceOf(store.session)}</span>
-        ${isMoving && !isFollowing && html`
-          <button id="jump" type="button" onClick=${() => setFollowing(true)}>${store.isLive ? "Jump to the newest" : "Follow the playback"}</button>`}
+        ${
+          isMoving &&
+          !isFollowing &&
+          html`
+          <button id="jump" type="button" onClick=${() => setFollowing(true)}>${store.isLive ? "Jump to the newest" : "Follow the playback"}</button>`
+        }
       </header>
       <div id="transcript" ref=${box} role="region" tabindex="0" aria-labelledby="transcript-title" hidden=${rows.length === 0}
         data-rows=${rows.length} onKeyDown=${move} ...${handlers}>
         <div style=${{ height: `${view.getTotalSize()}px`, position: "relative" }}>
           ${view.getVirtualItems().map(({ index, key, start }) => {
             const row = rows[index];
-            return row && html`
+            return (
+              row &&
+              html`
               <div key=${key} data-index=${index} ref=${measured} class="row ${key === current ? "current" : ""}"
                 style=${{ transform: `translateY(${start}px)` }}>
                 <${Row} store=${store} row=${row} stamp=${stampOf(store, row)} isOpen=${opened.has(key)} onToggle=${toggle}
                   onReveal=${onReveal} edit=${edit} />
-              </div>`;
+              </div>`
+            );
           })}
         </div>
       </div>
@@ -164,7 +197,8 @@ function Row({ store, row, stamp, isOpen, onToggle, onReveal, edit }) {
       return html`<p id=${row.key} tabindex="-1" class="notice alert">
         <time>${shortClock(row.start)}</time> <strong>⚠ ${alert.rule}</strong>: ${alert.speaker}, ${alert.emotion} ${percent(alert.probability)}</p>`;
     }
-    if (note) return html`<p id=${row.key} tabindex="-1" class="notice note"><time>${shortClock(note.time)}</time> ✎ ${note.text}</p>`;
+    if (note)
+      return html`<p id=${row.key} tabindex="-1" class="notice note"><time>${shortClock(note.time)}</time> ✎ ${note.text}</p>`;
     return html`<p id=${row.key} tabindex="-1" class="notice ${notice.kind.replace(".", "-")}">
       <time>${shortClock(notice.start)}</time> ${notice.text}</p>`;
   }, [row, stamp, isOpen]);
@@ -176,7 +210,9 @@ function UtteranceRow({ store, utterance, correction, isOpen, toggle, onReveal, 
   const name = utterance.speaker === null ? "unknown" : session.nameOf(utterance.speaker);
   const state = stateOf(utterance);
   const verdict = failure ? "no label" : verdictOf(label);
-  const style = label ? { "--emotion": cssColourOf(label.emotion), "--share": `${100 * label.probabilities[label.emotion]}%` } : {};
+  const style = label
+    ? { "--emotion": cssColourOf(label.emotion), "--share": `${100 * label.probabilities[label.emotion]}%` }
+    : {};
   return html`
     <article class="utterance ${state} ${label?.uncertain ? "uncertain" : ""}" id="utterance-${number}" tabindex="-1" style=${style}
       aria-label="${clock(start)}, ${name}: ${verdict}" aria-busy=${String(Boolean(open))}>
@@ -192,11 +228,14 @@ function UtteranceRow({ store, utterance, correction, isOpen, toggle, onReveal, 
         ${(failure ?? STATE_NOTES[state]) && html`<p class="state">${failure ?? STATE_NOTES[state]}</p>`}
         ${label && html`<p class="modalities">${badges(label, session.started)}</p>`}
       </div>
-      ${label && html`
+      ${
+        label &&
+        html`
         <details open=${isOpen}>
           <summary onClick=${(event) => (event.preventDefault(), toggle())}>${summaryLine(utterance)}</summary>
           ${isOpen && html`<${Details} store=${store} utterance=${utterance} correction=${correction} onReveal=${onReveal} edit=${edit} />`}
-        </details>`}
+        </details>`
+      }
     </article>
   `;
 }
@@ -219,11 +258,13 @@ function wordsOf({ text, stable = "", open }) {
 /** Sounds that are no words, and what this label, unlike the session, had to do without. */
 function badges({ modalities, visual, voice }, started) {
   const sounds = soundNames(voice).map((sound) => html`<span key=${sound} class="badge sound">${sound}</span>`);
-  const missing = modalities.missing.filter((name) => started?.encoders[name] !== null).map((name) => {
-    const why = modalities.reasons?.[name] ?? (name === "visual" && visual?.reason ? visual.reason : "");
-    return html`
+  const missing = modalities.missing
+    .filter((name) => started?.encoders[name] !== null)
+    .map((name) => {
+      const why = modalities.reasons?.[name] ?? (name === "visual" && visual?.reason ? visual.reason : "");
+      return html`
       <span key=${name} class="badge missing" title=${why} role="img"
         aria-label="missing: ${modalityName(name)}${why ? ` (${why})` : ""}">${modalityName(name)}</span>`;
-  });
+    });
   return [...sounds, ...missing];
 }
