@@ -27,7 +27,11 @@ export function AfterPanel({ store, onReveal }) {
       <${Moments} title="Biggest changes" moments=${turns} onReveal=${onReveal} />
       <h3>How far to trust it</h3>
       <ul class="plain">
-        <li>${utterances} utterances${uncertain > 0 ? `, ${percent(uncertain / utterances)} of them uncertain: do not rely on those` : ""}${unlabelled > 0 ? `, ${unlabelled} without a label` : ""}</li>
+        <li>
+          ${utterances} utterances
+          ${uncertain > 0 && `, ${percent(uncertain / utterances)} of them uncertain: do not rely on those`}
+          ${unlabelled > 0 && `, ${unlabelled} without a label`}
+        </li>
         ${hearingInWords(summary.hearing).map((line) => html`<li key=${line}>${line}</li>`)}
       </ul>
     </section>

@@ -32,7 +32,8 @@ export function AlertsPanel({ store, edit, onReveal }) {
             (alert) => html`
             <li key=${alert.id}>
               <button type="button" class="link" onClick=${() => onReveal(`utterance-${alert.utterances.at(-1)}`)}>
-                ⚠ ${shortClock(alert.audio_end)} <strong>${alert.speaker}</strong>, ${alert.emotion} ${percent(alert.probability)} <span class="hint">${alert.rule}</span>
+                ⚠ ${shortClock(alert.audio_end)} <strong>${alert.speaker}</strong>,${" "}
+                ${alert.emotion} ${percent(alert.probability)} <span class="hint">${alert.rule}</span>
               </button>
             </li>`,
           )}
@@ -41,7 +42,13 @@ export function AlertsPanel({ store, edit, onReveal }) {
       ${
         newest.length === 0 &&
         html`
-        <p class="hint">${annotations.rules.length > 0 ? "No rule has been met." : "No rules yet. A rule raises an alert when somebody’s emotion lasts."}</p>`
+        <p class="hint">
+          ${
+            annotations.rules.length > 0
+              ? "No rule has been met."
+              : "No rules yet. A rule raises an alert when somebody’s emotion lasts."
+          }
+        </p>`
       }
       ${
         annotations.rules.length > 0 &&

@@ -121,7 +121,7 @@ function Card({ session, every }) {
       <p class="when"><${Clock} session=${session} />
         ${load && load.lag > BEHIND_S && html` <span class="behind">${load.lag.toFixed(0)} s behind</span>`}
         ${load?.given_up > 0 && html` <span class="behind">overloaded</span>`}
-        ${alerts.length > 0 && html` <span class="alerted">⚠ ${alerts.length} ${alerts.length === 1 ? "alert" : "alerts"}, last ${shortClock(alerts.at(-1).audio_end)} ${alerts.at(-1).speaker}, ${alerts.at(-1).emotion}</span>`}
+        ${alerts.length > 0 && html` <span class="alerted">⚠ ${alertsInWords(alerts)}</span>`}
       </p>
       <p class="headline">${summary ? upsetIn(summary.speakers) : ""}</p>
       <${Speakers} speakers=${summary?.speakers ?? []} />
@@ -129,6 +129,11 @@ function Card({ session, every }) {
       <p class="said">${lastWords(summary)}</p>
     </li>
   `;
+}
+
+function alertsInWords(alerts) {
+  const { audio_end: end, speaker, emotion } = alerts.at(-1);
+  return `${alerts.length} ${alerts.length === 1 ? "alert" : "alerts"}, last ${shortClock(end)} ${speaker}, ${emotion}`;
 }
 
 /** How long it goes on, and whether somebody is listened to. */
@@ -217,6 +222,7 @@ export function Home({ may }) {
     if (search && hasOlder) showOlder();
   }, [search, hasOlder, past.length]);
   const shown = past.filter((session) => fits(session, search, days));
+  const every = Math.max(CARD_MS, LOOK_MS * (running?.length ?? 0));
   const hasNone = running?.length === 0 && past.length === 0;
   return html`
     <main id="main" class="home" tabindex="-1">
@@ -241,7 +247,7 @@ export function Home({ may }) {
         html`
         <section aria-labelledby="live-title">
           <h2 id="live-title">Live now <span class="hint">mood of the last five minutes</span></h2>
-          <ul id="wall">${running.map((session) => html`<${Card} key=${session.id} session=${session} every=${Math.max(CARD_MS, LOOK_MS * running.length)} />`)}</ul>
+          <ul id="wall">${running.map((session) => html`<${Card} key=${session.id} session=${session} every=${every} />`)}</ul>
         </section>`
       }
       ${

@@ -141,7 +141,9 @@ function withNotes(rows, notes) {
 /** A button with what it opens, which a click beside it or Escape closes. */
 function Menu({ id, label, title = label, children }) {
   return html`
-    <button id="${id}-button" type="button" popovertarget="${id}-menu" aria-label=${title} title=${title}>${label}${label === title ? " ▾" : ""}</button>
+    <button id="${id}-button" type="button" popovertarget="${id}-menu" aria-label=${title} title=${title}>
+      ${label}${label === title ? " ▾" : ""}
+    </button>
     <div id="${id}-menu" class="menu" popover="auto" role="group" aria-label=${title}>${children}</div>
   `;
 }

@@ -36,7 +36,8 @@ export function Playback({ store }) {
       </select>
       <label for="scrubber" class="visually-hidden">Moment of the session</label>
       <input id="scrubber" type="range" min="0" max=${player.duration} step="0.1" value=${player.time}
-        aria-valuetext="${clock(player.time)} of ${clock(player.duration)}" onKeyDown=${step} onInput=${({ target }) => player.seek(Number(target.value))} />
+        aria-valuetext="${clock(player.time)} of ${clock(player.duration)}" onKeyDown=${step}
+        onInput=${({ target }) => player.seek(Number(target.value))} />
       <output id="scrubber-time" for="scrubber">${clock(player.time)} / ${clock(player.duration)}</output>
       <label class="check"><input id="as-it-stood" type="checkbox" checked=${store.isAsItStood}
         onChange=${({ target }) => store.setAsItStood(target.checked)} /> hide what came later</label>

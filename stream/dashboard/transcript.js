@@ -195,7 +195,8 @@ function Row({ store, row, stamp, isOpen, onToggle, onReveal, edit }) {
     }
     if (alert) {
       return html`<p id=${row.key} tabindex="-1" class="notice alert">
-        <time>${shortClock(row.start)}</time> <strong>⚠ ${alert.rule}</strong>: ${alert.speaker}, ${alert.emotion} ${percent(alert.probability)}</p>`;
+        <time>${shortClock(row.start)}</time> <strong>⚠ ${alert.rule}</strong>: ${alert.speaker},
+        ${" "}${alert.emotion} ${percent(alert.probability)}</p>`;
     }
     if (note)
       return html`<p id=${row.key} tabindex="-1" class="notice note"><time>${shortClock(note.time)}</time> ✎ ${note.text}</p>`;
