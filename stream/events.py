@@ -40,7 +40,7 @@ class Agreement(BaseModel):
     people: list[str]
     """Names of those who agreed."""
     how: str
-    """How they were asked, such as "in the meeting's chat"."""
+    """The way in which they were asked, such as "in the meeting's chat"."""
     when: str
     """Wall-clock time, ISO 8601."""
     purpose: str

@@ -7,7 +7,7 @@ import { html } from "./vendor/preact-htm.js";
 export function AfterPanel({ store, onReveal }) {
   const { summary, isReading } = store;
   if (!summary) {
-    return html`<section id="after" class="panel" aria-label="Summary"><p class="hint">${isReading ? "Reading…" : "Summing up…"}</p></section>`;
+    return html`<section id="after" class="panel" aria-label="Summary"><p class="hint">${store.summaryProblem || (isReading ? "Reading…" : "Summing up…")}</p></section>`;
   }
   const { moments, turns, utterances, unlabelled, uncertain } = summary;
   const speakers = [...summary.speakers].sort((one, other) => other.share - one.share);

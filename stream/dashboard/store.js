@@ -20,6 +20,7 @@ export class SessionStore {
   session = new Session();
   annotations = NOTHING_WRITTEN;
   summary = null;
+  summaryProblem = "";
   /** Summary of the last five minutes of a live session. */
   recent = null;
   /** ["connecting" | "connected" | "waiting" | "closed" | "failed", text] */
@@ -174,7 +175,10 @@ export class SessionStore {
     this.changed();
     if (state[0] !== "closed") return;
     await this.refresh().catch(() => {});
-    await this.#sumUp().catch(() => {});
+    await this.#sumUp().catch((error) => {
+      this.summaryProblem = `No summary: ${error.message}`;
+      this.changed();
+    });
     await this.#findMedia().catch((error) => this.player.setProblem(`No sound: ${error.message}`));
   }
 

@@ -49,9 +49,9 @@ class Speaker(BaseModel):
 
     name: str
     seconds: float
-    """Of speech."""
+    """Seconds of speech."""
     share: float
-    """Of the speech of all speakers, 0 … 1."""
+    """Share of the speech of all speakers, 0 … 1."""
     utterances: int
     emotions: dict[str, int]
     """Number of utterances by emotion, of those that there were."""
@@ -112,7 +112,7 @@ class Missing(BaseModel):
     """A modality of the checkpoint that labels had to do without."""
 
     share: float
-    """Of the labeled utterances, 0 … 1."""
+    """Share of the labeled utterances, 0 … 1."""
     reasons: list[str]
     """The most common ones, at most three."""
 
@@ -162,8 +162,8 @@ class Summary(BaseModel):
     utterance to the next such, by the difference of their valence."""
     hearing: Hearing
     alerts: list[Alert] | None = None
-    """Of the session's own rules, among its last seconds; null where the whole session is summarized (they are among
-    its events on request)."""
+    """Alerts of the session's own rules among its last seconds; null where the whole session is summarized (they are
+    among its events on request)."""
 
 
 class _Entry(NamedTuple):

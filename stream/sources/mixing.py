@@ -46,7 +46,7 @@ class ClockAligner:
         self.offset: float | None = None
         """Seconds from the stream's clock to the session's; None before the first block."""
         self.began: float | None = None
-        """Where the stream began on the session's clock, in seconds; None before the first block."""
+        """Start of the stream on the session's clock, in seconds; None before the first block."""
         self._reached = self._since = self._correction = 0.0
         self._earliest = -np.inf
         self._first_lead: float | None = None

@@ -138,7 +138,7 @@ class GatewaySession:
         ]
         self._unplaced: set[str] = set()
         self._down: dict[str, str] = {}
-        """What goes wrong, by the part that it concerns."""
+        """Problems, by the part that they concern."""
         self._starts = 0
         self._last_event: str | None = None
         self._ended = asyncio.Event()

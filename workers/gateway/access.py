@@ -70,7 +70,7 @@ class Ticket(BaseModel):
 
     token: str
     sha256: str
-    """Of the token: one of the same name that was made anew has none of its tickets."""
+    """Hash of the token: one of the same name that was made anew has none of its tickets."""
     started: str
 
 

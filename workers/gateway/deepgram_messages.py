@@ -34,7 +34,7 @@ class Replies:
         self.session = ""
         """The session's id, set when there is one."""
         self.offset = 0.0
-        """Where the client's stream began, in seconds on the session's media clock."""
+        """Start of the client's stream, in seconds on the session's media clock."""
         self.ended: SessionEnded | None = None
         """The session's last event."""
         self._request_id, self._wanted = request_id, wanted
@@ -215,7 +215,7 @@ class Replies:
 
 
 def error(variant: str, description: str, message: str | None = None) -> Message:
-    """What went wrong. message: the client's message that it was about, of which the beginning is repeated."""
+    """Message about a problem. message: the client's message that it was about, of which the beginning is repeated."""
     made = {"type": "Error", "variant": variant, "description": description}
     return made if message is None else made | {"message": message[:MAX_ECHO]}
 
